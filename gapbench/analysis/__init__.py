@@ -1,0 +1,26 @@
+"""What the results mean: intervals, differences, batch gaps, the arms table and its verdict. Functions of the two tidy tables alone."""
+
+from __future__ import annotations
+
+from gapbench.analysis.arms import ArmRow, ArmsTable, arms_table
+from gapbench.analysis.correctness import unpack_correct
+from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
+from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
+from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
+
+__all__ = [
+    "ArmRow",
+    "ArmsTable",
+    "Difference",
+    "Estimate",
+    "MatchedLoss",
+    "Ratio",
+    "arms_table",
+    "difference",
+    "holm",
+    "matched_loss_gap",
+    "prediction_interval",
+    "share_closed",
+    "t_interval",
+    "unpack_correct",
+]

@@ -1,0 +1,243 @@
+"""The rows of `runs.parquet` as cells (everything but the seed), grouped into panels whose cells may be compared with one another."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from gapbench.core.outcome import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS = (
+    "test_accuracy", "test_loss", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss",
+    "weight_distance", "clipped_share", "clipped_share_late",
+)  # fmt: skip
+"""Columns of `runs.parquet` that a cell can be averaged over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One row of `runs.parquet`, as far as tables and figures need it."""
+
+    run_id: str
+    seed: int
+    split_seed: int
+    outcome: Outcome
+    numbers: Mapping[str, float]
+    """The columns NUMBERS; those not measured are left out."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run ended ok and has its headline accuracy."""
+        return self.outcome == Outcome.OK and "test_accuracy" in self.numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Runs that differ only in their seeds, with what they share."""
+
+    name: str
+    arm: str
+    """Label of the arm; empty for a cell of the grid."""
+    order: int
+    reference: bool
+    recipe: str
+    preset: str
+    batch_size: int
+    regime: str
+    ghost_batch_size: int | None
+    """None: off, the whole batch."""
+    optimizer: str
+    precision: str
+    learning_rate: float
+    learning_rate_rule: str
+    planned_updates: int
+    reference_batch_size: int
+    reference_updates: int
+    split_drawn: bool
+    """Whether each seed draws its own split: differences are then paired, and intervals are over splits."""
+    runs: tuple[Run, ...] = field(repr=False)
+
+    @property
+    def planned_examples(self) -> int:
+        """Examples that a run of this cell sees."""
+        return self.planned_updates * self.batch_size
+
+    @property
+    def reference_examples(self) -> int:
+        """Examples that the recipe's own budget comes to at the reference batch size."""
+        return self.reference_updates * self.reference_batch_size
+
+    @property
+    def ok_runs(self) -> tuple[Run, ...]:
+        """The runs whose numbers count."""
+        return tuple(run for run in self.runs if run.ok)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed is ok; otherwise the cell gets no verdict."""
+        return len(self.ok_runs) == len(self.runs)
+
+    def sample(self, values: Mapping[str, float]) -> dict[int, float]:
+        """Returns values of ok runs (by run id) as a sample: one per split where seeds draw a split (runs on the same split averaged).
+
+        Keys are split seeds then, else positions. Runs without a value are left out.
+        """
+        if not self.split_drawn:
+            return {position: values[run.run_id] for position, run in enumerate(self.ok_runs) if run.run_id in values}
+        by_split: dict[int, list[float]] = {}
+        for run in self.ok_runs:
+            if run.run_id in values:
+                by_split.setdefault(run.split_seed, []).append(values[run.run_id])
+        return {split: math.fsum(found) / len(found) for split, found in by_split.items()}
+
+    def column(self, name: str) -> dict[int, float]:
+        """Returns the sample of one of NUMBERS over the ok runs."""
+        return self.sample({run.run_id: run.numbers[name] for run in self.runs if name in run.numbers})
+
+    def ok_of(self) -> str:
+        """Returns "7 ok of 8: 1 diverged", or "8 ok of 8"."""
+        others = sorted({run.outcome for run in self.runs if not run.ok}, key=list(Outcome).index)
+        listed = ", ".join(f"{sum(run.outcome == outcome for run in self.runs if not run.ok)} {_word(outcome)}" for outcome in others)
+        return f"{len(self.ok_runs)} ok of {len(self.runs)}" + (f": {listed}" if listed else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Cells that may be compared: same data set, model (options included) and recipe."""
+
+    title: str
+    dataset: str
+    dataset_options: str
+    model: str
+    model_options: str
+    recipe: str
+    cells: tuple[Cell, ...]
+
+    def reference_of(self, cell: Cell) -> Cell | None:
+        """Returns the reference cell that a cell is held against; among several, the one most like it in preset, optimizer, precision."""
+        found = [other for other in self.cells if other.reference]
+
+        def likeness(other: Cell) -> int:
+            return sum(getattr(other, name) == getattr(cell, name) for name in ("preset", "optimizer", "precision"))
+
+        return max(found, key=lambda other: (likeness(other), -other.order)) if found else None
+
+    def baseline_of(self, cell: Cell) -> Cell | None:
+        """Returns the cell of the same batch size with nothing adapted: regime `baseline`, rate untouched, ghost off.
+
+        Among several (a suite may also train one for longer), the one whose number of examples is the recipe's.
+        """
+        found = [
+            other
+            for other in self.cells
+            if other.batch_size == cell.batch_size and other.regime == "baseline" and other.ghost_batch_size is None and untouched(other)
+            and (other.preset, other.optimizer, other.precision) == (cell.preset, cell.optimizer, cell.precision)
+        ]  # fmt: skip
+        return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
+
+
+def untouched(cell: Cell) -> bool:
+    """Whether the learning rate is the recipe's own."""
+    return cell.learning_rate_rule == "untouched"
+
+
+def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
+    """Returns the panels of a runs table, cells in table order.
+
+    Where no cell of a panel is marked as reference, the definition decides: reference batch size, regime `baseline`, ghost off, rate
+    untouched, the reference's number of updates.
+    """
+    rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
+    rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
+    keys = list(dict.fromkeys(_panel_key(row) for row in rows))
+    panels = []
+    for key in keys:
+        own = [row for row in rows if _panel_key(row) == key]
+        names = dict.fromkeys(row["cell"] for row in own)
+        cells = [_cell([row for row in own if row["cell"] == name]) for name in names]
+        if not any(cell.reference for cell in cells):
+            cells = _with_default_reference(cells)
+        panels.append(Panel(_title(key, keys), *key, tuple(cells)))
+    return tuple(panels)
+
+
+def _panel_key(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    dataset, model = row["dataset"], row["model"]
+    return dataset, row.get("dataset_options", "{}"), model, row.get("model_options", "{}"), row.get("recipe", "")
+
+
+def _cell(rows: list[dict[str, Any]]) -> Cell:
+    first = rows[0]
+    ghost = first.get("ghost_batch_size")
+    runs = tuple(
+        Run(
+            run_id=row["run_id"],
+            seed=int(row["seed"]),
+            split_seed=int(row.get("split_seed", row["seed"])),
+            outcome=Outcome(row["outcome"]),
+            numbers={name: float(row[name]) for name in NUMBERS if name in row and math.isfinite(row[name])},
+        )
+        for row in rows
+    )
+    return Cell(
+        name=first["cell"],
+        arm=first.get("arm", ""),
+        order=int(first.get("cell_order", 0)),
+        reference=bool(first.get("reference_cell", False)),
+        recipe=first.get("recipe", ""),
+        preset=first.get("preset", ""),
+        batch_size=int(first["batch_size"]),
+        regime=first.get("regime", "baseline"),
+        ghost_batch_size=None if ghost is None else int(ghost),
+        optimizer=first.get("optimizer", ""),
+        precision=first.get("precision", "fp32"),
+        learning_rate=float(first["learning_rate"]),
+        learning_rate_rule=first.get("learning_rate_rule", "untouched"),
+        planned_updates=int(first["planned_updates"]),
+        reference_batch_size=int(first["reference_batch_size"]),
+        reference_updates=int(first["reference_updates"]),
+        split_drawn=bool(first.get("split_drawn", False)),
+        runs=runs,
+    )
+
+
+def _with_default_reference(cells: list[Cell]) -> list[Cell]:
+    def is_reference(cell: Cell) -> bool:
+        usual = cell.regime == "baseline" and cell.ghost_batch_size is None and untouched(cell)
+        return usual and cell.batch_size == cell.reference_batch_size and cell.planned_updates == cell.reference_updates
+
+    return [replace(cell, reference=is_reference(cell)) for cell in cells]
+
+
+def _title(key: tuple[str, str, str, str, str], keys: list[tuple[str, str, str, str, str]]) -> str:
+    """Names a panel; options are shown only where panels of the same data set or model differ in them."""
+    dataset, dataset_options, model, model_options, recipe = key
+    dataset += _differing(dataset_options, [other[1] for other in keys if other[0] == dataset])
+    model += _differing(model_options, [other[3] for other in keys if other[2] == model])
+    return f"{dataset}, {model}" + (f", recipe {recipe}" if recipe else "")
+
+
+def _differing(options: str, among: list[str]) -> str:
+    own, others = json.loads(options), [json.loads(other) for other in among]
+    shown = [f"{name} {_plain(own[name])}" for name in own if any(other.get(name) != own[name] for other in others)]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _missing(value: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.isna(value))
+
+
+def _word(outcome: Outcome) -> str:
+    return {Outcome.OK: "without accuracy", Outcome.SKIPPED: "not started", Outcome.INTERRUPTED: "unfinished"}.get(outcome, str(outcome))

@@ -1,0 +1,150 @@
+"""Short texts for people: percent, percentage points, intervals, budgets and learning rates; the columns of the arms table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gapbench.analysis.arms import ArmRow
+    from gapbench.analysis.cells import Cell
+    from gapbench.analysis.differences import Difference, Ratio
+    from gapbench.analysis.intervals import Estimate
+
+ArmCells = Mapping[str, str]
+
+MINUS = "−"
+ARM, BATCH, GHOST, RATE, COUNT = "arm", "batch", "ghost", "learning rate", "n ok of n"
+ACCURACY, TEST_LOSS, TRAIN_LOSS, TRAIN_TEST = "test accuracy, %", "test loss", "train loss", "train-test gap, pp"
+GAP, AT, MATCHED = "batch gap, pp", "budget; rate", "matched-loss gap, pp"
+VERDICT, SHARE, PAPER = "verdict", "share of gap closed", "paper, %"
+
+COLUMNS = (ARM, BATCH, GHOST, RATE, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, TRAIN_TEST, GAP, AT, MATCHED, VERDICT, SHARE, PAPER)
+SHORT_COLUMNS = (ARM, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, GAP, AT, VERDICT, SHARE)
+NEVER_DROPPED = frozenset({ARM, BATCH, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, VERDICT})
+
+
+def format_row(row: ArmRow) -> dict[str, str]:
+    """Returns the text of a row under every heading of COLUMNS; empty where there is nothing to say."""
+    cell = row.cell
+    return {
+        ARM: cell.name,
+        BATCH: str(cell.batch_size),
+        GHOST: "off" if cell.ghost_batch_size is None else str(cell.ghost_batch_size),
+        RATE: f"{cell.learning_rate:.3g}",
+        COUNT: f"{len(cell.ok_runs)} of {len(cell.runs)}",
+        ACCURACY: percent(row.test_accuracy),
+        TEST_LOSS: loss(row.test_loss),
+        TRAIN_LOSS: loss(row.train_loss),
+        TRAIN_TEST: estimate_text(row.train_test_gap_pp, 1, 2),
+        GAP: gap_text(row.batch_gap_pp),
+        AT: f"{row.batch_gap_budget}; {row.batch_gap_learning_rate}" if row.batch_gap_pp else "",
+        MATCHED: matched_text(row),
+        VERDICT: row.verdict,
+        SHARE: share_text(row),
+        PAPER: paper_text(row),
+    }
+
+
+def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
+    texts = [format_row(row) for row in rows]
+    telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | NEVER_DROPPED
+    return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
+
+
+def budget_text(cell: Cell, reference: Cell) -> str:
+    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples.
+
+    Examples count as equal when they differ by less than one batch, since updates are whole.
+    """
+    equal_updates = cell.planned_updates == reference.planned_updates
+    equal_examples = abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size)
+    ratio = f"{cell.planned_examples / reference.planned_examples:.3g} × examples"
+    if equal_examples:
+        return "equal examples and updates" if equal_updates else "equal examples"
+    return f"equal updates, {ratio}" if equal_updates else ratio
+
+
+def rate_text(cell: Cell) -> str:
+    """Names how a cell's learning rate came about."""
+    rule = cell.learning_rate_rule
+    return f"by rule {rule}" if rule in ("sqrt", "linear") else rule
+
+
+def signed(value: float, digits: int) -> str:
+    """Returns a number with a true minus sign and no negative zero."""
+    text = f"{abs(value):.{digits}f}"
+    return text if value >= 0 or float(text) == 0 else MINUS + text
+
+
+def estimate_text(estimate: Estimate | None, factor: float, digits: int) -> str:
+    """Returns "mean ± half width", or the mean alone from one value."""
+    if estimate is None:
+        return ""
+    mean = signed(factor * estimate.mean, digits)
+    return mean if estimate.half_width is None else f"{mean} ± {factor * estimate.half_width:.{digits}f}"
+
+
+def percent(estimate: Estimate | None) -> str:
+    """Returns a fraction as percent with two decimals."""
+    return estimate_text(estimate, 100, 2)
+
+
+def loss(estimate: Estimate | None) -> str:
+    """Returns a loss with three significant digits."""
+    if estimate is None:
+        return ""
+    size = abs(estimate.mean)
+    if 0 < size < 1e-4 or size >= 1e6:
+        return f"{estimate.mean:.2e}" + ("" if estimate.half_width is None else f" ± {estimate.half_width:.1e}")
+    return estimate_text(estimate, 1, 2 if size == 0 else max(0, 2 - math.floor(math.log10(size))))
+
+
+def range_text(low: float, high: float, digits: int) -> str:
+    """Returns "low to high"."""
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def gap_text(gap: Difference | None) -> str:
+    """Returns "1.66 (1.32 to 2.00)": a difference in percentage points with its interval."""
+    if gap is None:
+        return ""
+    text = signed(gap.estimate, 2)
+    return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, 2)})"
+
+
+def matched_text(row: ArmRow) -> str:
+    """Returns the matched-loss gap and its train loss, or NA (the reason stands in the notes)."""
+    matched = row.matched_loss
+    if matched is None or row.test_accuracy is None:
+        return ""
+    if matched.gap_pp is None or matched.train_loss is None:
+        return "NA"
+    return f"{gap_text(matched.gap_pp)} at {matched.train_loss:.2g}"
+
+
+def share_text(row: ArmRow) -> str:
+    """Returns the share of the gap closed; beyond 100 % "above" the reference cell's name."""
+    if row.share_closed is None or row.reference is None:
+        return ""
+    if row.share_closed.estimate > 1:
+        return f"above {row.reference.name}" + ("" if row.separated else ", not separated")
+    return ratio_text(row.share_closed)
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """Returns a share as percent with its interval."""
+    text = f"{signed(100 * ratio.estimate, 0)} %"
+    return text if ratio.low is None or ratio.high is None else f"{text} ({range_text(100 * ratio.low, 100 * ratio.high, 0)})"
+
+
+def paper_text(row: ArmRow) -> str:
+    """Returns the published accuracy and where one new run of ours would fall."""
+    if row.published is None:
+        return ""
+    text = f"{100 * row.published.test_accuracy:.2f}"
+    if row.prediction is None:
+        return text
+    return f"{text}, {'in' if row.published_inside else 'not in'} {range_text(100 * row.prediction[0], 100 * row.prediction[1], 2)}"

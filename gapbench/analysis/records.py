@@ -1,0 +1,82 @@
+"""The arms table as tidy numbers: the columns of `arms.csv`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapbench.analysis.arms import ArmRow
+    from gapbench.analysis.differences import Difference, Ratio
+    from gapbench.analysis.intervals import Estimate
+
+
+def record(row: ArmRow) -> dict[str, Any]:
+    """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
+    panel, cell, matched, published = row.panel, row.cell, row.matched_loss, row.published
+    low, high = row.prediction or (None, None)
+    clipped = cell.column("clipped_share_late")
+    return {
+        "dataset": panel.dataset,
+        "dataset_options": panel.dataset_options,
+        "model": panel.model,
+        "model_options": panel.model_options,
+        "recipe": panel.recipe,
+        "preset": cell.preset,
+        "cell": cell.name,
+        "arm": cell.arm,
+        "reference_cell": row.reference is cell,
+        "reference": row.reference.name if row.reference else None,
+        "batch_size": cell.batch_size,
+        "regime": cell.regime,
+        "ghost_batch_size": cell.ghost_batch_size,
+        "optimizer": cell.optimizer,
+        "precision": cell.precision,
+        "learning_rate": cell.learning_rate,
+        "learning_rate_rule": cell.learning_rate_rule,
+        "planned_updates": cell.planned_updates,
+        "planned_examples": cell.planned_examples,
+        "n_ok": len(cell.ok_runs),
+        "n_planned": len(cell.runs),
+        "interval_over": "splits" if cell.split_drawn else "seeds of this split",
+        **_estimate("test_accuracy", row.test_accuracy),
+        **_estimate("test_loss", row.test_loss),
+        **_estimate("train_accuracy", row.train_accuracy),
+        **_estimate("train_loss", row.train_loss),
+        **_estimate("train_test_gap_pp", row.train_test_gap_pp),
+        **_difference("batch_gap_pp", row.batch_gap_pp),
+        "batch_gap_p_holm": row.p_holm,
+        "batch_gap_method": row.batch_gap_pp.method if row.batch_gap_pp else None,
+        "batch_gap_budget": row.batch_gap_budget or None,
+        "batch_gap_learning_rate": row.batch_gap_learning_rate or None,
+        **_difference("matched_loss_gap_pp", matched.gap_pp if matched else None),
+        "matched_loss": matched.train_loss if matched else None,
+        "matched_loss_statistics": matched.statistics if matched else None,
+        "matched_loss_reason": (matched.reason or None) if matched else None,
+        "verdict": row.verdict,
+        **_ratio("share_closed", row.share_closed),
+        "share_baseline": row.share_baseline or None,
+        "published_test_accuracy": published.test_accuracy if published else None,
+        "published_source": published.source if published else None,
+        "prediction_low": low,
+        "prediction_high": high,
+        "published_inside": row.published_inside,
+        "clipped_share_late": sum(clipped.values()) / len(clipped) if clipped else None,
+    }
+
+
+def _estimate(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    if estimate is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
+    if found is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name.removesuffix('_pp')}_p": None}
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, f"{name.removesuffix('_pp')}_p": found.p_value}
+
+
+def _ratio(name: str, ratio: Ratio | None) -> dict[str, float | None]:
+    if ratio is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: ratio.estimate, f"{name}_low": ratio.low, f"{name}_high": ratio.high}

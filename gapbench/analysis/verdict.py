@@ -1,0 +1,186 @@
+"""The arms table in words. Tuned gaps come first, then the matched-loss gap, then the untouched gap "as in the paper".
+
+That order is deliberate: an untouched gap mixes optimization with generalization, because the large batch has often just not
+fitted the training set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from gapbench.analysis.cells import Cell
+from gapbench.analysis.formats import range_text, ratio_text
+
+if TYPE_CHECKING:
+    from gapbench.analysis.arms import ArmRow
+    from gapbench.analysis.differences import Difference
+
+MANY = 6
+"""More cells than this are counted instead of listed."""
+ALIKE = 1.5
+"""Mean train losses within this factor count as about the same."""
+
+
+def sentences(rows: Sequence[ArmRow]) -> list[str]:
+    """Returns the verdict on every panel, as a few sentences each; the first names panel, n and what the intervals are over."""
+    panels: dict[int, list[ArmRow]] = {}
+    for row in rows:
+        panels.setdefault(id(row.panel), []).append(row)
+    found = [sentence for own in panels.values() for sentence in _panel(own)]
+    return list(dict.fromkeys(found)) or ["No run is planned."]  # what holds for every panel is said once
+
+
+def _panel(rows: Sequence[ArmRow]) -> list[str]:
+    title = rows[0].panel.title
+    if not any(row.test_accuracy for row in rows):
+        return [f"{title}: no run is ok yet, so there is nothing to compare."]
+    head = f"{title}: {_counts(rows)}; {_scope(rows)}."
+    if all(row.reference is None for row in rows):
+        return [head, "There is no reference cell among these runs, so there is no batch gap and no verdict."]
+    others = [row for row in rows if row.reference is not row.cell]
+    if not others:
+        return [head, "There is only the reference cell, so there is nothing to compare."]
+    judged = [row for row in others if row.p_holm is not None]
+    baseline = _untouched_baseline(others)
+    return [
+        head,
+        *_tally(others),
+        *_tuned(others, judged),
+        *_matched([row for row in others if row is baseline or row.cell.learning_rate_rule == "tuned"]),
+        *(_as_in_the_paper(row) for row in judged if row is baseline),
+        *_adapted([row for row in judged if row is not baseline and row.cell.learning_rate_rule != "tuned"]),
+        *_without_verdict([row for row in others if row.p_holm is None]),
+    ]
+
+
+def _counts(rows: Sequence[ArmRow]) -> str:
+    n = sorted({len(row.cell.ok_runs) for row in rows})
+    return f"n = {n[0]} in every cell" if len(n) == 1 else f"n = {n[0]} to {n[-1]} by cell"
+
+
+def _scope(rows: Sequence[ArmRow]) -> str:
+    if max(len(row.cell.ok_runs) for row in rows) < 2:
+        return "no interval from one seed"
+    return "95 % intervals over splits" if all(row.cell.split_drawn for row in rows) else "95 % intervals over seeds, for this split"
+
+
+def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
+    """The cell the paper calls LB: the largest batch with nothing adapted, at the recipe's own number of examples if there is one."""
+
+    def rank(row: ArmRow) -> tuple[bool, int]:
+        return row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
+
+    found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
+    return max(found, key=rank) if found else None
+
+
+def _batch(cell: Cell | None) -> int:
+    return cell.batch_size if cell else 0
+
+
+def _tally(rows: Sequence[ArmRow]) -> list[str]:
+    if len(rows) <= MANY:
+        return []
+    reference = rows[0].reference
+    name = reference.name if reference and all(row.reference is reference for row in rows) else "the reference"
+    kinds: list[tuple[str, Callable[[ArmRow], bool]]] = [
+        (f"below {name}", lambda row: row.verdict == "below reference"),
+        (f"above {name}", lambda row: row.verdict == "above reference"),
+        ("not separated from it", lambda row: row.verdict == "not separated"),
+        ("without verdict", lambda row: row.p_holm is None),
+    ]
+    counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
+    return [f"Of {len(rows)} cells, {_listed(counted)}."]
+
+
+def _tuned(rows: Sequence[ArmRow], judged: Sequence[ArmRow]) -> list[str]:
+    if not any(row.cell.learning_rate_rule == "tuned" for row in rows):
+        return ["No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."]
+    tuned = sorted((row for row in judged if row.cell.learning_rate_rule == "tuned"), key=lambda row: -row.cell.batch_size)
+    return [f"With its rate tuned, at {row.batch_gap_budget}, {_against(row)}." for row in tuned[:MANY]]
+
+
+def _matched(rows: Sequence[ArmRow]) -> list[str]:
+    out = []
+    for row in rows[:MANY]:
+        matched, reference = row.matched_loss, row.reference
+        if matched is None or reference is None or not row.cell.complete or not reference.complete:
+            continue
+        if matched.gap_pp is None or matched.train_loss is None:
+            out.append(f"{row.cell.name} has no matched-loss gap ({matched.reason}).")
+        else:
+            gap = matched.gap_pp
+            statement = _statement(row.cell.name, reference.name, gap, gap.low is None or gap.high is None or gap.low * gap.high > 0)
+            rate = f"its rate {row.batch_gap_learning_rate}"
+            out.append(f"Where both first reach train loss {matched.train_loss:.2g}, with {rate}, {statement}.")
+    return out
+
+
+def _as_in_the_paper(row: ArmRow) -> str:
+    text = f"As in the paper, with the rate untouched and at {row.batch_gap_budget}, {_against(row)}"
+    reference = row.reference
+    if reference is None or row.train_loss is None or row.test_loss is None:
+        return text + "."
+    losses = [[*reference.column(name).values()] for name in ("train_loss", "test_loss")]
+    if not all(losses):
+        return text + "."
+    train, test = (sum(values) / len(values) for values in losses)
+    if train > 0 and row.train_loss.mean > ALIKE * train:
+        text += f"; its train loss is {row.train_loss.mean / train:.2g} times {reference.name}'s, so part of this is optimization"
+    elif row.train_loss.mean * ALIKE < train:
+        text += f"; its train loss is lower than {reference.name}'s"
+    else:
+        text += f"; its train loss is about {reference.name}'s"
+    return f"{text} (test loss {row.test_loss.mean:.3g} against {test:.3g})."
+
+
+def _adapted(rows: Sequence[ArmRow]) -> list[str]:
+    """Shares of the gap closed, then every cell above the reference, beside the reference trained as long, then the rest."""
+    if len(rows) > MANY:
+        largest = max(row.cell.batch_size for row in rows)
+        rows = [row for row in rows if row.cell.batch_size == largest or row.cell.batch_size == _batch(row.reference)][: 2 * MANY]
+    closing = [row for row in rows if row.share_closed is not None and row.share_closed.estimate <= 1]
+    out = []
+    for baseline in dict.fromkeys(row.share_baseline for row in closing):
+        own = [row for row in closing if row.share_baseline == baseline]
+        shares = [f"{row.cell.name} {ratio_text(row.share_closed)}" for row in own if row.share_closed]
+        out.append(f"Of the batch gap of {baseline}, the share closed is {_listed(shares)}.")
+    rest = [row for row in rows if all(row is not other for other in closing)]
+    rest.sort(key=lambda row: row.cell.batch_size == _batch(row.reference))
+    return out + [f"{_capital(_against(row))}, at {row.batch_gap_budget} and its rate {row.batch_gap_learning_rate}." for row in rest]
+
+
+def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
+    if not rows:
+        return []
+    named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
+    more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
+    return [f"No verdict on {_listed(named + more)}."]
+
+
+def _against(row: ArmRow) -> str:
+    gap, reference = row.batch_gap_pp, row.reference
+    assert gap is not None  # only rows with a verdict come here
+    assert reference is not None
+    return _statement(row.cell.name, reference.name, gap, row.separated)
+
+
+def _statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
+    """Says a difference so that the interval has the sign of the words: "0.64 pp above SB (0.38 to 0.90)"."""
+    below = gap.estimate >= 0
+    side = "below" if below else "above"
+    interval = ""
+    if gap.low is not None and gap.high is not None:
+        interval = range_text(gap.low, gap.high, 2) if below else range_text(-gap.high, -gap.low, 2)
+    if separated:
+        return f"{name} is {abs(gap.estimate):.2f} pp {side} {reference} ({interval or 'no interval from one seed'})"
+    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}, {interval})"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,143 @@
+"""Entries of the catalog: what is known about a component without importing it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from gapbench.catalog.parameters import Parameter
+
+
+class Entry(BaseModel):
+    """What every entry has. Unknown keys in the catalog's tables are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    summary: str
+    """One line for `gapbench ls`."""
+    source: str = ""
+    """Where it comes from: a citation or an address."""
+
+
+class ComponentEntry(Entry):
+    """Something with code: a data set, model, optimizer or probe."""
+
+    target: str
+    """`package.module:object`, for `core.registry.load_target`."""
+    version: int = Field(1, ge=1)
+    """Raised whenever the same options give other numbers; part of the identity of a run."""
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    """Keyword options of the target."""
+
+
+COMMON_DATASET_PARAMETERS = {
+    "train_size": Parameter(
+        type="int", default=0, minimum=0, neutral=0, help="train on a subset of so many examples, drawn by split_seed; 0: all"
+    ),
+    "test_size": Parameter(
+        type="int", default=0, minimum=0, neutral=0, help="test on a subset of so many examples, drawn by split_seed; 0: all"
+    ),
+}
+"""Options that every data set has besides its own. They are not passed to its loader: the split is taken afterwards."""
+
+
+class DatasetEntry(ComponentEntry):
+    """A data set. Sizes are None (shape empty) where they come from the user's file, as with `npz`."""
+
+    train_examples: int | None = None
+    test_examples: int | None = None
+    shape: tuple[int, ...] = ()
+    """(height, width, channels), or (features,) for data that are no images."""
+    classes: int | None = None
+    pixel_max: float = 255.0
+    """The stored value that means 1.0."""
+    split: Literal["official", "drawn"] = "official"
+    """`drawn`: training and test set are drawn from one pool by `split_seed`, by default anew for every seed."""
+
+    @field_validator("parameters", mode="after")
+    @classmethod
+    def _with_common(cls, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+        common = {}
+        for name, shared in COMMON_DATASET_PARAMETERS.items():
+            common[name] = parameters.get(name, shared).model_copy(update={"neutral": 0})
+        return {**parameters, **common}
+
+
+class ModelEntry(ComponentEntry):
+    """A model. Its target is called with (input_shape, classes, **options)."""
+
+    input_shape: tuple[int, ...] = ()
+    """The only (height, width, channels) it takes; empty: any."""
+    needs_images: bool = False
+    """Whether it needs (height, width, channels) and not plain features."""
+    stackable: bool = False
+    """Whether replicas can train as one stack (dense layers only)."""
+    without_norm: dict[str, JsonValue] | None = None
+    """Options under which it has no batch norm, so that ghost batch norm has no effect; {} is always, None is never."""
+
+    def has_batch_norm(self, options: dict[str, Any]) -> bool:
+        """Returns whether the model has batch norm under these options."""
+        if self.without_norm is None:
+            return True
+        return any(options.get(name) != value for name, value in self.without_norm.items())
+
+
+class OptimizerEntry(ComponentEntry):
+    """An optimizer."""
+
+
+class ProbeEntry(ComponentEntry):
+    """A measurement: a function of the training state."""
+
+    stage: Literal["micro-batch", "update", "evaluation", "checkpoint"]
+    """When it is called."""
+    metrics: tuple[str, ...]
+    """Names of the values it returns."""
+    per_layer: bool = False
+    """Whether it also gives a value for each layer."""
+    default: bool = False
+    """Whether it runs where a suite names no probes."""
+
+
+class Budget(BaseModel):
+    """How long a run trains."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["epochs", "updates", "examples"] = "epochs"
+    """`epochs`: the recipe's epochs, so as many examples as the reference cell; `updates`: exactly the reference cell's
+    updates; `examples`: exactly the reference cell's examples, in updates rounded down."""
+    factor: float = Field(1.0, gt=0.0)
+
+
+class RegimeEntry(Entry):
+    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget, independent of each other."""
+
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."""
+    warmup: float | None = Field(None, ge=0.0, lt=1.0)
+    """Fraction of the updates over which the learning rate rises; None: the recipe's."""
+    warmup_start: float | Literal["reference"] | None = None
+    """Factor of the learning rate that warmup starts from; "reference": the reference batch size's rate; None: the recipe's."""
+    budget: Budget = Budget()
+
+
+class Preset(BaseModel):
+    """Whose version of a recipe: values that replace the recipe's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str
+    fields: dict[str, JsonValue] = Field(default_factory=dict)
+    notes: dict[str, str] = Field(default_factory=dict)
+    """By field: where its value comes from, where that is not the source itself."""
+
+
+class RecipeEntry(Entry):
+    """How a (data set, model) is trained at its reference batch size. The suite's schema says what the fields may hold."""
+
+    fields: dict[str, JsonValue]
+    presets: dict[str, Preset]
+    default_preset: str = "paper"

@@ -1,0 +1,1 @@
+"""What every room needs: errors, registry, counter hash and seed streams, small shared types, events."""

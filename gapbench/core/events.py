@@ -1,0 +1,84 @@
+"""What the engine reports while it trains, through one `emit(event)`. Plain data: no files, no console, no tensors but in snapshots.
+
+`replica` is the position of a run within the job that trains (0 where there is only one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from gapbench.core.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins (or goes on, at `update` > 0)."""
+
+    update: int
+    updates: int
+    program: str
+    """How an update is executed: "eager", ... ; recorded in the results."""
+    setup_seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sign of life, at most a few a second: `update` of `updates` are done."""
+
+    update: int
+    updates: int
+    examples_per_second: float
+    """Of all replicas together."""
+    test_accuracy: tuple[float | None, ...] = ()
+    """Last evaluation, a fraction, by replica; None where there was none yet."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values of one run at one update. `layer` is empty for the whole network."""
+
+    replica: int
+    update: int
+    examples: int
+    values: tuple[tuple[str, str, float], ...]
+    """(metric, layer, value)."""
+
+
+@dataclass(frozen=True)
+class Snapshotted:
+    """The state of one run after `update`: enough to go on bit by bit. Everything measured so far was emitted before."""
+
+    replica: int
+    update: int
+    snapshot: Mapping[str, Any]
+    """Tensors on the CPU and plain numbers; for torch.save."""
+
+
+@dataclass(frozen=True)
+class WeightsKept:
+    """The weights of one run at a fraction of training that the suite names in `keep_weights`."""
+
+    replica: int
+    update: int
+    fraction: float
+    state_dict: Mapping[str, Any]
+    """Named tensors of a plain, unstacked model, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run has ended: ok, diverged, timeout or interrupted. (Crashes and lack of memory are seen from outside.)"""
+
+    replica: int
+    outcome: Outcome
+    reason: str
+    update: int
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of `runs.parquet` that only the engine knows: test_accuracy, test_loss, train_seconds, ..."""
+    test_correct: bytes = b""
+    """One bit for each test example, right at the end or not, in the order of the test set (numpy.packbits)."""
+
+
+Event: TypeAlias = Started | Progress | Measured | Snapshotted | WeightsKept | Finished

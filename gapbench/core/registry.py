@@ -1,0 +1,66 @@
+"""A registry of named things, with lazy entries and "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from gapbench.core.errors import GapbenchError, UnknownNameError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns ` (did you mean "x"?)` for the nearest of `known`, or an empty string where nothing is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Returns the sentence that says that `name` is no known `kind`, with the nearest spelling and all that is known."""
+    names = sorted(known)
+    listed = ", ".join(names) if names else "none"
+    return f'unknown {kind} "{name}"{did_you_mean(name, names)}; known: {listed}'
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Named entries of one kind, such as models. Looking up an unknown name says what would be right."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def add(self, name: str, entry: T) -> None:
+        """Adds an entry. Raises GapbenchError where the name is taken: two components may not share a name."""
+        if name in self._entries:
+            raise GapbenchError(f'{self.kind} "{name}" is already defined; choose another name')
+        self._entries[name] = entry
+
+    def remove(self, name: str) -> None:
+        """Removes an entry (tests and re-loaded plugins)."""
+        self._entries.pop(name, None)
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownNameError(unknown_name(self.kind, name, self._entries)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def load_target(target: str) -> Any:
+    """Imports `package.module:object`. Catalog entries name their component that way, so that listing them imports nothing."""
+    module, _, name = target.partition(":")
+    if not name:
+        raise GapbenchError(f'target "{target}" is not of the form "package.module:object"')
+    return getattr(importlib.import_module(module), name)

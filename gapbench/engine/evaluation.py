@@ -1,0 +1,94 @@
+"""Evaluation: loss and accuracy of all replicas on fixed examples, with running and with recalibrated norm statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gapbench.engine.feed import Feed
+from gapbench.engine.program import Program
+from gapbench.layers.recalibration import recalibrated
+from gapbench.suite.runspec import RunSpec
+from gapbench.workloads.datasets.arrays import Split
+
+CHUNK_EXAMPLES = 1024
+"""Examples of all replicas together that are evaluated at once; no result depends on it beyond rounding."""
+RECALIBRATION_EXAMPLES = 2048
+"""Training examples that recalibrated norm statistics are computed over, fewer where the training set is smaller."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Values of all replicas after one update: metric -> one number a replica."""
+
+    values: Mapping[str, list[float]]
+    test_correct: Tensor
+    """bool [replica, test examples], on the CPU."""
+
+    def packed_test_correct(self, replica: int) -> bytes:
+        """Returns one bit for each test example of a replica, in the order of the test set (numpy.packbits)."""
+        return np.packbits(self.test_correct[replica].numpy()).tobytes()
+
+
+class Evaluator:
+    """Evaluates a program's network on the test set, a fixed part of the training set and, where there is one, the held-out part."""
+
+    def __init__(self, program: Program, feed: Feed, splits: Sequence[Split], spec: RunSpec) -> None:
+        self._program = program
+        self._feed = feed
+        device = program.network.weights.device
+        sets = {"test": [split.test for split in splits], "train": [split.train_evaluation for split in splits]}
+        if len(splits[0].validation):
+            sets["validation"] = [split.validation for split in splits]
+        self._sets = {name: torch.from_numpy(np.stack(indices)).to(device) for name, indices in sets.items()}
+        self._calibration = _calibration_batches(feed, spec)
+
+    def evaluate(self, *, recalibrate: bool) -> Evaluation:
+        """Returns losses and accuracies; with `recalibrate` also those under recalibrated norm statistics. Waits for the device."""
+        module = self._program.network.module
+        module.eval()
+        values: dict[str, list[float]] = {}
+        with torch.no_grad():
+            correct = {name: self._measure(name, "", values) for name in self._sets}
+            if recalibrate:
+                with recalibrated(module, self._pass_calibration):
+                    for name in ("test", "train"):
+                        self._measure(name, "recalibrated_", values)
+        module.train()
+        return Evaluation(values, correct["test"])
+
+    def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor:
+        indices = self._sets[name]
+        losses, hits = [], []
+        for chunk in indices.split(max(1, CHUNK_EXAMPLES // len(indices)), dim=1):
+            batch = self._feed.evaluation_batch(chunk)
+            logits = self._program.forward(batch)
+            losses.append(F.cross_entropy(logits, batch.labels, reduction="none").double().sum(dim=1))
+            hits.append(logits.argmax(dim=1) == batch.labels)
+        correct = torch.cat(hits, dim=1)
+        values[f"{prefix}{name}_loss"] = (torch.stack(losses).sum(dim=0) / indices.shape[1]).tolist()
+        values[f"{prefix}{name}_accuracy"] = correct.double().mean(dim=1).tolist()
+        return correct.cpu()
+
+    def _pass_calibration(self) -> None:
+        for indices in self._calibration:
+            self._program.forward(self._feed.evaluation_batch(indices))
+
+
+def _calibration_batches(feed: Feed, spec: RunSpec) -> list[Tensor]:
+    """Returns the fixed training examples in batches that the ghost batch size divides; all in one where it is off.
+
+    Without ghost batch norm a training batch is one group, so the examples are one group too (of the batch size at most).
+    """
+    ghost = spec.ghost_batch_size
+    examples = min(RECALIBRATION_EXAMPLES, feed.train_size)
+    group = min(ghost if ghost is not None else spec.batch_size, examples)
+    groups = max(1, examples // group)
+    chosen = feed.members[:, : groups * group]
+    per_batch = max(1, CHUNK_EXAMPLES // group) * group if ghost is not None else group
+    return list(chosen.split(per_batch, dim=1))

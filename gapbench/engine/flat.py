@@ -1,0 +1,113 @@
+"""A network in flat buffers: all parameters of all replicas in one tensor [replica, parameters], of which the modules' parameters are views.
+
+The optimizer, clipping and weight distance then cost a few kernels, whatever the number of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm
+from gapbench.layers.stacked import stack
+from gapbench.optimizers import FlatBuffers
+from gapbench.probes import Layer
+
+ALIGNMENT = 16
+"""Every tensor starts at a multiple of 16 floats (64 bytes), so that no replica's arithmetic depends on its place in a stack."""
+
+
+class FlatNetwork:
+    """One module that computes all replicas, its weights and gradients in flat rows.
+
+    Args:
+        models: one plain model a replica, same architecture, each with its initial weights; ghost batch norm already in place.
+        device: where to train.
+        decay_matrices_only: whether weight decay spares tensors of fewer than two dimensions.
+        stacked: compute the replicas as a stack; needed for more than one.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], *, device: torch.device, decay_matrices_only: bool, stacked: bool) -> None:
+        self.stacked = stacked
+        shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
+        decays = {name: len(shape) >= 2 or not decay_matrices_only for name, shape in shapes.items()}
+        self.module = (stack(models) if stacked else models[0]).to(device)
+        self.names = sorted(shapes, key=lambda name: not decays[name])  # stable: those with decay first, else in the model's order
+        self.layers, self.decayed, width = _layout(self.names, shapes, decays)
+        self.weights: Float[Tensor, "replica parameters"] = torch.zeros(len(models), width, device=device)
+        self.gradients: Float[Tensor, "replica parameters"] = torch.zeros(len(models), width, device=device)
+        named = dict(self.module.named_parameters())
+        self.parameters = [named[name] for name in self.names]
+        self._gradient_views = []
+        for layer, parameter in zip(self.layers, self.parameters, strict=True):
+            view = self._view(self.weights, layer, parameter)
+            view.copy_(parameter.detach())
+            parameter.data = view
+            self._gradient_views.append(self._view(self.gradients, layer, parameter))
+        self.initial_weights = self.weights.clone()
+        self.norms = [module for module in self.module.modules() if isinstance(module, GhostBatchNorm)]
+        for norm in self.norms:
+            norm.deferred = True
+
+    @property
+    def buffers(self) -> FlatBuffers:
+        """Returns what the optimizer works on."""
+        return FlatBuffers(self.weights, self.gradients, self.decayed)
+
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        """Writes the gradients of `loss` into the flat rows."""
+        gradients = torch.autograd.grad(loss, self.parameters)
+        torch._foreach_copy_(self._gradient_views, gradients)
+
+    def commit_norms(self) -> None:
+        """Moves the running statistics of all norm layers by one update."""
+        for norm in self.norms:
+            norm.commit()
+
+    def snapshot(self, replica: int) -> dict[str, Any]:
+        """Returns weights and buffers of one replica, on the CPU."""
+        return {
+            "weights": self.weights[replica].cpu().clone(),
+            "initial_weights": self.initial_weights[replica].cpu().clone(),
+            "buffers": {name: self._of(buffer, replica).cpu().clone() for name, buffer in self.module.named_buffers()},
+        }
+
+    def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
+        """Takes back what `snapshot` returned, whatever stack the replica was in then."""
+        self.weights[replica].copy_(snapshot["weights"])
+        self.initial_weights[replica].copy_(snapshot["initial_weights"])
+        for name, buffer in self.module.named_buffers():
+            self._of(buffer, replica).copy_(snapshot["buffers"][name])
+
+    def state_dict(self, replica: int) -> dict[str, Tensor]:
+        """Returns one replica's parameters and buffers by name, as those of the plain model, on the CPU."""
+        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return {name: self._of(tensor.detach(), replica).cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors}
+
+    def _of(self, tensor: Tensor, replica: int) -> Tensor:
+        # Counters of steps have no dimension and are the same for all replicas of a stack.
+        return tensor[replica] if self.stacked and tensor.ndim else tensor
+
+    def _view(self, rows: Tensor, layer: Layer, parameter: nn.Parameter) -> Tensor:
+        columns = rows[:, layer.start : layer.stop]
+        if self.stacked:
+            return columns.unflatten(1, parameter.shape[1:])
+        if parameter.ndim == 4:  # kernels in channels-last order, the layout that convolutions want beside such images
+            outputs, inputs, height, width = parameter.shape
+            return columns[0].view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return columns[0].view(parameter.shape)
+
+
+def _layout(names: Sequence[str], shapes: Mapping[str, torch.Size], decays: Mapping[str, bool]) -> tuple[tuple[Layer, ...], int, int]:
+    layers, start, decayed = [], 0, 0
+    for name in names:
+        stop = start + shapes[name].numel()
+        layers.append(Layer(name, start, stop))
+        start = -(-stop // ALIGNMENT) * ALIGNMENT
+        if decays[name]:
+            decayed = start
+    return tuple(layers), decayed, start

@@ -1,0 +1,132 @@
+"""The training loop: from specs and data to events. Reads no files, prints nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gapbench.core.events import Event, Finished, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.outcome import Outcome
+from gapbench.engine.clock import Clock, peak_memory_mib
+from gapbench.engine.evaluation import Evaluation
+from gapbench.engine.session import Session
+from gapbench.probes import TrainState
+from gapbench.suite.runspec import RunSpec
+from gapbench.workloads.datasets.arrays import Pool, Split
+
+PROGRESS_SECONDS = 0.25
+
+
+def train(
+    specs: Sequence[RunSpec],
+    pool: Pool,
+    splits: Sequence[Split],
+    *,
+    device: str,
+    emit: Callable[[Event], None],
+    stop: Callable[[], Outcome | None],
+    snapshots: Sequence[Mapping[str, Any]] | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> None:
+    """Trains runs that share a program, as one stack where there are several, and reports through `emit`.
+
+    Args:
+        specs: the runs; equal but for seeds and hyperparameters.
+        pool: all examples of their data set.
+        splits: one a run.
+        device: "cpu" or "cuda:N".
+        emit: receives events; see `core.events`.
+        stop: asked before every update; INTERRUPTED ends with a snapshot, TIMEOUT without.
+        snapshots: to go on from, one a run, all of the same update.
+        checkpoint_seconds: time between `Snapshotted` events.
+
+    Raises:
+        TrainingError: the runs cannot be trained as specified.
+        torch.OutOfMemoryError: the device's memory does not hold an update.
+    """
+    clock = Clock(torch.device(device))
+    session = Session(specs, pool, splits, device=torch.device(device), emit=emit)
+    if snapshots is not None:
+        session.restore(snapshots)
+    clock.lap(session.seconds, "other")
+    emit(Started(session.update, session.spec.updates, session.program.kind, clock.elapsed))
+    _keep_weights(session, None, emit)
+
+    evaluation: Evaluation | None = None
+    accuracy: tuple[float | None, ...] = (None,) * len(specs)
+    checkpointed = reported = time.monotonic()
+    began_at = session.update
+    while session.update < session.spec.updates:
+        if (asked := stop()) is not None:
+            clock.lap(session.seconds, "train")
+            return _stopped(session, asked, emit)
+
+        state = session.step()  # one update of every replica; nothing here waits for the device
+
+        if state is not None and session.update in session.probe_updates:
+            session.probe(state, "update")
+        if state is not None and session.update in session.evaluation_updates:
+            clock.lap(session.seconds, "train")
+            session.probe(state, "evaluation")
+            evaluation = session.evaluate()
+            accuracy = tuple(evaluation.values["test_accuracy"])
+            clock.lap(session.seconds, "evaluation")
+            if min(session.first_bad()) >= 0:
+                break  # every replica has diverged
+        _keep_weights(session, state, emit)
+        now = time.monotonic()
+        if now - checkpointed >= checkpoint_seconds and session.update < session.spec.updates:
+            clock.lap(session.seconds, "train")
+            _checkpoint(session, emit)
+            clock.lap(session.seconds, "other")
+            checkpointed = time.monotonic()
+        if now - reported >= PROGRESS_SECONDS:
+            rate = (session.update - began_at) * session.spec.batch_size * len(specs) / max(clock.elapsed_since_start, 1e-9)
+            emit(Progress(session.update, session.spec.updates, rate, accuracy))
+            reported = now
+    _finish(session, evaluation, emit)
+
+
+def _finish(session: Session, evaluation: Evaluation | None, emit: Callable[[Event], None]) -> None:
+    if evaluation is None:  # resumed after the last update: only the end is missing
+        evaluation = session.evaluate()
+    memory = peak_memory_mib(session.device)
+    for replica, bad in enumerate(session.first_bad()):
+        summary = session.summary(replica, memory)
+        if bad >= 0:
+            for name in [name for name in summary if name.endswith(("_accuracy", "_loss"))]:
+                del summary[name]  # numbers of a diverged run are no results
+            emit(Finished(replica, Outcome.DIVERGED, f"the training loss was not finite at update {bad} of {session.spec.updates}", bad, summary))
+            continue
+        bits = evaluation.packed_test_correct(replica)
+        emit(Finished(replica, Outcome.OK, "", session.update, summary, bits))
+
+
+def _stopped(session: Session, outcome: Outcome, emit: Callable[[Event], None]) -> None:
+    if outcome is Outcome.INTERRUPTED:
+        _checkpoint(session, emit)
+    else:
+        session.recorder.flush(session.first_bad())
+    memory = peak_memory_mib(session.device)
+    for replica in range(len(session.specs)):
+        reason = f"stopped after {session.update} of {session.spec.updates} updates"
+        summary = {} if outcome is Outcome.INTERRUPTED else session.timing(replica, memory)
+        emit(Finished(replica, outcome, reason, session.update, summary))
+
+
+def _checkpoint(session: Session, emit: Callable[[Event], None]) -> None:
+    session.recorder.flush(session.first_bad())
+    for replica in range(len(session.specs)):
+        emit(Snapshotted(replica, session.update, session.snapshot(replica)))
+
+
+def _keep_weights(session: Session, state: TrainState | None, emit: Callable[[Event], None]) -> None:
+    if session.update not in session.keep_updates:
+        return
+    if state is not None:
+        session.probe(state, "checkpoint")
+    for replica in range(len(session.specs)):
+        emit(WeightsKept(replica, session.update, session.keep_updates[session.update], session.network.state_dict(replica)))

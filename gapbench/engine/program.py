@@ -1,0 +1,129 @@
+"""The step program: one update of all replicas, from a batch to moved weights, with nothing in it that waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gapbench.catalog import optimizers
+from gapbench.core.registry import load_target
+from gapbench.engine.feed import Batch
+from gapbench.engine.flat import FlatNetwork
+from gapbench.layers.dropout import dropout_layers
+from gapbench.optimizers import Optimizer, schedule
+from gapbench.probes import TrainState
+from gapbench.suite.runspec import RunSpec
+
+Probe = Callable[[TrainState], Mapping[str, Tensor]]
+
+
+class Program:
+    """Forward, backward, clipping, optimizer, norm statistics and counters of one update.
+
+    Args:
+        network: the replicas.
+        specs: the runs, one a replica; what they share (clipping or not, precision, optimizer) is that of the first.
+        micro_batch_probes: called after each backward pass of an observed update, before clipping.
+    """
+
+    kind = "eager"
+    """How an update is executed; recorded in the results."""
+
+    def __init__(self, network: FlatNetwork, specs: Sequence[RunSpec], micro_batch_probes: Sequence[Probe] = ()) -> None:
+        spec, device = specs[0], network.weights.device
+        self.network = network
+        self.batch_size = spec.batch_size
+        self._micro_batch_probes = micro_batch_probes
+        self._schedules = [schedule(item) for item in specs]
+        shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
+        build = load_target(optimizers()[spec.optimizer.name].target)
+        self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=shared)
+        self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
+        self._dropouts = dropout_layers(network.module)
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
+        self.clipped_updates = torch.zeros(len(specs), device=device)
+        self.first_bad = torch.full((len(specs),), -1, dtype=torch.int64, device=device)
+        """Number of the first update whose loss was not finite, counted from 1; -1: none so far."""
+
+    def update(self, update: int, batch: Batch, *, observe: bool) -> TrainState | None:
+        """Makes update number `update`, counted from 0. Returns what probes need if `observe`, else None."""
+        network = self.network
+        logits = self.forward(batch)
+        loss, total = batch_loss(logits, batch.labels)
+        network.backward(total)
+        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
+        state = self._observe(update, loss.detach(), logits.detach(), batch.labels, norm) if observe else None
+        if self._clip_norm is not None:
+            self._clip(norm)
+        network.commit_norms()
+        self.optimizer.update([table.at(update) for table in self._schedules])
+        bad = ~torch.isfinite(loss.detach()) & (self.first_bad < 0)
+        self.first_bad.masked_fill_(bad, update + 1)
+        return state
+
+    def forward(self, batch: Batch) -> Float[Tensor, "replica classes batch"]:
+        """Returns the logits of all replicas, in the module's present mode."""
+        module = self.network.module
+        for layer in self._dropouts:
+            layer.keys = batch.keys[0]
+        with self._autocast:
+            if self.network.stacked:
+                return module(batch.images).float()  # type: ignore[no-any-return]
+            return module(batch.images[0]).float().T[None]  # type: ignore[no-any-return]
+
+    def snapshot(self, replica: int, update: int) -> dict[str, Any]:
+        """Returns optimizer state and counters of one replica after `update` updates."""
+        return {
+            "optimizer": self.optimizer.snapshot(replica, update),
+            "clipped_updates": float(self.clipped_updates[replica]),
+            "first_bad": int(self.first_bad[replica]),
+        }
+
+    def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
+        """Takes back what `snapshot` returned."""
+        self.optimizer.restore(replica, snapshot["optimizer"])
+        self.clipped_updates[replica] = snapshot["clipped_updates"]
+        self.first_bad[replica] = snapshot["first_bad"]
+
+    def _clip(self, norm: Tensor | None) -> None:
+        assert norm is not None and self._clip_norm is not None
+        scale = (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)  # torch's own rule, clip_grad_norm_
+        clipped = scale < 1.0
+        self.clipped_updates += clipped
+        # On the CPU the answer is at hand: a pass over all gradients is saved where nothing is clipped (times 1 is exact).
+        if norm.device.type != "cpu" or bool(clipped.any()) or not bool(torch.isfinite(norm).all()):
+            self.network.gradients.mul_(scale[:, None])
+
+    def _observe(self, update: int, loss: Tensor, logits: Tensor, labels: Tensor, norm: Tensor | None) -> TrainState:
+        assert norm is not None
+        network = self.network
+        rates = torch.tensor([table.learning_rate[update] for table in self._schedules], dtype=torch.float32)
+        state = TrainState(
+            update=update + 1,
+            batch_size=self.batch_size,
+            weights=network.weights,
+            initial_weights=network.initial_weights,
+            gradients=network.gradients,
+            gradient_norm=norm,
+            batch_loss=loss,
+            batch_correct=(logits.argmax(dim=1) == labels).float().sum(dim=1),
+            clipped_updates=self.clipped_updates,
+            learning_rate=rates.to(loss.device, non_blocking=True),
+            layers=network.layers,
+        )
+        for probe in self._micro_batch_probes:
+            state.early.update(probe(state))
+        return state
+
+
+def batch_loss(
+    logits: Float[Tensor, "replica classes batch"], labels: Int[Tensor, "replica batch"]
+) -> tuple[Float[Tensor, " replica"], Float[Tensor, ""]]:
+    """Returns each replica's mean cross entropy, and their sum, whose gradient is every replica's own."""
+    loss = F.cross_entropy(logits, labels, reduction="none").mean(dim=1)
+    return loss, loss.sum()

@@ -1,0 +1,189 @@
+"""A session: everything that one job needs to train, built from its specs, with `snapshot()` and `restore()`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gapbench.catalog import models, probes
+from gapbench.core.errors import TrainingError
+from gapbench.core.events import Event
+from gapbench.core.hashing import derive_seed
+from gapbench.core.registry import load_target
+from gapbench.engine.evaluation import Evaluation, Evaluator
+from gapbench.engine.feed import Feed
+from gapbench.engine.flat import FlatNetwork
+from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
+from gapbench.engine.program import Probe, Program
+from gapbench.engine.recorder import Recorder
+from gapbench.layers.ghost_batch_norm import convert_batch_norm
+from gapbench.layers.stacked import can_stack
+from gapbench.probes import TrainState
+from gapbench.suite.runspec import RunSpec
+from gapbench.workloads.datasets.arrays import Pool, Split
+
+EARLY = 0.05
+"""Clipping in this first part of training plays the role of warmup; `clipped_share_late` is about the rest."""
+
+
+class Session:
+    """Network, feed, program, evaluator and recorder of one job, and how far it has come.
+
+    Raises TrainingError where the runs cannot train together or the model does not fit the data.
+    """
+
+    def __init__(
+        self, specs: Sequence[RunSpec], pool: Pool, splits: Sequence[Split], *, device: torch.device, emit: Callable[[Event], None]
+    ) -> None:
+        spec = specs[0]
+        exact_arithmetic()
+        self.specs = tuple(specs)
+        self.spec = spec
+        self.device = device
+        self.feed = Feed(pool, splits, specs, device)
+        networks = [_initial_network(item, self.feed.input_shape, pool.classes) for item in specs]
+        stackable = can_stack(networks[0])
+        if len(specs) > 1 and not stackable:
+            raise TrainingError(f"model {spec.model.name} cannot train as a stack; train its runs one by one")
+        decay_matrices_only = spec.weight_decay_on == "matrices"
+        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable)
+        # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
+        torch.manual_seed(derive_seed(spec.order_seed, "library"))
+        self._probes = _load_probes(spec)
+        self.program = Program(self.network, specs, self._probes["micro-batch"])
+        self.evaluator = Evaluator(self.program, self.feed, splits, spec)
+        self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
+        self.probe_updates = probe_updates(spec.updates)
+        self.evaluation_updates = frozenset(evaluation_updates(spec.updates, spec.evaluations))
+        self.keep_updates = keep_updates(spec.updates, spec.keep_weights)
+        self.early_updates = math.ceil(EARLY * spec.updates)
+        self.update = 0
+        self.headline: list[dict[str, list[float]]] = []
+        """The last evaluations, as many as the headline averages over."""
+        self.clipped_early = torch.zeros_like(self.program.clipped_updates)
+        self.seconds = {"train": 0.0, "evaluation": 0.0, "other": 0.0}
+        self.network.module.train()
+
+    def step(self) -> TrainState | None:
+        """Makes the next update. Returns the state for probes where they are due. Never waits for the device."""
+        observe = self.update + 1 in self.probe_updates or self.update + 1 in self.evaluation_updates
+        state = self.program.update(self.update, self.feed.batch(self.update), observe=observe)
+        self.update += 1
+        if self.update == self.early_updates:
+            self.clipped_early = self.program.clipped_updates.clone()
+        return state
+
+    def probe(self, state: TrainState, stage: str) -> None:
+        """Runs the probes of a stage; their values wait on the device."""
+        values = dict(state.early) if stage == "update" else {}
+        for probe in self._probes[stage]:
+            values.update(probe(state))
+        if values:
+            self.recorder.record(self.update, values)
+
+    def evaluate(self) -> Evaluation:
+        """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
+        last = self.update == self.spec.updates
+        evaluation = self.evaluator.evaluate(recalibrate=last or self.update < 0.95 * self.spec.updates)
+        first_bad = self.first_bad()
+        self.recorder.flush(first_bad)
+        for replica, bad in enumerate(first_bad):
+            if bad < 0:
+                self.recorder.emit(replica, self.update, {name: values[replica] for name, values in evaluation.values.items()})
+        self.headline = [*self.headline, dict(evaluation.values)][-self.spec.headline_evaluations :]
+        return evaluation
+
+    def first_bad(self) -> list[int]:
+        """Returns, by replica, the update at which its loss was first not finite, counted from 1; -1: never. Waits for the device."""
+        return [int(value) for value in self.program.first_bad.tolist()]
+
+    def summary(self, replica: int, peak_memory_mib: float) -> dict[str, Any]:
+        """Returns the columns of the run table that only training knows. Accuracies are fractions."""
+        results: dict[str, Any] = {
+            name: float(np.mean([values[name][replica] for values in self.headline]))
+            for name in (self.headline[-1] if self.headline else {})
+            if not name.startswith("recalibrated_")
+        }
+        return results | self.timing(replica, peak_memory_mib)
+
+    def timing(self, replica: int, peak_memory_mib: float) -> dict[str, Any]:
+        """Returns what is known of a run that ended early, too: how far it came and what it took. Seconds are its share of the stack's."""
+        clipped, early = float(self.program.clipped_updates[replica]), float(self.clipped_early[replica])
+        late = self.update - self.early_updates
+        distance = (self.network.weights[replica] - self.network.initial_weights[replica]).norm()
+        replicas = len(self.specs)
+        return {
+            "updates": self.update,
+            "examples": self.update * self.spec.batch_size,
+            "weight_distance": float(distance),
+            "clipped_share": clipped / max(self.update, 1),
+            "clipped_share_late": (clipped - early) / late if late > 0 else None,
+            "train_seconds": self.seconds["train"] / replicas,
+            "evaluation_seconds": self.seconds["evaluation"] / replicas,
+            "other_seconds": self.seconds["other"] / replicas,
+            "peak_memory_mib": peak_memory_mib,
+            "program": self.program.kind,
+        }
+
+    def snapshot(self, replica: int) -> dict[str, Any]:
+        """Returns all that one run needs to go on bit by bit: tensors on the CPU and plain numbers."""
+        return {
+            "update": self.update,
+            "network": self.network.snapshot(replica),
+            "program": self.program.snapshot(replica, self.update),
+            "clipped_early": float(self.clipped_early[replica]),
+            "headline": [{name: values[replica] for name, values in evaluation.items()} for evaluation in self.headline],
+            "seconds": {name: seconds / len(self.specs) for name, seconds in self.seconds.items()},
+            "torch_random_state": torch.get_rng_state(),
+            "cuda_random_state": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def restore(self, snapshots: Sequence[Mapping[str, Any]]) -> None:
+        """Takes back one snapshot a replica. Raises TrainingError where they are not all of the same update."""
+        updates = {int(snapshot["update"]) for snapshot in snapshots}
+        if len(updates) != 1:
+            raise TrainingError(f"cannot resume runs of different updates ({sorted(updates)}) as one stack")
+        self.update = updates.pop()
+        for replica, snapshot in enumerate(snapshots):
+            self.network.restore(replica, snapshot["network"])
+            self.program.restore(replica, snapshot["program"])
+            self.clipped_early[replica] = snapshot["clipped_early"]
+        self.headline = [
+            {name: [snapshot["headline"][position][name] for snapshot in snapshots] for name in evaluation}
+            for position, evaluation in enumerate(snapshots[0]["headline"])
+        ]
+        self.seconds = {name: sum(snapshot["seconds"][name] for snapshot in snapshots) for name in self.seconds}
+        torch.set_rng_state(snapshots[0]["torch_random_state"])
+        if self.device.type == "cuda" and snapshots[0]["cuda_random_state"] is not None:
+            torch.cuda.set_rng_state(snapshots[0]["cuda_random_state"], self.device)
+
+
+def exact_arithmetic() -> None:
+    """Switches TF32 off: fp32 means fp32, on every device."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Builds a run's model on the CPU, so that its initial weights are the same whatever the device."""
+    build = load_target(models()[spec.model.name].target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
+        model: nn.Module = build(input_shape, classes, **spec.model.options)
+    return convert_batch_norm(
+        model, ghost_batch_size=spec.ghost_batch_size, running_statistics=spec.running_statistics, momentum=spec.norm_momentum
+    )
+
+
+def _load_probes(spec: RunSpec) -> dict[str, list[Probe]]:
+    """Returns the probes by stage: those that always run, and those that the suite names."""
+    chosen: dict[str, list[Probe]] = {"micro-batch": [], "update": [], "evaluation": [], "checkpoint": []}
+    for name, entry in probes().items():
+        if entry.default or name in spec.probes:
+            chosen[entry.stage].append(load_target(entry.target))
+    return chosen

@@ -1,0 +1,56 @@
+"""Schedules as tables: learning rate, weight decay and momentum of every update, computed once, in float64, on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench.optimizers.base import Hyperparameters
+from gapbench.suite.runspec import RunSpec
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Hyperparameters by update, float64 [updates] each."""
+
+    learning_rate: npt.NDArray[np.float64]
+    weight_decay: npt.NDArray[np.float64]
+    momentum: npt.NDArray[np.float64]
+
+    def at(self, update: int) -> Hyperparameters:
+        """Returns the hyperparameters of one update, counted from 0."""
+        return Hyperparameters(float(self.learning_rate[update]), float(self.weight_decay[update]), float(self.momentum[update]))
+
+    def same_as(self, other: Schedule) -> bool:
+        """Whether two runs have equal hyperparameters at every update."""
+        return all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in (
+                (self.learning_rate, other.learning_rate),
+                (self.weight_decay, other.weight_decay),
+                (self.momentum, other.momentum),
+            )
+        )
+
+
+def schedule(spec: RunSpec) -> Schedule:
+    """Returns the table of a run: phases by fraction of updates, times linear warmup from `warmup_start` to 1.
+
+    An update u of T belongs to the last phase whose start is <= u / T. Warmup over W = warmup * T updates multiplies by
+    warmup_start + (1 - warmup_start) * (u + 1) / W, per update as in Goyal et al. 2017, section 2.2.
+    """
+    updates = np.arange(spec.updates)
+    starts = np.array([phase.start for phase in spec.phases]) * spec.updates
+    # The tolerance keeps a boundary such as 0.81 * 39062 from moving by one update through rounding.
+    phase_of = np.maximum(np.searchsorted(starts, updates + 1e-9, side="right") - 1, 0)
+    momentum = float(spec.optimizer.option("momentum", 0.0))
+    factors = np.array([phase.learning_rate_factor for phase in spec.phases])
+    decays = np.array([spec.weight_decay if phase.weight_decay is None else phase.weight_decay for phase in spec.phases])
+    momenta = np.array([momentum if phase.momentum is None else phase.momentum for phase in spec.phases])
+    learning_rate = spec.learning_rate * factors[phase_of]
+    warmup_updates = spec.warmup * spec.updates
+    if warmup_updates > 0:
+        learning_rate *= np.minimum(1.0, spec.warmup_start + (1.0 - spec.warmup_start) * (updates + 1) / warmup_updates)
+    return Schedule(learning_rate, decays[phase_of], momenta[phase_of])

@@ -1,0 +1,12 @@
+"""What is measured while a run trains: one file a probe, each a pure function of the training state.
+
+A probe names its stage: `micro-batch` (after a backward pass, gradients not yet clipped), `update` (weights have moved),
+`evaluation`, `checkpoint` (weights are being kept). It returns metrics by name: tensors [replica], or [replica, layer] in
+the order of `state.layers`, on the training device and without waiting for it.
+"""
+
+from __future__ import annotations
+
+from gapbench.probes.state import Layer, TrainState
+
+__all__ = ["Layer", "TrainState"]

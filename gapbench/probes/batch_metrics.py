@@ -1,0 +1,12 @@
+"""Loss and accuracy of the batch that an update was made from."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gapbench.probes.state import TrainState
+
+
+def batch_metrics(state: TrainState) -> dict[str, Tensor]:
+    """Mean cross entropy and accuracy (a fraction) of the last batch, in training mode, augmented, before the update."""
+    return {"batch_loss": state.batch_loss, "batch_accuracy": state.batch_correct / state.batch_size}

@@ -1,0 +1,52 @@
+"""The training state as probes see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A parameter tensor's place in the flat rows: columns start .. stop - 1."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass
+class TrainState:
+    """What is known after `update` updates, all replicas together. Tensors are on the training device and may not be changed."""
+
+    update: int
+    batch_size: int
+    weights: Float[Tensor, "replica parameters"]
+    initial_weights: Float[Tensor, "replica parameters"]
+    gradients: Float[Tensor, "replica parameters"]
+    """Of the last batch. Clipped at stage `update`, not yet at stage `micro-batch`."""
+    gradient_norm: Float[Tensor, " replica"]
+    """Global L2 norm before clipping."""
+    batch_loss: Float[Tensor, " replica"]
+    """Mean cross entropy of the last batch, before its update, in training mode."""
+    batch_correct: Float[Tensor, " replica"]
+    """Number of examples of the last batch that were right before its update."""
+    clipped_updates: Float[Tensor, " replica"]
+    """Updates so far in which the gradient was scaled down."""
+    learning_rate: Float[Tensor, " replica"]
+    layers: tuple[Layer, ...]
+    early: dict[str, Tensor] = field(default_factory=dict)
+    """What probes of stage `micro-batch` returned for this update."""
+
+    @cached_property
+    def displacement(self) -> Float[Tensor, "replica parameters"]:
+        """w_t - w_0."""
+        return self.weights - self.initial_weights
+
+    def by_layer(self, rows: Float[Tensor, "replica parameters"]) -> Float[Tensor, "replica layer"]:
+        """Returns the L2 norm of each layer's columns."""
+        return torch.stack([rows[:, layer.start : layer.stop].norm(dim=1) for layer in self.layers], dim=1)

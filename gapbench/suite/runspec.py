@@ -1,0 +1,142 @@
+"""RunSpec: one run, completely resolved. Everything that trains, stores or prices a run reads this and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class Frozen(BaseModel):
+    """Base of the models here: unknown fields are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(Frozen):
+    """A data set, model or optimizer with all its options, defaults included."""
+
+    name: str
+    version: int = 1
+    """Raised by the component's author whenever the same options give other numbers."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """Returns an option's value, or `default` where the component has no such option."""
+        return self.options.get(name, default)
+
+
+class Phase(Frozen):
+    """A part of the schedule, from a fraction of the updates on, until the next phase."""
+
+    start: float = Field(0.0, ge=0.0, lt=1.0)
+    """Fraction of all updates at which the phase begins."""
+    learning_rate_factor: float = Field(1.0, ge=0.0)
+    weight_decay: float | None = Field(None, ge=0.0)
+    """None: the run's."""
+    momentum: float | None = Field(None, ge=0.0, lt=1.0)
+    """None: the optimizer's option `momentum`."""
+
+
+class Normalization(Frozen):
+    """How pixels (scaled to [0, 1]) become inputs: (pixel - mean) / standard deviation."""
+
+    kind: Literal["global", "channel", "fixed", "none"] = "global"
+    """`global`: one mean and deviation of the training set; `channel`: one a channel; `fixed`: those given here."""
+    mean: tuple[float, ...] = ()
+    standard_deviation: tuple[float, ...] = ()
+
+
+class Labels(Frozen):
+    """What a run is called in one suite. Never part of its identity."""
+
+    suite: str
+    cell: str
+    """Name of the cell in tables and figures; the arm's label where there is one. Unique within a suite."""
+    arm: str = ""
+    """Label of the [[arm]], empty for runs of the [grid]."""
+    recipe: str = ""
+    preset: str = ""
+    regime: str = "baseline"
+    learning_rate_rule: str = "untouched"
+    """How the learning rate came about: untouched, sqrt, linear, set (by [[override]]), tuned."""
+    budget: str = "epochs"
+    """Kind of the budget: epochs, updates, examples."""
+    reference_cell: bool = False
+    cell_order: int = 0
+    """Position of the cell in tables."""
+
+
+class RunSpec(Frozen):
+    """One run: effective values only. The label is kept apart, so that equal values are one run."""
+
+    dataset: Component
+    model: Component
+    optimizer: Component
+
+    batch_size: int = Field(gt=0)
+    ghost_batch_size: int | None = None
+    """Examples that batch norm statistics are computed over; None: the whole batch."""
+    updates: int = Field(gt=0)
+    tail: Literal["stream", "drop"] = "stream"
+    """What happens where an epoch is no multiple of the batch: go on into the next epoch's order, or drop the rest."""
+
+    learning_rate: float = Field(gt=0)
+    """Peak, after scaling by the regime."""
+    warmup: float = Field(0.0, ge=0.0, lt=1.0)
+    """Fraction of the updates over which the learning rate rises linearly."""
+    warmup_start: float = Field(0.0, ge=0.0)
+    """Factor of the learning rate that warmup starts from."""
+    phases: tuple[Phase, ...] = (Phase(),)  # type: ignore[call-arg]
+    weight_decay: float = Field(0.0, ge=0.0)
+    weight_decay_on: Literal["all", "matrices"] = "all"
+    """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Threshold of the gradient's global L2 norm, before weight decay; None: no clipping."""
+
+    crop_padding: int = Field(0, ge=0)
+    crop_fill: int = Field(0, ge=0, le=255)
+    flip: bool = False
+    normalization: Normalization = Normalization()  # type: ignore[call-arg]
+
+    running_statistics: Literal["mean", "sequential"] = "mean"
+    norm_momentum: float | None = Field(0.1, gt=0, le=1)
+    """Weight of the new statistics in the moving average, as in torch; None: cumulative average."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    headline_evaluations: int = Field(1, ge=1)
+    """The headline accuracy is the mean over this many last evaluations."""
+    holdout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Fraction of the training set that is kept for validation and never trained on."""
+
+    seed: int = Field(0, ge=0)
+    init_seed: int = Field(0, ge=0)
+    order_seed: int = Field(0, ge=0)
+    """Seed of order, augmentation and dropout."""
+    split_seed: int = Field(0, ge=0)
+
+    # What follows changes no trained number and is no part of the identity.
+    train_examples: int = Field(gt=0)
+    """Size of the training set, without the held-out part."""
+    reference_batch_size: int = Field(gt=0)
+    reference_updates: int = Field(gt=0)
+    reference_learning_rate: float = Field(gt=0)
+    split_drawn: bool = False
+    """Whether each seed draws its own split or subset: then differences are paired and intervals are over splits."""
+    evaluations: int = Field(20, ge=1)
+    keep_weights: tuple[float, ...] = ()
+    probes: tuple[str, ...] = ()
+    time_limit_seconds: float | None = Field(None, gt=0)
+
+    @property
+    def examples(self) -> int:
+        """Examples seen in all updates."""
+        return self.updates * self.batch_size
+
+
+class PlannedRun(Frozen):
+    """A run with its id and its name in the suite; several may share one id, which trains once."""
+
+    run_id: str
+    spec: RunSpec
+    labels: Labels

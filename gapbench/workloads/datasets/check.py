@@ -1,0 +1,54 @@
+"""What must hold for any pool, whoever made it, before anything is trained on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench.core.errors import DataError
+from gapbench.workloads.datasets.arrays import Pool
+
+CHUNK = 4096
+"""Examples that are looked through at once: a mapped array of gigabytes is never wholly in memory."""
+
+
+def check_pool(pool: Pool, place: str) -> Pool:
+    """Returns `pool`. Raises DataError, beginning with `place`, where it is not what `Pool` says."""
+    check_examples(pool.images, f"{place}: images")
+    if pool.labels.dtype != np.int64 or pool.labels.ndim != 1:
+        raise DataError(f"{place}: labels must be int64 of shape [examples], not {described(pool.labels)}")
+    if len(pool.images) != len(pool.labels):
+        raise DataError(f"{place}: {len(pool.images)} images and {len(pool.labels)} labels; each image needs one")
+    if pool.classes < 2 or pool.labels.min() < 0 or pool.labels.max() >= pool.classes:
+        raise DataError(
+            f"{place}: labels run from {pool.labels.min()} to {pool.labels.max()}; "
+            f"for {pool.classes} classes they must be 0 to {pool.classes - 1}, and there must be two classes or more"
+        )
+    if not pool.pixel_max > 0:
+        raise DataError(f"{place}: pixel_max must be positive, not {pool.pixel_max}")
+    if pool.official_train is not None and not 0 < pool.official_train < len(pool.labels):
+        raise DataError(f"{place}: official_train = {pool.official_train} of {len(pool.labels)} leaves no training or no test examples")
+    return pool
+
+
+def check_examples(examples: npt.NDArray[Any], place: str) -> None:
+    """Raises DataError unless `examples` are uint8 [n, height, width, channels] or finite float32 [n, features], none of these zero."""
+    if (examples.dtype, examples.ndim) not in ((np.dtype(np.uint8), 4), (np.dtype(np.float32), 2)):
+        raise DataError(
+            f"{place} must be images, uint8 of shape [examples, height, width, channels], "
+            f"or features, float32 of shape [examples, features], not {described(examples)}"
+        )
+    if 0 in examples.shape:
+        raise DataError(f"{place} are empty: shape {list(examples.shape)}")
+    if examples.dtype == np.float32:
+        for start in range(0, len(examples), CHUNK):
+            finite = np.isfinite(examples[start : start + CHUNK]).all(axis=1)
+            if not finite.all():
+                raise DataError(f"{place} must be finite: example {start + int(np.argmin(finite))} has NaN or infinite features")
+
+
+def described(array: npt.NDArray[Any]) -> str:
+    """Returns type and shape in words."""
+    return f"{array.dtype} of shape {list(array.shape)}"

@@ -1,0 +1,70 @@
+"""Downloads of official files, by torchvision: the only part of the data sets that imports it, and that uses the network."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from gapbench.core.errors import DataError
+from gapbench.workloads.datasets.checksums import unwritable_cache
+from gapbench.workloads.datasets.context import DataContext
+
+
+def download(name: str, torchvision_class: str, context: DataContext) -> None:
+    """Downloads a data set and puts its files where they are missing below `context.root`, in torchvision's layout.
+
+    torchvision writes in place, so it works in a temporary folder: an interrupted download leaves nothing that looks
+    like data, and no file that is there is written over. Its progress goes to the console.
+
+    Raises:
+        DataError: the data directory cannot be written to, or the download fails.
+    """
+    root = context.root
+    try:
+        context.decoded_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(context.decoded_dir / f"{name}.download.lock")
+        lock.acquire()
+    except OSError as error:
+        raise unwritable_cache(context.decoded_dir, error) from error
+    try:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=root, prefix=".gapbench-download-"))
+        except OSError as error:
+            raise DataError(
+                f"{name}: some of its files are missing in the data directory {root}, which cannot be written to "
+                f"({error.strerror or error}); name a writable directory with --data-dir or GAPBENCH_DATA, or none at all"
+            ) from error
+        try:
+            _fetch_with_torchvision(name, torchvision_class, temporary)
+            _move_missing(temporary, root)
+        except OSError as error:
+            raise DataError(f"{name}: the download to {root} failed: {error}; run `gapbench data fetch {name}` again") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _fetch_with_torchvision(name: str, torchvision_class: str, root: Path) -> None:
+    import torchvision.datasets
+
+    try:
+        getattr(torchvision.datasets, torchvision_class)(root, download=True)
+    except RuntimeError as error:  # torchvision's word for a failed or damaged download
+        raise DataError(
+            f"{name}: the download failed: {error}; check the network and run `gapbench data fetch {name}` again, "
+            "or copy the official files into a directory and name it with --data-dir or GAPBENCH_DATA"
+        ) from error
+
+
+def _move_missing(source: Path, target: Path) -> None:
+    """Moves files that `target` does not have. Archives at the top stay behind: their contents were unpacked."""
+    for file in sorted(source.rglob("*")):
+        relative = file.relative_to(source)
+        if file.is_file() and len(relative.parts) > 1 and not (target / relative).exists():
+            (target / relative.parent).mkdir(parents=True, exist_ok=True)
+            file.replace(target / relative)

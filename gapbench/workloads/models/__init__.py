@@ -1,0 +1,1 @@
+"""Networks, one file a family: plain torch modules; ghost batch norm and stacking come from outside."""

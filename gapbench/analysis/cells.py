@@ -69,6 +69,11 @@ class Cell:
         return self.planned_updates * self.batch_size
 
     @property
+    def method(self) -> tuple[str, str, str]:
+        """Preset, optimizer and precision: cells that differ in them are seldom compared."""
+        return self.preset, self.optimizer, self.precision
+
+    @property
     def reference_examples(self) -> int:
         """Examples that the recipe's own budget comes to at the reference batch size."""
         return self.reference_updates * self.reference_batch_size
@@ -101,10 +106,10 @@ class Cell:
         return self.sample({run.run_id: run.numbers[name] for run in self.runs if name in run.numbers})
 
     def ok_of(self) -> str:
-        """Returns "7 ok of 8: 1 diverged", or "8 ok of 8"."""
+        """Returns "7 ok of 8, 1 diverged", or "8 ok of 8"."""
         others = sorted({run.outcome for run in self.runs if not run.ok}, key=list(Outcome).index)
         listed = ", ".join(f"{sum(run.outcome == outcome for run in self.runs if not run.ok)} {_word(outcome)}" for outcome in others)
-        return f"{len(self.ok_runs)} ok of {len(self.runs)}" + (f": {listed}" if listed else "")
+        return f"{len(self.ok_runs)} ok of {len(self.runs)}" + (f", {listed}" if listed else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +127,8 @@ class Panel:
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the reference cell that a cell is held against; among several, the one most like it in preset, optimizer, precision."""
         found = [other for other in self.cells if other.reference]
-
-        def likeness(other: Cell) -> int:
-            return sum(getattr(other, name) == getattr(cell, name) for name in ("preset", "optimizer", "precision"))
-
-        return max(found, key=lambda other: (likeness(other), -other.order)) if found else None
+        alike = [sum(mine == other for mine, other in zip(cell.method, reference.method, strict=True)) for reference in found]
+        return found[alike.index(max(alike))] if found else None
 
     def baseline_of(self, cell: Cell) -> Cell | None:
         """Returns the cell of the same batch size with nothing adapted: regime `baseline`, rate untouched, ghost off.
@@ -136,22 +138,21 @@ class Panel:
         found = [
             other
             for other in self.cells
-            if other.batch_size == cell.batch_size and other.regime == "baseline" and other.ghost_batch_size is None and untouched(other)
-            and (other.preset, other.optimizer, other.precision) == (cell.preset, cell.optimizer, cell.precision)
+            if other.batch_size == cell.batch_size and other.method == cell.method and unadapted(other)
         ]  # fmt: skip
         return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
 
 
-def untouched(cell: Cell) -> bool:
-    """Whether the learning rate is the recipe's own."""
-    return cell.learning_rate_rule == "untouched"
+def unadapted(cell: Cell) -> bool:
+    """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, ghost off."""
+    return cell.regime == "baseline" and cell.learning_rate_rule == "untouched" and cell.ghost_batch_size is None
 
 
 def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
     """Returns the panels of a runs table, cells in table order.
 
-    Where no cell of a panel is marked as reference, the definition decides: reference batch size, regime `baseline`, ghost off, rate
-    untouched, the reference's number of updates.
+    A panel has one reference cell for each preset, optimizer and precision. Where none is marked as reference, the definition decides:
+    reference batch size, nothing adapted, the reference's number of updates.
     """
     rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
@@ -161,9 +162,7 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
         own = [row for row in rows if _panel_key(row) == key]
         names = dict.fromkeys(row["cell"] for row in own)
         cells = [_cell([row for row in own if row["cell"] == name]) for name in names]
-        if not any(cell.reference for cell in cells):
-            cells = _with_default_reference(cells)
-        panels.append(Panel(_title(key, keys), *key, tuple(cells)))
+        panels.append(Panel(_title(key, keys), *key, tuple(_with_references(cells))))
     return tuple(panels)
 
 
@@ -207,12 +206,22 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
     )
 
 
-def _with_default_reference(cells: list[Cell]) -> list[Cell]:
-    def is_reference(cell: Cell) -> bool:
-        usual = cell.regime == "baseline" and cell.ghost_batch_size is None and untouched(cell)
-        return usual and cell.batch_size == cell.reference_batch_size and cell.planned_updates == cell.reference_updates
+def _with_references(cells: list[Cell]) -> list[Cell]:
+    """Marks the reference cells: of those that the suite marks (or else those that the definition names), one for each method.
 
-    return [replace(cell, reference=is_reference(cell)) for cell in cells]
+    Of several, such as one at 4 times the epochs, it is the one that trains as the recipe says.
+    """
+    marked = [cell for cell in cells if cell.reference] or [cell for cell in cells if _as_recipe(cell) == (True, True, True)]
+    chosen: dict[tuple[str, str, str], Cell] = {}
+    for cell in marked:
+        best = chosen.get(cell.method)
+        if best is None or sum(_as_recipe(cell)) > sum(_as_recipe(best)):
+            chosen[cell.method] = cell
+    return [replace(cell, reference=chosen.get(cell.method) is cell) for cell in cells]
+
+
+def _as_recipe(cell: Cell) -> tuple[bool, bool, bool]:
+    return cell.batch_size == cell.reference_batch_size, unadapted(cell), cell.planned_updates == cell.reference_updates
 
 
 def _title(key: tuple[str, str, str, str, str], keys: list[tuple[str, str, str, str, str]]) -> str:

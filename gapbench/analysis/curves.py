@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from gapbench.analysis.intervals import LEVEL, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +21,42 @@ class Curve:
 
     updates: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean of several runs against the update count, with the pointwise t interval of the mean where there are two or more."""
+
+    updates: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64] | None
+    high: npt.NDArray[np.float64] | None
+    n: int
+
+
+def band(curves: Sequence[Curve], *, logarithmic: bool = False, level: float = LEVEL) -> Band | None:
+    """Returns the band of runs over the updates that all of them have; None where there is none.
+
+    Args:
+        curves: one per run.
+        logarithmic: average logarithms, as befits losses (values must then be positive); the band stays positive.
+        level: coverage of the pointwise interval.
+    """
+    if not curves:
+        return None
+    updates = curves[0].updates
+    for curve in curves[1:]:
+        updates = np.intersect1d(updates, curve.updates)
+    if len(updates) == 0:
+        return None
+    values = np.stack([curve.values[np.isin(curve.updates, updates)] for curve in curves])
+    values = np.log(np.maximum(values, np.finfo(np.float64).tiny)) if logarithmic else values
+    mean, n = values.mean(axis=0), len(curves)
+    half = t_quantile(level, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else None
+    low, high = (None, None) if half is None else (mean - half, mean + half)
+    if logarithmic:
+        mean, low, high = np.exp(mean), None if low is None else np.exp(low), None if high is None else np.exp(high)
+    return Band(updates, mean, low, high, n)
 
 
 class Curves:

@@ -78,9 +78,7 @@ def loss_path(loss: Curve, accuracy: Curve) -> LossPath | None:
     return LossPath(smooth(updates, log_loss), smooth(updates, accuracy.values[at_accuracy]))
 
 
-def smooth(
-    updates: npt.NDArray[np.float64], values: npt.NDArray[np.float64], half_width: float = SMOOTHING
-) -> npt.NDArray[np.float64]:
+def smooth(updates: npt.NDArray[np.float64], values: npt.NDArray[np.float64], half_width: float = SMOOTHING) -> npt.NDArray[np.float64]:
     """Returns the mean of `values` over all evaluations between update (1 - half_width) t and (1 + half_width) t, for every t."""
     near = (updates[None, :] >= updates[:, None] * (1 - half_width)) & (updates[None, :] <= updates[:, None] * (1 + half_width))
     smoothed: npt.NDArray[np.float64] = (near * values[None, :]).sum(axis=1) / near.sum(axis=1)

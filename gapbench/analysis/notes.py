@@ -49,7 +49,7 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
     if found:
         text = "Matched-loss gap: the same difference where both cells' smoothed train loss first reaches the lowest level that every seed"
         running = any(one.statistics == "running" for one in found)
-        out.append(f"{text} of both reaches{', with running batch norm statistics, which flatter small batches early on' if running else ''}.")
+        out.append(f"{text} of both reaches{', with running batch norm statistics, which flatter small batches early' if running else ''}.")
     reasons: dict[str, list[str]] = {}
     for row in matched:
         if row.matched_loss and row.matched_loss.reason and row.cell.ok_runs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gapbench.catalog.parameters import Parameter
 
@@ -39,8 +39,11 @@ COMMON_DATASET_PARAMETERS = {
     "test_size": Parameter(
         type="int", default=0, minimum=0, neutral=0, help="test on a subset of so many examples, drawn by split_seed; 0: all"
     ),
+    "content": Parameter(
+        type="str", default="", neutral="", help="hash of the arrays of the user's own file; filled in, or given to insist on it"
+    ),
 }
-"""Options that every data set has besides its own. They are not passed to its loader: the split is taken afterwards."""
+"""Options that data sets have besides their own. They are not passed to a loader: the split is taken afterwards."""
 
 
 class DatasetEntry(ComponentEntry):
@@ -56,13 +59,14 @@ class DatasetEntry(ComponentEntry):
     split: Literal["official", "drawn"] = "official"
     """`drawn`: training and test set are drawn from one pool by `split_seed`, by default anew for every seed."""
 
-    @field_validator("parameters", mode="after")
+    @model_validator(mode="before")
     @classmethod
-    def _with_common(cls, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
-        common = {}
+    def _with_common(cls, table: dict[str, Any]) -> dict[str, Any]:
+        parameters = {name: Parameter.model_validate(parameter) for name, parameter in table.get("parameters", {}).items()}
         for name, shared in COMMON_DATASET_PARAMETERS.items():
-            common[name] = parameters.get(name, shared).model_copy(update={"neutral": 0})
-        return {**parameters, **common}
+            if name != "content" or table.get("train_examples") is None:  # only a user's own file is known by its content
+                parameters[name] = parameters.get(name, shared).model_copy(update={"neutral": shared.neutral})
+        return {**table, "parameters": parameters}
 
 
 class ModelEntry(ComponentEntry):

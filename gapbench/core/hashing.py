@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 MASK32 = 0xFFFFFFFF
 
-Words = TypeVar("Words", bound=Any)
+Words: TypeAlias = Any
 """An int64 numpy array, an int64 torch tensor or a Python int."""
 
 
@@ -72,8 +72,8 @@ def sort_keys(words: Words, index: Words) -> Words:
 
 def permutation(stream: Stream, counter: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Returns `index` in the random order of (stream, counter)."""
-    keys = np.sort(sort_keys(stream.at(counter, index), index))
-    return keys & MASK32
+    keys: npt.NDArray[np.int64] = sort_keys(stream.at(counter, index), index)
+    return np.sort(keys) & MASK32
 
 
 def content_hash(*arrays: npt.NDArray[Any]) -> str:

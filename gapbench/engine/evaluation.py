@@ -65,7 +65,7 @@ class Evaluator:
     def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor:
         indices = self._sets[name]
         losses, hits = [], []
-        for chunk in indices.split(max(1, CHUNK_EXAMPLES // len(indices)), dim=1):
+        for chunk in torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1):
             batch = self._feed.evaluation_batch(chunk)
             logits = self._program.forward(batch)
             losses.append(F.cross_entropy(logits, batch.labels, reduction="none").double().sum(dim=1))
@@ -91,4 +91,4 @@ def _calibration_batches(feed: Feed, spec: RunSpec) -> list[Tensor]:
     groups = max(1, examples // group)
     chosen = feed.members[:, : groups * group]
     per_batch = max(1, CHUNK_EXAMPLES // group) * group if ghost is not None else group
-    return list(chosen.split(per_batch, dim=1))
+    return list(torch.split(chosen, per_batch, dim=1))

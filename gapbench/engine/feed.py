@@ -30,7 +30,7 @@ ORDER_EXAMPLES = 1 << 17
 class Batch:
     """The examples of one update."""
 
-    images: Float[Tensor, "replica batch *shape"]
+    images: Float[Tensor, "replica batch ..."]
     labels: Int[Tensor, "replica batch"]
     keys: Int[Tensor, "replica batch"]
     """One 32-bit word an example for dropout masks."""
@@ -104,7 +104,8 @@ class Feed:
         else:
             middle = torch.full_like(indices, self.padding)
             images = self._windows[indices, middle, middle]
-        return Batch(self._normalized(images), self._labels[indices], self._dropout.at(1 << 31, indices))
+        keys: Tensor = self._dropout.at(1 << 31, indices)
+        return Batch(self._normalized(images), self._labels[indices], keys)
 
     def _fetch(self, update: int, stop: int) -> Batch:
         indices, epochs = self.examples(update, stop)
@@ -124,9 +125,9 @@ class Feed:
 
     def _pixels(self, images: Tensor) -> Tensor:
         """[replica, examples, height, width * channels] -> [replica, examples, height, width, channels]."""
-        return images.unflatten(3, (-1, self._pool.shape[3])) if images.ndim == 4 else images
+        return images.view(*images.shape[:3], -1, self._pool.shape[3]) if images.ndim == 4 else images
 
-    def _normalized(self, images: Tensor) -> Float[Tensor, "replica examples *shape"]:
+    def _normalized(self, images: Tensor) -> Float[Tensor, "replica examples ..."]:
         if self.is_image:
             images = self._pixels(images).permute(0, 1, 4, 2, 3)  # a view: channels-last in memory
         return images.to(torch.float32).sub_(self._shift).mul_(self._scale)

@@ -95,7 +95,7 @@ class FlatNetwork:
     def _view(self, rows: Tensor, layer: Layer, parameter: nn.Parameter) -> Tensor:
         columns = rows[:, layer.start : layer.stop]
         if self.stacked:
-            return columns.unflatten(1, parameter.shape[1:])
+            return columns.view(parameter.shape)
         if parameter.ndim == 4:  # kernels in channels-last order, the layout that convolutions want beside such images
             outputs, inputs, height, width = parameter.shape
             return columns[0].view(outputs, height, width, inputs).permute(0, 3, 1, 2)

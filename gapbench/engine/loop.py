@@ -62,7 +62,8 @@ def train(
     while session.update < session.spec.updates:
         if (asked := stop()) is not None:
             clock.lap(session.seconds, "train")
-            return _stopped(session, asked, emit)
+            _stopped(session, asked, emit)
+            return
 
         state = session.step()  # one update of every replica; nothing here waits for the device
 
@@ -99,7 +100,11 @@ def _finish(session: Session, evaluation: Evaluation | None, emit: Callable[[Eve
         if bad >= 0:
             for name in [name for name in summary if name.endswith(("_accuracy", "_loss"))]:
                 del summary[name]  # numbers of a diverged run are no results
-            emit(Finished(replica, Outcome.DIVERGED, f"the training loss was not finite at update {bad} of {session.spec.updates}", bad, summary))
+            emit(
+                Finished(
+                    replica, Outcome.DIVERGED, f"the training loss was not finite at update {bad} of {session.spec.updates}", bad, summary
+                )
+            )
             continue
         bits = evaluation.packed_test_correct(replica)
         emit(Finished(replica, Outcome.OK, "", session.update, summary, bits))

@@ -29,7 +29,9 @@ def pixel_statistics(
     if normalization.kind == "fixed":
         mean, deviation = np.array(normalization.mean), np.array(normalization.standard_deviation)
         if len(mean) not in (1, channels) or len(mean) != len(deviation):
-            raise TrainingError(f"normalization: needs 1 or {channels} means and as many standard deviations, not {len(mean)} and {len(deviation)}")
+            raise TrainingError(
+                f"normalization: needs 1 or {channels} means and as many standard deviations, not {len(mean)} and {len(deviation)}"
+            )
         return np.tile(mean, (len(splits), 1)), np.tile(deviation, (len(splits), 1))
     per_channel = normalization.kind == "channel" and pool.is_image
     known: dict[bytes, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {}

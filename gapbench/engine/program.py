@@ -21,6 +21,11 @@ from gapbench.suite.runspec import RunSpec
 
 Probe = Callable[[TrainState], Mapping[str, Tensor]]
 
+CLIP_EPSILON = 1e-6
+"""Added to the norm before dividing, as torch's clip_grad_norm_ does."""
+LOSSES = 256
+"""Updates whose losses are kept before they are searched for the first that is not finite."""
+
 
 class Program:
     """Forward, backward, clipping, optimizer, norm statistics and counters of one update.
@@ -40,15 +45,16 @@ class Program:
         self.batch_size = spec.batch_size
         self._micro_batch_probes = micro_batch_probes
         self._schedules = [schedule(item) for item in specs]
-        shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
+        self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
-        self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=shared)
+        self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._dropouts = dropout_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
         self.clipped_updates = torch.zeros(len(specs), device=device)
-        self.first_bad = torch.full((len(specs),), -1, dtype=torch.int64, device=device)
-        """Number of the first update whose loss was not finite, counted from 1; -1: none so far."""
+        self._first_bad = torch.full((len(specs),), -1, dtype=torch.int64, device=device)
+        self._losses = torch.zeros(LOSSES, len(specs), device=device)
+        self._settled = 0
 
     def update(self, update: int, batch: Batch, *, observe: bool) -> TrainState | None:
         """Makes update number `update`, counted from 0. Returns what probes need if `observe`, else None."""
@@ -61,10 +67,17 @@ class Program:
         if self._clip_norm is not None:
             self._clip(norm)
         network.commit_norms()
-        self.optimizer.update([table.at(update) for table in self._schedules])
-        bad = ~torch.isfinite(loss.detach()) & (self.first_bad < 0)
-        self.first_bad.masked_fill_(bad, update + 1)
+        now = self._schedules[0].at(update)
+        self.optimizer.update([now] * len(loss) if self._shared else [table.at(update) for table in self._schedules])
+        if update - self._settled == LOSSES:
+            self._settle(update)
+        self._losses[update - self._settled] = loss.detach()
         return state
+
+    def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
+        """Returns, after `updates` updates, the number of the first whose loss was not finite, counted from 1; -1: none."""
+        self._settle(updates)
+        return self._first_bad
 
     def forward(self, batch: Batch) -> Float[Tensor, "replica classes batch"]:
         """Returns the logits of all replicas, in the module's present mode."""
@@ -81,23 +94,34 @@ class Program:
         return {
             "optimizer": self.optimizer.snapshot(replica, update),
             "clipped_updates": float(self.clipped_updates[replica]),
-            "first_bad": int(self.first_bad[replica]),
+            "first_bad": int(self.first_bad(update)[replica]),
         }
 
     def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
         """Takes back what `snapshot` returned."""
         self.optimizer.restore(replica, snapshot["optimizer"])
         self.clipped_updates[replica] = snapshot["clipped_updates"]
-        self.first_bad[replica] = snapshot["first_bad"]
+        self._first_bad[replica] = snapshot["first_bad"]
+        self._settled = int(snapshot["optimizer"]["steps"])
+
+    def _settle(self, updates: int) -> None:
+        """Looks for the first non-finite loss among those kept since the last look: a few calls for many updates."""
+        recent = self._losses[: updates - self._settled]
+        if len(recent):
+            bad = ~torch.isfinite(recent)
+            found = bad.any(dim=0) & (self._first_bad < 0)
+            self._first_bad = torch.where(found, bad.int().argmax(dim=0) + (self._settled + 1), self._first_bad)
+        self._settled = updates
 
     def _clip(self, norm: Tensor | None) -> None:
-        assert norm is not None and self._clip_norm is not None
-        scale = (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)  # torch's own rule, clip_grad_norm_
-        clipped = scale < 1.0
-        self.clipped_updates += clipped
-        # On the CPU the answer is at hand: a pass over all gradients is saved where nothing is clipped (times 1 is exact).
-        if norm.device.type != "cpu" or bool(clipped.any()) or not bool(torch.isfinite(norm).all()):
-            self.network.gradients.mul_(scale[:, None])
+        assert norm is not None
+        assert self._clip_norm is not None
+        # On the CPU the answer is at hand: where nothing is clipped, a pass over all gradients is saved (times 1 is exact).
+        if norm.device.type == "cpu" and bool((norm + CLIP_EPSILON <= self._clip_norm).all()):
+            return
+        scale = (self._clip_norm / (norm + CLIP_EPSILON)).clamp(max=1.0)
+        self.clipped_updates += scale < 1.0
+        self.network.gradients.mul_(scale[:, None])
 
     def _observe(self, update: int, loss: Tensor, logits: Tensor, labels: Tensor, norm: Tensor | None) -> TrainState:
         assert norm is not None

@@ -71,7 +71,8 @@ class Session:
 
     def step(self) -> TrainState | None:
         """Makes the next update. Returns the state for probes where they are due. Never waits for the device."""
-        observe = self.update + 1 in self.probe_updates or self.update + 1 in self.evaluation_updates
+        done = self.update + 1
+        observe = done in self.probe_updates or done in self.evaluation_updates or done in self.keep_updates
         state = self.program.update(self.update, self.feed.batch(self.update), observe=observe)
         self.update += 1
         if self.update == self.early_updates:
@@ -100,7 +101,7 @@ class Session:
 
     def first_bad(self) -> list[int]:
         """Returns, by replica, the update at which its loss was first not finite, counted from 1; -1: never. Waits for the device."""
-        return [int(value) for value in self.program.first_bad.tolist()]
+        return [int(value) for value in self.program.first_bad(self.update).tolist()]
 
     def summary(self, replica: int, peak_memory_mib: float) -> dict[str, Any]:
         """Returns the columns of the run table that only training knows. Accuracies are fractions."""

@@ -23,19 +23,22 @@ class Dropout(nn.Module):
         """Which of the model's dropout layers this is, so that two layers draw different masks."""
         self.keys: Int[Tensor, " batch"] | None = None
 
-    def forward(self, inputs: Float[Tensor, "batch *units"]) -> Float[Tensor, "batch *units"]:
+    def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Drops units. Raises TrainingError in training mode where no keys are bound: a mask from nowhere is not repeatable."""
         if not self.training or self.probability == 0.0:
             return inputs
         if self.keys is None or len(self.keys) != len(inputs):
-            raise TrainingError("dropout has no keys for this batch; call gapbench.layers.dropout.bind_keys(model, keys) before the forward")
+            raise TrainingError(
+                "dropout has no keys for this batch; call gapbench.layers.dropout.bind_keys(model, keys) before the forward"
+            )
         return inputs * self.mask(self.keys, inputs[0].numel()).view(inputs.shape).to(inputs.dtype)
 
     def mask(self, keys: Int[Tensor, " batch"], units: int) -> Float[Tensor, "batch units"]:
         """Returns 0 or 1 / (1 - probability) for each unit."""
         unit = torch.arange(units, device=keys.device) + (self.position << 24)
         words = mix32(keys[:, None] ^ mix32(unit & MASK32))
-        return (words >= int(self.probability * 2**32)).float() / (1.0 - self.probability)
+        kept: Tensor = words >= int(self.probability * 2**32)
+        return kept.float() / (1.0 - self.probability)
 
 
 def bind_keys(model: nn.Module, keys: Int[Tensor, " batch"]) -> None:

@@ -68,7 +68,7 @@ class GhostBatchNorm(nn.Module):
         """True: `commit()` is called once an update by the training loop; False: every training forward commits."""
         self._pending: list[GroupMoments] = []
 
-    def forward(self, inputs: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
+    def forward(self, inputs: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
         """Normalizes a batch. Raises TrainingError where the ghost batch size does not divide the batch."""
         if not self.training:
             mean, variance = self.statistics()
@@ -162,7 +162,7 @@ def normalize_chunks(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, 
 
 def normalize_groups(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:
     """Normalizes all groups at once through a view [groups, group, channels, ...]: few kernels, whatever the number of groups."""
-    grouped = inputs.unflatten(0, (groups, -1)).float()  # bf16 activations, fp32 statistics
+    grouped = inputs.reshape(groups, -1, *inputs.shape[1:]).float()  # bf16 activations, fp32 statistics
     over = (1, *range(3, grouped.ndim))
     variance, mean = torch.var_mean(grouped, dim=over, correction=0, keepdim=True)
     shape = (1, 1, -1) + (1,) * (grouped.ndim - 3)
@@ -182,8 +182,8 @@ def step_running_statistics(layer: GhostBatchNorm, moments: GroupMoments) -> Non
             layer.running_mean += (mean - layer.running_mean) / layer.steps
             layer.running_var += (variance - layer.running_var) / layer.steps
         else:
-            layer.running_mean.mul_(1.0 - layer.momentum).add_(mean, alpha=layer.momentum)
-            layer.running_var.mul_(1.0 - layer.momentum).add_(variance, alpha=layer.momentum)
+            layer.running_mean.lerp_(mean, layer.momentum)
+            layer.running_var.lerp_(variance, layer.momentum)
         return
     groups = moments.mean.shape[-1]
     if layer.momentum is None:

@@ -11,7 +11,6 @@ import copy
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -61,8 +60,7 @@ class StackedGhostBatchNorm(GhostBatchNorm):
             mean, variance = debiased(self.running_mean, self.running_var, self.steps, self.momentum)
             return self._batch_norm(inputs, mean, variance, groups=1, training=False)
         groups = group_count(inputs.shape[-1], self.ghost_batch_size)
-        shape = (*self.weight.shape, groups)
-        mean, variance = torch.zeros(shape, device=inputs.device), torch.zeros(shape, device=inputs.device)
+        mean, variance = torch.zeros(2, *self.weight.shape, groups, device=inputs.device)
         outputs = self._batch_norm(inputs, mean, variance, groups=groups, training=True)
         self._pending.append(GroupMoments(mean, variance, inputs.shape[-1] // groups))
         if not self.deferred:
@@ -70,20 +68,19 @@ class StackedGhostBatchNorm(GhostBatchNorm):
         return outputs
 
     def _batch_norm(self, inputs: Tensor, mean: Tensor, variance: Tensor, *, groups: int, training: bool) -> Tensor:
-        weight, bias = self.weight, self.bias
+        weight, bias = self.weight.reshape(-1), self.bias.reshape(-1)
         if groups > 1:
-            weight, bias = (value[:, :, None].expand(-1, -1, groups) for value in (weight, bias))
+            weight, bias = weight.repeat_interleave(groups), bias.repeat_interleave(groups)
         channels = inputs.reshape(1, -1, inputs.shape[-1] // groups)  # contiguous: a view, groups become channels
-        outputs = F.batch_norm(
-            channels, mean.view(-1), variance.view(-1), weight.reshape(-1), bias.reshape(-1), training, 1.0, self.epsilon
-        )
+        # A moving average with weight 1 for the new value hands out each group's mean and unbiased variance.
+        outputs = torch.batch_norm(channels, weight, bias, mean.view(-1), variance.view(-1), training, 1.0, self.epsilon, False)
         return outputs.view(inputs.shape)
 
 
 class StackedFlatten(nn.Module):
     """[replica, batch, ...] -> [replica, feature, batch]: images enter a stack with the batch in front and leave transposed."""
 
-    def forward(self, inputs: Float[Tensor, "replica batch *space"]) -> Float[Tensor, "replica feature batch"]:
+    def forward(self, inputs: Float[Tensor, "replica batch ..."]) -> Float[Tensor, "replica feature batch"]:
         """Flattens each example and puts the batch last."""
         return inputs.flatten(2).transpose(1, 2)
 
@@ -119,4 +116,4 @@ def _stacked_layer(peers: Sequence[nn.Module]) -> nn.Module:
         return StackedGhostBatchNorm([peer for peer in peers if isinstance(peer, GhostBatchNorm)])
     if isinstance(first, nn.Flatten):
         return StackedFlatten()
-    return nn.ReLU()
+    return nn.ReLU(inplace=True)  # neither batch norm nor a product needs its own output for its gradient

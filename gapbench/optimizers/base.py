@@ -62,7 +62,7 @@ class Optimizer(ABC):
         if shared and len(parts) == 1:
             tiles = [(0, parts[0][1], (slice(None), everything))]
         else:
-            tiles = [(row, decays, (row, part)) for row in range(len(buffers.weights)) for part, decays in parts]
+            tiles = [(row, decays, (slice(row, row + 1), part)) for row in range(len(buffers.weights)) for part, decays in parts]
         self._tiles = [(row, decays) for row, decays, _ in tiles]
         weights = [buffers.weights[where].view(-1) for _, _, where in tiles]
         for tensor, (_, _, where) in zip(weights, tiles, strict=True):

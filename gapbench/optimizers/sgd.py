@@ -10,7 +10,7 @@ from gapbench.optimizers.base import Hyperparameters, Optimizer
 
 
 class SGD(Optimizer):
-    """v <- momentum v + (g + weight_decay w); w <- w - learning_rate v. Nesterov: w <- w - learning_rate (g + weight_decay w + momentum v)."""
+    """With d = g + weight_decay w: v <- momentum v + d; w <- w - learning_rate v, or by Nesterov w - learning_rate (d + momentum v)."""
 
     state_names = ("momentum_buffer",)
 

@@ -34,7 +34,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results") from error
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

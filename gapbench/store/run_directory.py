@@ -19,7 +19,7 @@ from gapbench.store.checkpoint import CheckpointHeader, read_header
 from gapbench.store.events import last_update
 from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, write_atomically, write_json
 from gapbench.store.schema import utc_now
-from gapbench.suite.identity import run_id as identity_of
+from gapbench.suite.identity import identity
 from gapbench.suite.runspec import RunSpec
 
 KEPT_WITH_OUTCOME = frozenset({"spec.json", "env.json", "events.jsonl", "outcome.json", "log.txt"})
@@ -109,20 +109,15 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in temporary_files(self.path):
             leftover.unlink(missing_ok=True)
-        self.check_spec()
+        self.check_spec(spec)
         write_json(self.path / "spec.json", spec.model_dump(mode="json"))
 
-    def check_spec(self) -> None:
-        """Raises StoreError where the stored spec is not the run that the folder's name promises."""
-        content = read_json_or_none(self.path / "spec.json")
-        if content is None:
-            return
-        try:
-            stored = identity_of(RunSpec.model_validate(content))
-        except ValidationError as error:
-            raise StoreError(f"{self.path / 'spec.json'}: is no run specification ({error.error_count()} errors); move {self.path} away") from error
-        if stored != self.run_id:
-            raise StoreError(f"{self.path / 'spec.json'}: holds run {stored}, not {self.run_id}; move {self.path} away, its numbers belong to another run")
+    def check_spec(self, spec: RunSpec) -> None:
+        """Raises StoreError where the stored spec has another identity than `spec`, the one that the folder's name stands for."""
+        if (self.path / "spec.json").exists() and identity(self.spec()) != identity(spec):
+            raise StoreError(
+                f"{self.path / 'spec.json'}: does not hold run {self.run_id}; move {self.path} away, its numbers belong to another run"
+            )
 
     def spec(self) -> RunSpec:
         """Returns the stored spec. Raises StoreError where there is none."""
@@ -130,7 +125,9 @@ class RunDirectory:
         try:
             return RunSpec.model_validate(content)
         except ValidationError as error:
-            raise StoreError(f"{self.path / 'spec.json'}: is no run specification ({error.error_count()} errors); move {self.path} away") from error
+            raise StoreError(
+                f"{self.path / 'spec.json'}: is no run specification ({error.error_count()} errors); move {self.path} away"
+            ) from error
 
     def add_session(self, provenance: Mapping[str, Any]) -> None:
         """Notes in env.json where and with what the run trains from now on; each start and resume is one entry."""

@@ -79,7 +79,10 @@ def migrate(folder: Path, migrations: Sequence[Migration] = MIGRATIONS, target: 
     while schema["schema"] < target:
         migration = by_version.get(schema["schema"])
         if migration is None:
-            raise StoreError(f"{folder}: schema {schema['schema']} is too old for gapbench {gapbench.__version__}; export it with the version that wrote it")
+            raise StoreError(
+                f"{folder}: schema {schema['schema']} is too old for gapbench {gapbench.__version__}; "
+                "export it with the version that wrote it"
+            )
         migration.apply(folder)
         schema = {**schema, "schema": schema["schema"] + 1}
         write_json(folder / SCHEMA_FILE, schema)

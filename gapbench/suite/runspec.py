@@ -87,7 +87,7 @@ class RunSpec(Frozen):
     """Fraction of the updates over which the learning rate rises linearly."""
     warmup_start: float = Field(0.0, ge=0.0)
     """Factor of the learning rate that warmup starts from."""
-    phases: tuple[Phase, ...] = (Phase(),)  # type: ignore[call-arg]
+    phases: tuple[Phase, ...] = (Phase(),)
     weight_decay: float = Field(0.0, ge=0.0)
     weight_decay_on: Literal["all", "matrices"] = "all"
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
@@ -97,7 +97,7 @@ class RunSpec(Frozen):
     crop_padding: int = Field(0, ge=0)
     crop_fill: int = Field(0, ge=0, le=255)
     flip: bool = False
-    normalization: Normalization = Normalization()  # type: ignore[call-arg]
+    normalization: Normalization = Normalization()
 
     running_statistics: Literal["mean", "sequential"] = "mean"
     norm_momentum: float | None = Field(0.1, gt=0, le=1)

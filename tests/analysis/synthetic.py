@@ -57,7 +57,7 @@ def arms() -> dict[str, dict[str, Any]]:
         "LB+LR+GBN": {**large, **sqrt, "ghost_batch_size": 16, "test_accuracy": 0.9768, "test_loss": 0.092, "train_loss": 0.0025},
         "LB+LR+GBN+RA": {**large, **sqrt, "regime": "adapted", "budget": "updates", "planned_updates": 1687, "ghost_batch_size": 16,
                          "test_accuracy": 0.9861, "test_loss": 0.069, "train_loss": 0.0002},
-        "SB+4x": {"regime": "longer", "budget": "epochs", "planned_updates": 6748, "test_accuracy": 0.9831, "test_loss": 0.078, "train_loss": 0.0004},
+        "SB+4x": {"regime": "baseline, 4x epochs", "planned_updates": 6748, "test_accuracy": 0.9831, "test_loss": 0.078, "train_loss": 0.0004},
         "SB no norm": {**plain, "reference_cell": True, "test_accuracy": 0.9720, "test_loss": 0.11, "train_loss": 0.0011},
         "LB no norm": {**plain, **large, "test_accuracy": 0.9626, "test_loss": 0.14, "train_loss": 0.02},
     }  # fmt: skip
@@ -117,11 +117,22 @@ def curve_rows(row: Mapping[str, Any], stop: float = 1.0) -> list[dict[str, Any]
     """Weight distance at log-spaced updates; evaluations log-spaced early, then even, ending at the row's numbers."""
     last, seed = int(row["planned_updates"]), int(row["seed"])
     probed = np.unique(np.r_[np.geomspace(1, last, 12 * max(1, int(np.log10(last)))).round().astype(int), last])
-    evaluated = np.unique(np.r_[np.geomspace(1, last, 12), np.linspace(0.1, 1, 10) * last, np.linspace(0.96, 1, 5) * last].round().astype(int))
+    evaluated = np.unique(
+        np.r_[np.geomspace(1, last, 12), np.linspace(0.1, 1, 10) * last, np.linspace(0.96, 1, 5) * last].round().astype(int)
+    )
     out: list[dict[str, Any]] = []
 
     def add(update: int, metric: str, value: float) -> None:
-        out.append({"run_id": row["run_id"], "update": update, "examples": update * row["batch_size"], "metric": metric, "layer": "", "value": value})
+        out.append(
+            {
+                "run_id": row["run_id"],
+                "update": update,
+                "examples": update * row["batch_size"],
+                "metric": metric,
+                "layer": "",
+                "value": value,
+            }
+        )
 
     distance = _distance(row)
     for update in probed[probed <= stop * last].tolist():
@@ -151,7 +162,14 @@ def unfinished(row: dict[str, Any], diverged: Iterable[tuple[str, int]], missing
     key = row["cell"], row["seed"]
     numbers = ["test_accuracy", "test_loss", "train_accuracy", "train_loss", "weight_distance", "clipped_share", "clipped_share_late"]
     if key in set(diverged):
-        return {**row, **dict.fromkeys(numbers), "outcome": "diverged", "reason": "loss is not finite at update 20", "updates": 20, "test_correct": None}
+        return {
+            **row,
+            **dict.fromkeys(numbers),
+            "outcome": "diverged",
+            "reason": "loss is not finite at update 20",
+            "updates": 20,
+            "test_correct": None,
+        }
     if key in set(missing):
         return {**row, **dict.fromkeys(numbers), "outcome": "skipped", "updates": None, "test_correct": None}
     return row

@@ -14,15 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from gapbench import catalog
-from gapbench.catalog.entries import COMMON_DATASET_PARAMETERS
-from gapbench.core.errors import DataError
+from gapbench.core.errors import DataError, GapbenchError
 from gapbench.core.registry import load_target
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets.arrays import Pool, Split
-from gapbench.workloads.datasets.check import check_pool
+from gapbench.workloads.datasets.check import check_declared, check_pool
 from gapbench.workloads.datasets.context import DataContext
 from gapbench.workloads.datasets.official import FileStatus, OfficialDataset
-from gapbench.workloads.datasets.splits import split
+from gapbench.workloads.datasets.splits import SIZE_OPTIONS, split
 
 __all__ = ["DataContext", "FileStatus", "Pool", "Split", "check_available", "fetch", "load", "names", "split", "verify"]
 
@@ -44,7 +43,7 @@ def load(component: Component, context: DataContext) -> Pool:
         DataError: its data are missing, corrupt or not in the expected form.
     """
     target = _target(component.name)
-    options = {name: value for name, value in component.options.items() if name not in COMMON_DATASET_PARAMETERS}
+    options = {name: value for name, value in component.options.items() if name not in SIZE_OPTIONS}
     if catalog.datasets()[component.name].target.startswith("gapbench."):
         pool: Pool = target(context, **options)  # keeps its pools itself, and knows when a file has changed
         return pool
@@ -93,10 +92,15 @@ def fetch(name: str, context: DataContext) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _load_plugin(name: str, target: Callable[..., Any], options: str, context: DataContext) -> Pool:
-    pool = target(context, **json.loads(options))
+    try:
+        pool = target(context, **json.loads(options))
+    except GapbenchError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name}: its loader failed: {type(error).__name__}: {error}") from error
     if not isinstance(pool, Pool):
         raise DataError(f"{name}: its loader must return a gapbench.workloads.datasets.Pool, not {type(pool).__name__}")
-    return check_pool(pool, name)
+    return check_declared(check_pool(pool, name), catalog.datasets()[name])
 
 
 def _target(name: str) -> Callable[..., Any]:

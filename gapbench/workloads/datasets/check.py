@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gapbench.catalog.entries import DatasetEntry
 from gapbench.core.errors import DataError
 from gapbench.workloads.datasets.arrays import Pool
 
@@ -30,6 +31,24 @@ def check_pool(pool: Pool, place: str) -> Pool:
         raise DataError(f"{place}: pixel_max must be positive, not {pool.pixel_max}")
     if pool.official_train is not None and not 0 < pool.official_train < len(pool.labels):
         raise DataError(f"{place}: official_train = {pool.official_train} of {len(pool.labels)} leaves no training or no test examples")
+    return pool
+
+
+def check_declared(pool: Pool, entry: DatasetEntry) -> Pool:
+    """Returns `pool`. Raises DataError where it is not what its entry in the catalog, which runs are planned by, says."""
+    train = entry.train_examples if pool.official_train is None else pool.official_train
+    found = {
+        "train_examples": train,
+        "test_examples": None if train is None else len(pool.labels) - train,
+        "shape": pool.images.shape[1:],
+        "classes": pool.classes,
+        "pixel_max": pool.pixel_max,
+        "split": "drawn" if pool.official_train is None else "official",
+    }
+    for fact, value in found.items():
+        declared = getattr(entry, fact)
+        if declared not in (None, ()) and declared != value:
+            raise DataError(f"{entry.name}: it is declared with {fact} = {declared}, but its pool has {value}; correct the declaration")
     return pool
 
 

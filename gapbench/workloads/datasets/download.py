@@ -56,7 +56,7 @@ def _fetch_with_torchvision(name: str, torchvision_class: str, root: Path) -> No
         getattr(torchvision.datasets, torchvision_class)(root, download=True)
     except RuntimeError as error:  # torchvision's word for a failed or damaged download
         raise DataError(
-            f"{name}: the download failed: {error}; check the network and run `gapbench data fetch {name}` again, "
+            f"{name}: the download failed: {' '.join(str(error).split())}; check the network and run `gapbench data fetch {name}` again, "
             "or copy the official files into a directory and name it with --data-dir or GAPBENCH_DATA"
         ) from error
 

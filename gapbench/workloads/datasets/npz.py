@@ -11,16 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.core.errors import DataError
+from gapbench.core.hashing import content_hash
 from gapbench.workloads.datasets.arrays import Pool
 from gapbench.workloads.datasets.cache import cached
 from gapbench.workloads.datasets.check import check_examples, described
-from gapbench.workloads.datasets.checksums import known_md5
+from gapbench.workloads.datasets.checksums import known_md5, write_atomically
 from gapbench.workloads.datasets.context import DataContext
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def npz(context: DataContext, *, path: str) -> Pool:
+def npz(context: DataContext, *, path: str, content: str = "") -> Pool:
     """Returns the arrays of an .npz file, training examples first; the file's own split is kept.
 
     Examples are images, uint8 [n, height, width] or [n, height, width, channels], or features, float32 [n, features].
@@ -29,14 +30,19 @@ def npz(context: DataContext, *, path: str) -> Pool:
     Args:
         context: its `suite_dir` is what `path` is relative to.
         path: of the file.
+        content: hash of the four arrays that the run was planned with, part of its identity; empty: whatever the file holds.
 
     Raises:
-        DataError: the file is missing, or not of this form; the text names the array.
+        DataError: the file is missing, has other content, or is not of this form; the text names the array.
     """
     file = (context.suite_dir or Path.cwd()) / Path(path).expanduser()
     if not file.is_file():
         raise DataError(f"npz: there is no file {file}; `path` is relative to the directory of the suite file")
-    return cached("npz", {"file": known_md5(file, context.decoded_dir)}, lambda: read_npz(file), context.decoded_dir)
+    md5 = known_md5(file, context.decoded_dir)
+    pool = cached("npz", {"file": md5}, lambda: read_npz(file), context.decoded_dir)
+    if content:
+        _insist_on(content, file, md5, context.decoded_dir)
+    return pool
 
 
 def read_npz(file: Path) -> Pool:
@@ -49,6 +55,21 @@ def read_npz(file: Path) -> Pool:
     classes = _count_classes(y_train, y_test, file)
     pixel_max = 255.0 if x_train.dtype == np.uint8 else 1.0
     return Pool(np.concatenate([x_train, x_test]), np.concatenate([y_train, y_test]), classes, pixel_max, len(x_train))
+
+
+def _insist_on(content: str, file: Path, md5: str, decoded_dir: Path) -> None:
+    """Raises DataError where the arrays are not those that the run was planned with. Their hash is remembered by the file's MD5."""
+    note = decoded_dir / "content" / md5
+    try:
+        found = note.read_text(encoding="utf-8")
+    except OSError:  # not there yet
+        found = content_hash(*_arrays(file))
+        write_atomically(note, found.encode())
+    if found != content:
+        raise DataError(
+            f"{file} holds other arrays than those that the run was planned with (hash {found}, expected {content}); "
+            "bring back that file, or start again with this one"
+        )
 
 
 def _arrays(file: Path) -> list[npt.NDArray[Any]]:

@@ -99,9 +99,8 @@ class OfficialDataset:
         found = self.verify(context)
         _refuse_corrupt(self.name, found)
         if any(file.status == "missing" for file in found):
-            raise DataError(
-                f"{self.name}: the download succeeded without {_listed(found, context)}; this version of torchvision names its files otherwise"
-            )
+            listed = _listed(found, context)
+            raise DataError(f"{self.name}: the download succeeded without {listed}; this version of torchvision names its files otherwise")
 
     def _status(self, file: OfficialFile, context: DataContext, *, remembered: bool) -> FileStatus:
         """Looks for the unpacked file, then for the packed one; the first with the official checksum is read.

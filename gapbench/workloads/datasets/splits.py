@@ -8,10 +8,14 @@ import numpy.typing as npt
 from gapbench import catalog
 from gapbench.core.errors import DataError
 from gapbench.core.hashing import permutation, stream
+from gapbench.suite.facts import held_out
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 Indices = npt.NDArray[np.int64]
+
+SIZE_OPTIONS = ("train_size", "test_size")
+"""Options of every data set that choose from its pool; its loader does not get them."""
 
 FIXED_SEED = 0
 """Seed of what must be the same for every run: the held-out part and the examples that `train_accuracy` is computed on."""
@@ -35,8 +39,8 @@ def split(pool: Pool, spec: RunSpec) -> Split:
     """
     name = spec.dataset.name
     train, test = _official_or_drawn(pool, spec.split_seed, name)
-    train = _subset(train, int(spec.dataset.option("train_size", 0)), spec.split_seed, 0, f"{name}: train_size")
-    test = _subset(test, int(spec.dataset.option("test_size", 0)), spec.split_seed, 1, f"{name}: test_size")
+    train = _subset(train, int(spec.dataset.option("train_size", 0)), spec.split_seed, f"{name}: train_size")
+    test = _subset(test, int(spec.dataset.option("test_size", 0)), spec.split_seed, f"{name}: test_size")
     validation = _holdout(pool.labels, train, spec.holdout, name)
     train = np.setdiff1d(train, validation, assume_unique=True)
     train_evaluation = np.sort(permutation(stream(FIXED_SEED, "train evaluation"), 0, train)[: len(test)])
@@ -55,18 +59,18 @@ def _official_or_drawn(pool: Pool, split_seed: int, name: str) -> tuple[Indices,
     return np.sort(order[:size]), np.sort(order[size:])
 
 
-def _subset(indices: Indices, size: int, split_seed: int, part: int, place: str) -> Indices:
-    """Returns `size` of the indices, drawn uniformly; 0 is all of them. `part` keeps the draws of training and test apart."""
-    if size > len(indices):
-        raise DataError(f"{place} = {size}, but there are only {len(indices)} examples; 0 takes all")
+def _subset(indices: Indices, size: int, split_seed: int, place: str) -> Indices:
+    """Returns `size` of the indices, drawn uniformly; 0 is all of them."""
+    if not 0 <= size <= len(indices):
+        raise DataError(f"{place} = {size}, but there are {len(indices)} examples; 0 takes all")
     if size in (0, len(indices)):
         return indices
-    return np.sort(permutation(stream(split_seed, "subset"), part, indices)[:size])
+    return np.sort(permutation(stream(split_seed, "subset"), 0, indices)[:size])
 
 
 def _holdout(labels: npt.NDArray[np.int64], train: Indices, fraction: float, name: str) -> Indices:
-    """Returns round(fraction * len(train)) of the training indices, each class giving its share, to the nearest example."""
-    total = round(fraction * len(train))
+    """Returns that fraction of the training indices, as many as planning counts on, each class giving its share, to the nearest example."""
+    total = held_out(len(train), fraction)
     if fraction > 0 and not 0 < total < len(train):
         raise DataError(f"{name}: holdout = {fraction:g} takes {total} of {len(train)} training examples; it must take some and leave some")
     if total == 0:

@@ -1,4 +1,4 @@
-"""CIFAR residual networks of depth 6n + 2 (He et al. 2016, section 4.2), post-activation, as in the code released with Hoffer et al. 2017."""
+"""CIFAR residual networks of depth 6n + 2 (He et al. 2016, section 4.2), post-activation, as released with Hoffer et al. 2017."""
 
 from __future__ import annotations
 

@@ -57,5 +57,7 @@ def c3(input_shape: tuple[int, ...], classes: int) -> ShallowConvNet:
 
 def _shallow(name: str, input_shape: tuple[int, ...], classes: int) -> ShallowConvNet:
     if tuple(input_shape) != (3, 32, 32):
-        raise TrainingError(f"model {name} takes images of 3 x 32 x 32 (CIFAR), not {' x '.join(map(str, input_shape))}; choose another model")
+        raise TrainingError(
+            f"model {name} takes images of 3 x 32 x 32 (CIFAR), not {' x '.join(map(str, input_shape))}; choose another model"
+        )
     return ShallowConvNet(classes)

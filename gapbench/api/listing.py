@@ -1,0 +1,79 @@
+"""What exists: data sets, models, regimes, optimizers, recipes, probes and suites, for `gapbench ls`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gapbench import catalog
+from gapbench.catalog.plugins import load_plugins
+from gapbench.core.errors import UnknownNameError
+from gapbench.core.registry import unknown_name
+from gapbench.suite import shipped_suites
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One thing that exists."""
+
+    name: str
+    summary: str
+    options: tuple[str, ...]
+    """Options with their defaults, or presets of a recipe."""
+    source: str
+
+
+def kinds() -> list[str]:
+    """Returns what can be listed."""
+    return [*_REGISTRIES, "suites"]
+
+
+def names(kind: str) -> list[str]:
+    """Returns the names of one kind, without loading plugins: for completion."""
+    return [*shipped_suites()] if kind == "suites" else [*_REGISTRIES[kind]()]
+
+
+def listing(kind: str, plugins: Iterable[str | Path] = ()) -> list[Listed]:
+    """Returns everything of one kind, plugins included.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+        GapbenchError: a plugin cannot be loaded.
+    """
+    if kind == "suites":
+        return [Listed(name, _suite_summary(path), (), str(path)) for name, path in shipped_suites().items()]
+    if kind not in _REGISTRIES:
+        raise UnknownNameError(unknown_name("kind", kind, kinds()))
+    load_plugins(plugins)
+    return [Listed(name, entry.summary, tuple(_options(entry)), entry.source) for name, entry in _REGISTRIES[kind]().items()]
+
+
+_REGISTRIES: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "datasets": catalog.datasets,
+    "models": catalog.models,
+    "regimes": catalog.regimes,
+    "optimizers": catalog.optimizers,
+    "recipes": catalog.recipes,
+    "probes": catalog.probes,
+}
+
+
+def _options(entry: Any) -> list[str]:
+    if isinstance(entry, catalog.RecipeEntry):
+        return [f"preset {name}" for name in entry.presets]
+    parameters = getattr(entry, "parameters", {})
+    return [f"{name} = {_toml(parameter.default)}" for name, parameter in parameters.items()]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else f"{value}"
+
+
+def _suite_summary(path: Path) -> str:
+    import tomllib
+
+    return str(tomllib.loads(path.read_text(encoding="utf-8")).get("summary", ""))

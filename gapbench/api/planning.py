@@ -1,0 +1,179 @@
+"""Planning: what a suite would train, and what that would take. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gapbench import cost
+from gapbench.core.errors import GapbenchError
+from gapbench.core.outcome import Outcome
+from gapbench.execution import Job, choose_devices, plan_layout, predicted_seconds
+from gapbench.store import ResultsDirectory
+from gapbench.suite import DroppedRun, Suite, load_suite
+from gapbench.suite.runspec import PlannedRun, RunSpec
+
+
+class TooLongError(GapbenchError):
+    """The prediction is longer than `--max-device-hours` allows."""
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a plan: runs that differ in their seed only."""
+
+    cell: str
+    runs: int
+    done: int
+    """Of them, those that have an outcome already."""
+    spec: RunSpec
+    """Of its first run."""
+    regime: str
+    parameters: int | None
+    memory_mib: float | None
+    """Of one job that its runs train in; None: not known."""
+    seconds: float | None
+    """Predicted, of all its runs together, by one slot; None: not known."""
+    basis: str
+    """What the prediction rests on: measured, rough, unknown."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a suite would train here."""
+
+    suite: Suite
+    results: Path
+    cells: tuple[PlannedCell, ...]
+    runs: int
+    """Distinct runs: labels that mean the same run count once."""
+    done: int
+    jobs: int
+    """What the runs train in: single runs and stacks."""
+    slots: int
+    threads: int
+    devices: tuple[str, ...]
+    device_seconds: float
+    """Predicted, of everything that is left to train, as far as it can be predicted."""
+    wall_seconds: float
+    """The same, spread over the slots."""
+    unknown: int
+    """Jobs whose time cannot be predicted."""
+
+    @property
+    def dropped(self) -> tuple[DroppedRun, ...]:
+        """What the suite excludes, with reasons."""
+        return self.suite.dropped
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the comparison less than it looks."""
+        return self.suite.warnings
+
+
+def plan(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    only: str | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = "results",
+    plugins: Iterable[str | Path] = (),
+) -> Plan:
+    """Returns what a suite would train on this machine, and what that would take. Loads no data and writes nothing.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key.
+        only: plans only what matches, such as "arm=LB,seed=0".
+        devices: such as "cuda:0" or "cpu"; default: all GPUs, else the CPU.
+        slots: runs that train at a time.
+        results: parent of the suite's results directory, to see what is done already.
+        plugins: Python files with the user's own components.
+
+    Raises:
+        GapbenchError: the suite is wrong, or a device does not exist.
+    """
+    files = tuple(str(Path(plugin).absolute()) for plugin in plugins)
+    loaded = load_suite(suite, settings=settings, only=only, plugins=files)
+    chosen = choose_devices(devices)
+    kind = chosen[0].kind
+    specs: dict[str, RunSpec] = {planned.run_id: planned.spec for planned in reversed(loaded.runs)}
+    specs = {planned.run_id: specs[planned.run_id] for planned in loaded.runs}
+    path = Path(results) / loaded.name
+    directory = ResultsDirectory(path, loaded.name)
+    states = {run_id: directory.run(run_id).state() for run_id in specs}
+    done = {run_id for run_id, state in states.items() if state not in (Outcome.INTERRUPTED, Outcome.SKIPPED)}
+    layout = plan_layout(specs, chosen, slots)
+    job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
+    left = [part for job in layout.jobs if (part := job.part(lambda run_id: run_id not in done))]
+    times = [predicted_seconds(job, kind) for job in left]
+    total = sum(seconds for seconds in times if seconds is not None)
+    return Plan(
+        suite=loaded,
+        results=path,
+        cells=tuple(_cell(members, done, job_of, kind) for members in by_cell(loaded.runs).values()),
+        runs=len(specs),
+        done=len(done),
+        jobs=len(layout.jobs),
+        slots=len(layout.slots),
+        threads=layout.slots[0].threads,
+        devices=tuple(device.name for device in chosen),
+        device_seconds=total,
+        wall_seconds=max([total / len(layout.slots), *(seconds for seconds in times if seconds is not None)], default=0.0),
+        unknown=sum(seconds is None for seconds in times),
+    )
+
+
+def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
+    """Returns the runs of every cell, cells in table order."""
+    cells: dict[str, list[PlannedRun]] = {}
+    for planned in sorted(runs, key=lambda planned: planned.labels.cell_order):
+        cells.setdefault(planned.labels.cell, []).append(planned)
+    return cells
+
+
+def check_hours(jobs: Sequence[Job], device_kind: str, limit: float, share_left: Mapping[str, float]) -> list[str]:
+    """Returns what is to be said about a limit of device hours.
+
+    Args:
+        jobs: what is left to train.
+        device_kind: "cpu" or "cuda".
+        limit: in hours.
+        share_left: by run, what its checkpoint leaves to do.
+
+    Raises:
+        TooLongError: they are predicted to take longer.
+    """
+    seconds = {job.run_ids: predicted_seconds(job, device_kind) for job in jobs}
+    known = sum(value * share_left.get(ids[0], 1.0) for ids, value in seconds.items() if value is not None)
+    if known > limit * 3600.0:
+        raise TooLongError(
+            f"training is predicted to take {known / 3600.0:.2f} device hours, more than --max-device-hours {limit:g}; "
+            "`gapbench plan` shows which cells take how long, --only or --set chooses less"
+        )
+    unknown = sum(value is None for value in seconds.values())
+    return [f"the time of {unknown} jobs cannot be predicted; --max-device-hours does not count them"] if unknown else []
+
+
+def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], kind: str) -> PlannedCell:
+    first = members[0]
+    job = job_of[first.run_id]
+    estimate = cost.estimate(first.spec, replicas=job.replicas, device_kind=kind)
+    times = []
+    for run_id in dict.fromkeys(member.run_id for member in members):
+        seconds = predicted_seconds(job_of[run_id], kind)
+        times.append(None if seconds is None else seconds / job_of[run_id].replicas)
+    return PlannedCell(
+        cell=first.labels.cell,
+        runs=len(members),
+        done=sum(member.run_id in done for member in members),
+        spec=first.spec,
+        regime=first.labels.regime,
+        parameters=estimate.parameters,
+        memory_mib=estimate.memory_mib,
+        seconds=None if None in times else sum(value for value in times if value is not None),
+        basis=estimate.basis,
+    )

@@ -1,0 +1,215 @@
+"""Running a suite: everything is checked first, then what has no outcome trains, then tables and figures are made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapbench.api.planning import check_hours
+from gapbench.api.smoke import smoke_suite
+from gapbench.core.outcome import RETRIED, Outcome
+from gapbench.core.paths import cache_dir, data_dir_default
+from gapbench.execution import (
+    Job,
+    Observer,
+    Said,
+    Settings,
+    choose_devices,
+    execute,
+    find_pending,
+    ignore,
+    plan_layout,
+)
+from gapbench.store import ResultsDirectory, StoredPlan, build_tables
+from gapbench.store.files import to_json
+from gapbench.suite import Suite, load_suite
+from gapbench.suite.runspec import PlannedRun, RunSpec
+
+if TYPE_CHECKING:
+    from gapbench.report import ReportFiles
+
+RESULTS = Path("results")
+"""Default parent of results directories."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What `run` came to."""
+
+    results: Path
+    """The results directory."""
+    outcomes: Mapping[str, Outcome]
+    """Of every selected run, those that were done before included."""
+    interrupted: bool
+    files: ReportFiles | None
+    """Tables and figures; None after an interruption, which only refreshes the Parquet tables."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 all ok, 1 some run not ok, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 0 if all(outcome is Outcome.OK for outcome in self.outcomes.values()) else 1
+
+
+def run(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    only: str | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = RESULTS,
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+    smoke: bool = False,
+    retry: bool = False,
+    force: bool = False,
+    fail_fast: bool = False,
+    max_device_hours: float | None = None,
+    plugins: Iterable[str | Path] = (),
+    observe: Observer = ignore,
+) -> RunReport:
+    """Trains what has no outcome yet and writes tables and figures. Interrupting is safe: calling it again goes on.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key, such as {"epochs": "1"}; results then go to a directory of their own.
+        only: trains only what matches, such as "arm=LB,seed=0"; the tables still know the rest as skipped.
+        devices: such as "cuda:0,cuda:1" or "cpu"; default: all GPUs, else the CPU.
+        slots: runs that train at a time; default: one a GPU, one a core.
+        results: parent of the suite's results directory.
+        data_dir: where data sets are; default: GAPBENCH_DATA, else downloads into the cache.
+        offline: never download.
+        smoke: three updates of every program, in `<suite>.smoke/`.
+        retry: trains crashed, timed-out and out-of-memory runs again.
+        force: trains everything selected again; old attempts stay beside the new ones.
+        fail_fast: stops at the first run that is not ok.
+        max_device_hours: refuses to train where the prediction is longer.
+        plugins: Python files with the user's own components.
+        observe: receives notices while it trains.
+
+    Raises:
+        GapbenchError: anything that can be known before training is wrong; nothing was written.
+    """
+    files = tuple(str(Path(plugin).absolute()) for plugin in plugins)
+    chosen = choose_devices(devices)
+    whole = load_suite(suite, settings=settings, plugins=files)
+    selection = load_suite(suite, settings=settings, only=only, plugins=files) if only else whole
+    if smoke:
+        whole, notes = smoke_suite(selection, chosen[0].kind)
+        selection = whole
+        for note in notes:
+            observe(Said(note))
+    runs = specs_by_id(whole)
+    selected = tuple(dict.fromkeys(planned.run_id for planned in selection.runs))
+    path = Path(results) / whole.name
+    again = _retired_outcomes(retry=retry, force=force)
+    how = Settings(
+        devices=chosen,
+        slots=slots,
+        data_dir=Path(data_dir).expanduser() if data_dir else data_dir_default(),
+        offline=offline,
+        suite_dir=whole.path.parent,
+        plugins=files,
+        fail_fast=fail_fast,
+    )
+    _check(whole, path, runs, selected, again, how, max_device_hours, observe)
+    with ResultsDirectory.create(path, whole.name) as directory:
+        _retire(directory, selected, again)
+        directory.write_plan(stored_plan(whole), _resolved(whole, smoke=smoke))
+        done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
+        build_tables(directory)
+        outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
+        if done.interrupted:
+            return RunReport(path, outcomes, interrupted=True, files=None)
+        from gapbench.report import write_report
+
+        return RunReport(path, outcomes, interrupted=False, files=write_report(path))
+
+
+def specs_by_id(suite: Suite) -> dict[str, RunSpec]:
+    """Returns the specs of a suite, each id once, in order."""
+    specs: dict[str, RunSpec] = {}
+    for planned in suite.runs:
+        specs.setdefault(planned.run_id, planned.spec)
+    return specs
+
+
+def stored_plan(suite: Suite) -> StoredPlan:
+    """Returns what the results directory keeps of a suite."""
+    return StoredPlan(suite.name, suite.runs, to_json(dataclasses.asdict(suite.report)))
+
+
+class Titles:
+    """Names a job for people: its cell and seed, or its cell and how many seeds."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self._labels: dict[str, PlannedRun] = {}
+        for planned in runs:
+            self._labels.setdefault(planned.run_id, planned)
+
+    def __call__(self, job: Job) -> str:
+        """Returns the name."""
+        members = [self._labels[run_id] for run_id in job.run_ids]
+        cells = ", ".join(dict.fromkeys(member.labels.cell for member in members))
+        return f"{cells} seed {members[0].spec.seed}" if len(members) == 1 else f"{cells} × {len(members)}"
+
+
+def _check(
+    suite: Suite,
+    path: Path,
+    runs: Mapping[str, RunSpec],
+    selected: Sequence[str],
+    again: frozenset[Outcome],
+    how: Settings,
+    max_device_hours: float | None,
+    observe: Observer,
+) -> None:
+    """Raises what can be known to be wrong before anything trains. Writes nothing but what data sets keep in the cache."""
+    ResultsDirectory.check(path, suite.name)
+    directory = ResultsDirectory(path, suite.name)
+    left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
+    check_data([runs[run_id] for run_id in left], how)
+    if max_device_hours is not None:
+        layout = plan_layout(runs, how.devices, how.slots)
+        fresh = [part for job in layout.jobs if (part := job.part(set(left).__contains__))]
+        resumed = {run_id: item for item in find_pending(directory, layout.jobs, left) for run_id in item.job.run_ids}
+        shares = {run_id: resumed[run_id].share_left if run_id in resumed else 1.0 for run_id in left}
+        for note in check_hours(fresh, how.devices[0].kind, max_device_hours, shares):
+            observe(Said(note))
+
+
+def check_data(specs: Iterable[RunSpec], how: Settings) -> None:
+    """Raises DataError where a data set of these runs is not available. Downloads what is missing unless offline."""
+    from gapbench.workloads import datasets
+
+    context = datasets.DataContext(data_dir=how.data_dir, cache_dir=cache_dir(), offline=how.offline, suite_dir=how.suite_dir)
+    for component in {spec.dataset.model_dump_json(): spec.dataset for spec in specs}.values():
+        datasets.check_available(component, context)
+
+
+def _retired_outcomes(*, retry: bool, force: bool) -> frozenset[Outcome]:
+    if force:
+        return frozenset(Outcome)
+    return RETRIED if retry else frozenset()
+
+
+def _retire(directory: ResultsDirectory, selected: Iterable[str], again: frozenset[Outcome]) -> None:
+    """Moves attempts that are to be repeated out of the way. Runs that never ended go on from where they are."""
+    for run_id in selected:
+        run = directory.run(run_id)
+        outcome = run.outcome()
+        if outcome is not None and outcome.outcome in again:
+            with run.locked(timeout=60.0):
+                pass  # the worker of an earlier start may still be writing its last files
+            directory.retire(run_id)
+
+
+def _resolved(suite: Suite, *, smoke: bool) -> str:
+    text = suite.resolved_toml()
+    return f"# run with --smoke: three updates of every program of this suite\n{text}" if smoke else text
+

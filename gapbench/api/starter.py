@@ -1,0 +1,59 @@
+"""`gapbench init`: a starter suite, small enough to run at once and commented enough to change."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gapbench.core.errors import StoreError
+
+_TEMPLATE = """\
+# A starter suite. `gapbench plan {file}` says what it trains, `gapbench run {file}` trains it.
+schema = 1
+name = "{name}"
+
+[run]                                # one complete run: everything that the tables below leave out
+recipe = "digits"                    # `gapbench ls recipes` lists more; dataset, model and the recipe's fields do as well
+
+[grid]                               # the product of these lists, each cell with every seed
+seed = "0..4"                        # inclusive; intervals need at least three seeds
+
+[[arm]]                              # labelled combinations; this one is what the others are held against
+label = "SB"
+batch_size = 16
+
+[[arm]]
+label = "LB"
+batch_size = 512
+
+[[arm]]
+label = "LB+LR"
+batch_size = 512
+regime = "sqrt-lr"                   # learning rate times sqrt(batch size / reference batch size); `gapbench ls regimes`
+
+[[arm]]
+label = "LB+LR+GBN"
+batch_size = 512
+regime = "sqrt-lr"
+ghost_batch_size = 16                # batch norm statistics over groups of 16; must divide the batch size
+"""
+
+
+def starter_suite(path: str | Path) -> Path:
+    """Writes a starter suite to `path` (a .toml file) and returns it.
+
+    Raises:
+        StoreError: the file exists already or cannot be written.
+    """
+    target = Path(path)
+    if target.suffix != ".toml":
+        raise StoreError(f"{target}: a suite is a .toml file; choose such a name")
+    name = re.sub(r"[^a-z0-9._+-]+", "-", target.stem.lower()).lstrip("-._+") or "starter"
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(_TEMPLATE.format(file=target.name, name=name))
+    except FileExistsError:
+        raise StoreError(f"{target}: exists already and is not written over; choose another name") from None
+    except OSError as error:
+        raise StoreError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return target

@@ -1,0 +1,127 @@
+"""Where runs train: worker processes in slots, outcomes, time limits, checkpoints. The parent process imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gapbench.core.paths import cache_dir
+from gapbench.execution import pool
+from gapbench.execution.devices import Device, choose_devices
+from gapbench.execution.jobs import Job, Slot, plan_jobs, plan_slots, predicted_seconds
+from gapbench.execution.machine import total_memory_mib, usable_cores
+from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Notice, Observer, Said, ignore
+from gapbench.execution.protocol import Setup
+from gapbench.execution.resume import Pending, find_pending
+from gapbench.execution.scheduler import Execution, Scheduler
+from gapbench.store import ResultsDirectory, describe_machine
+from gapbench.suite.runspec import RunSpec
+
+__all__ = [
+    "Begun",
+    "Device",
+    "Execution",
+    "Job",
+    "JobEnded",
+    "JobProgressed",
+    "JobStarted",
+    "Layout",
+    "Notice",
+    "Observer",
+    "Pending",
+    "Said",
+    "Settings",
+    "Slot",
+    "choose_devices",
+    "execute",
+    "find_pending",
+    "ignore",
+    "plan_layout",
+    "predicted_seconds",
+]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a plan is spread over this machine."""
+
+    jobs: tuple[Job, ...]
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `execute` needs besides the runs."""
+
+    devices: tuple[Device, ...]
+    slots: int | None = None
+    """The user's own number; None: chosen."""
+    data_dir: Path | None = None
+    offline: bool = False
+    suite_dir: Path | None = None
+    """What paths in the suite are relative to."""
+    plugins: tuple[str, ...] = ()
+    """Absolute paths of plugin files."""
+    fail_fast: bool = False
+    checkpoint_seconds: float = 60.0
+
+
+def plan_layout(runs: Mapping[str, RunSpec], devices: tuple[Device, ...], slots: int | None = None) -> Layout:
+    """Returns the jobs and slots of a whole plan: they depend on it and on the machine alone, not on what is done already."""
+    cores = usable_cores()
+    places = slots or (cores if devices[0].kind == "cpu" else len(devices))
+    jobs = plan_jobs(runs, places, devices[0].kind)
+    return Layout(jobs, plan_slots(jobs, devices, cores=cores, memory_mib=total_memory_mib(), slots=slots))
+
+
+def execute(
+    results: ResultsDirectory,
+    runs: Mapping[str, RunSpec],
+    selected: Collection[str],
+    settings: Settings,
+    *,
+    titles: Callable[[Job], str],
+    observe: Observer = ignore,
+) -> Execution:
+    """Trains those of the selected runs that have no outcome. Call it under the lock of the results directory.
+
+    Args:
+        results: where runs are kept.
+        runs: the whole plan, by id.
+        selected: ids to train.
+        settings: devices, data, plugins.
+        titles: names a job for people.
+        observe: receives notices.
+
+    Raises:
+        GapbenchError: workers cannot start, or files cannot be written.
+    """
+    layout = plan_layout(runs, settings.devices, settings.slots)
+    pending = find_pending(results, layout.jobs, selected)
+    if not pending:
+        return Execution()
+    machine = describe_machine()
+
+    def setup_of(slot: Slot) -> Setup:
+        return Setup(
+            results=str(results.path),
+            suite=results.suite,
+            device="cpu" if slot.device.kind == "cpu" else "cuda:0",
+            device_label=slot.device.name,
+            device_name=slot.device.label,
+            threads=slot.threads,
+            data_dir=str(settings.data_dir.absolute()) if settings.data_dir else None,
+            cache_dir=str(cache_dir().absolute()),
+            offline=settings.offline,
+            suite_dir=str(settings.suite_dir.absolute()) if settings.suite_dir else None,
+            plugins=settings.plugins,
+            machine=machine,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        )
+
+    to_train = {run_id for item in pending for run_id in item.job.run_ids}
+    scheduler = Scheduler(
+        results, layout.slots, setup_of, titles=titles, observe=observe, fail_fast=settings.fail_fast, worker_command=pool.WORKER_COMMAND
+    )
+    return scheduler.execute(pending, done=len(set(selected) - to_train))

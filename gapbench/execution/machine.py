@@ -1,0 +1,116 @@
+"""What this machine has to give: cores and memory, as far as this process may use them. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+MIB = 1 << 20
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60
+"""Version 1 of control groups writes a number above this for "no limit"."""
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may use: its affinity, and the quota of its control group where there is one."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _cpu_quota()
+    return max(1, min(cores, math.ceil(quota)) if quota is not None else cores)
+
+
+def total_memory_mib() -> float:
+    """Returns the machine's memory, or the control group's limit where that is less."""
+    import psutil
+
+    limits = [limit for limit, _ in _memory_limits()]
+    return float(min([psutil.virtual_memory().total, *limits])) / MIB
+
+
+def free_memory_mib() -> float:
+    """Returns how much memory more could be used now without swapping or being killed."""
+    import psutil
+
+    left = [limit - used for limit, used in _memory_limits()]
+    return max(0.0, float(min([psutil.virtual_memory().available, *left])) / MIB)
+
+
+def resident_mib(pid: int) -> float:
+    """Returns the memory that a process holds; 0 where it is gone."""
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / MIB
+    except psutil.Error:
+        return 0.0
+
+
+def _control_groups() -> Iterator[Path]:
+    """Yields this process's control group folders, innermost first: every one of them may limit it."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, name = line.split(":", 2)
+        if number == "0":
+            base = _CGROUP_ROOT
+        elif "memory" in controllers.split(","):
+            base = _CGROUP_ROOT / "memory"
+        else:
+            continue
+        folder = base / name.lstrip("/")
+        while folder != base and base in folder.parents:
+            yield folder
+            folder = folder.parent
+        yield base
+
+
+def _memory_limits() -> list[tuple[int, int]]:
+    """Returns (limit, used) in bytes of every control group that limits memory."""
+    limits = []
+    for folder in _control_groups():
+        for limit_name, used_name, cache_key in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            limit, used = _number(folder / limit_name), _number(folder / used_name)
+            if limit is not None and used is not None and limit < _UNLIMITED:
+                limits.append((limit, max(0, used - _statistic(folder / "memory.stat", cache_key))))
+    return limits
+
+
+def _cpu_quota() -> float | None:
+    quotas = []
+    for folder in _control_groups():
+        try:
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+            if quota != "max":
+                quotas.append(int(quota) / int(period))
+        except (OSError, ValueError):
+            continue
+    return min(quotas, default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # "max" is no number: no limit
+        return None
+
+
+def _statistic(path: Path, key: str) -> int:
+    """Returns one line of memory.stat: page cache that the kernel gives back when asked is not used."""
+    try:
+        for line in path.read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0

@@ -1,0 +1,277 @@
+"""The parent: hands jobs to workers, longest first, sees to it that they fit in memory, and deals with whatever happens to them."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gapbench import cost
+from gapbench.core.errors import GapbenchError
+from gapbench.core.outcome import Outcome
+from gapbench.execution.interrupt import Interrupt
+from gapbench.execution.jobs import Job, Slot, predicted_memory_mib, predicted_seconds
+from gapbench.execution.machine import free_memory_mib, resident_mib
+from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Observer, Said
+from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
+from gapbench.execution.protocol import JobOrder, Setup
+from gapbench.execution.resume import Pending
+from gapbench.store import ResultsDirectory, RunOutcome, commit, recover
+
+POLL_SECONDS = 0.5
+"""How often memory is looked at again while something waits for it; signals are noticed at once or in this time."""
+
+MEMORY_HEADROOM_MIB = 256.0
+"""Left free, for everything that the prediction does not know."""
+
+
+@dataclass
+class Execution:
+    """What came of it."""
+
+    interrupted: bool = False
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """Of the runs that trained now; interrupted ones included."""
+
+
+class Scheduler:
+    """Trains pending jobs in slots. Use `execute`."""
+
+    def __init__(
+        self,
+        results: ResultsDirectory,
+        slots: Sequence[Slot],
+        setup_of: Callable[[Slot], Setup],
+        *,
+        titles: Callable[[Job], str],
+        observe: Observer,
+        fail_fast: bool = False,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+        free_mib: Callable[[], float] = free_memory_mib,
+    ) -> None:
+        self._results = results
+        self._slots = tuple(slots)
+        self._setup_of = setup_of
+        self._titles = titles
+        self._observe = observe
+        self._fail_fast = fail_fast
+        self._command = tuple(worker_command)
+        self._free_mib = free_mib
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._workers: dict[int, Worker] = {}
+        self._waiting: list[Pending] = []
+        self._stopping = False
+        self._killing = False
+        self._error: GapbenchError | None = None
+        self.execution = Execution()
+
+    def execute(self, pending: Sequence[Pending], *, done: int = 0) -> Execution:
+        """Trains the pending jobs and returns what came of it.
+
+        Raises:
+            GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
+        """
+        kind = self._slots[0].device.kind
+        self._waiting = sorted(pending, key=lambda item: -(predicted_seconds(item.job, kind) or 0.0) * item.share_left)
+        self._observe(self._begun(pending, done))
+        with Interrupt() as interrupt:
+            try:
+                self._loop(interrupt)
+            finally:
+                for worker in list(self._workers.values()):  # only after an error of our own
+                    worker.kill()
+                    self._forget(worker)
+        if self._error is not None:
+            raise self._error
+        return self.execution
+
+    def _loop(self, interrupt: Interrupt) -> None:
+        while self._waiting or self._workers:
+            if interrupt.asked and not self._stopping:
+                self.execution.interrupted = True
+                self._observe(Said("stopping: waiting for checkpoints (once more to stop at once)"))
+                self._stop()
+            if interrupt.asked > 1 and not self._killing:
+                self._killing = True
+                for worker in self._workers.values():
+                    worker.kill()
+            if not self._stopping:
+                self._dispatch()
+            try:
+                worker, message = self._inbox.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if message is None:
+                self._worker_ended(worker)
+            else:
+                self._worker_said(worker, message)
+
+    def _dispatch(self) -> None:
+        """Gives work to every free slot; lets idle workers go where none is left, so that they hold no memory."""
+        for slot in self._slots:
+            worker = self._workers.get(slot.number)
+            if worker is not None and (worker.job is not None or worker.leaving):
+                continue
+            item = self._next(slot)
+            if item is None:
+                if worker is not None and not self._waiting:
+                    worker.dismiss()
+                continue
+            if worker is None:
+                worker = Worker(slot, self._setup_of(slot), self._inbox, self._command)
+                self._workers[slot.number] = worker
+            order = JobOrder(item.job.run_ids, tuple(spec.model_dump(mode="json") for spec in item.job.specs), item.checkpoint)
+            worker.give(item.job, order)
+            self._observe(JobStarted(slot.number, self._titles(item.job), item.job.run_ids, item.job.specs[0].updates, item.update))
+
+    def _next(self, slot: Slot) -> Pending | None:
+        """Takes the longest waiting job that fits in memory now; one that can never fit is an outcome, said in words."""
+        for item in list(self._waiting):
+            need = predicted_memory_mib(item.job, slot.device.kind)
+            if need is None or slot.device.kind != "cpu" or self._fits(need):
+                self._waiting.remove(item)
+                return item
+            if not any(worker.job is not None for worker in self._workers.values()):
+                self._waiting.remove(item)
+                self._too_large(item, slot, need)
+        return None
+
+    def _fits(self, need: float) -> bool:
+        """Whether that much memory is free, counting what running jobs are yet to take."""
+        promised = 0.0
+        for worker in self._workers.values():
+            if worker.job is not None:
+                predicted = predicted_memory_mib(worker.job, worker.slot.device.kind) or 0.0
+                promised += max(0.0, predicted - resident_mib(worker.pid))
+        return need + promised + MEMORY_HEADROOM_MIB <= self._free_mib()
+
+    def _too_large(self, item: Pending, slot: Slot, need: float) -> None:
+        if item.job.replicas > 1:
+            self._waiting.extend(item.singles())
+            return
+        free = self._free_mib()
+        reason = (
+            f"needs about {need:,.0f} MiB, {free:,.0f} MiB are free: not started, for the kernel would kill it; "
+            "end other programs or use a machine with more memory, then --retry"
+        )
+        run = self._results.run(item.job.run_ids[0])
+        commit({run: RunOutcome(Outcome.OUT_OF_MEMORY, reason)})
+        self._report_end(slot, item.job, {run.run_id: Outcome.OUT_OF_MEMORY}, reason)
+
+    def _worker_said(self, worker: Worker, message: Mapping[str, object]) -> None:
+        match message:
+            case {"kind": "ready"}:
+                worker.ready = True
+            case {"kind": "refused", "error": str(text)}:
+                self._fail(GapbenchError(text), worker)
+            case {
+                "kind": "progress",
+                "update": int(update),
+                "updates": int(updates),
+                "examples_per_second": rate,
+                "test_accuracy": list(seen),
+            }:
+                accuracy = tuple(value if value is None else float(value) for value in seen)
+                self._observe(JobProgressed(worker.slot.number, update, updates, float(str(rate)), accuracy))
+            case {"kind": "ended", "outcomes": dict(outcomes), "written": list(written), "fit": bool(fit)}:
+                worker.leaving = not fit
+                self._job_ended(worker, {run_id: Outcome(value) for run_id, value in outcomes.items()}, set(written))
+            case _:
+                pass  # started, checkpoint: nothing to do here
+
+    def _job_ended(self, worker: Worker, outcomes: dict[str, Outcome], written: set[str]) -> None:
+        job, worker.job = worker.job, None
+        if job is None:
+            return
+        if Outcome.OUT_OF_MEMORY in outcomes.values() and not written:
+            self._observe(Said(f"{self._titles(job)}: memory did not suffice for {job.replicas} runs at a time; they train one by one"))
+            self._waiting = [*Pending(job, None, 0).singles(), *self._waiting]
+            self._observe(JobEnded(worker.slot.number, self._titles(job), {}))
+            return
+        self._calibrate(worker.slot, job, outcomes)
+        self._report_end(worker.slot, job, outcomes)
+
+    def _worker_ended(self, worker: Worker) -> None:
+        """A worker is gone: rightly, or with a job that now is an outcome. Its slot is free for a new one."""
+        status = worker.wait()
+        job = worker.job
+        if job is not None and status != 0 and not self._killing:
+            if not worker.ready:
+                lines = worker.words().splitlines() or [how_it_died(status)]
+                self._fail(GapbenchError(f"a worker process could not start: {lines[-1]}; `gapbench doctor` looks for the cause"), worker)
+            else:
+                self._crashed(worker, job, how_it_died(status))
+        elif job is not None:
+            # Stopped by its own SIGTERM, or killed by us: no outcome, the same command goes on.
+            stored = {run_id: self._results.run(run_id).outcome() for run_id in job.run_ids}
+            self._report_end(worker.slot, job, {run_id: done.outcome if done else Outcome.INTERRUPTED for run_id, done in stored.items()})
+        self._forget(worker)
+
+    def _crashed(self, worker: Worker, job: Job, reason: str) -> None:
+        recover(self._results.runs_path)  # it may have died while it was writing outcomes
+        runs = [self._results.run(run_id) for run_id in job.run_ids]
+        left = [run for run in runs if run.outcome() is None]
+        for run in left:
+            run.append_log("\n".join(filter(None, [worker.words(), reason])))
+        if left:
+            commit({run: RunOutcome(Outcome.CRASHED, reason, run.updates_done(), replicas=job.replicas) for run in left})
+        outcomes = {run.run_id: run.state() for run in runs}
+        self._report_end(worker.slot, job, outcomes, reason)
+
+    def _report_end(self, slot: Slot, job: Job, outcomes: dict[str, Outcome], reason: str = "") -> None:
+        self.execution.outcomes.update(outcomes)
+        bad = [run_id for run_id, outcome in outcomes.items() if outcome is not Outcome.OK]
+        accuracy: dict[str, float | None] = {}
+        for run_id, outcome in outcomes.items():
+            stored = self._results.run(run_id).outcome() if outcome is not Outcome.INTERRUPTED else None
+            if stored is not None:
+                value = stored.summary.get("test_accuracy") if outcome is Outcome.OK else None
+                accuracy[run_id] = None if value is None else float(value)
+                reason = reason or (stored.reason if run_id in bad else "")
+        self._observe(JobEnded(slot.number, self._titles(job), outcomes, reason, accuracy))
+        failed = [run_id for run_id in bad if outcomes[run_id] is not Outcome.INTERRUPTED]
+        if self._fail_fast and failed and not self._stopping:
+            self._observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
+            self._stop()
+
+    def _calibrate(self, slot: Slot, job: Job, outcomes: Mapping[str, Outcome]) -> None:
+        """Lets the next plan know how long an update took here."""
+        run_id, spec = job.run_ids[0], job.specs[0]
+        stored = self._results.run(run_id).outcome()
+        if outcomes.get(run_id) is not Outcome.OK or stored is None:
+            return
+        seconds = stored.summary.get("train_seconds")
+        if isinstance(seconds, (int, float)) and seconds > 0:
+            cost.calibration.record(
+                spec,
+                replicas=job.replicas,
+                device_kind=slot.device.kind,
+                seconds_per_update=seconds * job.replicas / spec.updates,
+            )
+
+    def _fail(self, error: GapbenchError, worker: Worker) -> None:
+        self._error = self._error or error
+        worker.job = None
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._waiting = []
+        for worker in self._workers.values():
+            worker.ask_to_stop()
+
+    def _forget(self, worker: Worker) -> None:
+        worker.wait()
+        worker.close()
+        self._workers.pop(worker.slot.number, None)
+
+    def _begun(self, pending: Sequence[Pending], done: int) -> Begun:
+        kind = self._slots[0].device.kind
+        seconds = {
+            run_id: (predicted_seconds(item.job, kind) or 0.0) / item.job.replicas for item in pending for run_id in item.job.run_ids
+        }
+        total = sum(seconds.values())
+        work = {run_id: value / total if total else 1.0 / len(seconds) for run_id, value in seconds.items()}
+        updates = sum(spec.updates for item in pending for spec in item.job.specs)
+        devices = tuple(dict.fromkeys(slot.device.name for slot in self._slots))
+        return Begun(len(seconds), done, len(self._slots), self._slots[0].threads, devices, updates, work)

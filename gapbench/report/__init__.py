@@ -1,0 +1,77 @@
+"""Tables and figures of a results directory, as functions of its two Parquet tables: `write_report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapbench.analysis import ArmsTable, arms_table
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.curves import Curves
+from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.style import house_style, render
+from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
+from gapbench.report.training_curves import training_curves_figure
+from gapbench.report.weight_distance import weight_distance_figure
+from gapbench.store.files import write_bytes, write_text
+from gapbench.store.tables import Tables, read_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ReportFiles", "write_report"]
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report wrote, and the arms table for whoever wants to print it."""
+
+    arms: ArmsTable
+    tables: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    """Each figure as .svg, then as .png."""
+
+
+def write_report(results_dir: Path) -> ReportFiles:
+    """Writes `tables/` and `figures/` of a results directory anew, each file atomically.
+
+    Needs nothing but runs.parquet and curves.parquet, and works on partial results: what is missing is said, not guessed. The same
+    tables give the same bytes.
+
+    Raises:
+        StoreError: a table is missing, damaged or of a newer schema, or a file cannot be written.
+    """
+    read = read_tables(results_dir)
+    arms = arms_table(read.runs, read.curves)
+    texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
+    tables = [_folder(results_dir, "tables") / name for name in texts]
+    for path, text in zip(tables, texts.values(), strict=True):
+        write_text(path, text)
+    return ReportFiles(arms, tuple(tables), tuple(_write_figures(read, _folder(results_dir, "figures"))))
+
+
+def _write_figures(read: Tables, folder: Path) -> list[Path]:
+    panels, curves = read_panels(read.runs), Curves(read.curves)
+    drawings: dict[str, Callable[[], Figure]] = {
+        "weight_distance": lambda: weight_distance_figure(panels, curves),
+        "accuracy_vs_batch_size": lambda: accuracy_figure(panels),
+        "training_curves": lambda: training_curves_figure(panels, curves),
+    }
+    written = []
+    for name in read.report.get("figures") or drawings:  # the suite's [report] may ask for some of them only
+        draw = drawings[name]
+        with house_style():
+            figure = draw()
+            for kind in ("svg", "png"):
+                path = folder / f"{name}.{kind}"
+                write_bytes(path, render(figure, kind))
+                written.append(path)
+    return written
+
+
+def _folder(results_dir: Path, name: str) -> Path:
+    folder = results_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

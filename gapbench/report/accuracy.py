@@ -1,0 +1,148 @@
+"""Figure: test accuracy against batch size, per regime and ghost setting; every seed a dot, the mean with its interval."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gapbench.analysis.cells import Cell, Panel
+from gapbench.analysis.intervals import t_interval
+from gapbench.analysis.paper import published_value
+from gapbench.report.drawing import panel_figure
+from gapbench.report.series import Series, arm_series, setting_of, setting_text, settings
+from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+
+def accuracy_figure(panels: Sequence[Panel]) -> Figure:
+    """Returns the figure: one axes for the arms of a panel, one for its grid."""
+
+    def measured(panel: Panel) -> bool:
+        return any(cell.ok_runs for cell in panel.cells)
+
+    def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
+        arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+        places = list(part.subplots(1, bool(arms) + bool(grid), squeeze=False, sharey=True).flat)
+        if arms:
+            _draw_arms(places[0], panel, arms)
+        if grid:
+            _draw_grid(places[-1], panel, grid)
+        for axes in places:
+            _reference_line(axes, panel)
+        places[0].set_ylabel("test accuracy (%)")
+        low, high = places[0].get_ylim()
+        middle, half = (low + high) / 2, max(0.5, (high - low) / 2)
+        places[0].set_ylim(middle - half, min(middle + half, 100.2))  # at least a percentage point, nothing beyond 100 %
+        return places
+
+    caption = (
+        "Dots: seeds; marks and bars: mean and 95 % t interval; dashed line: mean of the reference cell. "
+        "Marks side by side have the same batch size."
+    )
+    both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
+    return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, measured, draw, caption, _labels(panels))
+
+
+def _labels(panels: Sequence[Panel]) -> list[str]:
+    """The labels that a legend may hold."""
+    arms = [f"{one.label}, 10 of 10 ok" for panel in panels for one in arm_series([cell for cell in panel.cells if cell.arm])]
+    grids = [[cell for cell in panel.cells if not cell.arm] for panel in panels]
+    return [*arms, *(setting_text(setting, grid) for grid in grids for setting in settings(grid)), "paper (single run)"]
+
+
+def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
+    """Draws arms of one batch size side by side, in table order, on a shade that holds them together."""
+    series = arm_series(arms)
+    sizes = sorted({cell.batch_size for cell in arms})
+    room = min((math.log2(after / before) for before, after in itertools.pairwise(sizes)), default=2.0)
+    most = max(sum(cell.batch_size == size for cell in arms) for size in sizes)
+    step = min(0.86 * room / most, 0.2 * room)
+    for size in sizes:
+        own = [one for one in series if one.cell.batch_size == size]
+        half = 2 ** (step * len(own) / 2)
+        axes.axvspan(size / half, size * half, color=SHADE, linewidth=0, zorder=0)
+        for position, one in enumerate(own):
+            x = size * 2 ** (step * (position - (len(own) - 1) / 2))
+            _draw_cell(axes, panel, one, x, step=step, joined=False)
+    _batch_axis(axes, sizes)
+    margin = 2 ** (0.62 * step * most + 0.1 * room)
+    axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
+
+
+def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
+    """Draws one line per regime and ghost setting, set off a little so that intervals do not hide one another."""
+    found = settings(grid)
+    regimes = list(dict.fromkeys(cell.regime for cell in grid))
+    ghosts = sorted({cell.ghost_batch_size or 0 for cell in grid})
+    step = min(0.14, 0.72 / len(found))
+    for position, setting in enumerate(found):
+        style = regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0))
+        offset = 2 ** (step * (position - (len(found) - 1) / 2))
+        own = sorted((cell for cell in grid if setting_of(cell) == setting and cell.ok_runs), key=lambda cell: cell.batch_size)
+        line = [(cell.batch_size * offset, 100 * _mean(cell)) for cell in own]
+        axes.plot([x for x, _ in line], [mean for _, mean in line], color=style.color, linestyle=style.dashes, linewidth=1.1, alpha=0.8)
+        for number, cell in enumerate(own):
+            label = setting_text(setting, grid) if number == 0 else ""
+            _draw_cell(axes, panel, Series(cell, label, style), cell.batch_size * offset, step=step, joined=True)
+    _batch_axis(axes, sorted({cell.batch_size for cell in grid}))
+
+
+def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: float, joined: bool) -> None:
+    """Draws mean and interval of a cell, its seeds a little to the left, and the paper's value; `step` is its room in octaves."""
+    cell, style = series.cell, series.style
+    values = [100 * value for value in cell.column("test_accuracy").values()]
+    left = [x * 2 ** (step * ((-0.46 if joined else -0.26) + offset)) for offset in _spread(values)]
+    axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
+    estimate = t_interval(values)
+    if estimate is not None:
+        counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
+        axes.errorbar(
+            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
+            markerfacecolor=style.marker_face, linestyle=style.dashes if joined else "none", linewidth=1.1, elinewidth=1.3, capsize=2.6,
+            label=series.label + counted or None,
+        )  # fmt: skip
+    published = published_value(panel, cell)
+    if published is not None:
+        place = x * 2 ** (0.38 * step)
+        axes.plot(
+            place, 100 * published.test_accuracy, marker="*", markersize=9, color=PAPER, markeredgecolor="white", linestyle="none",
+            label="paper (single run)",
+        )  # fmt: skip
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """Returns sideways offsets (shares of a step) that keep equal values apart."""
+    seen: dict[float, int] = {}
+    offsets = []
+    for value in values:
+        key = round(value, 2)
+        seen[key] = seen.get(key, 0) + 1
+        offsets.append(-0.07 * (seen[key] - 1))
+    return offsets
+
+
+def _batch_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    from matplotlib.ticker import NullLocator
+
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.grid(visible=False)
+    axes.set_xlabel("batch size (examples, log scale)")
+    if len(sizes) == 1:
+        axes.set_xlim(sizes[0] / 4, sizes[0] * 4)
+
+
+def _reference_line(axes: Axes, panel: Panel) -> None:
+    for reference in (cell for cell in panel.cells if cell.reference and cell.ok_runs):
+        axes.axhline(100 * _mean(reference), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+
+
+def _mean(cell: Cell) -> float:
+    values = [*cell.column("test_accuracy").values()]
+    return math.fsum(values) / len(values)

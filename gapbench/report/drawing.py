@@ -1,0 +1,134 @@
+"""Drawing of panels and of curves over updates, shared by the figures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gapbench.analysis.cells import Panel
+from gapbench.analysis.curves import Curve, band
+from gapbench.report.series import Facet, Series, facets
+from gapbench.report.style import MUTED, new_figure, say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+_THIN: Any = (0, (1, 1.5))
+
+
+def panel_figure(
+    panels: Sequence[Panel],
+    width: float,
+    height: Callable[[Panel], float],
+    measured: Callable[[Panel], bool],
+    draw: Callable[[SubFigure, Panel], Sequence[Axes]],
+    caption: str,
+    labels: Sequence[str],
+) -> Figure:
+    """Returns a figure with one band of axes per panel under its title, its legend to the right of them, and a caption below all.
+
+    Args:
+        panels: models are never drawn into one another's axes.
+        width: inches of axes; the legend's width is added.
+        height: inches that a panel takes.
+        measured: whether there is anything to draw for a panel.
+        draw: draws such a panel and returns its axes.
+        caption: what lines, bands and marks are.
+        labels: of the legend, for which there is to be room.
+    """
+    if not panels:
+        figure = new_figure(width, 2.0)
+        say(figure, "No run is planned.")
+        return figure
+    heights = [height(panel) if measured(panel) else 1.0 for panel in panels]
+    beside = 0.75 + 0.072 * max((len(label) for label in labels), default=0)
+    lines = textwrap.wrap(caption, int(17 * (width + beside)))
+    below = 0.12 + 0.16 * len(lines)
+    figure = new_figure(width + beside, sum(heights) + below)
+    parts = figure.subfigures(len(panels) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
+    for part, panel in zip(parts, panels, strict=False):
+        part.suptitle(panel.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        left, right = part.subfigures(1, 2, width_ratios=[width, beside])
+        if measured(panel):
+            _legend(right, draw(left, panel))
+        else:
+            say(left, "No run has measured this yet.")
+    parts[-1].text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    return figure
+
+
+def curve_labels(panels: Sequence[Panel]) -> list[str]:
+    """Returns the labels that `draw_facet` may put into a legend."""
+    own = [facet for panel in panels for facet in facets(panel)]
+    return [series.label for facet in own for series in facet.series] + [_reference_label(facet) for facet in own if facet.reference]
+
+
+def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarithmic: bool = False) -> None:
+    """Draws every series of a facet, the reference in gray where it is none of them."""
+    if facet.reference is not None:
+        found = band([curves[run.run_id] for run in facet.reference.ok_runs if run.run_id in curves], logarithmic=logarithmic)
+        if found is not None:
+            axes.plot(found.updates, found.mean, color="#9A9A9A", linewidth=2.6, alpha=0.55, label=_reference_label(facet))
+    for position, series in enumerate(facet.series):
+        _draw_series(axes, series, curves, position, logarithmic)
+
+
+def _reference_label(facet: Facet) -> str:
+    return f"reference: {facet.reference.name}" if facet.reference else ""
+
+
+def update_axis(axes: Axes) -> None:
+    """Makes the x axis the update count, logarithmic."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlabel("updates (log scale)")
+    axes.xaxis.set_major_locator(LogLocator(base=10))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def curve_caption(panels: Sequence[Panel], remark: str) -> str:
+    """Returns the caption of curves over updates; what no panel shows is not explained."""
+    cells = [cell for panel in panels for cell in panel.cells]
+    counts = {len(cell.ok_runs) for cell in cells}
+    parts = [
+        "Line: mean over seeds; band: pointwise 95 % t interval of the mean." if max(counts, default=0) > 2 else "Line: mean over seeds."
+    ]
+    parts += ["Thin lines: each of two seeds."] if 2 in counts else []
+    parts += ["Thin dotted lines: runs that did not end ok, up to where they ended."] if any(not cell.complete for cell in cells) else []
+    return " ".join([*parts, remark])
+
+
+def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], position: int, logarithmic: bool) -> None:
+    """Draws one cell: mean and band of its ok runs, the others thin and dotted."""
+    style = series.style
+    own = [curves[run.run_id] for run in series.cell.ok_runs if run.run_id in curves]
+    found = band(own, logarithmic=logarithmic)
+    others = [curves[run.run_id] for run in series.cell.runs if not run.ok and run.run_id in curves]
+    for curve in others:
+        axes.plot(curve.updates, curve.values, color=style.color, linewidth=0.9, linestyle=_THIN)
+    if found is not None:
+        for curve in own if found.n == 2 else ():  # the interval of two seeds is 13 standard errors wide and would hide everything
+            axes.plot(curve.updates, curve.values, color=style.color, linewidth=0.6, alpha=0.6)
+        if found.n > 2 and found.low is not None and found.high is not None:
+            axes.fill_between(found.updates, found.low, found.high, color=style.color, alpha=0.18, linewidth=0)
+        # Markers at even distances on the page, each series starting elsewhere, so that curves on top of one another still show theirs.
+        every: Any = 1 if len(found.updates) < 4 else (0.015 * (1 + position % 8), 0.14)
+        axes.plot(
+            found.updates, found.mean, label=series.label, color=style.color, linestyle=style.dashes, marker=style.marker,
+            markerfacecolor=style.marker_face, markersize=4, markevery=every,
+        )  # fmt: skip
+    elif others:
+        axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
+
+
+def _legend(figure: SubFigure, axes: Sequence[Axes]) -> None:
+    """Puts one legend for all axes, each label once."""
+    handles: dict[str, Any] = {}
+    for one in axes:
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0)

@@ -1,0 +1,124 @@
+"""How figures look: one light style, colours that survive colour blindness and greyscale, files that are the same on every rerun."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+INK, MUTED, GRID, SHADE, PAPER = "#222222", "#666666", "#E4E4E4", "#F4F4F4", "#8A8A8A"
+
+OKABE_ITO = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette without its yellow, which is lost on white; black is the reference."""
+
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.6, 1.2, 1.6)), (0, (3, 1.2, 1, 1.2, 1, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+
+_RC = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that text has the same width everywhere
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "savefig.dpi": 160,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "gapbench",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8.5,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one series is drawn everywhere: never told by colour alone."""
+
+    color: Any
+    dashes: Any
+    marker: str
+    filled: bool = True
+
+    @property
+    def marker_face(self) -> Any:
+        """Fill of the marker; open markers are white, so that lines do not show through."""
+        return self.color if self.filled else "white"
+
+
+def arm_style(position: int) -> Style:
+    """Returns the style of the n-th arm; the reference is the 0-th."""
+    return Style(OKABE_ITO[position % len(OKABE_ITO)], DASHES[position % len(DASHES)], MARKERS[position % len(MARKERS)])
+
+
+def batch_style(position: int, count: int) -> Style:
+    """Returns the style of the n-th of `count` batch sizes: from dark to light along viridis, whose lightness is monotone."""
+    import matplotlib as mpl
+
+    color = mpl.colormaps["viridis"](0.8 * position / max(1, count - 1))
+    return Style(color, DASHES[position % len(DASHES)], MARKERS[position % len(MARKERS)])
+
+
+def regime_style(regime: int, ghost: int) -> Style:
+    """Returns the style of the n-th regime (colour) and m-th ghost setting (dashes, and open markers unless off)."""
+    marker = MARKERS[regime % len(MARKERS)]
+    return Style(OKABE_ITO[regime % len(OKABE_ITO)], DASHES[ghost % len(DASHES)], marker, filled=ghost == 0)
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draws with this style alone, whatever the user's own matplotlib settings are, and leaves those as they were."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(cast("Any", _RC))
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure, inches; legends may stand outside the axes and still have their place."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def say(figure: Figure | SubFigure, text: str) -> None:
+    """Puts a sentence where there is nothing to draw."""
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """Returns the figure as bytes of an "svg" or "png" file, without dates, so that a rerun gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": "gapbench"} if kind == "svg" else {"Software": None}
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()

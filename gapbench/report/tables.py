@@ -1,0 +1,54 @@
+"""The tables as files: `arms.csv` and `runs.csv` for programs, `arms.md` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gapbench.analysis import ArmsTable
+from gapbench.analysis.formats import ARM, VERDICT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def arms_markdown(suite: str, table: ArmsTable) -> str:
+    """Returns `arms.md`: the verdict, a table per panel, notes."""
+    parts = [f"# {suite}: arms", "## Verdict", "\n".join(f"- {sentence}" for sentence in table.verdict)]
+    for panel in table.panels:
+        rows = [table.cells(row) for row in table.rows_of(panel)]
+        parts += [f"## {panel.title}", markdown_table(table.columns, rows)]
+    if table.notes:
+        parts += ["## Notes", "\n".join(f"- {note}" for note in table.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table whose columns line up also in plain text; numbers to the right, words to the left."""
+    cells = [[*columns], *([text.replace("|", "\\|") for text in row] for row in rows)]
+    widths = [max(len(row[position]) for row in cells) for position in range(len(columns))]
+    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT)}
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            text.ljust(width) if position in left else text.rjust(width)
+            for position, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = [f":{'-' * (width - 1)}" if position in left else f"{'-' * (width - 1)}:" for position, width in enumerate(widths)]
+    return "\n".join([line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])])
+
+
+def arms_csv(table: ArmsTable) -> str:
+    """Returns `arms.csv`: tidy numbers, one row per cell."""
+    return _csv(table.frame())
+
+
+def runs_csv(runs: pd.DataFrame) -> str:
+    """Returns `runs.csv`: `runs.parquet` without the bits of the test examples."""
+    return _csv(runs.drop(columns="test_correct", errors="ignore"))
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return str(frame.to_csv(index=False, lineterminator="\n"))

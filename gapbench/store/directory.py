@@ -1,0 +1,169 @@
+"""The results directory of one suite: its lock, its schema, its plan and its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gapbench.core.errors import StoreError
+from gapbench.store.commit import recover
+from gapbench.store.files import temporary_files, write_text
+from gapbench.store.plan import StoredPlan, read_plan, write_plan
+from gapbench.store.run_directory import RunDirectory
+from gapbench.store.schema import SCHEMA_FILE, migrate, read_schema, write_schema
+
+ATTEMPT_MARK = "~"
+"""`<run id>~1` is an old attempt of a run, `~2` the next one."""
+
+
+class ResultsDirectory:
+    """One folder `results/<suite>`. Make it with `create` (for training) or `open_existing` (for reading)."""
+
+    def __init__(self, path: Path, suite: str) -> None:
+        self.path = path
+        self.suite = suite
+        self.runs_path = path / "runs"
+        self.plan_path = path / "plan.parquet"
+        self.runs_table_path = path / "runs.parquet"
+        self.curves_table_path = path / "curves.parquet"
+
+    @classmethod
+    @contextmanager
+    def create(cls, path: Path, suite: str) -> Iterator[ResultsDirectory]:
+        """Makes or opens the directory for training and holds its lock.
+
+        Raises:
+            StoreError: it is locked by another process, belongs to another suite, is of a newer schema, holds somebody else's
+                files, or cannot be written to.
+        """
+        path = path.absolute()
+        with _locked(path):
+            cls._check_or_make(path, suite)
+            results = cls(path, suite)
+            results.runs_path.mkdir(exist_ok=True)
+            recover(results.runs_path)
+            for leftover in temporary_files(path):
+                leftover.unlink(missing_ok=True)
+            yield results
+
+    @classmethod
+    def open_existing(cls, path: Path) -> ResultsDirectory:
+        """Opens a directory for reading; needs no lock, for every file in it is whole at any moment.
+
+        Raises:
+            StoreError: it is missing, no results directory, or of a newer schema.
+        """
+        path = path.absolute()
+        return cls(path, read_schema(path)["suite"])
+
+    @classmethod
+    def check(cls, path: Path, suite: str) -> None:
+        """Raises what `create` would raise about an existing directory's content, and writes nothing."""
+        if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+            stored = read_schema(path)["suite"]
+            if stored != suite:
+                raise StoreError(
+                    f'{path}: holds the results of suite "{stored}", not of "{suite}"; '
+                    "rename the suite or choose another directory with --results"
+                )
+        elif path.exists() and not path.is_dir():
+            raise StoreError(f"{path}: is a file where the results directory should be; choose another directory with --results")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the lock of an existing directory. Raises StoreError where another process holds it."""
+        with _locked(self.path):
+            yield
+
+    def in_use(self) -> bool:
+        """Whether another process holds the lock."""
+        try:
+            with FileLock(self.path / ".lock").acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # on a disk that cannot be written to nothing trains
+            return False
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether only the tables are here, as after unpacking a bundle."""
+        return not self.runs_path.is_dir()
+
+    def run(self, run_id: str) -> RunDirectory:
+        """Returns the folder of a run; it may not exist yet."""
+        return RunDirectory(self.runs_path / run_id, run_id)
+
+    def write_plan(self, plan: StoredPlan, resolved_toml: str) -> None:
+        """Stores what is asked: plan.parquet and suite.toml."""
+        write_text(self.path / "suite.toml", resolved_toml)
+        write_plan(self.plan_path, plan)
+
+    def plan(self) -> StoredPlan:
+        """Returns what was asked. Raises StoreError where nothing was yet."""
+        return read_plan(self.plan_path)
+
+    def retire(self, run_id: str) -> Path:
+        """Moves a run's folder to `<run id>~1`, `~2`, ..., so that it trains anew and the old attempt is not lost; returns the new path."""
+        number = 1
+        while (target := self.runs_path / f"{run_id}{ATTEMPT_MARK}{number}").exists():
+            number += 1
+        try:
+            (self.runs_path / run_id).rename(target)
+        except OSError as error:
+            raise StoreError(
+                f"{self.runs_path / run_id}: cannot be moved to {target.name} ({error.strerror or error}); close what has it open"
+            ) from error
+        return target
+
+    def attempts(self) -> list[Path]:
+        """Returns the folders of old attempts."""
+        return sorted(path for path in self.runs_path.glob(f"*{ATTEMPT_MARK}*") if path.is_dir())
+
+    def run_folders(self) -> list[RunDirectory]:
+        """Returns every run on disk but old attempts, also those that are no longer planned."""
+        if not self.runs_path.is_dir():
+            return []
+        return [
+            RunDirectory(path, path.name)
+            for path in sorted(self.runs_path.iterdir())
+            if path.is_dir() and ATTEMPT_MARK not in path.name and not path.name.startswith(".")
+        ]
+
+    @classmethod
+    def _check_or_make(cls, path: Path, suite: str) -> None:
+        cls.check(path, suite)
+        if (path / SCHEMA_FILE).is_file():
+            migrate(path)
+        else:
+            write_schema(path, suite)
+
+
+def find_results(folder: Path) -> list[Path]:
+    """Returns the results directories in `folder` (or `folder` itself, if it is one), by name."""
+    if (folder / SCHEMA_FILE).is_file():
+        return [folder]
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if (path / SCHEMA_FILE).is_file())
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"{path}: another gapbench is working in this directory; wait until it ends, or choose another with --results"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be used ({error.strerror or error}); choose another directory with --results") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,296 @@
+"""The two tidy tables: runs.parquet and curves.parquet, made from the plan and the run folders, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from gapbench.core.errors import StoreError
+from gapbench.core.outcome import Outcome
+from gapbench.store.directory import ResultsDirectory
+from gapbench.store.events import read_events
+from gapbench.store.files import write_atomically
+from gapbench.store.plan import METADATA_KEY
+from gapbench.store.run_directory import RunDirectory
+from gapbench.store.schema import refuse_newer
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Kind = Literal["text", "flag", "integer", "number", "bits"]
+
+RUN_COLUMNS: dict[str, Kind] = {
+    "run_id": "text",
+    "suite": "text",
+    "cell": "text",
+    "cell_order": "integer",
+    "arm": "text",
+    "reference_cell": "flag",
+    "recipe": "text",
+    "preset": "text",
+    "dataset": "text",
+    "dataset_options": "text",
+    "model": "text",
+    "model_options": "text",
+    "batch_size": "integer",
+    "regime": "text",
+    "ghost_batch_size": "integer",
+    "optimizer": "text",
+    "precision": "text",
+    "learning_rate": "number",
+    "learning_rate_rule": "text",
+    "budget": "text",
+    "seed": "integer",
+    "init_seed": "integer",
+    "order_seed": "integer",
+    "split_seed": "integer",
+    "split_drawn": "flag",
+    "outcome": "text",
+    "reason": "text",
+    "test_accuracy": "number",
+    "test_loss": "number",
+    "train_accuracy": "number",
+    "train_loss": "number",
+    "validation_accuracy": "number",
+    "validation_loss": "number",
+    "updates": "integer",
+    "planned_updates": "integer",
+    "examples": "integer",
+    "reference_batch_size": "integer",
+    "reference_updates": "integer",
+    "train_examples": "integer",
+    "weight_distance": "number",
+    "clipped_share": "number",
+    "clipped_share_late": "number",
+    "train_seconds": "number",
+    "evaluation_seconds": "number",
+    "other_seconds": "number",
+    "peak_memory_mib": "number",
+    "replicas": "integer",
+    "threads": "integer",
+    "device": "text",
+    "device_name": "text",
+    "program": "text",
+    "gapbench_version": "text",
+    "torch_version": "text",
+    "python_version": "text",
+    "git_commit": "text",
+    "started_at": "text",
+    "test_correct": "bits",
+}
+"""Columns of runs.parquet, in order. Accuracies are fractions, losses in nats, missing values null (never imputed)."""
+
+RESULTS = (
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "train_loss",
+    "validation_accuracy",
+    "validation_loss",
+    "weight_distance",
+    "clipped_share",
+    "clipped_share_late",
+)
+"""Numbers that only a run with outcome ok has."""
+
+COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program")
+"""What a run has taken, however it ended."""
+
+_EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Both tables of a suite, as read from disk."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    suite: str
+    report: Mapping[str, Any]
+    """Report settings, as plain JSON."""
+
+
+def build_tables(results: ResultsDirectory) -> None:
+    """Writes runs.parquet and curves.parquet from plan.parquet and `runs/`. Runs that are no longer planned stay out.
+
+    Raises:
+        StoreError: there is no plan, a run folder holds another run than its name says, or a table cannot be written.
+    """
+    import pyarrow as pa
+
+    plan = results.plan()
+    metadata = {METADATA_KEY: plan.metadata()}
+    read: dict[str, _Read] = {}
+    for run in plan.runs:
+        if run.run_id not in read:
+            read[run.run_id] = _Read.of(results.run(run.run_id), run.spec)
+    rows = [_row(run, read[run.run_id]) for run in plan.runs]
+    runs = pa.table(
+        {name: pa.array([row[name] for row in rows], _arrow_type(kind)) for name, kind in RUN_COLUMNS.items()}, metadata=metadata
+    )
+    curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id].has_curve], metadata)
+    _write(results.curves_table_path, curves)
+    _write(results.runs_table_path, runs.replace_schema_metadata({**metadata, **_pandas_metadata(runs)}))
+
+
+def read_tables(folder: Path) -> Tables:
+    """Reads both tables of a results directory (or of an unpacked bundle).
+
+    Raises:
+        StoreError: a table is missing, damaged or of a newer schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = {}
+    for name in ("runs", "curves"):
+        path = folder / f"{name}.parquet"
+        try:
+            tables[name] = pq.read_table(path)
+        except FileNotFoundError:
+            raise StoreError(f"{path}: is missing; `gapbench report {folder}` makes it from the folder runs/") from None
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: cannot be read ({error}); `gapbench report {folder}` makes it again from runs/") from error
+    try:
+        metadata = json.loads(tables["runs"].schema.metadata[METADATA_KEY])
+    except (TypeError, KeyError, ValueError) as error:
+        raise StoreError(f"{folder / 'runs.parquet'}: is no table of gapbench (its metadata are missing)") from error
+    refuse_newer(int(metadata["schema"]), str(folder / "runs.parquet"))
+    return Tables(to_pandas(tables["runs"]), to_pandas(tables["curves"]), metadata["suite"], metadata["report"])
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Returns a table as pandas: integers as Int64 and flags as bool, so that a missing integer is NA and not a float."""
+    import pandas as pd
+    import pyarrow as pa
+
+    integers = {pa.int64(): pd.Int64Dtype()}
+    return cast("pd.DataFrame", table.to_pandas(types_mapper=integers.get))
+
+
+def _pandas_metadata(table: pa.Table) -> dict[bytes, bytes]:
+    """Returns what lets `pandas.read_parquet` give the same types as `to_pandas`."""
+    import pyarrow as pa
+
+    return {b"pandas": pa.Table.from_pandas(to_pandas(table), preserve_index=False).schema.metadata[b"pandas"]}
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a run's folder says, by column, apart from what the plan says."""
+
+    columns: Mapping[str, Any]
+    has_curve: bool
+    """Only runs with an outcome have one: a run exists only when its outcome does."""
+
+    @classmethod
+    def of(cls, run: RunDirectory, spec: RunSpec) -> _Read:
+        outcome = run.outcome()
+        if outcome is not None:
+            run.check_spec(spec)
+        sessions = run.sessions()
+        last = sessions[-1] if sessions else {}
+        columns: dict[str, Any] = {name: last.get(name) for name in _EXECUTION}
+        columns["started_at"] = sessions[0].get("started_at") if sessions else None
+        if outcome is None:
+            columns["outcome"] = (Outcome.INTERRUPTED if run.has_begun() else Outcome.SKIPPED).value
+            return cls(columns, has_curve=False)
+        columns["outcome"] = outcome.outcome.value
+        columns["reason"] = outcome.reason
+        columns["replicas"] = outcome.replicas
+        columns["updates"] = outcome.update
+        for name in COSTS:
+            columns[name] = outcome.summary.get(name)
+        if outcome.outcome is Outcome.OK:
+            for name in RESULTS:
+                columns[name] = outcome.summary.get(name)
+            columns["test_correct"] = outcome.test_correct or None
+        return cls(columns, has_curve=True)
+
+
+def _row(run: PlannedRun, read: _Read) -> dict[str, Any]:
+    spec, labels = run.spec, run.labels
+    updates = read.columns.get("updates")
+    values: dict[str, Any] = {
+        **{name: getattr(labels, name) for name in RUN_COLUMNS if name in type(labels).model_fields},
+        **{name: getattr(spec, name) for name in RUN_COLUMNS if name in type(spec).model_fields},
+        **read.columns,
+        "run_id": run.run_id,
+        "dataset": spec.dataset.name,
+        "dataset_options": _options(spec.dataset),
+        "model": spec.model.name,
+        "model_options": _options(spec.model),
+        "optimizer": spec.optimizer.name,
+        "updates": updates,
+        "planned_updates": spec.updates,
+        "examples": None if updates is None else updates * spec.batch_size,
+    }
+    return {name: _plain(values.get(name), kind) for name, kind in RUN_COLUMNS.items()}
+
+
+def _curves(results: ResultsDirectory, run_ids: list[str], metadata: dict[bytes, bytes]) -> pa.Table:
+    import pyarrow as pa
+
+    parts = []
+    for run_id in run_ids:
+        updates, examples, metrics, layers, values = [], [], [], [], []
+        for event in read_events(results.run(run_id).events_path):
+            for metric, layer, value in event.values:
+                updates.append(event.update)
+                examples.append(event.examples)
+                metrics.append(metric)
+                layers.append(layer)
+                values.append(value)
+        parts.append(
+            pa.table(
+                {
+                    "run_id": pa.array([run_id] * len(updates), pa.string()),
+                    "update": pa.array(updates, pa.int64()),
+                    "examples": pa.array(examples, pa.int64()),
+                    "metric": pa.array(metrics, pa.string()),
+                    "layer": pa.array(layers, pa.string()),
+                    "value": pa.array(values, pa.float64()),
+                }
+            )
+        )
+    empty = pa.table({name: pa.array([], kind) for name, kind in _curve_types().items()})
+    return pa.concat_tables([empty, *parts]).replace_schema_metadata(metadata)
+
+
+def _curve_types() -> dict[str, Any]:
+    import pyarrow as pa
+
+    texts = dict.fromkeys(("run_id", "metric", "layer"), pa.string())
+    types = {"update": pa.int64(), "examples": pa.int64(), "value": pa.float64(), **texts}
+    return {name: types[name] for name in ("run_id", "update", "examples", "metric", "layer", "value")}
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    write_atomically(path, lambda file: cast("None", pq.write_table(table, file, compression="zstd")))
+
+
+def _arrow_type(kind: Kind) -> Any:
+    import pyarrow as pa
+
+    return {"text": pa.string(), "flag": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "bits": pa.binary()}[kind]
+
+
+def _plain(value: Any, kind: Kind) -> Any:
+    if value is None:
+        return None
+    if kind == "number":
+        return float(value)  # also "NaN" and "Infinity", as JSON holds them
+    if kind == "integer":
+        return int(value)
+    return str(value) if kind == "text" else value
+
+
+def _options(component: Component) -> str:
+    return json.dumps(component.options, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,124 @@
+"""Expanding a suite: the product of the grid's axes, and every arm times the axes that it leaves open."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gapbench import catalog
+from gapbench.suite.layers import Layer, Settings
+from gapbench.suite.locate import KeyPath
+from gapbench.suite.schema import SEEDS, RunFields, show
+from gapbench.suite.sections import Sections
+from gapbench.suite.source import COMPONENTS
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One run, not yet resolved."""
+
+    settings: Settings
+    """[run], then the grid's axes, then the arm; recipe and overrides are added by `complete`."""
+    cell: str
+    arm: str
+    base: KeyPath
+    """The section that it comes from."""
+    order: int
+    """Position of its cell."""
+
+
+def expand(sections: Sections) -> list[Draft]:
+    """Returns every run of a suite, cell by cell, before overrides and excludes.
+
+    The grid's own product is left out where there are arms and the grid has no axis but seeds: then it only lists the
+    seeds of the arms.
+    """
+    drafts: list[Draft] = []
+    axes = {axis: values for axis, values in sections.grid.items() if axis not in SEEDS}
+    seeds = {axis: values for axis, values in sections.grid.items() if axis in SEEDS}
+    order = 0
+    ranks = {label: rank for rank, label in enumerate(sections.report.arms)}
+    for arm in sorted(sections.arms, key=lambda arm: ranks.get(arm.label, len(ranks))):
+        open_axes = {axis: values for axis, values in axes.items() if axis not in arm.layer.fields}
+        open_seeds = {axis: values for axis, values in seeds.items() if axis not in arm.layer.fields}
+        for values in _product(open_axes):
+            cell = ", ".join([arm.label, *_words(values, open_axes)])
+            for chosen in _product(open_seeds):
+                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), arm.layer)
+                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order))
+            order += 1
+    if sections.grid_broken or (sections.arms and not axes):
+        return drafts
+    base: KeyPath = ("run",) if sections.run.fields else ("grid",)
+    for values in _product(axes):
+        cell = ", ".join(_words(values, axes)) or _plain_cell(sections.run)
+        for chosen in _product(seeds):
+            layers = (sections.run, *_axis_layers({**values, **chosen}, sections))
+            drafts.append(Draft(Settings(layers), cell, "", base, order))
+        order += 1
+    return drafts
+
+
+def complete(settings: Settings) -> Settings:
+    """Returns settings with the layers of their recipe and preset below all others."""
+    name = settings.get("recipe", "")
+    if not name or name not in catalog.recipes():
+        return settings
+    recipe = catalog.recipes()[name]
+    layers = [_recipe_layer("recipe", recipe.fields)]
+    preset = settings.get("preset", recipe.default_preset)
+    if preset in recipe.presets:
+        layers.append(_recipe_layer("preset", recipe.presets[preset].fields))
+    return Settings((*layers, *settings.layers))
+
+
+def _recipe_layer(kind: str, fields: Mapping[str, Any]) -> Layer:
+    return Layer(kind, (), RunFields.model_validate(dict(fields), strict=True).given())
+
+
+def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _axis_layers(values: Mapping[str, Any], sections: Sections) -> Iterator[Layer]:
+    for axis, value in values.items():
+        yield Layer("grid", ("grid", axis, sections.grid[axis].index(value)), {axis: value})
+
+
+def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> list[str]:
+    """Returns the values of the axes that vary, in words."""
+    return [_word(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1]
+
+
+def _word(axis: str, value: Any, values: list[Any]) -> str:
+    if axis == "batch_size":
+        return f"B {value}"
+    if axis == "ghost_batch_size":
+        return f"ghost {value}"
+    if axis == "learning_rate":
+        return f"rate {value:g}"
+    if axis in ("regime", "recipe", "preset", "precision"):
+        return str(value)
+    if axis in COMPONENTS:
+        return _component_word(axis, value, values)
+    if isinstance(value, RunFields) or hasattr(value, "model_dump"):
+        value = value.model_dump(exclude_unset=True)
+    if isinstance(value, list):
+        value = [item.model_dump(exclude_unset=True) if hasattr(item, "model_dump") else item for item in value]
+    return f"{axis.replace('_', ' ')} {show(value).strip(chr(34))}"
+
+
+def _component_word(axis: str, value: Mapping[str, Any], values: list[Any]) -> str:
+    """Returns a component's name, with the options that distinguish it from the others of the axis."""
+    name = str(value.get("name", axis))
+    options = {key for other in values for key in other if key != "name"}
+    varying = sorted(key for key in options if any(other.get(key) != value.get(key) for other in values))
+    return " ".join([name, *(f"{key} {show(value[key]).strip(chr(34))}" for key in varying if key in value)])
+
+
+def _plain_cell(run: Layer) -> str:
+    batch_size = run.fields.get("batch_size")
+    return f"B {batch_size}" if batch_size else "run"

@@ -1,0 +1,146 @@
+"""The fields of one run: regime applied, and what has no effect made neutral, so that equal runs are recognized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gapbench import catalog
+from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
+from gapbench.suite.asked import Asked
+from gapbench.suite.facts import DatasetFacts
+from gapbench.suite.regime import Regime
+from gapbench.suite.runspec import Component, Normalization, Phase
+from gapbench.suite.schema import NormalizationTable
+
+
+def ghost_size(asked: Asked, model: Component) -> int | None:
+    """Returns the effective ghost batch size, None where it is off, the whole batch, or without effect."""
+    batch = asked.get("batch_size")
+    ghost = asked.get("ghost_batch_size", "off")
+    has_norm = catalog.models()[model.name].has_batch_norm(model.options)
+    if ghost != "off" and not has_norm:
+        asked.no_effect.append((f"a ghost batch size has no effect on a model without batch norm ({model.name})", asked.cell))
+        return None
+    if ghost != "off" and batch % ghost:
+        larger = f"is larger than the batch size {batch}" if ghost > batch else f"does not divide the batch size {batch}"
+        asked.problem("ghost_batch_size", f'the ghost batch size {ghost} {larger}; choose a divisor, "off", or drop the run by [[exclude]]')
+        return None
+    if has_norm and (batch if ghost == "off" else ghost) == 1:
+        asked.problem("batch_size" if ghost == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
+    return None if ghost in ("off", batch) else int(ghost)
+
+
+def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str, Any] | None:
+    """Returns updates, learning rate, warmup and what refers to the reference cell."""
+    batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
+    tail = asked.get("tail", "stream")
+    for field, size in (("batch_size", batch), ("reference_batch_size", reference)):
+        if size > examples:
+            name = field.replace("_", " ")
+            asked.problem(field, f"the {name} {size} is larger than the training set ({examples} examples); choose a smaller one")
+    if max(batch, reference) > examples:
+        return None
+    updates = updates_of_budget(
+        regime.budget, epochs=epochs, examples=examples, batch_size=batch, reference_batch_size=reference, tail=tail
+    )
+    updates = asked.get("updates", updates)
+    reference_updates = updates_of_epochs(exactly(epochs), examples, reference, tail)
+    if updates < 1 or reference_updates < 1:
+        size = batch if updates < 1 else reference
+        asked.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
+        return None
+    own_rate = asked.get("learning_rate")
+    layer = asked.settings.layer_of("learning_rate")
+    final = layer is not None and layer.kind == "override"
+    base_rate = asked.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
+    rate = own_rate if final else own_rate * learning_rate_factor(regime.learning_rate_scaling, batch, reference)
+    start = regime.warmup_start
+    start = base_rate / rate if isinstance(start, str) else start
+    # From the reference rate up to a rate that is no higher there is nothing to warm up.
+    warmup = 0.0 if regime.warmup_start == "reference" and start >= 1.0 else regime.warmup
+    return {
+        "updates": updates,
+        "learning_rate": rate,
+        "warmup": warmup,
+        "warmup_start": start if warmup else 0.0,
+        "reference_updates": reference_updates,
+        "reference_learning_rate": base_rate,
+        "evaluations": _evaluations(asked, examples, tests),
+    }
+
+
+def _evaluations(asked: Asked, examples: int, tests: int) -> int:
+    """Returns the number of evaluations: from what all arms have in common, so that they have the same fractions."""
+    common = asked.settings.only("recipe", "preset", "run")
+    if common.get("evaluations"):
+        return int(common.get("evaluations"))
+    reference = common.get("reference_batch_size") or asked.get("reference_batch_size")
+    epochs = common.get("epochs") or asked.get("epochs")
+    updates = updates_of_epochs(exactly(epochs), examples, reference, asked.get("tail", "stream"))
+    return evaluations_of(
+        reference_updates=updates, reference_batch_size=reference, test_examples=tests, train_evaluation_examples=min(tests, examples)
+    )
+
+
+def schedule(asked: Asked, optimizer: Component) -> dict[str, Any]:
+    """Returns phases and weight decay; what a phase repeats from the run is left out of it."""
+    decay = asked.get("weight_decay", 0.0)
+    momentum = optimizer.option("momentum")
+    phases = []
+    for table in asked.get("phases", []):
+        if table.momentum is not None and momentum is None:
+            asked.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
+        phases.append(
+            Phase(
+                start=table.start,
+                learning_rate_factor=table.learning_rate_factor,
+                weight_decay=None if table.weight_decay == decay else table.weight_decay,
+                momentum=None if table.momentum == momentum else table.momentum,
+            )
+        )
+    decays = decay > 0 or any(phase.weight_decay for phase in phases)
+    return {
+        "phases": tuple(phases) or (Phase(),),
+        "weight_decay": decay,
+        "weight_decay_on": asked.get("weight_decay_on", "all") if decays else "all",
+    }
+
+
+def inputs(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
+    """Returns augmentation and normalization."""
+    table: NormalizationTable = asked.get("normalization", NormalizationTable(kind="global"))
+    channels = facts.shape[-1]
+    if table.kind == "fixed" and len(table.mean) not in (1, channels):
+        asked.problem(
+            "normalization", f"mean and standard_deviation have {len(table.mean)} values; give 1 or {channels}, one for each channel"
+        )
+    padding = asked.get("crop_padding", 0)
+    normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
+    fill = asked.get("crop_fill", 0) if padding else 0
+    return {"crop_padding": padding, "crop_fill": fill, "flip": asked.get("flip", False), "normalization": normalization}
+
+
+def norm(asked: Asked, model: Component, ghost: int | None) -> dict[str, Any]:
+    """Returns how running statistics are kept. Without ghosts both rules are the same; without batch norm there are none."""
+    has_norm = catalog.models()[model.name].has_batch_norm(model.options)
+    rule = asked.get("running_statistics", "mean") if ghost is not None else "mean"
+    momentum = asked.number("norm_momentum", "cumulative") if has_norm and asked.settings.layer_of("norm_momentum") else 0.1
+    return {"running_statistics": rule, "norm_momentum": momentum}
+
+
+def seeds(asked: Asked, dataset: Component, drawn: bool) -> dict[str, Any]:
+    """Returns the seeds. The split has one of its own only where something is drawn by it."""
+    seed = asked.get("seed", 0)
+    values = {name: asked.get(name, "seed") for name in ("init_seed", "order_seed")}
+    subset = bool(dataset.option("train_size", 0) or dataset.option("test_size", 0))
+    split: Any = asked.get("split_seed", "seed" if drawn else 0)
+    layer = asked.settings.layer_of("split_seed")
+    varies = split == "seed" or (layer is not None and layer.kind == "grid")
+    if not (drawn or subset):
+        split = 0
+    return {
+        "seed": seed,
+        **{name: seed if value == "seed" else value for name, value in values.items()},
+        "split_seed": seed if split == "seed" else split,
+        "split_drawn": varies and (drawn or subset),
+    }

@@ -1,0 +1,116 @@
+"""The layers of a run's settings, from its recipe to [[override]]: a field has the value of the highest layer that sets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gapbench.suite.locate import KeyPath
+from gapbench.suite.schema import NormalizationTable
+from gapbench.suite.source import COMPONENTS
+
+_HEIGHTS = {"recipe": 0, "preset": 1, "run": 2, "grid": 3, "arm": 3, "override": 4}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Fields that were set in one place."""
+
+    kind: str
+    """recipe, preset, run, grid, arm or override."""
+    path: KeyPath
+    """Where in the document: fields stand below it, but the value of a grid axis stands at it. Empty for recipes."""
+    fields: Mapping[str, Any]
+    broken: bool = False
+    """Whether some field did not validate: its mistakes are known, and runs with this layer are not looked at further."""
+
+    def place(self, name: str) -> KeyPath:
+        """Returns the key path of a field."""
+        return self.path if self.kind == "grid" or not self.path else (*self.path, name)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All layers of one run, lowest first."""
+
+    layers: tuple[Layer, ...]
+
+    def layer_of(self, name: str) -> Layer | None:
+        """Returns the highest layer that sets a field, or None."""
+        return next((layer for layer in reversed(self.layers) if name in layer.fields), None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns a field's value; for components merged options (without the schema's defaults)."""
+        if name in COMPONENTS:
+            return self.component(name) or default
+        layer = self.layer_of(name)
+        return default if layer is None else layer.fields[name]
+
+    def component(self, kind: str) -> dict[str, Any]:
+        """Returns name and options of a component: a named table begins anew, one without a name changes options."""
+        merged: dict[str, Any] = {}
+        for layer in self.layers:
+            table = layer.fields.get(kind)
+            if table is not None:
+                merged = dict(table) if "name" in table else {**merged, **table}
+        return merged
+
+    def height(self, name: str) -> int:
+        """Returns the height of the layer that sets a field, -1 where none does. Arms are as high as the grid."""
+        layer = self.layer_of(name)
+        return -1 if layer is None else _HEIGHTS[layer.kind]
+
+    def place(self, name: str) -> KeyPath:
+        """Returns the key path of the highest layer that sets a field; an empty path where it comes from a recipe."""
+        layer = self.layer_of(name)
+        return () if layer is None else layer.place(name)
+
+    def option_place(self, kind: str, option: str) -> KeyPath:
+        """Returns the key path of a component's option, or else of the component."""
+        for layer in reversed(self.layers):
+            table = layer.fields.get(kind)
+            if table is not None and option in table:
+                return (*layer.place(kind), option) if layer.path else ()
+        return self.place(kind)
+
+    def only(self, *kinds: str) -> Settings:
+        """Returns the settings of some kinds of layers."""
+        return Settings(tuple(layer for layer in self.layers if layer.kind in kinds))
+
+    def with_layer(self, layer: Layer) -> Settings:
+        """Returns the settings with a layer on top."""
+        return Settings((*self.layers, layer))
+
+
+def matches(settings: Settings, arm: str, where: Mapping[str, Any]) -> bool:
+    """Returns whether a run has all the values of `where`; a list there means any of them.
+
+    `arm` is the label of the run's [[arm]], empty for runs of the [grid]. A component given by name matches whatever its options.
+    """
+    return all(
+        any(_equals(settings, arm, name, wanted) for wanted in (values if isinstance(values, list) else [values]))
+        for name, values in where.items()
+    )
+
+
+def _equals(settings: Settings, arm: str, name: str, wanted: Any) -> bool:
+    if name == "arm":
+        return bool(arm == wanted)
+    if name in COMPONENTS:
+        component = settings.component(name)
+        return all(component.get(option) == value for option, value in wanted.items())
+    if name == "ghost_batch_size":
+        return bool(ghost_of(settings) == (None if wanted == "off" else wanted))
+    if name == "regime":
+        return bool(settings.get("regime", "baseline") == wanted)
+    value = settings.get(name, 0 if name == "seed" else None)
+    if isinstance(value, NormalizationTable) and isinstance(wanted, NormalizationTable):
+        return value == wanted
+    return bool(value == wanted)
+
+
+def ghost_of(settings: Settings) -> int | None:
+    """Returns the effective ghost batch size: None where it is off or the whole batch."""
+    ghost = settings.get("ghost_batch_size", "off")
+    return None if ghost == "off" or ghost == settings.get("batch_size") else int(ghost)

@@ -1,0 +1,66 @@
+"""What a plan warns of: suites that can be run, but whose comparison is not what it looks like."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from gapbench.suite.runspec import PlannedRun
+
+
+def warnings_of(runs: Sequence[PlannedRun], no_effect: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns the warnings about a plan's runs, each with the cells that it is about."""
+    first_of_cell = {run.labels.cell: run for run in reversed(runs)}
+    cells = {run.labels.cell: first_of_cell[run.labels.cell] for run in runs}
+    found: dict[str, list[str]] = {}
+    for what, cell in no_effect:
+        if cell in cells:
+            found.setdefault(what, []).append(cell)
+    for cell, run in cells.items():
+        for what in (_short_phase(run), _large_batch(run)):
+            if what:
+                found.setdefault(what, []).append(cell)
+    return [f"{what}: {', '.join(dict.fromkeys(names))}" for what, names in found.items()]
+
+
+def missing_references(runs: Sequence[PlannedRun]) -> list[str]:
+    """Returns a warning for every (data set, model) that has no reference cell, so that no batch gap can be given."""
+    with_reference = {_workload(run) for run in runs if run.labels.reference_cell}
+    without = {_workload(run): run for run in reversed(runs) if _workload(run) not in with_reference}
+    texts = []
+    for run in reversed(without.values()):
+        spec = run.spec
+        cells = dict.fromkeys(other.labels.cell for other in runs if _workload(other) == _workload(run))
+        texts.append(
+            f"no reference cell (batch size {spec.reference_batch_size}, regime baseline, ghost off) for {spec.dataset.name} with "
+            f"{spec.model.name}, so tables have no batch gap for: {', '.join(cells)}"
+        )
+    return texts
+
+
+def _workload(run: PlannedRun) -> tuple[str, str]:
+    return run.spec.dataset.model_dump_json(), run.spec.model.model_dump_json()
+
+
+def _short_phase(run: PlannedRun) -> str:
+    """Momentum reaches its full gain, 1 / (1 - momentum), only after several times that many updates."""
+    spec = run.spec
+    momentum = float(spec.optimizer.option("momentum", 0.0))
+    needed = 10.0 / (1.0 - momentum)
+    starts = [*(phase.start for phase in spec.phases), 1.0]
+    lengths = [round((end - start) * spec.updates) for start, end in itertools.pairwise(starts)]
+    if min(lengths) >= needed:
+        return ""
+    shown = ", ".join(str(length) for length in lengths)
+    return f"short phases of {shown} updates: momentum {momentum:g} needs {needed:.0f} updates in each to come to its full effect"
+
+
+def _large_batch(run: PlannedRun) -> str:
+    """Scaling rules assume that the batch is much smaller than the training set."""
+    spec = run.spec
+    if 4 * spec.batch_size <= spec.train_examples:
+        return ""
+    return (
+        f"batch size {spec.batch_size} is more than a quarter of the {spec.train_examples} training examples, "
+        "and the scaling rules assume far less"
+    )

@@ -1,0 +1,88 @@
+"""What a run trains: its data set, model and optimizer with all their options, and whether these fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gapbench import catalog
+from gapbench.core.errors import DataError
+from gapbench.suite.asked import Asked
+from gapbench.suite.facts import DatasetFacts, dataset_facts, held_out
+from gapbench.suite.runspec import Component
+
+REGISTRIES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    "dataset": catalog.datasets,
+    "model": catalog.models,
+    "optimizer": catalog.optimizers,
+}
+
+
+def component(asked: Asked, kind: str) -> Component | None:
+    """Returns a component with defaults filled in, or None where it or an option does not exist."""
+    registry = REGISTRIES[kind]()
+    table = asked.settings.component(kind)
+    if table["name"] not in registry:
+        return None  # said where it is written
+    entry = registry[table["name"]]
+    given = {name: value for name, value in table.items() if name != "name"}
+    options, mistakes = catalog.check_options(entry.parameters, given, owner=f'{kind} "{entry.name}"')
+    for option, message in mistakes:
+        asked.problem(kind, message, option)
+    return None if mistakes else Component(name=entry.name, version=entry.version, options=options)
+
+
+def facts_of(asked: Asked, dataset: Component | None) -> DatasetFacts | None:
+    """Returns the facts of the data set, or None where it is mistaken; a user's own file is then known by its content."""
+    if dataset is None:
+        return None
+    own_file = catalog.datasets()[dataset.name].train_examples is None
+    if own_file and not dataset.option("path"):
+        asked.problem("dataset", f'dataset "{dataset.name}" needs the option path')
+        return None
+    try:
+        facts = dataset_facts(dataset)
+    except DataError as error:
+        asked.problem("dataset", str(error), "path")
+        return None
+    if own_file:
+        wanted = dataset.option("content")
+        if wanted and wanted != facts.content:
+            asked.problem("dataset", f"{dataset.option('path')} holds other data: content {facts.content}, not {wanted}", "content")
+        dataset.options["content"] = facts.content
+    return facts
+
+
+def sizes(asked: Asked, dataset: Component, facts: DatasetFacts) -> tuple[int, int]:
+    """Returns how many examples the run trains on and is tested on."""
+    sizes = {"train_size": facts.train_examples, "test_size": facts.test_examples}
+    for option, all_of_them in sizes.items():
+        size = dataset.option(option, 0)
+        if size > all_of_them:
+            asked.problem("dataset", f"{option} = {size} exceeds the {all_of_them} examples that there are; 0 takes all", option)
+        sizes[option] = size or all_of_them
+    examples = sizes["train_size"]
+    holdout = asked.get("holdout", 0.0)
+    kept = held_out(examples, holdout)
+    if holdout and not 0 < kept < examples:
+        asked.problem("holdout", f"holdout = {holdout:g} takes {kept} of {examples} training examples; it must take some and leave some")
+    return examples - kept, sizes["test_size"]
+
+
+def check_fit(asked: Asked, model: Component, optimizer: Component, facts: DatasetFacts) -> None:
+    """Adds a problem where model, data set, augmentation or optimizer options do not go together."""
+    entry = catalog.models()[model.name]
+    shape = " x ".join(str(side) for side in facts.shape)
+    if entry.input_shape and entry.input_shape != facts.shape:
+        wanted = " x ".join(str(side) for side in entry.input_shape)
+        asked.problem("model", f'model "{model.name}" takes inputs of {wanted}, and the data set has {shape}; choose another model')
+    elif entry.needs_images and not facts.is_image:
+        asked.problem(
+            "model", f'model "{model.name}" takes images, and the data set has {shape} features; choose another model, such as mlp'
+        )
+    if not facts.is_image:
+        for field in ("crop_padding", "flip"):
+            if asked.get(field):
+                asked.problem(field, f"{field} is for images, and the data set has {shape} features; remove it")
+    if optimizer.option("nesterov") and not optimizer.option("momentum"):
+        asked.problem("optimizer", "nesterov = true needs momentum > 0", "nesterov")

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from gapbench.analysis.differences import difference, holm, share_closed
+
+
+def sample(values: object) -> dict[int, float]:
+    return dict(enumerate(np.asarray(values, dtype=float).tolist()))
+
+
+@pytest.mark.parametrize(("n_first", "n_second"), [(2, 2), (3, 8), (8, 8)])
+def test_welch_equals_scipy(n_first: int, n_second: int) -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(1, 1, n_first), rng.normal(0, 3, n_second)
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    low, high = expected.confidence_interval(0.95)
+    found = difference(sample(first), sample(second), paired=False)
+    assert found is not None
+    assert found.method == "welch"
+    assert found.n == min(n_first, n_second)
+    assert (found.estimate, found.low, found.high, found.p_value) == pytest.approx(
+        (first.mean() - second.mean(), low, high, expected.pvalue)
+    )
+
+
+def test_paired_equals_scipy_over_the_splits_that_both_cells_have() -> None:
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(1, 1, 7), rng.normal(0, 1, 7)
+    expected = stats.ttest_rel(first, second)
+    low, high = expected.confidence_interval(0.95)
+    found = difference({**sample(first), 20: 9.0}, {**sample(second), 30: -9.0}, paired=True)
+    assert found is not None
+    assert found.method == "paired"
+    assert found.n == 7
+    assert (found.estimate, found.low, found.high, found.p_value) == pytest.approx((np.mean(first - second), low, high, expected.pvalue))
+
+
+def test_cells_without_a_common_split_or_without_values_have_no_difference() -> None:
+    assert difference({0: 1.0}, {1: 1.0}, paired=True) is None
+    assert difference({}, {1: 1.0}, paired=False) is None
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_one_seed_gives_an_estimate_without_interval(paired: bool) -> None:
+    found = difference({0: 2.0}, {0: 0.5}, paired=paired)
+    assert found is not None
+    assert (found.estimate, found.low, found.high, found.p_value) == (1.5, None, None, None)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_values_without_spread_are_not_judged(paired: bool) -> None:
+    found = difference({0: 2.0, 1: 2.0}, {0: 1.0, 1: 1.0}, paired=paired)
+    assert found is not None
+    assert (found.estimate, found.p_value) == (1.0, None)
+
+
+def test_pairing_pays_where_seeds_share_a_split_and_costs_where_they_share_nothing() -> None:
+    rng = np.random.default_rng(3)
+    widths: dict[tuple[str, bool], list[float]] = {}
+    for _ in range(300):
+        split = rng.normal(0, 1, 5)
+        for shared, common in (("split", split), ("nothing", np.zeros(5))):
+            first, second = common + rng.normal(0, 0.7, 5), common + rng.normal(0, 0.7, 5)
+            for paired in (True, False):
+                found = difference(sample(first), sample(second), paired=paired)
+                assert found is not None
+                assert found.low is not None
+                assert found.high is not None
+                widths.setdefault((shared, paired), []).append(found.high - found.low)
+    mean = {key: np.mean(found) for key, found in widths.items()}
+    assert mean["split", True] < mean["split", False]
+    assert mean["nothing", False] < mean["nothing", True]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_difference_covers_as_often_as_it_says(paired: bool) -> None:
+    rng = np.random.default_rng(4)
+    covered, trials = 0, 1500
+    for _ in range(trials):
+        split = rng.normal(0, 1, 5) if paired else np.zeros(5)
+        found = difference(sample(split + rng.normal(1, 0.5, 5)), sample(split + rng.normal(0, 1, 5)), paired=paired)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 1 <= found.high
+    assert covered / trials == pytest.approx(0.95, abs=0.02)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8), st.sampled_from([0.01, 0.05, 0.3]))
+def test_holm_rejects_what_its_definition_rejects(p_values: list[float], level: float) -> None:
+    rejected = set()
+    remaining = list(range(len(p_values)))
+    while remaining:  # step down: the smallest p-value against level / (hypotheses left), until one stands
+        smallest = min(remaining, key=lambda position: p_values[position])
+        if p_values[smallest] * len(remaining) > level:
+            break
+        rejected.add(smallest)
+        remaining.remove(smallest)
+    adjusted = holm(p_values)
+    assert {position for position, p in enumerate(adjusted) if p <= level} == rejected
+    assert all(after >= before for before, after in zip(p_values, adjusted, strict=True))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_share_closed_covers_as_often_as_it_says(paired: bool) -> None:
+    rng = np.random.default_rng(5)
+    covered = bounded = 0
+    for _ in range(1500):
+        split = rng.normal(0, 1, 6) if paired else np.zeros(6)
+        arm, baseline, reference = (sample(split + rng.normal(mean, 0.4, 6)) for mean in (0.6, 0.0, 2.0))
+        found = share_closed(arm, baseline, reference, paired=paired)
+        assert found is not None
+        if found.low is not None and found.high is not None:
+            bounded += 1
+            covered += found.low <= 0.3 <= found.high
+    assert bounded > 1400
+    assert covered / bounded == pytest.approx(0.95, abs=0.02)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.integers(0, 2**32 - 1))
+def test_fieller_bounds_are_where_the_test_of_the_ratio_turns(means: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arm, baseline, reference = (mean + rng.normal(0, 0.3, 5) for mean in means)
+    found = share_closed(sample(arm), sample(baseline), sample(reference), paired=True)
+    if found is None or found.low is None or found.high is None:
+        return
+    for bound in (found.low, found.high):
+        assert stats.ttest_1samp(arm - baseline - bound * (reference - baseline), 0).pvalue == pytest.approx(0.05, abs=1e-6)
+
+
+def test_share_of_one_seed_has_no_interval_and_an_unseparated_gap_no_bounds() -> None:
+    one = share_closed({0: 1.5}, {0: 1.0}, {0: 2.0}, paired=True)
+    assert one is not None
+    assert (one.estimate, one.low) == (0.5, None)
+    wild = share_closed({0: 1.0, 1: 0.0}, {0: 0.0, 1: 1.0}, {0: 1.0, 1: 0.1}, paired=False)
+    assert wild is not None
+    assert wild.low is None
+    assert share_closed({0: 1.0}, {0: 1.0}, {0: 1.0}, paired=True) is None

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from gapbench.analysis import Estimate, arms_table
+from gapbench.analysis.formats import estimate_text, loss, range_text, signed
+
+
+def test_sentences_come_in_the_order_that_keeps_optimization_apart(synthetic: ModuleType) -> None:
+    verdict = arms_table(*synthetic.digits_suite()).verdict
+    starts = [
+        "digits, mlp (norm batch), recipe digits: n = 8 in every cell; 95 % intervals over splits.",
+        "No learning rate was tuned",
+        "Where both first reach train loss",
+        "As in the paper, with the rate untouched and at equal examples, LB is",
+        "Of the batch gap of LB, the share closed is LB+LR",
+        "LB+LR+GBN+RA is",
+        "SB+4x is",
+    ]
+    for sentence, start in zip(verdict, starts, strict=False):
+        assert sentence.startswith(start)
+
+
+def test_tuned_gaps_come_first_at_every_budget(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(only=["SB", "LB", "LB+LR"])
+    tuned = runs[runs["cell"] == "LB+LR"].assign(cell="LB tuned", arm="LB tuned", learning_rate_rule="tuned", cell_order=9)
+    longer = tuned.assign(cell="LB tuned RA", arm="LB tuned RA", planned_updates=1687, cell_order=10)
+    verdict = arms_table(pd.concat([runs, tuned, longer]), curves).verdict
+    assert verdict[1].startswith("With its rate tuned, at equal examples, LB tuned is")
+    assert verdict[2].startswith("With its rate tuned, at equal updates, 32 × examples, LB tuned RA is")
+    matched = [sentence for sentence in verdict if sentence.startswith("Where both")]
+    assert ["rate tuned" in sentence for sentence in matched] == [False, True, True]
+    order = [
+        next(i for i, text in enumerate(verdict) if text.startswith(start)) for start in ("With its rate", "Where both", "As in the paper")
+    ]
+    assert order == sorted(order)
+    assert not any("No learning rate was tuned" in sentence for sentence in verdict)
+
+
+def test_a_fixed_split_is_said(synthetic: ModuleType) -> None:
+    table = arms_table(*synthetic.grid_suite())
+    assert table.verdict[0].endswith("n = 3 in every cell; 95 % intervals over seeds, for this split.")
+    assert "they say nothing about another split" in table.notes[0]
+    assert "Welch" in table.notes[0]
+
+
+def test_many_cells_are_counted_instead_of_listed(synthetic: ModuleType) -> None:
+    verdict = arms_table(*synthetic.grid_suite()).verdict
+    assert verdict[1].startswith("Of 19 cells, ")
+    assert "below B 128, baseline" in verdict[1]
+    assert len(verdict) < 8
+    assert any("As in the paper" in sentence and "B 4096, baseline is" in sentence for sentence in verdict)
+
+
+def test_train_losses_beside_the_untouched_gap_say_what_part_may_be_optimization(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(only=["SB", "LB"])
+    assert any("times SB's, so part of this is optimization" in sentence for sentence in arms_table(runs, curves).verdict)
+    runs["train_loss"] = 0.01
+    assert any("its train loss is about SB's" in sentence for sentence in arms_table(runs, curves).verdict)
+    runs.loc[runs["cell"] == "LB", "train_loss"] = 0.001
+    assert any("its train loss is lower than SB's" in sentence for sentence in arms_table(runs, curves).verdict)
+
+
+def test_one_seed_is_said_and_never_called_separated_or_not(synthetic: ModuleType) -> None:
+    table = arms_table(*synthetic.digits_suite(1, only=["SB", "LB"]))
+    text = " ".join(table.verdict)
+    assert "no interval from one seed" in text
+    assert "not separated" not in text
+    assert table.notes[0] == "There is no interval from one seed, and so no verdict."
+
+
+def test_cells_without_verdict_are_named_with_their_reason(synthetic: ModuleType) -> None:
+    verdict = arms_table(*synthetic.digits_suite(diverged=[("LB", 1)])).verdict
+    assert "No verdict on LB (7 ok of 8, 1 diverged)." in verdict
+    assert not any("As in the paper" in sentence and " LB is" in sentence for sentence in verdict)
+
+
+def test_a_suite_of_its_reference_alone_has_nothing_to_compare(synthetic: ModuleType) -> None:
+    assert (
+        arms_table(*synthetic.digits_suite(3, only=["SB"])).verdict[1]
+        == "There is only the reference cell, so there is nothing to compare."
+    )
+    without = arms_table(*synthetic.digits_suite(3, only=["LB"])).verdict
+    assert without[1] == "There is no reference cell among these runs, so there is no batch gap and no verdict."
+
+
+def test_late_clipping_is_noted(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
+    runs.loc[runs["cell"] == "LB", "clipped_share_late"] = 0.034
+    notes = arms_table(runs, curves).notes
+    assert any(note.startswith("LB: the gradient was clipped in 3.4 % of the updates after the first 5 %") for note in notes)
+
+
+def test_missing_matched_loss_gaps_are_explained_in_the_notes(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
+    table = arms_table(runs, curves.iloc[:0])
+    assert "No matched-loss gap for LB: no curves of train loss and test accuracy." in table.notes
+    assert table.cells(table.rows[1])[table.columns.index("matched-loss gap, pp")] == "NA"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"), [(1.234, 2, "1.23"), (-1.234, 2, "−1.23"), (-0.001, 2, "0.00"), (0.0, 1, "0.0"), (-0.06, 1, "−0.1")]
+)
+def test_numbers_have_a_true_minus_and_no_negative_zero(value: float, digits: int, text: str) -> None:
+    assert signed(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(0.12345, 0.12, 0.127, 3), "0.123 ± 0.003"),
+        (Estimate(0.00103, None, None, 1), "0.00103"),
+        (Estimate(0.0000123, 0.00001, 0.0000146, 3), "1.23e-05 ± 2.3e-06"),
+        (Estimate(2.3, None, None, 1), "2.30"),
+        (Estimate(0.0, 0.0, 0.0, 2), "0.00 ± 0.00"),
+        (None, ""),
+    ],
+)
+def test_losses_have_three_significant_digits(estimate: Estimate | None, text: str) -> None:
+    assert loss(estimate) == text
+
+
+def test_intervals_are_written_as_ranges_or_half_widths() -> None:
+    assert range_text(-0.5, 1.25, 2) == "−0.50 to 1.25"
+    assert estimate_text(Estimate(0.9787, 0.9764, 0.981, 8), 100, 2) == "97.87 ± 0.23"

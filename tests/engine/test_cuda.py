@@ -1,0 +1,58 @@
+"""What only a CUDA device can show. Skipped where there is none."""
+
+import pytest
+import torch
+
+from gapbench.core.events import Finished
+from gapbench.engine import train
+from gapbench.engine.session import Session
+from gapbench.suite.runspec import Component
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+RESNET8 = Component(name="resnet", options={"depth": 8})
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"clip_norm": 0.5, "ghost_batch_size": 5}, {"model": RESNET8, "crop_padding": 1, "flip": True, "ghost_batch_size": 5}]
+)
+def test_the_first_updates_agree_with_the_cpu(spec, pool, split, changes):
+    data = pool(height=8)
+    sessions = [
+        Session([spec(**changes)], data, [split(data)], device=torch.device(name), emit=lambda _event: None) for name in ("cpu", "cuda:0")
+    ]
+    for _ in range(5):
+        for session in sessions:
+            session.step()
+    torch.testing.assert_close(sessions[0].network.weights, sessions[1].network.weights.cpu(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"clip_norm": 0.5}, {"model": RESNET8, "ghost_batch_size": 5, "clip_norm": 0.5, "running_statistics": "sequential"}]
+)
+def test_nothing_in_the_update_loop_waits_for_the_device(spec, pool, split, changes):
+    data = pool(height=8)
+    session = Session([spec(updates=400, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
+    for _ in range(3):
+        session.step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(300):
+            session.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_stack_trains_on_cuda(spec, pool, split):
+    data = pool()
+    ends = []
+    specs = [spec(seed=seed) for seed in range(4)]
+    train(
+        specs,
+        data,
+        [split(data)] * 4,
+        device="cuda:0",
+        emit=lambda event: ends.append(event) if isinstance(event, Finished) else None,
+        stop=lambda: None,
+    )
+    assert [end.outcome for end in ends] == ["ok"] * 4

@@ -1,0 +1,147 @@
+"""The feed against slow definitions: orders, crops, flips, normalization."""
+
+import numpy as np
+import pytest
+import torch
+
+from gapbench.core.errors import TrainingError
+from gapbench.core.hashing import below, mix32, permutation, stream
+from gapbench.engine.feed import Feed
+from gapbench.suite.runspec import Normalization
+from gapbench.workloads.datasets.arrays import Pool, Split
+
+CPU = torch.device("cpu")
+PLAIN = Normalization(kind="none")
+
+
+def numbered_pool(count: int = 40, side: int = 5, channels: int = 3) -> Pool:
+    """Images whose pixels are all different within an image, so that a crop can be recognized."""
+    generator = np.random.default_rng(1)
+    images = generator.integers(1, 256, (count + 10, side, side, channels)).astype(np.uint8)
+    return Pool(images, np.arange(count + 10, dtype=np.int64) % 4, 4, 255.0, count)
+
+
+def split_of(pool: Pool) -> Split:
+    train = np.arange(pool.official_train)
+    return Split(train, np.arange(pool.official_train, len(pool.labels)), np.array([], dtype=np.int64), train[:10])
+
+
+def feed_of(spec, pool=None, **changes) -> Feed:
+    pool = pool or numbered_pool()
+    specs = [spec(normalization=PLAIN, **changes)]
+    return Feed(pool, [split_of(pool)], specs, CPU)
+
+
+def test_each_epoch_is_a_permutation_and_batches_stream_across_epochs(spec):
+    feed = feed_of(spec, batch_size=12, updates=20)
+    indices, epochs = feed.examples(0, 20)
+    for epoch in range(6):
+        assert sorted(indices[0, epochs[0] == epoch].tolist()) == list(range(40))
+    expected = np.concatenate([permutation(stream(0, "order"), epoch, np.arange(40)) for epoch in range(6)])
+    assert indices[0].tolist() == expected[:240].tolist()
+
+
+def test_the_stream_of_examples_is_the_same_at_every_batch_size(spec):
+    small = feed_of(spec, batch_size=4, updates=60).examples(0, 60)[0]
+    large = feed_of(spec, batch_size=24, updates=10).examples(0, 10)[0]
+    assert torch.equal(small, large)
+
+
+def test_tail_drop_leaves_out_the_rest_of_each_epochs_order(spec):
+    feed = feed_of(spec, batch_size=12, updates=6, tail="drop")
+    indices, epochs = feed.examples(0, 6)
+    for epoch in range(2):
+        expected = permutation(stream(0, "order"), epoch, np.arange(40))[:36]
+        assert indices[0, epochs[0] == epoch].tolist() == expected.tolist()
+
+
+def test_crops_and_flips_are_those_of_each_images_own_hash(spec):
+    pool = numbered_pool()
+    feed = feed_of(spec, pool, batch_size=20, updates=30, crop_padding=2, crop_fill=7, flip=True)
+    for update in (0, 3, 17):
+        indices, epochs = feed.examples(update, update + 1)
+        batch = feed.batch(update)
+        for position, (index, epoch) in enumerate(zip(indices[0].tolist(), epochs[0].tolist(), strict=True)):
+            word = stream(0, "crop").at(epoch, index)
+            top, left = below(word, 5), below(mix32(word ^ 0x5BD1E995), 5)
+            image = np.pad(pool.images[index], ((2, 2), (2, 2), (0, 0)), constant_values=7)[top : top + 5, left : left + 5]
+            if stream(0, "flip").at(epoch, index) & 1:
+                image = image[:, ::-1]
+            np.testing.assert_allclose(batch.images[0, position].permute(1, 2, 0).numpy(), image / 255, rtol=1e-6)
+            assert batch.labels[0, position] == pool.labels[index]
+
+
+def test_crops_and_flips_differ_from_image_to_image_within_a_batch(spec):
+    # One image 40 times: without augmentation of its own every copy in a batch would look alike.
+    image = numbered_pool(1).images[:1]
+    pool = Pool(np.repeat(image, 50, axis=0), np.zeros(50, dtype=np.int64), 2, 255.0, 40)
+    images = feed_of(spec, pool, batch_size=40, updates=1, crop_padding=2, flip=True).batch(0).images[0]
+    assert len({picture.numpy().tobytes() for picture in images}) > 20
+
+
+def test_augmentation_of_an_example_is_the_same_at_every_batch_size_and_new_in_every_epoch(spec):
+    options = {"crop_padding": 2, "flip": True}
+    small, large = feed_of(spec, batch_size=4, updates=60, **options), feed_of(spec, batch_size=24, updates=10, **options)
+    assert torch.equal(
+        torch.cat([small.batch(update).images for update in range(60)], dim=1),
+        torch.cat([large.batch(update).images for update in range(10)], dim=1),
+    )
+    whole = feed_of(spec, batch_size=40, updates=2, **options)
+    first = whole.batch(0).images[0, whole.examples(0, 1)[0][0].argsort()]
+    second = whole.batch(1).images[0, whole.examples(1, 2)[0][0].argsort()]
+    assert (first != second).flatten(1).any(dim=1).float().mean() > 0.9
+
+
+def test_any_update_can_be_asked_for_at_any_time(spec):
+    feed, fresh = (feed_of(spec, batch_size=12, updates=4000, crop_padding=1) for _ in range(2))
+    visited = [feed.batch(update).images.clone() for update in (0, 1, 3999, 700)]
+    for update, images in zip((700, 3999, 1, 0), reversed(visited), strict=True):
+        assert torch.equal(fresh.batch(update).images, images)
+
+
+def test_replicas_draw_their_own_orders_as_they_would_alone(spec):
+    pool = numbered_pool()
+    specs = [spec(seed=seed, normalization=PLAIN, crop_padding=1, flip=True) for seed in range(3)]
+    together = Feed(pool, [split_of(pool)] * 3, specs, CPU).batch(5)
+    for replica, alone in enumerate(specs):
+        batch = Feed(pool, [split_of(pool)], [alone], CPU).batch(5)
+        assert torch.equal(together.images[replica], batch.images[0])
+        assert torch.equal(together.labels[replica], batch.labels[0])
+        assert torch.equal(together.keys[replica], batch.keys[0])
+
+
+@pytest.mark.parametrize("kind", ["global", "channel", "fixed"])
+def test_normalization_is_that_of_the_training_set(spec, kind):
+    pool = numbered_pool()
+    normalization = Normalization(kind=kind, **({"mean": (0.5,), "standard_deviation": (0.25,)} if kind == "fixed" else {}))
+    feed = Feed(pool, [split_of(pool)], [spec(normalization=normalization, batch_size=40, updates=1)], CPU)
+    train = pool.images[:40].astype(np.float64) / 255
+    over = (0, 1, 2) if kind == "channel" else None
+    mean, deviation = (0.5, 0.25) if kind == "fixed" else (train.mean(axis=over), train.std(axis=over))
+    images = feed.evaluation_batch(torch.arange(40)[None]).images[0].permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(images, (train - mean) / deviation, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_takes_the_middle_and_flips_nothing(spec):
+    pool = numbered_pool()
+    feed = feed_of(spec, pool, crop_padding=2, flip=True)
+    images = feed.evaluation_batch(torch.arange(40, 50)[None]).images[0].permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(images, pool.images[40:50] / 255, rtol=1e-6)
+
+
+def test_features_that_are_no_images_pass_as_they_are(spec):
+    features = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    pool = Pool(features, np.zeros(50, dtype=np.int64), 2, 1.0, 40)
+    feed = feed_of(spec, pool, batch_size=10, updates=8)
+    assert feed.input_shape == (7,)
+    indices, _ = feed.examples(3, 4)
+    np.testing.assert_array_equal(feed.batch(3).images[0].numpy(), features[indices[0]])
+
+
+def test_constant_images_and_wrong_channels_are_errors(spec):
+    blank = Pool(np.full((50, 5, 5, 3), 9, dtype=np.uint8), np.zeros(50, dtype=np.int64), 2, 255.0, 40)
+    with pytest.raises(TrainingError, match="do not vary"):
+        Feed(blank, [split_of(blank)], [spec()], CPU)
+    wrong = Normalization(kind="fixed", mean=(0.1, 0.2), standard_deviation=(0.1, 0.2))
+    with pytest.raises(TrainingError, match="1 or 3 means"):
+        Feed(numbered_pool(), [split_of(numbered_pool())], [spec(normalization=wrong)], CPU)

@@ -1,0 +1,44 @@
+"""When probes and evaluations happen."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapbench.engine.moments import evaluation_fractions, evaluation_updates, keep_updates, probe_updates
+
+
+@given(st.integers(1, 200_000))
+def test_probes_are_log_spaced_about_twenty_a_decade_and_end_with_the_run(updates):
+    points = sorted(probe_updates(updates))
+    assert points[0] >= 1
+    assert points[-1] == updates
+    decade = [point for point in points if 1000 <= point < 10_000]
+    if updates >= 20_000:
+        assert 18 <= len(decade) <= 22
+
+
+@given(st.integers(1, 60), st.integers(1, 50_000))
+def test_evaluations_end_with_the_run_and_are_no_more_than_asked(evaluations, updates):
+    points = evaluation_updates(updates, evaluations)
+    assert points[-1] == updates
+    assert points[0] >= 1
+    assert len(points) <= evaluations
+    assert list(points) == sorted(set(points))
+
+
+@given(st.integers(6, 60), st.integers(100, 50_000))
+def test_five_evaluations_lie_in_the_last_five_percent(evaluations, updates):
+    assert sum(point >= 0.955 * updates for point in evaluation_updates(updates, evaluations)) == 5
+
+
+def test_runs_of_different_length_are_evaluated_at_the_same_fractions():
+    assert evaluation_fractions(20) == evaluation_fractions(20)
+    short, long = (evaluation_updates(updates, 20) for updates in (1000, 100_000))
+    assert [point / 1000 for point in short] == [round(point / 100_000, 3) for point in long]
+
+
+def test_fewer_than_a_hundred_updates_have_one_last_evaluation():
+    assert [point for point in evaluation_updates(52, 20) if point > 0.95 * 52] == [52]
+
+
+def test_weights_are_kept_at_fractions_of_the_updates():
+    assert keep_updates(52, (0.0, 0.5, 1.0)) == {0: 0.0, 26: 0.5, 52: 1.0}

@@ -1,0 +1,74 @@
+"""Flat optimizers against torch.optim on separate tensors."""
+
+import pytest
+import torch
+
+from gapbench.optimizers import FlatBuffers, Hyperparameters
+from gapbench.optimizers.adamw import AdamW
+from gapbench.optimizers.sgd import SGD
+
+CASES = [
+    (SGD, {"momentum": 0.9}, torch.optim.SGD),
+    (SGD, {"momentum": 0.9, "nesterov": True}, torch.optim.SGD),
+    (SGD, {"momentum": 0.0}, torch.optim.SGD),
+    (AdamW, {"beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}, torch.optim.AdamW),
+]
+
+
+def reference(kind: type, options: dict, hyperparameters: Hyperparameters, tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
+    if kind is torch.optim.SGD:
+        return kind(tensors, lr=1.0, momentum=hyperparameters.momentum, nesterov=options.get("nesterov", False))
+    return kind(tensors, lr=1.0, betas=(options["beta1"], options["beta2"]), eps=options["epsilon"])
+
+
+@pytest.mark.parametrize(("flat", "options", "plain"), CASES)
+@pytest.mark.parametrize("decayed", [0, 32, 48])
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_move_as_torchs_own_optimizer_moves_tensors(flat, options, plain, decayed, shared):
+    torch.manual_seed(0)
+    weights, gradients = torch.randn(2, 48), torch.zeros(2, 48)
+    rates = [0.1, 0.1 if shared else 0.03]
+    tensors = [[row[:decayed].clone(), row[decayed:].clone()] for row in weights]
+    optimizer = flat(FlatBuffers(weights, gradients, decayed), options, shared=shared)
+    momentum = options.get("momentum", 0.0)
+    oracles = []
+    for row in tensors:
+        for tensor in row:
+            tensor.requires_grad_()
+        oracles.append([reference(plain, options, Hyperparameters(0, 0, momentum), [tensor]) for tensor in row])
+    for step in range(6):
+        gradients.normal_()
+        factor = 1.0 if step < 3 else 0.1  # hyperparameters change from update to update
+        rows = [Hyperparameters(rate * factor, 1e-2, momentum) for rate in rates]
+        optimizer.update(rows)
+        for row, (parts, pair) in enumerate(zip(tensors, oracles, strict=True)):
+            for part, oracle in enumerate(pair):
+                columns = slice(0, decayed) if part == 0 else slice(decayed, 48)
+                parts[part].grad = gradients[row, columns].clone()
+                oracle.param_groups[0].update(lr=rows[row].learning_rate, weight_decay=1e-2 if part == 0 else 0.0)
+                if len(parts[part]):
+                    oracle.step()
+    for row, parts in enumerate(tensors):
+        torch.testing.assert_close(weights[row], torch.cat([part.detach() for part in parts]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("flat", "options", "_plain"), CASES)
+def test_a_restored_replica_goes_on_bit_by_bit_in_another_stack(flat, options, _plain):
+    torch.manual_seed(0)
+    start, noise = torch.randn(3, 32), torch.randn(8, 3, 32)
+    hyperparameters = [Hyperparameters(0.1, 1e-3, options.get("momentum", 0.0))]
+
+    def run(rows: list[int], steps: range, weights: torch.Tensor, snapshots: list[dict] | None) -> tuple[torch.Tensor, list[dict]]:
+        gradients = torch.zeros_like(weights)
+        optimizer = flat(FlatBuffers(weights, gradients, 32), options, shared=True)
+        for position, snapshot in enumerate(snapshots or []):
+            optimizer.restore(position, snapshot)
+        for step in steps:
+            gradients.copy_(noise[step][rows])
+            optimizer.update(hyperparameters * len(rows))
+        return weights, [optimizer.snapshot(position, steps.stop) for position in range(len(rows))]
+
+    whole, _ = run([0, 1, 2], range(8), start.clone(), None)
+    half, snapshots = run([0, 1, 2], range(4), start.clone(), None)
+    rest, _ = run([2], range(4, 8), half[2:].clone(), snapshots[2:])
+    assert torch.equal(whole[2], rest[0])

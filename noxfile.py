@@ -43,7 +43,18 @@ def smoke(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The oldest versions that pyproject.toml allows; needs uv to resolve them."""
     session.install("uv")
-    session.run("uv", "pip", "compile", "--resolution", "lowest-direct", "--extra", "test", "pyproject.toml", "-o", f"{session.create_tmp()}/lowest.txt")
+    session.run(
+        "uv",
+        "pip",
+        "compile",
+        "--resolution",
+        "lowest-direct",
+        "--extra",
+        "test",
+        "pyproject.toml",
+        "-o",
+        f"{session.create_tmp()}/lowest.txt",
+    )
     session.install("-r", f"{session.create_tmp()}/lowest.txt")
     session.install("--no-deps", "-e", ".")
     session.run("pytest", *session.posargs)

@@ -11,6 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types in signatures of the rooms that compute are checked at every call.
+CHECKED = ["gapbench.layers", "gapbench.workloads.models", "gapbench.optimizers", "gapbench.probes", "gapbench.engine"]
+install_import_hook(CHECKED, "beartype.beartype")
 
 from gapbench.suite.runspec import Component, Normalization, Phase, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split

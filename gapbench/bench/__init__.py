@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapbench.bench.compare import BenchReport, BenchRow, compare
 from gapbench.bench.cases import CASES, Case
+from gapbench.bench.compare import BenchReport, BenchRow, compare
 
 __all__ = ["CASES", "BenchReport", "BenchRow", "Case", "compare"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gapbench.suite.runspec import Component, Normalization, RunSpec
 
@@ -19,7 +20,7 @@ class Case:
     batch_size: int
     crop_padding: int = 0
     flip: bool = False
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     replicas: int = 1
     """Runs that train together in ours and one after another in the plain loop."""
     examples: int = 8192
@@ -41,7 +42,7 @@ class Case:
                 crop_padding=self.crop_padding,
                 flip=self.flip,
                 normalization=Normalization(kind="fixed", mean=(0.5,), standard_deviation=(0.25,)),
-                precision=self.precision,  # type: ignore[arg-type]
+                precision=self.precision,
                 seed=seed,
                 init_seed=seed,
                 order_seed=seed,
@@ -64,7 +65,9 @@ CASES: dict[str, Case] = {
     for case in (
         Case("f1", "F1, MNIST shape, batch 128, fp32", _F1, (28, 28, 1), 128, crop_padding=2, goal=3.0),
         Case("c1", "C1, CIFAR-10 shape, batch 128, fp32", _C1, (32, 32, 3), 128, crop_padding=4, flip=True, examples=2048),
-        Case("resnet44", "ResNet-44, CIFAR-10 shape, batch 128, fp32", _RESNET44, (32, 32, 3), 128, crop_padding=4, flip=True, examples=1024),
+        Case(
+            "resnet44", "ResNet-44, CIFAR-10 shape, batch 128, fp32", _RESNET44, (32, 32, 3), 128, crop_padding=4, flip=True, examples=1024
+        ),
         Case("digits-stack", "MLP, digits shape, batch 16, eight seeds", _DIGITS, (8, 8, 1), 16, replicas=8, examples=900, goal=4.0),
     )
 }

@@ -13,6 +13,7 @@ import torch
 from gapbench.bench import peers
 from gapbench.bench.cases import CASES, Case
 from gapbench.engine.session import Session
+from gapbench.layers.dropout import Dropout
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 CLASSES = 10
@@ -53,7 +54,7 @@ def gate(case: Case, pool: Pool) -> float:
     session = our_session(case, pool)
     model = peers.plain_model(case, 0, CLASSES)
     for module in (*session.network.module.modules(), *model.modules()):
-        if hasattr(module, "probability"):
+        if isinstance(module, Dropout):
             module.probability = 0.0
     optimizer = peers.plain_optimizer(model)
     worst = 0.0

@@ -57,7 +57,7 @@ def plain_update(model: nn.Module, optimizer: torch.optim.Optimizer, images: Ten
     bind_keys(model, labels)  # C1's dropout wants keys; any will do here
     optimizer.zero_grad()
     loss = F.cross_entropy(model(images), labels)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimizer.step()
     return loss.item()

@@ -57,7 +57,8 @@ def arms() -> dict[str, dict[str, Any]]:
         "LB+LR+GBN": {**large, **sqrt, "ghost_batch_size": 16, "test_accuracy": 0.9768, "test_loss": 0.092, "train_loss": 0.0025},
         "LB+LR+GBN+RA": {**large, **sqrt, "regime": "adapted", "budget": "updates", "planned_updates": 1687, "ghost_batch_size": 16,
                          "test_accuracy": 0.9861, "test_loss": 0.069, "train_loss": 0.0002},
-        "SB+4x": {"regime": "baseline, 4x epochs", "planned_updates": 6748, "test_accuracy": 0.9831, "test_loss": 0.078, "train_loss": 0.0004},
+        "SB+4x": {"regime": "baseline, 4x epochs", "planned_updates": 6748, "test_accuracy": 0.9831, "test_loss": 0.078,
+                  "train_loss": 0.0004},
         "SB no norm": {**plain, "reference_cell": True, "test_accuracy": 0.9720, "test_loss": 0.11, "train_loss": 0.0011},
         "LB no norm": {**plain, **large, "test_accuracy": 0.9626, "test_loss": 0.14, "train_loss": 0.02},
     }  # fmt: skip
@@ -181,7 +182,7 @@ def tables(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> tuple[pd
     return runs, pd.DataFrame(curves, columns=["run_id", "update", "examples", "metric", "layer", "value"])
 
 
-def write(results: Path, runs: pd.DataFrame, curves: pd.DataFrame, *, schema: int = 1) -> Path:
+def write(results: Path, runs: pd.DataFrame, curves: pd.DataFrame, *, schema: int = 1, report: Mapping[str, Any] | None = None) -> Path:
     """Writes the two tables as a results directory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -190,6 +191,7 @@ def write(results: Path, runs: pd.DataFrame, curves: pd.DataFrame, *, schema: in
     suite = str(runs["suite"].iloc[0]) if len(runs) else "empty"
     for name, frame in (("runs", runs), ("curves", curves)):
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        metadata = {**(table.schema.metadata or {}), b"gapbench": json.dumps({"schema": schema, "suite": suite, "report": {}}).encode()}
+        own = json.dumps({"schema": schema, "suite": suite, "report": dict(report or {})}).encode()
+        metadata = {**(table.schema.metadata or {}), b"gapbench": own}
         pq.write_table(table.replace_schema_metadata(metadata), results / f"{name}.parquet")
     return results

@@ -111,7 +111,7 @@ def test_numbers_have_a_true_minus_and_no_negative_zero(value: float, digits: in
 @pytest.mark.parametrize(
     ("estimate", "text"),
     [
-        (Estimate(0.12345, 0.12, 0.127, 3), "0.123 ± 0.003"),
+        (Estimate(0.12345, 0.121, 0.1262, 3), "0.123 ± 0.003"),
         (Estimate(0.00103, None, None, 1), "0.00103"),
         (Estimate(0.0000123, 0.00001, 0.0000146, 3), "1.23e-05 ± 2.3e-06"),
         (Estimate(2.3, None, None, 1), "2.30"),

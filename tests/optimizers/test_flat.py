@@ -35,7 +35,7 @@ def test_rows_move_as_torchs_own_optimizer_moves_tensors(flat, options, plain, d
     for row in tensors:
         for tensor in row:
             tensor.requires_grad_()
-        oracles.append([reference(plain, options, Hyperparameters(0, 0, momentum), [tensor]) for tensor in row])
+        oracles.append([reference(plain, options, Hyperparameters(0.0, 0.0, momentum), [tensor]) for tensor in row])
     for step in range(6):
         gradients.normal_()
         factor = 1.0 if step < 3 else 0.1  # hyperparameters change from update to update

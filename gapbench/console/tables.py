@@ -1,0 +1,192 @@
+"""Tables for people: the arms, a plan, how far results are, what exists, what doctor found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gapbench.console.words import count, duration, mebibytes, percent, size
+from gapbench.core.outcome import Outcome
+
+if TYPE_CHECKING:
+    from gapbench.analysis import ArmsTable
+    from gapbench.api import Finding, Listed, Plan, Status
+    from gapbench.store import Leftover
+    from gapbench.workloads.datasets import FileStatus
+
+IMPORTANCE = (
+    "arm",
+    "test accuracy, %",
+    "batch gap, pp",
+    "verdict",
+    "n ok of n",
+    "share of gap closed",
+    "test loss",
+    "train loss",
+    "budget; rate",
+)
+"""Columns of the arms table, those first that a narrow terminal keeps."""
+
+_MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
+
+
+def print_arms(console: Console, arms: ArmsTable) -> None:
+    """Prints the arms table, as many columns as fit, then the verdict and the notes."""
+    left_out: list[str] = []
+    for panel in arms.panels:
+        rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
+        columns = _fitting(arms.short_columns, rows, console.width)
+        left_out = [column for column in arms.short_columns if column not in columns]
+        table = _table(title=panel.title)
+        for column in columns:
+            text = column in ("arm", "verdict", "budget; rate")
+            table.add_column(column, justify="left" if text else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(row[column]) for column in columns))
+        console.print(table)
+    if left_out:
+        console.print(f"(no room for: {', '.join(left_out)}; all columns stand in tables/arms.md)", style="dim", highlight=False)
+    for sentence in arms.verdict:
+        console.print(escape(sentence), highlight=False)
+    for note in arms.notes:
+        console.print(Padding(Text(f"note: {note}", style="dim"), (0, 0, 0, 2)))
+
+
+def print_files(console: Console, results: Path, figures: Sequence[Path]) -> None:
+    """Says where the files are."""
+    names = ", ".join(dict.fromkeys(path.stem for path in figures))
+    console.print(f"results: {escape(str(results))}", highlight=False, soft_wrap=True)
+    if names:
+        console.print(f"figures: {escape(str(results / 'figures'))} ({names})", highlight=False, soft_wrap=True)
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
+    table = _table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
+    table.add_column("cell", overflow="fold")
+    for heading in ("runs", "batch", "ghost", "rate", "updates", "epochs", "memory", "time"):
+        table.add_column(heading, justify="right")
+    for cell in plan.cells:
+        spec = cell.spec
+        table.add_row(
+            escape(cell.cell),
+            str(cell.runs) if not cell.done else f"{cell.runs} ({cell.done} done)",
+            f"{spec.batch_size:,}",
+            "off" if spec.ghost_batch_size is None else str(spec.ghost_batch_size),
+            f"{spec.learning_rate:.3g}",
+            f"{spec.updates:,}",
+            f"{spec.examples / spec.train_examples:.4g}",
+            mebibytes(cell.memory_mib),
+            "?" if cell.seconds is None else duration(cell.seconds) + ("" if cell.basis == "measured" else " ±"),
+        )
+    console.print(table)
+    slots = f"{count(plan.slots, 'slot')} with {count(plan.threads, 'thread')}" if plan.devices == ("cpu",) else count(plan.slots, "slot")
+    left = plan.runs - plan.done
+    console.print(f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}", highlight=False)
+    if left:
+        unknown = f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
+        text = f"predicted: {duration(plan.device_seconds)} of device time, {duration(plan.wall_seconds)} by the clock{unknown}"
+        console.print(text, highlight=False)
+    if any(cell.basis != "measured" and cell.seconds is not None for cell in plan.cells):
+        console.print("± is a rough prediction: nothing like it was timed on this machine yet", style="dim", highlight=False)
+    for reason, cells in _dropped(plan).items():
+        console.print(f"dropped: {', '.join(cells)}: {escape(reason)}", highlight=False)
+    print_warnings(console, plan.warnings)
+
+
+def print_warnings(console: Console, warnings: Iterable[str]) -> None:
+    """Prints what to be careful about."""
+    for warning in warnings:
+        console.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
+
+
+def print_status(console: Console, status: Status) -> None:
+    """Prints how far a results directory is."""
+    table = _table(title=f"{status.suite}: {'training now' if status.in_use else 'nothing is training'}")
+    table.add_column("cell", overflow="fold")
+    present = [outcome for outcome in Outcome if any(cell.outcomes.get(outcome) for cell in status.cells)]
+    for heading in (*(outcome.value for outcome in present), "updates", "done"):
+        table.add_column(heading, justify="right")
+    for cell in status.cells:
+        counts = [str(cell.outcomes.get(outcome, 0) or "") for outcome in present]
+        table.add_row(escape(cell.cell), *counts, f"{cell.updates_done:,}/{cell.updates:,}", percent(cell.updates_done / cell.updates))
+    console.print(table)
+    for run_id, reason in status.not_ok.items():
+        console.print(f"{escape(run_id)}: {escape(reason)}", style="yellow", highlight=False)
+    if status.old_attempts:
+        console.print(f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim", highlight=False)
+
+
+def print_listing(console: Console, listed: Sequence[Listed]) -> None:
+    """Prints what exists of one kind."""
+    for item in listed:
+        console.print(Text(item.name, style="bold"), Text(item.summary), sep="  ")
+        if item.options:
+            console.print(Padding(Text(", ".join(item.options), style="cyan"), (0, 0, 0, 4)))
+        if item.source:
+            console.print(Padding(Text(item.source, style="dim"), (0, 0, 0, 4)))
+
+
+def print_findings(console: Console, findings: Iterable[Finding]) -> None:
+    """Prints what doctor found, and how to mend it."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        word, style = _MARKS[finding.state]
+        remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
+        table.add_row(Text(word, style=style), escape(finding.name), Text(finding.text + remedy))
+    console.print(table)
+
+
+def print_data_files(console: Console, name: str, files: Sequence[FileStatus]) -> None:
+    """Prints the state of a data set's files."""
+    if not files:
+        console.print(f"{name}: has no files of its own to check", highlight=False)
+    for file in files:
+        style = {"missing": "yellow", "corrupt": "red"}.get(file.status, "")
+        expected = f" (checksum {file.found_md5}, should be {file.expected_md5})" if file.status == "corrupt" else ""
+        console.print(f"{file.status:8} {escape(str(file.path))}{expected}", style=style, highlight=False, soft_wrap=True)
+
+
+def print_leftovers(console: Console, leftovers: Sequence[Leftover]) -> None:
+    """Prints what would be removed."""
+    for leftover in leftovers:
+        text = f"{size(leftover.size_bytes):>10}  {leftover.what}: {escape(str(leftover.path))}"
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _dropped(plan: Plan) -> dict[str, list[str]]:
+    reasons: dict[str, dict[str, int]] = {}
+    for run in plan.dropped:
+        cells = reasons.setdefault(run.reason, {})
+        cells[run.labels.cell] = cells.get(run.labels.cell, 0) + 1
+    return {
+        reason: [f"{escape(cell)} ({count(number, 'run')})" for cell, number in cells.items()] for reason, cells in reasons.items()
+    }
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> list[str]:
+    """Returns the columns that fit side by side without folding, the most important ones first; at least the first three."""
+    needed = {column: max(len(text) for text in [column, *(row[column] for row in rows)]) + 2 for column in columns}
+    order = sorted(columns, key=lambda column: IMPORTANCE.index(column) if column in IMPORTANCE else len(IMPORTANCE))
+    kept: list[str] = []
+    room = width
+    for column in order:
+        if len(kept) < 3 or needed[column] <= room:
+            kept.append(column)
+            room -= needed[column]
+    return [column for column in columns if column in kept]
+
+
+def _table(title: str) -> Table:
+    return Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))

@@ -1,0 +1,59 @@
+"""Short texts for people: durations, counts, sizes, rates."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float | None) -> str:
+    """Returns "8 s", "3 min 20 s", "2 h 05 min", "4 d 3 h"; an empty text for None."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else "< 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def clock(seconds: float | None) -> str:
+    """Returns "0:08", "3:20", "2:05:00": for columns that change while one looks; "-:--" for None."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Returns "1 run", "64 runs"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def size(size_bytes: float) -> str:
+    """Returns "512 B", "1.5 MiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} GiB"
+
+
+def mebibytes(mib: float | None) -> str:
+    """Returns "350 MiB", "1.2 GiB"; "?" for None."""
+    return "?" if mib is None else size(mib * (1 << 20)) if mib >= 1024 else f"{mib:.0f} MiB"
+
+
+def rate(per_second: float) -> str:
+    """Returns "950/s", "12.3k/s", "1.20M/s"."""
+    if per_second < 1000:
+        return f"{per_second:.0f}/s"
+    return f"{per_second / 1e3:.1f}k/s" if per_second < 1e6 else f"{per_second / 1e6:.2f}M/s"
+
+
+def percent(fraction: float | None) -> str:
+    """Returns "97.8 %"; an empty text for None."""
+    return "" if fraction is None else f"{100 * fraction:.1f} %"

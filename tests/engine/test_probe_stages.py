@@ -1,0 +1,65 @@
+"""A user's own probes run at the stage that they name, and see what that stage promises."""
+
+import pytest
+
+from gapbench.catalog import plugins, probes
+from gapbench.core.events import Measured
+from gapbench.engine import train
+
+PLUGIN = """
+import gapbench.catalog.plugins as plugins
+
+CALLS = {}
+
+def measured(stage, state):
+    CALLS.setdefault(stage, []).append(state.update)
+    return {f"own_{stage}": state.gradients.norm(dim=1)}
+
+@plugins.probe(stage="micro-batch", name="own_micro_batch", metrics=["own_micro_batch"])
+def own_micro_batch(state):
+    return measured("micro_batch", state)
+
+@plugins.probe(stage="update", name="own_update")
+def own_update(state):
+    return measured("update", state)
+
+@plugins.probe(stage="evaluation", name="own_evaluation")
+def own_evaluation(state):
+    return measured("evaluation", state)
+
+@plugins.probe(stage="checkpoint", name="own_checkpoint")
+def own_checkpoint(state):
+    return measured("checkpoint", state)
+"""
+NAMES = ("own_micro_batch", "own_update", "own_evaluation", "own_checkpoint")
+
+
+@pytest.fixture
+def calls(tmp_path):
+    """By stage, the updates at which the plugin's probe was called."""
+    (tmp_path / "own.py").write_text(PLUGIN)
+    plugins.load_plugins([tmp_path / "own.py"])
+    from gapbench.core.registry import load_target
+
+    yield load_target(probes()["own_update"].target).__globals__["CALLS"]
+    for name in NAMES:
+        probes().remove(name)
+
+
+def test_each_stage_is_called_when_it_says(calls, spec, pool, split):
+    events = []
+    wanted = spec(probes=NAMES, keep_weights=(0.0, 0.37), clip_norm=0.01)
+    train([wanted], pool(), [split(pool())], device="cpu", emit=events.append, stop=lambda: None)
+    assert calls["checkpoint"] == [11]  # before the first update there is no gradient to look at
+    assert calls["evaluation"][-1] == 30
+    assert calls["update"][-1] == 30
+    assert set(calls["update"]) <= set(calls["micro_batch"])
+    values = {name: value for event in events if isinstance(event, Measured) and event.update == 30 for name, _, value in event.values}
+    # Micro-batch probes see the gradient as it came, update probes the clipped one.
+    assert values["own_micro_batch"] == pytest.approx(values["gradient_norm"])
+    assert values["own_update"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_probes_that_the_suite_does_not_name_do_not_run(calls, spec, pool, split):
+    train([spec()], pool(), [split(pool())], device="cpu", emit=lambda _event: None, stop=lambda: None)
+    assert calls == {}

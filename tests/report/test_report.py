@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gapbench.core.errors import StoreError
+from gapbench.report import ReportFiles, write_report
+
+GOLDEN = Path(__file__).with_name("golden_arms.md")
+NAMES = ("weight_distance", "accuracy_vs_batch_size", "training_curves")
+
+
+def reported(synthetic: ModuleType, folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame], **settings: Any) -> ReportFiles:
+    return write_report(synthetic.write(folder, *tables, **settings))
+
+
+def test_arms_markdown_is_the_golden_file(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = reported(synthetic, tmp_path, synthetic.digits_suite(diverged=[("LB+LR", 2)]))
+    assert (tmp_path / "tables" / "arms.md").read_text(encoding="utf-8") == GOLDEN.read_text(encoding="utf-8")
+    assert files.arms.rows[0].cell.name == "SB"
+
+
+def test_every_file_is_written_where_the_results_directory_has_its_place(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = reported(synthetic, tmp_path, synthetic.digits_suite(2, only=["SB", "LB"]))
+    assert [path.relative_to(tmp_path).as_posix() for path in files.tables] == ["tables/arms.csv", "tables/arms.md", "tables/runs.csv"]
+    assert [path.relative_to(tmp_path).as_posix() for path in files.figures] == [
+        f"figures/{name}.{kind}" for name in NAMES for kind in ("svg", "png")
+    ]
+    assert {path for folder in ("tables", "figures") for path in (tmp_path / folder).iterdir()} == {
+        *files.tables,
+        *files.figures,
+    }  # no temporary ones
+    for path in files.figures:
+        start = path.read_bytes()[:200]
+        assert start.startswith(b"\x89PNG") if path.suffix == ".png" else b"<?xml" in start
+
+
+def test_a_rerun_gives_the_same_bytes_also_in_another_process(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = reported(synthetic, tmp_path, synthetic.digits_suite(2, only=["SB", "LB"]))
+    before = {path: path.read_bytes() for path in (*files.tables, *files.figures)}
+    code = f"from pathlib import Path; from gapbench.report import write_report; write_report(Path({str(tmp_path)!r}))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "MPLCONFIGDIR": str(tmp_path / "other-settings"), "TZ": "Asia/Tokyo"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seeds": 1, "only": ["SB"]}, "There is only the reference cell"),
+        ({"seeds": 1, "only": ["SB", "LB", "LB no norm"]}, "No verdict on LB (one seed)."),
+        ({"seeds": 3, "only": ["LB"]}, "There is no reference cell among these runs"),
+        ({"seeds": 1, "only": ["SB", "LB"], "missing": [("SB", 0), ("LB", 0)]}, "no run is ok yet"),
+        ({"seeds": 2, "only": ["SB", "LB"], "diverged": [("SB", 0), ("LB", 0), ("SB", 1), ("LB", 1)]}, "no run is ok yet"),
+        ({"seeds": 0}, "No run is planned."),
+    ],
+)
+def test_partial_results_are_reported_and_say_what_is_missing(
+    synthetic: ModuleType, tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    files = reported(synthetic, tmp_path, synthetic.digits_suite(**changes))
+    assert sentence in (tmp_path / "tables" / "arms.md").read_text(encoding="utf-8")
+    assert all(path.stat().st_size > 0 for path in files.figures)
+
+
+def test_runs_without_any_curve_are_reported(synthetic: ModuleType, tmp_path: Path) -> None:
+    runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
+    assert len(reported(synthetic, tmp_path, (runs, curves.iloc[:0])).figures) == 6
+
+
+def test_runs_csv_leaves_out_the_bits_and_nothing_else(synthetic: ModuleType, tmp_path: Path) -> None:
+    runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
+    reported(synthetic, tmp_path, (runs, curves))
+    read = pd.read_csv(tmp_path / "tables" / "runs.csv")
+    assert list(read.columns) == [name for name in runs.columns if name != "test_correct"]
+    assert read["test_accuracy"].tolist() == runs["test_accuracy"].tolist()
+
+
+def test_arms_csv_can_be_read_back(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = reported(synthetic, tmp_path, synthetic.digits_suite(3, only=["SB", "LB"]))
+    read = pd.read_csv(tmp_path / "tables" / "arms.csv")
+    assert read["cell"].tolist() == ["SB", "LB"]
+    assert read["batch_gap_pp"].tolist()[1] == pytest.approx(files.arms.frame()["batch_gap_pp"].tolist()[1])
+
+
+def test_a_newer_schema_is_refused_in_words(synthetic: ModuleType, tmp_path: Path) -> None:
+    results = synthetic.write(tmp_path, *synthetic.digits_suite(1, only=["SB"]), schema=99)
+    with pytest.raises(StoreError, match="newer gapbench"):
+        write_report(results)
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_missing_table_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"runs\.parquet"):
+        write_report(tmp_path)
+
+
+def test_the_suite_may_ask_for_some_figures_only(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = reported(synthetic, tmp_path, synthetic.digits_suite(1, only=["SB"]), report={"figures": ["training_curves"]})
+    assert [path.name for path in files.figures] == ["training_curves.svg", "training_curves.png"]
+
+
+def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synthetic: ModuleType, tmp_path: Path) -> None:
+    results = synthetic.write(tmp_path, *synthetic.digits_suite(1, only=["SB"]))
+    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow")
+    code = (
+        f"import sys; from pathlib import Path; import gapbench.report; print([name for name in {heavy} if name in sys.modules]); "
+        f"gapbench.report.write_report(Path({str(results)!r})); print([name for name in ('torch', 'torchvision') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split("\n")[:2] == ["[]", "[]"]
+    assert found.stderr == ""

@@ -51,10 +51,11 @@ class ArmRow:
 
     @property
     def published_inside(self) -> bool | None:
-        """Whether the published single run lies in our prediction interval; None without either."""
+        """Whether the published single run, rounded as it is, may lie in our prediction interval; None without either."""
         if self.published is None or self.prediction is None:
             return None
-        return self.prediction[0] <= self.published.test_accuracy <= self.prediction[1]
+        low, high = self.prediction
+        return low - self.published.rounding <= self.published.test_accuracy <= high + self.published.rounding
 
     @property
     def separated(self) -> bool:

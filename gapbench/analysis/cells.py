@@ -59,6 +59,8 @@ class Cell:
     planned_updates: int
     reference_batch_size: int
     reference_updates: int
+    train_examples: int
+    """Size of the training set, without the held-out part."""
     split_drawn: bool
     """Whether each seed draws its own split: differences are then paired, and intervals are over splits."""
     runs: tuple[Run, ...] = field(repr=False)
@@ -201,6 +203,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         planned_updates=int(first["planned_updates"]),
         reference_batch_size=int(first["reference_batch_size"]),
         reference_updates=int(first["reference_updates"]),
+        train_examples=int(first["train_examples"]),
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,
     )

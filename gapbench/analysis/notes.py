@@ -78,7 +78,7 @@ def _clipped(rows: Sequence[ArmRow]) -> list[str]:
 
 
 def _published(rows: Sequence[ArmRow]) -> list[str]:
-    sources = dict.fromkeys(row.published.source for row in rows if row.published)
+    sources = dict.fromkeys(f"{row.published.source}; {row.published.how}" for row in rows if row.published)
     if not sources:
         return []
     text = f"Paper: {'; '.join(sources)}."

@@ -1,10 +1,15 @@
-"""The paper's number beside a cell, where the cell is the paper's: same recipe, arm, whole data set."""
+"""The paper's number beside a cell, where the cell trains what the paper trained: recipe, arm, batch size, length, whole data set."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from gapbench.analysis.cells import Cell, Panel
+
+PRESETS = ("paper", "code")
+"""Presets that stand for what the paper did; `fair` trains something else on purpose."""
 
 
 @dataclass(frozen=True)
@@ -13,10 +18,37 @@ class Published:
 
     test_accuracy: float
     """A fraction."""
+    rounding: float
+    """Half a unit of the last printed digit, a fraction."""
     source: str
-    """Paper, table and how the number was obtained."""
+    """Paper and table."""
+    how: str
+    """How the number was obtained."""
 
 
 def published_value(panel: Panel, cell: Cell) -> Published | None:
-    """Returns the published accuracy of a cell's arm, or None."""
-    return None
+    """Returns what a paper reports for a cell; None where it reports nothing, or for something else than this cell trains.
+
+    A reduced suite (fewer epochs, a subset, a held-out part, another large batch) is not held against the paper.
+    """
+    from gapbench import published
+
+    found = published.value(panel.recipe, cell.arm) if cell.arm else None
+    if found is None or cell.preset not in PRESETS or cell.batch_size != found.batch_size or not _full_length(panel, cell):
+        return None
+    return Published(found.test_accuracy, found.rounding_pp / 100, found.source, found.how)
+
+
+def _full_length(panel: Panel, cell: Cell) -> bool:
+    """Whether a cell's data and the reference's length are the recipe's own."""
+    from gapbench import catalog
+
+    if panel.recipe not in catalog.recipes() or panel.dataset not in catalog.datasets():
+        return False
+    recipe, dataset = catalog.recipes()[panel.recipe], catalog.datasets()[panel.dataset]
+    fields: dict[str, Any] = {**recipe.fields, **(recipe.presets[cell.preset].fields if cell.preset in recipe.presets else {})}
+    whole = cell.train_examples == dataset.train_examples and not json.loads(panel.dataset_options).get("test_size")
+    own = fields.get("dataset") == panel.dataset and fields.get("reference_batch_size") == cell.reference_batch_size
+    # Updates are whole, and `drop` leaves out what no full batch is left for: at most one batch an epoch.
+    examples = fields.get("epochs", 0) * cell.train_examples
+    return whole and own and 0 <= examples - cell.reference_examples <= fields.get("epochs", 0) * cell.reference_batch_size

@@ -44,10 +44,7 @@ def doctor(data_dir: str | Path | None = None) -> list[Finding]:
 def _versions() -> Iterator[Finding]:
     version = platform.python_version()
     yield Finding("gapbench", "ok", gapbench.__version__)
-    if sys.version_info >= (3, 11):
-        yield Finding("Python", "ok", f"{version} at {sys.executable}")
-    else:
-        yield Finding("Python", "bad", version, "gapbench needs Python 3.11 or newer")
+    yield Finding("Python", "ok", f"{version} at {sys.executable}")
 
 
 def _torch() -> Iterator[Finding]:
@@ -73,15 +70,21 @@ def _torch() -> Iterator[Finding]:
     yield Finding(
         "bf16 on the CPU",
         "ok" if found["cpu_bf16"] else "note",
-        "works" + ("" if _fast_bf16() else ", without instructions of its own: no faster than fp32") if found["cpu_bf16"] else "does not work",
+        "works" + ("" if _fast_bf16() else ", without instructions of its own: no faster than fp32")
+        if found["cpu_bf16"]
+        else "does not work",
         "" if found["cpu_bf16"] else 'use precision = "fp32", the default',
     )
     gpus = find_gpus()
     for device in found["devices"]:
         label = next((gpu.label for gpu in gpus if gpu.name == device["name"]), "")
         bf16 = "bf16 works" if device["bf16"] else "no bf16"
-        remedy = "" if device["works"] else "the driver and torch's CUDA do not fit together; update the driver, or train with --devices cpu"
-        yield Finding(device["name"], "ok" if device["works"] else "bad", f"{label}, {bf16}" if device["works"] else f"{label} fails", remedy)
+        remedy = (
+            "" if device["works"] else "the driver and torch's CUDA do not fit together; update the driver, or train with --devices cpu"
+        )
+        yield Finding(
+            device["name"], "ok" if device["works"] else "bad", f"{label}, {bf16}" if device["works"] else f"{label} fails", remedy
+        )
     if not found["devices"]:
         if gpus:
             remedy = "update the NVIDIA driver, or install a torch that fits it (pytorch.org says which)"
@@ -104,7 +107,11 @@ def _data(data_dir: str | Path | None) -> Iterator[Finding]:
     from gapbench.workloads import datasets
 
     context = data_context(data_dir, offline=True)
-    yield Finding("data directory", "ok", f"{context.root}{'' if data_dir or data_dir_default() else ' (downloads; --data-dir or GAPBENCH_DATA for another)'}")
+    yield Finding(
+        "data directory",
+        "ok",
+        f"{context.root}{'' if data_dir or data_dir_default() else ' (downloads; --data-dir or GAPBENCH_DATA for another)'}",
+    )
     for name in catalog.datasets():
         if any(parameter.default is None for parameter in catalog.datasets()[name].parameters.values()):
             continue  # needs the user's own files
@@ -129,7 +136,9 @@ def _folders() -> Iterator[Finding]:
     yield _writable("results", Path("results").absolute(), "run somewhere else, or with --results DIR")
     place = next(folder for folder in [cache, *cache.parents] if folder.exists())
     free = shutil.disk_usage(place).free / (1 << 30)
-    yield Finding("disk", "ok" if free > 2 else "note", f"{free:.1f} GiB free for the cache", "" if free > 2 else "gapbench clean --cache frees some")
+    yield Finding(
+        "disk", "ok" if free > 2 else "note", f"{free:.1f} GiB free for the cache", "" if free > 2 else "gapbench clean --cache frees some"
+    )
 
 
 def _writable(name: str, folder: Path, remedy: str) -> Finding:

@@ -212,4 +212,3 @@ def _retire(directory: ResultsDirectory, selected: Iterable[str], again: frozens
 def _resolved(suite: Suite, *, smoke: bool) -> str:
     text = suite.resolved_toml()
     return f"# run with --smoke: three updates of every program of this suite\n{text}" if smoke else text
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gapbench.console.live import LineView, LiveView, View, view
 from gapbench.console.tables import (
     print_arms,
+    print_bench,
     print_data_files,
     print_files,
     print_findings,
@@ -12,6 +13,7 @@ from gapbench.console.tables import (
     print_listing,
     print_plan,
     print_status,
+    print_unfinished,
     print_warnings,
 )
 
@@ -20,6 +22,7 @@ __all__ = [
     "LiveView",
     "View",
     "print_arms",
+    "print_bench",
     "print_data_files",
     "print_files",
     "print_findings",
@@ -27,6 +30,7 @@ __all__ = [
     "print_listing",
     "print_plan",
     "print_status",
+    "print_unfinished",
     "print_warnings",
     "view",
 ]

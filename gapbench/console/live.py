@@ -46,7 +46,9 @@ def view(console: Console) -> View:
 def begun_text(begun: Begun) -> str:
     """Returns what is about to happen, in one sentence."""
     done = f" ({begun.done:,} done before)" if begun.done else ""
-    slots = f"{count(begun.slots, 'slot')} with {count(begun.threads, 'thread')}" if begun.devices == ("cpu",) else count(begun.slots, "slot")
+    slots = (
+        f"{count(begun.slots, 'slot')} with {count(begun.threads, 'thread')}" if begun.devices == ("cpu",) else count(begun.slots, "slot")
+    )
     return f"training {count(begun.runs, 'run')}{done} on {', '.join(begun.devices)}, {slots}"
 
 
@@ -136,7 +138,12 @@ class LiveView:
         for heading in ("updates", "images", "test acc.", "left") if not narrow else ("updates", "acc.", "left"):
             table.add_column(heading, justify="right", no_wrap=True)
         for running in rows[:room]:
-            cells = [f"{running.update:,}/{running.updates:,}", rate(running.examples_per_second), percent(running.accuracy), clock(running.seconds_left)]
+            cells = [
+                f"{running.update:,}/{running.updates:,}",
+                rate(running.examples_per_second),
+                percent(running.accuracy),
+                clock(running.seconds_left),
+            ]
             table.add_row(escape(running.title), *(cells if not narrow else [cells[0], *cells[2:]]))
         parts: list[RenderableType] = [table]
         if len(rows) > room:

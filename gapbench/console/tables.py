@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,26 +14,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
 from gapbench.console.words import count, duration, mebibytes, percent, size
-from gapbench.core.outcome import Outcome
+from gapbench.core.outcome import FINAL, RETRIED, Outcome
 
 if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable
-    from gapbench.api import Finding, Listed, Plan, Status
+    from gapbench.api import Finding, Listed, Plan, RunReport, Status
+    from gapbench.bench import BenchReport
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
 
-IMPORTANCE = (
-    "arm",
-    "test accuracy, %",
-    "batch gap, pp",
-    "verdict",
-    "n ok of n",
-    "share of gap closed",
-    "test loss",
-    "train loss",
-    "budget; rate",
-)
+IMPORTANCE = (ARM, ACCURACY, GAP, VERDICT, COUNT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
 """Columns of the arms table, those first that a narrow terminal keeps."""
 
 _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
@@ -47,7 +40,7 @@ def print_arms(console: Console, arms: ArmsTable) -> None:
         left_out = [column for column in arms.short_columns if column not in columns]
         table = _table(title=panel.title)
         for column in columns:
-            text = column in ("arm", "verdict", "budget; rate")
+            text = column in (ARM, VERDICT, AT)
             table.add_column(column, justify="left" if text else "right", overflow="fold")
         for row in rows:
             table.add_row(*(escape(row[column]) for column in columns))
@@ -66,6 +59,18 @@ def print_files(console: Console, results: Path, figures: Sequence[Path]) -> Non
     console.print(f"results: {escape(str(results))}", highlight=False, soft_wrap=True)
     if names:
         console.print(f"figures: {escape(str(results / 'figures'))} ({names})", highlight=False, soft_wrap=True)
+
+
+def print_unfinished(console: Console, report: RunReport) -> None:
+    """Says which runs are not ok, and what to do about them."""
+    counts = Counter(outcome for outcome in report.outcomes.values() if outcome is not Outcome.OK)
+    if not counts:
+        return
+    text = ", ".join(f"{number} {outcome.value}" for outcome, number in counts.items())
+    advice = "; --retry trains these again" if any(outcome in RETRIED for outcome in counts) else ""
+    console.print(f"not ok: {text} of {count(len(report.outcomes), 'run')}{advice}", style="yellow", highlight=False)
+    if any(outcome in FINAL for outcome in counts):
+        console.print(f"why: gapbench status {report.results}, and log.txt of each run", highlight=False, soft_wrap=True)
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -122,7 +127,9 @@ def print_status(console: Console, status: Status) -> None:
     for run_id, reason in status.not_ok.items():
         console.print(f"{escape(run_id)}: {escape(reason)}", style="yellow", highlight=False)
     if status.old_attempts:
-        console.print(f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim", highlight=False)
+        console.print(
+            f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim", highlight=False
+        )
 
 
 def print_listing(console: Console, listed: Sequence[Listed]) -> None:
@@ -165,14 +172,25 @@ def print_leftovers(console: Console, leftovers: Sequence[Leftover]) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
 
+def print_bench(console: Console, report: BenchReport) -> None:
+    """Prints how fast the engine is beside plain loops."""
+    table = _table(title=f"images a second, {count(report.threads, 'thread')}")
+    table.add_column("case", overflow="fold")
+    for heading in ("ours", "plain loop", "ratio", "goal"):
+        table.add_column(heading, justify="right")
+    for row in report.rows:
+        spread = f" ({min(row.ratios):.2f} to {max(row.ratios):.2f})" if len(row.ratios) > 1 else ""
+        table.add_row(escape(row.summary or row.case), f"{row.ours:,.0f}", f"{row.plain:,.0f}", f"{row.ratio:.2f}{spread}", f"{row.goal:g}")
+    console.print(table)
+    print_warnings(console, report.warnings)
+
+
 def _dropped(plan: Plan) -> dict[str, list[str]]:
     reasons: dict[str, dict[str, int]] = {}
     for run in plan.dropped:
         cells = reasons.setdefault(run.reason, {})
         cells[run.labels.cell] = cells.get(run.labels.cell, 0) + 1
-    return {
-        reason: [f"{escape(cell)} ({count(number, 'run')})" for cell, number in cells.items()] for reason, cells in reasons.items()
-    }
+    return {reason: [f"{escape(cell)} ({count(number, 'run')})" for cell, number in cells.items()] for reason, cells in reasons.items()}
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> list[str]:

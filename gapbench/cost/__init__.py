@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gapbench.cost import calibration
+from gapbench.cost.estimate import Estimate, estimate
 from gapbench.cost.program import program_key, stack_pays
 
-__all__ = ["program_key", "stack_pays"]
+__all__ = ["Estimate", "calibration", "estimate", "program_key", "stack_pays"]

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from gapbench import catalog
+from gapbench.cost.estimate import training_flops_per_update
 from gapbench.suite.runspec import Component, RunSpec
 
 HYPERPARAMETERS = frozenset(
@@ -19,7 +20,7 @@ HYPERPARAMETERS = frozenset(
         "init_seed",
         "order_seed",
         "split_seed",
-        # What only names or explains the run:
+        # What only explains the run:
         "reference_batch_size",
         "reference_updates",
         "reference_learning_rate",
@@ -27,6 +28,10 @@ HYPERPARAMETERS = frozenset(
     }
 )
 """Fields that may differ between the replicas of one stack. Every other field fixes shapes, kernels or the schedule of evaluations."""
+
+STACK_BELOW_FLOPS = {"cpu": 5e7, "cuda": 1e10}
+"""A stack pays while an update of one replica has fewer floating point operations than this: it is then bound by the fixed
+cost of its kernels, which a stack pays once for all replicas. On a CPU core, digits at batch 16 has 4e6, at batch 512 1.3e8."""
 
 
 def program_key(spec: RunSpec) -> tuple[str, ...]:
@@ -39,12 +44,15 @@ def program_key(spec: RunSpec) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value, sort_keys=True)}" for name, value in sorted(fields.items()))
 
 
-def _without_momentum(optimizer: Component) -> dict[str, Any]:
-    options = {name: value for name, value in optimizer.options.items() if name != "momentum"}
-    return {"name": optimizer.name, "version": optimizer.version, "options": options}
-
-
 def stack_pays(spec: RunSpec, device_kind: str) -> bool:
     """Returns whether several runs of this program train faster as one stack than one after another."""
     models = catalog.models()
-    return spec.model.name in models and models[spec.model.name].stackable
+    if spec.model.name not in models or not models[spec.model.name].stackable:
+        return False
+    flops = training_flops_per_update(spec)
+    return flops is not None and flops < STACK_BELOW_FLOPS.get(device_kind, 0.0)
+
+
+def _without_momentum(optimizer: Component) -> dict[str, Any]:
+    options = {name: value for name, value in optimizer.options.items() if name != "momentum"}
+    return {"name": optimizer.name, "version": optimizer.version, "options": options}

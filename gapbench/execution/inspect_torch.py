@@ -1,6 +1,6 @@
 """What torch can do here, as JSON on stdout: run in a process of its own, so that a torch that crashes cannot take doctor with it.
 
-    python -m gapbench.execution.inspect_torch
+python -m gapbench.execution.inspect_torch
 """
 
 from __future__ import annotations
@@ -18,17 +18,14 @@ def inspect() -> dict[str, Any]:
     """Returns versions, devices and whether bf16 works, each tried and not only asked for."""
     import torch
 
-    devices = []
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            devices.append({"name": f"cuda:{index}", "bf16": _bf16_works(f"cuda:{index}"), "works": _works(f"cuda:{index}")})
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    devices = [{"name": name, "bf16": _bf16_works(name), "works": _works(name)} for name in names]
     return {
         "torch": torch.__version__,
         "cuda_build": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_bf16": _bf16_works("cpu"),
-        "mkldnn": torch.backends.mkldnn.is_available(),
-        "devices": devices,
+                "devices": devices,
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import gapbench
 from gapbench.execution.jobs import Job, Slot
 from gapbench.execution.protocol import STOP, JobOrder, Setup, encode, encode_job, encode_setup, read_messages
+from gapbench.execution.resume import Pending
 
 WORKER_COMMAND = (sys.executable, "-P", "-m", "gapbench.execution.worker")
 """-P: a file in the working directory, such as the user's own `queue.py`, must not stand in for a library."""
@@ -36,7 +37,10 @@ class Worker:
         """It has started and waits for jobs."""
         self.leaving = False
         """It has said that it takes no other job: after an error its memory or its device may be in no fit state."""
-        self.job: Job | None = None
+        self.item: Pending | None = None
+        """What it trains, or was given to train."""
+        self.taken = False
+        """It has begun with that."""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the worker lives)
         self._process = subprocess.Popen(  # the worker's stdin closes when this process dies, however it dies
             [*command],
@@ -53,10 +57,15 @@ class Worker:
         """Process id."""
         return self._process.pid
 
-    def give(self, job: Job, order: JobOrder) -> None:
+    @property
+    def job(self) -> Job | None:
+        """The job that it trains, or was given to train."""
+        return self.item.job if self.item else None
+
+    def give(self, item: Pending) -> None:
         """Hands over a job."""
-        self.job = job
-        self._send(encode_job(order))
+        self.item, self.taken = item, False
+        self._send(encode_job(JobOrder(item.job.run_ids, tuple(spec.model_dump(mode="json") for spec in item.job.specs), item.checkpoint)))
 
     def ask_to_stop(self) -> None:
         """Asks for a checkpoint and an end."""

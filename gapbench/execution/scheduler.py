@@ -14,7 +14,7 @@ from gapbench.execution.jobs import Job, Slot, predicted_memory_mib, predicted_s
 from gapbench.execution.machine import free_memory_mib, resident_mib
 from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Observer, Said
 from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
-from gapbench.execution.protocol import JobOrder, Setup
+from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending
 from gapbench.store import ResultsDirectory, RunOutcome, commit, recover
 
@@ -120,15 +120,14 @@ class Scheduler:
             if worker is None:
                 worker = Worker(slot, self._setup_of(slot), self._inbox, self._command)
                 self._workers[slot.number] = worker
-            order = JobOrder(item.job.run_ids, tuple(spec.model_dump(mode="json") for spec in item.job.specs), item.checkpoint)
-            worker.give(item.job, order)
+            worker.give(item)
             self._observe(JobStarted(slot.number, self._titles(item.job), item.job.run_ids, item.job.specs[0].updates, item.update))
 
     def _next(self, slot: Slot) -> Pending | None:
         """Takes the longest waiting job that fits in memory now; one that can never fit is an outcome, said in words."""
         for item in list(self._waiting):
             need = predicted_memory_mib(item.job, slot.device.kind)
-            if need is None or slot.device.kind != "cpu" or self._fits(need):
+            if need is None or slot.device.kind != "cpu" or self._fits(need, slot):
                 self._waiting.remove(item)
                 return item
             if not any(worker.job is not None for worker in self._workers.values()):
@@ -136,14 +135,15 @@ class Scheduler:
                 self._too_large(item, slot, need)
         return None
 
-    def _fits(self, need: float) -> bool:
-        """Whether that much memory is free, counting what running jobs are yet to take."""
-        promised = 0.0
+    def _fits(self, need: float, slot: Slot) -> bool:
+        """Whether that much memory is free for a worker in this slot, counting what running jobs are yet to take."""
         for worker in self._workers.values():
-            if worker.job is not None:
-                predicted = predicted_memory_mib(worker.job, worker.slot.device.kind) or 0.0
-                promised += max(0.0, predicted - resident_mib(worker.pid))
-        return need + promised + MEMORY_HEADROOM_MIB <= self._free_mib()
+            held = resident_mib(worker.pid)
+            if worker.slot == slot:
+                need -= held  # the idle worker that would get the job
+            elif worker.job is not None:
+                need += max(0.0, (predicted_memory_mib(worker.job, worker.slot.device.kind) or 0.0) - held)
+        return need + MEMORY_HEADROOM_MIB <= self._free_mib()
 
     def _too_large(self, item: Pending, slot: Slot, need: float) -> None:
         if item.job.replicas > 1:
@@ -162,6 +162,8 @@ class Scheduler:
         match message:
             case {"kind": "ready"}:
                 worker.ready = True
+            case {"kind": "taken"}:
+                worker.taken = True
             case {"kind": "refused", "error": str(text)}:
                 self._fail(GapbenchError(text), worker)
             case {
@@ -180,7 +182,7 @@ class Scheduler:
                 pass  # started, checkpoint: nothing to do here
 
     def _job_ended(self, worker: Worker, outcomes: dict[str, Outcome], written: set[str]) -> None:
-        job, worker.job = worker.job, None
+        job, worker.item = worker.job, None
         if job is None:
             return
         if Outcome.OUT_OF_MEMORY in outcomes.values() and not written:
@@ -201,6 +203,8 @@ class Scheduler:
                 self._fail(GapbenchError(f"a worker process could not start: {lines[-1]}; `gapbench doctor` looks for the cause"), worker)
             else:
                 self._crashed(worker, job, how_it_died(status))
+        elif worker.item is not None and not worker.taken and not self._stopping:
+            self._waiting.insert(0, worker.item)  # it was told to end just when it was given the job: another one takes it
         elif job is not None:
             # Stopped by its own SIGTERM, or killed by us: no outcome, the same command goes on.
             stored = {run_id: self._results.run(run_id).outcome() for run_id in job.run_ids}
@@ -251,7 +255,7 @@ class Scheduler:
 
     def _fail(self, error: GapbenchError, worker: Worker) -> None:
         self._error = self._error or error
-        worker.job = None
+        worker.item = None
         self._stop()
 
     def _stop(self) -> None:

@@ -104,8 +104,10 @@ class _Worker:
                 if len(ended) == len(runs):
                     self._say_ended(ended, fit=True)
                     return True
+                self._say({"kind": "taken"})
                 left = [(run, spec) for run, spec in zip(runs, specs, strict=True) if run not in ended]
                 outcomes, fit = self._train_locked([run for run, _ in left], [spec for _, spec in left], order.checkpoint)
+                fit = fit and not self._stop.is_set()
                 self._say_ended({**ended, **outcomes}, fit=fit)
                 return fit
         except StoreError as error:

@@ -1,7 +1,7 @@
 """The papers' numbers as data, each with its source and how it was obtained.
 
-    published.value("hoffer2017/f1-mnist", "LB").percent        # 97.05
-    published.table("hoffer2017", "table1").rows[0].values["SB"]
+published.value("hoffer2017/f1-mnist", "LB").percent        # 97.05
+published.table("hoffer2017", "table1").rows[0].values["SB"]
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PublishedTable:
 
 
 def table(paper: str, name: str) -> PublishedTable:
-    """Returns a table, such as table("hoffer2017", "table1").
+    """Returns a table of a paper: "table1" of "hoffer2017", for example.
 
     Raises:
         UnknownNameError: there is no such paper or table.

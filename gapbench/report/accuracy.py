@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.intervals import t_interval
 from gapbench.analysis.paper import published_value
-from gapbench.report.drawing import panel_figure
+from gapbench.report.drawing import PAPER_LABEL, panel_figure
 from gapbench.report.series import Series, arm_series, setting_of, setting_text, settings
 from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
 
@@ -52,7 +52,7 @@ def _labels(panels: Sequence[Panel]) -> list[str]:
     """The labels that a legend may hold."""
     arms = [f"{one.label}, 10 of 10 ok" for panel in panels for one in arm_series([cell for cell in panel.cells if cell.arm])]
     grids = [[cell for cell in panel.cells if not cell.arm] for panel in panels]
-    return [*arms, *(setting_text(setting, grid) for grid in grids for setting in settings(grid)), "paper (single run)"]
+    return [*arms, *(setting_text(setting, grid) for grid in grids for setting in settings(grid)), PAPER_LABEL]
 
 
 def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
@@ -110,8 +110,8 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
     if published is not None:
         place = x * 2 ** (0.38 * step)
         axes.plot(
-            place, 100 * published.test_accuracy, marker="*", markersize=9, color=PAPER, markeredgecolor="white", linestyle="none",
-            label="paper (single run)",
+            place, 100 * published.test_accuracy, marker="*", markersize=10, color=PAPER, markeredgecolor="white", linestyle="none",
+            label=PAPER_LABEL,
         )  # fmt: skip
 
 

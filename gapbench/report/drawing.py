@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+PAPER_LABEL = "paper (single run)"
+
 _THIN: Any = (0, (1, 1.5))
 
 
@@ -125,10 +127,13 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
 
 
 def _legend(figure: SubFigure, axes: Sequence[Axes]) -> None:
-    """Puts one legend for all axes, each label once."""
+    """Puts one legend for all axes, each label once, the paper's numbers last."""
     handles: dict[str, Any] = {}
     for one in axes:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if handles:
-        figure.legend(list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0)
+    labels = sorted(handles, key=lambda label: label == PAPER_LABEL)
+    if labels:
+        figure.legend(
+            [handles[label] for label in labels], labels, loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0
+        )

@@ -14,7 +14,7 @@ from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.report.accuracy import accuracy_figure
 from gapbench.report.series import facets
-from gapbench.report.style import arm_style, batch_style, house_style, regime_style, render
+from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
 from gapbench.report.training_curves import training_curves_figure
 from gapbench.report.weight_distance import weight_distance_figure
 
@@ -131,3 +131,19 @@ def test_figures_hold_no_date(synthetic: ModuleType) -> None:
     for figure in drawn(synthetic.digits_suite(1, only=["SB"])):
         assert b"dc:date" not in render(figure, "svg")
         assert b"Software" not in render(figure, "png")[:200]
+
+
+def test_the_papers_numbers_are_gray_marks(synthetic: ModuleType) -> None:
+    rows = []
+    for name, batch_size in (("SB", 128), ("LB", 4096)):
+        rows += [
+            synthetic.run_row(
+                name, seed, recipe="hoffer2017/f1-mnist", dataset="mnist", model="f1", model_options="{}", batch_size=batch_size,
+                train_examples=60000, reference_batch_size=128, reference_updates=23437, planned_updates=23437 * 128 // batch_size,
+                split_drawn=False, reference_cell=name == "SB", test_accuracy=0.98 + 0.001 * seed,
+            )
+            for seed in range(3)
+        ]  # fmt: skip
+    figure = list(drawn(synthetic.tables(rows, [])))[1]
+    marks = [line for line in plots(figure)[0].get_lines() if line.get_color() == PAPER]
+    assert [float(line.get_ydata()[0]) for line in marks] == pytest.approx([98.27, 97.05])

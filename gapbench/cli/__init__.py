@@ -1,0 +1,13 @@
+"""The command line: commands parse, call `api` and print."""
+
+from __future__ import annotations
+
+from gapbench.cli import more  # noqa: F401  (its commands register themselves)
+from gapbench.cli.app import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """The console script `gapbench`."""
+    app()

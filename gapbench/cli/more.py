@@ -1,0 +1,71 @@
+"""The commands about what exists: listings, data sets, this machine, speed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gapbench import api, console
+from gapbench.cli.app import app, err, out
+from gapbench.cli.options import DataOption, PluginOption, completes
+
+data_app = typer.Typer(help="Download and verify data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the data set.", autocompletion=completes("datasets"))]
+
+
+@app.command(name="ls")
+def list_things(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="datasets, models, regimes, optimizers, recipes, probes or suites.",
+            autocompletion=lambda incomplete: [kind for kind in api.kinds() if kind.startswith(incomplete)],
+        ),
+    ],
+    plugin: PluginOption = None,
+) -> None:
+    """List what exists: datasets, models, regimes, optimizers, recipes, probes or suites."""
+    console.print_listing(out(), api.listing(kind, plugin or ()))
+
+
+@data_app.command()
+def fetch(name: DatasetArgument, data_dir: DataOption = None, plugin: PluginOption = None) -> None:
+    """Download what is missing of a data set's official files."""
+    console.print_data_files(out(), name, api.fetch_dataset(name, data_dir, plugin or ()))
+
+
+@data_app.command()
+def verify(name: DatasetArgument, data_dir: DataOption = None, plugin: PluginOption = None) -> None:
+    """Check the files of a data set against their official checksums."""
+    files = api.verify_dataset(name, data_dir, plugin or ())
+    console.print_data_files(out(), name, files)
+    bad = [file for file in files if file.status in ("missing", "corrupt")]
+    if bad:
+        err().print(f"{len(bad)} of {len(files)} files are not as they should be; `gapbench data fetch {name}` downloads missing ones")
+        raise typer.Exit(2)
+
+
+@app.command()
+def doctor(data_dir: DataOption = None) -> None:
+    """Say what this machine can do, and how to mend what it cannot."""
+    findings = api.doctor(data_dir)
+    console.print_findings(out(), findings)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASES]...", help="Cases to time; default: all.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each side is timed; the sides take turns.")] = 3,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Length of one timing.")] = 6.0,
+) -> None:
+    """Time the engine against plain loops, side by side."""
+    from gapbench.bench import CASES, compare
+
+    report = compare(cases or tuple(CASES), rounds=rounds, seconds=seconds, on_message=lambda text: err().print(text, highlight=False))
+    console.print_bench(out(), report)

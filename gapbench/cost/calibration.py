@@ -1,0 +1,107 @@
+"""What updates took on this machine: a small file in the cache that makes the next plan's seconds measured ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gapbench.core.paths import cache_dir
+from gapbench.suite.runspec import RunSpec
+
+FORMAT = 1
+_SPEED_FIELDS = ("batch_size", "ghost_batch_size", "precision", "crop_padding", "flip", "running_statistics")
+"""Besides data set, model and optimizer, what the time of an update depends on."""
+
+
+def calibration_file() -> Path:
+    """Returns the file of this machine's measurements; it may not exist yet."""
+    return cache_dir() / f"calibration-{platform.node() or 'machine'}.json"
+
+
+def record(spec: RunSpec, *, replicas: int, device_kind: str, seconds_per_update: float) -> None:
+    """Remembers how long an update of all replicas took; a second measurement is averaged with the first.
+
+    Where the cache cannot be written to, nothing is remembered: predictions stay rough, results are not touched.
+    """
+    from gapbench.cost.estimate import guessed_seconds_per_update
+
+    if not (math.isfinite(seconds_per_update) and seconds_per_update > 0.0):
+        return
+    entries = _read()
+    key = _key(spec, replicas, device_kind)
+    before = entries.get(key)
+    seconds = seconds_per_update if before is None else 0.5 * (before["seconds_per_update"] + seconds_per_update)
+    guess = guessed_seconds_per_update(spec, replicas=replicas, device_kind=device_kind)
+    entries[key] = {
+        "seconds_per_update": seconds,
+        "ratio_to_guess": None if guess is None else seconds / guess,
+        "family": _family(spec, device_kind),
+        "batch_size": spec.batch_size,
+    }
+    with contextlib.suppress(OSError):
+        _write(entries)
+
+
+def lookup(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
+    """Returns the measured seconds of one update of all replicas, or None where this machine has not trained the same."""
+    entry = _read().get(_key(spec, replicas, device_kind))
+    return None if entry is None else float(entry["seconds_per_update"])
+
+
+def correction(spec: RunSpec, *, device_kind: str) -> float:
+    """Returns by what a guess was wrong for the same model at the nearest batch size that was measured; 1 where none was."""
+    family = _family(spec, device_kind)
+    alike = [entry for entry in _read().values() if entry["family"] == family and entry["ratio_to_guess"]]
+    if not alike:
+        return 1.0
+    nearest = min(alike, key=lambda entry: abs(math.log(entry["batch_size"] / spec.batch_size)))
+    return float(nearest["ratio_to_guess"])
+
+
+def _family(spec: RunSpec, device_kind: str) -> str:
+    model = json.dumps(spec.model.options, sort_keys=True)
+    return f"{device_kind} {spec.dataset.name} {spec.model.name} {model} {spec.precision}"
+
+
+def _key(spec: RunSpec, replicas: int, device_kind: str) -> str:
+    fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS))
+    return f"{_family(spec, device_kind)} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)} x{replicas}"
+
+
+_cached: tuple[tuple[Path, int, int], dict[str, dict[str, Any]]] | None = None
+
+
+def _read() -> dict[str, dict[str, Any]]:
+    """Returns the entries; a file that is missing, damaged or of another format is as good as none: it is made again."""
+    global _cached
+    path = calibration_file()
+    try:
+        status = path.stat()
+        state = (path, status.st_mtime_ns, status.st_size)
+        if _cached is not None and _cached[0] == state:
+            return _cached[1]
+        data = json.loads(path.read_text(encoding="utf-8"))
+        entries = data["entries"] if data["format"] == FORMAT else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    _cached = (state, entries)
+    return dict(entries)
+
+
+def _write(entries: dict[str, dict[str, Any]]) -> None:
+    path = calibration_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"format": FORMAT, "entries": entries}, file, indent=1, sort_keys=True)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

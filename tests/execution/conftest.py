@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapbench.execution import Settings, choose_devices, execute, pool
+from gapbench.execution.notices import Notice
+from gapbench.store import ResultsDirectory, StoredPlan, build_tables, read_tables
+from gapbench.suite import Suite, load_suite
+
+HERE = Path(__file__).parent
+
+SUITE = """
+schema = 1
+name = "small"
+[run]
+recipe = "digits"
+[grid]
+seed = "0..{last_seed}"
+[[arm]]
+label = "SB"
+batch_size = 16
+budget = {{ kind = "updates", factor = {factor} }}
+[[arm]]
+label = "LB"
+batch_size = 512
+budget = {{ kind = "updates", factor = {factor} }}
+"""
+"""SB trains as a stack, LB run by run; a factor of 0.005 is 8 updates."""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Callable[..., Path]:
+    def write(last_seed: int = 2, factor: float = 0.005, more: str = "") -> Path:
+        path = tmp_path / "small.toml"
+        path.write_text(SUITE.format(last_seed=last_seed, factor=factor) + more, encoding="utf-8")
+        return path
+
+    return write
+
+
+@dataclasses.dataclass
+class Done:
+    suite: Suite
+    directory: ResultsDirectory
+    outcomes: dict[str, str]
+    notices: list[Notice]
+    interrupted: bool
+
+    def run_of(self, arm: str, seed: int) -> Any:
+        (run_id,) = {run.run_id for run in self.suite.runs if run.labels.arm == arm and run.spec.seed == seed}
+        return self.directory.run(run_id)
+
+    def tables(self) -> Any:
+        build_tables(self.directory)
+        return read_tables(self.directory.path)
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Trains a suite file with the fake worker, in this process."""
+    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(HERE / "fake_worker.py")))
+
+    def run(path: Path, observe: Callable[[Notice], None] | None = None, **settings: Any) -> Done:
+        suite = load_suite(path)
+        notices: list[Notice] = []
+
+        def both(notice: Notice) -> None:
+            notices.append(notice)
+            if observe:
+                observe(notice)
+
+        specs = {run.run_id: run.spec for run in suite.runs}
+        with ResultsDirectory.create(tmp_path / "results" / suite.name, suite.name) as directory:
+            directory.write_plan(StoredPlan(suite.name, suite.runs), suite.resolved_toml())
+            how = Settings(devices=choose_devices("cpu"), **{"checkpoint_seconds": 0.0, "slots": 1, **settings})
+            done = execute(directory, specs, list(specs), how, titles=lambda job: job.run_ids[0], observe=both)
+            outcomes = {run_id: outcome.value for run_id, outcome in done.outcomes.items()}
+            return Done(suite, directory, outcomes, notices, done.interrupted)
+
+    return run
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts `fake_run.py` as a process of its own."""
+
+    def popen(suite: Path, results: Path, **arguments: Any) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(HERE / "fake_run.py"), str(suite), str(results), json.dumps(arguments)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return popen

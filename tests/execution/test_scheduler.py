@@ -1,0 +1,245 @@
+"""Whatever happens to a run becomes an outcome, and the others go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gapbench.core.errors import GapbenchError
+from gapbench.core.outcome import Outcome
+from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Said
+from gapbench.store import commit
+
+
+@pytest.fixture
+def behave(monkeypatch: pytest.MonkeyPatch):
+    def set_behavior(**by_seed: str) -> None:
+        monkeypatch.setenv("FAKE_BEHAVIOR", json.dumps({name.removeprefix("seed"): what for name, what in by_seed.items()}))
+
+    return set_behavior
+
+
+def test_every_run_trains_and_leaves_only_what_a_finished_run_has(train, suite_file):
+    done = train(suite_file())
+    assert Counter(done.outcomes.values()) == {"ok": 6}
+    for run_id in done.outcomes:
+        names = {path.name for path in done.directory.run(run_id).path.iterdir()} - {".lock"}
+        assert names == {"spec.json", "env.json", "events.jsonl", "outcome.json", "log.txt"}
+
+
+def test_runs_of_one_program_train_as_a_stack_where_it_pays(train, suite_file):
+    done = train(suite_file())
+    sizes = [len(notice.run_ids) for notice in done.notices if isinstance(notice, JobStarted)]
+    assert sorted(sizes) == [1, 1, 1, 3]
+    assert done.run_of("SB", 1).outcome().replicas == 3
+    assert done.run_of("LB", 1).outcome().replicas == 1
+
+
+def test_stray_prints_land_in_the_log_and_do_not_disturb_the_protocol(train, suite_file):
+    done = train(suite_file(last_seed=0))
+    log = done.run_of("LB", 0).log_path.read_text()
+    assert "a stray print" in log
+    assert "a stray write" in log
+
+
+def test_observers_see_the_start_the_progress_and_the_end(train, suite_file):
+    done = train(suite_file(last_seed=0))
+    assert isinstance(done.notices[0], Begun)
+    assert done.notices[0].runs == 2
+    assert sum(done.notices[0].work.values()) == pytest.approx(1.0)
+    kinds = Counter(type(notice) for notice in done.notices)
+    assert kinds[JobStarted] == kinds[JobEnded] == 2
+    assert kinds[JobProgressed] > 2
+
+
+def test_an_exception_is_a_crash_with_its_traceback_in_the_log_and_the_others_go_on(train, suite_file, behave):
+    behave(seed1="raise")
+    done = train(suite_file())
+    crashed = done.run_of("LB", 1)
+    assert crashed.outcome().outcome is Outcome.CRASHED
+    assert crashed.outcome().reason == "ValueError: the model has a hole"
+    assert "Traceback" in crashed.log_path.read_text()
+    assert done.run_of("LB", 0).state() is done.run_of("LB", 2).state() is Outcome.OK
+
+
+def test_an_error_of_our_own_says_its_own_words(train, suite_file, behave):
+    behave(seed0="training-error")
+    assert train(suite_file(last_seed=0)).run_of("LB", 0).outcome().reason == "model x does not fit data y"
+
+
+def test_lack_of_memory_is_an_outcome_of_its_own(train, suite_file, behave):
+    behave(seed1="memory")
+    done = train(suite_file())
+    assert done.run_of("LB", 1).state() is Outcome.OUT_OF_MEMORY
+    assert done.run_of("LB", 2).state() is Outcome.OK
+
+
+def test_a_stack_without_enough_memory_trains_run_by_run(train, suite_file, behave):
+    behave(seed0="stack-out-of-memory")
+    done = train(suite_file())
+    assert Counter(done.outcomes.values()) == {"ok": 6}
+    assert done.run_of("SB", 1).outcome().replicas == 1
+    assert any(isinstance(notice, Said) and "one by one" in notice.text for notice in done.notices)
+
+
+def test_a_killed_worker_is_a_crash_of_its_job_alone(train, suite_file, behave):
+    behave(seed1="kill")
+    done = train(suite_file())
+    killed = done.run_of("LB", 1).outcome()
+    assert killed.outcome is Outcome.CRASHED
+    assert "killed by signal 9" in killed.reason
+    assert "memory" in killed.reason
+    assert {done.run_of("SB", seed).state() for seed in range(3)} == {Outcome.CRASHED}
+    assert {done.run_of("LB", seed).state() for seed in (0, 2)} == {Outcome.OK}
+
+
+def test_a_worker_that_exits_by_itself_is_a_crash(train, suite_file, behave):
+    behave(seed0="exit")
+    assert train(suite_file(last_seed=0)).run_of("LB", 0).outcome().reason == "the worker process ended with status 7"
+
+
+def test_a_worker_that_is_terminated_leaves_a_checkpoint_and_no_outcome(train, suite_file, behave):
+    behave(seed1="terminate")
+    path = suite_file()
+    done = train(path)
+    left = done.run_of("LB", 1)
+    assert left.state() is Outcome.INTERRUPTED
+    assert left.checkpoint().update == left.spec().updates // 2
+    assert done.run_of("LB", 2).state() is Outcome.OK
+    behave()
+    assert Counter(train(path).outcomes.values()) == {"ok": 4}  # the stack and the one run, nothing else
+
+
+def test_a_diverged_run_keeps_its_curve_and_has_no_numbers(train, suite_file, behave):
+    behave(seed1="diverge")
+    tables = train(suite_file()).tables()
+    diverged = tables.runs[tables.runs.seed == 1]
+    assert set(diverged.outcome) == {"diverged"}
+    assert diverged[["test_accuracy", "train_loss"]].isna().all(axis=None)
+    assert diverged.train_seconds.notna().all()
+    assert set(diverged.run_id) <= set(tables.curves.run_id)
+
+
+def test_a_time_limit_is_a_timeout(train, suite_file, monkeypatch):
+    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.02")
+    path = suite_file(last_seed=0)
+    path.write_text(path.read_text().replace("[grid]", "time_limit_seconds = 0.05\n[grid]"))
+    done = train(path)
+    assert set(done.outcomes.values()) == {"timeout"}
+
+
+def test_fail_fast_stops_the_others(train, suite_file, behave, monkeypatch):
+    behave(seed0="raise")
+    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.01")
+    done = train(suite_file(), slots=1, fail_fast=True)
+    assert "crashed" in done.outcomes.values()
+    assert "ok" not in done.outcomes.values()
+
+
+def test_an_interrupt_leaves_checkpoints_and_the_next_start_goes_on(train, suite_file, monkeypatch):
+    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.01")
+    path = suite_file(factor=0.05)
+
+    def interrupt(notice):
+        if isinstance(notice, JobProgressed) and notice.update == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = train(path, observe=interrupt, slots=2)
+    assert stopped.interrupted
+    assert set(stopped.outcomes.values()) == {"interrupted"}
+    assert stopped.run_of("LB", 0).checkpoint().update >= 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = train(path)
+    assert Counter(again.outcomes.values()) == {"ok": 6}
+    assert [notice.update for notice in again.notices if isinstance(notice, JobStarted)][0] >= 5
+
+
+def test_a_run_that_can_never_fit_in_memory_is_said_and_not_started(train, suite_file, monkeypatch):
+    monkeypatch.setattr("gapbench.execution.scheduler.Scheduler._fits", lambda *_: False)
+    done = train(suite_file(last_seed=1))
+    assert set(done.outcomes.values()) == {"out-of-memory"}
+    assert "MiB are free" in done.run_of("SB", 1).outcome().reason
+    assert not any(isinstance(notice, JobStarted) for notice in done.notices)
+
+
+def test_a_run_waits_for_memory_while_another_one_trains(train, suite_file, monkeypatch):
+    running: set[int] = set()
+    most = 0
+
+    def watch(notice):
+        nonlocal most
+        if isinstance(notice, JobStarted):
+            running.add(notice.slot)
+        if isinstance(notice, JobEnded):
+            running.discard(notice.slot)
+        most = max(most, len(running))
+
+    def fits(self, need, slot):
+        return not any(worker.job is not None for worker in self._workers.values())
+
+    monkeypatch.setattr("gapbench.execution.scheduler.Scheduler._fits", fits)
+    done = train(suite_file(), observe=watch, slots=2)
+    assert Counter(done.outcomes.values()) == {"ok": 6}
+    assert most == 1
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_no_outcome(train, suite_file, monkeypatch):
+    monkeypatch.setenv("FAKE_CANNOT_START", "libgomp is missing")
+    with pytest.raises(GapbenchError, match="libgomp is missing"):
+        train(suite_file())
+
+
+def test_a_worker_that_refuses_says_why(train, suite_file, monkeypatch):
+    monkeypatch.setenv("FAKE_REFUSES", "plugin p.py cannot be loaded")
+    with pytest.raises(GapbenchError, match=r"plugin p\.py cannot be loaded"):
+        train(suite_file())
+
+
+def test_a_folder_that_holds_another_run_is_an_error(train, suite_file):
+    path = suite_file(last_seed=0)
+    done = train(path)
+    run, other = done.run_of("LB", 0), done.run_of("SB", 0)
+    (run.path / "outcome.json").unlink()
+    (run.path / "spec.json").write_bytes((other.path / "spec.json").read_bytes())
+    with pytest.raises(GapbenchError, match="does not hold run"):
+        train(path)
+
+
+def test_a_grown_suite_trains_only_what_is_new(train, suite_file):
+    train(suite_file(last_seed=1))
+    grown = train(suite_file(last_seed=3))
+    assert len(grown.outcomes) == 4
+    assert len(grown.tables().runs) == 8
+
+
+def test_a_second_start_has_nothing_to_do(train, suite_file):
+    path = suite_file()
+    train(path)
+    assert train(path).outcomes == {}
+
+
+def test_kept_weights_stay_with_the_run(train, suite_file):
+    path = suite_file(last_seed=0)
+    path.write_text(path.read_text().replace("[grid]", "keep_weights = [1.0]\n[grid]"))
+    assert (train(path).run_of("LB", 0).path / "weights-1.pt").is_file()
+
+
+def test_outcomes_that_a_dying_worker_had_decided_are_kept(train, suite_file):
+    """A stack's journal without its outcomes is what a kill between the two leaves."""
+    path = suite_file()
+    done = train(path)
+    runs = {done.run_of("SB", seed): done.run_of("SB", seed).outcome() for seed in range(3)}
+    commit(runs)
+    leader = next(iter(runs))
+    leader.journal_path.write_text(json.dumps({run.run_id: outcome.as_json() for run, outcome in runs.items()}))
+    before = [Path(run.path / "outcome.json").read_bytes() for run in runs]
+    for run in list(runs)[1:]:
+        (run.path / "outcome.json").unlink()
+    assert train(path).outcomes == {}
+    assert [Path(run.path / "outcome.json").read_bytes() for run in runs] == before
+    assert not leader.journal_path.exists()

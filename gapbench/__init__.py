@@ -1,8 +1,28 @@
 """gapbench: a benchmark suite for the large-batch generalization gap.
 
+    from gapbench import api          # the notebook's view: load_suite, plan, run, load_results, report, ...
+
+    @gapbench.model(name="tiny")      # a plugin: also dataset, optimizer, regime, probe
+    def tiny(input_shape, classes, *, width: int = 32): ...
+
 `import gapbench` is quick: torch and pandas are imported only when something trains or is tabulated.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapbench.catalog.plugins import dataset, model, optimizer, probe, regime
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "dataset", "model", "optimizer", "probe", "regime"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the decorators of plugins when they are first asked for."""
+    if name in ("dataset", "model", "optimizer", "probe", "regime"):
+        from gapbench.catalog import plugins
+
+        return getattr(plugins, name)
+    raise AttributeError(f"module 'gapbench' has no attribute {name!r}")

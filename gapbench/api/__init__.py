@@ -10,7 +10,7 @@ Nothing here imports torch; pandas only where tables are returned.
 
 from __future__ import annotations
 
-from gapbench.api.doctor import Finding, doctor
+from gapbench.api.checkup import Finding, doctor
 from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
 from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.planning import Plan, PlannedCell, plan

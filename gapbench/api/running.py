@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from gapbench.execution import (
     plan_layout,
 )
 from gapbench.store import ResultsDirectory, StoredPlan, build_tables
-from gapbench.store.files import to_json
 from gapbench.suite import Suite, load_suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
@@ -141,7 +139,7 @@ def specs_by_id(suite: Suite) -> dict[str, RunSpec]:
 
 def stored_plan(suite: Suite) -> StoredPlan:
     """Returns what the results directory keeps of a suite."""
-    return StoredPlan(suite.name, suite.runs, to_json(dataclasses.asdict(suite.report)))
+    return StoredPlan(suite.name, suite.runs, suite.report.to_dict())
 
 
 class Titles:

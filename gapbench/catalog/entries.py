@@ -39,11 +39,11 @@ COMMON_DATASET_PARAMETERS = {
     "test_size": Parameter(
         type="int", default=0, minimum=0, neutral=0, help="test on a subset of so many examples, drawn by split_seed; 0: all"
     ),
-    "content": Parameter(
-        type="str", default="", neutral="", help="hash of the arrays of the user's own file; filled in, or given to insist on it"
-    ),
 }
-"""Options that data sets have besides their own. They are not passed to a loader: the split is taken afterwards."""
+"""Options that every data set has besides its own. They are not passed to its loader: the split is taken afterwards."""
+
+CONTENT = Parameter(type="str", default="", neutral="", help="hash of the file's arrays; filled in, or given to insist on it")
+"""The option of data sets that are a user's own file: in the identity of a run it stands in the place of the path."""
 
 
 class DatasetEntry(ComponentEntry):
@@ -64,8 +64,9 @@ class DatasetEntry(ComponentEntry):
     def _with_common(cls, table: dict[str, Any]) -> dict[str, Any]:
         parameters = {name: Parameter.model_validate(parameter) for name, parameter in table.get("parameters", {}).items()}
         for name, shared in COMMON_DATASET_PARAMETERS.items():
-            if name != "content" or table.get("train_examples") is None:  # only a user's own file is known by its content
-                parameters[name] = parameters.get(name, shared).model_copy(update={"neutral": shared.neutral})
+            parameters[name] = parameters.get(name, shared).model_copy(update={"neutral": shared.neutral})
+        if table.get("train_examples") is None:
+            parameters["content"] = CONTENT
         return {**table, "parameters": parameters}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +31,17 @@ class Draft:
     """Position of its cell."""
 
 
+MAXIMUM_RUNS = 100_000
+"""More runs than this are taken for a mistake, such as a seed too long."""
+
+
+def count_runs(sections: Sections) -> int:
+    """Returns how many runs `expand` makes, at most."""
+    sizes = {axis: len(values) for axis, values in sections.grid.items()}
+    arms = [math.prod(size for axis, size in sizes.items() if axis not in arm.layer.fields) for arm in sections.arms]
+    return sum(arms) + math.prod(sizes.values())
+
+
 def expand(sections: Sections) -> list[Draft]:
     """Returns every run of a suite, cell by cell, before overrides and excludes.
 
@@ -49,7 +62,7 @@ def expand(sections: Sections) -> list[Draft]:
                 layers = (sections.run, *_axis_layers({**values, **chosen}, sections), arm.layer)
                 drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order))
             order += 1
-    if sections.grid_broken or (sections.arms and not axes):
+    if sections.grid_broken or (sections.arms and not axes) or not (sections.grid or sections.run.fields):
         return drafts
     base: KeyPath = ("run",) if sections.run.fields else ("grid",)
     for values in _product(axes):
@@ -66,12 +79,17 @@ def complete(settings: Settings) -> Settings:
     name = settings.get("recipe", "")
     if not name or name not in catalog.recipes():
         return settings
+    preset = settings.get("preset", catalog.recipes()[name].default_preset)
+    return Settings((*_recipe_layers(name, preset), *settings.layers))
+
+
+@functools.lru_cache(maxsize=64)
+def _recipe_layers(name: str, preset: str) -> tuple[Layer, ...]:
     recipe = catalog.recipes()[name]
     layers = [_recipe_layer("recipe", recipe.fields)]
-    preset = settings.get("preset", recipe.default_preset)
     if preset in recipe.presets:
         layers.append(_recipe_layer("preset", recipe.presets[preset].fields))
-    return Settings((*layers, *settings.layers))
+    return tuple(layers)
 
 
 def _recipe_layer(kind: str, fields: Mapping[str, Any]) -> Layer:

@@ -56,8 +56,14 @@ def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str
     rate = own_rate if final else own_rate * learning_rate_factor(regime.learning_rate_scaling, batch, reference)
     start = regime.warmup_start
     start = base_rate / rate if isinstance(start, str) else start
-    # From the reference rate up to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if regime.warmup_start == "reference" and start >= 1.0 else regime.warmup
+    # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
+    warmup = 0.0 if start >= 1.0 else regime.warmup
+    evaluations = _evaluations(asked, examples, tests)
+    if asked.get("headline_evaluations", 1) > evaluations:
+        message = (
+            f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
+        )
+        asked.problem("headline_evaluations", message)
     return {
         "updates": updates,
         "learning_rate": rate,
@@ -65,7 +71,7 @@ def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str
         "warmup_start": start if warmup else 0.0,
         "reference_updates": reference_updates,
         "reference_learning_rate": base_rate,
-        "evaluations": _evaluations(asked, examples, tests),
+        "evaluations": evaluations,
     }
 
 

@@ -87,20 +87,20 @@ def load_suite(
     _make_paths_absolute(document)
     problems: list[Problem] = []
     sections = read_sections(document, problems)
+    if settings:
+        sections.name = f"{sections.name}+{_settings_hash(document)}"
     resolver = Resolver(document, sections.regimes, problems, [])
     plan = make_plan(sections, document, resolver)
     if not plan.runs and not plan.dropped and not problems:
         problems.append(Problem(document.place(()), "the suite has no runs; give a [run], a [grid] or an [[arm]]"))
     if problems:
         raise SuiteError(_in_order(problems, document))
-    name = f"{sections.name}+{_settings_hash(document)}" if settings else sections.name
-    runs = [run.model_copy(update={"labels": run.labels.model_copy(update={"suite": name})}) for run in plan.runs]
-    dropped = plan.dropped
-    general = missing_references(runs) + _unused(sections, document, plan, settings or {})
+    runs, dropped = plan.runs, plan.dropped
+    general = missing_references(runs, named=bool(sections.reference)) + _unused(sections, document, plan, settings or {})
     if only:
         runs, dropped = keep_only(runs, dropped, only)
     return Suite(
-        name=name,
+        name=sections.name,
         path=path,
         summary=sections.summary,
         runs=tuple(runs),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gapbench import catalog
 from gapbench.core.errors import Problem
-from gapbench.suite.expand import Draft, complete, expand
+from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, expand
 from gapbench.suite.identity import run_id
 from gapbench.suite.layers import Settings, ghost_of, matches
 from gapbench.suite.locate import KeyPath
@@ -44,6 +44,10 @@ def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Pla
     """Returns the plan; mistakes are added to the resolver's problems."""
     plan = Plan()
     orders: dict[str, int] = {}
+    if count_runs(sections) > MAXIMUM_RUNS:
+        message = f"the suite has {count_runs(sections):,} runs; at most {MAXIMUM_RUNS:,} make one suite"
+        resolver.problems.append(Problem(document.place(("grid",)), message))
+        return plan
     for draft in expand(sections):
         if orders.setdefault(draft.cell, draft.order) != draft.order:
             arms = [arm.layer.path for arm in sections.arms if arm.label == draft.cell]

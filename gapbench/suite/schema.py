@@ -178,6 +178,8 @@ def expand_seeds(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", value)
+    if found and int(found[2]) - int(found[1]) > 100_000:
+        raise ValueError(f"{show(value)} are more than 100,000 seeds; choose a shorter range")
     if not found or int(found[1]) > int(found[2]):
         raise ValueError(f'must be a list or a range such as "0..4" (both ends included), not {show(value)}')
     return list(range(int(found[1]), int(found[2]) + 1))

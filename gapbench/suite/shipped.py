@@ -24,13 +24,15 @@ def find_suite(name: str | Path) -> Path:
         SuiteError: there is no such file.
     """
     path = Path(name).expanduser()
-    if path.exists():
+    if path.is_file():
         return path
     suites = shipped_suites()
     bare = str(name)
     if "/" not in bare and "\\" not in bare:
         if bare.removesuffix(".toml") in suites:
             return suites[bare.removesuffix(".toml")]
-        if not bare.endswith(".toml"):
+        if not bare.endswith(".toml") and not path.is_dir():
             raise SuiteError([Problem("", unknown_name("suite", bare, suites))])
+    if path.is_dir():
+        raise SuiteError([Problem("", f"{path} is a directory; name a .toml file in it")])
     raise SuiteError([Problem("", f"there is no suite file {path}; name a .toml file, or one of the shipped suites: {', '.join(suites)}")])

@@ -184,6 +184,8 @@ def _merge_source(document: Document, source: Source) -> None:
             for key in data[mine]:
                 if key not in (data.get(other) or {}) and document.data[other].pop(key, None) is not None:
                     _forget(document, (other, key))
+            if other == "grid" and not document.data[other]:
+                del document.data[other]  # an empty grid would be a mistake
     # A name belongs to its own file: two suites must not share a results directory by accident.
     if document.sources[0] is not source and source.lines:
         document.data.pop("name", None)

@@ -23,17 +23,21 @@ def warnings_of(runs: Sequence[PlannedRun], no_effect: Iterable[tuple[str, str]]
     return [f"{what}: {', '.join(dict.fromkeys(names))}" for what, names in found.items()]
 
 
-def missing_references(runs: Sequence[PlannedRun]) -> list[str]:
-    """Returns a warning for every (data set, model) that has no reference cell, so that no batch gap can be given."""
+def missing_references(runs: Sequence[PlannedRun], *, named: bool) -> list[str]:
+    """Returns a warning for every (data set, model) that has no reference cell, so that no batch gap can be given.
+
+    `named` tells whether [report] names the reference cell.
+    """
     with_reference = {_workload(run) for run in runs if run.labels.reference_cell}
     without = {_workload(run): run for run in reversed(runs) if _workload(run) not in with_reference}
     texts = []
     for run in reversed(without.values()):
         spec = run.spec
         cells = dict.fromkeys(other.labels.cell for other in runs if _workload(other) == _workload(run))
+        wanted = "as in [report]" if named else f"batch size {spec.reference_batch_size}, regime baseline, ghost off"
         texts.append(
-            f"no reference cell (batch size {spec.reference_batch_size}, regime baseline, ghost off) for {spec.dataset.name} with "
-            f"{spec.model.name}, so tables have no batch gap for: {', '.join(cells)}"
+            f"no reference cell ({wanted}) for {spec.dataset.name} with {spec.model.name}, "
+            f"so tables have no batch gap for: {', '.join(cells)}"
         )
     return texts
 

@@ -41,14 +41,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+def write_suite(folder: Path, last_seed: int = 2, factor: float = 0.005) -> Path:
+    path = folder / "small.toml"
+    path.write_text(SUITE.format(last_seed=last_seed, factor=factor), encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def suite_file(tmp_path: Path) -> Callable[..., Path]:
-    def write(last_seed: int = 2, factor: float = 0.005, more: str = "") -> Path:
-        path = tmp_path / "small.toml"
-        path.write_text(SUITE.format(last_seed=last_seed, factor=factor) + more, encoding="utf-8")
-        return path
-
-    return write
+    return lambda **values: write_suite(tmp_path, **values)
 
 
 @dataclasses.dataclass
@@ -93,12 +94,23 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done
     return run
 
 
+def start_suite(suite: Path, results: Path, **arguments: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(HERE / "fake_run.py"), str(suite), str(results), json.dumps(arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 @pytest.fixture
 def start() -> Callable[..., subprocess.Popen[bytes]]:
     """Starts `fake_run.py` as a process of its own."""
+    return start_suite
 
-    def popen(suite: Path, results: Path, **arguments: Any) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(HERE / "fake_run.py"), str(suite), str(results), json.dumps(arguments)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    return popen
+@pytest.fixture(scope="session")
+def never_disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A suite file, and the parent of its results when nothing interferes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    path = write_suite(folder, last_seed=1, factor=0.02)
+    process = start_suite(path, folder / "results", slots=2)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return path, folder / "results"

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from gapbench import catalog
+from gapbench.catalog.entries import COMMON_DATASET_PARAMETERS, ComponentEntry
+from gapbench.core.registry import load_target
+
+REGISTRIES: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "datasets": catalog.datasets,
+    "models": catalog.models,
+    "optimizers": catalog.optimizers,
+    "probes": catalog.probes,
+}
+COMPONENTS: list[ComponentEntry] = [entry for registry in REGISTRIES.values() for entry in registry().values()]
+
+
+def entry_name(entry: ComponentEntry) -> str:
+    return f"{type(entry).__name__} {entry.name}"
+
+
+@pytest.mark.parametrize("entry", COMPONENTS, ids=entry_name)
+def test_targets_exist_and_are_described(entry: ComponentEntry) -> None:
+    assert callable(load_target(entry.target))
+    assert entry.summary
+    assert len(entry.summary) < 120
+
+
+@pytest.mark.parametrize("entry", COMPONENTS, ids=entry_name)
+def test_defaults_and_neutrals_are_allowed_values(entry: ComponentEntry) -> None:
+    for parameter in entry.parameters.values():
+        assert parameter.help
+        for value in (parameter.default, parameter.neutral):
+            assert value is None or parameter.check(value) == value
+
+
+@pytest.mark.parametrize("entry", [*catalog.models().values(), *catalog.datasets().values()], ids=entry_name)
+def test_parameters_are_those_of_the_live_component(entry: ComponentEntry) -> None:
+    signature = inspect.signature(load_target(entry.target))
+    live = {name: parameter.default for name, parameter in signature.parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    known = {name: parameter for name, parameter in entry.parameters.items() if name not in COMMON_DATASET_PARAMETERS}
+    assert set(live) == set(known)
+    for name, default in live.items():
+        if default is not inspect.Parameter.empty:
+            assert known[name].default == (list(default) if isinstance(default, tuple) else default)
+
+
+def test_every_data_set_takes_subsets() -> None:
+    for entry in catalog.datasets().values():
+        assert {"train_size", "test_size"} <= set(entry.parameters)
+        assert entry.parameters["train_size"].neutral == 0
+        assert ("content" in entry.parameters) == (entry.train_examples is None)
+
+
+def test_default_probes_measure_what_the_results_need() -> None:
+    metrics = {metric for probe in catalog.probes().values() if probe.default for metric in probe.metrics}
+    assert metrics == {"weight_distance", "weight_norm", "batch_loss", "batch_accuracy", "gradient_norm", "clipped_share", "learning_rate"}
+
+
+def test_models_know_when_they_have_batch_norm() -> None:
+    models = catalog.models()
+    assert models["resnet"].has_batch_norm({"depth": 20})
+    assert models["mlp"].has_batch_norm({"norm": "batch"})
+    assert not models["mlp"].has_batch_norm({"norm": "none"})
+    assert not models["mlp"].model_copy(update={"without_norm": {}}).has_batch_norm({})
+
+
+def test_regimes_are_those_of_the_papers() -> None:
+    regimes = catalog.regimes()
+    found = {name: (regime.learning_rate_scaling, regime.budget.kind, regime.warmup) for name, regime in regimes.items()}
+    assert found == {
+        "baseline": ("none", "epochs", None),
+        "sqrt-lr": ("sqrt", "epochs", None),
+        "linear-lr": ("linear", "epochs", 0.05),
+        "adapted": ("sqrt", "updates", None),
+    }
+
+
+@pytest.mark.parametrize("name", catalog.recipes())
+def test_notes_of_recipes_are_about_their_fields(name: str) -> None:
+    recipe = catalog.recipes()[name]
+    assert recipe.default_preset in recipe.presets
+    for preset in recipe.presets.values():
+        assert set(preset.notes) <= {*recipe.fields, *preset.fields}
+        assert preset.summary

@@ -1,0 +1,217 @@
+"""The other commands: each answers its question, writes what it says, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gapbench
+from gapbench import api
+from gapbench.cli import options
+from gapbench.store import ResultsDirectory
+from gapbench.suite import load_suite, shipped_suites
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts}
+
+
+def test_version(call):
+    assert call("--version").stdout.strip() == f"gapbench {gapbench.__version__}"
+
+
+def test_help_names_every_command(call):
+    text = call("--help").stdout
+    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean"):
+        assert command in text
+
+
+def test_init_writes_a_suite_that_can_be_planned(call):
+    call("init", "My suite.toml")
+    suite = load_suite("My suite.toml")
+    assert suite.name == "my-suite"
+    assert {run.labels.cell for run in suite.runs} == {"SB", "LB", "LB+LR", "LB+LR+GBN"}
+
+
+def test_init_never_writes_over_a_file(call, refused):
+    Path("suite.toml").write_text("precious")
+    assert "exists already" in refused("init")
+    assert Path("suite.toml").read_text() == "precious"
+    assert ".toml" in refused("init", "suite.txt")
+
+
+def test_plan_says_what_would_train_and_writes_nothing(call, suite, tmp_path):
+    suite.write_text(suite.read_text() + '[[exclude]]\narm = "LB"\nseed = 1\nreason = "no money"\n')
+    before = files(tmp_path)
+    text = call("plan", suite).stdout
+    assert files(tmp_path) == before
+    for words in ("small: 3 runs in 2 cells", "SB", "no money", "predicted", "warning: short phases"):
+        assert words in text
+
+
+def test_plan_counts_what_is_done(call, suite):
+    call("run", suite, "--only", "arm=LB")
+    text = call("plan", suite).stdout
+    assert "2 (2 done)" in text
+    assert "2 runs to train" in text
+
+
+@pytest.mark.parametrize("name", [*shipped_suites()])
+def test_every_shipped_suite_can_be_planned(call, name):
+    assert "to train" in call("plan", name).stdout
+
+
+def test_report_works_on_partial_results_and_finds_them_by_name(call, suite):
+    call("run", suite, "--only", "arm=SB")
+    text = call("report", "small").stdout
+    assert "0 of 2" in text
+    assert call("report").stdout == text
+
+
+def test_report_without_results_says_how_to_make_some(refused):
+    assert "gapbench run" in refused("report")
+    assert "unknown results directory" in refused("report", "nothing")
+
+
+def test_report_needs_only_the_parquet_tables(call, suite, tmp_path):
+    call("run", suite)
+    expected = call("report", "small").stdout
+    runs = tmp_path / "results" / "small" / "runs"
+    runs.rename(tmp_path / "gone")
+    assert call("report", "small").stdout == expected
+
+
+def test_status_reads_files_only_and_counts_outcomes(call, suite):
+    call("run", suite, "--only", "arm=SB")
+    text = call("status").stdout
+    assert "nothing is training" in text
+    assert "skipped" in text
+    with ResultsDirectory.open_existing(Path("results/small")).locked():
+        assert "training now" in call("status", "small").stdout
+
+
+def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures):
+    call("run", suite)
+    expected = (tmp_path / "results/small/tables/arms.csv").read_text()
+    call("export", "small", "--bundle", "away/results.tar.gz")
+    call("report", "away/results.tar.gz")
+    assert (tmp_path / "away/results/tables/arms.csv").read_text() == expected
+    assert (tmp_path / "away/results/figures/weight_distance.svg").is_file()
+    assert not (tmp_path / "away/results/runs").exists()
+
+
+def test_export_needs_a_new_name(call, refused, suite):
+    call("run", suite, "--only", "arm=SB")
+    Path("b.zip").write_text("precious")
+    assert "exists already" in refused("export", "small", "--bundle", "b.zip")
+    assert "--bundle" in refused("export", "small")
+
+
+def test_clean_asks_says_what_and_keeps_results(call, suite):
+    call("run", suite)
+    call("run", suite, "--force", "--only", "arm=SB")
+    before = len(list(Path("results/small/runs").iterdir()))
+    assert "nothing was removed" in call("clean", answer="n\n").stdout
+    assert len(list(Path("results/small/runs").iterdir())) == before
+    text = call("clean", "small", "--yes").stdout
+    assert "old attempt" in text
+    assert "removed 2 leftovers" in text
+    assert "nothing to remove" in call("clean").stdout
+    assert "training" not in call("run", suite).stderr
+
+
+def test_clean_can_remove_the_cache_but_not_downloads(call, tmp_path):
+    (tmp_path / "cache" / "datasets").mkdir(parents=True)
+    (tmp_path / "cache" / "datasets" / "x.npy").write_bytes(b"x")
+    (tmp_path / "cache" / "data").mkdir()
+    call("clean", "--cache", "--yes")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["data"]
+
+
+def test_clean_leaves_a_directory_in_use_alone(call, refused, suite):
+    call("run", suite)
+    call("run", suite, "--force")
+    with ResultsDirectory.open_existing(Path("results/small")).locked():
+        assert "another gapbench" in refused("clean", "--yes")
+
+
+@pytest.mark.parametrize("kind", ["datasets", "models", "regimes", "optimizers", "recipes", "probes", "suites"])
+def test_everything_that_exists_is_listed(call, kind):
+    text = call("ls", kind).stdout
+    for name in api.names(kind):
+        assert name in text
+
+
+def test_an_unknown_kind_is_wrong_input(refused):
+    assert 'did you mean "models"?' in refused("ls", "model")
+
+
+def test_data_verify_says_which_files_are_missing_and_how_to_get_them(call, tmp_path):
+    result = call("data", "verify", "mnist", "--data-dir", tmp_path, code=2)
+    assert "missing" in result.stdout
+    assert "data fetch mnist" in result.stderr
+    call("data", "verify", "digits")
+
+
+def test_an_unknown_dataset_is_wrong_input(refused):
+    assert 'did you mean "mnist"?' in refused("data", "verify", "minst")
+
+
+def test_doctor_says_what_this_machine_can_do(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("gapbench.api.checkup._torch", lambda: iter([api.Finding("torch", "ok", "2.11")]))
+    text = call("doctor").stdout
+    for words in ("gapbench", "Python", "torch", "cores", "GiB free", "data: digits", "data fetch cifar10", "cache"):
+        assert words in text
+
+
+def test_doctor_exits_with_one_where_something_is_broken(call, monkeypatch):
+    monkeypatch.setattr("gapbench.api.checkup._torch", lambda: iter([api.Finding("torch", "bad", "cannot be used", "reinstall it")]))
+    assert "reinstall it" in call("doctor", code=1).stdout
+
+
+def test_doctor_survives_a_torch_that_does_not_import(call, tmp_path, monkeypatch):
+    package = tmp_path / "broken" / "torch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('libcudart.so.99: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    text = call("doctor", code=1).stdout
+    assert "libcudart.so.99" in text
+    assert "pip install" in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plan", "quickstart"], ["ls", "models"], ["ls", "suites"]])
+def test_quick_commands_import_nothing_slow(arguments):
+    code = (
+        "import sys\nfrom gapbench.cli import app\n"
+        f"try:\n    app({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "slow = {'torch', 'torchvision', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {slow}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_gapbench_is_a_module_too():
+    done = subprocess.run([sys.executable, "-m", "gapbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("gapbench ")
+
+
+def test_suites_recipes_and_models_are_completed(suite):
+    assert options.complete_suites("quick") == ["quickstart"]
+    assert options.complete_suites("small") == ["small.toml"]
+    assert options.complete_settings("rec") == ["recipe="]
+    assert "recipe=hoffer2017/f1-mnist" in options.complete_settings("recipe=hoffer2017/f1")
+    assert "model=mlp" in options.complete_settings("model=m")
+    assert options.complete_settings("epochs=") == []
+    assert options.completes("datasets")("mn") == ["mnist"]
+
+
+def test_the_shell_can_ask_for_completions(suite, monkeypatch):
+    environment = {**os.environ, "_GAPBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "gapbench run quick", "COMP_CWORD": "2"}
+    code = "from gapbench.cli import app; app(prog_name='gapbench')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert "quickstart" in done.stdout

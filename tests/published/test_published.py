@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from gapbench import catalog, published
+from gapbench.core.errors import UnknownNameError
+
+ARMS = ["SB", "LB", "LB+LR", "LB+LR+GBN", "LB+LR+GBN+RA"]
+
+
+def test_table_1_is_as_printed() -> None:
+    rows = published.table("hoffer2017", "table1").rows
+    assert {row.network: [row.values[arm].percent for arm in ARMS] for row in rows} == {
+        "F1": [98.27, 97.05, 97.55, 97.60, 98.53],
+        "C1": [87.80, 83.95, 86.15, 86.4, 88.20],
+        "ResNet44": [92.83, 86.10, 89.30, 90.50, 93.07],
+        "VGG": [92.30, 84.1, 88.6, 91.50, 93.03],
+        "C3": [61.25, 51.50, 57.38, 57.5, 63.20],
+        "WResNet16-4": [73.70, 68.15, 69.05, 71.20, 73.57],
+    }
+
+
+def test_table_2_tells_that_its_large_batch_was_another() -> None:
+    rows = published.table("hoffer2017", "table2").rows
+    assert [[row.values[arm].percent for arm in ARMS] for row in rows] == [
+        [57.10, 41.23, 53.25, 54.92, 59.5],
+        [57.10, 41.23, 53.25, 53.93, 59.5],
+    ]
+    assert all("2048" in row.note for row in rows)
+
+
+def test_values_are_found_by_recipe_and_arm() -> None:
+    found = published.value("hoffer2017/f1-mnist", "LB+LR+GBN+RA")
+    assert found is not None
+    assert (found.percent, found.test_accuracy, found.batch_size) == (98.53, pytest.approx(0.9853), 4096)
+    assert found.source == "Hoffer et al. 2017, table 1, section 6, arXiv:1705.08741v2 (1 January 2018), NIPS 2017"
+    assert "no seeds" in found.how
+
+
+def test_rounding_is_that_of_the_printed_digits() -> None:
+    coarse, fine = published.value("hoffer2017/c1-cifar10", "LB+LR+GBN"), published.value("hoffer2017/c1-cifar10", "SB")
+    assert coarse is not None
+    assert fine is not None
+    assert (coarse.rounding_pp, fine.rounding_pp) == (pytest.approx(0.05), pytest.approx(0.005))
+
+
+def test_nothing_is_claimed_for_other_recipes_and_arms() -> None:
+    assert published.value("digits", "SB") is None
+    assert published.value("", "SB") is None
+    assert published.value("hoffer2017/f1-mnist", "SB+4x epochs") is None
+
+
+def test_every_recipe_of_the_paper_has_its_row() -> None:
+    recipes = [name for name in catalog.recipes() if name.startswith("hoffer2017/")]
+    for name in recipes:
+        small = published.value(name, "SB")
+        assert small is not None
+        assert small.batch_size == catalog.recipes()[name].fields["reference_batch_size"]
+    rows = published.table("hoffer2017", "table1").rows
+    assert sorted(row.recipe for row in rows if row.recipe) == sorted(recipes)
+
+
+def test_unknown_papers_and_tables_are_errors() -> None:
+    with pytest.raises(UnknownNameError, match='unknown paper "hofer2017"'):
+        published.table("hofer2017", "table1")
+    with pytest.raises(UnknownNameError, match='unknown table "table3"'):
+        published.table("hoffer2017", "table3")

@@ -1,0 +1,114 @@
+"""A results directory belongs to one suite and to one process at a time, and newer schemas are refused in words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gapbench.core.errors import StoreError
+from gapbench.store import ResultsDirectory, SCHEMA_VERSION, find_results
+from gapbench.store.schema import Migration, migrate, read_schema
+
+
+def create(path, suite="small"):
+    with ResultsDirectory.create(path, suite):
+        pass
+
+
+def test_a_directory_knows_its_suite_and_schema(results):
+    schema = read_schema(results.path)
+    assert (schema["schema"], schema["suite"]) == (SCHEMA_VERSION, "small")
+    assert ResultsDirectory.open_existing(results.path).suite == "small"
+
+
+def test_a_directory_in_use_is_refused_by_name(results):
+    with pytest.raises(StoreError, match=f"{results.path}: another gapbench"):
+        create(results.path)
+    assert results.in_use()
+
+
+def test_a_lock_ends_with_its_holder(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from gapbench.store import ResultsDirectory\n"
+        "ResultsDirectory.create(Path(sys.argv[1]), 'small').__enter__(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "small")], check=False)
+    assert not ResultsDirectory.open_existing(tmp_path / "small").in_use()
+    create(tmp_path / "small")
+
+
+def test_another_suites_directory_is_refused(tmp_path):
+    create(tmp_path / "small")
+    with pytest.raises(StoreError, match='holds the results of suite "small", not of "other"'):
+        create(tmp_path / "small", "other")
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.tex").write_text("precious")
+    with pytest.raises(StoreError, match="is no results directory"):
+        create(tmp_path / "small")
+    assert (tmp_path / "small" / "thesis.tex").read_text() == "precious"
+    assert not (tmp_path / "small" / "schema.json").exists()
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):
+    (tmp_path / "small").write_text("a file")
+    with pytest.raises(StoreError, match="small"):
+        create(tmp_path / "small")
+    with pytest.raises(StoreError, match="is a file"):
+        ResultsDirectory.check(tmp_path / "small", "small")
+
+
+def test_a_newer_schema_is_refused_in_words(tmp_path):
+    create(tmp_path / "small")
+    path = tmp_path / "small" / "schema.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": SCHEMA_VERSION + 1, "gapbench_version": "9.0"}))
+    for use in (create, ResultsDirectory.open_existing, lambda folder: ResultsDirectory.check(folder, "small")):
+        with pytest.raises(StoreError, match=r"newer gapbench \(gapbench 9\.0\).*Upgrade"):
+            use(tmp_path / "small")
+
+
+def test_a_missing_directory_says_how_to_make_one(tmp_path):
+    with pytest.raises(StoreError, match="gapbench run"):
+        ResultsDirectory.open_existing(tmp_path / "nothing")
+
+
+def test_an_older_schema_is_migrated_step_by_step(tmp_path):
+    create(tmp_path / "small")
+    steps = [Migration(version, f"step {version}", lambda folder: (folder / "log").open("a").write("x")) for version in (2, 1)]
+    assert migrate(tmp_path / "small", steps, target=3) == ["step 1", "step 2"]
+    assert (tmp_path / "small" / "log").read_text() == "xx"
+    assert json.loads((tmp_path / "small" / "schema.json").read_text())["schema"] == 3
+
+
+def test_a_schema_without_a_way_up_is_an_error(tmp_path):
+    create(tmp_path / "small")
+    with pytest.raises(StoreError, match="too old"):
+        migrate(tmp_path / "small", (), target=2)
+
+
+def test_retired_attempts_are_numbered_and_not_lost(results, build):
+    planned = build.run()
+    for number in range(3):
+        build.finish(results.run(planned.run_id), planned, build.outcome(accuracy=0.1 * number))
+        assert results.retire(planned.run_id).name == f"{planned.run_id}~{number + 1}"
+    assert len(results.attempts()) == 3
+    assert results.run_folders() == []
+
+
+def test_results_are_found_below_a_folder(tmp_path):
+    create(tmp_path / "b")
+    create(tmp_path / "a")
+    (tmp_path / "other").mkdir()
+    assert [path.name for path in find_results(tmp_path)] == ["a", "b"]
+    assert find_results(tmp_path / "a") == [tmp_path / "a"]
+    assert find_results(tmp_path / "nothing") == []
+
+
+def test_the_store_imports_neither_torch_nor_pandas():
+    code = "import sys, gapbench.store; print(sorted({'torch', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

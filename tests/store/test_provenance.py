@@ -1,0 +1,54 @@
+"""Provenance says with what and where a run was trained."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import gapbench
+from gapbench.store import describe_machine, describe_session
+from gapbench.store.provenance import git_state
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_versions_and_machine_are_recorded_without_importing_torch(tmp_path):
+    found = describe_machine(tmp_path)
+    assert found["gapbench_version"] == gapbench.__version__
+    assert found["python_version"] == platform.python_version()
+    assert found["torch_version"]
+    assert found["cpu_name"]
+    code = "import sys; from gapbench.store import describe_machine; describe_machine(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_the_git_state_of_a_working_tree_is_recorded(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-m", "one")
+    clean = git_state(tmp_path)
+    assert len(clean["git_commit"]) == 40
+    assert clean["git_dirty"] is False
+    (tmp_path / "file").write_text("two")
+    assert git_state(tmp_path) == {**clean, "git_dirty": True}
+
+
+def test_outside_of_a_working_tree_there_is_no_git_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state(tmp_path) == {"git_commit": None, "git_dirty": None}
+
+
+def test_without_git_there_is_no_git_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(tmp_path) == {"git_commit": None, "git_dirty": None}
+
+
+def test_a_session_adds_the_time_and_what_the_caller_knows():
+    session = describe_session({"gapbench_version": "1"}, threads=2)
+    assert session["threads"] == 2
+    assert session["started_at"].endswith("+00:00")

@@ -1,0 +1,153 @@
+"""The two tables hold what the plan asks and what the run folders say, and never a number that was not measured."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from gapbench.core.errors import StoreError
+from gapbench.core.outcome import Outcome
+from gapbench.store import RUN_COLUMNS, build_tables, read_tables
+from gapbench.store.plan import METADATA_KEY, StoredPlan
+
+
+@pytest.fixture
+def tables(results):
+    def read():
+        build_tables(results)
+        return read_tables(results.path)
+
+    return read
+
+
+def test_every_planned_run_has_a_row_with_all_columns(results, planned, build, tables):
+    runs = planned(build.run(seed=0), build.run(seed=1), build.run("LB", 0, batch_size=64, ghost_batch_size=32))
+    build.finish(results.run(runs[0].run_id), runs[0], build.outcome())
+    build.finish(results.run(runs[1].run_id), runs[1])
+    table = tables().runs
+    assert list(table.columns) == list(RUN_COLUMNS)
+    assert list(table.outcome) == ["ok", "interrupted", "skipped"]
+    assert list(table.ghost_batch_size.isna()) == [True, True, False]
+    assert list(table.planned_updates) == [10, 10, 10]
+
+
+def test_an_ok_run_has_its_numbers_costs_and_provenance(results, planned, build, tables):
+    (run,) = planned(build.run())
+    build.finish(results.run(run.run_id), run, build.outcome(replicas=8))
+    (row,) = tables().runs.to_dict("records")
+    expected = {
+        "test_accuracy": 0.9,
+        "train_loss": float("inf"),
+        "updates": 10,
+        "examples": 320,
+        "train_seconds": 2.0,
+        "replicas": 8,
+        "threads": 1,
+        "device": "cpu",
+        "program": "eager",
+        "torch_version": "2.11",
+        "test_correct": b"\xf0\x01",
+        "dataset": "digits",
+        "optimizer": "sgd",
+        "reference_cell": True,
+        "split_drawn": True,
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert json.loads(row["model_options"]) == {"widths": [8], "norm": "batch", "bias": False}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.CRASHED, Outcome.TIMEOUT, Outcome.OUT_OF_MEMORY])
+def test_only_ok_runs_have_results_but_all_have_costs(results, planned, build, tables, outcome):
+    (run,) = planned(build.run())
+    build.finish(results.run(run.run_id), run, build.outcome(outcome))
+    (row,) = tables().runs.to_dict("records")
+    assert (row["outcome"], row["reason"], row["train_seconds"]) == (outcome.value, "because", 2.0)
+    assert pd.isna(row["test_accuracy"])
+    assert pd.isna(row["weight_distance"])
+    assert row["test_correct"] is None
+
+
+def test_curves_are_long_and_hold_finished_runs_only(results, planned, build, tables):
+    runs = planned(build.run(seed=0), build.run(seed=1), build.run(seed=2))
+    build.finish(results.run(runs[0].run_id), runs[0], build.outcome())
+    build.finish(results.run(runs[1].run_id), runs[1], build.outcome(Outcome.DIVERGED), updates=(1,))
+    build.finish(results.run(runs[2].run_id), runs[2])
+    curves = tables().curves
+    assert list(curves.columns) == ["run_id", "update", "examples", "metric", "layer", "value"]
+    assert list(curves.run_id.value_counts()[[runs[0].run_id, runs[1].run_id]]) == [4, 2]
+    assert runs[2].run_id not in set(curves.run_id)
+    assert set(curves.layer) == {"", "fc"}
+
+
+def test_a_run_with_two_labels_has_two_rows_and_one_curve(results, planned, build, tables):
+    runs = planned(build.run("SB"), build.run("SB again"))
+    assert runs[0].run_id == runs[1].run_id
+    build.finish(results.run(runs[0].run_id), runs[0], build.outcome())
+    read = tables()
+    assert list(read.runs.cell) == ["SB", "SB again"]
+    assert len(read.curves) == 4
+
+
+def test_runs_that_are_no_longer_planned_stay_on_disk_and_out_of_the_tables(results, planned, build, tables):
+    old, kept = planned(build.run(seed=0), build.run(seed=1))
+    build.finish(results.run(old.run_id), old, build.outcome())
+    planned(kept)
+    assert list(tables().runs.run_id) == [kept.run_id]
+    assert results.run(old.run_id).state() is Outcome.OK
+
+
+def test_tables_name_the_suite_and_hold_its_report_settings(results, planned, build, tables):
+    planned(build.run())
+    read = tables()
+    assert (read.suite, read.report) == ("small", {"arms": ["SB"]})
+    for name in ("runs", "curves", "plan"):
+        assert json.loads(pq.read_schema(results.path / f"{name}.parquet").metadata[METADATA_KEY])["suite"] == "small"
+
+
+def test_pandas_reads_missing_integers_as_missing(results, planned, build, tables):
+    planned(build.run())
+    tables()
+    table = pd.read_parquet(results.path / "runs.parquet")
+    assert str(table.ghost_batch_size.dtype) == str(table.updates.dtype) == "Int64"
+    assert table.test_accuracy.dtype == "float64"
+    assert table.reference_cell.dtype == "bool"
+
+
+def test_a_plan_comes_back_as_it_was(results, planned, build):
+    runs = planned(build.run(seed=0), build.run("LB", 1, batch_size=64, ghost_batch_size=16))
+    assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
+
+
+def test_without_a_plan_there_is_an_error_that_says_what_to_do(results):
+    with pytest.raises(StoreError, match="nothing was planned"):
+        build_tables(results)
+
+
+def test_a_damaged_table_says_how_to_make_it_again(results, planned, build, tables):
+    planned(build.run())
+    tables()
+    (results.path / "curves.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match="gapbench report"):
+        read_tables(results.path)
+
+
+def test_a_table_of_a_newer_schema_is_refused(results, planned, build, tables):
+    planned(build.run())
+    tables()
+    path = results.path / "runs.parquet"
+    table = pq.read_table(path)
+    newer = json.dumps({"schema": 99, "suite": "small", "report": {}}).encode()
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: newer}), path)
+    with pytest.raises(StoreError, match="newer gapbench"):
+        read_tables(results.path)
+
+
+def test_a_finished_run_in_the_wrong_folder_is_an_error(results, planned, build, tables):
+    (run,) = planned(build.run())
+    build.finish(results.run(run.run_id), run, build.outcome())
+    (results.run(run.run_id).path / "spec.json").write_text(build.spec(seed=5).model_dump_json())
+    with pytest.raises(StoreError, match="does not hold run"):
+        tables()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapbench.suite import RunSpec, Suite, run_id
+from gapbench.suite.identity import ALWAYS, NEUTRAL, WITHOUT_EFFECT, identity
+from gapbench.suite.source import COMPONENTS
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "run_ids.json").read_text())
+SPECS = {name: RunSpec.model_validate(entry["spec"]) for name, entry in GOLDEN.items()}
+SPEC = SPECS["digits SB"]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_ids_stay_what_they_were(name: str) -> None:
+    """A failure here means that results of older versions would no longer be found. Raise a component's version instead."""
+    assert run_id(SPECS[name]) == GOLDEN[name]["run_id"]
+
+
+def test_every_field_is_either_part_of_the_identity_or_known_to_change_no_number() -> None:
+    parts = [set(ALWAYS), set(NEUTRAL), set(WITHOUT_EFFECT), set(COMPONENTS)]
+    assert set().union(*parts) == set(RunSpec.model_fields)
+    assert sum(map(len, parts)) == len(RunSpec.model_fields)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 8},
+        {"updates": 1},
+        {"learning_rate": 0.05},
+        {"ghost_batch_size": 4},
+        {"tail": "drop"},
+        {"warmup": 0.1},
+        {"phases": ()},
+        {"weight_decay": 0.0},
+        {"weight_decay_on": "matrices"},
+        {"clip_norm": None},
+        {"crop_padding": 1},
+        {"flip": True},
+        {"running_statistics": "sequential"},
+        {"norm_momentum": None},
+        {"precision": "bf16"},
+        {"headline_evaluations": 2},
+        {"holdout": 0.1},
+        {"init_seed": 1},
+        {"order_seed": 1},
+        {"split_seed": 1},
+        {"dataset": SPEC.dataset.model_copy(update={"version": 2})},
+        {"model": SPEC.model.model_copy(update={"options": {**SPEC.model.options, "bias": True}})},
+        {"optimizer": SPEC.optimizer.model_copy(update={"options": {"momentum": 0.8, "nesterov": False}})},
+    ],
+)
+def test_whatever_changes_the_numbers_changes_the_id(change: dict[str, Any]) -> None:
+    assert run_id(SPEC.model_copy(update=change)) != run_id(SPEC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evaluations": 60},
+        {"keep_weights": (1.0,)},
+        {"probes": ()},
+        {"time_limit_seconds": 5.0},
+        {"reference_batch_size": 99},
+        {"split_drawn": False},
+        {"train_examples": 5},
+    ],
+)
+def test_what_changes_no_number_does_not(change: dict[str, Any]) -> None:
+    assert run_id(SPEC.model_copy(update=change)) == run_id(SPEC)
+
+
+def test_values_equal_to_their_neutral_are_left_out() -> None:
+    assert identity(SPECS["neutral"]) == {
+        "dataset": {"name": "digits", "version": 1, "options": {}},
+        "model": {"name": "f1", "version": 1, "options": {}},
+        "optimizer": {"name": "sgd", "version": 1, "options": {"momentum": 0.9}},
+        "batch_size": 16,
+        "updates": 10,
+        "learning_rate": 0.1,
+    }
+
+
+def test_new_option_with_its_neutral_value_keeps_the_id() -> None:
+    older = SPEC.model.model_copy(update={"options": {name: value for name, value in SPEC.model.options.items() if name != "bias"}})
+    assert run_id(SPEC.model_copy(update={"model": older})) == run_id(SPEC)
+
+
+@given(st.randoms(use_true_random=False))
+def test_order_of_keys_does_not_matter(shuffler: random.Random) -> None:
+    def shuffled(value: Any) -> Any:
+        if isinstance(value, dict):
+            items = [(key, shuffled(item)) for key, item in value.items()]
+            shuffler.shuffle(items)
+            return dict(items)
+        return value
+
+    for name, entry in GOLDEN.items():
+        assert run_id(RunSpec.model_validate(shuffled(entry["spec"]))) == entry["run_id"], name
+
+
+@given(st.floats(1e-6, 10.0), st.integers(1, 4096), st.integers(0, 2**31))
+def test_ids_survive_storage_and_are_file_names(learning_rate: float, batch_size: int, seed: int) -> None:
+    spec = SPEC.model_copy(update={"learning_rate": learning_rate, "batch_size": batch_size, "order_seed": seed})
+    name = run_id(spec)
+    assert run_id(RunSpec.model_validate_json(spec.model_dump_json())) == name
+    assert name == name.lower()
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._+")
+    assert len(name) < 120
+
+
+def test_labels_and_names_of_regimes_do_not_count(load: Callable[..., Suite]) -> None:
+    arms = '[[arm]]\nlabel = "A"\nregime = "sqrt-lr"\n[[arm]]\nlabel = "B"\nlearning_rate_scaling = "sqrt"\n'
+    arms += '[[arm]]\nlabel = "C"\nregime = "mine"\n'
+    suite = load(f'[run]\nrecipe = "digits"\nbatch_size = 64\n{arms}[regimes.mine]\nlearning_rate_scaling = "sqrt"\n')
+    assert len({run.run_id for run in suite.runs}) == 1
+
+
+def test_slug_tells_what_a_reader_wants_to_see() -> None:
+    assert run_id(SPECS["digits LB+LR+GBN"]).startswith("digits-mlp-b512-g16-lr0.566-u52-s3-")
+    assert run_id(SPEC.model_copy(update={"init_seed": 4})).startswith("digits-mlp-b16-lr0.1-u1687-i4-o0-")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from gapbench.suite import find_suite, load_suite, shipped_suites
+from gapbench.suite.runspec import PlannedRun
+
+
+def cell(runs: tuple[PlannedRun, ...], name: str) -> PlannedRun:
+    return next(run for run in runs if run.labels.cell == name)
+
+
+def test_what_is_shipped() -> None:
+    assert {"quickstart", "smoke", "mnist", "cifar10", "cifar100"} <= set(shipped_suites())
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_shipped_suites_are_right_and_explain_themselves(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name == find_suite(name).stem
+    assert suite.summary
+    assert any(run.labels.reference_cell for run in suite.runs)
+    assert find_suite(name).read_text().startswith("# ")
+
+
+def test_quickstart_is_the_paper_in_small_with_its_controls() -> None:
+    runs = load_suite("quickstart").runs
+    labels = ["SB", "LB", "LB+LR", "LB+LR+GBN", "LB+LR+GBN+RA", "SB+4x epochs", "SB no norm", "LB no norm"]
+    assert list(dict.fromkeys(run.labels.arm for run in runs)) == labels
+    assert [run.spec.seed for run in runs] == [*range(8)] * 8
+    assert all(run.spec.split_drawn and run.spec.split_seed == run.spec.seed for run in runs)
+    assert [cell(runs, label).spec.updates for label in labels] == [1687, 52, 52, 52, 1687, 6750, 1687, 52]
+    assert [cell(runs, label).spec.ghost_batch_size for label in labels] == [None, None, None, 16, 16, None, None, None]
+    assert [label for label in labels if cell(runs, label).labels.reference_cell] == ["SB", "SB no norm"]
+
+
+def test_suites_of_the_paper_compare_128_with_4096() -> None:
+    for name in ("mnist", "cifar10", "cifar100"):
+        runs = load_suite(name).runs
+        small, adapted = cell(runs, "SB").spec, cell(runs, "LB+LR+GBN+RA").spec
+        assert (small.batch_size, adapted.batch_size, adapted.ghost_batch_size) == (128, 4096, 128)
+        assert small.updates == adapted.updates
+
+
+def test_loading_a_suite_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from gapbench import cost, published, suite
+for run in suite.load_suite("cifar10").runs:
+    cost.estimate(run.spec)
+heavy = {"torch", "torchvision", "pandas", "scipy", "matplotlib", "pyarrow", "sklearn"} & set(sys.modules)
+sys.exit(f"imported: {heavy}" if heavy else 0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapbench import cost
+from gapbench.api.selection import select
 from gapbench.core.errors import GapbenchError
-from gapbench.core.outcome import Outcome
+from gapbench.core.outcome import FINAL
 from gapbench.execution import Job, choose_devices, plan_layout, predicted_seconds
 from gapbench.store import ResultsDirectory
-from gapbench.suite import DroppedRun, Suite, load_suite
+from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
 
@@ -50,7 +51,7 @@ class Plan:
     """Distinct runs: labels that mean the same run count once."""
     done: int
     jobs: int
-    """What the runs train in: single runs and stacks."""
+    """What those that are left train in: single runs and stacks."""
     slots: int
     threads: int
     devices: tuple[str, ...]
@@ -96,28 +97,26 @@ def plan(
     Raises:
         GapbenchError: the suite is wrong, or a device does not exist.
     """
-    files = tuple(str(Path(plugin).absolute()) for plugin in plugins)
-    loaded = load_suite(suite, settings=settings, only=only, plugins=files)
+    selection = select(suite, settings=settings, only=only, plugins=plugins)
+    loaded = selection.chosen
     chosen = choose_devices(devices)
     kind = chosen[0].kind
-    specs: dict[str, RunSpec] = {planned.run_id: planned.spec for planned in reversed(loaded.runs)}
-    specs = {planned.run_id: specs[planned.run_id] for planned in loaded.runs}
     path = Path(results) / loaded.name
     directory = ResultsDirectory(path, loaded.name)
-    states = {run_id: directory.run(run_id).state() for run_id in specs}
-    done = {run_id for run_id, state in states.items() if state not in (Outcome.INTERRUPTED, Outcome.SKIPPED)}
-    layout = plan_layout(specs, chosen, slots)
+    states = {run_id: directory.run(run_id).state() for run_id in selection.run_ids}
+    done = {run_id for run_id, state in states.items() if state in FINAL}
+    layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    left = [part for job in layout.jobs if (part := job.part(lambda run_id: run_id not in done))]
+    left = [part for job in layout.jobs if (part := job.part(lambda run_id: run_id in states and run_id not in done))]
     times = [predicted_seconds(job, kind) for job in left]
     total = sum(seconds for seconds in times if seconds is not None)
     return Plan(
         suite=loaded,
         results=path,
         cells=tuple(_cell(members, done, job_of, kind) for members in by_cell(loaded.runs).values()),
-        runs=len(specs),
+        runs=len(states),
         done=len(done),
-        jobs=len(layout.jobs),
+        jobs=len(left),
         slots=len(layout.slots),
         threads=layout.slots[0].threads,
         devices=tuple(device.name for device in chosen),

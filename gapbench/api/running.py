@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.api.planning import check_hours
+from gapbench.api.selection import Selection, select
 from gapbench.api.smoke import smoke_suite
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
@@ -23,7 +24,7 @@ from gapbench.execution import (
     plan_layout,
 )
 from gapbench.store import ResultsDirectory, StoredPlan, build_tables
-from gapbench.suite import Suite, load_suite
+from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
 if TYPE_CHECKING:
@@ -93,17 +94,14 @@ def run(
     Raises:
         GapbenchError: anything that can be known before training is wrong; nothing was written.
     """
-    files = tuple(str(Path(plugin).absolute()) for plugin in plugins)
+    selection = select(suite, settings=settings, only=only, plugins=plugins)
     chosen = choose_devices(devices)
-    whole = load_suite(suite, settings=settings, plugins=files)
-    selection = load_suite(suite, settings=settings, only=only, plugins=files) if only else whole
     if smoke:
-        whole, notes = smoke_suite(selection, chosen[0].kind)
-        selection = whole
+        small, notes = smoke_suite(selection.chosen, chosen[0].kind)
+        selection = Selection(small, small, selection.plugins)
         for note in notes:
             observe(Said(note))
-    runs = specs_by_id(whole)
-    selected = tuple(dict.fromkeys(planned.run_id for planned in selection.runs))
+    whole, runs, selected = selection.whole, selection.specs, selection.run_ids
     path = Path(results) / whole.name
     again = _retired_outcomes(retry=retry, force=force)
     how = Settings(
@@ -112,7 +110,7 @@ def run(
         data_dir=Path(data_dir).expanduser() if data_dir else data_dir_default(),
         offline=offline,
         suite_dir=whole.path.parent,
-        plugins=files,
+        plugins=selection.plugins,
         fail_fast=fail_fast,
     )
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
@@ -127,14 +125,6 @@ def run(
         from gapbench.report import write_report
 
         return RunReport(path, outcomes, interrupted=False, files=write_report(path))
-
-
-def specs_by_id(suite: Suite) -> dict[str, RunSpec]:
-    """Returns the specs of a suite, each id once, in order."""
-    specs: dict[str, RunSpec] = {}
-    for planned in suite.runs:
-        specs.setdefault(planned.run_id, planned.spec)
-    return specs
 
 
 def stored_plan(suite: Suite) -> StoredPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 from typing import Protocol
@@ -20,6 +21,10 @@ from gapbench.execution import Begun, JobEnded, JobStarted, Notice, Said
 
 QUIET_SECONDS = 60.0
 """Without a terminal: how long at most nothing is printed while something trains."""
+
+
+NARROW = 66
+"""Columns of a terminal below which only the most important is shown."""
 
 
 class View(Protocol):
@@ -103,6 +108,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._tracker = Tracker()
+        self._lock = threading.Lock()  # the table is drawn by a thread of its own
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LiveView:
@@ -113,11 +119,12 @@ class LiveView:
 
     def __call__(self, notice: Notice) -> None:
         """Takes a notice; what must not scroll away unseen is printed above the table."""
-        self._tracker.take(notice)
+        with self._lock:
+            self._tracker.take(notice)
         match notice:
             case Begun():
                 self._print(begun_text(notice))
-                self._live.start()
+                self._live.start(refresh=True)
             case Said():
                 self._print(notice.text)
             case JobEnded() if any(outcome not in (Outcome.OK, Outcome.INTERRUPTED) for outcome in notice.outcomes.values()):
@@ -129,22 +136,26 @@ class LiveView:
         self._console.print(escape(text), style=style, highlight=False)
 
     def _render(self) -> RenderableType:
+        with self._lock:
+            return self._table()
+
+    def _table(self) -> RenderableType:
         tracker = self._tracker
         rows = [tracker.slots[slot] for slot in sorted(tracker.slots)]
         room = max(1, self._console.height - 6)
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
         table.add_column("arm", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
-        narrow = self._console.width < 72
-        for heading in ("updates", "images", "test acc.", "left") if not narrow else ("updates", "acc.", "left"):
+        narrow = self._console.width < NARROW
+        for heading in ("updates", "examples", "test acc.", "left") if not narrow else ("updates", "acc."):
             table.add_column(heading, justify="right", no_wrap=True)
         for running in rows[:room]:
             cells = [
                 f"{running.update:,}/{running.updates:,}",
-                rate(running.examples_per_second),
+                rate(running.examples_per_second) if running.last else "starting",
                 percent(running.accuracy),
                 clock(running.seconds_left),
             ]
-            table.add_row(escape(running.title), *(cells if not narrow else [cells[0], *cells[2:]]))
+            table.add_row(escape(running.title), *(cells if not narrow else [cells[0], cells[2]]))
         parts: list[RenderableType] = [table]
         if len(rows) > room:
             parts.append(Text(f"and {len(rows) - room} more", style="dim"))
@@ -157,9 +168,13 @@ class LiveView:
         text = Text(f"{tracker.runs_ended}/{total} runs")
         if bad:
             text.append(f", {bad} not ok", style="yellow")
+        if self._console.width < NARROW:
+            return text.append(f", {clock(tracker.seconds_left)} left")
         text.append(f"  {clock(tracker.seconds)}", style="dim")
         text.append(f"  {clock(tracker.seconds_left)} left")
-        line = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        # Not to the last column: the terminal writes "^C" behind it, and must not begin a new line for that.
+        line = Table.grid(padding=(0, 2, 0, 0))
+        line.width = self._console.width - 4
         line.add_column(ratio=1, min_width=10)
         line.add_column(justify="right", no_wrap=True)
         line.add_row(ProgressBar(total=1.0, completed=tracker.fraction), text)

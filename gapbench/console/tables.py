@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
 
-IMPORTANCE = (ARM, ACCURACY, GAP, VERDICT, COUNT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
+GUTTER = 3
+"""Blanks between columns: the padding, and the place of a rule."""
+
+IMPORTANCE = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
 """Columns of the arms table, those first that a narrow terminal keeps."""
 
 _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
@@ -36,15 +39,15 @@ def print_arms(console: Console, arms: ArmsTable) -> None:
     left_out: list[str] = []
     for panel in arms.panels:
         rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
-        columns = _fitting(arms.short_columns, rows, console.width)
-        left_out = [column for column in arms.short_columns if column not in columns]
+        widths = _fitting(arms.short_columns, rows, console.width)
+        left_out = [column for column in arms.short_columns if column not in widths]
         table = _table(title=panel.title)
-        for column in columns:
-            text = column in (ARM, VERDICT, AT)
-            table.add_column(column, justify="left" if text else "right", overflow="fold")
+        for column, width in widths.items():
+            table.add_column(column, justify="left" if column in (ARM, VERDICT, AT) else "right", overflow="fold", width=width)
         for row in rows:
-            table.add_row(*(escape(row[column]) for column in columns))
+            table.add_row(*(escape(row[column]) for column in widths))
         console.print(table)
+        console.print()
     if left_out:
         console.print(f"(no room for: {', '.join(left_out)}; all columns stand in tables/arms.md)", style="dim", highlight=False)
     for sentence in arms.verdict:
@@ -93,6 +96,7 @@ def print_plan(console: Console, plan: Plan) -> None:
             "?" if cell.seconds is None else duration(cell.seconds) + ("" if cell.basis == "measured" else " ±"),
         )
     console.print(table)
+    console.print()
     slots = f"{count(plan.slots, 'slot')} with {count(plan.threads, 'thread')}" if plan.devices == ("cpu",) else count(plan.slots, "slot")
     left = plan.runs - plan.done
     console.print(f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}", highlight=False)
@@ -124,6 +128,7 @@ def print_status(console: Console, status: Status) -> None:
         counts = [str(cell.outcomes.get(outcome, 0) or "") for outcome in present]
         table.add_row(escape(cell.cell), *counts, f"{cell.updates_done:,}/{cell.updates:,}", percent(cell.updates_done / cell.updates))
     console.print(table)
+    console.print()
     for run_id, reason in status.not_ok.items():
         console.print(f"{escape(run_id)}: {escape(reason)}", style="yellow", highlight=False)
     if status.old_attempts:
@@ -182,6 +187,7 @@ def print_bench(console: Console, report: BenchReport) -> None:
         spread = f" ({min(row.ratios):.2f} to {max(row.ratios):.2f})" if len(row.ratios) > 1 else ""
         table.add_row(escape(row.summary or row.case), f"{row.ours:,.0f}", f"{row.plain:,.0f}", f"{row.ratio:.2f}{spread}", f"{row.goal:g}")
     console.print(table)
+    console.print()
     print_warnings(console, report.warnings)
 
 
@@ -193,18 +199,32 @@ def _dropped(plan: Plan) -> dict[str, list[str]]:
     return {reason: [f"{escape(cell)} ({count(number, 'run')})" for cell, number in cells.items()] for reason, cells in reasons.items()}
 
 
-def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> list[str]:
-    """Returns the columns that fit side by side without folding, the most important ones first; at least the first three."""
-    needed = {column: max(len(text) for text in [column, *(row[column] for row in rows)]) + 2 for column in columns}
-    order = sorted(columns, key=lambda column: IMPORTANCE.index(column) if column in IMPORTANCE else len(IMPORTANCE))
+def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> dict[str, int]:
+    """Returns the columns that fit side by side, with their widths: all with whole headings, else the most important ones, headings folded.
+
+    At least the first three are kept.
+    """
+    cells = {column: max((len(row[column]) for row in rows), default=0) for column in columns}
+    whole = {column: max(cells[column], len(column)) for column in columns}
+    if sum(whole.values()) + GUTTER * (len(columns) - 1) <= width:
+        return whole
+    needed = {column: max(cells[column], _folded(column)) for column in columns}
     kept: list[str] = []
-    room = width
-    for column in order:
-        if len(kept) < 3 or needed[column] <= room:
+    room = width + GUTTER
+    for column in sorted(columns, key=lambda column: IMPORTANCE.index(column) if column in IMPORTANCE else len(IMPORTANCE)):
+        if len(kept) < 3 or needed[column] + GUTTER <= room:
             kept.append(column)
-            room -= needed[column]
-    return [column for column in columns if column in kept]
+            room -= needed[column] + GUTTER
+    return {column: needed[column] for column in columns if column in kept}
+
+
+def _folded(heading: str) -> int:
+    """Returns the width at which a heading needs two lines."""
+    words = heading.split()
+    return min((max(len(" ".join(words[:cut])), len(" ".join(words[cut:]))) for cut in range(1, len(words))), default=len(heading))
 
 
 def _table(title: str) -> Table:
-    return Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
+    return Table(
+        title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, GUTTER - 1, 0, 0), show_edge=False
+    )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.outcome import FINAL, Outcome
 from gapbench.execution import Begun, JobEnded, JobProgressed, JobStarted, Notice
 
 
@@ -70,8 +70,9 @@ class Tracker:
                 running.first = running.first or running.last
             case JobEnded():
                 self.slots.pop(notice.slot, None)
-                self.ended.update(notice.outcomes.values())
-                self._work_done += self._work(notice.outcomes)
+                ended = {run_id: outcome for run_id, outcome in notice.outcomes.items() if outcome in FINAL}
+                self.ended.update(ended.values())
+                self._work_done += self._work(ended)
             case _:
                 pass
 
@@ -89,7 +90,7 @@ class Tracker:
     @property
     def seconds(self) -> float:
         """Since the start."""
-        return self.now() - self._started
+        return self.now() - self._started if self.begun else 0.0
 
     @property
     def seconds_left(self) -> float | None:

@@ -25,7 +25,7 @@ def inspect() -> dict[str, Any]:
         "cuda_build": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_bf16": _bf16_works("cpu"),
-                "devices": devices,
+        "devices": devices,
     }
 
 

@@ -20,8 +20,6 @@ class Begun:
     slots: int
     threads: int
     devices: tuple[str, ...]
-    updates: int
-    """Of all runs to train, including what checkpoints have already done of them."""
     work: Mapping[str, float]
     """By run: its share of all there is to train; sums to 1."""
 

@@ -1,4 +1,4 @@
-"""The parent: hands jobs to workers, longest first, sees to it that they fit in memory, and deals with whatever happens to them."""
+"""The parent: hands jobs to workers, sees to it that they fit in memory, and deals with whatever happens to them."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ class Scheduler:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._workers: dict[int, Worker] = {}
         self._waiting: list[Pending] = []
+        self._needs: dict[tuple[str, ...], float | None] = {}
         self._stopping = False
         self._killing = False
         self._error: GapbenchError | None = None
@@ -72,7 +73,8 @@ class Scheduler:
             GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
         """
         kind = self._slots[0].device.kind
-        self._waiting = sorted(pending, key=lambda item: -(predicted_seconds(item.job, kind) or 0.0) * item.share_left)
+        # What has begun comes first, so that repeated interruptions do not leave ever more runs half done.
+        self._waiting = sorted(pending, key=lambda item: (item.update == 0, -(predicted_seconds(item.job, kind) or 0.0) * item.share_left))
         self._observe(self._begun(pending, done))
         with Interrupt() as interrupt:
             try:
@@ -125,9 +127,12 @@ class Scheduler:
 
     def _next(self, slot: Slot) -> Pending | None:
         """Takes the longest waiting job that fits in memory now; one that can never fit is an outcome, said in words."""
+        if slot.device.kind != "cpu":  # a GPU says itself when its memory does not suffice; a kernel kills
+            return self._waiting.pop(0) if self._waiting else None
+        room = self._room_mib(slot) if self._waiting else 0.0
         for item in list(self._waiting):
-            need = predicted_memory_mib(item.job, slot.device.kind)
-            if need is None or slot.device.kind != "cpu" or self._fits(need, slot):
+            need = self._need_mib(item.job)
+            if need is None or need <= room:
                 self._waiting.remove(item)
                 return item
             if not any(worker.job is not None for worker in self._workers.values()):
@@ -135,15 +140,21 @@ class Scheduler:
                 self._too_large(item, slot, need)
         return None
 
-    def _fits(self, need: float, slot: Slot) -> bool:
-        """Whether that much memory is free for a worker in this slot, counting what running jobs are yet to take."""
+    def _room_mib(self, slot: Slot) -> float:
+        """Returns how much memory a job in this slot may take, counting what running jobs are yet to take."""
+        room = self._free_mib() - MEMORY_HEADROOM_MIB
         for worker in self._workers.values():
             held = resident_mib(worker.pid)
             if worker.slot == slot:
-                need -= held  # the idle worker that would get the job
+                room += held  # the idle worker that would get the job
             elif worker.job is not None:
-                need += max(0.0, (predicted_memory_mib(worker.job, worker.slot.device.kind) or 0.0) - held)
-        return need + MEMORY_HEADROOM_MIB <= self._free_mib()
+                room -= max(0.0, (self._need_mib(worker.job) or 0.0) - held)
+        return room
+
+    def _need_mib(self, job: Job) -> float | None:
+        if job.run_ids not in self._needs:
+            self._needs[job.run_ids] = predicted_memory_mib(job, "cpu")
+        return self._needs[job.run_ids]
 
     def _too_large(self, item: Pending, slot: Slot, need: float) -> None:
         if item.job.replicas > 1:
@@ -276,6 +287,5 @@ class Scheduler:
         }
         total = sum(seconds.values())
         work = {run_id: value / total if total else 1.0 / len(seconds) for run_id, value in seconds.items()}
-        updates = sum(spec.updates for item in pending for spec in item.job.specs)
         devices = tuple(dict.fromkeys(slot.device.name for slot in self._slots))
-        return Begun(len(seconds), done, len(self._slots), self._slots[0].threads, devices, updates, work)
+        return Begun(len(seconds), done, len(self._slots), self._slots[0].threads, devices, work)

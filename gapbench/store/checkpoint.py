@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import gapbench
 from gapbench.store.files import write_atomically
 
 _MAGIC = "gapbench-checkpoint"
@@ -36,7 +37,9 @@ def write_checkpoint(path: Path, header: CheckpointHeader, write_payload: Callab
     """Writes a checkpoint atomically. The events it counts must be on the disk already (`EventLog.sync`)."""
 
     def write(file: BinaryIO) -> None:
-        line = json.dumps({"format": _MAGIC, **asdict(header)}, allow_nan=False, separators=(",", ":"))
+        line = json.dumps(
+            {"format": _MAGIC, "gapbench_version": gapbench.__version__, **asdict(header)}, allow_nan=False, separators=(",", ":")
+        )
         file.write(line.encode("utf-8") + b"\n")
         write_payload(file)
 
@@ -44,7 +47,7 @@ def write_checkpoint(path: Path, header: CheckpointHeader, write_payload: Callab
 
 
 def read_header(path: Path) -> CheckpointHeader | None:
-    """Returns the header, or None where there is no checkpoint or a damaged one: then training begins anew."""
+    """Returns the header, or None where there is no checkpoint, a damaged one or one of another gapbench: then training begins anew."""
     try:
         with path.open("rb") as file:
             return _parse(file.readline(_MAXIMUM_HEADER_BYTES))
@@ -62,7 +65,7 @@ def read_payload(path: Path) -> bytes:
 def _parse(line: bytes) -> CheckpointHeader | None:
     try:
         content: dict[str, Any] = json.loads(line)
-        if content["format"] != _MAGIC:
+        if content["format"] != _MAGIC or content["gapbench_version"] != gapbench.__version__:
             return None
         header = CheckpointHeader(
             stack=tuple(str(run_id) for run_id in content["stack"]),

@@ -127,7 +127,9 @@ def test_the_cuda_version_of_torch_is_read_without_importing_it(tmp_path, monkey
     package = tmp_path / "torch"
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    (package / "version.py").write_text("from typing import Optional\n__version__ = '2.11'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n")
+    (package / "version.py").write_text(
+        "from typing import Optional\n__version__ = '2.11'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
+    )
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     assert devices.torch_cuda_version() == "12.8"

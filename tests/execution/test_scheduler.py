@@ -161,7 +161,7 @@ def test_an_interrupt_leaves_checkpoints_and_the_next_start_goes_on(train, suite
 
 
 def test_a_run_that_can_never_fit_in_memory_is_said_and_not_started(train, suite_file, monkeypatch):
-    monkeypatch.setattr("gapbench.execution.scheduler.Scheduler._fits", lambda *_: False)
+    monkeypatch.setattr("gapbench.execution.scheduler.Scheduler._room_mib", lambda *_: 1.0)
     done = train(suite_file(last_seed=1))
     assert set(done.outcomes.values()) == {"out-of-memory"}
     assert "MiB are free" in done.run_of("SB", 1).outcome().reason
@@ -180,10 +180,10 @@ def test_a_run_waits_for_memory_while_another_one_trains(train, suite_file, monk
             running.discard(notice.slot)
         most = max(most, len(running))
 
-    def fits(self, need, slot):
-        return not any(worker.job is not None for worker in self._workers.values())
+    def room(self, slot):
+        return 1.0 if any(worker.job is not None for worker in self._workers.values()) else 1e6
 
-    monkeypatch.setattr("gapbench.execution.scheduler.Scheduler._fits", fits)
+    monkeypatch.setattr("gapbench.execution.scheduler.Scheduler._room_mib", room)
     done = train(suite_file(last_seed=1), observe=watch, slots=2)
     assert Counter(done.outcomes.values()) == {"ok": 4}
     assert most == 1

@@ -52,12 +52,16 @@ def make_outcome(outcome: Outcome = Outcome.OK, accuracy: float = 0.9, **more: A
         "peak_memory_mib": 300.0,
         "program": "eager",
     }
-    return RunOutcome(outcome, "" if outcome is Outcome.OK else "because", 10, summary, b"\xf0\x01" if outcome is Outcome.OK else b"", **more)
+    return RunOutcome(
+        outcome, "" if outcome is Outcome.OK else "because", 10, summary, b"\xf0\x01" if outcome is Outcome.OK else b"", **more
+    )
 
 
 def finish(run: RunDirectory, planned: PlannedRun, outcome: RunOutcome | None = None, updates: tuple[int, ...] = (1, 10)) -> None:
     run.begin(planned.spec)
-    run.add_session({"started_at": "2026-01-01T00:00:00+00:00", "threads": 1, "device": "cpu", "device_name": "a processor", "torch_version": "2.11"})
+    run.add_session(
+        {"started_at": "2026-01-01T00:00:00+00:00", "threads": 1, "device": "cpu", "device_name": "a processor", "torch_version": "2.11"}
+    )
     with EventLog(run.events_path, 0) as log:
         for update in updates:
             log.append(Measured(0, update, 32 * update, (("test_accuracy", "", 0.5), ("weight_distance", "fc", float("nan")))))

@@ -75,7 +75,8 @@ def evil_tar(path, name, kind=tarfile.REGTYPE):
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "small/../../evil", "/etc/evil", "small/evil.py", "small/runs/x/outcome.json", "schema.json", "small/tables/..\\evil"]
+    "name",
+    ["../evil", "small/../../evil", "/etc/evil", "small/evil.py", "small/runs/x/outcome.json", "schema.json", "small/tables/..\\evil"],
 )
 def test_names_that_no_bundle_has_unpack_nothing(tmp_path, name):
     evil_tar(tmp_path / "b.tar.gz", name)

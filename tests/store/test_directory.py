@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gapbench.core.errors import StoreError
-from gapbench.store import ResultsDirectory, SCHEMA_VERSION, find_results
+from gapbench.store import SCHEMA_VERSION, ResultsDirectory, find_results
 from gapbench.store.schema import Migration, migrate, read_schema
 
 

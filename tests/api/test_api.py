@@ -1,0 +1,173 @@
+"""The notebook's view: the same as the command line, as objects."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gapbench import api
+from gapbench.api.planning import TooLongError
+from gapbench.api.smoke import smoke_suite
+from gapbench.core.errors import DataError, StoreError
+from gapbench.core.outcome import Outcome
+from gapbench.execution import JobStarted, pool
+from gapbench.suite import load_suite
+
+SUITE = """
+schema = 1
+name = "small"
+[run]
+recipe = "digits"
+epochs = 2
+[grid]
+seed = [0, 1]
+[[arm]]
+label = "SB"
+batch_size = 16
+[[arm]]
+label = "LB"
+batch_size = 512
+[[arm]]
+label = "LB+GBN"
+batch_size = 512
+ghost_batch_size = 16
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
+    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
+    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+def test_run_returns_outcomes_and_files_and_results_can_be_loaded(suite):
+    notices = []
+    done = api.run(suite, observe=notices.append)
+    assert set(done.outcomes.values()) == {Outcome.OK}
+    assert (done.exit_status, done.interrupted) == (0, False)
+    assert [row.cell.name for row in done.files.arms.rows] == ["SB", "LB", "LB+GBN"]
+    assert any(isinstance(notice, JobStarted) for notice in notices)
+    tables = api.load_results(done.results)
+    assert len(tables.runs) == 6
+    assert set(tables.curves.run_id) == set(done.outcomes)
+
+
+def test_equal_runs_under_two_labels_train_once(suite):
+    suite.write_text(SUITE + '[[arm]]\nlabel = "the same"\nbatch_size = 512\n')
+    done = api.run(suite)
+    assert len(done.outcomes) == 6
+    assert len(api.load_results(done.results).runs) == 8
+
+
+def test_what_is_no_longer_asked_for_leaves_the_tables_and_comes_back(suite):
+    api.run(suite)
+    suite.write_text(SUITE.replace("seed = [0, 1]", "seed = [0]"))
+    assert len(api.load_results(api.run(suite).results).runs) == 3
+    suite.write_text(SUITE)
+    again = []
+    api.run(suite, observe=again.append)
+    assert not any(isinstance(notice, JobStarted) for notice in again)
+
+
+def test_the_data_are_checked_before_anything_is_written(suite, monkeypatch):
+    def missing(*_):
+        raise DataError("digits: gone")
+
+    monkeypatch.setattr("gapbench.workloads.datasets.check_available", missing)
+    with pytest.raises(DataError, match="gone"):
+        api.run(suite)
+    assert not Path("results").exists()
+
+
+def test_the_limit_of_device_hours_counts_only_what_is_left(suite):
+    with pytest.raises(TooLongError, match="device hours"):
+        api.run(suite, max_device_hours=0.0)
+    assert not Path("results").exists()
+    api.run(suite)
+    api.run(suite, max_device_hours=0.0)
+
+
+def test_a_plan_says_what_runs_take_and_how_many_are_done(suite):
+    plan = api.plan(suite, devices="cpu", slots=2)
+    assert [(cell.cell, cell.runs, cell.done) for cell in plan.cells] == [("SB", 2, 0), ("LB", 2, 0), ("LB+GBN", 2, 0)]
+    assert (plan.runs, plan.done, plan.slots, plan.unknown) == (6, 0, 2, 0)
+    assert plan.device_seconds == pytest.approx(sum(cell.seconds for cell in plan.cells))
+    assert plan.device_seconds / 2 <= plan.wall_seconds <= plan.device_seconds
+    api.run(suite, only="arm=LB")
+    after = api.plan(suite, devices="cpu", slots=2)
+    assert after.done == 2
+    assert [cell.done for cell in after.cells] == [0, 2, 0]
+
+
+def test_planning_a_selection_keeps_the_slots_of_the_whole(suite):
+    whole, part = api.plan(suite, devices="cpu"), api.plan(suite, devices="cpu", only="arm=LB,seed=0")
+    assert part.runs == 1
+    assert (part.slots, part.threads) == (whole.slots, whole.threads)
+
+
+def test_status_counts_outcomes_and_updates(suite):
+    api.run(suite, only="arm=LB")
+    status = api.status("small")
+    by_name = {cell.cell: cell for cell in status.cells}
+    assert by_name["LB"].outcomes == {Outcome.OK: 2}
+    assert by_name["SB"].outcomes == {Outcome.SKIPPED: 2}
+    assert by_name["LB"].updates_done == by_name["LB"].updates == 6
+    assert not status.in_use
+
+
+def test_the_newest_results_are_found_without_a_name(suite, tmp_path):
+    with pytest.raises(StoreError, match="gapbench run"):
+        api.find()
+    api.run(suite)
+    suite.write_text(SUITE.replace('name = "small"', 'name = "other"'))
+    api.run(suite, only="arm=LB")
+    assert api.find().name == "other"
+    assert api.find("small") == Path("results/small")
+
+
+def test_smoke_runs_every_program_once_with_three_updates(suite):
+    small, notes = smoke_suite(load_suite(suite), "cpu")
+    assert small.name == "small.smoke"
+    assert [run.labels.cell for run in small.runs] == ["SB", "LB", "LB+GBN"]
+    assert {run.spec.updates for run in small.runs} == {3}
+    assert {run.labels.suite for run in small.runs} == {"small.smoke"}
+    assert len({run.run_id for run in small.runs}) == 3
+    assert "3 of 6 runs" in notes[0]
+
+
+def test_smoke_divides_batch_and_ghost_by_the_same_power_of_two_and_says_so(suite, monkeypatch):
+    def fits(spec, _kind):
+        return spec.batch_size <= 128
+
+    monkeypatch.setattr("gapbench.api.smoke._fits", fits)
+    small, notes = smoke_suite(load_suite(suite), "cpu")
+    sizes = {run.labels.cell: (run.spec.batch_size, run.spec.ghost_batch_size) for run in small.runs}
+    assert sizes == {"SB": (16, None), "LB": (128, None), "LB+GBN": (128, 4)}
+    assert "LB+GBN: batch 512 -> 128, ghost 16 -> 4, so that an update fits" in notes
+
+
+def test_smoke_never_makes_groups_that_batch_norm_cannot_use(suite, monkeypatch):
+    monkeypatch.setattr("gapbench.api.smoke._fits", lambda *_: False)
+    small, _ = smoke_suite(load_suite(suite), "cpu")
+    assert min(run.spec.ghost_batch_size or run.spec.batch_size for run in small.runs) == 2
+
+
+def test_importing_the_api_imports_nothing_slow():
+    code = (
+        "import sys, gapbench.api, gapbench.console\n"
+        "print(sorted({'torch', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'sklearn'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

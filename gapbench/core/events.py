@@ -69,7 +69,7 @@ class WeightsKept:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run has ended: ok, diverged, timeout or interrupted. (Crashes and lack of memory are seen from outside.)"""
+    """A run has ended: ok, diverged, timeout or interrupted; crashes and lack of memory are seen from outside."""
 
     replica: int
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""The training: device-resident feed, step program, loop, snapshots. Knows no files and no console: it reports through one `emit(event)`."""
+"""The training: device-resident feed, step program, loop, snapshots. Knows no files and no console: reports through one `emit(event)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network in flat buffers: all parameters of all replicas in one tensor [replica, parameters], of which the modules' parameters are views.
+"""A network in flat buffers: the parameters of all replicas in one tensor [replica, parameters], of which those of modules are views.
 
 The optimizer, clipping and weight distance then cost a few kernels, whatever the number of tensors.
 """

@@ -122,7 +122,9 @@ def print_status(console: Console, status: Status) -> None:
     table = _table(title=f"{status.suite}: {'training now' if status.in_use else 'nothing is training'}")
     table.add_column("cell", overflow="fold")
     present = [outcome for outcome in Outcome if any(cell.outcomes.get(outcome) for cell in status.cells)]
-    for heading in (*(outcome.value for outcome in present), "updates", "done"):
+    # What has no outcome yet is not "interrupted" or "skipped" while somebody is at it.
+    words = {Outcome.INTERRUPTED: "begun", Outcome.SKIPPED: "waiting"} if status.in_use else {}
+    for heading in (*(words.get(outcome, outcome.value) for outcome in present), "updates", "done"):
         table.add_column(heading, justify="right")
     for cell in status.cells:
         counts = [str(cell.outcomes.get(outcome, 0) or "") for outcome in present]

@@ -91,7 +91,10 @@ def test_status_reads_files_only_and_counts_outcomes(call, suite):
     assert "nothing is training" in text
     assert "skipped" in text
     with ResultsDirectory.open_existing(Path("results/small")).locked():
-        assert "training now" in call("status", "small").stdout
+        text = call("status", "small").stdout
+        assert "training now" in text
+        assert "interrupted" not in text
+        assert "skipped" not in text
 
 
 def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures):

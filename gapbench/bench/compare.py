@@ -15,6 +15,7 @@ import psutil
 from gapbench.bench.cases import CASES
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import unknown_name
+from gapbench.execution.pool import MALLOC_VARIABLES
 
 GATE_TOLERANCE = 1e-3
 BUSY = 0.3
@@ -98,7 +99,9 @@ def _measure(name: str, side: str, seconds: float, threads: int) -> dict[str, fl
     # Stacks train on one thread, as the scheduler runs them; so does the loop that they are held against.
     threads = 1 if CASES[name].replicas > 1 else threads
     command = [sys.executable, "-m", "gapbench.bench.measure", name, side, str(seconds), str(threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    # Our side runs as the scheduler's workers do; a plain loop has the environment that it is started in.
+    ours = MALLOC_VARIABLES if side == "ours" else {}
+    environment = {**ours, **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]

@@ -22,6 +22,10 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "gapbench.execution.worker")
 """-P: a file in the working directory, such as the user's own `queue.py`, must not stand in for a library."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+MALLOC_VARIABLES = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""Lets glibc keep the memory of one update for the next: else activations of some MiB go back to the kernel after each use, and
+every page of them is faulted in anew. On the CPU C1 gains 15 to 30 %, ResNet-44 a few; 32 MiB is the largest that glibc takes."""
 """Read by libraries when they are loaded, so they have to be set before the worker starts."""
 
 Message: TypeAlias = tuple["Worker", dict[str, Any] | None]
@@ -131,6 +135,7 @@ def how_it_died(status: int) -> str:
 def _environment(slot: Slot) -> Mapping[str, str]:
     package_root = str(Path(gapbench.__file__).parent.parent)  # the same gapbench as here, also where it is not installed
     return {
+        **MALLOC_VARIABLES,
         **os.environ,
         **dict.fromkeys(THREAD_VARIABLES, str(slot.threads)),
         "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package_root])),

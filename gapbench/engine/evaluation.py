@@ -19,7 +19,8 @@ from gapbench.workloads.datasets.arrays import Split
 CHUNK_EXAMPLES = 1024
 """Examples of all replicas together that are evaluated at once; no result depends on it beyond rounding."""
 RECALIBRATION_EXAMPLES = 2048
-"""Training examples that recalibrated norm statistics are computed over, fewer where the training set is smaller."""
+"""Training examples, augmented as in training, that recalibrated norm statistics are computed over; fewer where the training set
+is smaller. (Statistics of unaugmented images fit the weights worse: F1 on MNIST then has a tenth more train loss.)"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Evaluator:
 
     def _pass_calibration(self) -> None:
         for indices in self._calibration:
-            self._program.forward(self._feed.evaluation_batch(indices))
+            self._program.forward(self._feed.calibration_batch(indices))
 
 
 def _calibration_batches(feed: Feed, spec: RunSpec) -> list[Tensor]:

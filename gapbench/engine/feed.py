@@ -24,6 +24,8 @@ BLOCK_EXAMPLES = 2048
 """Examples of one replica that a gather fetches: several updates at once where batches are small, to save calls."""
 ORDER_EXAMPLES = 1 << 17
 """Examples whose order is computed at once."""
+CALIBRATION_EPOCH = 1 << 31
+"""Its draws are used to recalibrate norm statistics; no run trains for so many epochs."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,22 @@ class Feed:
         return orders[:, start : start + last - first], (positions // self._epoch_size)[None]
 
     def evaluation_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
-        """Returns examples as they are: no crop but the central one, no flip. The keys are those of epoch 2^31, which no run reaches."""
+        """Returns examples as they are: no crop but the central one, no flip."""
         if not self.is_image:
             images = self._pool[indices]
         else:
             middle = torch.full_like(indices, self.padding)
             images = self._windows[indices, middle, middle]
-        keys: Tensor = self._dropout.at(1 << 31, indices)
-        return Batch(self._normalized(images), self._labels[indices], keys)
+        return Batch(self._normalized(images), self._labels[indices], self._dropout.at(CALIBRATION_EPOCH, indices))
+
+    def calibration_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
+        """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
+        return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
 
     def _fetch(self, update: int, stop: int) -> Batch:
-        indices, epochs = self.examples(update, stop)
+        return self._augmented(*self.examples(update, stop))
+
+    def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
         labels, keys = self._labels[indices], self._dropout.at(epochs, indices)
         if not self.is_image:
             return Batch(self._normalized(self._pool[indices]), labels, keys)

@@ -129,6 +129,18 @@ def test_evaluation_takes_the_middle_and_flips_nothing(spec):
     np.testing.assert_allclose(images, pool.images[40:50] / 255, rtol=1e-6)
 
 
+def test_calibration_examples_are_augmented_as_in_training_and_always_alike(spec):
+    pool = numbered_pool()
+    feeds = [feed_of(spec, pool, batch_size=batch, updates=10, crop_padding=2, flip=True) for batch in (4, 20)]
+    chosen = torch.arange(40)[None]
+    first, second = (feed.calibration_batch(chosen).images for feed in feeds)
+    assert torch.equal(first, second)
+    plain = feeds[0].evaluation_batch(chosen).images
+    assert (first != plain).flatten(2).any(dim=2).float().mean() > 0.9
+    unaugmented = feed_of(spec, pool)
+    assert torch.equal(unaugmented.calibration_batch(chosen).images, unaugmented.evaluation_batch(chosen).images)
+
+
 def test_features_that_are_no_images_pass_as_they_are(spec):
     features = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     pool = Pool(features, np.zeros(50, dtype=np.int64), 2, 1.0, 40)

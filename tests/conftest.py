@@ -17,6 +17,8 @@ from jaxtyping import install_import_hook
 CHECKED = ["gapbench.layers", "gapbench.workloads.models", "gapbench.optimizers", "gapbench.probes", "gapbench.engine"]
 install_import_hook(CHECKED, "beartype.beartype")
 
+from gapbench import catalog
+from gapbench.catalog import plugins
 from gapbench.suite.runspec import Component, Normalization, Phase, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -80,3 +82,19 @@ def pool() -> Any:
 def split() -> Any:
     """`make_split`."""
     return make_split
+
+
+@pytest.fixture(autouse=True)
+def catalog_as_it_was() -> Any:
+    """Takes back what a test's plugins added, so that no test depends on those before it."""
+    registries = [catalog.datasets(), catalog.models(), catalog.optimizers(), catalog.regimes(), catalog.recipes(), catalog.probes()]
+    before = [dict(registry) for registry in registries]
+    loaded = dict(plugins._loaded_files)
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        for name in set(registry) - set(entries):
+            registry.remove(name)
+        for name in set(entries) - set(registry):
+            registry.add(name, entries[name])
+    plugins._loaded_files.clear()
+    plugins._loaded_files.update(loaded)

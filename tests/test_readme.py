@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from gapbench import api
-from gapbench.catalog import models
-from gapbench.catalog.plugins import load_plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,13 +44,9 @@ def test_the_plugin_in_the_readme_trains(folder):
     (folder / "my_model.py").write_text(blocks("plugin")[0])
     own = blocks("suite")[1].replace('model = { name = "mlp", widths = [64, 64] }', 'model = { name = "tiny", width = 64 }')
     (folder / "suite.toml").write_text(own)
-    try:
-        done = api.run("suite.toml", plugins=["my_model.py"], results="results", devices="cpu")
-        assert set(api.load_results(folder / "results" / "own-data").runs.outcome) == {"ok"}
-        assert done.exit_status == 0
-    finally:
-        load_plugins([])
-        models().remove("tiny")
+    done = api.run("suite.toml", plugins=["my_model.py"], results="results", devices="cpu")
+    assert done.exit_status == 0
+    assert set(api.load_results(folder / "results" / "own-data").runs.outcome) == {"ok"}
 
 
 def test_the_python_in_the_readme_reads_results(folder, capsys):

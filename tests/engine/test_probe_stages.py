@@ -41,9 +41,7 @@ def calls(tmp_path):
     plugins.load_plugins([tmp_path / "own.py"])
     from gapbench.core.registry import load_target
 
-    yield load_target(probes()["own_update"].target).__globals__["CALLS"]
-    for name in NAMES:
-        probes().remove(name)
+    return load_target(probes()["own_update"].target).__globals__["CALLS"]
 
 
 def test_each_stage_is_called_when_it_says(calls, spec, pool, split):

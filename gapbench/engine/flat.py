@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm, commit_all
 from gapbench.layers.stacked import stack
 from gapbench.optimizers import FlatBuffers
 from gapbench.probes import Layer
@@ -48,6 +48,7 @@ class FlatNetwork:
             view.copy_(parameter.detach())
             parameter.data = view
             self._gradient_views.append(self._view(self.gradients, layer, parameter))
+        self._ones = torch.ones(len(models), device=device)
         self.initial_weights = self.weights.clone()
         self.norms = [module for module in self.module.modules() if isinstance(module, GhostBatchNorm)]
         for norm in self.norms:
@@ -58,15 +59,14 @@ class FlatNetwork:
         """Returns what the optimizer works on."""
         return FlatBuffers(self.weights, self.gradients, self.decayed)
 
-    def backward(self, loss: Float[Tensor, ""]) -> None:
-        """Writes the gradients of `loss` into the flat rows."""
-        gradients = torch.autograd.grad(loss, self.parameters)
+    def backward(self, loss: Float[Tensor, " replica"]) -> None:
+        """Writes the gradient of each replica's loss into its flat row. No loss depends on another replica's weights."""
+        gradients = torch.autograd.grad(loss, self.parameters, self._ones)
         torch._foreach_copy_(self._gradient_views, gradients)
 
     def commit_norms(self) -> None:
         """Moves the running statistics of all norm layers by one update."""
-        for norm in self.norms:
-            norm.commit()
+        commit_all(self.norms)
 
     def snapshot(self, replica: int) -> dict[str, Any]:
         """Returns weights and buffers of one replica, on the CPU."""

@@ -116,4 +116,4 @@ def _stacked_layer(peers: Sequence[nn.Module]) -> nn.Module:
         return StackedGhostBatchNorm([peer for peer in peers if isinstance(peer, GhostBatchNorm)])
     if isinstance(first, nn.Flatten):
         return StackedFlatten()
-    return nn.ReLU(inplace=True)  # neither batch norm nor a product needs its own output for its gradient
+    return nn.ReLU()  # not in place: its input is a view, and autograd would copy every gradient once more

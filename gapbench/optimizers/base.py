@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,8 +35,23 @@ class Hyperparameters:
     momentum: float
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A contiguous piece of the rows whose elements share their hyperparameters; one-dimensional views."""
+
+    replica: int
+    """Whose hyperparameters hold."""
+    decays: bool
+    """Whether weight decay applies."""
+    weights: Float[Tensor, " elements"]
+    gradients: Float[Tensor, " elements"]
+    state: Mapping[str, Float[Tensor, " elements"]]
+    steps: Float[Tensor, ""]
+    """Updates made, for optimizers that need it."""
+
+
 class Optimizer(ABC):
-    """An optimizer of torch.optim over flat rows.
+    """An optimizer of torch.optim over flat rows, by its functional form: no loop over parameters, no bookkeeping in Python.
 
     Where all rows have the same hyperparameters at every update (seeds of one cell) they are handed over as one tensor.
 
@@ -47,50 +62,40 @@ class Optimizer(ABC):
     """
 
     state_names: tuple[str, ...]
-    """Names, in torch's optimizer state, of the tensors that have the shape of the weights."""
-    counts_steps: bool = False
-    """Whether torch's optimizer state has a tensor `step`."""
+    """Names of the tensors of state that have the shape of the weights."""
 
     def __init__(self, buffers: FlatBuffers, options: Mapping[str, Any], *, shared: bool) -> None:
         self.options = options
         self.state = {name: torch.zeros_like(buffers.weights) for name in self.state_names}
         """Optimizer state, [replica, parameters] by name."""
-        self.steps = torch.zeros((), dtype=torch.float32, device=buffers.weights.device)
-        everything = slice(0, buffers.weights.shape[1])
-        parts = [(slice(0, buffers.decayed), True), (slice(buffers.decayed, everything.stop), False)]
+        replicas, columns = buffers.weights.shape
+        parts = [(slice(0, buffers.decayed), True), (slice(buffers.decayed, columns), False)]
         parts = [(part, decays) for part, decays in parts if part.start < part.stop]
-        if shared and len(parts) == 1:
-            tiles = [(0, parts[0][1], (slice(None), everything))]
-        else:
-            tiles = [(row, decays, (slice(row, row + 1), part)) for row in range(len(buffers.weights)) for part, decays in parts]
-        self._tiles = [(row, decays) for row, decays, _ in tiles]
-        weights = [buffers.weights[where].view(-1) for _, _, where in tiles]
-        for tensor, (_, _, where) in zip(weights, tiles, strict=True):
-            tensor.grad = buffers.gradients[where].view(-1)
-        self._torch = self.build([{"params": [tensor]} for tensor in weights])
-        for tensor, (_, _, where) in zip(weights, tiles, strict=True):
-            self._torch.state[tensor].update({name: state[where].view(-1) for name, state in self.state.items()})
-            if self.counts_steps:
-                self._torch.state[tensor]["step"] = self.steps if len(tiles) == 1 else self.steps.clone()
-        self._last: list[Hyperparameters | None] = [None] * len(tiles)
+        # One part of all rows is one contiguous piece of memory; part of each row is not.
+        rows = [slice(None)] if shared and len(parts) == 1 else [slice(row, row + 1) for row in range(replicas)]
+        self._tiles = [
+            Tile(
+                replica=row.start or 0,
+                decays=decays,
+                weights=buffers.weights[row, part].view(-1),
+                gradients=buffers.gradients[row, part].view(-1),
+                state={name: state[row, part].view(-1) for name, state in self.state.items()},
+                steps=torch.zeros((), dtype=torch.float32, device=buffers.weights.device),
+            )
+            for row in rows
+            for part, decays in parts
+        ]
 
     @abstractmethod
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Returns the optimizer of torch for these parameter groups."""
+    def move(self, tile: Tile, hyperparameters: Hyperparameters) -> None:
+        """Moves the weights of one tile by one update."""
 
-    @abstractmethod
-    def set_group(self, group: dict[str, Any], hyperparameters: Hyperparameters) -> None:
-        """Puts hyperparameters into a parameter group."""
-
+    @torch.no_grad()
     def update(self, hyperparameters: Sequence[Hyperparameters]) -> None:
         """Moves all weights by one update; one set of hyperparameters a replica. Never waits for the device."""
-        for position, (row, decays) in enumerate(self._tiles):
-            wanted = hyperparameters[row]
-            if wanted != self._last[position]:
-                self._last[position] = wanted
-                group = self._torch.param_groups[position]
-                self.set_group(group, wanted if decays else Hyperparameters(wanted.learning_rate, 0.0, wanted.momentum))
-        self._torch.step()
+        for tile in self._tiles:
+            wanted = hyperparameters[tile.replica]
+            self.move(tile, wanted if tile.decays else replace(wanted, weight_decay=0.0))
 
     def snapshot(self, replica: int, updates: int) -> dict[str, Any]:
         """Returns the state of one replica after `updates` updates: tensors [parameters] on the CPU."""
@@ -100,6 +105,5 @@ class Optimizer(ABC):
         """Takes back what `snapshot` returned, whatever stack the replica was in then."""
         for name, state in self.state.items():
             state[replica].copy_(snapshot[name])
-        if self.counts_steps:
-            for state in self._torch.state.values():
-                state["step"].fill_(float(snapshot["steps"]))
+        for tile in self._tiles:
+            tile.steps.fill_(float(snapshot["steps"]))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch.optim.sgd import sgd
 
-import torch
-
-from gapbench.optimizers.base import Hyperparameters, Optimizer
+from gapbench.optimizers.base import Hyperparameters, Optimizer, Tile
 
 
 class SGD(Optimizer):
@@ -14,13 +12,17 @@ class SGD(Optimizer):
 
     state_names = ("momentum_buffer",)
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Returns torch's fused SGD."""
-        momentum = float(self.options.get("momentum", 0.9))
-        return torch.optim.SGD(groups, lr=0.1, momentum=momentum, nesterov=bool(self.options.get("nesterov", False)), fused=True)
-
-    def set_group(self, group: dict[str, Any], hyperparameters: Hyperparameters) -> None:
-        """Sets learning rate, momentum and weight decay."""
-        group["lr"] = hyperparameters.learning_rate
-        group["momentum"] = hyperparameters.momentum
-        group["weight_decay"] = hyperparameters.weight_decay
+    def move(self, tile: Tile, hyperparameters: Hyperparameters) -> None:
+        """Makes torch's fused step."""
+        sgd(
+            [tile.weights],
+            [tile.gradients],
+            [tile.state["momentum_buffer"]],
+            fused=True,
+            lr=hyperparameters.learning_rate,
+            momentum=hyperparameters.momentum,
+            weight_decay=hyperparameters.weight_decay,
+            dampening=0.0,
+            nesterov=bool(self.options.get("nesterov", False)),
+            maximize=False,
+        )

@@ -6,7 +6,7 @@ The optimizer, clipping and weight distance then cost a few kernels, whatever th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,8 @@ from gapbench.layers.ghost_batch_norm import GhostBatchNorm, commit_all
 from gapbench.layers.stacked import stack
 from gapbench.optimizers import FlatBuffers
 from gapbench.probes import Layer
+
+Rows: TypeAlias = Float[Tensor, "replica parameters"]
 
 ALIGNMENT = 16
 """Every tensor starts at a multiple of 16 floats (64 bytes), so that no replica's arithmetic depends on its place in a stack."""
@@ -42,12 +44,10 @@ class FlatNetwork:
         self.gradients: Float[Tensor, "replica parameters"] = torch.zeros(len(models), width, device=device)
         named = dict(self.module.named_parameters())
         self.parameters = [named[name] for name in self.names]
-        self._gradient_views = []
-        for layer, parameter in zip(self.layers, self.parameters, strict=True):
-            view = self._view(self.weights, layer, parameter)
+        for view, parameter in zip(self._views(self.weights), self.parameters, strict=True):
             view.copy_(parameter.detach())
             parameter.data = view
-            self._gradient_views.append(self._view(self.gradients, layer, parameter))
+        self._gradient_views = self._views(self.gradients)
         self._ones = torch.ones(len(models), device=device)
         self.initial_weights = self.weights.clone()
         self.norms = [module for module in self.module.modules() if isinstance(module, GhostBatchNorm)]
@@ -59,10 +59,21 @@ class FlatNetwork:
         """Returns what the optimizer works on."""
         return FlatBuffers(self.weights, self.gradients, self.decayed)
 
-    def backward(self, loss: Float[Tensor, " replica"]) -> None:
-        """Writes the gradient of each replica's loss into its flat row. No loss depends on another replica's weights."""
-        gradients = torch.autograd.grad(loss, self.parameters, self._ones)
-        torch._foreach_copy_(self._gradient_views, gradients)
+    def backward(self, loss: Float[Tensor, " replica"], *, share: float = 1.0, rows: Rows | None = None, add: bool = False) -> None:
+        """Writes `share` times the gradient of each replica's loss into its flat row. No loss depends on another replica's weights.
+
+        Args:
+            loss: of a batch or micro-batch.
+            share: of the update's loss that this one is.
+            rows: where to; default: `gradients`.
+            add: adds to what is there.
+        """
+        gradients = torch.autograd.grad(loss, self.parameters, self._ones * share if share != 1.0 else self._ones)
+        views = self._gradient_views if rows is None else self._views(rows)
+        if add:
+            torch._foreach_add_(views, gradients)
+        else:
+            torch._foreach_copy_(views, gradients)
 
     def commit_norms(self) -> None:
         """Moves the running statistics of all norm layers by one update."""
@@ -91,6 +102,10 @@ class FlatNetwork:
     def _of(self, tensor: Tensor, replica: int) -> Tensor:
         # Counters of steps have no dimension and are the same for all replicas of a stack.
         return tensor[replica] if self.stacked and tensor.ndim else tensor
+
+    def _views(self, rows: Rows) -> list[Tensor]:
+        """Returns the pieces of flat rows in the shapes of the parameters."""
+        return [self._view(rows, layer, parameter) for layer, parameter in zip(self.layers, self.parameters, strict=True)]
 
     def _view(self, rows: Tensor, layer: Layer, parameter: nn.Parameter) -> Tensor:
         columns = rows[:, layer.start : layer.stop]

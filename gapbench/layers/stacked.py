@@ -60,7 +60,7 @@ class StackedGhostBatchNorm(GhostBatchNorm):
             mean, variance = debiased(self.running_mean, self.running_var, self.steps, self.momentum)
             return self._batch_norm(inputs, mean, variance, groups=1, training=False)
         groups = group_count(inputs.shape[-1], self.ghost_batch_size)
-        mean, variance = torch.zeros(2, *self.weight.shape, groups, device=inputs.device)
+        mean, variance = torch.zeros(2, *self.weight.shape, groups, device=inputs.device).unbind()
         outputs = self._batch_norm(inputs, mean, variance, groups=groups, training=True)
         self._pending.append(GroupMoments(mean, variance, inputs.shape[-1] // groups))
         if not self.deferred:

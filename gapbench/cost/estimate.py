@@ -1,30 +1,24 @@
-"""What a run will take: counted where it can be counted, measured where this machine has trained the like, else a rough guess."""
+"""What a run will take: counted where it can be counted, timed where this machine has timed the like, else a rough guess."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-from gapbench.cost import calibration
 from gapbench.cost.architectures import Size
+from gapbench.cost.learned import Basis, learned_parts
 from gapbench.cost.micro_batch import MIB, micro_batch_size
+from gapbench.cost.parts import Buckets, buckets, guessed_checkpoint_seconds
+from gapbench.cost.place import Place
 from gapbench.cost.sizes import facts_of, model_size
+from gapbench.cost.work import work_of
 from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.runspec import RunSpec
-
-Basis: TypeAlias = Literal["measured", "rough", "unknown"]
 
 BASE_MIB = {"cpu": 850.0, "cuda": 800.0}
 """Memory of a worker before it holds anything: Python with torch (measured) on a CPU, a CUDA context with its libraries on a GPU."""
 VECTORS = 5
 """Floats per parameter: weights, gradients, momentum, initial weights (for the weight distance), and one for temporaries."""
-FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 3e13}
-"""Rough guess at what an update reaches, of one core or of one GPU."""
-LAYER_SECONDS = {"cpu": 2e-4, "cuda": 1e-4}
-"""Rough guess at the fixed cost of a layer's kernels in one update."""
-PARAMETER_SECONDS = {"cpu": 5e-9, "cuda": 2e-11}
-"""Rough guess at what moving one weight costs in one update: gradient, norm, optimizer and probes pass over all of them."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +35,44 @@ class Estimate:
     """Of all replicas: 6 for each multiply-add of a forward pass (2 forward, 4 backward)."""
     memory_mib: float | None
     """Of the worker process (cpu) or of the GPU (cuda)."""
-    seconds: float | None
-    """Of the whole job, evaluations included."""
+    buckets: Buckets | None
+    """Seconds of the whole job as results record them: training, evaluation, everything else. None: unknown."""
+    outside_seconds: float
+    """What the job keeps its slot busy beyond that: reading data, writing files."""
+    program_seconds: float
+    """What it takes more where it is the first of its program in a worker."""
     basis: Basis
-    """Where `seconds` come from: measured on this machine, a rough guess, or unknown."""
+    """Where the seconds come from: measured by jobs of this machine, calibrated by a short measurement, a rough guess, or unknown."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole job, evaluations included: what results will record."""
+        return None if self.buckets is None else self.buckets.total
 
 
-def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu") -> Estimate:
+def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", place: Place | None = None) -> Estimate:
     """Returns what a job will take.
 
     Args:
         spec: of a run; those of the other replicas of a stack share its program.
         replicas: runs that train as one stack.
         device_kind: "cpu" (one core) or "cuda".
+        place: where it would train, so that what was timed there counts; its device kind then holds. Default: seconds are a guess.
     """
+    kind = place.device_kind if place else device_kind
     size, facts = model_size(spec), facts_of(spec)
-    measured = calibration.lookup(spec, replicas=replicas, device_kind=device_kind)
-    if size is None or facts is None:
-        seconds = None if measured is None else spec.updates * measured
-        return Estimate(spec.updates, spec.examples, None, None, None, seconds, "unknown" if seconds is None else "measured")
-    guess = guessed_seconds_per_update(spec, replicas=replicas, device_kind=device_kind)
-    per_update = measured
-    if per_update is None and guess is not None:
-        per_update = guess * calibration.correction(spec, device_kind=device_kind)
-    tests = spec.dataset.option("test_size", 0) or facts.test_examples
-    evaluated = spec.evaluations * 2 * size.multiplications * (tests + min(tests, spec.train_examples))
-    evaluation_seconds = replicas * evaluated / FLOPS_PER_SECOND.get(device_kind, FLOPS_PER_SECOND["cpu"])
+    found = learned_parts(spec, place, replicas=replicas, device_kind=kind)
+    checkpoint = guessed_checkpoint_seconds(spec, replicas)
     return Estimate(
         updates=spec.updates,
         examples=spec.examples,
-        parameters=size.parameters,
-        training_flops=6.0 * size.multiplications * spec.examples * replicas,
-        memory_mib=_memory_mib(spec, size, facts, replicas, device_kind),
-        seconds=None if per_update is None else spec.updates * per_update + evaluation_seconds,
-        basis="rough" if measured is None else "measured",
+        parameters=size.parameters if size else None,
+        training_flops=6.0 * size.multiplications * spec.examples * replicas if size else None,
+        memory_mib=_memory_mib(spec, size, facts, replicas, kind) if size and facts else None,
+        buckets=buckets(found.parts, work_of(spec), checkpoint_seconds=checkpoint) if found else None,
+        outside_seconds=found.parts.outside_seconds if found else 0.0,
+        program_seconds=found.parts.program_seconds if found else 0.0,
+        basis=found.basis if found else "unknown",
     )
 
 
@@ -82,19 +80,6 @@ def training_flops_per_update(spec: RunSpec) -> float | None:
     """Returns the floating point operations of one update of one replica, or None where the model is unknown."""
     size = model_size(spec)
     return None if size is None else 6.0 * size.multiplications * spec.batch_size
-
-
-def guessed_seconds_per_update(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
-    """Returns a rough guess at the seconds of one update of all replicas, or None where the model is unknown."""
-    size = model_size(spec)
-    if size is None:
-        return None
-    kind = device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
-    layers = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "resnet": int(spec.model.option("depth", 0))}.get(
-        spec.model.name, 5
-    )
-    by_example = 6.0 * size.multiplications * spec.batch_size / FLOPS_PER_SECOND[kind]
-    return 1e-4 + layers * LAYER_SECONDS[kind] + replicas * (size.parameters * PARAMETER_SECONDS[kind] + by_example)
 
 
 def _memory_mib(spec: RunSpec, size: Size, facts: DatasetFacts, replicas: int, device_kind: str) -> float:

@@ -10,11 +10,12 @@ Nothing here imports torch; pandas only where tables are returned.
 
 from __future__ import annotations
 
+from gapbench.api.calibrating import calibrate
 from gapbench.api.checkup import Finding, doctor
 from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
 from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.planning import Plan, PlannedCell, plan
-from gapbench.api.running import RunReport, run
+from gapbench.api.running import RunReport, Took, run
 from gapbench.api.starter import starter_suite
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
@@ -27,6 +28,8 @@ __all__ = [
     "PlannedCell",
     "RunReport",
     "Status",
+    "Took",
+    "calibrate",
     "clean",
     "doctor",
     "export",

@@ -10,7 +10,16 @@ from gapbench import cost
 from gapbench.api.selection import select
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import FINAL
-from gapbench.execution import Job, choose_devices, plan_layout, predicted_seconds
+from gapbench.execution import (
+    Job,
+    choose_devices,
+    find_pending,
+    foresee,
+    place_of,
+    plan_layout,
+    predict,
+    predicted_seconds,
+)
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
@@ -37,7 +46,7 @@ class PlannedCell:
     seconds: float | None
     """Predicted, of all its runs together, by one slot; None: not known."""
     basis: str
-    """What the prediction rests on: measured, rough, unknown."""
+    """What the prediction rests on: measured (jobs of this machine), calibrated (a short measurement here), rough, unknown."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Plan:
     device_seconds: float
     """Predicted, of everything that is left to train, as far as it can be predicted."""
     wall_seconds: float
-    """The same, spread over the slots."""
+    """By the clock: the jobs played through over the slots, the start of the workers included."""
     unknown: int
     """Jobs whose time cannot be predicted."""
 
@@ -100,29 +109,26 @@ def plan(
     selection = select(suite, settings=settings, only=only, plugins=plugins)
     loaded = selection.chosen
     chosen = choose_devices(devices)
-    kind = chosen[0].kind
     path = Path(results) / loaded.name
     directory = ResultsDirectory(path, loaded.name)
     states = {run_id: directory.run(run_id).state() for run_id in selection.run_ids}
     done = {run_id for run_id, state in states.items() if state in FINAL}
     layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    left = [part for job in layout.jobs if (part := job.part(lambda run_id: run_id in states and run_id not in done))]
-    times = [predicted_seconds(job, kind) for job in left]
-    total = sum(seconds for seconds in times if seconds is not None)
+    foreseen = foresee(find_pending(directory, layout.jobs, selection.run_ids), layout.slots)
     return Plan(
         suite=loaded,
         results=path,
-        cells=tuple(_cell(members, done, job_of, kind) for members in by_cell(loaded.runs).values()),
+        cells=tuple(_cell(members, done, job_of, place_of(layout.slots)) for members in by_cell(loaded.runs).values()),
         runs=len(states),
         done=len(done),
-        jobs=len(left),
+        jobs=len(foreseen.jobs),
         slots=len(layout.slots),
         threads=layout.slots[0].threads,
         devices=tuple(device.name for device in chosen),
-        device_seconds=total,
-        wall_seconds=max([total / len(layout.slots), *(seconds for seconds in times if seconds is not None)], default=0.0),
-        unknown=sum(seconds is None for seconds in times),
+        device_seconds=foreseen.device_seconds,
+        wall_seconds=foreseen.wall_seconds,
+        unknown=foreseen.unknown,
     )
 
 
@@ -134,19 +140,19 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
     return cells
 
 
-def check_hours(jobs: Sequence[Job], device_kind: str, limit: float, share_left: Mapping[str, float]) -> list[str]:
+def check_hours(jobs: Sequence[Job], place: cost.Place, limit: float, share_left: Mapping[str, float]) -> list[str]:
     """Returns what is to be said about a limit of device hours.
 
     Args:
         jobs: what is left to train.
-        device_kind: "cpu" or "cuda".
+        place: where they would train.
         limit: in hours.
         share_left: by run, what its checkpoint leaves to do.
 
     Raises:
         TooLongError: they are predicted to take longer.
     """
-    seconds = {job.run_ids: predicted_seconds(job, device_kind) for job in jobs}
+    seconds = {job.run_ids: predicted_seconds(job, place) for job in jobs}
     known = sum(value * share_left.get(ids[0], 1.0) for ids, value in seconds.items() if value is not None)
     if known > limit * 3600.0:
         raise TooLongError(
@@ -157,13 +163,12 @@ def check_hours(jobs: Sequence[Job], device_kind: str, limit: float, share_left:
     return [f"the time of {unknown} jobs cannot be predicted; --max-device-hours does not count them"] if unknown else []
 
 
-def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], kind: str) -> PlannedCell:
+def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], place: cost.Place) -> PlannedCell:
     first = members[0]
-    job = job_of[first.run_id]
-    estimate = cost.estimate(first.spec, replicas=job.replicas, device_kind=kind)
+    estimate = predict(job_of[first.run_id], place)
     times = []
     for run_id in dict.fromkeys(member.run_id for member in members):
-        seconds = predicted_seconds(job_of[run_id], kind)
+        seconds = predicted_seconds(job_of[run_id], place)
         times.append(None if seconds is None else seconds / job_of[run_id].replicas)
     return PlannedCell(
         cell=first.labels.cell,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 from gapbench.api.planning import check_hours
 from gapbench.api.selection import Selection, select
 from gapbench.api.smoke import smoke_suite
+from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
+    Foreseen,
     Job,
     Observer,
     Said,
@@ -20,10 +23,12 @@ from gapbench.execution import (
     choose_devices,
     execute,
     find_pending,
+    foresee,
     ignore,
+    place_of,
     plan_layout,
 )
-from gapbench.store import ResultsDirectory, StoredPlan, build_tables
+from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
@@ -32,6 +37,20 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """Default parent of results directories."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """What training took beside what was predicted when it began."""
+
+    seconds: float
+    """By the clock, from the start of the first worker to the end of the last."""
+    predicted_seconds: float
+    device_seconds: float
+    """Of all runs, as results record them."""
+    predicted_device_seconds: float
+    rough: bool
+    """Whether some of the prediction was a guess."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,8 @@ class RunReport:
     interrupted: bool
     files: ReportFiles | None
     """Tables and figures; None after an interruption, which only refreshes the Parquet tables."""
+    took: Took | None = None
+    """None where nothing trained, not all of it ended ok, or its time could not be predicted."""
 
     @property
     def exit_status(self) -> int:
@@ -116,20 +137,48 @@ def run(
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
         _retire(directory, selected, again)
-        directory.write_plan(stored_plan(whole), _resolved(whole, smoke=smoke))
+        layout = plan_layout(runs, how.devices, how.slots)
+        foreseen = foresee(find_pending(directory, layout.jobs, selected), layout.slots)
+        directory.write_plan(stored_plan(whole, _predictions(directory, foreseen)), _resolved(whole, smoke=smoke))
+        began = time.monotonic()
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
+        seconds = time.monotonic() - began
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
         if done.interrupted:
             return RunReport(path, outcomes, interrupted=True, files=None)
         from gapbench.report import write_report
 
-        return RunReport(path, outcomes, interrupted=False, files=write_report(path))
+        return RunReport(path, outcomes, interrupted=False, files=write_report(path), took=_took(path, seconds, foreseen, outcomes))
 
 
-def stored_plan(suite: Suite) -> StoredPlan:
+def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPlan:
     """Returns what the results directory keeps of a suite."""
-    return StoredPlan(suite.name, suite.runs, suite.report.to_dict())
+    return StoredPlan(suite.name, suite.runs, suite.report.to_dict(), predictions)
+
+
+def _predictions(directory: ResultsDirectory, foreseen: Foreseen) -> dict[str, Prediction]:
+    """Predicts what trains now; what has an outcome or only waits keeps the prediction that was made before, or none."""
+    try:
+        kept = directory.plan().predictions
+    except StoreError:  # there is none yet, or a damaged one, which is now written anew
+        kept = {}
+    # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
+    begun = {run_id for job in foreseen.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
+    fresh = {run_id: Prediction(seconds, basis) for run_id, (seconds, basis) in foreseen.of_runs().items() if run_id not in begun}
+    return {**kept, **fresh}
+
+
+def _took(path: Path, seconds: float, foreseen: Foreseen, outcomes: Mapping[str, Outcome]) -> Took | None:
+    trained = {run_id for job in foreseen.jobs for run_id in job.pending.job.run_ids}
+    whole = all(job.pending.update == 0 and job.seconds is not None for job in foreseen.jobs)
+    if not trained or not whole or any(outcomes.get(run_id) is not Outcome.OK for run_id in trained):
+        return None
+    from gapbench.analysis.prices import prices
+
+    total = prices(read_tables(path).runs, trained)[-1]
+    rough = any(job.basis == "rough" for job in foreseen.jobs)
+    return Took(seconds, foreseen.wall_seconds, total.actual_seconds, total.predicted_seconds, rough)
 
 
 class Titles:
@@ -167,7 +216,7 @@ def _check(
         fresh = [part for job in layout.jobs if (part := job.part(set(left).__contains__))]
         resumed = {run_id: item for item in find_pending(directory, layout.jobs, left) for run_id in item.job.run_ids}
         shares = {run_id: resumed[run_id].share_left if run_id in resumed else 1.0 for run_id in left}
-        for note in check_hours(fresh, how.devices[0].kind, max_device_hours, shares):
+        for note in check_hours(fresh, place_of(layout.slots), max_device_hours, shares):
             observe(Said(note))
 
 

@@ -13,6 +13,7 @@ from gapbench.console.tables import (
     print_listing,
     print_plan,
     print_status,
+    print_took,
     print_unfinished,
     print_warnings,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "print_listing",
     "print_plan",
     "print_status",
+    "print_took",
     "print_unfinished",
     "print_warnings",
     "view",

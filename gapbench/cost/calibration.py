@@ -132,6 +132,13 @@ def relatives(spec: RunSpec, place: Place) -> list[Entry]:
     return sorted(found, key=lambda entry: abs(math.log(entry.batch_size / spec.batch_size)))
 
 
+def program_of(spec: RunSpec) -> str:
+    """Returns what jobs whose updates take equally long have in common, replicas apart."""
+    model = json.dumps(spec.model.options, sort_keys=True)
+    fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS)) | {"clips": spec.clip_norm is not None}
+    return f"{spec.dataset.name} {spec.model.name} {model} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)}"
+
+
 def _entry(known: Known, spec: RunSpec, place: Place, replicas: int) -> Entry:
     """Returns the entry as it is, or a new one; the guess is today's."""
     guess = guessed_parts(spec, replicas=replicas, device_kind=place.device_kind)
@@ -147,8 +154,7 @@ def _family(spec: RunSpec, place: Place) -> str:
 
 
 def _key(spec: RunSpec, place: Place, replicas: int) -> str:
-    fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS)) | {"clips": spec.clip_norm is not None}
-    return f"{_family(spec, place)} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)} x{replicas}"
+    return f"{place.sharing()} {program_of(spec)} x{replicas}"
 
 
 _cached: tuple[tuple[Path, int, int], Known] | None = None

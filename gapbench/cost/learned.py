@@ -75,7 +75,8 @@ def _corrected(guess: Parts, relatives: Sequence[Entry]) -> Parts:
         known = entry.measured or entry.guess
         if entry.jobs:
             known = _scaled(known, entry.jobs, _trust(entry.jobs, entry.jobs[-1].work), MEASUREMENT_TRUST if entry.measured else 0.0)
-        train, evaluation = _ratio(known.update_seconds, entry.guess.update_seconds), _ratio(known.example_seconds, entry.guess.example_seconds)
+        train = _ratio(known.update_seconds, entry.guess.update_seconds)
+        evaluation = _ratio(known.example_seconds, entry.guess.example_seconds)
         return _times(guess, train, evaluation).model_copy(update={name: getattr(known, name) for name in _ONCE})
     return guess
 

@@ -6,16 +6,15 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
 from gapbench.execution.interrupt import Interrupt
-from gapbench.execution.jobs import Job, Slot, predicted_memory_mib, predicted_seconds
+from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib, predicted_seconds
 from gapbench.execution.machine import free_memory_mib, resident_mib
 from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Observer, Said
 from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
 from gapbench.execution.protocol import Setup
-from gapbench.execution.resume import Pending
+from gapbench.execution.resume import Pending, in_order
 from gapbench.store import ResultsDirectory, RunOutcome, commit, recover
 
 POLL_SECONDS = 0.5
@@ -72,9 +71,7 @@ class Scheduler:
         Raises:
             GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
         """
-        kind = self._slots[0].device.kind
-        # What has begun comes first, so that repeated interruptions do not leave ever more runs half done.
-        self._waiting = sorted(pending, key=lambda item: (item.update == 0, -(predicted_seconds(item.job, kind) or 0.0) * item.share_left))
+        self._waiting = in_order(pending, place_of(self._slots))
         self._observe(self._begun(pending, done))
         with Interrupt() as interrupt:
             try:
@@ -201,7 +198,6 @@ class Scheduler:
             self._waiting = [*Pending(job, None, 0).singles(), *self._waiting]
             self._observe(JobEnded(worker.slot.number, self._titles(job), {}))
             return
-        self._calibrate(worker.slot, job, outcomes)
         self._report_end(worker.slot, job, outcomes)
 
     def _worker_ended(self, worker: Worker) -> None:
@@ -249,21 +245,6 @@ class Scheduler:
             self._observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
             self._stop()
 
-    def _calibrate(self, slot: Slot, job: Job, outcomes: Mapping[str, Outcome]) -> None:
-        """Lets the next plan know how long an update took here."""
-        run_id, spec = job.run_ids[0], job.specs[0]
-        stored = self._results.run(run_id).outcome()
-        if outcomes.get(run_id) is not Outcome.OK or stored is None:
-            return
-        seconds = stored.summary.get("train_seconds")
-        if isinstance(seconds, (int, float)) and seconds > 0:
-            cost.calibration.record(
-                spec,
-                replicas=job.replicas,
-                device_kind=slot.device.kind,
-                seconds_per_update=seconds * job.replicas / spec.updates,
-            )
-
     def _fail(self, error: GapbenchError, worker: Worker) -> None:
         self._error = self._error or error
         worker.item = None
@@ -281,9 +262,9 @@ class Scheduler:
         self._workers.pop(worker.slot.number, None)
 
     def _begun(self, pending: Sequence[Pending], done: int) -> Begun:
-        kind = self._slots[0].device.kind
+        place = place_of(self._slots)
         seconds = {
-            run_id: (predicted_seconds(item.job, kind) or 0.0) / item.job.replicas for item in pending for run_id in item.job.run_ids
+            run_id: (predicted_seconds(item.job, place) or 0.0) / item.job.replicas for item in pending for run_id in item.job.run_ids
         }
         total = sum(seconds.values())
         work = {run_id: value / total if total else 1.0 / len(seconds) for run_id, value in seconds.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gapbench.cost import calibration
-from gapbench.cost.estimate import Estimate, estimate
+from gapbench.cost.estimate import Estimate, estimate, held_mib
 from gapbench.cost.learned import Basis
 from gapbench.cost.micro_batch import micro_batch_size
 from gapbench.cost.parts import Buckets, Parts
@@ -20,6 +20,7 @@ __all__ = [
     "Work",
     "calibration",
     "estimate",
+    "held_mib",
     "micro_batch_size",
     "program_key",
     "stack_pays",

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from filelock import FileLock, Timeout
@@ -65,6 +66,8 @@ class Start(Frozen):
     """Until its first job trains: Python, torch, the engine. Beyond what any job takes."""
     inside_seconds: float = Field(0.0, ge=0.0, allow_inf_nan=False)
     """What its first job takes longer, in the bucket of everything else: libraries that load themselves when they are needed."""
+    base_mib: float | None = Field(None, ge=0.0, allow_inf_nan=False)
+    """Memory that the worker held besides data, weights and activations; None: not known, as on a GPU."""
 
 
 GUESSED_START = Start(outside_seconds=6.0, inside_seconds=1.0)
@@ -123,6 +126,12 @@ def start_of_worker(place: Place) -> Start:
         outside_seconds=sum(start.outside_seconds for start in starts) / len(starts),
         inside_seconds=sum(start.inside_seconds for start in starts) / len(starts),
     )
+
+
+def base_of_worker(place: Place) -> float | None:
+    """Returns the memory in MiB that workers hold here whatever they train, the median of the last ones; None where that is not known."""
+    known = [start.base_mib for start in _read(place).starts.get(place.sharing(), ()) if start.base_mib is not None]
+    return median(known) if known else None
 
 
 def relatives(spec: RunSpec, place: Place) -> list[Entry]:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gapbench.cost.architectures import Size
+from gapbench.cost.calibration import base_of_worker
 from gapbench.cost.learned import Basis, learned_parts
 from gapbench.cost.micro_batch import MIB, micro_batch_size
-from gapbench.cost.parts import Buckets, buckets, guessed_checkpoint_seconds
+from gapbench.cost.parts import CHUNK_EXAMPLES, Buckets, buckets, guessed_checkpoint_seconds, layers_of
 from gapbench.cost.place import Place
 from gapbench.cost.sizes import facts_of, model_size
 from gapbench.cost.work import work_of
 from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.runspec import RunSpec
 
-BASE_MIB = {"cpu": 850.0, "cuda": 800.0}
-"""Memory of a worker before it holds anything: Python with torch (measured) on a CPU, a CUDA context with its libraries on a GPU."""
+BASE_MIB = {"cpu": 750.0, "cuda": 800.0}
+"""Memory of a worker before it holds anything: Python with torch on a CPU (620 and 740 measured on two processors), a CUDA context with
+its libraries on a GPU. Where workers have trained, what they held takes its place."""
+ACTIVATION_COPIES = {"cpu": 1.7, "cuda": 1.0}
+"""Memory of an update by what its backward pass needs kept. On a CPU measured, freed blocks that the allocator keeps included: F1 at 4096
+1.7 to 2.0, C1 at 512 2.1, ResNet-44 at 128 1.4. On a GPU to be measured."""
+EVALUATED_LAYERS = 4
+"""Layers whose outputs an evaluation holds at a time. Measured on a CPU: C1 3.7, ResNet-44 4.0."""
 VECTORS = 5
 """Floats per parameter: weights, gradients, momentum, initial weights (for the weight distance), and one for temporaries."""
 
@@ -60,7 +66,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         place: where it would train, so that what was timed there counts; its device kind then holds. Default: seconds are a guess.
     """
     kind = place.device_kind if place else device_kind
-    size, facts = model_size(spec), facts_of(spec)
+    size, data_mib = model_size(spec), held_mib(spec, replicas=replicas, device_kind=kind)
     found = learned_parts(spec, place, replicas=replicas, device_kind=kind)
     checkpoint = guessed_checkpoint_seconds(spec, replicas)
     return Estimate(
@@ -68,7 +74,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         examples=spec.examples,
         parameters=size.parameters if size else None,
         training_flops=6.0 * size.multiplications * spec.examples * replicas if size else None,
-        memory_mib=_memory_mib(spec, size, facts, replicas, kind) if size and facts else None,
+        memory_mib=None if data_mib is None else _base_mib(kind, place) + data_mib,
         buckets=buckets(found.parts, work_of(spec), checkpoint_seconds=checkpoint) if found else None,
         outside_seconds=found.parts.outside_seconds if found else 0.0,
         program_seconds=found.parts.program_seconds if found else 0.0,
@@ -82,8 +88,30 @@ def training_flops_per_update(spec: RunSpec) -> float | None:
     return None if size is None else 6.0 * size.multiplications * spec.batch_size
 
 
-def _memory_mib(spec: RunSpec, size: Size, facts: DatasetFacts, replicas: int, device_kind: str) -> float:
-    bytes_per_number = 1 if facts.is_image else 4
-    pool = (facts.train_examples + facts.test_examples) * (math.prod(facts.shape) * bytes_per_number + 8)
-    floats = replicas * (VECTORS * size.parameters + micro_batch_size(spec, device_kind) * size.activations)
-    return BASE_MIB.get(device_kind, BASE_MIB["cpu"]) + (pool + 4.0 * floats) / MIB
+def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
+    """Returns the memory of a job's data, weights and activations, beyond what every worker holds; None where sizes are unknown."""
+    size, facts = model_size(spec), facts_of(spec)
+    if size is None or facts is None:
+        return None
+    kind = device_kind if device_kind in ACTIVATION_COPIES else "cpu"
+    update = ACTIVATION_COPIES[kind] * replicas * micro_batch_size(spec, device_kind) * size.activations
+    evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, layers_of(spec))
+    floats = VECTORS * replicas * size.parameters + max(update, evaluation)
+    return (_pool_bytes(spec, facts, kind) + 4.0 * floats) / MIB
+
+
+def _pool_bytes(spec: RunSpec, facts: DatasetFacts, device_kind: str) -> int:
+    """Returns what the examples take: padded on the device and, where that is the CPU, once more as they were read."""
+    labels = 8
+    if not facts.is_image:
+        read = padded = math.prod(facts.shape) * 4 + labels
+    else:
+        height, width, channels = facts.shape
+        read = height * width * channels + labels
+        padded = (height + 2 * spec.crop_padding) * (width + 2 * spec.crop_padding) * channels + labels
+    return (facts.train_examples + facts.test_examples) * (padded + (read if device_kind == "cpu" else 0))
+
+
+def _base_mib(device_kind: str, place: Place | None) -> float:
+    known = None if place is None else base_of_worker(place)
+    return BASE_MIB.get(device_kind, BASE_MIB["cpu"]) if known is None else known

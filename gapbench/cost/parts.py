@@ -103,10 +103,7 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
     if size is None:
         return None
     kind = device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
-    layers = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "resnet": int(spec.model.option("depth", 0))}.get(
-        spec.model.name, 5
-    )
-    kernels = layers * LAYER_SECONDS[kind]
+    kernels = layers_of(spec) * LAYER_SECONDS[kind]
     pass_over_weights = replicas * size.parameters * PARAMETER_SECONDS[kind]
     forward = replicas * 2.0 * size.multiplications / FLOPS_PER_SECOND[kind]
     return Parts(
@@ -119,3 +116,9 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
         program_seconds=0.05,
         outside_seconds=0.05,
     )
+
+
+def layers_of(spec: RunSpec) -> int:
+    """Returns roughly how many layers with weights a model has."""
+    known = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "resnet": int(spec.model.option("depth", 0))}
+    return max(1, known.get(spec.model.name, 5))

@@ -90,7 +90,8 @@ def calibrate(
     place = place_of(slots)
     crew = _Crew(slots, setup_of, command or MEASURING_COMMAND, now)
     left_out: dict[str, str] = {}
-    extra: list[tuple[float, float]] = []
+    started: list[tuple[float, float, float | None]] = []
+    """Of each start of workers: seconds until their first job, what that job took longer, memory held whatever they train."""
     once: list[float] = []
     measured = 0
     began = now()
@@ -107,25 +108,28 @@ def calibrate(
                 left_out[titles(job)] = reason
                 continue
             say(f"[{number}/{len(programs)}] {titles(job)}")
-            crew.assemble()
+            fresh = crew.assemble()
             try:
                 answers = crew.measure(small, PATIENCE * PROGRAM_SECONDS)
             except _FailedError as error:
                 left_out[titles(job)] = str(error)
                 continue
             parts = _mean_parts([answer["parts"] for answer in answers])
-            if any(answer["import_seconds"] > 0.1 for answer in answers):  # a worker's first job: its start is in it
-                extra.append((fmean(answer["import_seconds"] for answer in answers), parts.program_seconds))
-                parts = parts.model_copy(update={"program_seconds": median(once) if once else 0.0})
-            else:
+            if fresh is None:
                 once.append(parts.program_seconds)
+            else:  # the first job of a worker: what only the start of a worker takes is in it
+                held = cost.held_mib(small.specs[0], replicas=small.replicas, device_kind=place.device_kind)
+                peaks = [answer["peak_mib"] for answer in answers if answer["peak_mib"] is not None]
+                base = max(0.0, fmean(peaks) - held) if peaks and held is not None else None
+                started.append((fresh + fmean(answer["import_seconds"] for answer in answers), parts.program_seconds, base))
+                parts = parts.model_copy(update={"program_seconds": median(once) if once else 0.0})
             record_parts(job.specs[0], place, replicas=job.replicas, parts=parts)
             measured += 1
     finally:
         crew.dismiss()
     usual = median(once) if once else 0.0
-    for seconds, (imports, program) in zip(crew.start_seconds, extra, strict=False):
-        record_start(place, Start(outside_seconds=seconds + imports, inside_seconds=max(0.0, program - usual)))
+    for outside, first, base in started:
+        record_start(place, Start(outside_seconds=outside, inside_seconds=max(0.0, first - usual), base_mib=base))
     return Measured(measured, left_out)
 
 
@@ -143,13 +147,11 @@ class _Crew:
         self._now = now
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._workers: list[Worker] = []
-        self.start_seconds: list[float] = []
-        """From the start of the processes until all were ready, each time."""
 
-    def assemble(self) -> None:
-        """Starts the workers, if there are none."""
+    def assemble(self) -> float | None:
+        """Starts the workers and returns the seconds until all were ready; None where they were there already."""
         if self._workers:
-            return
+            return None
         began = self._now()
         self._inbox = queue.SimpleQueue()
         self._workers = [Worker(slot, self._setup_of(slot), self._inbox, self._command) for slot in self._slots]
@@ -157,7 +159,7 @@ class _Crew:
             self._gather("ready", START_SECONDS)
         except _FailedError as error:
             raise GapbenchError(f"a measuring process could not start: {error}; `gapbench doctor` looks for the cause") from error
-        self.start_seconds.append(self._now() - began)
+        return self._now() - began
 
     def measure(self, job: Job, seconds: float) -> list[dict[str, Any]]:
         """Lets all workers measure a job at once; returns their answers. After a failure there are no workers any more."""

@@ -30,9 +30,7 @@ LOOP_SECONDS = 4.0
 """Length of the timed loop of updates."""
 FEWEST_UPDATES, MOST_UPDATES = 3, 400
 COLD_UPDATES = 2
-EVALUATIONS = 3
-"""In a loop that is long enough to have several."""
-LONG_LOOP = 100
+TRIAL_UPDATES = 10
 EVALUATION_SECONDS = 1e-3
 """Of an evaluation, besides its examples; at most a fifth of it."""
 FILES_SECONDS = 0.03
@@ -69,32 +67,37 @@ def main() -> None:
 
 
 def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
-    """Returns the parts of a job, and how long imports took that only the first job of a process pays.
+    """Returns the parts of a job, how long imports took that only the first job of a process pays, and the memory held at most.
 
     A first, cold job of two updates and one evaluation warms everything up and says how long the timed one may be.
     """
     began = time.perf_counter()
-    from gapbench import engine  # noqa: F401
+    import torch
+
+    from gapbench.engine.clock import peak_memory_mib
     from gapbench.workloads import datasets
 
     imported = time.perf_counter()
     pool = datasets.load(specs[0].dataset, data_context(setup))
     splits = [datasets.split(pool, spec) for spec in specs]
     loaded = time.perf_counter()
-    cold, stamps = _train(_shortened(specs, COLD_UPDATES, 1), pool, splits, setup.device, wait=True)
-    updates = min(MOST_UPDATES, max(FEWEST_UPDATES, math.ceil(LOOP_SECONDS / max(stamps[1] - stamps[0], 1e-5))))
-    if updates > FEWEST_UPDATES:  # the first update is slow: a third look at how many fit
-        _, stamps = _train(_shortened(specs, 10, 1), pool, splits, setup.device, wait=True)
-        updates = min(MOST_UPDATES, max(FEWEST_UPDATES, math.ceil(LOOP_SECONDS / max(stamps[-1] - stamps[-2], 1e-5))))
-    evaluations = EVALUATIONS if updates >= LONG_LOOP else 1
-    timed = _shortened(specs, updates, evaluations)
+    cold, stamps = _train(_shortened(specs, COLD_UPDATES), pool, splits, setup.device, wait=True)
+    evaluations = []
+    updates = _fitting(stamps)
+    if updates > FEWEST_UPDATES:  # first updates are slow: a second look at how many fit
+        trial, stamps = _train(_shortened(specs, TRIAL_UPDATES), pool, splits, setup.device, wait=True)
+        evaluations.append(trial.evaluation)
+        updates = _fitting(stamps)
+    timed = _shortened(specs, updates)
     warm, stamps = _train(timed, pool, splits, setup.device, wait=False)
+    warm = Buckets(warm.train, fmean([*evaluations, warm.evaluation]), warm.other)
     parts = fitted(timed[0], warm, stamps if setup.device == "cpu" else ())
-    expected = buckets(parts, cost.work_of(_shortened(specs, COLD_UPDATES, 1)[0]))
+    expected = buckets(parts, cost.work_of(_shortened(specs, COLD_UPDATES)[0]))
     parts = parts.model_copy(
         update={"program_seconds": max(0.0, cold.total - expected.total), "outside_seconds": loaded - imported + FILES_SECONDS}
     )
-    return {"parts": parts.model_dump(), "import_seconds": imported - began, "updates": updates}
+    peak = peak_memory_mib(torch.device("cpu")) if setup.device == "cpu" else None
+    return {"parts": parts.model_dump(), "import_seconds": imported - began, "peak_mib": peak}
 
 
 def fitted(spec: RunSpec, seconds: Buckets, stamps: Sequence[float]) -> Parts:
@@ -133,8 +136,14 @@ def fitted(spec: RunSpec, seconds: Buckets, stamps: Sequence[float]) -> Parts:
     return shape.model_copy(update={name: factor * getattr(shape, name) for name in ("begin_seconds", "update_seconds", "probe_seconds")})
 
 
-def _shortened(specs: Sequence[RunSpec], updates: int, evaluations: int) -> list[RunSpec]:
-    change = {"updates": updates, "evaluations": evaluations, "headline_evaluations": 1, "keep_weights": ()}
+def _fitting(stamps: Sequence[float]) -> int:
+    """Returns how many updates as long as the last one between stamps make the timed loop."""
+    return min(MOST_UPDATES, max(FEWEST_UPDATES, math.ceil(LOOP_SECONDS / max(stamps[-1] - stamps[-2], 1e-5))))
+
+
+def _shortened(specs: Sequence[RunSpec], updates: int) -> list[RunSpec]:
+    """Returns the runs with few updates and one evaluation, after the last: with recalibrated statistics, as most are."""
+    change = {"updates": updates, "evaluations": 1, "headline_evaluations": 1, "keep_weights": ()}
     return [spec.model_copy(update=change) for spec in specs]
 
 

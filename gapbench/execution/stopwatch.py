@@ -91,7 +91,11 @@ class Stopwatch:
         if slot.sound and slot.jobs == 0:
             typical = entry.measured if entry else None
             usual = TYPICAL_SETUP_SECONDS if typical is None else typical.setup_seconds + typical.program_seconds
-            start = Start(outside_seconds=max(0.0, outside - TYPICAL_OUTSIDE_SECONDS), inside_seconds=max(0.0, setup - usual))
+            start = Start(
+                outside_seconds=max(0.0, outside - TYPICAL_OUTSIDE_SECONDS),
+                inside_seconds=max(0.0, setup - usual),
+                base_mib=self._base_mib(job),
+            )
             record_start(self._place, start)
         warm = slot.jobs > 0 and slot.sound
         timed = TimedJob(
@@ -103,6 +107,15 @@ class Stopwatch:
         )
         slot.programs.add(program)
         record_job(spec, self._place, replicas=job.replicas, job=timed)
+
+    def _base_mib(self, job: Job) -> float | None:
+        """Returns what the worker held at its peak, besides what the job needs; its first job, for a peak never falls."""
+        stored = self._results.run(job.run_ids[0]).outcome()
+        peak = stored.summary.get("peak_memory_mib") if stored else None
+        held = cost.held_mib(job.specs[0], replicas=job.replicas, device_kind=self._place.device_kind)
+        if self._place.device_kind != "cpu" or held is None or not isinstance(peak, (int, float)) or not math.isfinite(peak):
+            return None
+        return max(0.0, peak - held)
 
     def _seconds(self, job: Job) -> cost.Buckets | None:
         """Returns what the outcomes say that a job took, all its replicas together; None where they do not say it."""

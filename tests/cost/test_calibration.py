@@ -65,7 +65,9 @@ def test_another_program_is_another_entry(change: dict[str, object], here: Place
 
 
 @pytest.mark.parametrize(
-    "change", [{"threads": 2}, {"slots": 1}, {"cores": 4}, {"device_kind": "cuda"}, {"device_name": "another GPU", "device_kind": "cuda"}], ids=str
+    "change",
+    [{"threads": 2}, {"slots": 1}, {"cores": 4}, {"device_kind": "cuda"}, {"device_name": "another GPU", "device_kind": "cuda"}],
+    ids=str,
 )
 def test_nothing_is_used_where_it_was_not_timed(change: dict[str, object], here: Place) -> None:
     calibration.record_job(SB, here, replicas=1, job=timed(SB, 800.0))
@@ -189,7 +191,9 @@ def test_nonsense_is_no_time(nonsense: float) -> None:
         timed(SB, nonsense)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1, "entries": {}}', '{"format": 2}', '{"format": 2, "machine": {}, "entries": {"x": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 1, "entries": {}}', '{"format": 2}', '{"format": 2, "machine": {}, "entries": {"x": 1}}']
+)
 def test_a_damaged_or_older_file_is_made_again(here: Place, text: str) -> None:
     path = calibration.calibration_file(here)
     path.parent.mkdir()

@@ -45,7 +45,13 @@ def of(suite: str, batch_size: int, ghost: int | None = None) -> RunSpec:
 
 @pytest.mark.parametrize(
     ("suite", "batch_size", "ghost", "measured"),
-    [("mnist", 64, None, 781), ("mnist", 4096, None, 1027), ("mnist", 4096, 128, 976), ("cifar10", 16, None, 1545), ("cifar10", 128, None, 1942)],
+    [
+        ("mnist", 64, None, 781),
+        ("mnist", 4096, None, 1027),
+        ("mnist", 4096, 128, 976),
+        ("cifar10", 16, None, 1545),
+        ("cifar10", 128, None, 1942),
+    ],
 )
 def test_memory_is_near_what_a_worker_held_at_its_peak(suite: str, batch_size: int, ghost: int | None, measured: float) -> None:
     """Peaks of F1 and ResNet-44 in processes of their own that held 620 MiB without data; with few examples, the rest of them added."""

@@ -39,9 +39,7 @@ def test_the_first_job_of_a_program_pays_for_it() -> None:
 
 
 def test_guesses_grow_with_batch_and_replicas_and_are_none_for_what_is_not_known() -> None:
-    single, stack, large = (
-        guessed_parts(spec, replicas=replicas, device_kind="cpu") for spec, replicas in ((SB, 1), (SB, 8), (LB, 1))
-    )
+    single, stack, large = (guessed_parts(spec, replicas=replicas, device_kind="cpu") for spec, replicas in ((SB, 1), (SB, 8), (LB, 1)))
     assert single is not None
     assert stack is not None
     assert large is not None

@@ -41,6 +41,8 @@ def prices(runs: pd.DataFrame, run_ids: Collection[str] | None = None) -> tuple[
         runs: the run table.
         run_ids: only these; default: all.
     """
+    if "predicted_seconds" not in runs:  # a table from before predictions were kept
+        return (Price("all", 0, 0.0, 0.0),)
     both = runs[(runs.outcome == Outcome.OK.value) & runs.predicted_seconds.notna() & runs[list(BUCKETS)].notna().all(axis=1)]
     if run_ids is not None:
         both = both[both.run_id.isin(list(run_ids))]

@@ -21,10 +21,11 @@ Basis: TypeAlias = Literal["measured", "calibrated", "rough", "unknown"]
 
 FADING = 0.5
 """Trust in a job beside the one after it."""
-ENOUGH_SHARE = 0.02
-"""A job of this share of the asked updates is trusted half as much as one of all of them: short ones warm up most of their time."""
+ENOUGH_SHARE = 0.1
+"""A job of this share of the asked updates counts a quarter, one of a tenth of that hardly at all: short ones warm up most of their time,
+and the three updates of `--smoke` do nothing else."""
 MEASUREMENT_TRUST = 0.2
-"""Trust in a short measurement beside the last job of full length, which counts 1."""
+"""Trust in a short measurement; the last job of full length counts 0.8."""
 GUESS_TRUST = 0.02
 """The same of a guess."""
 
@@ -111,7 +112,7 @@ def _trust(jobs: Sequence[TimedJob], asked: Work) -> list[float]:
     """Returns how much each job counts: recent ones and long ones more."""
     newest = len(jobs) - 1
     return [
-        FADING ** (newest - position) * job.work.updates / (job.work.updates + ENOUGH_SHARE * asked.updates)
+        FADING ** (newest - position) * (job.work.updates / (job.work.updates + ENOUGH_SHARE * asked.updates)) ** 2
         for position, job in enumerate(jobs)
     ]
 

@@ -49,3 +49,4 @@ def test_only_some_runs_can_be_asked_for():
 def test_where_nothing_was_predicted_there_is_nothing_to_compare():
     (total,) = prices(TABLE[TABLE.run_id == "e"])
     assert (total.runs, total.ratio) == (0, None)
+    assert prices(TABLE.drop(columns="predicted_seconds")) == (total,)

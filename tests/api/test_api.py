@@ -107,7 +107,6 @@ def test_a_plan_says_what_runs_take_and_how_many_are_done(suite):
     cells = sum(cell.seconds for cell in plan.cells)
     assert cells < plan.device_seconds < cells + 10.0  # and what the first jobs of a worker and of a program take longer
     assert plan.wall_seconds > plan.device_seconds / 2  # and what it takes until workers train
-    assert plan.device_seconds / 2 <= plan.wall_seconds <= plan.device_seconds
     api.run(suite, only="arm=LB")
     after = api.plan(suite, devices="cpu", slots=2)
     assert after.done == 2

@@ -139,9 +139,20 @@ def test_the_shape_of_a_measurement_prices_probes_of_short_and_long_jobs(here: P
     assert guess is not None
     parts = guess.model_copy(update={"update_seconds": 0.01, "probe_seconds": 0.02, "begin_seconds": 0.1})
     calibration.record_parts(GBN, here, replicas=1, parts=parts)
-    short = buckets(parts, cost.work_of(GBN)).train
-    calibration.record_job(GBN, here, replicas=1, job=timed(GBN, 1.1 * short))
-    assert seconds(RA, here).train == pytest.approx(1.1 * buckets(parts, cost.work_of(RA)).train, rel=0.03)
+    long = buckets(parts, cost.work_of(RA)).train
+    calibration.record_job(RA, here, replicas=1, job=timed(RA, 1.5 * long))
+    factor = seconds(RA, here).train / long
+    assert 1.3 < factor < 1.5
+    assert seconds(GBN, here).train == pytest.approx(factor * buckets(parts, cost.work_of(GBN)).train, rel=0.05)
+
+
+def test_three_updates_of_a_smoke_run_do_not_spoil_a_guess(here: Place) -> None:
+    guess, few = seconds(RA, here).train, RA.model_copy(update={"updates": 3})
+    slow = timed(few, 20.0 * seconds(few, here).train)
+    for _ in range(8):
+        calibration.record_job(few, here, replicas=1, job=slow)
+    assert guess < seconds(RA, here).train < 2.0 * guess
+    assert cost.estimate(RA, place=here).basis == "rough"
 
 
 def test_what_was_timed_corrects_the_guess_for_other_batch_sizes_and_replicas(here: Place) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
 from gapbench.store import RUN_COLUMNS, build_tables, read_tables
-from gapbench.store.plan import METADATA_KEY, StoredPlan
+from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
 
 
 @pytest.fixture
@@ -119,6 +119,15 @@ def test_pandas_reads_missing_integers_as_missing(results, planned, build, table
 def test_a_plan_comes_back_as_it_was(results, planned, build):
     runs = planned(build.run(seed=0), build.run("LB", 1, batch_size=64, ghost_batch_size=16))
     assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
+
+
+def test_what_was_predicted_is_kept_with_the_plan_and_stands_in_the_run_table(results, build, tables):
+    runs = (build.run(seed=0), build.run(seed=1))
+    results.write_plan(StoredPlan("small", runs, {}, {runs[0].run_id: Prediction(12.5, "calibrated")}), "")
+    assert results.plan().predictions == {runs[0].run_id: Prediction(12.5, "calibrated")}
+    predicted = tables().runs.set_index("run_id").predicted_seconds
+    assert predicted[runs[0].run_id] == 12.5
+    assert pd.isna(predicted[runs[1].run_id])
 
 
 def test_without_a_plan_there_is_an_error_that_says_what_to_do(results):

@@ -53,7 +53,7 @@ def learned_parts(spec: RunSpec, place: Place | None, *, replicas: int, device_k
         return None if guess is None else Learned(guess, "rough")
     entry = calibration.lookup(spec, place, replicas=replicas)
     measured = entry.measured if entry else None
-    shape = measured or (None if guess is None else _corrected(guess, calibration.relatives(spec, place)))
+    shape = measured or (None if guess is None else _corrected(guess, calibration.relatives(spec, place), work_of(spec)))
     jobs = entry.jobs if entry else ()
     if shape is None and not jobs:
         return None
@@ -68,14 +68,14 @@ def learned_parts(spec: RunSpec, place: Place | None, *, replicas: int, device_k
     return Learned(_scaled(shape or NOTHING_KNOWN, jobs, trust, prior), basis)
 
 
-def _corrected(guess: Parts, relatives: Sequence[Entry]) -> Parts:
+def _corrected(guess: Parts, relatives: Sequence[Entry], asked: Work) -> Parts:
     """Returns a guess corrected by what guesses were wrong for the same model at the nearest batch size that was timed."""
     for entry in relatives:
         if entry.guess is None or not (entry.jobs or entry.measured):
             continue
         known = entry.measured or entry.guess
         if entry.jobs:
-            known = _scaled(known, entry.jobs, _trust(entry.jobs, entry.jobs[-1].work), MEASUREMENT_TRUST if entry.measured else 0.0)
+            known = _scaled(known, entry.jobs, _trust(entry.jobs, asked), MEASUREMENT_TRUST if entry.measured else GUESS_TRUST)
         train = _ratio(known.update_seconds, entry.guess.update_seconds)
         evaluation = _ratio(known.example_seconds, entry.guess.example_seconds)
         return _times(guess, train, evaluation).model_copy(update={name: getattr(known, name) for name in _ONCE})

@@ -159,8 +159,8 @@ def test_what_was_timed_corrects_the_guess_for_other_batch_sizes_and_replicas(he
     guess = seconds(LB, here).train
     stacked = seconds(SB, here, replicas=4).train
     calibration.record_job(SB, here, replicas=1, job=timed(SB, 10.0 * seconds(SB, here).train))
-    assert seconds(LB, here).train == pytest.approx(10.0 * guess, rel=0.01)
-    assert seconds(SB, here, replicas=4).train == pytest.approx(10.0 * stacked, rel=0.01)
+    assert seconds(LB, here).train == pytest.approx(10.0 * guess, rel=0.03)
+    assert seconds(SB, here, replicas=4).train == pytest.approx(10.0 * stacked, rel=0.03)
     assert cost.estimate(LB, place=here).basis == "rough"
 
 

@@ -134,10 +134,10 @@ def base_of_worker(place: Place) -> float | None:
     return median(known) if known else None
 
 
-def relatives(spec: RunSpec, place: Place) -> list[Entry]:
+def relatives(spec: RunSpec, place: Place, *, replicas: int) -> list[Entry]:
     """Returns what is known of the same model at other batch sizes or with other replicas, the nearest batch size first."""
-    family = _family(spec, place)
-    found = [entry for entry in _read(place).entries.values() if entry.family == family]
+    family, itself = _family(spec, place), _key(spec, place, replicas)
+    found = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself]
     return sorted(found, key=lambda entry: abs(math.log(entry.batch_size / spec.batch_size)))
 
 

@@ -53,7 +53,7 @@ def learned_parts(spec: RunSpec, place: Place | None, *, replicas: int, device_k
         return None if guess is None else Learned(guess, "rough")
     entry = calibration.lookup(spec, place, replicas=replicas)
     measured = entry.measured if entry else None
-    shape = measured or (None if guess is None else _corrected(guess, calibration.relatives(spec, place), work_of(spec)))
+    shape = measured or (None if guess is None else _corrected(guess, calibration.relatives(spec, place, replicas=replicas), work_of(spec)))
     jobs = entry.jobs if entry else ()
     if shape is None and not jobs:
         return None

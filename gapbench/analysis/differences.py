@@ -37,6 +37,10 @@ class Difference:
     """Standard error of the estimate; None from one value."""
     degrees: float | None = None
     """Degrees of freedom of that error: n - 1, or Welch-Satterthwaite's."""
+    variances: tuple[float, ...] = ()
+    """What the squared error is the sum of: the variance of the mean of pairs, or of both means."""
+    sizes: tuple[int, ...] = ()
+    """Number of values behind each of `variances`."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,11 @@ def difference(first: Sample, second: Sample, *, paired: bool, level: float = LE
         return Difference(float(own[0].mean() - own[1].mean()), None, None, None, method, n)
     found = contrast(own[0], own[1], paired=paired)
     mean, error, degrees = float(found.estimate), float(found.error), float(found.degrees)
-    if error == 0:
-        return Difference(mean, mean, mean, None, method, n, error, degrees)
+    parts = [own[0] - own[1]] if paired else own
+    variances, sizes = tuple(float(part.var(ddof=1)) / len(part) for part in parts), tuple(map(len, parts))
     half = t_quantile(level, degrees) * error
-    return Difference(mean, mean - half, mean + half, two_sided_p(mean / error, degrees), method, n, error, degrees)
+    p_value = two_sided_p(mean / error, degrees) if error > 0 else None
+    return Difference(mean, mean - half, mean + half, p_value, method, n, error, degrees, variances, sizes)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

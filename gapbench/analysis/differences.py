@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from gapbench.analysis.intervals import LEVEL, t_quantile, two_sided_p
 
 Method = Literal["welch", "paired"]
 Values = npt.NDArray[np.float64]
+_METHODS: tuple[Method, Method] = ("welch", "paired")
 Sample = Mapping[int, float]
 """Values by what they are paired on: the split's seed where seeds draw a split, else any key of the run."""
 
@@ -107,7 +108,7 @@ def difference(first: Sample, second: Sample, *, paired: bool, level: float = LE
     """
     keys = sorted(set(first) & set(second))
     own = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (first, second)]
-    n, method = min(map(len, own)), cast("Method", "paired" if paired else "welch")
+    n, method = min(map(len, own)), _METHODS[paired]
     if n == 0:
         return None
     if n == 1:

@@ -35,7 +35,8 @@ def drawn_test_sets(panel: Panel, runs: Sequence[Run]) -> HeldOut | str:
     """Returns the test sets of runs that have their bits, or the reason why they cannot be told."""
     from gapbench import catalog
 
-    entry = catalog.datasets()[panel.dataset] if panel.dataset in catalog.datasets() else None
+    known_sets = dict(catalog.datasets().items())  # the registry itself has no get: it raises an error of its own
+    entry = known_sets.get(panel.dataset)
     asked = int(json.loads(panel.dataset_options).get("test_size") or 0)
     known = asked or (entry.test_examples if entry is not None else None)
     if known is not None and all(len(run.test_correct) == -(-known // 8) for run in runs):

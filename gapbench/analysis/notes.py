@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.power import CHANCE, chances_text
+from gapbench.analysis.power import CHANCE, Power, chances_text
 
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
@@ -66,8 +66,8 @@ def _inexact(rows: Sequence[ArmRow]) -> list[str]:
     ratios = [own / reference for own, reference in spreads if reference > 0]
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
     return [
-        f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to 4 % "
-        f"and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
+        f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to "
+        f"4 % and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
     ]
 
 
@@ -103,7 +103,7 @@ def _power(rows: Sequence[ArmRow]) -> list[str]:
     if not judged:
         return []
     if len(judged) <= MANY:
-        each = ", ".join(f"{row.cell.name} {one.smallest_gap_pp:.2f} pp" for row, one in judged)
+        each = ", ".join(f"{row.cell.name} {one.smallest_gap_pp:.2f} pp{_if_not_separated(row, one)}" for row, one in judged)
     else:
         smallest = [one.smallest_gap_pp for _, one in judged]
         each = f"{min(smallest):.2f} to {max(smallest):.2f} pp by cell"
@@ -114,6 +114,10 @@ def _power(rows: Sequence[ArmRow]) -> list[str]:
         f"as the verdicts are; the smallest gap seen with {100 * CHANCE:.0f} % is {each}. Smaller gaps may well be there and not be "
         f"separated. A true spread may be {low:.1f} to {high:.1f} times the one measured at n = {n}."
     ]
+
+
+def _if_not_separated(row: ArmRow, seen: Power) -> str:
+    return "" if row.separated else f" (not separated; {chances_text([seen])})"
 
 
 def spread_factors(n: int) -> tuple[float, float]:

@@ -69,8 +69,8 @@ def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         return shown
 
     caption = (
-        "Line: mean test accuracy of the seeds where the smoothed train loss of each first reaches that value, as far as all of them reach, "
-        "so that at one train loss the distance of two lines is their matched-loss gap. Faint marks: last evaluation of each seed. "
+        "Line: mean test accuracy of the seeds where the smoothed train loss of each first reaches that value, as far as all of them "
+        "reach, so that at one train loss the distance of two lines is their matched-loss gap. Faint marks: last evaluation of each seed. "
         f"{counts_text(panels)} The accuracy axis is logarithmic in the error."
     )
     caption += " Batch norm statistics are recalibrated at each evaluation." if recalibrated else " Batch norm statistics are running ones."
@@ -117,7 +117,8 @@ def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: M
     if ends:
         axes.plot(
             [losses[run].values[-1] for run in ends], [drawable(accuracies[run].values[-1]) for run in ends], linestyle="none",
-            marker=style.marker, color=style.color, markersize=4.5, alpha=0.6, markeredgewidth=0, label="" if path is not None else series.label,
+            marker=style.marker, color=style.color, markersize=4.5, alpha=0.6, markeredgewidth=0,
+            label="" if path is not None else series.label,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.cells import Cell, Panel
+from gapbench.analysis.cells import Panel
 from gapbench.analysis.intervals import t_interval
 from gapbench.report.drawing import counts_text, panel_figure
 from gapbench.report.series import Series, arm_series, setting_of, settings
@@ -36,7 +36,8 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
                 axes.axhspan(position - 0.5, position + 0.5, color=SHADE, linewidth=0, zorder=0)
             _draw_row(axes, series, position)
         for reference in (cell for cell in panel.cells if cell.reference and cell.ok_runs):
-            axes.axvline(100 * _mean([*reference.column("test_accuracy").values()]), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            mean = 100 * _mean([*reference.column("test_accuracy").values()])
+            axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.set_yticks(range(len(rows)), [_row_label(series) for series in rows])
         axes.tick_params(axis="y", length=0)
         axes.yaxis.grid(visible=False)
@@ -46,8 +47,8 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
         return [axes]
 
     caption = (
-        "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the reference "
-        f"cell. {counts_text(panels)} An arrow: the interval goes on beyond the axis."
+        "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the "
+        f"reference cell. {counts_text(panels)} An arrow: the interval goes on beyond the axis."
     )
     if not any(_leaves(series, *_bounds(panel)) for panel in panels for series in _rows(panel) if measured(panel)):
         caption = caption.removesuffix(" An arrow: the interval goes on beyond the axis.")
@@ -99,7 +100,7 @@ def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
     for position, series in enumerate(rows):
         for side, marker, inwards in zip(_leaves(series, low, high), ("<", ">"), (inside, -inside), strict=False):
             if side is not None:
-                axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, linestyle="none", zorder=5)
+                axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
 
 
 def _leaves(series: Series, low: float, high: float) -> list[float | None]:

@@ -86,7 +86,9 @@ def test_intervals_over_examples_cover_the_gap_that_these_networks_have_in_the_p
 
 @pytest.mark.parametrize("test_size", [0, 200])
 @pytest.mark.parametrize("name", ["digits", "mnist"])
-def test_bits_stand_for_the_examples_that_the_split_gives(name: str, test_size: int, synthetic: ModuleType, spec: Callable[..., RunSpec]) -> None:
+def test_bits_stand_for_the_examples_that_the_split_gives(
+    name: str, test_size: int, synthetic: ModuleType, spec: Callable[..., RunSpec]
+) -> None:
     sizes = {"digits": (1797, None), "mnist": (70_000, 60_000)}
     total, official = sizes[name]
     pool = Pool(np.zeros((total, 1, 1, 1), np.uint8), np.zeros(total, np.int64), 10, 255.0, official)

@@ -82,7 +82,8 @@ def test_beside_real_gaps_cells_without_one_are_claimed_in_at_most_5_percent_of_
 
 
 @pytest.mark.parametrize(
-    ("n", "spread", "count", "low", "high"), [(3, 1, 19, 0.015, 0.025), (5, 1, 1, 0.04, 0.047), (3, 8, 1, 0.05, 0.065), (3, 12, 19, 0.10, 0.125)]
+    ("n", "spread", "count", "low", "high"),
+    [(3, 1, 19, 0.015, 0.025), (5, 1, 1, 0.04, 0.047), (3, 8, 1, 0.05, 0.065), (3, 12, 19, 0.10, 0.125)],
 )
 def test_welch_at_few_seeds_errs_as_often_as_the_notes_say(n: int, spread: float, count: int, low: float, high: float) -> None:
     reference, *others = cells(n, [1.0] + [spread] * count, paired=False, draws=20_000)

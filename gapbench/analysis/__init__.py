@@ -8,7 +8,7 @@ from gapbench.analysis.differences import Difference, Ratio, difference, holm, s
 from gapbench.analysis.examples import ExampleInterval
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
-from gapbench.analysis.power import Power, power
+from gapbench.analysis.power import Power
 
 __all__ = [
     "ArmRow",
@@ -23,7 +23,6 @@ __all__ = [
     "difference",
     "holm",
     "matched_loss_gap",
-    "power",
     "prediction_interval",
     "share_closed",
     "t_interval",

@@ -11,6 +11,8 @@ from gapbench.analysis import ArmsTable, arms_table
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.loss_accuracy import loss_accuracy_figure
+from gapbench.report.seeds import seeds_figure
 from gapbench.report.style import house_style, render
 from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
 from gapbench.report.training_curves import training_curves_figure
@@ -58,6 +60,8 @@ def _write_figures(read: Tables, folder: Path) -> list[Path]:
         "weight_distance": lambda: weight_distance_figure(panels, curves),
         "accuracy_vs_batch_size": lambda: accuracy_figure(panels),
         "training_curves": lambda: training_curves_figure(panels, curves),
+        "seeds": lambda: seeds_figure(panels),
+        "accuracy_vs_train_loss": lambda: loss_accuracy_figure(panels, curves),
     }
     written = []
     for name in read.report.get("figures") or drawings:  # the suite's [report] may ask for some of them only

@@ -17,7 +17,6 @@ from gapbench.suite.only import keep_only
 from gapbench.suite.plan import DroppedRun, Plan, make_plan
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun
-from gapbench.suite.schema import FIGURES
 from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.shipped import find_suite
 from gapbench.suite.source import SECTIONS, Document, read_document
@@ -34,6 +33,7 @@ class ReportSettings:
     arms: tuple[str, ...] = ()
     """Order of the arms; those not named follow."""
     figures: tuple[str, ...] = ()
+    """Those to draw; empty: all, also those that a later version adds."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, for the metadata of tables."""
@@ -106,7 +106,7 @@ def load_suite(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures) or FIGURES),
+        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures)),
         document=document.data,
     )
 

@@ -68,7 +68,8 @@ class Session:
         if len(specs) > 1 and not stackable:
             raise TrainingError(f"model {spec.model.name} cannot train as a stack; train its runs one by one")
         decay_matrices_only = spec.weight_decay_on == "matrices"
-        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable)
+        bf16 = spec.precision == "bf16"
+        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
         self._probes = _load_probes(spec)

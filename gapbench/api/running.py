@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.api.planning import check_hours
-from gapbench.api.selection import Selection, select
+from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
+from gapbench.catalog.plugins import check_reachable
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
@@ -159,6 +160,7 @@ def _check(
 ) -> None:
     """Raises what can be known to be wrong before anything trains. Writes nothing but what data sets keep in the cache."""
     ResultsDirectory.check(path, suite.name)
+    check_reachable(used_components(runs.values()), how.plugins)
     directory = ResultsDirectory(path, suite.name)
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
     check_data([runs[run_id] for run_id in left], how)

@@ -34,11 +34,18 @@ EARLY = 0.05
 class Session:
     """Network, feed, program, evaluator and recorder of one job, and how far it has come.
 
-    Raises TrainingError where the runs cannot train together or the model does not fit the data.
+    `probes`, by stage, stand in for those that the specs name. Raises TrainingError where the runs cannot train together or the model does not fit the data.
     """
 
     def __init__(
-        self, specs: Sequence[RunSpec], pool: Pool, splits: Sequence[Split], *, device: torch.device, emit: Callable[[Event], None]
+        self,
+        specs: Sequence[RunSpec],
+        pool: Pool,
+        splits: Sequence[Split],
+        *,
+        device: torch.device,
+        emit: Callable[[Event], None],
+        probes: Mapping[str, Sequence[Probe]] | None = None,
     ) -> None:
         spec = specs[0]
         exact_arithmetic()
@@ -54,8 +61,8 @@ class Session:
         self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
-        self._probes = _load_probes(spec)
-        self.program = Program(self.network, specs, self._probes["micro-batch"])
+        self._probes = _load_probes(spec) if probes is None else probes
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()))
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
@@ -82,7 +89,7 @@ class Session:
     def probe(self, state: TrainState, stage: str) -> None:
         """Runs the probes of a stage; their values wait on the device."""
         values = dict(state.early) if stage == "update" else {}
-        for probe in self._probes[stage]:
+        for probe in self._probes.get(stage, ()):
             values.update(probe(state))
         if values:
             self.recorder.record(self.update, values)

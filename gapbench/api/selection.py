@@ -60,7 +60,7 @@ def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]
     """Returns registry and name of every component that training these runs imports, each once."""
     used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
     for spec in specs:
-        named = [
+        named: list[tuple[Registry[Any], str]] = [
             (catalog.datasets(), spec.dataset.name),
             (catalog.models(), spec.model.name),
             (catalog.optimizers(), spec.optimizer.name),

@@ -34,7 +34,8 @@ EARLY = 0.05
 class Session:
     """Network, feed, program, evaluator and recorder of one job, and how far it has come.
 
-    `probes`, by stage, stand in for those that the specs name. Raises TrainingError where the runs cannot train together or the model does not fit the data.
+    `probes`, by stage, stand in for those that the specs name. Raises TrainingError where the runs cannot train together or the
+    model does not fit the data.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from gapbench.api.checkup import Finding, doctor
 from gapbench.api.conformity import ConformityReport, check_components
 from gapbench.api.frames import to_frame
-from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
+from gapbench.api.keeping import CellStatus, Status, clean, export, figures, find, find_leftovers, load_results, report, status
 from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
@@ -35,6 +35,7 @@ __all__ = [
     "doctor",
     "export",
     "fetch_dataset",
+    "figures",
     "find",
     "find_leftovers",
     "kinds",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
-from gapbench.api.frames import to_frame
+from gapbench.api.frames import as_html, to_frame
 from gapbench.api.workloads import data_context
 from gapbench.catalog.plugins import components_of, load_plugins
 from gapbench.core.errors import GapbenchError, UnknownNameError
@@ -59,7 +59,7 @@ class ConformityReport:
         return f"ConformityReport({', '.join(f'{number} {state}' for state, number in counts.items() if number)})"
 
     def _repr_html_(self) -> str:
-        return str(self.frame().to_html(index=False))
+        return as_html(repr(self), self.frame())
 
 
 def check_components(

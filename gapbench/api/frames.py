@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,3 +29,9 @@ def to_frame(things: Iterable[Any]) -> pd.DataFrame:
         if known and len(known) < len(rows) and all(type(value) is int for value in known):
             frame[name] = frame[name].astype("Int64")
     return frame
+
+
+def as_html(title: str, frame: pd.DataFrame, notes: Iterable[str] = ()) -> str:
+    """Returns a table under its title, with notes below, as a notebook shows it."""
+    table = frame.to_html(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    return "".join([f"<p>{escape(title)}</p>", table, *(f"<p>{escape(note)}</p>" for note in notes)])

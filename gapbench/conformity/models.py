@@ -23,7 +23,6 @@ from gapbench.conformity.sheet import (
     first_sentence,
     listed,
     passed,
-    place_of,
     shape_text,
     warned,
 )
@@ -31,6 +30,7 @@ from gapbench.conformity.workbench import BATCH, UPDATES, advance, differing, ma
 from gapbench.core.errors import GapbenchError
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
+from gapbench.core.tracebacks import place_of
 from gapbench.layers.dropout import bind_keys
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
 from gapbench.suite.runspec import Component

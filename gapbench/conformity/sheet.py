@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-import gapbench
+from gapbench.core.tracebacks import place_of
 
 State = Literal["pass", "fail", "warning", "does not apply"]
-
-_PACKAGE = Path(gapbench.__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,6 @@ class Sheet:
         self.checks += [Check(self.kind, self.component, name, "does not apply", reason) for name in names]
 
 
-def place_of(error: BaseException) -> str:
-    """Returns ` (my.py:12)`, the innermost line of the component's own file; empty where it is not in the traceback."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_library(Path(frame.filename))]
-    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-
-
 def first_sentence(error: BaseException) -> str:
     """Returns the first line of an error's text."""
     return (str(error).strip().splitlines() or ["no message"])[0]
@@ -121,7 +110,3 @@ def listed(parts: list[str]) -> str:
 def shape_text(shape: tuple[int, ...]) -> str:
     """Returns "28 x 28 x 1", or "13 features"."""
     return f"{shape[0]} features" if len(shape) == 1 else " x ".join(str(side) for side in shape)
-
-
-def _is_library(path: Path) -> bool:
-    return _PACKAGE in path.resolve().parents or "site-packages" in path.parts or path.name.startswith("<")

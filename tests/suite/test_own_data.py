@@ -101,8 +101,8 @@ def test_content_can_be_insisted_on(write: Write, tmp_path: Path) -> None:
         ({"y_train": np.zeros(60)}, "y_train must hold one whole number"),
         (
             {"x_test": np.zeros((30, 12))},
-            'x_test must be images as uint8 [n, height, width(, channels)] or features as float32 [n, features], not float64 [30, 12]; convert it, for example with .astype("float32")',
-        ),  # noqa: E501
+            "not float64 [30, 12]; convert it, for example with .astype",
+        ),
         ({"x_test": np.zeros((30, 5), np.float32)}, "must be images [n, height, width(, channels)] or features [n, features] of one size"),
         ({"x_train": np.array([{}] * 60)}, "is no .npz file of plain arrays"),
     ],

@@ -37,8 +37,8 @@ def write_files(page: str, folder: Path) -> None:
     """Writes the suites and plugins of a page under the names that it gives them, and the shipped suites that they extend."""
     for block in blocks(page):
         if block.kind in ("suite", "plugin"):
-            name = block.file or f"{re.findall(r'^name = "(.+)"', block.text, flags=re.MULTILINE)[0]}.toml"
-            (folder / name).write_text(block.text)
+            own = re.findall(r'^name = "(.+)"', block.text, flags=re.MULTILINE)
+            (folder / (block.file or f"{own[0]}.toml")).write_text(block.text)
     shutil.copy(ROOT / "suites" / "mnist.toml", folder / "mnist.toml")
 
 

@@ -110,6 +110,20 @@ class ArmsTable:
         frame = pd.DataFrame(records)
         return frame.astype({"ghost_batch_size": "Int64"}) if records else frame
 
+    def __repr__(self) -> str:
+        return f"ArmsTable({len(self.rows)} cells: {self.verdict[0]})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        import pandas as pd
+
+        parts = [f"<p>{escape(sentence)}</p>" for sentence in self.verdict]
+        for panel in self.panels:
+            table = pd.DataFrame([self.cells(row) for row in self.rows_of(panel)], columns=list(self.columns))
+            parts += [f"<p><b>{escape(panel.title)}</b></p>", table.to_html(index=False)]
+        return "".join([*parts, *(f"<p><small>{escape(note)}</small></p>" for note in self.notes)])
+
 
 def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     """Returns the arms table of a suite from its two tables, `runs.parquet` and `curves.parquet`.

@@ -88,7 +88,7 @@ def _phases_in_order(phases: list[PhaseTable]) -> list[PhaseTable]:
 class NormalizationTable(Section):
     """How pixels become inputs."""
 
-    kind: Literal["global", "channel", "fixed", "none"]
+    kind: Literal["global", "channel", "feature", "fixed", "none"]
     mean: list[float] = Field(default_factory=list)
     standard_deviation: list[Annotated[float, Field(gt=0.0)]] = Field(default_factory=list)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,10 +130,9 @@ def run(
             max_device_hours=max_device_hours,
             plugins=plugin or (),
             observe=observe,
+            command=shlex.join(["gapbench", *sys.argv[1:]]),
         )
-    if report.files is None:
-        err().print("interrupted: the same command goes on from here", highlight=False)
-    else:
+    if report.files is not None:
         console.print_arms(out(), report.files.arms)
         console.print_files(out(), report.results, report.files.figures)
     console.print_unfinished(err(), report)
@@ -169,12 +169,6 @@ def report(results: ResultsArgument = None) -> None:
     files = api.report(folder)
     console.print_arms(out(), files.arms)
     console.print_files(out(), files.tables[0].parent.parent, files.figures)
-
-
-@app.command()
-def status(results: ResultsArgument = None) -> None:
-    """Say how far results are, also while a suite trains. Reads files only."""
-    console.print_status(out(), api.status(results))
 
 
 @app.command()

@@ -14,8 +14,9 @@ from rich.text import Text
 from gapbench.console.layout import Column, table_lines
 from gapbench.console.messages import job_text, messages
 from gapbench.console.region import Region
+from gapbench.console.sentences import say
 from gapbench.console.words import clock, duration, percent, rate
-from gapbench.core.outcome import FINAL
+from gapbench.core.outcome import FINAL, Outcome
 from gapbench.execution import Begun, Ended, JobEnded, Notice, Tracker
 
 QUIET_SECONDS = 60.0
@@ -51,6 +52,7 @@ class LineView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._tracker = Tracker()
+        self._told: set[tuple[Outcome, str]] = set()
         self._printed = time.monotonic()
 
     def __enter__(self) -> LineView:
@@ -63,7 +65,7 @@ class LineView:
         """Prints what a reader of a log wants to know."""
         tracker = self._tracker
         tracker.take(notice)
-        lines = messages(notice, tracker)
+        lines = messages(notice, tracker, self._told)
         if isinstance(notice, JobEnded) and any(outcome in FINAL for outcome in notice.outcomes.values()):
             lines = lines or [Text(job_text(notice))]
             lines[0] = Text(f"[{tracker.runs_ended}/{tracker.runs}] ") + lines[0]
@@ -75,7 +77,7 @@ class LineView:
         for line in lines:
             self._printed = time.monotonic()
             try:
-                self._console.print(line, highlight=False, soft_wrap=True)
+                say(self._console, line)
             except (OSError, ValueError):  # closed
                 return
 
@@ -86,6 +88,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._ascii = console.options.ascii_only
         self._tracker = Tracker()
+        self._told: set[tuple[Outcome, str]] = set()
         self._lock = threading.Lock()  # the table is drawn by a thread of its own
         self._region = Region(console, self.draw)
 
@@ -99,7 +102,7 @@ class LiveView:
         """Takes a notice."""
         with self._lock:
             self._tracker.take(notice)
-            lines = messages(notice, self._tracker)
+            lines = messages(notice, self._tracker, self._told)
         if isinstance(notice, Ended):
             self._region.stop()
         if lines:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from gapbench.console.failures import job_failures, place, unfolded
+from gapbench.console.failures import job_failures
+from gapbench.console.sentences import place, unfolded
 from gapbench.console.words import count, duration, percent
 from gapbench.core.outcome import Outcome
 from gapbench.execution import Begun, Ended, JobEnded, Notice, Said, Stopping, Tracker
 
 
-def messages(notice: Notice, tracker: Tracker) -> list[Text]:
-    """Returns what everybody should read about a notice that `tracker` has taken; empty for what only moves numbers."""
+def messages(notice: Notice, tracker: Tracker, told: set[tuple[Outcome, str]]) -> list[Text]:
+    """Returns what everybody should read about a notice; empty for what only moves numbers.
+
+    Args:
+        notice: which `tracker` has taken.
+        tracker: of the whole suite.
+        told: failures that need no quoting any more, see `job_failures`; grows.
+    """
     match notice:
         case Begun():
             return [Text(begun_text(notice)), Text(prediction_text(notice, tracker)), unfolded(f"results: {place(notice.results)}")]
@@ -22,7 +29,7 @@ def messages(notice: Notice, tracker: Tracker) -> list[Text]:
         case Ended():
             return [Text(ended_text(notice, tracker))]
         case JobEnded() if notice.failures:
-            return job_failures(notice.title, notice.outcomes, notice.failures)
+            return job_failures(notice.title, notice.outcomes, notice.failures, told)
         case _:
             return []
 
@@ -60,7 +67,7 @@ def ended_text(ended: Ended, tracker: Tracker) -> str:
         return (
             f"interrupted after {took}: {tracker.runs_ended:,} of {count(tracker.runs, 'run')} have ended{rest}; the same command goes on"
         )
-    predicted = f", predicted were {duration(tracker.predicted_seconds)}" if tracker.predicted_seconds is not None else ""
+    predicted = f" (predicted: {duration(tracker.predicted_seconds)})" if tracker.predicted_seconds is not None else ""
     return f"trained {count(tracker.ended.total(), 'run')} in {took}{predicted}; tables and figures follow"
 
 

@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
+
+from gapbench.console.sentences import say
 
 REFRESH_SECONDS = 0.25
 
@@ -71,10 +73,10 @@ class Region:
             signal.signal(signal.SIGCONT, self._before)
             self._before = None
 
-    def print(self, *renderables: RenderableType) -> None:
-        """Prints above the lines, where it stays; folds at words, but for texts that say `no_wrap`, such as paths."""
+    def print(self, *texts: Text) -> None:
+        """Prints above the lines, where it stays; see `say`."""
         with self._lock:
-            self._write(*renderables)
+            self._write(*texts)
 
     def refresh(self) -> None:
         """Draws the lines anew."""
@@ -86,7 +88,7 @@ class Region:
         while not self._end.wait(REFRESH_SECONDS):
             self.refresh()
 
-    def _write(self, *renderables: RenderableType) -> None:
+    def _write(self, *texts: Text) -> None:
         """Erases, prints and draws in one go: the console hands all of it to the terminal at once."""
         if self._gone:
             return
@@ -97,8 +99,8 @@ class Region:
         try:
             with self._console as console:
                 console.control(_erasure(self._drawn, width, height))
-                for renderable in renderables:
-                    console.print(renderable, highlight=False, crop=False, width=width)
+                for text in texts:
+                    say(console, text, width=width)
                 if lines:
                     console.print(Text("\n").join(lines), end="", highlight=False, soft_wrap=True)
         except (OSError, ValueError):  # closed

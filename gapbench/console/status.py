@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from gapbench.console.failures import place, print_failures, retry_advice
+from gapbench.console.failures import print_failures, retry_advice
 from gapbench.console.layout import Column, table_lines
+from gapbench.console.sentences import place, say
 from gapbench.console.words import clock, count, duration, percent
 from gapbench.core.outcome import FINAL, Outcome
 
@@ -18,21 +19,21 @@ if TYPE_CHECKING:
     from gapbench.api import Status
 
 NAME_WIDTH = 32
-"""Columns of the terminal that names of cells keep before another column may stand beside them."""
+"""Columns of the terminal, but no more than two fifths of them, that names of cells keep before another column may stand beside them."""
 
 
 def print_status(console: Console, status: Status) -> None:
     """Prints how far a results directory is."""
     for line in [*status_lines(status, console.width), Text()]:
-        _print(console, line)
+        say(console, line)
     print_failures(console, status.failed, quoted=False)
     advice = retry_advice(status.failed)
     if advice:
-        _print(console, Text(advice))
+        say(console, Text(advice))
     for sentence in _what_now(status):
-        _print(console, Text(sentence))
+        say(console, Text(sentence))
     if status.old_attempts:
-        _print(console, Text(f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim"))
+        say(console, Text(f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim"))
 
 
 def status_lines(status: Status, width: int) -> list[Text]:
@@ -80,7 +81,7 @@ def _cells(status: Status, width: int) -> list[Text]:
     columns.append(Column("updates", [f"{cell.updates_done:,}/{cell.updates:,}" for cell in status.cells], importance=1))
     # Rounded down: what is not done entirely is never 100 %.
     columns.append(Column("done", [f"{int(100 * share)} %" for share in shares], importance=10))
-    return table_lines("cell", [cell.cell for cell in status.cells], columns, width, keep=NAME_WIDTH)
+    return table_lines("cell", [cell.cell for cell in status.cells], columns, width, keep=min(NAME_WIDTH, 2 * width // 5))
 
 
 def _jobs(status: Status, width: int) -> list[Text]:
@@ -91,7 +92,7 @@ def _jobs(status: Status, width: int) -> list[Text]:
         Column("test acc.", [percent(job.test_accuracy) for job in jobs], importance=1),
         Column("left", [clock(job.seconds_left) for job in jobs], importance=4),
     ]
-    return table_lines("training", [job.title for job in jobs], columns, width, keep=NAME_WIDTH)
+    return table_lines("training", [job.title for job in jobs], columns, width, keep=min(NAME_WIDTH, 2 * width // 5))
 
 
 def _what_now(status: Status) -> list[str]:
@@ -118,7 +119,3 @@ def _how_to_go_on(status: Status) -> str:
 
 def _time(seconds: float | None, *, rough: bool) -> str:
     return f"{'about ' if rough else ''}{duration(seconds)}"
-
-
-def _print(console: Console, line: Text) -> None:
-    console.print(line, highlight=False, soft_wrap=True)

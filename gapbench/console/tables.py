@@ -16,6 +16,7 @@ from rich.text import Text
 
 from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
 from gapbench.console.failures import print_failures, retry_advice
+from gapbench.console.sentences import say
 from gapbench.console.words import count, duration, mebibytes, size
 from gapbench.core.outcome import FINAL, Outcome
 
@@ -75,7 +76,7 @@ def print_unfinished(console: Console, report: RunReport) -> None:
     text = ", ".join(f"{number} {outcome.value}" for outcome, number in counts.items())
     advice = retry_advice(report.failed)
     sentence = f"not ok: {text} of {count(len(report.outcomes), 'run')}{f'; {advice}' if advice else ''}"
-    console.print(sentence, style="yellow", highlight=False, soft_wrap=True)
+    say(console, sentence, style="yellow")
     print_failures(console, report.failed)
 
 

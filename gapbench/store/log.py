@@ -43,7 +43,7 @@ def last_lines(path: Path, number: int = 8) -> tuple[str, ...]:
         line = _printable(raw)
         if _START.match(line):
             lines.clear()
-        elif line.strip() and not line.startswith(_STACKED):
+        elif line.strip(" ^~") and not line.startswith(_STACKED):  # without a traceback's marks under its lines
             lines.append(line if len(line) <= MAXIMUM_LINE else line[: MAXIMUM_LINE - 1] + "…")
     return tuple(lines[-number:])
 

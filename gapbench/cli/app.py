@@ -65,8 +65,8 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Returns the console of progress and errors: stderr."""
-    return Console(file=sys.stderr)
+    """Returns the console of progress and errors: stderr. Training outlives its reader."""
+    return console.LastingConsole(file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:

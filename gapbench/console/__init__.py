@@ -5,6 +5,7 @@ from __future__ import annotations
 from gapbench.console.failures import print_failures
 from gapbench.console.live import LineView, LiveView, View, view
 from gapbench.console.region import Region
+from gapbench.console.sentences import LastingConsole
 from gapbench.console.status import print_status, status_lines
 from gapbench.console.tables import (
     print_arms,
@@ -20,6 +21,7 @@ from gapbench.console.tables import (
 )
 
 __all__ = [
+    "LastingConsole",
     "LineView",
     "LiveView",
     "Region",

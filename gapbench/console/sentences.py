@@ -8,6 +8,14 @@ from rich.console import Console
 from rich.text import Text
 
 
+class LastingConsole(Console):
+    """A console whose reader may go away, as in `2>&1 | head`: then nothing is printed any more, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program."""
+        self.quiet = True
+
+
 def say(console: Console, text: Text | str, style: str = "", width: int | None = None) -> None:
     """Prints a sentence, or a text of `unfolded` as it is.
 

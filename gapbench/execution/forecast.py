@@ -175,7 +175,7 @@ class Forecast:
     def job_seconds_left(self, slot: int, now: float) -> float | None:
         """Returns the seconds until a slot's job ends; None before it trains, and where there is neither prediction nor measurement."""
         job = self._running.get(slot)
-        if job is None or job.started is None or (self.begun.basis == "unknown" and job.predicted <= 0.0):
+        if job is None or job.started is None or (self.begun.basis == "unknown" and (job.predicted <= 0.0 or job.actual < 1.0)):
             return None
         return self._slot_left(job, now, self._ratios())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,8 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 from gapbench.api.keeping import find
 from gapbench.api.planning import by_cell
+from gapbench.core.errors import StoreError
 from gapbench.core.outcome import FINAL, RETRIED, Outcome
-from gapbench.store import FAILED, Failure, ResultsDirectory, SeenSession, Session, read_failure, read_session
+from gapbench.store import FAILED, Failure, ResultsDirectory, SeenSession, Session, read_failure, read_session, read_tables
 from gapbench.suite.runspec import PlannedRun
 
 State: TypeAlias = Literal["training", "stopping", "finishing", "stopped", "done"]
@@ -173,12 +175,18 @@ def status(results: str | Path | None = None) -> Status:
     Raises:
         StoreError: there is no such directory, or nothing was planned in it.
     """
-    directory = ResultsDirectory.open_existing(find(results))
+    path = find(results)
+    if path.is_file():
+        raise StoreError(f"{path}: is a bundle, a copy of what was done; `gapbench report {path}` shows what is in it")
+    directory = ResultsDirectory.open_existing(path)
     # Who is at work is looked at first: what ends in between then counts as done, and not as stopped.
     seen = read_session(directory.path)
     working = _at_work(directory, seen)
     planned = directory.plan()
-    runs, failures = _read_runs(directory, planned.runs, seen.session if seen is not None and working else None)
+    if directory.is_bundle and directory.runs_table_path.is_file():
+        runs, failures = _read_table(directory, planned.runs)
+    else:
+        runs, failures = _read_runs(directory, planned.runs, seen.session if seen is not None and working else None)
     left = any(run.outcome not in FINAL for run in runs.values())
     state = _state(working, left, seen)
     distinct = _first_labels(planned.runs)
@@ -257,9 +265,38 @@ def _read_runs(
             training=job is not None and stored is None,
             update=min(update, member.spec.updates),
             updates=member.spec.updates,
-            test_accuracy=float(accuracy) if isinstance(accuracy, (int, float)) else None,
+            test_accuracy=_number(accuracy),
         )
     return runs, failures
+
+
+def _read_table(directory: ResultsDirectory, planned: Sequence[PlannedRun]) -> tuple[dict[str, RunStatus], dict[str, Failure]]:
+    """Returns the same of results that came without the folders of their runs, from their table."""
+    rows = {str(row["run_id"]): row for row in read_tables(directory.path).runs.to_dict("records")}
+    runs: dict[str, RunStatus] = {}
+    failures: dict[str, Failure] = {}
+    for run_id, member in _first_labels(planned).items():
+        row = rows.get(run_id)
+        outcome = Outcome.SKIPPED if row is None else Outcome(row["outcome"])
+        update = _number(row["updates"]) if row else None
+        if row is not None and outcome in FAILED:
+            failures[run_id] = Failure(run_id, outcome, str(row["reason"]), directory.run(run_id).log_path, ())
+        runs[run_id] = RunStatus(
+            run_id=run_id,
+            cell=member.labels.cell,
+            seed=member.spec.seed,
+            outcome=outcome,
+            training=False,
+            update=int(update or 0),
+            updates=member.spec.updates,
+            test_accuracy=_number(row["test_accuracy"]) if row is not None and outcome is Outcome.OK else None,
+        )
+    return runs, failures
+
+
+def _number(value: Any) -> float | None:
+    """Returns a number of a table or of JSON; None for what is none, such as the table's mark of a missing value."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _cell(name: str, runs: Sequence[RunStatus]) -> CellStatus:

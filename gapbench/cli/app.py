@@ -130,13 +130,18 @@ def run(
             max_device_hours=max_device_hours,
             plugins=plugin or (),
             observe=observe,
-            command=shlex.join(["gapbench", *sys.argv[1:]]),
+            command=_command_to_go_on(sys.argv[1:]),
         )
     if report.files is not None:
         console.print_arms(out(), report.files.arms)
         console.print_files(out(), report.results, report.files.figures)
     console.print_unfinished(err(), report)
     raise typer.Exit(report.exit_status)
+
+
+def _command_to_go_on(arguments: list[str]) -> str:
+    """Returns the command that goes on with what was begun: these options would begin it anew."""
+    return shlex.join(["gapbench", *(argument for argument in arguments if argument not in ("--force", "--retry"))])
 
 
 @app.command()

@@ -27,7 +27,8 @@ def messages(notice: Notice, tracker: Tracker, told: set[tuple[Outcome, str]]) -
         case Stopping():
             return [Text(stopping_text(notice), style="bold")]
         case Ended():
-            return [Text(ended_text(notice, tracker))]
+            command = tracker.begun.command if tracker.begun and notice.interrupted else ""
+            return [Text(ended_text(notice, tracker)), *([unfolded(f"to go on: {command}")] if command else [])]
         case JobEnded() if notice.failures:
             return job_failures(notice.title, notice.outcomes, notice.failures, told)
         case _:
@@ -55,7 +56,7 @@ def stopping_text(stopping: Stopping) -> str:
     """Returns what happens after Ctrl-C."""
     if stopping.at_once:
         return "stopping at once: what was training goes on from its last checkpoint, at most a minute old"
-    return "stopping: what is training writes a checkpoint first, and the same command goes on from there (Ctrl-C again: stop at once)"
+    return "stopping: what is training writes a checkpoint first, to go on from there later (Ctrl-C again: stop at once)"
 
 
 def ended_text(ended: Ended, tracker: Tracker) -> str:
@@ -64,9 +65,7 @@ def ended_text(ended: Ended, tracker: Tracker) -> str:
     if ended.interrupted:
         left = tracker.seconds_left
         rest = f", about {duration(left)} of training are left" if left else ""
-        return (
-            f"interrupted after {took}: {tracker.runs_ended:,} of {count(tracker.runs, 'run')} have ended{rest}; the same command goes on"
-        )
+        return f"interrupted after {took}: {tracker.runs_ended:,} of {count(tracker.runs, 'run')} have ended{rest}"
     predicted = f" (predicted: {duration(tracker.predicted_seconds)})" if tracker.predicted_seconds is not None else ""
     return f"trained {count(tracker.ended.total(), 'run')} in {took}{predicted}; tables and figures follow"
 

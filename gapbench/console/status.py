@@ -88,7 +88,7 @@ def _jobs(status: Status, width: int) -> list[Text]:
     jobs = status.session.jobs if status.session else ()
     columns = [
         Column("updates", [f"{job.update:,}/{job.updates:,}" for job in jobs], importance=3),
-        Column("done", [f"{100 * job.update // max(job.updates, 1)} %" for job in jobs], importance=2),
+        Column("done", [f"{100 * job.update // max(job.updates, 1)} %" for job in jobs], importance=2, instead="updates"),
         Column("test acc.", [percent(job.test_accuracy) for job in jobs], importance=1),
         Column("left", [clock(job.seconds_left) for job in jobs], importance=4),
     ]
@@ -112,7 +112,7 @@ def _what_now(status: Status) -> list[str]:
 def _how_to_go_on(status: Status) -> str:
     session = status.session
     if session is None or not session.command:
-        return f"the same command as before goes on (suite: {place(status.results / 'suite.toml')})"
+        return f"`gapbench run` with the same suite goes on ({place(status.results / 'suite.toml')} says what was asked)"
     elsewhere = Path(session.folder) != Path.cwd()
     return f"to go on: {f'cd {shlex.quote(session.folder)} && ' if elsewhere else ''}{session.command}"
 

@@ -146,13 +146,20 @@ def execute(
     done = set(selected) - to_train
     before = [part for job in layout.jobs if (part := job.part(done.__contains__))]
     failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
-    with Heartbeat(results, settings.command) as beat:
+    with Heartbeat(results) as beat:
 
         def watch(notice: Notice) -> None:
             beat(notice)
             observe(notice)
 
         scheduler = Scheduler(
-            results, layout.slots, setup_of, titles=titles, observe=watch, fail_fast=settings.fail_fast, worker_command=pool.WORKER_COMMAND
+            results,
+            layout.slots,
+            setup_of,
+            titles=titles,
+            observe=watch,
+            fail_fast=settings.fail_fast,
+            command=settings.command,
+            worker_command=pool.WORKER_COMMAND,
         )
         return scheduler.execute(pending, done=before, failed=failed)

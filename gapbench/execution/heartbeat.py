@@ -21,9 +21,8 @@ BEAT_SECONDS = 5.0
 class Heartbeat:
     """A context manager that is called with notices. Writes from a thread of its own, so that a slow disk holds nothing up."""
 
-    def __init__(self, results: ResultsDirectory, command: str = "") -> None:
+    def __init__(self, results: ResultsDirectory) -> None:
         self._results = results
-        self._command = command
         self._tracker = Tracker()
         self._started_at = ""
         self._lock = threading.Lock()
@@ -38,7 +37,7 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join()
         if self._started_at:
-            self._write("ended" if self._tracker.over is not None and not self._tracker.over.interrupted else "interrupted")
+            self.write("ended" if self._tracker.over is not None and not self._tracker.over.interrupted else "interrupted")
 
     def __call__(self, notice: Notice) -> None:
         """Takes a notice."""
@@ -46,14 +45,15 @@ class Heartbeat:
             self._tracker.take(notice)
         if isinstance(notice, Begun):
             self._started_at = utc_now()
-            self._write("training")
+            self.write("training")
             self._thread.start()
 
     def _beat(self) -> None:
         while not self._end.wait(BEAT_SECONDS):
-            self._write("stopping" if self._tracker.stopping else "training")
+            self.write("stopping" if self._tracker.stopping else "training")
 
-    def _write(self, state: str) -> None:
+    def write(self, state: str) -> None:
+        """Writes the state of things now."""
         with self._lock:
             session = self._session(state)
         # Without this file others see less, and nothing else is lost: a full disk is told of by what matters.
@@ -78,7 +78,7 @@ class Heartbeat:
             state=state,
             host=platform.node(),
             pid=os.getpid(),
-            command=self._command,
+            command=tracker.begun.command,
             folder=str(Path.cwd()),
             started_at=self._started_at,
             seconds=tracker.seconds,

@@ -47,6 +47,7 @@ class Scheduler:
         titles: Callable[[Job], str],
         observe: Observer,
         fail_fast: bool = False,
+        command: str = "",
         worker_command: Sequence[str] = WORKER_COMMAND,
         free_mib: Callable[[], float] = free_memory_mib,
     ) -> None:
@@ -56,6 +57,7 @@ class Scheduler:
         self._titles = titles
         self._observe = observe
         self._fail_fast = fail_fast
+        self._user_command = command
         self._command = tuple(worker_command)
         self._free_mib = free_mib
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -309,4 +311,5 @@ class Scheduler:
             jobs=jobs,
             seconds_before=seconds_before,
             basis=basis,
+            command=self._user_command,
         )

@@ -33,6 +33,9 @@ class Terminal:
                 assert token["final"] == "m", f"unknown to this terminal: {token[0]!r}"
 
     def resize(self, width: int, height: int) -> None:
+        while len(self._rows) > self._row + 1 and not self._rows[-1]:  # empty rows below the cursor are no content
+            self._rows.pop()
+            self._continues.pop()
         lines: list[list[str]] = []
         for number, (row, continues) in enumerate(zip(self._rows, self._continues, strict=True)):
             if number == self._row:

@@ -33,6 +33,7 @@ BEGUN = Begun(
     jobs=JOBS,
     seconds_before=0.0,
     basis="unknown",
+    command="gapbench run small.toml",
 )
 CRASH = Failure("c", Outcome.CRASHED, "ValueError: a hole", Path("results/small/runs/c/log.txt"), ("Traceback", "ValueError: a hole"))
 
@@ -83,7 +84,7 @@ def test_wider_terminals_show_more():
         "arm         updates  examples  test acc.  left",
         "[SB] × 2  800/1,687   12.3k/s     90.0 %  -:--",
     ]
-    assert live_lines(26, 9)[:2] == ["arm       done  left", "[SB] × 2  47 %  -:--"]
+    assert live_lines(24, 9)[:2] == ["arm       done  left", "[SB] × 2  47 %  -:--"]
 
 
 def test_the_line_about_all_runs_shows_failures_time_and_a_bar_where_there_is_room():
@@ -140,10 +141,11 @@ def test_at_the_end_only_words_are_left(screen):
 
 def test_control_c_says_what_happens_and_how_to_go_on(screen):
     lines = shown(screen, 200, 24, [*NOTICES, Stopping(at_once=False), Stopping(at_once=True), Ended(interrupted=True)])
-    assert lines[-3:] == [
-        "stopping: what is training writes a checkpoint first, and the same command goes on from there (Ctrl-C again: stop at once)",
+    assert lines[-4:] == [
+        "stopping: what is training writes a checkpoint first, to go on from there later (Ctrl-C again: stop at once)",
         "stopping at once: what was training goes on from its last checkpoint, at most a minute old",
-        "interrupted after 0 s: 3 of 6 runs have ended; the same command goes on",
+        "interrupted after 0 s: 3 of 6 runs have ended",
+        "to go on: gapbench run small.toml",
     ]
 
 

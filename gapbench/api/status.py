@@ -287,7 +287,7 @@ def _read_table(directory: ResultsDirectory, planned: Sequence[PlannedRun]) -> t
             seed=member.spec.seed,
             outcome=outcome,
             training=False,
-            update=int(update or 0),
+            update=min(int(update or 0), member.spec.updates),
             updates=member.spec.updates,
             test_accuracy=_number(row["test_accuracy"]) if row is not None and outcome is Outcome.OK else None,
         )

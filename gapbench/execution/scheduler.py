@@ -83,17 +83,18 @@ class Scheduler:
         kind = self._slots[0].device.kind
         # What has begun comes first, so that repeated interruptions do not leave ever more runs half done.
         self._waiting = sorted(pending, key=lambda item: (item.update == 0, -(predicted_seconds(item.job, kind) or 0.0) * item.share_left))
-        self._observe(self._begun(done, failed))
         with Interrupt() as interrupt:
             try:
+                self._observe(self._begun(done, failed))
                 self._loop(interrupt)
             finally:
                 for worker in list(self._workers.values()):  # only after an error of our own
                     worker.kill()
                     self._forget(worker)
+            if self._error is None:
+                self._observe(Ended(self.execution.interrupted))
         if self._error is not None:
             raise self._error
-        self._observe(Ended(self.execution.interrupted))
         return self.execution
 
     def _loop(self, interrupt: Interrupt) -> None:

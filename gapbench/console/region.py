@@ -43,6 +43,7 @@ class Region:
         """Widths of the lines that stand on the screen."""
         self._shown = False
         self._gone = False
+        self._suspended = False
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._before: Any = None
@@ -53,8 +54,8 @@ class Region:
             return
         self._shown = True
         self._end.clear()
-        if hasattr(signal, "SIGCONT") and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGCONT, self._continued)
+        if hasattr(signal, "SIGTSTP") and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTSTP, self._suspend)
         self.refresh()
         self._thread = threading.Thread(target=self._refresh_for_ever, daemon=True)
         self._thread.start()
@@ -70,7 +71,7 @@ class Region:
             self._shown = False
             self._write()
         if self._before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCONT, self._before)
+            signal.signal(signal.SIGTSTP, self._before)
             self._before = None
 
     def print(self, *texts: Text) -> None:
@@ -81,7 +82,7 @@ class Region:
     def refresh(self) -> None:
         """Draws the lines anew."""
         with self._lock:
-            if self._shown and self._in_foreground():
+            if self._shown and not self._suspended and self._in_foreground():
                 self._write()
 
     def _refresh_for_ever(self) -> None:
@@ -94,7 +95,7 @@ class Region:
             return
         width, height = self._size()
         lines = []
-        if self._shown and self._in_foreground():
+        if self._shown and not self._suspended and self._in_foreground():
             lines = [_cut(line, width - MARGIN) for line in self._draw(max(1, width - MARGIN), max(1, height - 1))][: max(1, height - 1)]
         try:
             with self._console as console:
@@ -122,9 +123,15 @@ class Region:
         except (OSError, ValueError, AttributeError):  # no terminal of ours to ask, no such calls on this system
             return True
 
-    def _continued(self, _number: int, _frame: object) -> None:
-        """After Ctrl-Z and `fg` the shell has written below the lines: they are history, new ones are drawn below."""
-        self._drawn = []
+    def _suspend(self, _number: int, _frame: object) -> None:
+        """Ctrl-Z: erases the lines, for the shell to write in their place, and stops; after `fg` they are drawn below all that."""
+        with self._lock:
+            self._suspended = True
+            self._write()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # here the process stands still until it is continued
+        signal.signal(signal.SIGTSTP, self._suspend)
+        self._suspended = False
 
 
 def _erasure(drawn: Sequence[int], width: int, height: int) -> Control:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -96,14 +97,24 @@ def test_a_screen_of_one_row_is_enough(screen):
     lines.stop()
 
 
-def test_after_control_z_the_lines_are_drawn_below_what_the_shell_wrote(region):
+@pytest.mark.skipif(not hasattr(signal, "SIGTSTP"), reason="Windows has no Ctrl-Z")
+def test_control_z_erases_the_lines_and_after_it_they_are_drawn_below_what_the_shell_wrote(region, monkeypatch):
     here, lines = region
+
+    def stand_still(_pid, number):
+        assert number == signal.SIGTSTP
+        assert here.lines == ["said"]
+        here.write("^Z\n[1]+  Stopped\n$ fg\n")
+        lines.refresh()  # by the other thread, before this one goes on
+
+    monkeypatch.setattr(os, "kill", stand_still)
+    lines.print(Text("said"))
     lines.start()
-    here.write("^Z\n[1]+  Stopped\n$ fg\n")
-    lines._continued(0, None)
+    lines._suspend(signal.SIGTSTP, None)
     lines.refresh()
-    assert here.lines[-3:] == drawn(80)
-    assert "[1]+  Stopped" in here.lines
+    assert here.lines == ["said", "^Z", "[1]+  Stopped", "$ fg", *drawn(80)]
+    lines.stop()
+    assert signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
 
 
 def test_a_terminal_that_goes_away_is_no_error(region, monkeypatch):

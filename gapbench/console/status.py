@@ -38,7 +38,7 @@ def print_status(console: Console, status: Status) -> None:
 
 def status_lines(status: Status, width: int) -> list[Text]:
     """Returns what changes while a suite trains, for a terminal of this width: a sentence, the cells, the jobs in training."""
-    lines = [Text(_headline(status), style="bold"), *_cells(status, width)]
+    lines = [Text(_headline(status), style="bold"), *map(Text, _whereabouts(status)), *_cells(status, width)]
     if status.session is not None and status.state in ("training", "stopping") and status.session.jobs:
         lines += [Text(), *_jobs(status, width)]
     return lines
@@ -47,7 +47,6 @@ def status_lines(status: Status, width: int) -> list[Text]:
 def _headline(status: Status) -> str:
     ended = sum(run.outcome in FINAL for run in status.runs)
     runs = f"{ended:,} of {count(len(status.runs), 'run')}"
-    session = status.session
     match status.state:
         case "done":
             words = f"all {count(len(status.runs), 'run')} have ended" if len(status.runs) > 1 else "its run has ended"
@@ -59,10 +58,17 @@ def _headline(status: Status) -> str:
             words = f"{runs} have ended; stopping: checkpoints are being written"
         case "training":
             words = f"{runs} have ended, training now"
-            if session is not None:
-                left = "unknown time" if status.seconds_left is None else _time(status.seconds_left, rough=session.rough)
-                words += f" on {session.host} for {duration(session.seconds + (status.silent_seconds or 0.0))}, {left} left"
     return f"{status.suite}: {words}"
+
+
+def _whereabouts(status: Status) -> list[str]:
+    """Returns where it trains, since when, and how long it will take: a line while somebody does, else none."""
+    session = status.session
+    if session is None or status.state not in ("training", "stopping"):
+        return []
+    passed = duration(session.seconds + (status.silent_seconds or 0.0))
+    left = "time left not known yet" if status.seconds_left is None else f"{_time(status.seconds_left, rough=session.rough)} left"
+    return [f"on {session.host} for {passed}, {left}"]
 
 
 def _cells(status: Status, width: int) -> list[Text]:

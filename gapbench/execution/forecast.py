@@ -231,4 +231,4 @@ class Forecast:
 
     def _setup(self, first: bool) -> float:
         later = self._job_setup.value(0.0)
-        return self._worker_setup.value(later) if first else later
+        return self._worker_setup.value(max(later, self.begun.start_seconds)) if first else later

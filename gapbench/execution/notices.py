@@ -45,6 +45,8 @@ class Begun:
     """Predicted for the runs that are done: their share of the whole."""
     basis: Literal["measured", "rough", "unknown"]
     """What all predictions together rest on: the weakest of them; unknown where there is none at all."""
+    start_seconds: float = 0.0
+    """That a worker took to start when it was last timed; 0: never."""
     command: str = ""
     """What a user calls to go on after an interruption; empty where training was called from Python."""
 

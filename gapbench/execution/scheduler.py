@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -185,6 +186,9 @@ class Scheduler:
             case {"kind": "ready"}:
                 worker.ready = True
             case {"kind": "started", "update": int(update), "updates": int(updates)}:
+                if not worker.timed:
+                    worker.timed = True
+                    cost.calibration.record_start(worker.slot.device.kind, time.monotonic() - worker.born)
                 self._observe(JobProgressed(worker.slot.number, update, updates, 0.0, ()))
             case {"kind": "taken"}:
                 worker.taken = True
@@ -312,5 +316,6 @@ class Scheduler:
             jobs=jobs,
             seconds_before=seconds_before,
             basis=basis,
+            start_seconds=cost.calibration.start_seconds(self._slots[0].device.kind),
             command=self._user_command,
         )

@@ -67,7 +67,8 @@ def printed(width: int = 80, **changes) -> str:
 def test_while_it_trains_it_says_where_for_how_long_and_how_far_each_job_is():
     lines = [line.rstrip() for line in printed().splitlines()]
     assert lines == [
-        "small: 2 of 4 runs have ended, training now on node7 for 1 min 05 s, about 2 min 00 s left",
+        "small: 2 of 4 runs have ended, training now",
+        "on node7 for 1 min 05 s, about 2 min 00 s left",
         "cell   ok  failed  training  begun  waiting          updates  done",
         "SB      4                                 1      4,000/5,000  80 %",
         "LB+LR   1       1         2      1           120,000/120,001  99 %",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -127,6 +128,11 @@ def test_starting_workers_and_setting_up_jobs_is_measured_and_counts_for_those_t
     for notice, now in ((started(0, jobs[1]), 15.0), (progressed(0, 0), 17.0), (ended(0, jobs[1]), 27.0)):
         forecast.take(notice, now)
     assert forecast.seconds_left(27.0) == pytest.approx(2.0 + 10.0)
+
+
+def test_starting_a_worker_counts_from_the_beginning_where_it_was_timed_before():
+    jobs = [job(name, 10.0) for name in "abc"]
+    assert Forecast(dataclasses.replace(begun(*jobs, slots=2), start_seconds=6.0)).seconds_left(0.0) == pytest.approx(26.0)
 
 
 def test_programs_have_speeds_of_their_own():

@@ -14,7 +14,18 @@ from gapbench.execution.heartbeat import Heartbeat
 from gapbench.store import ResultsDirectory, read_session
 
 BEGUN = Begun(
-    "small", Path("small"), 2, 0, 0, 1, 1, ("cpu",), (ExpectedJob(("a", "b"), 40.0, 1.0, 0),), 0.0, "measured", "gapbench run small.toml"
+    "small",
+    Path("small"),
+    2,
+    0,
+    0,
+    1,
+    1,
+    ("cpu",),
+    (ExpectedJob(("a", "b"), 40.0, 1.0, 0),),
+    0.0,
+    "measured",
+    command="gapbench run small.toml",
 )
 
 

@@ -47,7 +47,7 @@ class Session:
         self.resize(width, height)
         self.raw = b""
         self._held = ""
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # the terminal writes "^C" anywhere
         self.status: int | None = None
 
     def resize(self, width: int, height: int) -> None:

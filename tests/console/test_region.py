@@ -59,11 +59,11 @@ def test_a_resize_leaves_no_line_behind(region, size):
     assert here.lines == ["said", *drawn(size[0], fits)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sizes=st.lists(st.tuples(st.integers(8, 130), st.integers(20, 60)), min_size=1, max_size=6))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.tuples(st.integers(8, 130), st.integers(30, 60)), min_size=1, max_size=6))
 def test_any_row_of_resizes_leaves_one_copy(screen, sizes):
     """On screens high enough for the lines however they wrap: what has scrolled out of a screen nobody can erase."""
-    here = screen(80, 24)
+    here = screen(80, 40)
     lines = Region(here.console, lambda width, _height: [Text("#" * width), Text("-" * (width // 2)), Text("x")])
     lines.print(Text("said"))
     lines._shown = True  # without the thread that draws by the clock

@@ -13,22 +13,25 @@ from __future__ import annotations
 from gapbench.api.checkup import Finding, doctor
 from gapbench.api.conformity import ConformityReport, check_components
 from gapbench.api.frames import to_frame
-from gapbench.api.keeping import CellStatus, Status, clean, export, figures, find, find_leftovers, load_results, report, status
+from gapbench.api.keeping import clean, export, figures, find, find_leftovers, load_results, report
 from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
 from gapbench.api.starter import starter_suite
+from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
 __all__ = [
     "CellStatus",
     "ConformityReport",
+    "FailedRun",
     "Finding",
     "Listed",
     "Plan",
     "PlannedCell",
     "RunReport",
+    "RunStatus",
     "Status",
     "check_components",
     "clean",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from gapbench.console.failures import print_failures
 from gapbench.console.live import LineView, LiveView, View, view
+from gapbench.console.region import Region
+from gapbench.console.sentences import LastingConsole
+from gapbench.console.status import print_status, status_lines
 from gapbench.console.tables import (
     print_arms,
     print_bench,
@@ -12,18 +16,20 @@ from gapbench.console.tables import (
     print_leftovers,
     print_listing,
     print_plan,
-    print_status,
     print_unfinished,
     print_warnings,
 )
 
 __all__ = [
+    "LastingConsole",
     "LineView",
     "LiveView",
+    "Region",
     "View",
     "print_arms",
     "print_bench",
     "print_data_files",
+    "print_failures",
     "print_files",
     "print_findings",
     "print_leftovers",
@@ -32,5 +38,6 @@ __all__ = [
     "print_status",
     "print_unfinished",
     "print_warnings",
+    "status_lines",
     "view",
 ]

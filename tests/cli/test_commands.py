@@ -85,18 +85,6 @@ def test_report_needs_only_the_parquet_tables(call, suite, tmp_path):
     assert call("report", "small").stdout == expected
 
 
-def test_status_reads_files_only_and_counts_outcomes(call, suite):
-    call("run", suite, "--only", "arm=SB")
-    text = call("status").stdout
-    assert "nothing is training" in text
-    assert "skipped" in text
-    with ResultsDirectory.open_existing(Path("results/small")).locked():
-        text = call("status", "small").stdout
-        assert "training now" in text
-        assert "interrupted" not in text
-        assert "skipped" not in text
-
-
 def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures):
     call("run", suite)
     expected = (tmp_path / "results/small/tables/arms.csv").read_text()

@@ -11,8 +11,11 @@ Nothing here imports torch; pandas only where tables are returned.
 from __future__ import annotations
 
 from gapbench.api.checkup import Finding, doctor
-from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
+from gapbench.api.comparing import compare, failures, write_comparison
+from gapbench.api.exporting import Exported, export
+from gapbench.api.keeping import CellStatus, Status, clean, find, find_leftovers, load_results, report, status
 from gapbench.api.listing import Listed, kinds, listing, names
+from gapbench.api.merging import merge
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
 from gapbench.api.starter import starter_suite
@@ -21,6 +24,7 @@ from gapbench.suite import load_suite
 
 __all__ = [
     "CellStatus",
+    "Exported",
     "Finding",
     "Listed",
     "Plan",
@@ -28,8 +32,10 @@ __all__ = [
     "RunReport",
     "Status",
     "clean",
+    "compare",
     "doctor",
     "export",
+    "failures",
     "fetch_dataset",
     "find",
     "find_leftovers",
@@ -37,6 +43,7 @@ __all__ = [
     "listing",
     "load_results",
     "load_suite",
+    "merge",
     "names",
     "plan",
     "report",
@@ -44,4 +51,5 @@ __all__ = [
     "starter_suite",
     "status",
     "verify_dataset",
+    "write_comparison",
 ]

@@ -1,4 +1,4 @@
-"""What is done with results that are there: reading, reporting, looking at how far they are, packing, cleaning."""
+"""What is done with results that are there: reading, reporting, looking at how far they are, cleaning."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def load_results(results: str | Path | None = None) -> Tables:
     Raises:
         StoreError: there is no such directory, or its tables cannot be read.
     """
-    return store.read_tables(_refreshed(find(results)).path)
+    return store.read_tables(open_refreshed(find(results)).path)
 
 
 def report(results: str | Path | None = None) -> ReportFiles:
@@ -82,7 +82,7 @@ def report(results: str | Path | None = None) -> ReportFiles:
     """
     from gapbench.report import write_report
 
-    return write_report(_refreshed(find(results)).path)
+    return write_report(open_refreshed(find(results)).path)
 
 
 def status(results: str | Path | None = None) -> Status:
@@ -105,19 +105,6 @@ def status(results: str | Path | None = None) -> Status:
         if stored is not None:
             not_ok[run_id] = f"{stored.outcome.value}: {stored.reason}"
     return Status(planned.suite, directory.path, tuple(cells), directory.in_use(), not_ok, len(directory.attempts()))
-
-
-def export(results: str | Path | None, bundle: str | Path) -> list[str]:
-    """Packs a results directory into one small archive that `report` reads elsewhere; returns the names in it.
-
-    Raises:
-        StoreError: there is no such directory, or the bundle exists.
-    """
-    path = Path(bundle)
-    store.check_bundle_name(path)
-    directory = _refreshed(find(results))
-    report(directory.path)
-    return store.pack(directory, path)
 
 
 def find_leftovers(results: str | Path | None = None, *, cache: bool = False) -> list[Leftover]:
@@ -151,6 +138,20 @@ def clean(leftovers: Sequence[Leftover]) -> int:
     return sum(leftover.size_bytes for leftover in leftovers)
 
 
+def open_refreshed(path: Path) -> ResultsDirectory:
+    """Opens a results directory, or a bundle (unpacked beside it), with tables that hold what its runs hold now.
+
+    Raises:
+        StoreError: it is no results directory, or something in it cannot be read or written.
+    """
+    if path.is_file() and store.is_bundle(path):
+        path = store.unpack(path)
+    directory = ResultsDirectory.open_existing(path)
+    if not directory.is_bundle:
+        store.build_tables(directory)
+    return directory
+
+
 def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
     groups: dict[Path | None, list[Leftover]] = {}
     for leftover in leftovers:
@@ -166,13 +167,3 @@ def _progress(directory: ResultsDirectory, run_ids: Iterable[str]) -> tuple[dict
         outcomes[run_id] = run.state()
         updates[run_id] = run.updates_done()
     return outcomes, updates
-
-
-def _refreshed(path: Path) -> ResultsDirectory:
-    """Opens a results directory or bundle, with tables that hold what its runs hold now."""
-    if path.is_file() and store.is_bundle(path):
-        path = store.unpack(path)
-    directory = ResultsDirectory.open_existing(path)
-    if not directory.is_bundle:
-        store.build_tables(directory)
-    return directory

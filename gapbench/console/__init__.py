@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from gapbench.console.comparing import print_comparison, print_failures
 from gapbench.console.live import LineView, LiveView, View, view
+from gapbench.console.merging import print_merged
 from gapbench.console.tables import (
     print_arms,
     print_bench,
@@ -23,11 +25,14 @@ __all__ = [
     "View",
     "print_arms",
     "print_bench",
+    "print_comparison",
     "print_data_files",
+    "print_failures",
     "print_files",
     "print_findings",
     "print_leftovers",
     "print_listing",
+    "print_merged",
     "print_plan",
     "print_status",
     "print_unfinished",

@@ -8,6 +8,7 @@ from gapbench.store.cleaning import Leftover, find_leftovers, folder_leftover, r
 from gapbench.store.commit import commit, recover
 from gapbench.store.directory import ResultsDirectory, find_results
 from gapbench.store.events import EventLog, read_events
+from gapbench.store.merging import Conflict, Merged, merge
 from gapbench.store.plan import StoredPlan
 from gapbench.store.provenance import describe_machine, describe_session
 from gapbench.store.run_directory import RunDirectory, RunOutcome
@@ -19,8 +20,10 @@ __all__ = [
     "SCHEMA_FILE",
     "SCHEMA_VERSION",
     "CheckpointHeader",
+    "Conflict",
     "EventLog",
     "Leftover",
+    "Merged",
     "ResultsDirectory",
     "RunDirectory",
     "RunOutcome",
@@ -35,6 +38,7 @@ __all__ = [
     "find_results",
     "folder_leftover",
     "is_bundle",
+    "merge",
     "pack",
     "read_events",
     "read_header",

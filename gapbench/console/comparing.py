@@ -52,7 +52,7 @@ def print_failures(console: Console, failures: Mapping[str, Sequence[str]]) -> N
         for text in found:
             _say(console, f"{kind}: {text}", style="red")
         if not found:
-            _say(console, f"no {kind}")
+            _say(console, f"no {kind}{' difference' if kind == 'environment' else ''}")
 
 
 def _print_environment(console: Console, comparison: Comparison) -> None:
@@ -102,17 +102,17 @@ def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) ->
 
 
 def _print_outcomes(console: Console, cells: Sequence[ComparedCell]) -> None:
+    from gapbench.analysis.comparison.cells import outcome_lines
+
     for cell in cells:
-        for change in cell.outcomes:
-            reason = f" ({change.reason})" if change.reason else ""
-            style = "red" if change.worse else "yellow"
-            _say(console, f"{cell.label}: {change.run}: {change.first.value} in A, {change.second.value} in B{reason}", style=style)
+        for line in outcome_lines(cell.outcomes):
+            _say(console, f"{cell.label}: {line}", style="yellow")
 
 
 def _row(cell: ComparedCell) -> dict[str, str]:
     accuracy = cell.accuracy
     means = (accuracy.first, accuracy.second) if accuracy else (None, None)
-    identical = cell.verdict == "identical"
+    identical = cell.verdict.startswith("identical")
     return {
         CELL: cell.label,
         COUNT: _side_counts(cell),

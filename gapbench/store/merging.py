@@ -63,6 +63,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
             the target exists or cannot be written.
     """
     directories = [_open(path) for path in sources]
+    named = {directory.path: path for directory, path in zip(directories, sources, strict=True)}
     _check(directories)
     with ExitStack() as stack:
         if target.exists():
@@ -82,9 +83,11 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
     kept = list(choice.kept.values())
     return Merged(
         path=target,
-        runs={directory.path: sum(one is directory for one in kept) for directory in directories},
+        runs={named[directory.path]: sum(one is directory for one in kept) for directory in directories},
         identical=choice.identical,
-        conflicts=tuple(choice.conflicts),
+        conflicts=tuple(
+            Conflict(one.run_id, named[one.kept], {named[path]: words for path, words in one.found.items()}) for one in choice.conflicts
+        ),
         begin_anew=tuple(choice.begin_anew),
         old_attempts=sum(len(directory.attempts()) for directory in directories),
         grown=len({frozenset(plan.run_ids) for plan in plans.values()}) > 1,

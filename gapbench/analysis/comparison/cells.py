@@ -22,7 +22,10 @@ MEASURES = {"test_accuracy": "pp", "test_loss": "", "train_loss": "", "train_sec
 QUALITY = ("test_accuracy", "test_loss", "train_loss")
 """Measures that say what was trained; seconds say on what."""
 
-IDENTICAL, BELOW, ABOVE, NOT_SEPARATED = "identical", "B below A", "B above A", "not separated"
+IDENTICAL, SHARED_IDENTICAL = "identical", "identical where shared"
+"""All runs of the cell, or all that both sides have, have exactly equal numbers."""
+
+BELOW, ABOVE, NOT_SEPARATED = "B below A", "B above A", "not separated"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,18 @@ class OutcomeChange:
     def worse(self) -> bool:
         """Whether it was ok in A and is not in B."""
         return self.first is Outcome.OK and self.second is not Outcome.OK
+
+
+def outcome_lines(changes: Sequence[OutcomeChange]) -> list[str]:
+    """Returns outcome changes in words, runs with the same change in one line."""
+    groups: dict[tuple[Outcome, Outcome, str], list[str]] = {}
+    for one in changes:
+        groups.setdefault((one.first, one.second, one.reason), []).append(one.run)
+    lines = []
+    for (first, second, reason), runs in groups.items():
+        who = f"{runs[0]} is" if len(runs) == 1 else f"{len(runs)} runs are"
+        lines.append(f"{who} {first.value} in A, {second.value} in B" + (f" ({reason})" if reason else ""))
+    return lines
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,7 @@ def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ..
 
 def _verdict(cell: ComparedCell, reason: str) -> str:
     if reason:
-        return reason if reason == IDENTICAL else f"no verdict ({reason})"
+        return reason if reason in (IDENTICAL, SHARED_IDENTICAL) else f"no verdict ({reason})"
     accuracy = cell.accuracy
     if accuracy is None or accuracy.estimate is None or not accuracy.separated:
         return NOT_SEPARATED
@@ -155,7 +170,7 @@ def _verdict(cell: ComparedCell, reason: str) -> str:
 def _no_verdict(cell: ComparedCell) -> str:
     """Returns why a cell is not judged, or an empty text."""
     if cell.identical_runs and cell.identical_runs == cell.shared_runs == min(cell.ok_first, cell.ok_second):
-        return IDENTICAL
+        return IDENTICAL if cell.ok_first == cell.ok_second else SHARED_IDENTICAL
     for side, ok, planned in (("A", cell.ok_first, cell.planned_first), ("B", cell.ok_second, cell.planned_second)):
         if ok < planned:
             return f"{side}: {ok} ok of {planned}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.comparison.cells import BELOW, QUALITY, ComparedCell, compare_cell, members, with_verdicts
+from gapbench.analysis.comparison.cells import BELOW, QUALITY, ComparedCell, compare_cell, members, outcome_lines, with_verdicts
 from gapbench.analysis.comparison.matching import match
 from gapbench.analysis.comparison.papers import PublishedSet, against_published, two_papers
 from gapbench.analysis.environment import EnvironmentLine, environment_lines
@@ -66,8 +66,7 @@ class Comparison:
         for cell in self.cells:
             if cell.verdict == BELOW and cell.accuracy is not None and cell.accuracy.estimate is not None:
                 found.append(f"{cell.label}: test accuracy is {-cell.accuracy.estimate:.2f} pp below A's, separated")
-            worse = [change for change in cell.outcomes if change.worse]
-            found.extend(f"{cell.label}: {change.run} is ok in A and {change.second.value} in B" for change in worse)
+            found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if change.worse]))
         if not self.published:
             found.extend(f"{name}: is missing in B" for name in self.only_first)
         return found
@@ -84,11 +83,7 @@ class Comparison:
                 change = cell.changes.get(measure)
                 if change is not None and change.separated and not (measure == "test_accuracy" and cell.verdict == BELOW):
                     found.append(f"{cell.label}: {measure.replace('_', ' ')} differs, separated")
-            found.extend(
-                f"{cell.label}: {change.run} is {change.first.value} in A and {change.second.value} in B"
-                for change in cell.outcomes
-                if not change.worse
-            )
+            found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if not change.worse]))
             found.extend(f"{cell.label}: {key} is {before} in A and {after} in B" for key, (before, after) in cell.values.items())
         if not self.published:
             found.extend(f"{name}: is missing in A" for name in self.only_second)
@@ -101,7 +96,9 @@ class Comparison:
         rows: list[dict[str, Any]] = [_record(cell) for cell in self.cells]
         rows += [{"cell": name, "in": "A"} for name in self.only_first]
         rows += [{"cell": name, "in": "B"} for name in self.only_second]
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows, columns=None if rows else ["cell", "in"])
+        counts = [name for name in frame.columns if name.startswith(("ok_", "planned_", "runs_")) or "_n_" in name]
+        return frame.astype(dict.fromkeys(counts, "Int64"))
 
 
 def compare_results(first: Results | PublishedSet, second: Results | PublishedSet) -> Comparison:

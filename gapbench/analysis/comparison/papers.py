@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gapbench import published
@@ -83,26 +83,37 @@ def against_published(
                     published=value.source,
                 )
             )
-    only_paper = [f"{network}: {arm}" for network, arm, row, _ in paper.values() if (row.recipe, arm) not in held]
-    return cells, only_ours, only_paper
+    return cells, only_ours, _by_network((network, arm) for network, arm, row, _ in paper.values() if (row.recipe, arm) not in held)
 
 
 def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[ComparedCell], list[str], list[str]]:
     """Returns the values that both sets have (same network, data set, arm and batch size), and what only one has; no intervals."""
-    sides = [{f"{network}: {arm}": (network, value) for network, arm, _, value in one.values()} for one in (first, second)]
+    sides = [{f"{network}: {arm}": (network, arm, value) for network, arm, _, value in one.values()} for one in (first, second)]
     keys: list[dict[str, CellValues]] = [
-        {name: {"dataset": name, "batch_size": value.batch_size} for name, (_, value) in side.items()} for side in sides
+        {name: {"dataset": name, "batch_size": value.batch_size} for name, (_, _, value) in side.items()} for side in sides
     ]
     found = match(*keys)
-    return [_pair(one, *sides) for one in found.both], list(found.only_first), list(found.only_second)
+    only = [
+        _by_network((side[name][0], side[name][1]) for name in names)
+        for side, names in zip(sides, (found.only_first, found.only_second), strict=True)
+    ]
+    return [_pair(one, *sides) for one in found.both], only[0], only[1]
+
+
+def _by_network(values: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns networks, each with its arms in brackets."""
+    arms: dict[str, list[str]] = {}
+    for network, arm in values:
+        arms.setdefault(network, []).append(arm)
+    return [f"{network} ({', '.join(own)})" for network, own in arms.items()]
 
 
 def _pair(
-    matched: Matched, first: dict[str, tuple[str, published.PublishedValue]], second: dict[str, tuple[str, published.PublishedValue]]
+    matched: Matched,
+    first: dict[str, tuple[str, str, published.PublishedValue]],
+    second: dict[str, tuple[str, str, published.PublishedValue]],
 ) -> ComparedCell:
-    network, before = first[matched.first]
-    _, after = second[matched.second]
+    network, arm, before = first[matched.first]
+    _, other_arm, after = second[matched.second]
     accuracy = Change(before.percent, after.percent, 1, 1, estimate=after.percent - before.percent)
-    return ComparedCell(
-        network, matched.first, matched.second, matched.values, 1, 1, 1, 1, {"test_accuracy": accuracy}, published=after.source
-    )
+    return ComparedCell(network, arm, other_arm, matched.values, 1, 1, 1, 1, {"test_accuracy": accuracy}, published=after.source)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.comparison.cells import ABOVE, BELOW, IDENTICAL, NOT_SEPARATED
+from gapbench.analysis.comparison.cells import ABOVE, BELOW, IDENTICAL, NOT_SEPARATED, SHARED_IDENTICAL
 
 if TYPE_CHECKING:
     from gapbench.analysis.comparison.compare import Comparison
@@ -19,7 +19,7 @@ def summary(comparison: Comparison) -> list[str]:
     """Returns the verdict on a comparison as sentences, then how to read its numbers."""
     cells = comparison.cells
     if not cells:
-        return ["No cell is in both, so there is nothing to compare."]
+        return ["No cell is in both, so there is nothing to compare (cells on different data sets are never one)."]
     counts = Counter(cell.verdict if cell.verdict in _KINDS else "" for cell in cells)
     parts = [f"{number} {words}" for verdict, words in _KINDS.items() if (number := counts[verdict])]
     sentences = [f"Of {_count(len(cells), 'cell')} in both: {', '.join(parts)}."]
@@ -53,6 +53,7 @@ def listed(names: Sequence[str]) -> str:
 
 _KINDS = {
     IDENTICAL: "identical to the last digit",
+    SHARED_IDENTICAL: "identical in the runs that both have",
     BELOW: "with test accuracy in B below A",
     ABOVE: "with test accuracy in B above A",
     NOT_SEPARATED: "not separated",

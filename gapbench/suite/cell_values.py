@@ -68,6 +68,8 @@ def _text(values: CellValues, key: str) -> str:
         value = values[key]
     elif key == MIXED:
         return "the same for all seeds"
+    elif any(f'"{key}":' in group for group in values.get(MIXED, ())):
+        return "differs by seed"
     elif key in NEUTRAL:
         value = NEUTRAL[key]
     elif key.endswith(".version"):

@@ -147,33 +147,46 @@ def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ..
 
     Cells with a run that is not ok, or with one seed, get no verdict; identical ones need none.
     """
-    reasons = [_no_verdict(cell) for cell in cells]
+    unjudged = [_incomplete(cell) or _identical_cell(cell) for cell in cells]
     found = list(cells)
     for measure in MEASURES:
-        changes = judged([None if reason else cell.changes.get(measure) for cell, reason in zip(cells, reasons, strict=True)])
+        changes = judged([None if reason else cell.changes.get(measure) for cell, reason in zip(cells, unjudged, strict=True)])
         for position, one in enumerate(changes):
             if one is not None:
                 found[position] = replace(found[position], changes={**found[position].changes, measure: one})
     compared = sum(cell.accuracy is not None and cell.accuracy.p_holm is not None for cell in found)
-    return tuple(replace(cell, verdict=_verdict(cell, reason)) for cell, reason in zip(found, reasons, strict=True)), compared
+    return tuple(replace(cell, verdict=_verdict(cell)) for cell in found), compared
 
 
-def _verdict(cell: ComparedCell, reason: str) -> str:
-    if reason:
-        return reason if reason in (IDENTICAL, SHARED_IDENTICAL) else f"no verdict ({reason})"
+def _verdict(cell: ComparedCell) -> str:
     accuracy = cell.accuracy
+    if not _incomplete(cell) and _identical_cell(cell):
+        return _identical_cell(cell)
+    reason = _incomplete(cell) or _without_interval(cell)
+    if reason:
+        return f"no verdict ({reason})"
     if accuracy is None or accuracy.estimate is None or not accuracy.separated:
         return NOT_SEPARATED
     return BELOW if accuracy.estimate < 0 else ABOVE
 
 
-def _no_verdict(cell: ComparedCell) -> str:
-    """Returns why a cell is not judged, or an empty text."""
-    if cell.identical_runs and cell.identical_runs == cell.shared_runs == min(cell.ok_first, cell.ok_second):
-        return IDENTICAL if cell.ok_first == cell.ok_second else SHARED_IDENTICAL
+def _incomplete(cell: ComparedCell) -> str:
+    """Returns which side has runs that are not ok, or an empty text: such a cell is not judged."""
     for side, ok, planned in (("A", cell.ok_first, cell.planned_first), ("B", cell.ok_second, cell.planned_second)):
         if ok < planned:
             return f"{side}: {ok} ok of {planned}"
+    return ""
+
+
+def _identical_cell(cell: ComparedCell) -> str:
+    """Returns the verdict on a cell all of whose shared runs are identical, or an empty text."""
+    if not cell.identical_runs or not cell.identical_runs == cell.shared_runs == min(cell.ok_first, cell.ok_second):
+        return ""
+    return IDENTICAL if cell.ok_first == cell.ok_second else SHARED_IDENTICAL
+
+
+def _without_interval(cell: ComparedCell) -> str:
+    """Returns why the accuracy of a complete cell cannot be judged, or an empty text."""
     accuracy = cell.accuracy
     if accuracy is None or accuracy.estimate is None:
         return "no accuracy"

@@ -16,14 +16,14 @@ from gapbench.analysis.formats import range_text, signed
 if TYPE_CHECKING:
     from gapbench.analysis.comparison import Change, ComparedCell, Comparison
 
-CELL, COUNT, FIRST, SECOND, VERDICT = "cell", "n A, B", "A, %", "B, %", "verdict"
+CELL, COUNT, MEANS, VERDICT = "cell", "n A, B", "A -> B, %", "verdict"
 ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS = "accuracy, pp", "test loss", "train loss", "train seconds"
-COLUMNS = (CELL, COUNT, FIRST, SECOND, ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS, VERDICT)
-IMPORTANCE = (CELL, ACCURACY, VERDICT, COUNT, FIRST, SECOND, TEST_LOSS, TRAIN_LOSS, SECONDS)
+COLUMNS = (CELL, COUNT, MEANS, ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS, VERDICT)
+IMPORTANCE = (CELL, ACCURACY, VERDICT, COUNT, MEANS, TEST_LOSS, TRAIN_LOSS, SECONDS)
 """Columns, those first that a narrow terminal keeps."""
 WORDS = frozenset({CELL, VERDICT})
 GAP = 2
-WIDEST_WORDS = 24
+WIDEST_WORDS = 26
 """Longer labels and verdicts are folded."""
 
 
@@ -60,7 +60,8 @@ def _print_environment(console: Console, comparison: Comparison) -> None:
         return
     different = comparison.environment_differences
     if different:
-        table = _table("environment that differs")
+        _say(console, "environment that differs", style="italic")
+        table = _table()
         table.add_column("")
         for side in ("A", "B"):
             table.add_column(side, overflow="fold")
@@ -89,7 +90,8 @@ def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) ->
     rows = [_row(cell) for cell in cells]
     telling = [column for column in COLUMNS if column == CELL or any(row[column] for row in rows)]
     widths = _widths(telling, rows, console.width)
-    table = _table(title)
+    _say(console, title, style="italic")
+    table = _table()
     for column, width in widths.items():
         table.add_column(column, justify="left" if column in WORDS else "right", overflow="fold", width=width)
     for row in rows:
@@ -116,8 +118,7 @@ def _row(cell: ComparedCell) -> dict[str, str]:
     return {
         CELL: cell.label,
         COUNT: _side_counts(cell),
-        FIRST: "" if means[0] is None else f"{means[0]:.2f}",
-        SECOND: "" if means[1] is None else f"{means[1]:.2f}",
+        MEANS: " -> ".join("none" if mean is None else f"{mean:.2f}" for mean in means) if any(means) else "",
         ACCURACY: "0" if identical else _difference(accuracy, 2),
         TEST_LOSS: "0" if identical else _difference(cell.changes.get("test_loss")),
         TRAIN_LOSS: "0" if identical else _difference(cell.changes.get("train_loss")),
@@ -163,8 +164,8 @@ def _widths(columns: Sequence[str], rows: Sequence[Mapping[str, str]], width: in
     return {column: needed[column] for column in columns if column in kept}
 
 
-def _table(title: str) -> Table:
-    return Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -190,8 +190,10 @@ def _without_interval(cell: ComparedCell) -> str:
     accuracy = cell.accuracy
     if accuracy is None or accuracy.estimate is None:
         return "no accuracy"
-    if accuracy.low is None and not (cell.published and accuracy.n_first + accuracy.n_second > 2):
-        return "single runs" if cell.published else "one seed"
+    if cell.published and accuracy.n_first == accuracy.n_second == 1:
+        return "single runs"
+    if min(accuracy.n_first, accuracy.n_second) < 2 and not cell.published:
+        return "one seed"
     return "" if accuracy.p_value is not None else "no spread between seeds"
 
 

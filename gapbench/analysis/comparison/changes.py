@@ -60,8 +60,10 @@ def change(first: Mapping[int, float], second: Mapping[int, float], *, same_spli
     plain = Change(_mean(first), _mean(second), len(first), len(second))
     if found is None:
         return plain
-    low, high = (None, None) if found.low is None or found.high is None else (-found.high, -found.low)
-    return replace(plain, estimate=-found.estimate, low=low, high=high, p_value=found.p_value, method=found.method)
+    # Without any spread between seeds there is nothing to make an interval of, though a formula would give one of no width.
+    if found.low is None or found.high is None or found.p_value is None:
+        return replace(plain, estimate=-found.estimate, method=found.method)
+    return replace(plain, estimate=-found.estimate, low=-found.high, high=-found.low, p_value=found.p_value, method=found.method)
 
 
 def change_from_published(published: float, rounding: float, sample: Sequence[float], *, published_first: bool) -> Change:

@@ -49,6 +49,13 @@ def test_one_seed_has_a_difference_and_no_interval():
     assert change({0: 97.0}, {}, same_splits=True).estimate is None
 
 
+def test_values_without_any_spread_have_no_interval():
+    found = change(FIRST, {key: value - 1 for key, value in FIRST.items()}, same_splits=True)
+    assert found.estimate == pytest.approx(-1.0)
+    spreadless = change({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}, same_splits=True)
+    assert (spreadless.estimate, spreadless.low, spreadless.p_value) == (1.0, None, None)
+
+
 def test_a_published_run_is_held_against_one_new_run_of_ours():
     ours = [98.9, 99.1, 99.3]
     half = stats.t.ppf(0.975, 2) * np.std(ours, ddof=1) * np.sqrt(1 + 1 / 3)

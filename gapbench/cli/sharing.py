@@ -39,7 +39,8 @@ def compare(
             "--fail-on",
             help="Exit with 1 on: regression (a cell's accuracy separated below A's by Holm over the cells, a run ok in A and not in B, "
             "a cell missing in B); difference (also anything separated above, a separated loss, any other outcome, a label with "
-            "other values, a cell missing in A); environment (other versions, device, precision, threads, commit). May be repeated.",
+            "other values, a cell missing in A); environment (other versions, device, "
+            "precision, threads, commit, stacks or program). May be repeated.",
         ),
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the comparison as tidy CSV.")] = None,
@@ -61,7 +62,7 @@ def merge(
     results: Annotated[
         list[str],
         typer.Argument(
-            metavar="A B ...", help="Results directories of one suite, such as of two machines.", autocompletion=complete_results
+            metavar="RESULTS", help="Results directories of one suite, such as of two machines.", autocompletion=complete_results
         ),
     ],
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The new directory; may not exist yet.")],

@@ -83,6 +83,8 @@ def test_a_folder_is_whole_or_absent(tmp_path):
     assert (tmp_path / "deep" / "folder" / "x").read_text() == "x"
     with pytest.raises(StoreError, match="exists already"), whole_folder(tmp_path / "deep" / "folder"):
         pass
-    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "deep" / "other") as folder:
-        (folder / "x").write_text((folder / "nothing").read_text())
+    with pytest.raises(ValueError), whole_folder(tmp_path / "deep" / "other") as folder:
+        (folder / "x").write_text(json.loads("half"))
+    with pytest.raises(StoreError, match="cannot be written"), whole_folder(tmp_path / "deep" / "other") as folder:
+        (folder / "no" / "such" / "folder").write_text("x")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]

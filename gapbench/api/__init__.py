@@ -11,10 +11,13 @@ Nothing here imports torch; pandas only where tables are returned.
 from __future__ import annotations
 
 from gapbench.api.checkup import Finding, doctor
+from gapbench.api.comparing import compare, comparison_failures, write_comparison
 from gapbench.api.conformity import ConformityReport, check_components
+from gapbench.api.exporting import Exported, export
 from gapbench.api.frames import to_frame
-from gapbench.api.keeping import clean, export, figures, find, find_leftovers, load_results, report
+from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, report
 from gapbench.api.listing import Listed, kinds, listing, names
+from gapbench.api.merging import merge
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
 from gapbench.api.starter import starter_suite
@@ -25,6 +28,7 @@ from gapbench.suite import load_suite
 __all__ = [
     "CellStatus",
     "ConformityReport",
+    "Exported",
     "FailedRun",
     "Finding",
     "Listed",
@@ -35,6 +39,8 @@ __all__ = [
     "Status",
     "check_components",
     "clean",
+    "compare",
+    "comparison_failures",
     "doctor",
     "export",
     "fetch_dataset",
@@ -45,6 +51,7 @@ __all__ = [
     "listing",
     "load_results",
     "load_suite",
+    "merge",
     "names",
     "plan",
     "report",
@@ -53,4 +60,5 @@ __all__ = [
     "status",
     "to_frame",
     "verify_dataset",
+    "write_comparison",
 ]

@@ -43,7 +43,7 @@ def load_results(results: str | Path | None = None) -> Tables:
     Raises:
         StoreError: there is no such directory, or its tables cannot be read.
     """
-    return store.read_tables(_refreshed(find(results)).path)
+    return store.read_tables(open_refreshed(find(results)).path)
 
 
 def report(results: str | Path | None = None) -> ReportFiles:
@@ -54,7 +54,7 @@ def report(results: str | Path | None = None) -> ReportFiles:
     """
     from gapbench.report import write_report
 
-    return write_report(_refreshed(find(results)).path)
+    return write_report(open_refreshed(find(results)).path)
 
 
 def figures(results: str | Path | None = None) -> Figures:
@@ -68,19 +68,6 @@ def figures(results: str | Path | None = None) -> Figures:
     from gapbench.report.figures import draw_figures
 
     return draw_figures(load_results(results))
-
-
-def export(results: str | Path | None, bundle: str | Path) -> list[str]:
-    """Packs a results directory into one small archive that `report` reads elsewhere; returns the names in it.
-
-    Raises:
-        StoreError: there is no such directory, or the bundle exists.
-    """
-    path = Path(bundle)
-    store.check_bundle_name(path)
-    directory = _refreshed(find(results))
-    report(directory.path)
-    return store.pack(directory, path)
 
 
 def find_leftovers(results: str | Path | None = None, *, cache: bool = False) -> list[Leftover]:
@@ -114,19 +101,23 @@ def clean(leftovers: Sequence[Leftover]) -> int:
     return sum(leftover.size_bytes for leftover in leftovers)
 
 
-def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
-    groups: dict[Path | None, list[Leftover]] = {}
-    for leftover in leftovers:
-        holders = [path for path in leftover.path.parents if (path / store.SCHEMA_FILE).is_file()]
-        groups.setdefault(holders[0] if holders else None, []).append(leftover)
-    return groups
+def open_refreshed(path: Path) -> ResultsDirectory:
+    """Opens a results directory, or a bundle (unpacked beside it), with tables that hold what its runs hold now.
 
-
-def _refreshed(path: Path) -> ResultsDirectory:
-    """Opens a results directory or bundle, with tables that hold what its runs hold now."""
+    Raises:
+        StoreError: it is no results directory, or something in it cannot be read or written.
+    """
     if path.is_file() and store.is_bundle(path):
         path = store.unpack(path)
     directory = ResultsDirectory.open_existing(path)
     if not directory.is_bundle:
         store.build_tables(directory)
     return directory
+
+
+def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
+    groups: dict[Path | None, list[Leftover]] = {}
+    for leftover in leftovers:
+        holders = [path for path in leftover.path.parents if (path / store.SCHEMA_FILE).is_file()]
+        groups.setdefault(holders[0] if holders else None, []).append(leftover)
+    return groups

@@ -24,7 +24,6 @@ from gapbench.cli.options import (
     SetOption,
     SlotsOption,
     SuiteArgument,
-    UsageError,
     parse_settings,
 )
 from gapbench.console.words import count, size
@@ -174,18 +173,6 @@ def report(results: ResultsArgument = None) -> None:
     files = api.report(folder)
     console.print_arms(out(), files.arms)
     console.print_files(out(), files.tables[0].parent.parent, files.figures)
-
-
-@app.command()
-def export(
-    results: ResultsArgument = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", metavar="FILE", help="The archive to write: .tar.gz or .zip.")] = None,
-) -> None:
-    """Pack results into one small archive that `gapbench report` reads elsewhere."""
-    if bundle is None:
-        raise UsageError("export needs --bundle FILE, a name that ends in .tar.gz or .zip")
-    names = api.export(results, bundle)
-    out().print(f"{bundle}: {count(len(names), 'file')}, {size(bundle.stat().st_size)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from gapbench.store.directory import ResultsDirectory, find_results
 from gapbench.store.events import EventLog, read_events
 from gapbench.store.failures import FAILED, Failure, read_failure
 from gapbench.store.log import last_lines, stack_line, start_line
+from gapbench.store.merging import Conflict, Merged, merge
 from gapbench.store.plan import StoredPlan
 from gapbench.store.provenance import describe_machine, describe_session
 from gapbench.store.run_directory import RunDirectory, RunOutcome
@@ -23,9 +24,11 @@ __all__ = [
     "SCHEMA_FILE",
     "SCHEMA_VERSION",
     "CheckpointHeader",
+    "Conflict",
     "EventLog",
     "Failure",
     "Leftover",
+    "Merged",
     "ResultsDirectory",
     "RunDirectory",
     "RunOutcome",
@@ -44,6 +47,7 @@ __all__ = [
     "folder_leftover",
     "is_bundle",
     "last_lines",
+    "merge",
     "pack",
     "read_events",
     "read_failure",

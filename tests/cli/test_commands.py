@@ -26,7 +26,7 @@ def test_version(call):
 
 def test_help_names_every_command(call):
     text = call("--help").stdout
-    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean"):
+    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean", "compare", "merge"):
         assert command in text
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 import gapbench
-from gapbench import api, console
+from gapbench.cli.late import api, console
 from gapbench.cli.options import (
     DataOption,
     DevicesOption,
@@ -26,8 +25,10 @@ from gapbench.cli.options import (
     UsageError,
     parse_settings,
 )
-from gapbench.console.words import count, size
 from gapbench.core.errors import GapbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FILE_WIDTH = 160
 
@@ -60,11 +61,15 @@ app = typer.Typer(
 
 def out() -> Console:
     """Returns the console of results: stdout. In a file or a pipe there is room for all columns."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH)
 
 
 def err() -> Console:
     """Returns the console of progress and errors: stderr."""
+    from rich.console import Console
+
     return Console(file=sys.stderr)
 
 
@@ -185,6 +190,8 @@ def export(
     """Pack results into one small archive that `gapbench report` reads elsewhere."""
     if bundle is None:
         raise UsageError("export needs --bundle FILE, a name that ends in .tar.gz or .zip")
+    from gapbench.console.words import count, size
+
     names = api.export(results, bundle)
     out().print(f"{bundle}: {count(len(names), 'file')}, {size(bundle.stat().st_size)}", highlight=False, soft_wrap=True)
 
@@ -196,6 +203,8 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove old attempts, checkpoints of finished runs, half-written files. Never a result."""
+    from gapbench.console.words import count, size
+
     leftovers = api.find_leftovers(None if results is None else api.find(results), cache=cache)
     if not leftovers:
         out().print("nothing to remove", highlight=False)

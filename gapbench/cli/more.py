@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gapbench import api, console
 from gapbench.cli.app import app, err, out
+from gapbench.cli.late import api, console
 from gapbench.cli.options import DataOption, PluginOption, completes
 
 data_app = typer.Typer(help="Download and verify data sets.", no_args_is_help=True, rich_markup_mode=None)

@@ -30,7 +30,7 @@ def _component(value: Any) -> dict[str, Any]:
         return {"name": value}
     if isinstance(value, dict) and isinstance(value.get("name", ""), str):
         return value
-    raise ValueError('must be a name in quotes or a table {name = "...", option = ...}')
+    raise ValueError(f'must be a name in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
 
 
 def _whole_number_or(word: str, minimum: int) -> PlainValidator:

@@ -25,7 +25,7 @@ from gapbench.cli.options import (
     UsageError,
     parse_settings,
 )
-from gapbench.core.errors import GapbenchError
+from gapbench.core.errors import GapbenchError, SuiteError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,10 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except GapbenchError as error:
-            err().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            problems = error.problems if isinstance(error, SuiteError) else ()
+            # Of several mistakes each line begins with its file: editors and terminals then lead there.
+            text = f"error: {len(problems)} mistakes\n{error}" if len(problems) > 1 else f"error: {error}"
+            err().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(error.exit_status) from None
         except KeyboardInterrupt:
             err().print("interrupted", highlight=False)

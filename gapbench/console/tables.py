@@ -99,8 +99,13 @@ def print_plan(console: Console, plan: Plan) -> None:
     left = plan.runs - plan.done
     console.print(f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}", highlight=False)
     if left:
+        from gapbench.api.price import hours
+
         unknown = f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
-        text = f"predicted: {duration(plan.device_seconds)} of device time, {duration(plan.wall_seconds)} by the clock{unknown}"
+        text = (
+            f"predicted: {duration(plan.device_seconds)} of device time ({hours(plan.device_seconds)} device hours), "
+            f"{duration(plan.wall_seconds)} by the clock{unknown}"
+        )
         console.print(text, highlight=False)
     if any(cell.basis != "measured" and cell.seconds is not None for cell in plan.cells):
         console.print("± is a rough prediction: nothing like it was timed on this machine yet", style="dim", highlight=False)

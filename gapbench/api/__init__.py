@@ -16,6 +16,7 @@ from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
 from gapbench.api.starter import starter_suite
+from gapbench.api.suite_schema import suite_schema, write_suite_schema
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
@@ -43,5 +44,7 @@ __all__ = [
     "run",
     "starter_suite",
     "status",
+    "suite_schema",
     "verify_dataset",
+    "write_suite_schema",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -169,6 +169,33 @@ def unknown_key(name: str, known: Collection[str], path: KeyPath) -> str:
         names = ", ".join(owner for _, owner in owners)
         return f"unknown key {show(name)}: it is an option of the {kind} ({names}), so write {kind} = {{ {name} = ... }}"
     return message
+
+
+def option_mistakes(kind: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (option, message) for options of a condition that no component of a kind, or not the named one, can have."""
+    registry = _registries()[kind]
+    name = table.get("name", "")
+    entries = [registry[name]] if name in registry else [] if name else [*registry.values()]
+    known = {option for entry in entries for option in entry.parameters}
+    for option, value in table.items():
+        if option == "name" or not entries:
+            continue
+        if option not in known:
+            owner = f'{kind} "{name}" has no' if name else f"no {kind} has an"
+            yield option, f"{owner} option {option}{did_you_mean(option, known)}; known: {', '.join(sorted(known))}"
+            continue
+        wrong = [text for entry in entries if option in entry.parameters for text in [_refused(entry.parameters[option], value)]]
+        if all(wrong):
+            yield option, wrong[0]
+
+
+def _refused(parameter: catalog.Parameter, value: Any) -> str:
+    """Returns why an option cannot have a value; empty where it can."""
+    try:
+        parameter.check(value)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def without_repeats(problems: Iterable[Problem]) -> list[Problem]:

@@ -12,7 +12,7 @@ from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import unknown_name
 from gapbench.suite.layers import Layer, Settings, Unknown, matches
 from gapbench.suite.locate import KeyPath
-from gapbench.suite.messages import probably, unknown_key, validate, validate_value
+from gapbench.suite.messages import option_mistakes, probably, unknown_key, validate, validate_value
 from gapbench.suite.schema import (
     SEEDS,
     ArmSection,
@@ -25,7 +25,7 @@ from gapbench.suite.schema import (
     expand_seeds,
     show,
 )
-from gapbench.suite.source import SECTIONS, Document
+from gapbench.suite.source import COMPONENTS, SECTIONS, Document
 
 _PLANNED = frozenset({"run", "grid", "arm", "exclude", "override", "regimes"})
 """Sections that say which runs there are."""
@@ -343,6 +343,8 @@ def _where(table: Mapping[str, Any], path: KeyPath, sections: Sections, document
             found = validate_value(name, value, document, there, problems)
             if found is not None:
                 _check_names({name: found}, path, sections, document, problems, at=there)
+                if name in COMPONENTS:
+                    problems.extend(Problem(document.place((*there, key)), text) for key, text in option_mistakes(name, found))
                 checked.append(found)
         if len(problems) == wrong and (name != "arm" or whole):
             where[name] = checked

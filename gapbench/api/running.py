@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.api.keeping import figures, load_results
-from gapbench.api.planning import check_hours
+from gapbench.api.price import check_hours, jobs_left
 from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
 from gapbench.api.status import FailedRun, failed_runs
@@ -24,7 +24,6 @@ from gapbench.execution import (
     Settings,
     choose_devices,
     execute,
-    find_pending,
     ignore,
     plan_layout,
 )
@@ -198,14 +197,12 @@ def _check(
     check_reachable(used_components(runs.values()), how.plugins)
     directory = ResultsDirectory(path, suite.name)
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
-    check_data([runs[run_id] for run_id in left], how)
-    if max_device_hours is not None:
+    if max_device_hours is not None:  # before data are downloaded for a suite that is refused
         layout = plan_layout(runs, how.devices, how.slots)
-        fresh = [part for job in layout.jobs if (part := job.part(set(left).__contains__))]
-        resumed = {run_id: item for item in find_pending(directory, layout.jobs, left) for run_id in item.job.run_ids}
-        shares = {run_id: resumed[run_id].share_left if run_id in resumed else 1.0 for run_id in left}
-        for note in check_hours(fresh, how.devices[0].kind, max_device_hours, shares):
+        priced = jobs_left(directory, layout.jobs, selected, how.devices[0].kind, again)
+        for note in check_hours(priced, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
             observe(Said(note))
+    check_data([runs[run_id] for run_id in left], how)
 
 
 def check_data(specs: Iterable[RunSpec], how: Settings) -> None:

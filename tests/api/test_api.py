@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gapbench import api
-from gapbench.api.planning import TooLongError
+from gapbench.api.price import TooLongError
 from gapbench.api.smoke import smoke_suite
 from gapbench.core.errors import DataError, StoreError
 from gapbench.core.outcome import Outcome

@@ -42,6 +42,8 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
             draw_facet(right, facet, bounded)
             left.set_ylabel("train loss (nats)")
             right.set_ylabel("test accuracy (%)")
+            left.fmt_ydata = lambda value: f"train loss {value:.3g}"
+            right.fmt_ydata = _accuracy_text
             for axes in (left, right):
                 axes.set_title(facet.title)
                 update_axis(axes)
@@ -58,6 +60,11 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
     caption = curve_caption(panels, f"The accuracy axis is logarithmic in the error.{statistics}")
     return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels(panels))
+
+
+def _accuracy_text(accuracy: float) -> str:
+    beyond = " or more" if accuracy >= 1 - ERROR_FLOOR else ""
+    return f"test accuracy {100 * accuracy:.2f} %{beyond}"
 
 
 def _accuracy_axes(places: Sequence[Axes]) -> None:

@@ -8,7 +8,7 @@ from gapbench.store.cleaning import Leftover, find_leftovers, folder_leftover, r
 from gapbench.store.commit import commit, recover
 from gapbench.store.directory import ResultsDirectory, find_results
 from gapbench.store.events import EventLog, read_events
-from gapbench.store.plan import StoredPlan
+from gapbench.store.plan import Prediction, StoredPlan, read_plan
 from gapbench.store.provenance import describe_machine, describe_session
 from gapbench.store.run_directory import RunDirectory, RunOutcome
 from gapbench.store.schema import SCHEMA_FILE, SCHEMA_VERSION
@@ -21,6 +21,7 @@ __all__ = [
     "CheckpointHeader",
     "EventLog",
     "Leftover",
+    "Prediction",
     "ResultsDirectory",
     "RunDirectory",
     "RunOutcome",
@@ -39,6 +40,7 @@ __all__ = [
     "read_events",
     "read_header",
     "read_payload",
+    "read_plan",
     "read_tables",
     "recover",
     "remove",

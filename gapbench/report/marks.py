@@ -30,7 +30,8 @@ CELL, ENTRY = "cell-", "entry-"
 CAPTION = "caption"
 """Group id of the text below a figure, which a page sets as text of its own."""
 
-_SEPARATOR = "__"
+_SEPARATOR = ".."
+_NUMBER = re.compile(r"(?<!\.)\.\d+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ def number_marks(figure: Figure) -> None:
     """Makes the group ids of a figure unique, as ids of an SVG file must be."""
     marked = [artist for artist in figure.findobj() if str(artist.get_gid() or "").startswith((CELL, ENTRY))]
     for number, artist in enumerate(marked):
-        artist.set_gid(f"{str(artist.get_gid()).partition('.')[0]}.{number}")
+        artist.set_gid(f"{_NUMBER.sub('', str(artist.get_gid()))}.{number}")
 
 
 def cells_of_id(group_id: str) -> tuple[str, ...]:
@@ -92,7 +93,7 @@ def cells_of_id(group_id: str) -> tuple[str, ...]:
     start = next((start for start in (CELL, ENTRY) if group_id.startswith(start)), None)
     if start is None:
         return ()
-    return tuple(_unescaped(part) for part in group_id.removeprefix(start).partition(".")[0].split(_SEPARATOR))
+    return tuple(_unescaped(part) for part in _NUMBER.sub("", group_id.removeprefix(start)).split(_SEPARATOR))
 
 
 def _note(artist: Artist, found: Mark, start: str) -> None:

@@ -159,14 +159,10 @@ def _points(figure: Figure, height: float, toggles: Sequence[Toggle]) -> ET.Elem
 
 
 def _all_points(figure: Figure) -> Iterable[_Point]:
-    for axes in _axes_of(figure):
+    for axes in figure.axes:  # those of subfigures are among them
         if axes.get_visible():
             for artist in axes.get_children():
                 yield from _points_of(axes, artist)
-
-
-def _axes_of(figure: Figure) -> list[Axes]:
-    return list(figure.axes)  # those of subfigures are among them
 
 
 def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
@@ -179,14 +175,15 @@ def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
         data, transform = np.asarray(artist.get_offsets(), dtype=np.float64), artist.get_offset_transform()
     else:
         return
-    places = transform.transform(data) if len(data) else data
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), MAXIMUM_POINTS)).round().astype(int)) if len(data) else []
-    for number in chosen:
+    if len(data) == 0:
+        return
+    places = transform.transform(data)
+    for number in np.unique(np.linspace(0, len(data) - 1, min(len(data), MAXIMUM_POINTS)).round().astype(int)).tolist():
         x, y = places[number]
         if not (np.isfinite([x, y]).all() and axes.bbox.padded(1).contains(float(x), float(y))):
             continue
         if found.texts is not None:
-            text = found.texts[int(number)]
+            text = found.texts[number]
         else:
             parts = [_said(axes, "x", data[number, 0]), _said(axes, "y", data[number, 1])]
             if found.low is not None and found.high is not None:

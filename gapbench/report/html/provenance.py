@@ -124,7 +124,7 @@ def _values(rows: Sequence[Mapping[str, Any]], column: str) -> str:
         counts[_text(row.get(column))] = counts.get(_text(row.get(column)), 0) + 1
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{text} ({count} runs)" for text, count in counts.items()) or "no run has begun"
+    return ", ".join(f"{text} ({count} run{'' if count == 1 else 's'})" for text, count in counts.items()) or "no run has begun"
 
 
 def _distinct(rows: Sequence[Mapping[str, Any]], column: str) -> set[str]:

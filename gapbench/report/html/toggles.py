@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell, Panel
-from gapbench.report.series import setting_text, settings, setting_of
+from gapbench.report.series import setting_of, setting_text, settings
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MANY = 6
 """More cells than this are counted instead of listed."""
+NONE_TUNED = "No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."
 ALIKE = 1.5
 """Mean train losses within this factor count as about the same."""
 
@@ -103,7 +104,7 @@ def _tuned(judged: Sequence[ArmRow]) -> list[str]:
 def _none_tuned(rows: Sequence[ArmRow]) -> list[str]:
     if any(row.cell.learning_rate_rule == "tuned" for row in rows):
         return []
-    return ["No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."]
+    return [NONE_TUNED]
 
 
 def _matched(rows: Sequence[ArmRow]) -> list[str]:

@@ -14,6 +14,7 @@ from gapbench.analysis import ArmRow, ArmsTable
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import ACCURACY, COUNT, GAP, MATCHED, SHARE, range_text, rate_text
+from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.core.errors import StoreError
 from gapbench.report.html import accounts, citation, provenance
@@ -119,7 +120,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
 
 
 def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
-    """Returns the sentences of the verdict, panel by panel: the first of each names the panel and leads to the next."""
+    """Returns the sentences of the verdict, panel by panel: the first of each names the panel, the next one that finds something leads."""
     titles = [f"{panel.title}: " for panel in arms.panels]
     groups: list[list[str]] = []
     for sentence in arms.verdict:
@@ -130,7 +131,7 @@ def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
     for head, *rest in groups:
         title = next((title for title in titles if head.startswith(title)), "")
         scope = head.removeprefix(title)
-        lead, *more = rest or [scope]
+        lead, *more = sorted(rest, key=lambda sentence: sentence == NONE_TUNED and sentence is rest[0]) or [scope]
         out.append(VerdictGroup(title.removesuffix(": "), scope if rest else "", lead[:1].upper() + lead[1:], tuple(more)))
     return out
 

@@ -74,6 +74,13 @@ def test_sentences_are_grouped_by_panel_with_the_most_telling_one_in_front(synth
     assert second.title == "digits, mlp (norm none), recipe digits"
 
 
+def test_what_was_not_tuned_never_leads_where_something_was_found(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(3, only=["SB", "SB+4x"])
+    (group,) = verdict_groups(arms_table(runs, curves))
+    assert group.lead.startswith("With 4 × examples")
+    assert any(sentence.startswith("No learning rate was tuned") for sentence in group.more)
+
+
 def test_a_figure_that_others_add_to_the_drawings_is_on_the_page(
     synthetic: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

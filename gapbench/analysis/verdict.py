@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.formats import range_text, ratio_text
+from gapbench.analysis.power import Power, chances_text, power
 
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
@@ -93,7 +94,9 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
         ("without verdict", lambda row: row.p_holm is None),
     ]
     counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
-    return [f"Of {len(rows)} cells, {_listed(counted)}."]
+    unclear = [row.power for row in rows if row.verdict == "not separated" and row.power]
+    seen = f"; in those not separated, {chances_text(unclear)}" if unclear else ""
+    return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
 
 
 def _tuned(judged: Sequence[ArmRow]) -> list[str]:
@@ -117,9 +120,9 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
             out.append(f"{row.cell.name} has no matched-loss gap ({matched.reason}).")
         else:
             gap = matched.gap_pp
-            separated = gap.low is None or gap.high is None or gap.low * gap.high > 0
+            alone = gap.low is None or gap.high is None or gap.low * gap.high > 0  # by itself: it is in no family of Holm's
             rate = "a tuned rate" if row.batch_gap_learning_rate == "tuned" else f"the rate {row.batch_gap_learning_rate}"
-            statement = _statement(_named(row.cell), reference.name, gap, separated)
+            statement = _statement(_named(row.cell), reference.name, gap, alone, power(gap))
             out.append(f"At equal train loss ({matched.train_loss:.2g}) and {rate}, {statement}.")
     return out
 
@@ -190,7 +193,7 @@ def _against(row: ArmRow, *, sized: bool = False) -> str:
     gap, reference = row.batch_gap_pp, row.reference
     assert gap is not None  # only rows with a verdict come here
     assert reference is not None
-    return _statement(_named(row.cell) if sized else row.cell.name, reference.name, gap, row.separated)
+    return _statement(_named(row.cell) if sized else row.cell.name, reference.name, gap, row.separated, row.power)
 
 
 def _named(cell: Cell) -> str:
@@ -198,8 +201,11 @@ def _named(cell: Cell) -> str:
     return f"batch {cell.batch_size} ({cell.name})" if cell.arm else cell.name
 
 
-def _statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
-    """Says a difference so that the interval has the sign of the words: "LB loses 0.64 pp against SB (95 % interval 0.38 to ...)"."""
+def _statement(name: str, reference: str, gap: Difference, separated: bool, seen: Power | None) -> str:
+    """Says a difference so that the interval has the sign of the words: "LB loses 0.64 pp against SB (95 % interval 0.38 to ...)".
+
+    Where it is not separated, the sentence also says what would have been.
+    """
     below = gap.estimate >= 0
     side = "below" if below else "above"
     interval = ""
@@ -208,7 +214,8 @@ def _statement(name: str, reference: str, gap: Difference, separated: bool) -> s
     if separated:
         said = f"95 % interval {interval}; n = {gap.n}" if interval else "no interval from one seed"
         return f"{name} {'loses' if below else 'gains'} {abs(gap.estimate):.2f} pp against {reference} ({said})"
-    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n})"
+    chance = f"; {chances_text([seen])}" if seen else ""
+    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n}{chance})"
 
 
 def _listed(parts: Sequence[str]) -> str:

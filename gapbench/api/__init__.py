@@ -11,7 +11,9 @@ Nothing here imports torch; pandas only where tables are returned.
 from __future__ import annotations
 
 from gapbench.api.checkup import Finding, doctor
-from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
+from gapbench.api.conformity import ConformityReport, check_components
+from gapbench.api.frames import to_frame
+from gapbench.api.keeping import CellStatus, Status, clean, export, figures, find, find_leftovers, load_results, report, status
 from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
@@ -21,16 +23,19 @@ from gapbench.suite import load_suite
 
 __all__ = [
     "CellStatus",
+    "ConformityReport",
     "Finding",
     "Listed",
     "Plan",
     "PlannedCell",
     "RunReport",
     "Status",
+    "check_components",
     "clean",
     "doctor",
     "export",
     "fetch_dataset",
+    "figures",
     "find",
     "find_leftovers",
     "kinds",
@@ -43,5 +48,6 @@ __all__ = [
     "run",
     "starter_suite",
     "status",
+    "to_frame",
     "verify_dataset",
 ]

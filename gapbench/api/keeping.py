@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench import store
+from gapbench.api.frames import as_html
 from gapbench.api.planning import by_cell
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
@@ -17,7 +18,10 @@ from gapbench.core.registry import unknown_name
 from gapbench.store import Leftover, ResultsDirectory, Tables
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gapbench.report import ReportFiles
+    from gapbench.report.figures import Figures
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,23 @@ class Status:
     not_ok: Mapping[str, str]
     """By run id, outcome and reason of what ended and is not ok."""
     old_attempts: int
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a cell: how many of its runs have each outcome, and its updates, made and planned."""
+        import pandas as pd
+
+        rows = []
+        for cell in self.cells:
+            counts = {outcome.value: cell.outcomes.get(outcome, 0) for outcome in Outcome}
+            rows.append({"cell": cell.cell, **counts, "updates_done": cell.updates_done, "updates": cell.updates})
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        done, planned = (sum(getattr(cell, name) for cell in self.cells) for name in ("updates_done", "updates"))
+        return f"Status({self.suite!r}: {done:,} of {planned:,} updates, {'training now' if self.in_use else 'nothing is training'})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.frame(), [f"{run_id}: {reason}" for run_id, reason in self.not_ok.items()])
 
 
 def find(results: str | Path | None = None, parent: str | Path = "results") -> Path:
@@ -83,6 +104,19 @@ def report(results: str | Path | None = None) -> ReportFiles:
     from gapbench.report import write_report
 
     return write_report(_refreshed(find(results)).path)
+
+
+def figures(results: str | Path | None = None) -> Figures:
+    """Returns the figures of a results directory or bundle as matplotlib figures by name; writes none of them.
+
+    A notebook shows all of them at once; `figures()["weight_distance"].savefig("mine.pdf")` keeps one.
+
+    Raises:
+        StoreError: there is no such directory, or its tables cannot be read.
+    """
+    from gapbench.report.figures import draw_figures
+
+    return draw_figures(load_results(results))
 
 
 def status(results: str | Path | None = None) -> Status:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench import cost
+from gapbench.api.keeping import figures, load_results
 from gapbench.api.planning import check_hours
-from gapbench.api.selection import Selection, select
+from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
+from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
@@ -30,7 +34,11 @@ from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from gapbench.analysis import ArmsTable
     from gapbench.report import ReportFiles
+    from gapbench.report.figures import Figures
 
 RESULTS = Path("results")
 """Default parent of results directories."""
@@ -54,6 +62,27 @@ class RunReport:
         if self.interrupted:
             return 130
         return 0 if all(outcome is Outcome.OK for outcome in self.outcomes.values()) else 1
+
+    @property
+    def arms(self) -> ArmsTable | None:
+        """The arms table; None after an interruption."""
+        return None if self.files is None else self.files.arms
+
+    def frame(self) -> pd.DataFrame:
+        """Returns the run table, one row a run of the whole suite: what runs.parquet holds."""
+        return load_results(self.results).runs
+
+    def figures(self) -> Figures:
+        """Returns the figures as matplotlib figures by name."""
+        return figures(self.results)
+
+    def __repr__(self) -> str:
+        counts = Counter(outcome.value for outcome in self.outcomes.values())
+        return f"RunReport({str(self.results)!r}: {', '.join(f'{number} {outcome}' for outcome, number in counts.items())})"
+
+    def _repr_html_(self) -> str:
+        below = "" if self.arms is None else self.arms._repr_html_()
+        return f"<p>{escape(repr(self))}</p>{below}"
 
 
 def run(
@@ -178,6 +207,7 @@ def _check(
 ) -> None:
     """Raises what can be known to be wrong before anything trains. Writes nothing but what data sets keep in the cache."""
     ResultsDirectory.check(path, suite.name)
+    check_reachable(used_components(runs.values()), how.plugins)
     directory = ResultsDirectory(path, suite.name)
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
     check_data([runs[run_id] for run_id in left], how)

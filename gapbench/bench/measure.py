@@ -61,7 +61,7 @@ def gate(case: Case, pool: Pool) -> float:
     for update in range(GATE_UPDATES):
         batch = session.feed.batch(update)
         theirs = peers.plain_update(model, optimizer, batch.images[0].contiguous(), batch.labels[0])
-        state = session.program.update(update, batch, observe=True)
+        state = session.program.update(update, [batch], observe=True)
         assert state is not None
         ours = float(state.batch_loss[0])
         worst = max(worst, abs(ours - theirs) / max(abs(theirs), 1e-12))

@@ -145,7 +145,7 @@ def print_listing(console: Console, listed: Sequence[Listed]) -> None:
     for item in listed:
         console.print(Text(item.name, style="bold"), Text(item.summary), sep="  ")
         if item.options:
-            console.print(Padding(Text(", ".join(item.options), style="cyan"), (0, 0, 0, 4)))
+            console.print(Padding(Text("\n".join(item.options), style="cyan"), (0, 0, 0, 4)))
         if item.source:
             console.print(Padding(Text(item.source, style="dim"), (0, 0, 0, 4)))
 

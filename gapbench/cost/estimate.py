@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from gapbench.core.errors import DataError, UnknownNameError
 from gapbench.cost import calibration
-from gapbench.cost.architectures import Size, size_of
-from gapbench.suite.facts import DatasetFacts, dataset_facts
+from gapbench.cost.architectures import Size
+from gapbench.cost.micro_batch import MIB, micro_batch_size
+from gapbench.cost.sizes import facts_of, model_size
+from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.runspec import RunSpec
 
 Basis: TypeAlias = Literal["measured", "rough", "unknown"]
 
-MIB = 1 << 20
 BASE_MIB = {"cpu": 850.0, "cuda": 800.0}
 """Memory of a worker before it holds anything: Python with torch (measured) on a CPU, a CUDA context with its libraries on a GPU."""
 VECTORS = 5
@@ -56,7 +55,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu") -> E
         replicas: runs that train as one stack.
         device_kind: "cpu" (one core) or "cuda".
     """
-    size, facts = model_size(spec), _facts(spec)
+    size, facts = model_size(spec), facts_of(spec)
     measured = calibration.lookup(spec, replicas=replicas, device_kind=device_kind)
     if size is None or facts is None:
         seconds = None if measured is None else spec.updates * measured
@@ -77,12 +76,6 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu") -> E
         seconds=None if per_update is None else spec.updates * per_update + evaluation_seconds,
         basis="rough" if measured is None else "measured",
     )
-
-
-def model_size(spec: RunSpec) -> Size | None:
-    """Returns the size of a run's model for its data set, or None where it is unknown: a plugin's model, or data that are not there."""
-    facts = _facts(spec)
-    return None if facts is None else size_of(spec.model.name, spec.model.options, facts.shape, facts.classes)
 
 
 def training_flops_per_update(spec: RunSpec) -> float | None:
@@ -107,19 +100,5 @@ def guessed_seconds_per_update(spec: RunSpec, *, replicas: int, device_kind: str
 def _memory_mib(spec: RunSpec, size: Size, facts: DatasetFacts, replicas: int, device_kind: str) -> float:
     bytes_per_number = 1 if facts.is_image else 4
     pool = (facts.train_examples + facts.test_examples) * (math.prod(facts.shape) * bytes_per_number + 8)
-    floats = replicas * (VECTORS * size.parameters + spec.batch_size * size.activations)
+    floats = replicas * (VECTORS * size.parameters + micro_batch_size(spec, device_kind) * size.activations)
     return BASE_MIB.get(device_kind, BASE_MIB["cpu"]) + (pool + 4.0 * floats) / MIB
-
-
-def _facts(spec: RunSpec) -> DatasetFacts | None:
-    return _facts_of(spec.dataset.model_dump_json())
-
-
-@functools.lru_cache(maxsize=64)
-def _facts_of(component: str) -> DatasetFacts | None:
-    from gapbench.suite.runspec import Component
-
-    try:
-        return dataset_facts(Component.model_validate_json(component))
-    except (DataError, UnknownNameError):
-        return None

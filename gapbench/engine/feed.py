@@ -7,7 +7,7 @@ poorer as the batch grows and so fake the effect that is measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,21 +83,30 @@ class Feed:
 
     def batch(self, update: int) -> Batch:
         """Returns the batch of an update, counted from 0."""
-        if self._block is None or not self._block[0] <= update < self._block[1]:
-            stop = min(self.updates, update + max(1, BLOCK_EXAMPLES // self.batch_size))
-            self._block = (update, stop, self._fetch(update, stop))
-        start = (update - self._block[0]) * self.batch_size
-        block, part = self._block[2], slice(start, start + self.batch_size)
+        return self.piece(update * self.batch_size, self.batch_size)
+
+    def micro_batches(self, update: int, size: int) -> Iterator[Batch]:
+        """Yields the batch of an update in pieces of `size` examples, in order, none before it is asked for."""
+        for first in range(update * self.batch_size, (update + 1) * self.batch_size, size):
+            yield self.piece(first, size)
+
+    def piece(self, first: int, size: int) -> Batch:
+        """Returns `size` examples from position `first` on, counted from the first example of the first update."""
+        if self._block is None or not (self._block[0] <= first and first + size <= self._block[1]):
+            stop = min(self.updates * self.batch_size, first + max(1, BLOCK_EXAMPLES // size) * size)
+            self._block = None  # its memory may serve the next block
+            self._block = (first, stop, self._augmented(*self.examples(first, stop)))
+        start, block = first - self._block[0], self._block[2]
+        part = slice(start, start + size)
         return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part])
 
-    def examples(self, update: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
-        """Returns the pool indices of the examples of updates `update` .. `stop` - 1, in order, and the epoch of each position."""
-        first, last = update * self.batch_size, stop * self.batch_size
-        epoch, end = first // self._epoch_size, (last - 1) // self._epoch_size + 1
+    def examples(self, first: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
+        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position."""
+        epoch, end = first // self._epoch_size, (stop - 1) // self._epoch_size + 1
         orders = self._epochs(epoch, end)[:, :, : self._epoch_size].flatten(1)
         start = first - epoch * self._epoch_size
-        positions = torch.arange(first, last, device=self.device)
-        return orders[:, start : start + last - first], (positions // self._epoch_size)[None]
+        positions = torch.arange(first, stop, device=self.device)
+        return orders[:, start : start + stop - first], (positions // self._epoch_size)[None]
 
     def evaluation_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples as they are: no crop but the central one, no flip."""
@@ -111,9 +120,6 @@ class Feed:
     def calibration_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
         return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
-
-    def _fetch(self, update: int, stop: int) -> Batch:
-        return self._augmented(*self.examples(update, stop))
 
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
         labels, keys = self._labels[indices], self._dropout.at(epochs, indices)

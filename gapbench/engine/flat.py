@@ -6,17 +6,21 @@ The optimizer, clipping and weight distance then cost a few kernels, whatever th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, commit_all
-from gapbench.layers.stacked import stack
+from gapbench.layers.stacked import StackedLinear, stack
 from gapbench.optimizers import FlatBuffers
 from gapbench.probes import Layer
 
+Rows: TypeAlias = Float[Tensor, "replica parameters"]
+
+SHADOWED = (nn.Linear, nn.Conv2d, StackedLinear)
+"""Layers whose weights are read in bf16 where activations are: matrix products and convolutions, as autocast would have it."""
 ALIGNMENT = 16
 """Every tensor starts at a multiple of 16 floats (64 bytes), so that no replica's arithmetic depends on its place in a stack."""
 
@@ -29,9 +33,13 @@ class FlatNetwork:
         device: where to train.
         decay_matrices_only: whether weight decay spares tensors of fewer than two dimensions.
         stacked: compute the replicas as a stack; needed for more than one.
+        bf16: the weights of SHADOWED layers are read from a copy of the rows in bf16, rounded once an update for all layers; autocast
+            would round each of them, and its gradient, by itself. To the same bits: weights, gradients and updates stay fp32.
     """
 
-    def __init__(self, models: Sequence[nn.Module], *, device: torch.device, decay_matrices_only: bool, stacked: bool) -> None:
+    def __init__(
+        self, models: Sequence[nn.Module], *, device: torch.device, decay_matrices_only: bool, stacked: bool, bf16: bool = False
+    ) -> None:
         self.stacked = stacked
         shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
         decays = {name: len(shape) >= 2 or not decay_matrices_only for name, shape in shapes.items()}
@@ -42,12 +50,17 @@ class FlatNetwork:
         self.gradients: Float[Tensor, "replica parameters"] = torch.zeros(len(models), width, device=device)
         named = dict(self.module.named_parameters())
         self.parameters = [named[name] for name in self.names]
-        self._gradient_views = []
-        for layer, parameter in zip(self.layers, self.parameters, strict=True):
-            view = self._view(self.weights, layer, parameter)
+        self._weight_views = self._views(self.weights)
+        for view, parameter in zip(self._weight_views, self.parameters, strict=True):
             view.copy_(parameter.detach())
             parameter.data = view
-            self._gradient_views.append(self._view(self.gradients, layer, parameter))
+        self._shadow = self.weights.to(torch.bfloat16) if bf16 else None
+        if self._shadow is not None:
+            shadowed = {id(module.weight) for module in self.module.modules() if isinstance(module, SHADOWED)}
+            for view, parameter in zip(self._views(self._shadow), self.parameters, strict=True):
+                if id(parameter) in shadowed:
+                    parameter.data = view
+        self._gradient_views = self._views(self.gradients)
         self._ones = torch.ones(len(models), device=device)
         self.initial_weights = self.weights.clone()
         self.norms = [module for module in self.module.modules() if isinstance(module, GhostBatchNorm)]
@@ -59,10 +72,26 @@ class FlatNetwork:
         """Returns what the optimizer works on."""
         return FlatBuffers(self.weights, self.gradients, self.decayed)
 
-    def backward(self, loss: Float[Tensor, " replica"]) -> None:
-        """Writes the gradient of each replica's loss into its flat row. No loss depends on another replica's weights."""
-        gradients = torch.autograd.grad(loss, self.parameters, self._ones)
-        torch._foreach_copy_(self._gradient_views, gradients)
+    def backward(self, loss: Float[Tensor, " replica"], *, share: float = 1.0, rows: Rows | None = None, add: bool = False) -> None:
+        """Writes `share` times the gradient of each replica's loss into its flat row. No loss depends on another replica's weights.
+
+        Args:
+            loss: of a batch or micro-batch.
+            share: of the update's loss that this one is.
+            rows: where to; default: `gradients`.
+            add: adds to what is there.
+        """
+        gradients = torch.autograd.grad(loss, self.parameters, self._ones * share if share != 1.0 else self._ones)
+        views = self._gradient_views if rows is None else self._views(rows)
+        if add:
+            torch._foreach_add_(views, gradients)
+        else:
+            torch._foreach_copy_(views, gradients)
+
+    def weights_moved(self) -> None:
+        """Is to be called after every change of `weights`."""
+        if self._shadow is not None:
+            self._shadow.copy_(self.weights)
 
     def commit_norms(self) -> None:
         """Moves the running statistics of all norm layers by one update."""
@@ -79,18 +108,24 @@ class FlatNetwork:
     def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
         """Takes back what `snapshot` returned, whatever stack the replica was in then."""
         self.weights[replica].copy_(snapshot["weights"])
+        self.weights_moved()
         self.initial_weights[replica].copy_(snapshot["initial_weights"])
         for name, buffer in self.module.named_buffers():
             self._of(buffer, replica).copy_(snapshot["buffers"][name])
 
     def state_dict(self, replica: int) -> dict[str, Tensor]:
         """Returns one replica's parameters and buffers by name, as those of the plain model, on the CPU."""
-        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
+        weights = dict(zip(self.names, self._weight_views, strict=True))
+        tensors = [*((name, weights[name]) for name, _ in self.module.named_parameters()), *self.module.named_buffers()]
         return {name: self._of(tensor.detach(), replica).cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors}
 
     def _of(self, tensor: Tensor, replica: int) -> Tensor:
         # Counters of steps have no dimension and are the same for all replicas of a stack.
         return tensor[replica] if self.stacked and tensor.ndim else tensor
+
+    def _views(self, rows: Rows) -> list[Tensor]:
+        """Returns the pieces of flat rows in the shapes of the parameters."""
+        return [self._view(rows, layer, parameter) for layer, parameter in zip(self.layers, self.parameters, strict=True)]
 
     def _view(self, rows: Tensor, layer: Layer, parameter: nn.Parameter) -> Tensor:
         columns = rows[:, layer.start : layer.stop]

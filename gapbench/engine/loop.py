@@ -30,6 +30,7 @@ def train(
     stop: Callable[[], Outcome | None],
     snapshots: Sequence[Mapping[str, Any]] | None = None,
     checkpoint_seconds: float = 60.0,
+    micro_batch_size: int | None = None,
 ) -> None:
     """Trains runs that share a program, as one stack where there are several, and reports through `emit`.
 
@@ -42,13 +43,17 @@ def train(
         stop: asked before every update; INTERRUPTED ends with a snapshot, TIMEOUT without.
         snapshots: to go on from, one a run, all of the same update.
         checkpoint_seconds: time between `Snapshotted` events.
+        micro_batch_size: examples of one run that are computed at once, where that is exact; default: the whole batch. Runs that go
+            on do so in the pieces in which they began, so that a stop changes no bit.
 
     Raises:
         TrainingError: the runs cannot be trained as specified.
         torch.OutOfMemoryError: the device's memory does not hold an update.
     """
     clock = Clock(torch.device(device))
-    session = Session(specs, pool, splits, device=torch.device(device), emit=emit)
+    if snapshots is not None:
+        micro_batch_size = snapshots[0]["micro_batch_size"]
+    session = Session(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size)
     if snapshots is not None:
         session.restore(snapshots)
     clock.lap(session.seconds, "other")

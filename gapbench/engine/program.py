@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch
-from gapbench.engine.flat import FlatNetwork
+from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.dropout import dropout_layers
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
@@ -33,16 +34,21 @@ class Program:
     Args:
         network: the replicas.
         specs: the runs, one a replica; what they share (clipping or not, precision, optimizer) is that of the first.
-        micro_batch_probes: called after each backward pass of an observed update, before clipping.
+        micro_batch_probes: called after each backward pass of an observed update, before clipping, with the gradient of that
+            micro-batch; what they return under one name is added up over the micro-batches.
+        micro_batches: into how many equal pieces each batch is cut. Their gradients are added up before the one step.
     """
 
     kind = "eager"
     """How an update is executed; recorded in the results."""
 
-    def __init__(self, network: FlatNetwork, specs: Sequence[RunSpec], micro_batch_probes: Sequence[Probe] = ()) -> None:
+    def __init__(
+        self, network: FlatNetwork, specs: Sequence[RunSpec], micro_batch_probes: Sequence[Probe] = (), *, micro_batches: int = 1
+    ) -> None:
         spec, device = specs[0], network.weights.device
         self.network = network
         self.batch_size = spec.batch_size
+        self.micro_batches = micro_batches
         self._micro_batch_probes = micro_batch_probes
         self._schedules = [schedule(item) for item in specs]
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
@@ -51,28 +57,52 @@ class Program:
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self._dropouts = dropout_layers(network.module)
-        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
+        self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
         self._first_bad = torch.full((len(specs),), -1, dtype=torch.int64, device=device)
-        self._losses = torch.zeros(LOSSES, len(specs), device=device)
+        self._losses: list[Float[Tensor, " replica"]] = []
         self._settled = 0
 
-    def update(self, update: int, batch: Batch, *, observe: bool) -> TrainState | None:
-        """Makes update number `update`, counted from 0. Returns what probes need if `observe`, else None."""
+    def update(self, update: int, batches: Iterable[Batch], *, observe: bool) -> TrainState | None:
+        """Makes update number `update`, counted from 0. Returns what probes need if `observe`, else None.
+
+        Args:
+            update: its number.
+            batches: the whole batch, or its micro-batches: `micro_batches` of equal size.
+            observe: whether probes are due after it.
+        """
         network = self.network
-        logits = self.forward(batch)
-        loss = batch_loss(logits, batch.labels)
-        network.backward(loss)
+        losses: list[Tensor] = []
+        correct: list[Tensor] = []
+        early: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            logits = self.forward(batch)
+            loss = batch_loss(logits, batch.labels)
+            losses.append(loss.detach())
+            if not observe:
+                network.backward(loss, share=1.0 / self.micro_batches, add=number > 0)
+                continue
+            correct.append((logits.detach().argmax(dim=1) == batch.labels).float().sum(dim=1))
+            piece = self._observed_backward(loss, add=number > 0)
+            for probe in self._micro_batch_probes:
+                for name, value in probe(self._state(update, batch, losses[-1], correct[-1], piece)).items():
+                    early[name] = early[name] + value if name in early else value
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
         norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
-        state = self._observe(update, loss.detach(), logits.detach(), batch.labels, norm) if observe else None
+        state = None
+        if observe:
+            assert norm is not None
+            state = self._state(update, None, loss, sum(correct[1:], correct[0]), network.gradients, norm)
+            state.early.update(early)
         if self._clip_norm is not None:
             self._clip(norm)
         network.commit_norms()
         now = self._schedules[0].at(update)
         self.optimizer.update([now] * len(loss) if self._shared else [table.at(update) for table in self._schedules])
-        if update - self._settled == LOSSES:
+        network.weights_moved()
+        if len(self._losses) == LOSSES:
             self._settle(update)
-        self._losses[update - self._settled] = loss.detach()
+        self._losses.append(loss)
         return state
 
     def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
@@ -107,11 +137,11 @@ class Program:
 
     def _settle(self, updates: int) -> None:
         """Looks for the first non-finite loss among those kept since the last look: a few calls for many updates."""
-        recent = self._losses[: updates - self._settled]
-        if len(recent):
-            bad = ~torch.isfinite(recent)
+        if self._losses:
+            bad = ~torch.isfinite(torch.stack(self._losses))
             found = bad.any(dim=0) & (self._first_bad < 0)
             self._first_bad = torch.where(found, bad.int().argmax(dim=0) + (self._settled + 1), self._first_bad)
+            self._losses.clear()
         self._settled = updates
 
     def _clip(self, norm: Tensor | None) -> None:
@@ -124,26 +154,39 @@ class Program:
         self.clipped_updates += scale < 1.0
         self.network.gradients.mul_(scale[:, None])
 
-    def _observe(self, update: int, loss: Tensor, logits: Tensor, labels: Tensor, norm: Tensor | None) -> TrainState:
-        assert norm is not None
+    def _observed_backward(self, loss: Tensor, *, add: bool) -> Rows:
+        """Does the backward pass of a micro-batch, to the same bits, and returns the gradient of that micro-batch alone."""
+        network, share = self.network, 1.0 / self.micro_batches
+        if self.micro_batches == 1 or not self._micro_batch_probes:
+            network.backward(loss, share=share, add=add)
+            return network.gradients
+        piece = torch.zeros_like(network.gradients)
+        network.backward(loss, share=share, rows=piece)
+        if add:
+            network.gradients.add_(piece)
+        else:
+            network.gradients.copy_(piece)
+        return piece.mul_(self.micro_batches)
+
+    def _state(
+        self, update: int, batch: Batch | None, loss: Tensor, correct: Tensor, gradients: Rows, norm: Tensor | None = None
+    ) -> TrainState:
+        """Returns the state after the backward pass of a micro-batch, or of the whole batch where `batch` is None."""
         network = self.network
         rates = torch.tensor([table.learning_rate[update] for table in self._schedules], dtype=torch.float32)
-        state = TrainState(
+        return TrainState(
             update=update + 1,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size if batch is None else batch.labels.shape[1],
             weights=network.weights,
             initial_weights=network.initial_weights,
-            gradients=network.gradients,
-            gradient_norm=norm,
+            gradients=gradients,
+            gradient_norm=gradients.norm(dim=1) if norm is None else norm,
             batch_loss=loss,
-            batch_correct=(logits.argmax(dim=1) == labels).float().sum(dim=1),
+            batch_correct=correct,
             clipped_updates=self.clipped_updates,
             learning_rate=rates.to(loss.device, non_blocking=True),
             layers=network.layers,
         )
-        for probe in self._micro_batch_probes:
-            state.early.update(probe(state))
-        return state
 
 
 def _within(norm: float, limit: float) -> bool:

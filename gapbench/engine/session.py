@@ -18,6 +18,7 @@ from gapbench.core.registry import load_target
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
+from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.program import Probe, Program
 from gapbench.engine.recorder import Recorder
@@ -34,11 +35,29 @@ EARLY = 0.05
 class Session:
     """Network, feed, program, evaluator and recorder of one job, and how far it has come.
 
-    Raises TrainingError where the runs cannot train together or the model does not fit the data.
+    Args:
+        specs: the runs, one a replica.
+        pool: all examples of their data set.
+        splits: one a replica.
+        device: where to train.
+        emit: receives what is measured.
+        probes: by stage, in place of those that the specs name.
+        micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
+
+    Raises:
+        TrainingError: the runs cannot train together, the model does not fit the data, or micro-batches would not be exact.
     """
 
     def __init__(
-        self, specs: Sequence[RunSpec], pool: Pool, splits: Sequence[Split], *, device: torch.device, emit: Callable[[Event], None]
+        self,
+        specs: Sequence[RunSpec],
+        pool: Pool,
+        splits: Sequence[Split],
+        *,
+        device: torch.device,
+        emit: Callable[[Event], None],
+        probes: Mapping[str, Sequence[Probe]] | None = None,
+        micro_batch_size: int | None = None,
     ) -> None:
         spec = specs[0]
         exact_arithmetic()
@@ -51,11 +70,14 @@ class Session:
         if len(specs) > 1 and not stackable:
             raise TrainingError(f"model {spec.model.name} cannot train as a stack; train its runs one by one")
         decay_matrices_only = spec.weight_decay_on == "matrices"
-        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable)
+        bf16 = spec.precision == "bf16"
+        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
-        self._probes = _load_probes(spec)
-        self.program = Program(self.network, specs, self._probes["micro-batch"])
+        self._probes = _load_probes(spec) if probes is None else probes
+        self.micro_batch_size = micro_batch_size or spec.batch_size
+        pieces = max(1, spec.batch_size // self.micro_batch_size)
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
@@ -68,12 +90,13 @@ class Session:
         self.clipped_early = torch.zeros_like(self.program.clipped_updates)
         self.seconds = {"train": 0.0, "evaluation": 0.0, "other": 0.0}
         self.network.module.train()
+        check_exact(self.program, self.feed, spec, self.micro_batch_size)
 
     def step(self) -> TrainState | None:
         """Makes the next update. Returns the state for probes where they are due. Never waits for the device."""
         done = self.update + 1
         observe = done in self.probe_updates or done in self.evaluation_updates or done in self.keep_updates
-        state = self.program.update(self.update, self.feed.batch(self.update), observe=observe)
+        state = self.program.update(self.update, self.feed.micro_batches(self.update, self.micro_batch_size), observe=observe)
         self.update += 1
         if self.update == self.early_updates:
             self.clipped_early = self.program.clipped_updates.clone()
@@ -82,7 +105,7 @@ class Session:
     def probe(self, state: TrainState, stage: str) -> None:
         """Runs the probes of a stage; their values wait on the device."""
         values = dict(state.early) if stage == "update" else {}
-        for probe in self._probes[stage]:
+        for probe in self._probes.get(stage, ()):
             values.update(probe(state))
         if values:
             self.recorder.record(self.update, values)
@@ -129,12 +152,14 @@ class Session:
             "other_seconds": self.seconds["other"] / replicas,
             "peak_memory_mib": peak_memory_mib,
             "program": self.program.kind,
+            "micro_batch_size": self.micro_batch_size,
         }
 
     def snapshot(self, replica: int) -> dict[str, Any]:
         """Returns all that one run needs to go on bit by bit: tensors on the CPU and plain numbers."""
         return {
             "update": self.update,
+            "micro_batch_size": self.micro_batch_size,
             "network": self.network.snapshot(replica),
             "program": self.program.snapshot(replica, self.update),
             "clipped_early": float(self.clipped_early[replica]),

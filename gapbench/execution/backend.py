@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from gapbench import cost
 from gapbench.core.errors import DeviceError
 from gapbench.core.events import Event
 from gapbench.core.outcome import Outcome
@@ -93,6 +94,7 @@ class TorchBackend:
             stop=stop,
             snapshots=snapshots,
             checkpoint_seconds=checkpoint_seconds,
+            micro_batch_size=cost.micro_batch_size(specs[0], self._setup.device.partition(":")[0]),
         )
 
     def dump(self, value: Any, file: BinaryIO) -> None:

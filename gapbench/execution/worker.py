@@ -22,6 +22,7 @@ from typing import Any
 
 from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.core.outcome import Outcome
+from gapbench.core.tracebacks import place_of
 from gapbench.execution.backend import Backend, TorchBackend
 from gapbench.execution.protocol import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.execution.recorder import Recorder, Resumed, find_resumed
@@ -152,7 +153,7 @@ class _Worker:
         words = "".join(traceback.format_exception(error))
         for run in runs:
             run.append_log(words)
-        summary = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        summary = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500] + place_of(error)
         if not self._backend.lacks_memory(error):
             outcome = RunOutcome(Outcome.CRASHED, str(error) if isinstance(error, GapbenchError) else summary, replicas=len(runs))
         elif len(runs) > 1:

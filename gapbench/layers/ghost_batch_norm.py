@@ -105,6 +105,10 @@ class GhostBatchNorm(nn.Module):
         self.running_mean.zero_()
         self.running_var.fill_(1.0)
         self.steps.zero_()
+        self.forget_pending()
+
+    def forget_pending(self) -> None:
+        """Drops the moments of forwards since the last commit."""
         self._pending.clear()
 
     def extra_repr(self) -> str:

@@ -25,12 +25,13 @@ class TrainState:
 
     update: int
     batch_size: int
+    """Examples that the gradients are of; at stage `micro-batch` those of the micro-batch."""
     weights: Float[Tensor, "replica parameters"]
     initial_weights: Float[Tensor, "replica parameters"]
     gradients: Float[Tensor, "replica parameters"]
-    """Of the last batch. Clipped at stage `update`, not yet at stage `micro-batch`."""
+    """Of the last batch, clipped, at stage `update`; of this micro-batch alone, not clipped, at stage `micro-batch`."""
     gradient_norm: Float[Tensor, " replica"]
-    """Global L2 norm before clipping."""
+    """Their global L2 norm before clipping."""
     batch_loss: Float[Tensor, " replica"]
     """Mean cross entropy of the last batch, before its update, in training mode."""
     batch_correct: Float[Tensor, " replica"]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, arms_table
-from gapbench.analysis.cells import read_panels
-from gapbench.analysis.curves import Curves
-from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.figures import drawings
 from gapbench.report.html import write_page
 from gapbench.report.style import house_style, render
 from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
-from gapbench.report.training_curves import training_curves_figure
-from gapbench.report.weight_distance import weight_distance_figure
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 
@@ -35,6 +30,12 @@ class ReportFiles:
     """Each figure as .svg, then as .png."""
     page: Path
     """report.html."""
+
+    def __repr__(self) -> str:
+        return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.arms._repr_html_()
 
 
 def write_report(results_dir: Path) -> ReportFiles:
@@ -59,15 +60,8 @@ def write_report(results_dir: Path) -> ReportFiles:
 
 def _write_figures(read: Tables, folder: Path, drawn: dict[str, Figure]) -> list[Path]:
     """Writes the figures, returns their files, and leaves the figures themselves in `drawn`, by name."""
-    panels, curves = read_panels(read.runs), Curves(read.curves)
-    drawings: dict[str, Callable[[], Figure]] = {
-        "weight_distance": lambda: weight_distance_figure(panels, curves),
-        "accuracy_vs_batch_size": lambda: accuracy_figure(panels),
-        "training_curves": lambda: training_curves_figure(panels, curves),
-    }
     written = []
-    for name in read.report.get("figures") or drawings:  # the suite's [report] may ask for some of them only
-        draw = drawings[name]
+    for name, draw in drawings(read).items():
         with house_style():
             drawn[name] = figure = draw()
             for kind in ("svg", "png"):

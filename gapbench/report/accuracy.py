@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell, Panel
-from gapbench.analysis.formats import range_text
-from gapbench.analysis.intervals import Estimate, t_interval
+from gapbench.analysis.intervals import t_interval
 from gapbench.analysis.paper import published_value
-from gapbench.report.drawing import PAPER_LABEL, panel_figure
-from gapbench.report.marks import mark
+from gapbench.report.drawing import PAPER_LABEL, counts_text, panel_figure
+from gapbench.report.marks import mark, mark_bars
 from gapbench.report.series import Series, arm_series, setting_of, setting_text, settings
 from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
 
@@ -43,8 +42,8 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         return places
 
     caption = (
-        "Dots: seeds; marks and bars: mean and 95 % t interval; dashed line: mean of the reference cell. "
-        "Marks side by side have the same batch size."
+        "Dots: seeds; marks and bars: mean and pointwise 95 % t interval, none from one seed; dashed line: mean of the reference cell. "
+        f"{counts_text(panels)} Marks side by side have the same batch size."
     )
     both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
     return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, measured, draw, caption, _labels(panels))
@@ -111,10 +110,7 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
             markerfacecolor=style.marker_face, linestyle=style.dashes if joined else "none", linewidth=1.1, elinewidth=1.3, capsize=2.6,
             label=series.label + counted or None,
         )  # fmt: skip
-        mean, caps, lines = bars.lines
-        for artist in (*caps, *lines):
-            mark(artist, cell, texts=())
-        mark(mean, cell, texts=[f"{cell.name}: {mean_text(estimate)}"])
+        mark_bars(bars, cell, estimate)
     published = published_value(panel, cell)
     if published is not None:
         place = x * 2 ** (0.38 * step)
@@ -123,12 +119,6 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
             label=PAPER_LABEL,
         )  # fmt: skip
         mark(star, cell, texts=[f"{cell.name} in the paper: {100 * published.test_accuracy:.2f} %"])
-
-
-def mean_text(estimate: Estimate) -> str:
-    """Returns "mean 96.95 % (96.30 to 97.60), n = 8" for an estimate in percent."""
-    interval = "" if estimate.low is None or estimate.high is None else f" ({range_text(estimate.low, estimate.high, 2)})"
-    return f"mean {estimate.mean:.2f} %{interval}, n = {estimate.n}"
 
 
 def sample_names(cell: Cell) -> list[str]:

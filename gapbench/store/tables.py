@@ -76,6 +76,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "device": "text",
     "device_name": "text",
     "program": "text",
+    "micro_batch_size": "integer",
     "gapbench_version": "text",
     "torch_version": "text",
     "python_version": "text",
@@ -99,7 +100,7 @@ RESULTS = (
 )
 """Numbers that only a run with outcome ok has."""
 
-COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program")
+COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program", "micro_batch_size")
 """What a run has taken, however it ended."""
 
 _EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")
@@ -114,6 +115,9 @@ class Tables:
     suite: str
     report: Mapping[str, Any]
     """Report settings, as plain JSON."""
+
+    def __repr__(self) -> str:
+        return f"Tables({self.suite!r}: runs {self.runs.shape}, curves {self.curves.shape})"
 
 
 def build_tables(results: ResultsDirectory) -> None:

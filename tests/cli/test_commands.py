@@ -218,3 +218,16 @@ def test_the_shell_can_ask_for_completions(suite, monkeypatch):
     code = "from gapbench.cli import app; app(prog_name='gapbench')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert "quickstart" in done.stdout
+
+
+def test_ls_without_a_kind_names_everything(call):
+    said = call("ls").stdout
+    assert "models: mlp, f1, c1, c3, resnet" in said
+    assert "suites: " in said
+
+
+def test_ls_says_what_options_mean(call):
+    said = call("ls", "datasets").stdout
+    assert "path = ...  # the .npz file, relative to the suite file's directory; must be given" in said
+    assert "content" not in said
+    assert '# normalization after each hidden Linear; one of "batch", "none"' in call("ls", "models").stdout

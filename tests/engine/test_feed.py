@@ -34,7 +34,7 @@ def feed_of(spec, pool=None, **changes) -> Feed:
 
 def test_each_epoch_is_a_permutation_and_batches_stream_across_epochs(spec):
     feed = feed_of(spec, batch_size=12, updates=20)
-    indices, epochs = feed.examples(0, 20)
+    indices, epochs = feed.examples(0, 240)
     for epoch in range(6):
         assert sorted(indices[0, epochs[0] == epoch].tolist()) == list(range(40))
     expected = np.concatenate([permutation(stream(0, "order"), epoch, np.arange(40)) for epoch in range(6)])
@@ -42,14 +42,14 @@ def test_each_epoch_is_a_permutation_and_batches_stream_across_epochs(spec):
 
 
 def test_the_stream_of_examples_is_the_same_at_every_batch_size(spec):
-    small = feed_of(spec, batch_size=4, updates=60).examples(0, 60)[0]
-    large = feed_of(spec, batch_size=24, updates=10).examples(0, 10)[0]
+    small = feed_of(spec, batch_size=4, updates=60).examples(0, 240)[0]
+    large = feed_of(spec, batch_size=24, updates=10).examples(0, 240)[0]
     assert torch.equal(small, large)
 
 
 def test_tail_drop_leaves_out_the_rest_of_each_epochs_order(spec):
     feed = feed_of(spec, batch_size=12, updates=6, tail="drop")
-    indices, epochs = feed.examples(0, 6)
+    indices, epochs = feed.examples(0, 72)
     for epoch in range(2):
         expected = permutation(stream(0, "order"), epoch, np.arange(40))[:36]
         assert indices[0, epochs[0] == epoch].tolist() == expected.tolist()
@@ -59,7 +59,7 @@ def test_crops_and_flips_are_those_of_each_images_own_hash(spec):
     pool = numbered_pool()
     feed = feed_of(spec, pool, batch_size=20, updates=30, crop_padding=2, crop_fill=7, flip=True)
     for update in (0, 3, 17):
-        indices, epochs = feed.examples(update, update + 1)
+        indices, epochs = feed.examples(20 * update, 20 * (update + 1))
         batch = feed.batch(update)
         for position, (index, epoch) in enumerate(zip(indices[0].tolist(), epochs[0].tolist(), strict=True)):
             word = stream(0, "crop").at(epoch, index)
@@ -87,8 +87,8 @@ def test_augmentation_of_an_example_is_the_same_at_every_batch_size_and_new_in_e
         torch.cat([large.batch(update).images for update in range(10)], dim=1),
     )
     whole = feed_of(spec, batch_size=40, updates=2, **options)
-    first = whole.batch(0).images[0, whole.examples(0, 1)[0][0].argsort()]
-    second = whole.batch(1).images[0, whole.examples(1, 2)[0][0].argsort()]
+    first = whole.batch(0).images[0, whole.examples(0, 40)[0][0].argsort()]
+    second = whole.batch(1).images[0, whole.examples(40, 80)[0][0].argsort()]
     assert (first != second).flatten(1).any(dim=1).float().mean() > 0.9
 
 
@@ -146,7 +146,7 @@ def test_features_that_are_no_images_pass_as_they_are(spec):
     pool = Pool(features, np.zeros(50, dtype=np.int64), 2, 1.0, 40)
     feed = feed_of(spec, pool, batch_size=10, updates=8)
     assert feed.input_shape == (7,)
-    indices, _ = feed.examples(3, 4)
+    indices, _ = feed.examples(30, 40)
     np.testing.assert_array_equal(feed.batch(3).images[0].numpy(), features[indices[0]])
 
 
@@ -157,3 +157,14 @@ def test_constant_images_and_wrong_channels_are_errors(spec):
     wrong = Normalization(kind="fixed", mean=(0.1, 0.2), standard_deviation=(0.1, 0.2))
     with pytest.raises(TrainingError, match="1 or 3 means"):
         Feed(numbered_pool(), [split_of(numbered_pool())], [spec(normalization=wrong)], CPU)
+
+
+def test_features_are_normalized_each_by_itself(spec):
+    generator = np.random.default_rng(0)
+    features = (generator.random((30, 3)) * (1, 1000, 0) + (0, 5, 7)).astype(np.float32)
+    pool = Pool(features, np.arange(30) % 2, 2, 1.0, 20)
+    train = features[:20].astype(np.float64)
+    feed = Feed(pool, [split_of(pool)], [spec(normalization=Normalization(kind="feature"), batch_size=20, updates=1)], CPU)
+    expected = (train - train.mean(axis=0)) / np.array([*train.std(axis=0)[:2], 1.0])  # the third never varies: only shifted
+    found = feed.evaluation_batch(torch.arange(20)[None]).images[0]
+    assert np.allclose(found.numpy(), expected, atol=1e-4)

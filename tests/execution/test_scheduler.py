@@ -62,7 +62,7 @@ def test_an_exception_is_a_crash_with_its_traceback_in_the_log_and_the_others_go
     done = train(suite_file())
     crashed = done.run_of("LB", 1)
     assert crashed.outcome().outcome is Outcome.CRASHED
-    assert crashed.outcome().reason == "ValueError: the model has a hole"
+    assert crashed.outcome().reason == "ValueError: the model has a hole (fake_worker.py:99)"
     assert "Traceback" in crashed.log_path.read_text()
     assert done.run_of("LB", 0).state() is done.run_of("LB", 2).state() is Outcome.OK
 

@@ -24,7 +24,7 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 TITLES = {
     "accuracy_vs_batch_size": "Test accuracy against batch size",
     "accuracy_vs_train_loss": "Test accuracy against train loss",
-    "seeds": "Every seed",
+    "seeds": "Test accuracy of every seed",
     "training_curves": "Train loss and test accuracy against updates",
     "weight_distance": "Weight distance against updates",
 }

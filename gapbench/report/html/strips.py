@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from html import escape
 
 from gapbench.analysis import ArmRow, t_interval
-from gapbench.report.accuracy import mean_text, sample_names
+from gapbench.report.accuracy import sample_names
 from gapbench.report.html.colors import variable
+from gapbench.report.marks import mean_text
 from gapbench.report.series import arm_series
 
 WIDTH, HEIGHT, MARGIN = 300, 34, 12

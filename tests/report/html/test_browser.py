@@ -21,7 +21,7 @@ def test_a_page_asks_for_nothing_but_itself_and_has_no_complaint(opened: Any, na
         assert found.requests == [found.address]
         assert found.complaints == []
         assert found.page.get_by_role("heading", level=1).inner_text().startswith("How much test accuracy")
-        assert found.page.locator("figure svg").count() == 3
+        assert found.page.locator("figure svg").count() == 5
         assert found.page.locator(".arms .strip circle").count() > 5
 
 

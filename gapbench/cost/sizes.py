@@ -1,0 +1,29 @@
+"""Sizes of a run's model and data set, as far as they are known before anything is loaded."""
+
+from __future__ import annotations
+
+import functools
+
+from gapbench.core.errors import DataError, UnknownNameError
+from gapbench.cost.architectures import Size, size_of
+from gapbench.suite.facts import DatasetFacts, dataset_facts
+from gapbench.suite.runspec import Component, RunSpec
+
+
+def model_size(spec: RunSpec) -> Size | None:
+    """Returns the size of a run's model for its data set, or None where it is unknown: a plugin's model, or data that are not there."""
+    facts = facts_of(spec)
+    return None if facts is None else size_of(spec.model.name, spec.model.options, facts.shape, facts.classes)
+
+
+def facts_of(spec: RunSpec) -> DatasetFacts | None:
+    """Returns what is known of a run's data set without reading it, or None where that is nothing."""
+    return _facts_of(spec.dataset.model_dump_json())
+
+
+@functools.lru_cache(maxsize=64)
+def _facts_of(component: str) -> DatasetFacts | None:
+    try:
+        return dataset_facts(Component.model_validate_json(component))
+    except (DataError, UnknownNameError):
+        return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
+from gapbench.analysis.environment import environment_notes
 from gapbench.analysis.examples import ExampleInterval, gap_over_examples
 from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_row, rate_text
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
@@ -138,7 +139,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     rows, comparisons = _judge(rows)
     rows = _with_shares(rows)
     complete, short = columns_of(rows)
-    return ArmsTable(tuple(rows), complete, short, sentences(rows), notes(rows, comparisons), comparisons)
+    return ArmsTable(tuple(rows), complete, short, sentences(rows), [*notes(rows, comparisons), *environment_notes(runs)], comparisons)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:

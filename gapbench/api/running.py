@@ -14,6 +14,7 @@ from gapbench.api.keeping import figures, load_results
 from gapbench.api.planning import check_hours
 from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
+from gapbench.api.status import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome
@@ -55,6 +56,8 @@ class RunReport:
     interrupted: bool
     files: ReportFiles | None
     """Tables and figures; None after an interruption, which only refreshes the Parquet tables."""
+    failed: tuple[FailedRun, ...] = ()
+    """Of the selected runs, those that ended without a result, with reasons and logs."""
 
     @property
     def exit_status(self) -> int:
@@ -102,6 +105,7 @@ def run(
     max_device_hours: float | None = None,
     plugins: Iterable[str | Path] = (),
     observe: Observer = ignore,
+    command: str = "",
 ) -> RunReport:
     """Trains what has no outcome yet and writes tables and figures. Interrupting is safe: calling it again goes on.
 
@@ -121,6 +125,7 @@ def run(
         max_device_hours: refuses to train where the prediction is longer.
         plugins: Python files with the user's own components.
         observe: receives notices while it trains.
+        command: what `gapbench status` tells others to call to go on after an interruption.
 
     Raises:
         GapbenchError: anything that can be known before training is wrong; nothing was written.
@@ -143,6 +148,7 @@ def run(
         suite_dir=whole.path.parent,
         plugins=selection.plugins,
         fail_fast=fail_fast,
+        command=command,
     )
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
@@ -151,11 +157,12 @@ def run(
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
+        failed = failed_runs(directory, whole.runs, set(selected))
         if done.interrupted:
-            return RunReport(path, outcomes, interrupted=True, files=None)
+            return RunReport(path, outcomes, interrupted=True, files=None, failed=failed)
         from gapbench.report import write_report
 
-        return RunReport(path, outcomes, interrupted=False, files=write_report(path))
+        return RunReport(path, outcomes, interrupted=False, files=write_report(path), failed=failed)
 
 
 def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPlan:

@@ -45,7 +45,7 @@ again = api.run("small.toml", devices="cpu", observe=lambda notice: None)
 assert (done.exit_status, again.exit_status) == (0, 0)
 assert len(done.frame()) == 4 and set(done.frame().outcome) == {"ok"}
 assert [*done.arms.frame().cell] == ["SB", "LB"]
-assert set(done.figures()) == {"weight_distance", "accuracy_vs_batch_size", "training_curves"}
+assert set(done.figures()) == {"weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"}
 assert api.status("small").frame()["ok"].sum() == 4
 print("the script's own words")
 """
@@ -143,7 +143,7 @@ def test_what_ran_is_a_frame(folder, capfd, monkeypatch):
     assert "<table" in done._repr_html_()
     status = api.status("small")
     assert status.frame()[["cell", "ok", "crashed"]].to_dict("list") == {"cell": ["SB", "LB"], "ok": [2, 2], "crashed": [0, 0]}
-    assert "nothing is training" in repr(status)
+    assert "230 of 230 updates, done" in repr(status)
     assert "<table" in status._repr_html_()
     assert capfd.readouterr() == ("", "")
 
@@ -153,7 +153,7 @@ def test_reports_and_figures_are_objects(reference, capfd):
     assert repr(tables) == f"Tables('quickstart': runs {tables.runs.shape}, curves {tables.curves.shape})"
     figures = api.figures(reference)
     before = sorted(Path("results").rglob("*"))
-    assert [*figures] == ["weight_distance", "accuracy_vs_batch_size", "training_curves"]
+    assert [*figures] == ["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]
     assert all(isinstance(figure, Figure) for figure in figures.values())
     assert figures["weight_distance"] is figures["weight_distance"]
     assert figures._repr_html_().count("<svg") == 3

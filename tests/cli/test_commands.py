@@ -26,7 +26,7 @@ def test_version(call):
 
 def test_help_names_every_command(call):
     text = call("--help").stdout
-    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean"):
+    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean", "compare", "merge"):
         assert command in text
 
 
@@ -83,18 +83,6 @@ def test_report_needs_only_the_parquet_tables(call, suite, tmp_path):
     runs = tmp_path / "results" / "small" / "runs"
     runs.rename(tmp_path / "gone")
     assert call("report", "small").stdout == expected
-
-
-def test_status_reads_files_only_and_counts_outcomes(call, suite):
-    call("run", suite, "--only", "arm=SB")
-    text = call("status").stdout
-    assert "nothing is training" in text
-    assert "skipped" in text
-    with ResultsDirectory.open_existing(Path("results/small")).locked():
-        text = call("status", "small").stdout
-        assert "training now" in text
-        assert "interrupted" not in text
-        assert "skipped" not in text
 
 
 def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures):

@@ -12,7 +12,7 @@ import pytest
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
-from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Said
+from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Said
 from gapbench.store import commit
 
 
@@ -51,7 +51,8 @@ def test_observers_see_the_start_the_progress_and_the_end(train, suite_file):
     done = train(suite_file(last_seed=0))
     assert isinstance(done.notices[0], Begun)
     assert done.notices[0].runs == 2
-    assert sum(done.notices[0].work.values()) == pytest.approx(1.0)
+    assert {run_id for job in done.notices[0].jobs for run_id in job.run_ids} == set(done.outcomes)
+    assert isinstance(done.notices[-1], Ended)
     kinds = Counter(type(notice) for notice in done.notices)
     assert kinds[JobStarted] == kinds[JobEnded] == 2
     assert kinds[JobProgressed] > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,8 @@ def test_a_damaged_plan_is_written_anew_by_the_next_run(suite):
 
 def test_a_bundle_brings_the_page_and_makes_it_again(suite, tmp_path):
     api.run(suite)
-    assert "report.html" in api.export("results/small", tmp_path / "away" / "small.zip")
+    api.export("results/small", tmp_path / "away" / "small.zip")
+    assert "small/report.html" in zipfile.ZipFile(tmp_path / "away" / "small.zip").namelist()
     page = api.report(tmp_path / "away" / "small.zip").page
     assert page == tmp_path / "away" / "small" / "report.html"
     assert "No prediction was kept" not in page.read_text(encoding="utf-8")

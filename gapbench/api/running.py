@@ -9,12 +9,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapbench import cost
 from gapbench.api.keeping import figures, load_results
 from gapbench.api.price import check_hours, jobs_left
 from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
 from gapbench.api.status import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
+from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
@@ -27,7 +29,7 @@ from gapbench.execution import (
     ignore,
     plan_layout,
 )
-from gapbench.store import ResultsDirectory, StoredPlan, build_tables
+from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
 from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
@@ -150,7 +152,7 @@ def run(
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
         _retire(directory, selected, again)
-        directory.write_plan(stored_plan(whole), _resolved(whole, smoke=smoke))
+        directory.write_plan(stored_plan(whole, _predictions(directory, runs, how)), _resolved(whole, smoke=smoke))
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
@@ -162,9 +164,26 @@ def run(
         return RunReport(path, outcomes, interrupted=False, files=write_report(path), failed=failed)
 
 
-def stored_plan(suite: Suite) -> StoredPlan:
+def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPlan:
     """Returns what the results directory keeps of a suite."""
-    return StoredPlan(suite.name, suite.runs, suite.report.to_dict())
+    return StoredPlan(suite.name, suite.runs, suite.report.to_dict(), predictions)
+
+
+def _predictions(directory: ResultsDirectory, runs: Mapping[str, RunSpec], how: Settings) -> dict[str, Prediction]:
+    """Predicts what has no outcome yet; what has one keeps the prediction that was made before it trained, or none."""
+    try:
+        kept = directory.plan().predictions
+    except StoreError:  # there is none yet, or a damaged one, which is now written anew
+        kept = {}
+    found: dict[str, Prediction] = {}
+    for job in plan_layout(runs, how.devices, how.slots).jobs:
+        estimate = cost.estimate(job.specs[0], replicas=job.replicas, device_kind=how.devices[0].kind)
+        for run_id in job.run_ids:
+            if directory.run(run_id).outcome() is not None:
+                found.update({run_id: kept[run_id]} if run_id in kept else {})
+            elif estimate.seconds is not None:
+                found[run_id] = Prediction(estimate.seconds / job.replicas, estimate.basis)
+    return found
 
 
 class Titles:

@@ -60,6 +60,7 @@ def print_files(console: Console, results: Path, figures: Sequence[Path]) -> Non
     """Says where the files are."""
     names = ", ".join(dict.fromkeys(path.stem for path in figures))
     console.print(f"results: {escape(str(results))}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {escape(str(results / 'report.html'))}", highlight=False, soft_wrap=True)
     if names:
         console.print(f"figures: {escape(str(results / 'figures'))} ({names})", highlight=False, soft_wrap=True)
 

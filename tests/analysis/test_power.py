@@ -70,7 +70,8 @@ def test_power_is_told_wherever_a_cell_is_not_separated(synthetic: ModuleType) -
     (row,) = (row for row in table.rows if row.verdict == "not separated")
     assert row.power == power(row.batch_gap_pp, table.comparisons)
     assert row.power is not None
-    (sentence,) = (sentence for sentence in arms_table(*_close(synthetic)).verdict if sentence.startswith("LB is not separated from SB ("))
+    verdict = arms_table(*_close(synthetic)).verdict
+    (sentence,) = (text for text in verdict if ", LB is not separated from SB (" in text)
     assert "; 1 pp would have been seen with " in sentence
     notes = " ".join(table.notes)
     assert "Power: with this n and the measured spreads taken as the true ones, 1 pp would have been seen with" in notes

@@ -12,39 +12,59 @@ from __future__ import annotations
 
 from gapbench.api.calibrating import calibrate
 from gapbench.api.checkup import Finding, doctor
-from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
+from gapbench.api.comparing import compare, comparison_failures, write_comparison
+from gapbench.api.conformity import ConformityReport, check_components
+from gapbench.api.exporting import Exported, export
+from gapbench.api.frames import to_frame
+from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, report
 from gapbench.api.listing import Listed, kinds, listing, names
+from gapbench.api.merging import merge
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, Took, run
 from gapbench.api.starter import starter_suite
+from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
+from gapbench.api.suite_schema import suite_schema, write_suite_schema
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
 __all__ = [
     "CellStatus",
+    "ConformityReport",
+    "Exported",
+    "FailedRun",
     "Finding",
     "Listed",
     "Plan",
     "PlannedCell",
     "RunReport",
+    "RunStatus",
     "Status",
     "Took",
     "calibrate",
+    "check_components",
     "clean",
+    "compare",
+    "comparison_failures",
     "doctor",
     "export",
     "fetch_dataset",
+    "figures",
     "find",
     "find_leftovers",
     "kinds",
     "listing",
     "load_results",
     "load_suite",
+    "merge",
     "names",
     "plan",
     "report",
     "run",
     "starter_suite",
     "status",
+    "suite_schema",
+    "to_frame",
     "verify_dataset",
+    "write_comparison",
+    "write_suite_schema",
 ]

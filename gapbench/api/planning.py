@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gapbench import cost
+from gapbench.api.frames import as_html
+from gapbench.api.price import pending_jobs
 from gapbench.api.selection import select
-from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import FINAL
 from gapbench.execution import (
     Job,
     choose_devices,
-    find_pending,
     foresee,
     place_of,
     plan_layout,
@@ -24,9 +25,8 @@ from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
-
-class TooLongError(GapbenchError):
-    """The prediction is longer than `--max-device-hours` allows."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,38 @@ class Plan:
         """What makes the comparison less than it looks."""
         return self.suite.warnings
 
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a cell: what it trains, and memory (MiB) and time (seconds, all its runs by one slot) as predicted."""
+        import pandas as pd
+
+        rows = [
+            {
+                "cell": cell.cell,
+                "runs": cell.runs,
+                "done": cell.done,
+                "batch_size": cell.spec.batch_size,
+                "ghost_batch_size": cell.spec.ghost_batch_size,
+                "regime": cell.regime,
+                "learning_rate": cell.spec.learning_rate,
+                "updates": cell.spec.updates,
+                "epochs": cell.spec.examples / cell.spec.train_examples,
+                "parameters": cell.parameters,
+                "memory_mib": cell.memory_mib,
+                "seconds": cell.seconds,
+                "basis": cell.basis,
+            }
+            for cell in self.cells
+        ]
+        frame = pd.DataFrame(rows)
+        return frame.astype({"ghost_batch_size": "Int64", "parameters": "Int64"}) if rows else frame
+
+    def __repr__(self) -> str:
+        left = f"{self.runs - self.done} of {self.runs} runs left"
+        return f"Plan({self.suite.name!r}: {left}, {self.device_seconds:.0f} device seconds predicted, {len(self.warnings)} warnings)"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.frame(), [f"warning: {warning}" for warning in self.warnings])
+
 
 def plan(
     suite: str | Path,
@@ -115,7 +147,7 @@ def plan(
     done = {run_id for run_id, state in states.items() if state in FINAL}
     layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    foreseen = foresee(find_pending(directory, layout.jobs, selection.run_ids), layout.slots)
+    foreseen = foresee(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots)
     return Plan(
         suite=loaded,
         results=path,
@@ -138,29 +170,6 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
     for planned in sorted(runs, key=lambda planned: planned.labels.cell_order):
         cells.setdefault(planned.labels.cell, []).append(planned)
     return cells
-
-
-def check_hours(jobs: Sequence[Job], place: cost.Place, limit: float, share_left: Mapping[str, float]) -> list[str]:
-    """Returns what is to be said about a limit of device hours.
-
-    Args:
-        jobs: what is left to train.
-        place: where they would train.
-        limit: in hours.
-        share_left: by run, what its checkpoint leaves to do.
-
-    Raises:
-        TooLongError: they are predicted to take longer.
-    """
-    seconds = {job.run_ids: predicted_seconds(job, place) for job in jobs}
-    known = sum(value * share_left.get(ids[0], 1.0) for ids, value in seconds.items() if value is not None)
-    if known > limit * 3600.0:
-        raise TooLongError(
-            f"training is predicted to take {known / 3600.0:.2f} device hours, more than --max-device-hours {limit:g}; "
-            "`gapbench plan` shows which cells take how long, --only or --set chooses less"
-        )
-    unknown = sum(value is None for value in seconds.values())
-    return [f"the time of {unknown} jobs cannot be predicted; --max-device-hours does not count them"] if unknown else []
 
 
 def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], place: cost.Place) -> PlannedCell:

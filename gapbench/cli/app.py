@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 import gapbench
-from gapbench import api, console
+from gapbench.cli.late import api, console
 from gapbench.cli.options import (
     DataOption,
     DevicesOption,
@@ -23,11 +23,12 @@ from gapbench.cli.options import (
     SetOption,
     SlotsOption,
     SuiteArgument,
-    UsageError,
     parse_settings,
 )
-from gapbench.console.words import count, size
-from gapbench.core.errors import GapbenchError
+from gapbench.core.errors import GapbenchError, SuiteError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FILE_WIDTH = 160
 
@@ -40,7 +41,10 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except GapbenchError as error:
-            err().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            problems = error.problems if isinstance(error, SuiteError) else ()
+            # Of several mistakes each line begins with its file: editors and terminals then lead there.
+            text = f"error: {len(problems)} mistakes\n{error}" if len(problems) > 1 else f"error: {error}"
+            err().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(error.exit_status) from None
         except KeyboardInterrupt:
             err().print("interrupted", highlight=False)
@@ -60,12 +64,14 @@ app = typer.Typer(
 
 def out() -> Console:
     """Returns the console of results: stdout. In a file or a pipe there is room for all columns."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH)
 
 
 def err() -> Console:
-    """Returns the console of progress and errors: stderr."""
-    return Console(file=sys.stderr)
+    """Returns the console of progress and errors: stderr. Training outlives its reader."""
+    return console.LastingConsole(file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:
@@ -129,16 +135,20 @@ def run(
             max_device_hours=max_device_hours,
             plugins=plugin or (),
             observe=observe,
+            command=_command_to_go_on(sys.argv[1:]),
         )
-    if report.files is None:
-        err().print("interrupted: the same command goes on from here", highlight=False)
-    else:
+    if report.files is not None:
         console.print_arms(out(), report.files.arms)
         console.print_files(out(), report.results, report.files.figures)
     if report.took is not None:
         console.print_took(out(), report.took)
     console.print_unfinished(err(), report)
     raise typer.Exit(report.exit_status)
+
+
+def _command_to_go_on(arguments: list[str]) -> str:
+    """Returns the command that goes on with what was begun: these options would begin it anew."""
+    return shlex.join(["gapbench", *(argument for argument in arguments if argument not in ("--force", "--retry"))])
 
 
 @app.command()
@@ -192,30 +202,14 @@ def report(results: ResultsArgument = None) -> None:
 
 
 @app.command()
-def status(results: ResultsArgument = None) -> None:
-    """Say how far results are, also while a suite trains. Reads files only."""
-    console.print_status(out(), api.status(results))
-
-
-@app.command()
-def export(
-    results: ResultsArgument = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", metavar="FILE", help="The archive to write: .tar.gz or .zip.")] = None,
-) -> None:
-    """Pack results into one small archive that `gapbench report` reads elsewhere."""
-    if bundle is None:
-        raise UsageError("export needs --bundle FILE, a name that ends in .tar.gz or .zip")
-    names = api.export(results, bundle)
-    out().print(f"{bundle}: {count(len(names), 'file')}, {size(bundle.stat().st_size)}", highlight=False, soft_wrap=True)
-
-
-@app.command()
 def clean(
     results: ResultsArgument = None,
     cache: Annotated[bool, typer.Option("--cache", help="Also decoded data sets and measured speeds; downloads stay.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove old attempts, checkpoints of finished runs, half-written files. Never a result."""
+    from gapbench.console.words import count, size
+
     leftovers = api.find_leftovers(None if results is None else api.find(results), cache=cache)
     if not leftovers:
         out().print("nothing to remove", highlight=False)

@@ -14,13 +14,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
-from gapbench.console.words import count, duration, mebibytes, percent, size
-from gapbench.core.outcome import FINAL, RETRIED, Outcome
+from gapbench.console.failures import print_failures, retry_advice
+from gapbench.console.sentences import say
+from gapbench.console.words import count, duration, mebibytes, size
+from gapbench.core.outcome import FINAL, Outcome
 
 if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable
-    from gapbench.api import Finding, Listed, Plan, RunReport, Status, Took
+    from gapbench.api import Finding, Listed, Plan, RunReport, Took
     from gapbench.bench import BenchReport
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
@@ -28,14 +29,13 @@ if TYPE_CHECKING:
 GUTTER = 3
 """Blanks between columns: the padding, and the place of a rule."""
 
-IMPORTANCE = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
-"""Columns of the arms table, those first that a narrow terminal keeps."""
-
 _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
 
 
 def print_arms(console: Console, arms: ArmsTable) -> None:
     """Prints the arms table, as many columns as fit, then the verdict and the notes."""
+    from gapbench.analysis.formats import ARM, AT, VERDICT  # with numpy, which no other table needs
+
     left_out: list[str] = []
     for panel in arms.panels:
         rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
@@ -60,20 +60,23 @@ def print_files(console: Console, results: Path, figures: Sequence[Path]) -> Non
     """Says where the files are."""
     names = ", ".join(dict.fromkeys(path.stem for path in figures))
     console.print(f"results: {escape(str(results))}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {escape(str(results / 'report.html'))}", highlight=False, soft_wrap=True)
     if names:
         console.print(f"figures: {escape(str(results / 'figures'))} ({names})", highlight=False, soft_wrap=True)
 
 
 def print_unfinished(console: Console, report: RunReport) -> None:
-    """Says which runs are not ok, and what to do about them."""
+    """Says which runs are not ok and why, and what to do about them. After an interruption only what failed: the rest goes on."""
     counts = Counter(outcome for outcome in report.outcomes.values() if outcome is not Outcome.OK)
+    if report.interrupted:
+        counts = Counter({outcome: number for outcome, number in counts.items() if outcome in FINAL})
     if not counts:
         return
     text = ", ".join(f"{number} {outcome.value}" for outcome, number in counts.items())
-    advice = "; --retry trains these again" if any(outcome in RETRIED for outcome in counts) else ""
-    console.print(f"not ok: {text} of {count(len(report.outcomes), 'run')}{advice}", style="yellow", highlight=False)
-    if any(outcome in FINAL for outcome in counts):
-        console.print(f"why: gapbench status {report.results}, and log.txt of each run", highlight=False, soft_wrap=True)
+    advice = retry_advice(report.failed)
+    sentence = f"not ok: {text} of {count(len(report.outcomes), 'run')}{f'; {advice}' if advice else ''}"
+    say(console, sentence, style="yellow")
+    print_failures(console, report.failed)
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -103,8 +106,13 @@ def print_plan(console: Console, plan: Plan) -> None:
     left = plan.runs - plan.done
     console.print(f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}", highlight=False)
     if left:
+        from gapbench.api.price import hours
+
         unknown = f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
-        text = f"predicted: {duration(plan.device_seconds)} of device time, {duration(plan.wall_seconds)} by the clock{unknown}"
+        text = (
+            f"predicted: {duration(plan.device_seconds)} of device time ({hours(plan.device_seconds)} device hours), "
+            f"{duration(plan.wall_seconds)} by the clock{unknown}"
+        )
         console.print(text, highlight=False)
     for sentence in _explained({cell.basis for cell in plan.cells}):
         console.print(sentence, style="dim", highlight=False)
@@ -129,34 +137,12 @@ def print_took(console: Console, took: Took) -> None:
     )
 
 
-def print_status(console: Console, status: Status) -> None:
-    """Prints how far a results directory is."""
-    table = _table(title=f"{status.suite}: {'training now' if status.in_use else 'nothing is training'}")
-    table.add_column("cell", overflow="fold")
-    present = [outcome for outcome in Outcome if any(cell.outcomes.get(outcome) for cell in status.cells)]
-    # What has no outcome yet is not "interrupted" or "skipped" while somebody is at it.
-    words = {Outcome.INTERRUPTED: "begun", Outcome.SKIPPED: "waiting"} if status.in_use else {}
-    for heading in (*(words.get(outcome, outcome.value) for outcome in present), "updates", "done"):
-        table.add_column(heading, justify="right")
-    for cell in status.cells:
-        counts = [str(cell.outcomes.get(outcome, 0) or "") for outcome in present]
-        table.add_row(escape(cell.cell), *counts, f"{cell.updates_done:,}/{cell.updates:,}", percent(cell.updates_done / cell.updates))
-    console.print(table)
-    console.print()
-    for run_id, reason in status.not_ok.items():
-        console.print(f"{escape(run_id)}: {escape(reason)}", style="yellow", highlight=False)
-    if status.old_attempts:
-        console.print(
-            f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim", highlight=False
-        )
-
-
 def print_listing(console: Console, listed: Sequence[Listed]) -> None:
     """Prints what exists of one kind."""
     for item in listed:
         console.print(Text(item.name, style="bold"), Text(item.summary), sep="  ")
         if item.options:
-            console.print(Padding(Text(", ".join(item.options), style="cyan"), (0, 0, 0, 4)))
+            console.print(Padding(Text("\n".join(item.options), style="cyan"), (0, 0, 0, 4)))
         if item.source:
             console.print(Padding(Text(item.source, style="dim"), (0, 0, 0, 4)))
 
@@ -232,6 +218,9 @@ def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int)
 
     At least the first three are kept.
     """
+    from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
+
+    importance = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
     cells = {column: max((len(row[column]) for row in rows), default=0) for column in columns}
     whole = {column: max(cells[column], len(column)) for column in columns}
     if sum(whole.values()) + GUTTER * (len(columns) - 1) <= width:
@@ -239,7 +228,7 @@ def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int)
     needed = {column: max(cells[column], _folded(column)) for column in columns}
     kept: list[str] = []
     room = width + GUTTER
-    for column in sorted(columns, key=lambda column: IMPORTANCE.index(column) if column in IMPORTANCE else len(IMPORTANCE)):
+    for column in sorted(columns, key=lambda column: importance.index(column) if column in importance else len(importance)):
         if len(kept) < 3 or needed[column] + GUTTER <= room:
             kept.append(column)
             room -= needed[column] + GUTTER

@@ -1,20 +1,16 @@
-"""Tables and figures of a results directory, as functions of its two Parquet tables: `write_report`."""
+"""Tables, figures and the page of a results directory, as functions of its Parquet tables: `write_report`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, arms_table
-from gapbench.analysis.cells import read_panels
-from gapbench.analysis.curves import Curves
-from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.figures import drawings
+from gapbench.report.html import write_page
 from gapbench.report.style import house_style, render
 from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
-from gapbench.report.training_curves import training_curves_figure
-from gapbench.report.weight_distance import weight_distance_figure
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 
@@ -32,13 +28,21 @@ class ReportFiles:
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
     """Each figure as .svg, then as .png."""
+    page: Path
+    """report.html."""
+
+    def __repr__(self) -> str:
+        return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.arms._repr_html_()
 
 
 def write_report(results_dir: Path) -> ReportFiles:
-    """Writes `tables/` and `figures/` of a results directory anew, each file atomically.
+    """Writes `tables/`, `figures/` and `report.html` of a results directory anew, each file atomically.
 
     Needs nothing but runs.parquet and curves.parquet, and works on partial results: what is missing is said, not guessed. The same
-    tables give the same bytes.
+    tables (and plan.parquet and suite.toml, for the page) give the same bytes.
 
     Raises:
         StoreError: a table is missing, damaged or of a newer schema, or a file cannot be written.
@@ -49,21 +53,17 @@ def write_report(results_dir: Path) -> ReportFiles:
     tables = [_folder(results_dir, "tables") / name for name in texts]
     for path, text in zip(tables, texts.values(), strict=True):
         write_text(path, text)
-    return ReportFiles(arms, tuple(tables), tuple(_write_figures(read, _folder(results_dir, "figures"))))
+    drawn: dict[str, Figure] = {}
+    written = _write_figures(read, _folder(results_dir, "figures"), drawn)
+    return ReportFiles(arms, tuple(tables), tuple(written), write_page(results_dir, read, arms, drawn))
 
 
-def _write_figures(read: Tables, folder: Path) -> list[Path]:
-    panels, curves = read_panels(read.runs), Curves(read.curves)
-    drawings: dict[str, Callable[[], Figure]] = {
-        "weight_distance": lambda: weight_distance_figure(panels, curves),
-        "accuracy_vs_batch_size": lambda: accuracy_figure(panels),
-        "training_curves": lambda: training_curves_figure(panels, curves),
-    }
+def _write_figures(read: Tables, folder: Path, drawn: dict[str, Figure]) -> list[Path]:
+    """Writes the figures, returns their files, and leaves the figures themselves in `drawn`, by name."""
     written = []
-    for name in read.report.get("figures") or drawings:  # the suite's [report] may ask for some of them only
-        draw = drawings[name]
+    for name, draw in drawings(read).items():
         with house_style():
-            figure = draw()
+            drawn[name] = figure = draw()
             for kind in ("svg", "png"):
                 path = folder / f"{name}.{kind}"
                 write_bytes(path, render(figure, kind))

@@ -82,6 +82,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "torch_version": "text",
     "python_version": "text",
     "git_commit": "text",
+    "git_dirty": "flag",
     "started_at": "text",
     "test_correct": "bits",
 }
@@ -103,7 +104,7 @@ RESULTS = (
 COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program", "micro_batch_size")
 """What a run has taken, however it ended."""
 
-_EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit")
+_EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ class Tables:
     suite: str
     report: Mapping[str, Any]
     """Report settings, as plain JSON."""
+
+    def __repr__(self) -> str:
+        return f"Tables({self.suite!r}: runs {self.runs.shape}, curves {self.curves.shape})"
 
 
 def build_tables(results: ResultsDirectory) -> None:

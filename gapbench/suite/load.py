@@ -7,22 +7,25 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.identity import canonical_json
 from gapbench.suite.locate import KeyPath
+from gapbench.suite.messages import without_repeats
 from gapbench.suite.only import keep_only
 from gapbench.suite.plan import DroppedRun, Plan, make_plan
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun
-from gapbench.suite.schema import FIGURES
 from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.shipped import find_suite
 from gapbench.suite.source import SECTIONS, Document, read_document
 from gapbench.suite.toml_writer import dumps
 from gapbench.suite.warnings import missing_references, warnings_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class ReportSettings:
     arms: tuple[str, ...] = ()
     """Order of the arms; those not named follow."""
     figures: tuple[str, ...] = ()
+    """Those to draw; empty: all, also those that a later version adds."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, for the metadata of tables."""
@@ -61,6 +65,22 @@ class Suite:
         ordered = {key: self.document[key] for key in SECTIONS if key in self.document}
         return dumps({**ordered, "name": self.name})
 
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a run: its labels and its effective values; equal runs share their run_id."""
+        import pandas as pd
+
+        rows = []
+        for run in self.runs:
+            values = {**run.labels.model_dump(exclude={"suite"}), **run.spec.model_dump(mode="json")}
+            for kind in ("dataset", "model", "optimizer"):
+                values |= {kind: values[kind]["name"], f"{kind}_options": values[kind]["options"]}
+            rows.append({"run_id": run.run_id, **values})
+        return pd.DataFrame(rows).astype({"ghost_batch_size": "Int64"}) if rows else pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        cells = len({run.labels.cell for run in self.runs})
+        return f"Suite({self.name!r}: {len(self.runs)} runs in {cells} cells, {len(self.dropped)} dropped)"
+
 
 def load_suite(
     path: str | Path,
@@ -85,16 +105,16 @@ def load_suite(
     path = find_suite(path)
     document = read_document(path, settings or {})
     _make_paths_absolute(document)
-    problems: list[Problem] = []
+    problems = document.problems
     sections = read_sections(document, problems)
     if settings:
         sections.name = f"{sections.name}+{_settings_hash(document)}"
     resolver = Resolver(document, sections.regimes, problems, [])
-    plan = make_plan(sections, document, resolver)
+    plan = make_plan(sections, document, resolver) if document.whole else Plan()
     if not plan.runs and not plan.dropped and not problems:
         problems.append(Problem(document.place(()), "the suite has no runs; give a [run], a [grid] or an [[arm]]"))
     if problems:
-        raise SuiteError(_in_order(problems, document))
+        raise SuiteError(without_repeats(_in_order(problems, document)))
     runs, dropped = plan.runs, plan.dropped
     general = missing_references(runs, named=bool(sections.reference)) + _unused(sections, document, plan, settings or {})
     if only:
@@ -106,21 +126,21 @@ def load_suite(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures) or FIGURES),
+        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures)),
         document=document.data,
     )
 
 
 def _in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:
-    """Returns the problems once each, file by file and line by line."""
+    """Returns the problems once each, file by file and line by line; what concerns a file as a whole comes before its lines."""
     files = [source.shown for source in document.sources]
 
     def position(problem: Problem) -> tuple[int, int]:
         for index, file in enumerate(files):
-            found = re.match(rf"{re.escape(file)}:(\d+)", problem.place)
+            found = re.match(rf"{re.escape(file)}(?::(\d+))?(?:: |$)", problem.place)
             if found:
-                return index, int(found[1])
-        return len(files), 0
+                return index, int(found[1] or 0)
+        return -1, 0
 
     return sorted(dict.fromkeys(problems), key=position)
 

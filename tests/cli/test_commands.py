@@ -26,7 +26,23 @@ def test_version(call):
 
 def test_help_names_every_command(call):
     text = call("--help").stdout
-    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean"):
+    for command in (
+        "init",
+        "run",
+        "plan",
+        "report",
+        "status",
+        "ls",
+        "data",
+        "doctor",
+        "bench",
+        "export",
+        "clean",
+        "compare",
+        "merge",
+        "schema",
+        "test",
+    ):
         assert command in text
 
 
@@ -44,12 +60,27 @@ def test_init_never_writes_over_a_file(call, refused):
     assert ".toml" in refused("init", "suite.txt")
 
 
+def test_schema_is_printed_or_written_but_never_over_a_file(call, refused, tmp_path):
+    text = call("schema").stdout
+    assert text.startswith("{")
+    assert "suite.schema.json" in call("schema", "--output", "suite.schema.json").stdout
+    assert Path("suite.schema.json").read_text(encoding="utf-8") == text
+    assert "exists already" in refused("schema", "--output", "suite.schema.json")
+
+
+def test_several_mistakes_are_counted_and_each_line_begins_with_its_file(call, suite):
+    suite.write_text(suite.read_text().replace("epochs = 2", 'epoch = 2\nregime = "sqrt"'))
+    lines = call("plan", suite, code=2).stderr.splitlines()
+    assert lines[0] == "error: 2 mistakes"
+    assert [line.startswith(str(suite)) for line in lines[1:]] == [True, True]
+
+
 def test_plan_says_what_would_train_and_writes_nothing(call, suite, tmp_path):
     suite.write_text(suite.read_text() + '[[exclude]]\narm = "LB"\nseed = 1\nreason = "no money"\n')
     before = files(tmp_path)
     text = call("plan", suite).stdout
     assert files(tmp_path) == before
-    for words in ("small: 3 runs in 2 cells", "SB", "no money", "predicted", "warning: short phases"):
+    for words in ("small: 3 runs in 2 cells", "SB", "no money", "predicted", "device hours", "warning: short phases"):
         assert words in text
 
 
@@ -103,18 +134,6 @@ def test_report_needs_only_the_parquet_tables(call, suite, tmp_path):
     runs = tmp_path / "results" / "small" / "runs"
     runs.rename(tmp_path / "gone")
     assert call("report", "small").stdout == expected
-
-
-def test_status_reads_files_only_and_counts_outcomes(call, suite):
-    call("run", suite, "--only", "arm=SB")
-    text = call("status").stdout
-    assert "nothing is training" in text
-    assert "skipped" in text
-    with ResultsDirectory.open_existing(Path("results/small")).locked():
-        text = call("status", "small").stdout
-        assert "training now" in text
-        assert "interrupted" not in text
-        assert "skipped" not in text
 
 
 def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures):
@@ -238,3 +257,16 @@ def test_the_shell_can_ask_for_completions(suite, monkeypatch):
     code = "from gapbench.cli import app; app(prog_name='gapbench')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert "quickstart" in done.stdout
+
+
+def test_ls_without_a_kind_names_everything(call):
+    said = call("ls").stdout
+    assert "models: mlp, f1, c1, c3, resnet" in said
+    assert "suites: " in said
+
+
+def test_ls_says_what_options_mean(call):
+    said = call("ls", "datasets").stdout
+    assert "path = ...  # the .npz file, relative to the suite file's directory; must be given" in said
+    assert "content" not in said
+    assert '# normalization after each hidden Linear; one of "batch", "none"' in call("ls", "models").stdout

@@ -84,6 +84,7 @@ def really(items: list[Pending], places: list[Slot], monkeypatch: pytest.MonkeyP
     class Worker:
         def __init__(self, slot: Slot, *_: object) -> None:
             self.slot, self.item, self.ready, self.leaving, self.pid = slot, None, True, False, 0
+            self.killed = False
             self.programs: set[int] = set()
             self.first = True
 
@@ -132,7 +133,7 @@ def really(items: list[Pending], places: list[Slot], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scheduler, "predicted_memory_mib", lambda *_: 100.0)
     monkeypatch.setattr(scheduler, "resident_mib", lambda _pid: 100.0)
     running = scheduler.Scheduler(
-        SimpleNamespace(run=lambda _run_id: stored),  # type: ignore[arg-type]
+        SimpleNamespace(run=lambda _run_id: stored, suite="small", path=None),  # type: ignore[arg-type]
         places,
         lambda _slot: None,  # type: ignore[arg-type,return-value]
         titles=lambda job: job.run_ids[0],

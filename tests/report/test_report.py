@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+import html
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
 from gapbench.core.errors import StoreError
 from gapbench.report import ReportFiles, write_report
+from gapbench.suite.schema import FIGURES, ReportSection
 
 GOLDEN = Path(__file__).with_name("golden_arms.md")
-NAMES = ("weight_distance", "accuracy_vs_batch_size", "training_curves")
+NAMES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss")
 
 
 def reported(synthetic: ModuleType, folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame], **settings: Any) -> ReportFiles:
@@ -33,6 +35,7 @@ def test_every_file_is_written_where_the_results_directory_has_its_place(synthet
     assert [path.relative_to(tmp_path).as_posix() for path in files.figures] == [
         f"figures/{name}.{kind}" for name in NAMES for kind in ("svg", "png")
     ]
+    assert files.page == tmp_path / "report.html"
     assert {path for folder in ("tables", "figures") for path in (tmp_path / folder).iterdir()} == {
         *files.tables,
         *files.figures,
@@ -44,7 +47,7 @@ def test_every_file_is_written_where_the_results_directory_has_its_place(synthet
 
 def test_a_rerun_gives_the_same_bytes_also_in_another_process(synthetic: ModuleType, tmp_path: Path) -> None:
     files = reported(synthetic, tmp_path, synthetic.digits_suite(2, only=["SB", "LB"]))
-    before = {path: path.read_bytes() for path in (*files.tables, *files.figures)}
+    before = {path: path.read_bytes() for path in (*files.tables, *files.figures, files.page)}
     code = f"from pathlib import Path; from gapbench.report import write_report; write_report(Path({str(tmp_path)!r}))"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "MPLCONFIGDIR": str(tmp_path / "other-settings"), "TZ": "Asia/Tokyo"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -68,11 +71,13 @@ def test_partial_results_are_reported_and_say_what_is_missing(
     files = reported(synthetic, tmp_path, synthetic.digits_suite(**changes))
     assert sentence in (tmp_path / "tables" / "arms.md").read_text(encoding="utf-8")
     assert all(path.stat().st_size > 0 for path in files.figures)
+    page = html.unescape(files.page.read_text(encoding="utf-8")).replace("\u00a0", " ")
+    assert sentence.lower() in page.lower()  # a sentence that leads begins with a capital
 
 
 def test_runs_without_any_curve_are_reported(synthetic: ModuleType, tmp_path: Path) -> None:
     runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
-    assert len(reported(synthetic, tmp_path, (runs, curves.iloc[:0])).figures) == 6
+    assert len(reported(synthetic, tmp_path, (runs, curves.iloc[:0])).figures) == 2 * len(NAMES)
 
 
 def test_runs_csv_leaves_out_the_bits_and_nothing_else(synthetic: ModuleType, tmp_path: Path) -> None:
@@ -107,9 +112,14 @@ def test_the_suite_may_ask_for_some_figures_only(synthetic: ModuleType, tmp_path
     assert [path.name for path in files.figures] == ["training_curves.svg", "training_curves.png"]
 
 
+def test_a_suite_may_ask_for_every_figure_and_for_no_other() -> None:
+    (allowed,) = get_args(ReportSection.model_fields["figures"].annotation)
+    assert get_args(allowed) == FIGURES == NAMES
+
+
 def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synthetic: ModuleType, tmp_path: Path) -> None:
     results = synthetic.write(tmp_path, *synthetic.digits_suite(1, only=["SB"]))
-    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow")
+    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow", "jinja2")
     code = (
         f"import sys; from pathlib import Path; import gapbench.report; print([name for name in {heavy} if name in sys.modules]); "
         f"gapbench.report.write_report(Path({str(results)!r})); print([name for name in ('torch', 'torchvision') if name in sys.modules])"

@@ -121,13 +121,29 @@ def test_a_plan_comes_back_as_it_was(results, planned, build):
     assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
 
 
-def test_what_was_predicted_is_kept_with_the_plan_and_stands_in_the_run_table(results, build, tables):
+def test_what_was_predicted_stands_in_the_run_table(results, build, tables):
     runs = (build.run(seed=0), build.run(seed=1))
     results.write_plan(StoredPlan("small", runs, {}, {runs[0].run_id: Prediction(12.5, "calibrated")}), "")
-    assert results.plan().predictions == {runs[0].run_id: Prediction(12.5, "calibrated")}
     predicted = tables().runs.set_index("run_id").predicted_seconds
     assert predicted[runs[0].run_id] == 12.5
     assert pd.isna(predicted[runs[1].run_id])
+
+
+def test_a_plan_keeps_what_runs_were_predicted_to_take(results, planned, build):
+    first, second = planned(build.run(seed=0), build.run(seed=1))
+    predictions = {first.run_id: Prediction(12.5, "measured")}
+    results.write_plan(StoredPlan("small", (first, second), {}, predictions), "")
+    assert results.plan().predictions == predictions
+    table = pd.read_parquet(results.plan_path)
+    assert table["predicted_seconds"].tolist()[0] == 12.5
+    assert table["predicted_seconds"].isna().tolist() == [False, True]
+
+
+def test_a_plan_from_before_predictions_were_kept_is_read(results, planned, build):
+    runs = planned(build.run(seed=0))
+    table = pq.read_table(results.plan_path).drop_columns(["predicted_seconds", "prediction_basis"])
+    pq.write_table(table, results.plan_path)
+    assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
 
 
 def test_without_a_plan_there_is_an_error_that_says_what_to_do(results):

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -26,8 +26,10 @@ from gapbench.cost.place import Place
 from gapbench.cost.work import Work
 from gapbench.suite.runspec import Frozen, RunSpec
 
-KEPT = 8
-"""Jobs of a program, and starts of a worker, that are remembered: the last ones."""
+KEPT = 4
+"""Jobs of a program and a length, and starts of a worker, that are remembered: the last ones."""
+KEPT_LENGTHS = 4
+"""Lengths of jobs of a program that are remembered: those that trained last. Eight short jobs must not push out the long one."""
 
 _SPEED_FIELDS = ("batch_size", "ghost_batch_size", "precision", "crop_padding", "flip", "running_statistics", "probes")
 """Besides data set, model, optimizer and clipping, what the time of an update depends on."""
@@ -56,7 +58,7 @@ class Entry(Frozen):
     measured: Parts | None = None
     """By a short measurement."""
     jobs: tuple[TimedJob, ...] = ()
-    """The last ones, the newest at the end."""
+    """The last ones of several lengths, the newest at the end."""
 
 
 class Start(Frozen):
@@ -96,7 +98,7 @@ def record_job(spec: RunSpec, place: Place, *, replicas: int, job: TimedJob) -> 
     """
     with _updating(place) as known:
         entry = _entry(known, spec, place, replicas)
-        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"jobs": (*entry.jobs, job)[-KEPT:]})
+        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"jobs": _last((*entry.jobs, job))})
 
 
 def record_parts(spec: RunSpec, place: Place, *, replicas: int, parts: Parts) -> None:
@@ -155,6 +157,15 @@ def _entry(known: Known, spec: RunSpec, place: Place, replicas: int) -> Entry:
     if entry is None:
         return Entry(family=_family(spec, place), batch_size=spec.batch_size, replicas=replicas, guess=guess)
     return entry.model_copy(update={"guess": guess})
+
+
+def _last(jobs: Sequence[TimedJob]) -> tuple[TimedJob, ...]:
+    """Returns the jobs that are worth keeping, in order."""
+    by_length: dict[int, list[TimedJob]] = {}
+    for job in reversed(jobs):
+        by_length.setdefault(job.work.updates, []).append(job)
+    kept = [job for group in list(by_length.values())[:KEPT_LENGTHS] for job in group[:KEPT]]
+    return tuple(job for job in jobs if any(job is other for other in kept))
 
 
 def _family(spec: RunSpec, place: Place) -> str:

@@ -20,7 +20,7 @@ from gapbench.suite.runspec import RunSpec
 Basis: TypeAlias = Literal["measured", "calibrated", "rough", "unknown"]
 
 FADING = 0.5
-"""Trust in a job beside the one after it."""
+"""Trust in a job beside the next one of its length."""
 ENOUGH_SHARE = 0.1
 """A job of this share of the asked updates counts a quarter, one of a tenth of that hardly at all: short ones warm up most of their time,
 and the three updates of `--smoke` do nothing else."""
@@ -110,11 +110,11 @@ def _times(parts: Parts, train: float, evaluation: float) -> Parts:
 
 def _trust(jobs: Sequence[TimedJob], asked: Work) -> list[float]:
     """Returns how much each job counts: recent ones and long ones more."""
-    newest = len(jobs) - 1
-    return [
-        FADING ** (newest - position) * (job.work.updates / (job.work.updates + ENOUGH_SHARE * asked.updates)) ** 2
-        for position, job in enumerate(jobs)
-    ]
+    trust = []
+    for position, job in enumerate(jobs):
+        later = sum(other.work.updates == job.work.updates for other in jobs[position + 1 :])
+        trust.append(FADING**later * (job.work.updates / (job.work.updates + ENOUGH_SHARE * asked.updates)) ** 2)
+    return trust
 
 
 def _mean(values: Sequence[float | None], weights: Sequence[float], prior: float, weight: float) -> float:

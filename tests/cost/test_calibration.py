@@ -188,12 +188,25 @@ def test_workers_hold_and_take_what_they_took_last(here: Place) -> None:
     assert cost.estimate(SB, place=here).memory_mib == pytest.approx(610.0 + held)
 
 
-def test_only_the_last_jobs_are_kept(here: Place) -> None:
-    for number in range(20):
-        calibration.record_job(SB, here, replicas=1, job=timed(SB, 1.0 + number))
+def test_the_last_jobs_of_the_last_lengths_are_kept(here: Place) -> None:
+    for updates in (10, 20, 30, 40, 50):
+        spec = SB.model_copy(update={"updates": updates})
+        for number in range(6):
+            calibration.record_job(spec, here, replicas=1, job=timed(spec, 1.0 + number))
     entry = calibration.lookup(SB, here, replicas=1)
     assert entry is not None
-    assert [job.train_seconds for job in entry.jobs] == [float(number) for number in range(13, 21)]
+    assert [(job.work.updates, job.train_seconds) for job in entry.jobs] == [
+        (updates, train) for updates in (20, 30, 40, 50) for train in (3.0, 4.0, 5.0, 6.0)
+    ]
+
+
+def test_short_jobs_after_a_long_one_do_not_make_it_forgotten(here: Place) -> None:
+    """Of one program the long jobs train first, so that those of another arm are always the more recent."""
+    calibration.record_job(RA, here, replicas=1, job=timed(RA, 60.0))
+    for _ in range(8):
+        calibration.record_job(GBN, here, replicas=1, job=timed(GBN, 3.0))
+    assert seconds(RA, here).train == pytest.approx(60.0, rel=0.15)
+    assert cost.estimate(RA, place=here).basis == "measured"
 
 
 @pytest.mark.parametrize("nonsense", [math.nan, math.inf, 0.0, -1.0])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from gapbench.console.bench import print_bench, print_bench_cases
 from gapbench.console.live import LineView, LiveView, View, view
 from gapbench.console.tables import (
     print_arms,
-    print_bench,
     print_data_files,
     print_files,
     print_findings,
@@ -23,6 +23,7 @@ __all__ = [
     "View",
     "print_arms",
     "print_bench",
+    "print_bench_cases",
     "print_data_files",
     "print_files",
     "print_findings",

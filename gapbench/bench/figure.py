@@ -1,0 +1,145 @@
+"""The bench's figure: every ratio with its interval, goals as ticks; speedups on a log axis, costs and shares of the roofline below."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row
+from gapbench.bench.tables import goal_column, ratio_text
+from gapbench.report.style import GRID, INK, MUTED, OKABE_ITO, SHADE, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW_HEIGHT = 0.27
+PANEL_HEIGHT = 0.95
+"""Inches of a panel's title, axis and label."""
+WIDTH = 9.2
+
+KINDS = (
+    ("speedup", "images/s, ours to theirs (log scale)"),
+    ("cost", "seconds of an update, with to without"),
+    ("share", "share of the roofline"),
+)
+
+STYLES: dict[str, tuple[Any, str, str]] = {
+    REACHED: (OKABE_ITO[3], "o", "goal reached"),
+    OPEN: (OKABE_ITO[5], "D", "open: the interval holds the goal"),
+    SHORT: (OKABE_ITO[2], "X", "short of the goal"),
+    "": (OKABE_ITO[1], "s", "no goal set"),
+}
+"""By verdict: colour, marker, meaning. Never told by colour alone."""
+
+
+def bench_figure(report: BenchReport) -> Figure:
+    """Returns the figure, one group of panels a machine. The report has rows."""
+    panels = [
+        (machine, kind, label, rows)
+        for machine in dict.fromkeys(row.machine for row in report.rows)
+        for kind, label in KINDS
+        if (rows := [row for row in report.rows if row.machine == machine and row.kind == kind])
+    ]
+    heights = [PANEL_HEIGHT + ROW_HEIGHT * len(rows) for *_, rows in panels]
+    caption = textwrap.wrap(_caption(report), 150)
+    below = 0.5 + 0.16 * len(caption)
+    figure = new_figure(WIDTH, sum(heights) + below)
+    parts = figure.subfigures(len(panels) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
+    named = None
+    for part, (machine, kind, label, rows) in zip(parts, panels, strict=False):
+        axes = part.subplots()
+        if machine != named:
+            part.suptitle(machine, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+            named = machine
+        _draw(axes, kind, label, rows)
+    _legend(parts[-1], report, caption)
+    return figure
+
+
+def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
+    for place, row in enumerate(rows):
+        if place % 2:
+            axes.axhspan(place - 0.5, place + 0.5, color=SHADE, zorder=0, linewidth=0)
+        color, marker, _ = _style(row)
+        ratio = row.ratio
+        if ratio.low is not None and ratio.high is not None:
+            axes.plot([ratio.low, ratio.high], [place, place], color=color, linewidth=2.2, solid_capstyle="butt", zorder=3)
+        face = color if not row.anyway else "white"
+        axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=6, linestyle="none", zorder=4)
+        if row.goal is not None:
+            axes.plot([row.goal, row.goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
+        text = "   ".join(filter(None, [ratio_text(ratio, row.kind), goal_column(row)]))
+        axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
+    if kind != "share":
+        axes.axvline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [f"{row.case}: {row.what}" for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.grid(color=GRID, axis="x")
+    axes.set_xlabel(label)
+    _scale(axes, kind, rows)
+
+
+def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+    values = [value for row in rows for value in (row.ratio.value, row.ratio.low, row.ratio.high, row.goal) if value is not None]
+    if kind == "share":
+        axes.set_xlim(0.0, max(1.0, *values))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        return
+    low, high = min(1.0, *values), max(1.0, *values)
+    if kind == "cost":
+        room = 0.08 * max(high - low, 0.02)
+        axes.set_xlim(low - room, high + room)
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.15, high * 1.15)
+    steps = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
+    axes.xaxis.set_major_locator(FixedLocator([step for step in steps if low / 1.15 <= step <= high * 1.15]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+
+
+def _legend(part: Any, report: BenchReport, caption: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    used = [verdict for verdict in STYLES if any(_verdict(row) == verdict for row in report.rows)]
+    handles = [
+        Line2D([], [], color=STYLES[verdict][0], marker=STYLES[verdict][1], linewidth=2.2, label=STYLES[verdict][2]) for verdict in used
+    ]
+    if any(row.goal is not None for row in report.rows):
+        handles.append(Line2D([], [], color=INK, marker="|", markersize=10, markeredgewidth=1.6, linestyle="none", label="goal"))
+    part.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.005, 1.0), ncols=len(handles), borderaxespad=0.0)
+    part.text(
+        0.012,
+        0.16 * len(caption) / (0.5 + 0.16 * len(caption)),
+        "\n".join(caption),
+        ha="left",
+        va="top",
+        fontsize=8,
+        color=MUTED,
+        linespacing=1.35,
+    )
+
+
+def _caption(report: BenchReport) -> str:
+    rounds = sorted({row.rounds for row in report.rows})
+    count = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    text = (
+        f"Ratio of medians over {count} rounds, sides in turns, each timing in a fresh process; bar: 95 % bootstrap interval over rounds."
+    )
+    if any(row.anyway for row in report.rows):
+        text += " Open marks: timed on a loaded machine, not to be quoted."
+    return text
+
+
+def _verdict(row: Row) -> str:
+    return next((verdict for verdict in (REACHED, SHORT, OPEN) if row.verdict.startswith(verdict)), "")
+
+
+def _style(row: Row) -> tuple[Any, str, str]:
+    return STYLES[_verdict(row)]

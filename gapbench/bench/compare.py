@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gapbench
 from gapbench.bench import machine
 from gapbench.bench.cases import CASES, Case, Side
 from gapbench.bench.records import Records, group_of
@@ -206,7 +207,9 @@ class _Sitting:
 def answer_of(request: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """Runs the measuring process once. Raises GapbenchError where it fails, with its last line."""
     command = [sys.executable, "-m", "gapbench.bench.measure", json.dumps(request)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    root = str(Path(gapbench.__file__).parent.parent)  # the same gapbench as here, also where it is not installed
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment, "PYTHONPATH": path}, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}, no message"]
         side = f", side {request['side']}" if "side" in request else ""

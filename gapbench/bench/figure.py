@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW_HEIGHT = 0.27
-PANEL_HEIGHT = 0.95
+PANEL_HEIGHT = 0.8
 """Inches of a panel's title, axis and label."""
-WIDTH = 9.2
+WIDTH = 9.6
 
 KINDS = (
     ("speedup", "images/s, ours to theirs (log scale)"),
@@ -27,7 +27,7 @@ KINDS = (
 
 STYLES: dict[str, tuple[Any, str, str]] = {
     REACHED: (OKABE_ITO[3], "o", "goal reached"),
-    OPEN: (OKABE_ITO[5], "D", "open: the interval holds the goal"),
+    OPEN: (OKABE_ITO[5], "D", "open: too near the goal to tell"),
     SHORT: (OKABE_ITO[2], "X", "short of the goal"),
     "": (OKABE_ITO[1], "s", "no goal set"),
 }
@@ -44,17 +44,16 @@ def bench_figure(report: BenchReport) -> Figure:
     ]
     heights = [PANEL_HEIGHT + ROW_HEIGHT * len(rows) for *_, rows in panels]
     caption = textwrap.wrap(_caption(report), 150)
-    below = 0.5 + 0.16 * len(caption)
+    below = 0.42 + 0.17 * len(caption)
     figure = new_figure(WIDTH, sum(heights) + below)
-    parts = figure.subfigures(len(panels) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
+    places = figure.subplots(len(panels) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]  # one grid: axes line up
     named = None
-    for part, (machine, kind, label, rows) in zip(parts, panels, strict=False):
-        axes = part.subplots()
+    for axes, (machine, kind, label, rows) in zip(places, panels, strict=False):
         if machine != named:
-            part.suptitle(machine, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+            axes.set_title(machine, fontsize=10.5, fontweight="bold")
             named = machine
         _draw(axes, kind, label, rows)
-    _legend(parts[-1], report, caption)
+    _legend(places[-1], report, caption)
     return figure
 
 
@@ -65,13 +64,14 @@ def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
         color, marker, _ = _style(row)
         ratio = row.ratio
         if ratio.low is not None and ratio.high is not None:
-            axes.plot([ratio.low, ratio.high], [place, place], color=color, linewidth=2.2, solid_capstyle="butt", zorder=3)
+            ends = [ratio.low, ratio.high]
+            axes.plot(ends, [place, place], color=color, linewidth=1.6, marker="|", markersize=9, markeredgewidth=1.4, zorder=3)
         face = color if not row.anyway else "white"
-        axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=6, linestyle="none", zorder=4)
+        axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
         if row.goal is not None:
             axes.plot([row.goal, row.goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
-        text = "   ".join(filter(None, [ratio_text(ratio, row.kind), goal_column(row)]))
-        axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
+        for left, text in ((1.015, ratio_text(ratio, row.kind)), (1.325, goal_column(row))):
+            axes.text(left, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
     if kind != "share":
         axes.axvline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -104,7 +104,7 @@ def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
 
 
-def _legend(part: Any, report: BenchReport, caption: Sequence[str]) -> None:
+def _legend(axes: Axes, report: BenchReport, caption: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     used = [verdict for verdict in STYLES if any(_verdict(row) == verdict for row in report.rows)]
@@ -113,17 +113,9 @@ def _legend(part: Any, report: BenchReport, caption: Sequence[str]) -> None:
     ]
     if any(row.goal is not None for row in report.rows):
         handles.append(Line2D([], [], color=INK, marker="|", markersize=10, markeredgewidth=1.6, linestyle="none", label="goal"))
-    part.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.005, 1.0), ncols=len(handles), borderaxespad=0.0)
-    part.text(
-        0.012,
-        0.16 * len(caption) / (0.5 + 0.16 * len(caption)),
-        "\n".join(caption),
-        ha="left",
-        va="top",
-        fontsize=8,
-        color=MUTED,
-        linespacing=1.35,
-    )
+    axes.set_axis_off()
+    axes.legend(handles=handles, loc="upper center", ncols=len(handles), borderaxespad=0.0)
+    axes.text(0.5, 0.0, "\n".join(caption), ha="center", va="bottom", fontsize=8, color=MUTED, linespacing=1.35, transform=axes.transAxes)
 
 
 def _caption(report: BenchReport) -> str:

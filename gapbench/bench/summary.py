@@ -12,8 +12,9 @@ from gapbench.bench.ratios import Ratio, ratio_of_medians, spread
 if TYPE_CHECKING:
     import pandas as pd
 
-REACHED, SHORT, OPEN = "reached", "short", "open"
-"""The interval lies beyond the goal, short of it, or holds it; open, too, where the ratio is no farther from the goal than the spread."""
+REACHED, SHORT, OPEN, WITHIN = "reached", "short", "open", "within A/A"
+"""The interval lies beyond the goal, short of it, or holds it; open, too, where the ratio is no
+farther from the goal than the A/A spread. Without a goal: the ratio is no farther from 1 than the spread."""
 CLOCKS_AGREE = 0.02
 """CUDA's clock and the host's may differ by this much."""
 
@@ -191,20 +192,16 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
 
 
 def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
-    """Says what can be claimed, in words."""
-    words = []
-    if comparison.goal is not None:
-        low, high = (ratio.value, ratio.value) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
-        if comparison.kind == "cost":
-            low, high = -high, -low
-            goal = -comparison.goal
-        else:
-            goal = comparison.goal
-        apart = noise is None or comparison.kind == "share" or abs(ratio.value / comparison.goal - 1.0) > noise
-        words.append(OPEN if not apart else REACHED if low >= goal else SHORT if high < goal else OPEN)
-    if noise is not None and comparison.kind != "share" and abs(ratio.value - 1.0) <= noise:
-        words.append("no difference claimed")
-    return ", ".join(words)
+    """Says what can be claimed."""
+    near = noise or 0.0
+    if comparison.goal is None:
+        return WITHIN if noise is not None and abs(ratio.value - 1.0) <= near else ""
+    if comparison.kind != "share" and abs(ratio.value / comparison.goal - 1.0) <= near:
+        return OPEN
+    low, high = (ratio.value, ratio.value) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
+    if comparison.kind == "cost":
+        return REACHED if high <= comparison.goal else SHORT if low > comparison.goal else OPEN
+    return REACHED if low >= comparison.goal else SHORT if high < comparison.goal else OPEN
 
 
 def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:

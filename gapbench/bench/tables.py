@@ -73,25 +73,25 @@ def bench_markdown(report: BenchReport) -> str:
     return "\n".join(parts)
 
 
-EXPLANATION = (
-    "Ratios are of medians over rounds, images a second, ours to theirs (a cost: seconds, ours to theirs), with a 95 % bootstrap interval "
-    "over rounds.\n"
-    "`reached`: the whole interval is beyond the goal; `short`: the whole interval is not; `open`: it holds the goal, or the ratio is\n"
-    "no farther from it than the A/A spread: how far two timings of one program differ in the same rounds; no smaller difference is claimed. "
-    "Share: FLOP/s reached, of the measured peak of matrix products "
-    "in this precision (on CUDA of\n"
-    "the roofline, bandwidth included). First update: seconds from data in memory to the end of the first update.\n"
-)
+EXPLANATION = """\
+Ratios are of medians over rounds: images a second, ours to theirs (of a cost: seconds, with to without), with a 95 % bootstrap
+interval over rounds. `reached`: the whole interval is beyond the goal; `short`: none of it is; `open`: it holds the goal, or the ratio
+is no farther from it than the A/A spread. That is how far two timings of one program differ in the same rounds; no smaller difference
+is claimed (`within A/A`). Share: FLOP/s reached, of the measured peak of matrix products in this precision (on CUDA of the roofline,
+bandwidth included). First update: seconds from data in memory to the end of the first update.
+"""
 
 
 def ratio_text(ratio: Ratio, kind: str) -> str:
-    """Returns "3.12 [2.98, 3.20]"; costs have three decimals, shares are percentages."""
-    if kind == "share":
-        shown = [f"{100 * value:.1f} %" for value in (ratio.value, ratio.low, ratio.high) if value is not None]
-    else:
-        decimals = 3 if kind == "cost" else 2
-        shown = [f"{value:.{decimals}f}" for value in (ratio.value, ratio.low, ratio.high) if value is not None]
-    return shown[0] if len(shown) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+    """Returns "3.12 [2.98, 3.20]"; a cost has three decimals, a share is "47.1 % [46.0, 48.2]"."""
+
+    def number(value: float) -> str:
+        if kind == "share":
+            return f"{100 * value:.1f}"
+        return f"{value:.3f}" if kind == "cost" else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
+
+    text = number(ratio.value) + (" %" if kind == "share" else "")
+    return text if ratio.low is None or ratio.high is None else f"{text} [{number(ratio.low)}, {number(ratio.high)}]"
 
 
 def goal_column(row: Row) -> str:

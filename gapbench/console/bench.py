@@ -57,27 +57,25 @@ def print_bench_cases(console: Console, cases: Mapping[str, Case], reasons: Mapp
 def _measured(machine: str, rows: list[Row], *, wide: bool) -> Table:
     from gapbench.bench.tables import goal_column, ratio_text
 
-    table = _table(f"{machine}, {count(max(row.threads for row in rows), 'thread')}")
-    table.add_column("case", no_wrap=True)
-    table.add_column("sides", overflow="fold")
+    table = Table(title=escape(machine), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("case and sides")
     if wide:
-        table.add_column("images/s", justify="right")
+        table.add_column("images/s", justify="right", no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
     table.add_column("goal", justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("verdict")
     if wide:
         table.add_column("rounds", justify="right")
         table.add_column("A/A", justify="right", no_wrap=True)
     last = ""
     for row in rows:
+        if row.case != last:
+            table.add_row(Text(row.case if not wide else f"{row.case}, {count(row.threads, 'thread')}", style="bold"))
+            last = row.case
         speeds = f"{row.side.examples_per_second:,.0f}" + (f" / {row.against.examples_per_second:,.0f}" if row.against else "")
         verdict = " ".join(filter(None, [row.verdict, "(loaded)" if row.anyway else ""]))
-        cells = [row.case if row.case != last else "", row.what, speeds, ratio_text(row.ratio, row.kind), goal_column(row), verdict]
-        cells += [str(row.rounds), "" if row.spread is None else f"{100 * row.spread:.1f} %"]
-        table.add_row(*(escape(cell) for place, cell in enumerate(cells) if wide or place not in (2, 6, 7)))
-        last = row.case
+        spread = "" if row.spread is None else f"{100 * row.spread:.1f} %"
+        ratio = [ratio_text(row.ratio, row.kind), goal_column(row), verdict]
+        cells = [row.what, speeds, *ratio, str(row.rounds), spread] if wide else [row.what, *ratio]
+        table.add_row(Padding(Text(cells[0]), (0, 0, 0, 2)), *(escape(cell) for cell in cells[1:]))
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)

@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "gapbench"
 SLOW = {"torch", "torchvision"}
+LATE = {"report/tensorboard.py": {"torch"}}
+"""Modules of rooms without torch that may import it after all, inside a function: what they write, only torch writes."""
 SLOW_AT_IMPORT = {"pandas", "scipy", "matplotlib", "pyarrow", "sklearn"}
 
 
@@ -56,7 +58,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAG
 
 def test_every_module_lives_in_a_room_of_the_table():
     assert {room_of(path) for path in MODULES} <= set(ORDER)
-    assert len(ORDER) == 18
+    assert len(ORDER) == 19
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -72,8 +74,9 @@ def test_a_room_imports_only_rooms_above_it(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_rooms_without_torch_import_nothing_slow(path):
     if rooms()[room_of(path)] == "no":
-        assert not {name.split(".")[0] for name in imports(path, top_level_only=False)} & SLOW
-        assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & SLOW_AT_IMPORT
+        late = LATE.get(str(path.relative_to(PACKAGE)), set())
+        assert not {name.split(".")[0] for name in imports(path, top_level_only=False)} & (SLOW - late)
+        assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & (SLOW | SLOW_AT_IMPORT)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ls", "models"], ["plan", "suites/quickstart.toml"]], ids=" ".join)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from gapbench.analysis.arms import ArmRow, ArmsTable, arms_table
 from gapbench.analysis.correctness import unpack_correct
 from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
+from gapbench.analysis.examples import ExampleInterval
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
+from gapbench.analysis.power import Power
 
 __all__ = [
     "ArmRow",
     "ArmsTable",
     "Difference",
     "Estimate",
+    "ExampleInterval",
     "MatchedLoss",
+    "Power",
     "Ratio",
     "arms_table",
     "difference",

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
+from gapbench.analysis.environment import environment_notes
+from gapbench.analysis.examples import ExampleInterval, gap_over_examples
 from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_row, rate_text
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
 from gapbench.analysis.paper import Published, published_value
+from gapbench.analysis.power import SIGNIFICANCE, Power, power
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SIGNIFICANCE = 0.05
-"""Familywise error of the verdict column."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,14 @@ class ArmRow:
     train_test_gap_pp: Estimate | None
     batch_gap_pp: Difference | None = None
     """Test accuracy of the reference cell minus that of this one; None for the reference itself."""
+    batch_gap_examples: ExampleInterval | None = None
+    """The same gap over test examples: what another test set would say of these networks, where `batch_gap_pp` is over seeds."""
     batch_gap_budget: str = ""
     batch_gap_learning_rate: str = ""
     p_holm: float | None = None
     """Adjusted over all cells of the table; None where there is no verdict."""
+    power: Power | None = None
+    """What this comparison can see; None where there is no verdict."""
     matched_loss: MatchedLoss | None = None
     verdict: str = ""
     share_closed: Ratio | None = None
@@ -107,6 +111,20 @@ class ArmsTable:
         frame = pd.DataFrame(records)
         return frame.astype({"ghost_batch_size": "Int64"}) if records else frame
 
+    def __repr__(self) -> str:
+        return f"ArmsTable({len(self.rows)} cells: {self.verdict[0]})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        import pandas as pd
+
+        parts = [f"<p>{escape(sentence)}</p>" for sentence in self.verdict]
+        for panel in self.panels:
+            table = pd.DataFrame([self.cells(row) for row in self.rows_of(panel)], columns=list(self.columns))
+            parts += [f"<p><b>{escape(panel.title)}</b></p>", table.to_html(index=False)]
+        return "".join([*parts, *(f"<p><small>{escape(note)}</small></p>" for note in self.notes)])
+
 
 def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     """Returns the arms table of a suite from its two tables, `runs.parquet` and `curves.parquet`.
@@ -121,7 +139,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     rows, comparisons = _judge(rows)
     rows = _with_shares(rows)
     complete, short = columns_of(rows)
-    return ArmsTable(tuple(rows), complete, short, sentences(rows), notes(rows, comparisons), comparisons)
+    return ArmsTable(tuple(rows), complete, short, sentences(rows), [*notes(rows, comparisons), *environment_notes(runs)], comparisons)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
@@ -142,9 +160,11 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     )
     if reference is None or reference == cell:
         return row
+    gap = _gap_pp(reference, cell)
     return replace(
         row,
-        batch_gap_pp=_gap_pp(reference, cell),
+        batch_gap_pp=gap,
+        batch_gap_examples=gap_over_examples(panel, reference, cell, gap),
         batch_gap_budget=budget_text(cell, reference),
         batch_gap_learning_rate=rate_text(cell),
         matched_loss=matched_loss_gap(reference, cell, curves),
@@ -175,7 +195,8 @@ def _judge(rows: list[ArmRow]) -> tuple[list[ArmRow], int]:
         elif position not in adjusted:
             out.append(replace(row, verdict=f"no verdict ({reasons[position]})"))
         else:
-            out.append(replace(row, p_holm=adjusted[position], verdict=_verdict(row.batch_gap_pp, adjusted[position])))
+            gap, p_holm = row.batch_gap_pp, adjusted[position]
+            out.append(replace(row, p_holm=p_holm, power=power(gap, len(judged)), verdict=_verdict(gap, p_holm)))
     return out, len(judged)
 
 

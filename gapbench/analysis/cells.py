@@ -30,6 +30,8 @@ class Run:
     outcome: Outcome
     numbers: Mapping[str, float]
     """The columns NUMBERS; those not measured are left out."""
+    test_correct: bytes = field(default=b"", repr=False)
+    """Which test examples were right at the end, as bits; empty where that was not recorded."""
 
     @property
     def ok(self) -> bool:
@@ -95,13 +97,16 @@ class Cell:
 
         Keys are split seeds then, else positions. Runs without a value are left out.
         """
-        if not self.split_drawn:
-            return {position: values[run.run_id] for position, run in enumerate(self.ok_runs) if run.run_id in values}
-        by_split: dict[int, list[float]] = {}
-        for run in self.ok_runs:
-            if run.run_id in values:
-                by_split.setdefault(run.split_seed, []).append(values[run.run_id])
-        return {split: math.fsum(found) / len(found) for split, found in by_split.items()}
+        found = {key: [values[run_id] for run_id in ids if run_id in values] for key, ids in self.groups.items()}
+        return {key: math.fsum(own) / len(own) for key, own in found.items() if own}
+
+    @property
+    def groups(self) -> dict[int, list[str]]:
+        """The ids of the ok runs, grouped by what counts as one value: split seeds where seeds draw a split, else each run by itself."""
+        groups: dict[int, list[str]] = {}
+        for position, run in enumerate(self.ok_runs):
+            groups.setdefault(run.split_seed if self.split_drawn else position, []).append(run.run_id)
+        return groups
 
     def column(self, name: str) -> dict[int, float]:
         """Returns the sample of one of NUMBERS over the ok runs."""
@@ -183,6 +188,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
             split_seed=int(row.get("split_seed", row["seed"])),
             outcome=Outcome(row["outcome"]),
             numbers={name: float(row[name]) for name in NUMBERS if name in row and math.isfinite(row[name])},
+            test_correct=row.get("test_correct", b""),
         )
         for row in rows
     )

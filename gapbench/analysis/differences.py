@@ -16,6 +16,8 @@ import numpy.typing as npt
 from gapbench.analysis.intervals import LEVEL, t_quantile, two_sided_p
 
 Method = Literal["welch", "paired"]
+Values = npt.NDArray[np.float64]
+_METHODS: tuple[Method, Method] = ("welch", "paired")
 Sample = Mapping[int, float]
 """Values by what they are paired on: the split's seed where seeds draw a split, else any key of the run."""
 
@@ -32,6 +34,14 @@ class Difference:
     method: Method
     n: int
     """Pairs, or the size of the smaller cell."""
+    error: float | None = None
+    """Standard error of the estimate; None from one value."""
+    degrees: float | None = None
+    """Degrees of freedom of that error: n - 1, or Welch-Satterthwaite's."""
+    variances: tuple[float, ...] = ()
+    """What the squared error is the sum of: the variance of the mean of pairs, or of both means."""
+    sizes: tuple[int, ...] = ()
+    """Number of values behind each of `variances`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,50 @@ class Ratio:
     high: float | None
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Differences of two means with their errors, of any number of pairs of samples at once."""
+
+    estimate: Values
+    error: Values
+    """Standard error of the estimate."""
+    degrees: Values
+    """Degrees of freedom of the error."""
+
+
+def contrast(first: Values, second: Values, *, paired: bool) -> Contrast:
+    """Returns mean of `first` minus mean of `second` along the last axis, with its error: of pairs, or Welch's.
+
+    Args:
+        first: samples [..., n >= 2].
+        second: samples [..., m >= 2]; where paired, m = n and equal positions share something.
+        paired: which of the two errors.
+    """
+    if paired:
+        pairs = first - second
+        n = pairs.shape[-1]
+        error = pairs.std(axis=-1, ddof=1) / np.sqrt(n)
+        return Contrast(pairs.mean(axis=-1), error, np.full(error.shape, float(n - 1)))
+    sizes = first.shape[-1], second.shape[-1]
+    variances = first.var(axis=-1, ddof=1) / sizes[0], second.var(axis=-1, ddof=1) / sizes[1]
+    estimate = first.mean(axis=-1) - second.mean(axis=-1)
+    return Contrast(estimate, np.sqrt(variances[0] + variances[1]), satterthwaite(variances, sizes))
+
+
+def satterthwaite(variances: Sequence[Values], sizes: Sequence[int]) -> Values:
+    """Returns the degrees of freedom of the sum of independent variances of means (Welch 1947); all where every one is zero.
+
+    Args:
+        variances: of the terms, s^2 / n times the square of the term's coefficient.
+        sizes: n of each term, >= 2.
+    """
+    total = np.asarray(sum(variances), dtype=np.float64)
+    spread = np.asarray(sum(v**2 / (n - 1) for v, n in zip(variances, sizes, strict=True)), dtype=np.float64)
+    everything = float(sum(sizes) - len(sizes))
+    degrees: Values = np.where(spread > 0, total**2 / np.where(spread > 0, spread, 1.0), everything)
+    return degrees
+
+
 def difference(first: Sample, second: Sample, *, paired: bool, level: float = LEVEL) -> Difference | None:
     """Returns the difference of two cells' means, paired by key or Welch's; None where a cell is empty or no key is shared.
 
@@ -52,10 +106,20 @@ def difference(first: Sample, second: Sample, *, paired: bool, level: float = LE
         paired: whether equal keys share something (the split).
         level: coverage of the interval.
     """
-    if paired:
-        keys = sorted(set(first) & set(second))
-        return _paired(_array(first[key] for key in keys) - _array(second[key] for key in keys), level) if keys else None
-    return _welch(_array(first.values()), _array(second.values()), level) if first and second else None
+    keys = sorted(set(first) & set(second))
+    own = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (first, second)]
+    n, method = min(map(len, own)), _METHODS[paired]
+    if n == 0:
+        return None
+    if n == 1:
+        return Difference(float(own[0].mean() - own[1].mean()), None, None, None, method, n)
+    found = contrast(own[0], own[1], paired=paired)
+    mean, error, degrees = float(found.estimate), float(found.error), float(found.degrees)
+    parts = [own[0] - own[1]] if paired else own
+    variances, sizes = tuple(float(part.var(ddof=1)) / len(part) for part in parts), tuple(map(len, parts))
+    half = t_quantile(level, degrees) * error
+    p_value = two_sided_p(mean / error, degrees) if error > 0 else None
+    return Difference(mean, mean - half, mean + half, p_value, method, n, error, degrees, variances, sizes)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -75,78 +139,53 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bool, level: float = LEVEL) -> Ratio | None:
     """Returns the share of the gap reference - baseline that an arm closes: (arm - baseline) / (reference - baseline), 1 = all of it.
 
-    The interval is Fieller's, which keeps the baseline's own uncertainty in both numerator and denominator. None where a cell is empty
-    or baseline and reference are equal.
+    The interval is Fieller's (1954): the shares r that a t test of arm - baseline = r (reference - baseline) does not reject. So the
+    baseline, which stands in numerator and denominator, is counted once, and where seeds share a split, so is the split. At a fixed
+    split that test is Welch's, whose degrees of freedom depend on r: an arm with a spread of its own decides them where it decides the
+    error. None where a cell is empty or baseline and reference are equal.
     """
+    keys = sorted(set(arm) & set(baseline) & set(reference))
+    cells = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (arm, baseline, reference)]
+    n = min(map(len, cells))
+    if n == 0 or cells[2].mean() == cells[1].mean():
+        return None
+    closed, gap = float(cells[0].mean() - cells[1].mean()), float(cells[2].mean() - cells[1].mean())
+    if n == 1:
+        return Ratio(closed / gap, None, None)
+    return Ratio(closed / gap, *_fieller(*cells, level=level, paired=paired))
+
+
+def share_contrast(arm: Values, baseline: Values, reference: Values, share: float, *, paired: bool) -> Contrast:
+    """Returns (arm - baseline) - share (reference - baseline) along the last axis, which is zero where the share is the true one."""
     if paired:
-        keys = sorted(set(arm) & set(baseline) & set(reference))
-        base = _array(baseline[key] for key in keys)
-        closed = _array(arm[key] for key in keys) - base
-        gap = _array(reference[key] for key in keys) - base
-        n = len(keys)
-        if n == 0 or gap.mean() == 0:
-            return None
-        if n == 1:
-            return Ratio(float(closed[0] / gap[0]), None, None)
-        covariance = np.cov(closed, gap) / n
-        return _fieller(float(closed.mean()), float(gap.mean()), covariance, n - 1, level)
-    cells = [_array(cell.values()) for cell in (arm, baseline, reference)]
-    if not all(len(cell) for cell in cells):
-        return None
-    top, base_mean, reference_mean = (float(cell.mean()) for cell in cells)
-    closed_mean, gap_mean = top - base_mean, reference_mean - base_mean
-    if gap_mean == 0:
-        return None
-    if min(len(cell) for cell in cells) < 2:
-        return Ratio(closed_mean / gap_mean, None, None)
-    var_arm, var_base, var_reference = (float(cell.var(ddof=1)) / len(cell) for cell in cells)
-    covariance = np.array([[var_arm + var_base, var_base], [var_base, var_base + var_reference]])
-    degrees = _welch_degrees(var_reference, len(cells[2]), var_base, len(cells[1]))
-    return _fieller(closed_mean, gap_mean, covariance, degrees, level)
+        return contrast(arm - baseline, share * (reference - baseline), paired=True)
+    cells, weights = (arm, baseline, reference), (1.0, share - 1, -share)
+    estimate = sum(weight * cell.mean(axis=-1) for weight, cell in zip(weights, cells, strict=True))
+    variances = [weight**2 * cell.var(axis=-1, ddof=1) / cell.shape[-1] for weight, cell in zip(weights, cells, strict=True)]
+    return Contrast(np.asarray(estimate), np.sqrt(sum(variances)), satterthwaite(variances, [cell.shape[-1] for cell in cells]))
 
 
-def _array(values: Iterable[float]) -> npt.NDArray[np.float64]:
+def _fieller(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
+    """Returns the bounds of the shares that are not rejected; None, None where they are unbounded: where the gap itself may be zero."""
+    from scipy.optimize import brentq
+
+    whole = contrast(reference, baseline, paired=paired)
+    if abs(whole.estimate) <= t_quantile(level, float(whole.degrees)) * whole.error * (1 + 1e-9):
+        return None, None
+    share = float((arm.mean() - baseline.mean()) / whole.estimate)
+
+    def beyond(ratio: float) -> float:
+        found = share_contrast(arm, baseline, reference, ratio, paired=paired)
+        return float(abs(found.estimate) - t_quantile(level, float(found.degrees)) * found.error)
+
+    bounds = []
+    for side in (-1, 1):
+        step = max(1e-9, float(share_contrast(arm, baseline, reference, share, paired=paired).error / abs(whole.estimate)))
+        while beyond(share + side * step) < 0:  # ends, because far out the gap alone decides, and it is separated
+            step *= 2
+        bounds.append(float(brentq(beyond, share, share + side * step, xtol=1e-12)) if beyond(share) < 0 else share)
+    return bounds[0], bounds[1]
+
+
+def _array(values: Iterable[float]) -> Values:
     return np.array(list(values), dtype=np.float64)
-
-
-def _paired(differences: npt.NDArray[np.float64], level: float) -> Difference:
-    n = len(differences)
-    mean = float(differences.mean())
-    if n < 2:
-        return Difference(mean, None, None, None, "paired", n)
-    return _judged(mean, float(differences.std(ddof=1)) / np.sqrt(n), n - 1, "paired", n, level)
-
-
-def _welch(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], level: float) -> Difference:
-    n = min(len(first), len(second))
-    mean = float(first.mean() - second.mean())
-    if n < 2:
-        return Difference(mean, None, None, None, "welch", n)
-    var_first, var_second = float(first.var(ddof=1)) / len(first), float(second.var(ddof=1)) / len(second)
-    degrees = _welch_degrees(var_first, len(first), var_second, len(second))
-    return _judged(mean, np.sqrt(var_first + var_second), degrees, "welch", n, level)
-
-
-def _judged(mean: float, error: float, degrees: float, method: Method, n: int, level: float) -> Difference:
-    if error == 0:
-        return Difference(mean, mean, mean, None, method, n)
-    half = t_quantile(level, degrees) * error
-    return Difference(mean, float(mean - half), float(mean + half), two_sided_p(mean / error, degrees), method, n)
-
-
-def _welch_degrees(var_first: float, n_first: int, var_second: float, n_second: int) -> float:
-    """Welch-Satterthwaite, from the variances of the two means."""
-    spread = var_first**2 / (n_first - 1) + var_second**2 / (n_second - 1)
-    return (var_first + var_second) ** 2 / spread if spread > 0 else float(n_first + n_second - 2)
-
-
-def _fieller(top: float, bottom: float, covariance: npt.NDArray[np.float64], degrees: float, level: float) -> Ratio:
-    """Solves (top - r bottom)^2 <= t^2 var(top - r bottom) for r; the set is an interval only where bottom differs from zero."""
-    t2 = t_quantile(level, degrees) ** 2
-    a = bottom**2 - t2 * covariance[1, 1]
-    b = top * bottom - t2 * covariance[0, 1]
-    c = top**2 - t2 * covariance[0, 0]
-    discriminant = b**2 - a * c
-    if a <= 0 or discriminant < 0:
-        return Ratio(top / bottom, None, None)
-    return Ratio(top / bottom, float((b - np.sqrt(discriminant)) / a), float((b + np.sqrt(discriminant)) / a))

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gapbench.analysis.power import CHANCE, Power, chances_text
+
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
+    from gapbench.analysis.cells import Cell
 
+FEW = 6
+"""Below so many seeds Welch's approximation is noticeably inexact (measured by simulation in the tests)."""
+MANY = 8
+"""More cells than this are told as a range."""
 CLIPPED = 0.01
 """A cell clipped in more than this share of its updates after the first 5 % is flagged: clipping then acts as a learning rate
 that depends on the batch size."""
@@ -17,6 +24,8 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
     """Returns the notes under the table, the general ones first."""
     return [
         *_intervals(rows, comparisons),
+        *_examples(rows),
+        *_power(rows),
         "Batch gap: test accuracy of the reference cell minus that of the cell, in percentage points, so positive is worse; budgets are "
         "against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation.",
         *_matched(rows),
@@ -32,14 +41,91 @@ def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         return []
     if all(row.test_accuracy is None or row.test_accuracy.n < 2 for row in rows):
         return ["There is no interval from one seed, and so no verdict."]
-    text = "Intervals are 95 %, Student t over seeds"
+    text = "Each interval is pointwise: 95 % by itself, Student t over seeds"
     if "paired" in methods:
         text += ", each of which draws its own split, so that differences are paired by split"
     elif methods:
-        text += " on one fixed split, so that they say nothing about another split; differences are Welch's"
+        text += " on one fixed split, so that it says nothing about another split; differences are Welch's"
+    out = [text + "; n is the number of runs that are ok."]
     if comparisons:
-        text += f"; verdicts hold at 5 % together, by Holm's procedure over the {_count(comparisons, 'comparison')} of this table"
-    return [text + "."]
+        over = f"over the {_count(comparisons, 'comparison')} of this table"
+        out = [
+            f"{out[0]} Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure {over}, so an interval may leave out zero and "
+            "its cell not be separated. Matched-loss gaps and intervals over test examples stand outside that procedure."
+        ]
+    return out + _inexact(rows)
+
+
+def _inexact(rows: Sequence[ArmRow]) -> list[str]:
+    """Says how far Welch's test is off where it is, and what decides it."""
+    judged = [row for row in rows if row.p_holm is not None and row.batch_gap_pp and row.batch_gap_pp.method == "welch"]
+    n = min((row.batch_gap_pp.n for row in judged if row.batch_gap_pp), default=FEW)
+    if n >= FEW:
+        return []
+    spreads = [(_spread(row.cell), _spread(row.reference)) for row in judged if row.reference]
+    ratios = [own / reference for own, reference in spreads if reference > 0]
+    here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
+    return [
+        f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to "
+        f"4 % and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
+    ]
+
+
+def _spread(cell: Cell) -> float:
+    values = [*cell.column("test_accuracy").values()]
+    mean = sum(values) / len(values)
+    return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
+
+
+def _examples(rows: Sequence[ArmRow]) -> list[str]:
+    found = [(row, row.batch_gap_examples) for row in rows if row.batch_gap_examples is not None and row.cell.ok_runs]
+    out = []
+    if counts := sorted({one.examples for _, one in found if one.low is not None and one.examples}):
+        drawn = {row.cell.split_drawn for row, one in found if one.low is not None}
+        seeds = "other splits of this data set and other seeds would give" if drawn == {True} else "other seeds would give on this test set"
+        rest = "; neither contains the other"
+        number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+        out.append(
+            f"Two intervals of the batch gap answer two questions{rest}. Batch gap: what {seeds}. Other test set: what these same networks "
+            f"would give on other test examples, compared example by example ({number} of them)."
+        )
+    reasons: dict[str, list[str]] = {}
+    for row, one in found:
+        if one.reason and one.reason != "one seed":
+            reasons.setdefault(one.reason, []).append(row.cell.name)
+    out.extend(f"No interval over test examples for {', '.join(names)}: {reason}." for reason, names in reasons.items())
+    return out
+
+
+def _power(rows: Sequence[ArmRow]) -> list[str]:
+    """What the comparisons of the table could have seen, one by one where they are few."""
+    judged = [(row, row.power) for row in rows if row.power is not None]
+    if not judged:
+        return []
+    if len(judged) <= MANY:
+        each = ", ".join(f"{row.cell.name} {one.smallest_gap_pp:.2f} pp{_if_not_separated(row, one)}" for row, one in judged)
+    else:
+        smallest = [one.smallest_gap_pp for _, one in judged]
+        each = f"{min(smallest):.2f} to {max(smallest):.2f} pp by cell"
+    n = min(row.batch_gap_pp.n for row, _ in judged if row.batch_gap_pp)
+    low, high = spread_factors(n)
+    return [
+        f"Power: with this n and the measured spreads taken as the true ones, {chances_text([one for _, one in judged])}, judged together "
+        f"as the verdicts are; the smallest gap seen with {100 * CHANCE:.0f} % is {each}. Smaller gaps may well be there and not be "
+        f"separated. A true spread may be {low:.1f} to {high:.1f} times the one measured at n = {n}."
+    ]
+
+
+def _if_not_separated(row: ArmRow, seen: Power) -> str:
+    return "" if row.separated else f" (not separated; {chances_text([seen])})"
+
+
+def spread_factors(n: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a true standard deviation over the one measured from `n` >= 2 normal values."""
+    from scipy.special import chdtri
+
+    low, high = (float(((n - 1) / chdtri(n - 1, tail)) ** 0.5) for tail in (0.025, 0.975))
+    return low, high
 
 
 def _matched(rows: Sequence[ArmRow]) -> list[str]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
     from gapbench.analysis.differences import Difference, Ratio
+    from gapbench.analysis.examples import ExampleInterval
     from gapbench.analysis.intervals import Estimate
 
 
 def record(row: ArmRow) -> dict[str, Any]:
     """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
-    panel, cell, matched, published = row.panel, row.cell, row.matched_loss, row.published
+    panel, cell, matched, published, gap = row.panel, row.cell, row.matched_loss, row.published, row.batch_gap_pp
     low, high = row.prediction or (None, None)
     clipped = cell.column("clipped_share_late")
     return {
@@ -43,9 +44,16 @@ def record(row: ArmRow) -> dict[str, Any]:
         **_estimate("train_accuracy", row.train_accuracy),
         **_estimate("train_loss", row.train_loss),
         **_estimate("train_test_gap_pp", row.train_test_gap_pp),
-        **_difference("batch_gap_pp", row.batch_gap_pp),
+        **_difference("batch_gap_pp", gap),
         "batch_gap_p_holm": row.p_holm,
-        "batch_gap_method": row.batch_gap_pp.method if row.batch_gap_pp else None,
+        "batch_gap_method": gap.method if gap else None,
+        "batch_gap_n": gap.n if gap else None,
+        "batch_gap_degrees": gap.degrees if gap else None,
+        "batch_gap_pp_error": gap.error if gap else None,
+        **_examples(row.batch_gap_examples),
+        "batch_gap_comparisons": row.power.comparisons if row.power else None,
+        "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
+        "batch_gap_pp_seen_with_80_percent": row.power.smallest_gap_pp if row.power else None,
         "batch_gap_budget": row.batch_gap_budget or None,
         "batch_gap_learning_rate": row.batch_gap_learning_rate or None,
         **_difference("matched_loss_gap_pp", matched.gap_pp if matched else None),
@@ -74,6 +82,16 @@ def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
     if found is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name.removesuffix('_pp')}_p": None}
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, f"{name.removesuffix('_pp')}_p": found.p_value}
+
+
+def _examples(found: ExampleInterval | None) -> dict[str, float | str | None]:
+    return {
+        "batch_gap_pp_examples_low": found.low if found else None,
+        "batch_gap_pp_examples_high": found.high if found else None,
+        "batch_gap_pp_examples_error": found.error if found else None,
+        "batch_gap_examples": found.examples if found else None,
+        "batch_gap_examples_reason": (found.reason or None) if found else None,
+    }
 
 
 def _ratio(name: str, ratio: Ratio | None) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.formats import range_text, ratio_text
+from gapbench.analysis.power import Power, chances_text, power
 
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
@@ -91,7 +92,9 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
         ("without verdict", lambda row: row.p_holm is None),
     ]
     counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
-    return [f"Of {len(rows)} cells, {_listed(counted)}."]
+    unclear = [row.power for row in rows if row.verdict == "not separated" and row.power]
+    seen = f"; in those not separated, {chances_text(unclear)}" if unclear else ""
+    return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
 
 
 def _tuned(rows: Sequence[ArmRow], judged: Sequence[ArmRow]) -> list[str]:
@@ -111,7 +114,8 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
             out.append(f"{row.cell.name} has no matched-loss gap ({matched.reason}).")
         else:
             gap = matched.gap_pp
-            statement = _statement(row.cell.name, reference.name, gap, gap.low is None or gap.high is None or gap.low * gap.high > 0)
+            alone = gap.low is None or gap.high is None or gap.low * gap.high > 0  # by itself: it is in no family of Holm's
+            statement = _statement(row.cell.name, reference.name, gap, alone, power(gap))
             rate = f"its rate {row.batch_gap_learning_rate}"
             out.append(f"Where both first reach train loss {matched.train_loss:.2g}, with {rate}, {statement}.")
     return out
@@ -163,11 +167,14 @@ def _against(row: ArmRow) -> str:
     gap, reference = row.batch_gap_pp, row.reference
     assert gap is not None  # only rows with a verdict come here
     assert reference is not None
-    return _statement(row.cell.name, reference.name, gap, row.separated)
+    return _statement(row.cell.name, reference.name, gap, row.separated, row.power)
 
 
-def _statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
-    """Says a difference so that the interval has the sign of the words: "0.64 pp above SB (0.38 to 0.90)"."""
+def _statement(name: str, reference: str, gap: Difference, separated: bool, seen: Power | None) -> str:
+    """Says a difference so that the interval has the sign of the words: "0.64 pp above SB (0.38 to 0.90)".
+
+    Where it is not separated, the sentence also says what would have been.
+    """
     below = gap.estimate >= 0
     side = "below" if below else "above"
     interval = ""
@@ -175,7 +182,8 @@ def _statement(name: str, reference: str, gap: Difference, separated: bool) -> s
         interval = range_text(gap.low, gap.high, 2) if below else range_text(-gap.high, -gap.low, 2)
     if separated:
         return f"{name} is {abs(gap.estimate):.2f} pp {side} {reference} ({interval or 'no interval from one seed'})"
-    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}, {interval})"
+    chance = f"; {chances_text([seen])}" if seen else ""
+    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}, {interval}{chance})"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -11,37 +11,54 @@ Nothing here imports torch; pandas only where tables are returned.
 from __future__ import annotations
 
 from gapbench.api.checkup import Finding, doctor
-from gapbench.api.keeping import CellStatus, Status, clean, export, find, find_leftovers, load_results, report, status
+from gapbench.api.comparing import compare, comparison_failures, write_comparison
+from gapbench.api.conformity import ConformityReport, check_components
+from gapbench.api.exporting import Exported, export
+from gapbench.api.frames import to_frame
+from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, report
 from gapbench.api.listing import Listed, kinds, listing, names
+from gapbench.api.merging import merge
 from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
 from gapbench.api.starter import starter_suite
+from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
 __all__ = [
     "CellStatus",
+    "ConformityReport",
+    "Exported",
+    "FailedRun",
     "Finding",
     "Listed",
     "Plan",
     "PlannedCell",
     "RunReport",
+    "RunStatus",
     "Status",
+    "check_components",
     "clean",
+    "compare",
+    "comparison_failures",
     "doctor",
     "export",
     "fetch_dataset",
+    "figures",
     "find",
     "find_leftovers",
     "kinds",
     "listing",
     "load_results",
     "load_suite",
+    "merge",
     "names",
     "plan",
     "report",
     "run",
     "starter_suite",
     "status",
+    "to_frame",
     "verify_dataset",
+    "write_comparison",
 ]

@@ -1,48 +1,20 @@
-"""What is done with results that are there: reading, reporting, looking at how far they are, packing, cleaning."""
+"""What is done with results that are there: reading, reporting, packing, cleaning."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench import store
-from gapbench.api.planning import by_cell
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
 from gapbench.core.paths import cache_dir
 from gapbench.core.registry import unknown_name
 from gapbench.store import Leftover, ResultsDirectory, Tables
 
 if TYPE_CHECKING:
     from gapbench.report import ReportFiles
-
-
-@dataclass(frozen=True)
-class CellStatus:
-    """How far one cell is."""
-
-    cell: str
-    outcomes: Mapping[Outcome, int]
-    """How many of its runs are how far."""
-    updates_done: int
-    updates: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a results directory is, from its files only."""
-
-    suite: str
-    results: Path
-    cells: tuple[CellStatus, ...]
-    in_use: bool
-    """Whether a gapbench is working in it now."""
-    not_ok: Mapping[str, str]
-    """By run id, outcome and reason of what ended and is not ok."""
-    old_attempts: int
+    from gapbench.report.figures import Figures
 
 
 def find(results: str | Path | None = None, parent: str | Path = "results") -> Path:
@@ -71,7 +43,7 @@ def load_results(results: str | Path | None = None) -> Tables:
     Raises:
         StoreError: there is no such directory, or its tables cannot be read.
     """
-    return store.read_tables(_refreshed(find(results)).path)
+    return store.read_tables(open_refreshed(find(results)).path)
 
 
 def report(results: str | Path | None = None) -> ReportFiles:
@@ -82,42 +54,20 @@ def report(results: str | Path | None = None) -> ReportFiles:
     """
     from gapbench.report import write_report
 
-    return write_report(_refreshed(find(results)).path)
+    return write_report(open_refreshed(find(results)).path)
 
 
-def status(results: str | Path | None = None) -> Status:
-    """Returns how far a results directory is, also while a suite trains in it; reads files only.
+def figures(results: str | Path | None = None) -> Figures:
+    """Returns the figures of a results directory or bundle as matplotlib figures by name; writes none of them.
 
-    Raises:
-        StoreError: there is no such directory, or nothing was planned in it.
-    """
-    directory = ResultsDirectory.open_existing(find(results))
-    planned = directory.plan()
-    outcomes, updates = _progress(directory, planned.run_ids)
-    cells = []
-    for cell, members in by_cell(planned.runs).items():
-        counts = Counter(outcomes[member.run_id] for member in members)
-        done = sum(updates[member.run_id] for member in members)
-        cells.append(CellStatus(cell, dict(counts), done, sum(member.spec.updates for member in members)))
-    not_ok = {}
-    for run_id, outcome in outcomes.items():
-        stored = None if outcome is Outcome.OK else directory.run(run_id).outcome()
-        if stored is not None:
-            not_ok[run_id] = f"{stored.outcome.value}: {stored.reason}"
-    return Status(planned.suite, directory.path, tuple(cells), directory.in_use(), not_ok, len(directory.attempts()))
-
-
-def export(results: str | Path | None, bundle: str | Path) -> list[str]:
-    """Packs a results directory into one small archive that `report` reads elsewhere; returns the names in it.
+    A notebook shows all of them at once; `figures()["weight_distance"].savefig("mine.pdf")` keeps one.
 
     Raises:
-        StoreError: there is no such directory, or the bundle exists.
+        StoreError: there is no such directory, or its tables cannot be read.
     """
-    path = Path(bundle)
-    store.check_bundle_name(path)
-    directory = _refreshed(find(results))
-    report(directory.path)
-    return store.pack(directory, path)
+    from gapbench.report.figures import draw_figures
+
+    return draw_figures(load_results(results))
 
 
 def find_leftovers(results: str | Path | None = None, *, cache: bool = False) -> list[Leftover]:
@@ -151,28 +101,23 @@ def clean(leftovers: Sequence[Leftover]) -> int:
     return sum(leftover.size_bytes for leftover in leftovers)
 
 
-def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
-    groups: dict[Path | None, list[Leftover]] = {}
-    for leftover in leftovers:
-        holders = [path for path in leftover.path.parents if (path / store.SCHEMA_FILE).is_file()]
-        groups.setdefault(holders[0] if holders else None, []).append(leftover)
-    return groups
+def open_refreshed(path: Path) -> ResultsDirectory:
+    """Opens a results directory, or a bundle (unpacked beside it), with tables that hold what its runs hold now.
 
-
-def _progress(directory: ResultsDirectory, run_ids: Iterable[str]) -> tuple[dict[str, Outcome], dict[str, int]]:
-    outcomes, updates = {}, {}
-    for run_id in run_ids:
-        run = directory.run(run_id)
-        outcomes[run_id] = run.state()
-        updates[run_id] = run.updates_done()
-    return outcomes, updates
-
-
-def _refreshed(path: Path) -> ResultsDirectory:
-    """Opens a results directory or bundle, with tables that hold what its runs hold now."""
+    Raises:
+        StoreError: it is no results directory, or something in it cannot be read or written.
+    """
     if path.is_file() and store.is_bundle(path):
         path = store.unpack(path)
     directory = ResultsDirectory.open_existing(path)
     if not directory.is_bundle:
         store.build_tables(directory)
     return directory
+
+
+def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
+    groups: dict[Path | None, list[Leftover]] = {}
+    for leftover in leftovers:
+        holders = [path for path in leftover.path.parents if (path / store.SCHEMA_FILE).is_file()]
+        groups.setdefault(holders[0] if holders else None, []).append(leftover)
+    return groups

@@ -21,7 +21,7 @@ class Listed:
     name: str
     summary: str
     options: tuple[str, ...]
-    """Options with their defaults, or presets of a recipe."""
+    """Options with their defaults and what they mean, as in a suite file; or presets of a recipe."""
     source: str
 
 
@@ -64,7 +64,15 @@ def _options(entry: Any) -> list[str]:
     if isinstance(entry, catalog.RecipeEntry):
         return [f"preset {name}" for name in entry.presets]
     parameters = getattr(entry, "parameters", {})
-    return [f"{name} = {_toml(parameter.default)}" for name, parameter in parameters.items()]
+    shown = {name: parameter for name, parameter in parameters.items() if name != "content"}  # nobody has to know of that one
+    return [_option(name, parameter) for name, parameter in shown.items()]
+
+
+def _option(name: str, parameter: catalog.Parameter) -> str:
+    value = "..." if parameter.required else "left open" if parameter.default is None else _toml(parameter.default)
+    what = [part for part in (parameter.help, "must be given" if parameter.required else "") if part]
+    choices = f"one of {', '.join(_toml(choice) for choice in parameter.choices)}" if parameter.choices else ""
+    return f"{name} = {value}" + (f"  # {'; '.join([*what, choices] if choices else what)}" if what or choices else "")
 
 
 def _toml(value: Any) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gapbench import cost
+from gapbench.api.frames import as_html
 from gapbench.api.selection import select
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import FINAL
@@ -14,6 +16,9 @@ from gapbench.execution import Job, choose_devices, plan_layout, predicted_secon
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TooLongError(GapbenchError):
@@ -71,6 +76,38 @@ class Plan:
     def warnings(self) -> tuple[str, ...]:
         """What makes the comparison less than it looks."""
         return self.suite.warnings
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a cell: what it trains, and memory (MiB) and time (seconds, all its runs by one slot) as predicted."""
+        import pandas as pd
+
+        rows = [
+            {
+                "cell": cell.cell,
+                "runs": cell.runs,
+                "done": cell.done,
+                "batch_size": cell.spec.batch_size,
+                "ghost_batch_size": cell.spec.ghost_batch_size,
+                "regime": cell.regime,
+                "learning_rate": cell.spec.learning_rate,
+                "updates": cell.spec.updates,
+                "epochs": cell.spec.examples / cell.spec.train_examples,
+                "parameters": cell.parameters,
+                "memory_mib": cell.memory_mib,
+                "seconds": cell.seconds,
+                "basis": cell.basis,
+            }
+            for cell in self.cells
+        ]
+        frame = pd.DataFrame(rows)
+        return frame.astype({"ghost_batch_size": "Int64", "parameters": "Int64"}) if rows else frame
+
+    def __repr__(self) -> str:
+        left = f"{self.runs - self.done} of {self.runs} runs left"
+        return f"Plan({self.suite.name!r}: {left}, {self.device_seconds:.0f} device seconds predicted, {len(self.warnings)} warnings)"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.frame(), [f"warning: {warning}" for warning in self.warnings])
 
 
 def plan(

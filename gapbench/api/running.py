@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapbench.api.keeping import figures, load_results
 from gapbench.api.planning import check_hours
-from gapbench.api.selection import Selection, select
+from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
+from gapbench.api.status import FailedRun, failed_runs
+from gapbench.catalog.plugins import check_reachable
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
@@ -28,7 +33,11 @@ from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from gapbench.analysis import ArmsTable
     from gapbench.report import ReportFiles
+    from gapbench.report.figures import Figures
 
 RESULTS = Path("results")
 """Default parent of results directories."""
@@ -45,6 +54,8 @@ class RunReport:
     interrupted: bool
     files: ReportFiles | None
     """Tables and figures; None after an interruption, which only refreshes the Parquet tables."""
+    failed: tuple[FailedRun, ...] = ()
+    """Of the selected runs, those that ended without a result, with reasons and logs."""
 
     @property
     def exit_status(self) -> int:
@@ -52,6 +63,27 @@ class RunReport:
         if self.interrupted:
             return 130
         return 0 if all(outcome is Outcome.OK for outcome in self.outcomes.values()) else 1
+
+    @property
+    def arms(self) -> ArmsTable | None:
+        """The arms table; None after an interruption."""
+        return None if self.files is None else self.files.arms
+
+    def frame(self) -> pd.DataFrame:
+        """Returns the run table, one row a run of the whole suite: what runs.parquet holds."""
+        return load_results(self.results).runs
+
+    def figures(self) -> Figures:
+        """Returns the figures as matplotlib figures by name."""
+        return figures(self.results)
+
+    def __repr__(self) -> str:
+        counts = Counter(outcome.value for outcome in self.outcomes.values())
+        return f"RunReport({str(self.results)!r}: {', '.join(f'{number} {outcome}' for outcome, number in counts.items())})"
+
+    def _repr_html_(self) -> str:
+        below = "" if self.arms is None else self.arms._repr_html_()
+        return f"<p>{escape(repr(self))}</p>{below}"
 
 
 def run(
@@ -71,6 +103,7 @@ def run(
     max_device_hours: float | None = None,
     plugins: Iterable[str | Path] = (),
     observe: Observer = ignore,
+    command: str = "",
 ) -> RunReport:
     """Trains what has no outcome yet and writes tables and figures. Interrupting is safe: calling it again goes on.
 
@@ -90,6 +123,7 @@ def run(
         max_device_hours: refuses to train where the prediction is longer.
         plugins: Python files with the user's own components.
         observe: receives notices while it trains.
+        command: what `gapbench status` tells others to call to go on after an interruption.
 
     Raises:
         GapbenchError: anything that can be known before training is wrong; nothing was written.
@@ -112,6 +146,7 @@ def run(
         suite_dir=whole.path.parent,
         plugins=selection.plugins,
         fail_fast=fail_fast,
+        command=command,
     )
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
@@ -120,11 +155,12 @@ def run(
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
+        failed = failed_runs(directory, whole.runs, set(selected))
         if done.interrupted:
-            return RunReport(path, outcomes, interrupted=True, files=None)
+            return RunReport(path, outcomes, interrupted=True, files=None, failed=failed)
         from gapbench.report import write_report
 
-        return RunReport(path, outcomes, interrupted=False, files=write_report(path))
+        return RunReport(path, outcomes, interrupted=False, files=write_report(path), failed=failed)
 
 
 def stored_plan(suite: Suite) -> StoredPlan:
@@ -159,6 +195,7 @@ def _check(
 ) -> None:
     """Raises what can be known to be wrong before anything trains. Writes nothing but what data sets keep in the cache."""
     ResultsDirectory.check(path, suite.name)
+    check_reachable(used_components(runs.values()), how.plugins)
     directory = ResultsDirectory(path, suite.name)
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
     check_data([runs[run_id] for run_id in left], how)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from gapbench import catalog
+from gapbench.core.registry import Registry
 from gapbench.suite import Suite, load_suite
 from gapbench.suite.runspec import RunSpec
 
@@ -51,3 +54,18 @@ def specs_by_id(suite: Suite) -> dict[str, RunSpec]:
     for planned in suite.runs:
         specs.setdefault(planned.run_id, planned.spec)
     return specs
+
+
+def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]:
+    """Returns registry and name of every component that training these runs imports, each once."""
+    used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
+    for spec in specs:
+        named: list[tuple[Registry[Any], str]] = [
+            (catalog.datasets(), spec.dataset.name),
+            (catalog.models(), spec.model.name),
+            (catalog.optimizers(), spec.optimizer.name),
+            *((catalog.probes(), name) for name in spec.probes),
+        ]
+        for registry, name in named:
+            used.setdefault((registry.kind, name), (registry, name))
+    return list(used.values())

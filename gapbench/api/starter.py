@@ -14,6 +14,8 @@ name = "{name}"
 
 [run]                                # one complete run: everything that the tables below leave out
 recipe = "digits"                    # `gapbench ls recipes` lists more; dataset, model and the recipe's fields do as well
+# dataset = {{ name = "npz", path = "mine.npz" }}          # your own arrays in the recipe's place: x_train, y_train, x_test, y_test
+# model = {{ name = "mlp", widths = [64, 64] }}            # `gapbench ls models`; one of your own: --plugin my_model.py
 
 [grid]                               # the product of these lists, each cell with every seed
 seed = "0..4"                        # inclusive; intervals need at least three seeds
@@ -36,6 +38,12 @@ label = "LB+LR+GBN"
 batch_size = 512
 regime = "sqrt-lr"
 ghost_batch_size = 16                # batch norm statistics over groups of 16; must divide the batch size
+
+# [[arm]]                            # regime adaptation: as many updates as SB, so 32 times its examples and most of the time
+# label = "LB+LR+GBN+RA"
+# batch_size = 512
+# regime = "adapted"
+# ghost_batch_size = 16
 """
 
 

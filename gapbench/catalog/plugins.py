@@ -20,10 +20,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
-
 from gapbench import catalog
-from gapbench.catalog.entries import ComponentEntry, DatasetEntry, Entry, ModelEntry, OptimizerEntry, ProbeEntry, RegimeEntry
+from gapbench.catalog.entries import DatasetEntry, ModelEntry, OptimizerEntry, ProbeEntry, RegimeEntry
+from gapbench.catalog.registration import INSTALLED, Added, add, add_component, added_entry, first_line, forget, loading
 from gapbench.catalog.signatures import from_defaults, from_signature
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import Registry
@@ -31,11 +30,8 @@ from gapbench.core.registry import Registry
 ENTRY_POINT_GROUP = "gapbench.plugins"
 
 C = TypeVar("C", bound=Callable[..., Any])
-E = TypeVar("E", bound=Entry)
 
-_added: list[tuple[Registry[Any], str]] = []
-"""Every entry that plugins have added, in order."""
-_loaded_files: dict[Path, tuple[str, list[tuple[Registry[Any], str]]]] = {}
+_loaded_files: dict[Path, tuple[str, list[Added]]] = {}
 """By file: the hash of its text and the entries that it added."""
 _loaded_entry_points: set[str] = set()
 
@@ -48,6 +44,7 @@ def model(
     source: str = "",
     input_shape: Sequence[int] = (),
     needs_images: bool = False,
+    stackable: bool = False,
     without_norm: Mapping[str, Any] | None = None,
 ) -> Callable[[C], C]:
     """Registers a model: called with (input_shape, classes, **options), it returns a torch.nn.Module with plain batch norm layers.
@@ -59,6 +56,7 @@ def model(
         source: a citation or an address.
         input_shape: the only (height, width, channels) that it takes; empty: any.
         needs_images: whether it needs images and not plain features.
+        stackable: whether its runs may train as one stack: a plain nn.Sequential of Flatten, Linear, BatchNorm1d and ReLU.
         without_norm: options under which it has no batch norm; {} where it never has any.
     """
 
@@ -66,7 +64,8 @@ def model(
         parameters = from_signature(component, reserved=("input_shape", "classes"), owner=f'model "{name}"')
         facts = {"name": name, "version": version, "source": source, "parameters": parameters, "needs_images": needs_images}
         norm = None if without_norm is None else dict(without_norm)
-        _add_component(catalog.models(), ModelEntry, component, summary, **facts, input_shape=tuple(input_shape), without_norm=norm)
+        facts |= {"input_shape": tuple(input_shape), "stackable": stackable, "without_norm": norm}
+        add_component(catalog.models(), ModelEntry, component, summary, **facts)
         return component
 
     return register
@@ -104,7 +103,7 @@ def dataset(
         parameters = from_signature(component, reserved=("context",), owner=f'dataset "{name}"')
         sizes = {"train_examples": train_examples, "test_examples": test_examples, "shape": tuple(shape), "classes": classes}
         facts = {"name": name, "version": version, "source": source, "parameters": parameters, "pixel_max": pixel_max, "split": split}
-        _add_component(catalog.datasets(), DatasetEntry, component, summary, **facts, **sizes)
+        add_component(catalog.datasets(), DatasetEntry, component, summary, **facts, **sizes)
         return component
 
     return register
@@ -122,7 +121,7 @@ def optimizer(
         owner = f'optimizer "{name}"'
         parameters = from_signature(component, reserved=("buffers", "options", "shared"), owner=owner)
         parameters.update(from_defaults(options or {}, owner=owner))
-        _add_component(
+        add_component(
             catalog.optimizers(), OptimizerEntry, component, summary, name=name, version=version, source=source, parameters=parameters
         )
         return component
@@ -134,7 +133,10 @@ def regime(*, name: str, summary: str = "", source: str = "") -> Callable[[C], C
     """Registers a regime: a function without arguments that returns its fields, such as {"learning_rate_scaling": "sqrt"}."""
 
     def register(component: C) -> C:
-        _add(catalog.regimes(), RegimeEntry, name=name, summary=summary or _first_line(component), source=source, **component())
+        fields = component()
+        if not isinstance(fields, Mapping):
+            raise GapbenchError(f'regime "{name}" must return its fields as a mapping, such as {{"learning_rate_scaling": "sqrt"}}')
+        add(catalog.regimes(), RegimeEntry, component, name=name, summary=summary or first_line(component), source=source, **fields)
         return component
 
     return register
@@ -155,9 +157,13 @@ def probe(
 
     def register(component: C) -> C:
         called = name or getattr(component, "__name__", "")
-        parameters = from_signature(component, reserved=("state",), owner=f'probe "{called}"')
-        facts = {"name": called, "version": version, "source": source, "parameters": parameters, "stage": stage, "per_layer": per_layer}
-        _add_component(catalog.probes(), ProbeEntry, component, summary, **facts, metrics=tuple(metrics) or (called,), default=default)
+        options = from_signature(component, reserved=("state",), owner=f'probe "{called}"')
+        if options:  # suites name probes and nothing more, so nobody could ever set them
+            raise GapbenchError(
+                f'probe "{called}" has the option "{next(iter(options))}", and probes take none; write one probe for each value'
+            )
+        facts = {"name": called, "version": version, "source": source, "stage": stage, "per_layer": per_layer}
+        add_component(catalog.probes(), ProbeEntry, component, summary, **facts, metrics=tuple(metrics) or (called,), default=default)
         return component
 
     return register
@@ -166,7 +172,8 @@ def probe(
 def load_plugins(paths: Iterable[str | Path] = ()) -> None:
     """Imports plugin files, and the installed plugins of the entry point group, so that their decorators register entries.
 
-    Calling it again does nothing more; a file that has changed since is imported anew and its entries replaced.
+    Calling it again does nothing more; a file that has changed since is imported anew and its entries replaced. Modules beside
+    a plugin file can be imported by it.
 
     Raises:
         GapbenchError: a file that is missing or fails to import, or a name that is taken.
@@ -174,12 +181,12 @@ def load_plugins(paths: Iterable[str | Path] = ()) -> None:
     for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if entry_point.value not in _loaded_entry_points:
             try:
-                entry_point.load()
-            except GapbenchError:
-                raise
+                with loading(f"{INSTALLED}{entry_point.name}"):
+                    entry_point.load()
             except Exception as error:
+                reason = str(error) if isinstance(error, GapbenchError) else f"{type(error).__name__}: {error}"
                 raise GapbenchError(
-                    f'installed plugin "{entry_point.name}" ({entry_point.value}) cannot be imported: {type(error).__name__}: {error}; '
+                    f'installed plugin "{entry_point.name}" ({entry_point.value}) cannot be imported: {reason}; '
                     "repair or uninstall the package"
                 ) from error
             _loaded_entry_points.add(entry_point.value)
@@ -187,8 +194,37 @@ def load_plugins(paths: Iterable[str | Path] = ()) -> None:
         _load_file(Path(path))
 
 
+def components_of(paths: Iterable[str | Path]) -> list[tuple[str, str]]:
+    """Returns what plugin files define, as (kind, name) in the order of the files. Raises GapbenchError as `load_plugins` does."""
+    files = [Path(path).expanduser().resolve() for path in paths]
+    load_plugins(files)
+    return [(added.registry.kind, added.name) for file in dict.fromkeys(files) for added in _loaded_files[file][1]]
+
+
+def check_reachable(used: Iterable[tuple[Registry[Any], str]], paths: Iterable[str | Path]) -> None:
+    """Makes sure that worker processes, which import only installed plugins and `paths`, will know the components of a suite.
+
+    Args:
+        used: registry and name of each component.
+        paths: the plugin files that they are given.
+
+    Raises:
+        GapbenchError: one is known to this process alone, such as one that was defined in a notebook.
+    """
+    files = {str(Path(path).expanduser().resolve()) for path in paths}
+    for registry, name in used:
+        added = added_entry(registry.kind, name)
+        if added is None or added.source in files or added.source.startswith(INSTALLED):
+            continue
+        place = f"in {added.source}" if added.source else f"in module {added.component.__module__}"
+        raise GapbenchError(
+            f'{registry.kind} "{name}" is defined {place}, which worker processes do not import; '
+            "name the file that defines it: --plugin FILE on the command line, plugins=[FILE] in Python"
+        )
+
+
 def _load_file(path: Path) -> None:
-    path = path.resolve()
+    path = path.expanduser().resolve()
     try:
         digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
     except OSError as error:
@@ -196,26 +232,25 @@ def _load_file(path: Path) -> None:
     seen, entries = _loaded_files.get(path, ("", []))
     if seen == digest:
         return
-    for registry, name in entries:
-        registry.remove(name)
+    for added in entries:
+        forget(added)
     module_name = f"gapbench_plugin_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise GapbenchError(f"plugin {path}: is no Python file (its name must end in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # the targets of its entries are looked up here
-    before = len(_added)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # at the end: a file beside the plugin never stands in for a library
     try:
-        spec.loader.exec_module(module)
+        with loading(str(path)) as load:
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        for registry, name in _added[before:]:
-            registry.remove(name)
-        del _added[before:]
         _loaded_files.pop(path, None)
         reason = str(error) if isinstance(error, GapbenchError) else f"{type(error).__name__}: {error}"
         raise GapbenchError(f"plugin {path}{_line_of(error, path)}: cannot be loaded: {reason}") from error
-    _loaded_files[path] = (digest, _added[before:])
+    _loaded_files[path] = (digest, load.entries)
 
 
 def _line_of(error: BaseException, path: Path) -> str:
@@ -223,30 +258,3 @@ def _line_of(error: BaseException, path: Path) -> str:
         return f":{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f":{lines[-1]}" if lines else ""
-
-
-def _add_component(
-    registry: Registry[Any], entry_type: type[ComponentEntry], component: Callable[..., Any], summary: str, **facts: Any
-) -> None:
-    target = f"{component.__module__}:{component.__qualname__}"
-    name = facts["name"]
-    if "." in component.__qualname__:  # also "<locals>"
-        raise GapbenchError(f'{registry.kind} "{name}" must be defined at the top level of its file, not inside {component.__qualname__}')
-    if name in registry and registry[name].target == target:
-        return  # the module of a known component was imported under its own name
-    _add(registry, entry_type, target=target, summary=summary or _first_line(component), **facts)
-
-
-def _add(registry: Registry[Any], entry_type: type[Entry], **facts: Any) -> None:
-    try:
-        entry = entry_type(**facts)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise GapbenchError(f'{registry.kind} "{facts["name"]}": {place}: {first["msg"]}') from error
-    registry.add(entry.name, entry)
-    _added.append((registry, entry.name))
-
-
-def _first_line(component: Callable[..., Any]) -> str:
-    return (component.__doc__ or "").strip().split("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,6 @@ from gapbench.cli.options import (
     SetOption,
     SlotsOption,
     SuiteArgument,
-    UsageError,
     parse_settings,
 )
 from gapbench.console.words import count, size
@@ -64,8 +64,8 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Returns the console of progress and errors: stderr."""
-    return Console(file=sys.stderr)
+    """Returns the console of progress and errors: stderr. Training outlives its reader."""
+    return console.LastingConsole(file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:
@@ -129,14 +129,18 @@ def run(
             max_device_hours=max_device_hours,
             plugins=plugin or (),
             observe=observe,
+            command=_command_to_go_on(sys.argv[1:]),
         )
-    if report.files is None:
-        err().print("interrupted: the same command goes on from here", highlight=False)
-    else:
+    if report.files is not None:
         console.print_arms(out(), report.files.arms)
         console.print_files(out(), report.results, report.files.figures)
     console.print_unfinished(err(), report)
     raise typer.Exit(report.exit_status)
+
+
+def _command_to_go_on(arguments: list[str]) -> str:
+    """Returns the command that goes on with what was begun: these options would begin it anew."""
+    return shlex.join(["gapbench", *(argument for argument in arguments if argument not in ("--force", "--retry"))])
 
 
 @app.command()
@@ -169,24 +173,6 @@ def report(results: ResultsArgument = None) -> None:
     files = api.report(folder)
     console.print_arms(out(), files.arms)
     console.print_files(out(), files.tables[0].parent.parent, files.figures)
-
-
-@app.command()
-def status(results: ResultsArgument = None) -> None:
-    """Say how far results are, also while a suite trains. Reads files only."""
-    console.print_status(out(), api.status(results))
-
-
-@app.command()
-def export(
-    results: ResultsArgument = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", metavar="FILE", help="The archive to write: .tar.gz or .zip.")] = None,
-) -> None:
-    """Pack results into one small archive that `gapbench report` reads elsewhere."""
-    if bundle is None:
-        raise UsageError("export needs --bundle FILE, a name that ends in .tar.gz or .zip")
-    names = api.export(results, bundle)
-    out().print(f"{bundle}: {count(len(names), 'file')}, {size(bundle.stat().st_size)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -19,17 +19,24 @@ DatasetArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the dat
 @app.command(name="ls")
 def list_things(
     kind: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="KIND",
-            help="datasets, models, regimes, optimizers, recipes, probes or suites.",
+            metavar="[KIND]",
+            help="datasets, models, regimes, optimizers, recipes, probes or suites; default: the names of all.",
+            show_default=False,
             autocompletion=lambda incomplete: [kind for kind in api.kinds() if kind.startswith(incomplete)],
         ),
-    ],
+    ] = None,
     plugin: PluginOption = None,
 ) -> None:
     """List what exists: datasets, models, regimes, optimizers, recipes, probes or suites."""
-    console.print_listing(out(), api.listing(kind, plugin or ()))
+    if kind is not None:
+        console.print_listing(out(), api.listing(kind, plugin or ()))
+        return
+    for one in api.kinds():
+        names = ", ".join(item.name for item in api.listing(one, plugin or ()))
+        out().print(f"{one}: {names}", highlight=False, markup=False, soft_wrap=True)
+    out().print("`gapbench ls KIND` says more of each", highlight=False)
 
 
 @data_app.command()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from gapbench.console.bench import print_bench, print_bench_cases
+from gapbench.console.comparing import print_comparison, print_comparison_failures
+from gapbench.console.failures import print_failures
 from gapbench.console.live import LineView, LiveView, View, view
+from gapbench.console.merging import print_merged
+from gapbench.console.region import Region
+from gapbench.console.sentences import LastingConsole
+from gapbench.console.status import print_status, status_lines
 from gapbench.console.tables import (
     print_arms,
     print_data_files,
@@ -12,26 +18,32 @@ from gapbench.console.tables import (
     print_leftovers,
     print_listing,
     print_plan,
-    print_status,
     print_unfinished,
     print_warnings,
 )
 
 __all__ = [
+    "LastingConsole",
     "LineView",
     "LiveView",
+    "Region",
     "View",
     "print_arms",
     "print_bench",
     "print_bench_cases",
+    "print_comparison",
+    "print_comparison_failures",
     "print_data_files",
+    "print_failures",
     "print_files",
     "print_findings",
     "print_leftovers",
     "print_listing",
+    "print_merged",
     "print_plan",
     "print_status",
     "print_unfinished",
     "print_warnings",
+    "status_lines",
     "view",
 ]

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
-from gapbench.console.tracker import Running, Tracker
-from gapbench.console.words import clock, count, duration, percent, rate
-from gapbench.core.outcome import Outcome
-from gapbench.execution import Begun, JobEnded, JobStarted, Notice, Said
+from gapbench.console.layout import Column, table_lines
+from gapbench.console.messages import job_text, messages
+from gapbench.console.region import Region
+from gapbench.console.sentences import say
+from gapbench.console.words import clock, duration, percent, rate
+from gapbench.core.outcome import FINAL, Outcome
+from gapbench.execution import Begun, Ended, JobEnded, Notice, Tracker
 
 QUIET_SECONDS = 60.0
 """Without a terminal: how long at most nothing is printed while something trains."""
 
-
-NARROW = 66
-"""Columns of a terminal below which only the most important is shown."""
+WIDEST_BAR = 40
 
 
 class View(Protocol):
@@ -44,34 +42,17 @@ class View(Protocol):
 
 
 def view(console: Console) -> View:
-    """Returns the view that suits a console."""
-    return LiveView(console) if console.is_terminal else LineView(console)
-
-
-def begun_text(begun: Begun) -> str:
-    """Returns what is about to happen, in one sentence."""
-    done = f" ({begun.done:,} done before)" if begun.done else ""
-    slots = (
-        f"{count(begun.slots, 'slot')} with {count(begun.threads, 'thread')}" if begun.devices == ("cpu",) else count(begun.slots, "slot")
-    )
-    return f"training {count(begun.runs, 'run')}{done} on {', '.join(begun.devices)}, {slots}"
-
-
-def ended_text(notice: JobEnded) -> str:
-    """Returns how a job ended."""
-    outcomes = sorted({outcome.value for outcome in notice.outcomes.values()})
-    known = [value for value in (notice.test_accuracy or {}).values() if value is not None]
-    accuracy = f", test accuracy {percent(sum(known) / len(known))}" if known else ""
-    reason = f": {notice.reason}" if notice.reason and outcomes != ["ok"] else ""
-    return f"{notice.title}: {', '.join(outcomes)}{accuracy}{reason}"
+    """Returns the view that suits a console: live only where the cursor of a real terminal can be moved, whatever FORCE_COLOR says."""
+    return LiveView(console) if console.is_interactive and console.file.isatty() else LineView(console)
 
 
 class LineView:
-    """A line whenever a job ends, and now and then how far the others are."""
+    """A line whenever a job ends, and now and then how far the others are. A reader that goes away is no reason to stop."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._tracker = Tracker()
+        self._told: set[tuple[Outcome, str]] = set()
         self._printed = time.monotonic()
 
     def __enter__(self) -> LineView:
@@ -82,106 +63,109 @@ class LineView:
 
     def __call__(self, notice: Notice) -> None:
         """Prints what a reader of a log wants to know."""
-        self._tracker.take(notice)
-        match notice:
-            case Begun():
-                self._say(begun_text(notice))
-            case Said():
-                self._say(notice.text)
-            case JobEnded() if notice.outcomes:
-                total = self._tracker.begun.runs if self._tracker.begun else 0
-                self._say(f"[{self._tracker.runs_ended}/{total}] {ended_text(notice)}")
-            case _:
-                if time.monotonic() - self._printed > QUIET_SECONDS:
-                    for running in self._tracker.slots.values():
-                        self._say(_line(running))
-                    self._say(f"{100 * self._tracker.fraction:.0f} % of all, {duration(self._tracker.seconds_left) or 'unknown time'} left")
+        tracker = self._tracker
+        tracker.take(notice)
+        lines = messages(notice, tracker, self._told)
+        if isinstance(notice, JobEnded) and any(outcome in FINAL for outcome in notice.outcomes.values()):
+            lines = lines or [Text(job_text(notice))]
+            lines[0] = Text(f"[{tracker.runs_ended}/{tracker.runs}] ") + lines[0]
+        elif not lines and time.monotonic() - self._printed > QUIET_SECONDS:
+            lines = [Text(text) for text in quiet_texts(tracker)]
+        self._say(lines)
 
-    def _say(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
-        self._printed = time.monotonic()
+    def _say(self, lines: Iterable[Text]) -> None:
+        for line in lines:
+            self._printed = time.monotonic()
+            try:
+                say(self._console, line)
+            except (OSError, ValueError):  # closed
+                return
 
 
 class LiveView:
-    """A row for each running job, and a bar for all of them, redrawn four times a second."""
+    """A row for each running job, and a line for all of them, drawn in place; what must not scroll away unseen stands above."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._ascii = console.options.ascii_only
         self._tracker = Tracker()
+        self._told: set[tuple[Outcome, str]] = set()
         self._lock = threading.Lock()  # the table is drawn by a thread of its own
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+        self._region = Region(console, self.draw)
 
     def __enter__(self) -> LiveView:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.stop()
+        self._region.stop()
 
     def __call__(self, notice: Notice) -> None:
-        """Takes a notice; what must not scroll away unseen is printed above the table."""
+        """Takes a notice."""
         with self._lock:
             self._tracker.take(notice)
-        match notice:
-            case Begun():
-                self._print(begun_text(notice))
-                self._live.start(refresh=True)
-            case Said():
-                self._print(notice.text)
-            case JobEnded() if any(outcome not in (Outcome.OK, Outcome.INTERRUPTED) for outcome in notice.outcomes.values()):
-                self._print(ended_text(notice), style="yellow")
-            case JobStarted() | _:
-                pass
+            lines = messages(notice, self._tracker, self._told)
+        if isinstance(notice, Ended):
+            self._region.stop()
+        if lines:
+            self._region.print(*lines)
+        if isinstance(notice, Begun):
+            self._region.start()
 
-    def _print(self, text: str, style: str = "") -> None:
-        self._console.print(escape(text), style=style, highlight=False)
-
-    def _render(self) -> RenderableType:
+    def draw(self, width: int, height: int) -> list[Text]:
+        """Returns the lines for a terminal of this size, in characters: the last one is always about the whole suite."""
         with self._lock:
-            return self._table()
+            return [*self._jobs(width, height - 1), overall_line(self._tracker, width, ascii_only=self._ascii)]
 
-    def _table(self) -> RenderableType:
+    def _jobs(self, width: int, height: int) -> list[Text]:
         tracker = self._tracker
-        rows = [tracker.slots[slot] for slot in sorted(tracker.slots)]
-        room = max(1, self._console.height - 6)
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
-        table.add_column("arm", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
-        narrow = self._console.width < NARROW
-        for heading in ("updates", "examples", "test acc.", "left") if not narrow else ("updates", "acc."):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for running in rows[:room]:
-            cells = [
-                f"{running.update:,}/{running.updates:,}",
-                rate(running.examples_per_second) if running.last else "starting",
-                percent(running.accuracy),
-                clock(running.seconds_left),
-            ]
-            table.add_row(escape(running.title), *(cells if not narrow else [cells[0], cells[2]]))
-        parts: list[RenderableType] = [table]
-        if len(rows) > room:
-            parts.append(Text(f"and {len(rows) - room} more", style="dim"))
-        return Group(*parts, self._overall())
+        slots = sorted(tracker.slots)
+        header = height >= 3 and bool(slots)
+        room = max(0, height - header)
+        shown = slots if len(slots) <= room else slots[: max(0, room - 1)]
+        jobs = [tracker.slots[slot] for slot in shown]
+        columns = [
+            Column("updates", [f"{job.update:,}/{job.updates:,}" for job in jobs], importance=4),
+            Column("done", [f"{100 * job.update // job.updates} %" for job in jobs], importance=3, instead="updates"),
+            Column("examples", [rate(job.examples_per_second) if job.examples_per_second else "starting" for job in jobs], importance=1),
+            Column("test acc.", [percent(job.accuracy) for job in jobs], importance=2),
+            Column("left", [clock(tracker.job_seconds_left(slot)) for slot in shown], importance=5),
+        ]
+        lines = table_lines("arm", [job.title for job in jobs], columns, width, header=header) if jobs else []
+        if len(shown) < len(slots) and room:
+            lines.append(Text(f"and {len(slots) - len(shown)} more", style="dim"))
+        return lines
 
-    def _overall(self) -> RenderableType:
-        tracker = self._tracker
-        total = tracker.begun.runs if tracker.begun else 0
-        bad = tracker.runs_ended - tracker.ended[Outcome.OK]
-        text = Text(f"{tracker.runs_ended}/{total} runs")
-        if bad:
-            text.append(f", {bad} not ok", style="yellow")
-        if self._console.width < NARROW:
-            return text.append(f", {clock(tracker.seconds_left)} left")
-        text.append(f"  {clock(tracker.seconds)}", style="dim")
-        text.append(f"  {clock(tracker.seconds_left)} left")
-        # Not to the last column: the terminal writes "^C" behind it, and must not begin a new line for that.
-        line = Table.grid(padding=(0, 2, 0, 0))
-        line.width = self._console.width - 4
-        line.add_column(ratio=1, min_width=10)
-        line.add_column(justify="right", no_wrap=True)
-        line.add_row(ProgressBar(total=1.0, completed=tracker.fraction), text)
+
+def overall_line(tracker: Tracker, width: int, *, ascii_only: bool = False) -> Text:
+    """Returns how far the whole suite is, as long as fits: a bar, runs, failures, time passed, time left."""
+    runs = f"{tracker.runs_ended:,}/{tracker.runs:,} runs"
+    failed = f", {tracker.runs_failed:,} failed" if tracker.runs_failed else ""
+    left = "stopping" if tracker.stopping else f"{left_text(tracker)} left"
+    for texts in ((runs, failed, f"  {clock(tracker.seconds)}", f"  {left}"), (runs, failed, "", f", {left}"), (runs, failed, "", "")):
+        if sum(map(len, texts)) <= width:
+            break
+    line = Text.assemble(texts[0], (texts[1], "yellow"), (texts[2], "dim"), texts[3])
+    room = min(WIDEST_BAR, width - line.cell_len - 2)
+    if room < 8:
         return line
+    full = int(tracker.fraction * room)
+    done, rest = ("#", "-") if ascii_only else ("━", "─")
+    return Text.assemble((done * full, "green"), (rest * (room - full), "dim"), "  ", line)
 
 
-def _line(running: Running) -> str:
-    accuracy = f", test accuracy {percent(running.accuracy)}" if running.accuracy is not None else ""
-    left = f", {duration(running.seconds_left)} left" if running.seconds_left is not None else ""
-    return f"{running.title}: update {running.update:,} of {running.updates:,}{accuracy}{left}"
+def left_text(tracker: Tracker) -> str:
+    """Returns the time left as a clock; a rough one begins with "~"."""
+    seconds = tracker.seconds_left
+    return f"{'~' if tracker.rough and seconds is not None else ''}{clock(seconds)}"
+
+
+def quiet_texts(tracker: Tracker) -> list[str]:
+    """Returns how far everything is, for a log: a line for each running job and one for all."""
+    texts = []
+    for slot, job in sorted(tracker.slots.items()):
+        accuracy = f", test accuracy {percent(job.accuracy)}" if job.accuracy is not None else ""
+        seconds = tracker.job_seconds_left(slot)
+        left = f", {duration(seconds)} left" if seconds is not None else ""
+        texts.append(f"{job.title}: update {job.update:,} of {job.updates:,}{accuracy}{left}")
+    seconds = tracker.seconds_left
+    left = "unknown time" if seconds is None else f"{'roughly ' if tracker.rough else ''}{duration(seconds)}"
+    return [*texts, f"{100 * tracker.fraction:.0f} % of all, {left} left"]

@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
-from gapbench.console.words import count, duration, mebibytes, percent, size
-from gapbench.core.outcome import FINAL, RETRIED, Outcome
+from gapbench.console.failures import print_failures, retry_advice
+from gapbench.console.sentences import say
+from gapbench.console.words import count, duration, mebibytes, size
+from gapbench.core.outcome import FINAL, Outcome
 
 if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable
-    from gapbench.api import Finding, Listed, Plan, RunReport, Status
+    from gapbench.api import Finding, Listed, Plan, RunReport
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
 
@@ -64,15 +66,17 @@ def print_files(console: Console, results: Path, figures: Sequence[Path]) -> Non
 
 
 def print_unfinished(console: Console, report: RunReport) -> None:
-    """Says which runs are not ok, and what to do about them."""
+    """Says which runs are not ok and why, and what to do about them. After an interruption only what failed: the rest goes on."""
     counts = Counter(outcome for outcome in report.outcomes.values() if outcome is not Outcome.OK)
+    if report.interrupted:
+        counts = Counter({outcome: number for outcome, number in counts.items() if outcome in FINAL})
     if not counts:
         return
     text = ", ".join(f"{number} {outcome.value}" for outcome, number in counts.items())
-    advice = "; --retry trains these again" if any(outcome in RETRIED for outcome in counts) else ""
-    console.print(f"not ok: {text} of {count(len(report.outcomes), 'run')}{advice}", style="yellow", highlight=False)
-    if any(outcome in FINAL for outcome in counts):
-        console.print(f"why: gapbench status {report.results}, and log.txt of each run", highlight=False, soft_wrap=True)
+    advice = retry_advice(report.failed)
+    sentence = f"not ok: {text} of {count(len(report.outcomes), 'run')}{f'; {advice}' if advice else ''}"
+    say(console, sentence, style="yellow")
+    print_failures(console, report.failed)
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -116,34 +120,12 @@ def print_warnings(console: Console, warnings: Iterable[str]) -> None:
         console.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
 
 
-def print_status(console: Console, status: Status) -> None:
-    """Prints how far a results directory is."""
-    table = _table(title=f"{status.suite}: {'training now' if status.in_use else 'nothing is training'}")
-    table.add_column("cell", overflow="fold")
-    present = [outcome for outcome in Outcome if any(cell.outcomes.get(outcome) for cell in status.cells)]
-    # What has no outcome yet is not "interrupted" or "skipped" while somebody is at it.
-    words = {Outcome.INTERRUPTED: "begun", Outcome.SKIPPED: "waiting"} if status.in_use else {}
-    for heading in (*(words.get(outcome, outcome.value) for outcome in present), "updates", "done"):
-        table.add_column(heading, justify="right")
-    for cell in status.cells:
-        counts = [str(cell.outcomes.get(outcome, 0) or "") for outcome in present]
-        table.add_row(escape(cell.cell), *counts, f"{cell.updates_done:,}/{cell.updates:,}", percent(cell.updates_done / cell.updates))
-    console.print(table)
-    console.print()
-    for run_id, reason in status.not_ok.items():
-        console.print(f"{escape(run_id)}: {escape(reason)}", style="yellow", highlight=False)
-    if status.old_attempts:
-        console.print(
-            f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim", highlight=False
-        )
-
-
 def print_listing(console: Console, listed: Sequence[Listed]) -> None:
     """Prints what exists of one kind."""
     for item in listed:
         console.print(Text(item.name, style="bold"), Text(item.summary), sep="  ")
         if item.options:
-            console.print(Padding(Text(", ".join(item.options), style="cyan"), (0, 0, 0, 4)))
+            console.print(Padding(Text("\n".join(item.options), style="cyan"), (0, 0, 0, 4)))
         if item.source:
             console.print(Padding(Text(item.source, style="dim"), (0, 0, 0, 4)))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 
 def duration(seconds: float | None) -> str:
     """Returns "8 s", "3 min 20 s", "2 h 05 min", "4 d 3 h"; an empty text for None."""
@@ -31,6 +34,16 @@ def clock(seconds: float | None) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """Returns "1 run", "64 runs"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def numbers(values: Iterable[int]) -> str:
+    """Returns "0", "0, 2", "0 to 3, 7"."""
+    ordered = sorted(set(values))
+    parts = []
+    for _, group in itertools.groupby(enumerate(ordered), key=lambda pair: pair[1] - pair[0]):
+        members = [value for _, value in group]
+        parts += [str(value) for value in members] if len(members) < 3 else [f"{members[0]} to {members[-1]}"]
+    return ", ".join(parts)
 
 
 def size(size_bytes: float) -> str:

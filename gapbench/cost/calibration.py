@@ -36,6 +36,8 @@ class Measurements(BaseModel):
 
     format: Literal[1] = 1
     entries: dict[str, Measurement] = Field(default_factory=dict)
+    start_seconds: dict[str, float] = Field(default_factory=dict)
+    """By device kind: from starting a worker to the first update of its first job."""
 
 
 def calibration_file() -> Path:
@@ -64,13 +66,28 @@ def record(spec: RunSpec, *, replicas: int, device_kind: str, seconds_per_update
         batch_size=spec.batch_size,
     )
     with contextlib.suppress(OSError):
-        _write(Measurements(entries={**known.entries, key: measurement}))
+        _write(known.model_copy(update={"entries": {**known.entries, key: measurement}}))
 
 
 def lookup(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
     """Returns the measured seconds of one update of all replicas, or None where this machine has not trained the same."""
     entry = _read().entries.get(_key(spec, replicas, device_kind))
     return None if entry is None else entry.seconds_per_update
+
+
+def record_start(device_kind: str, seconds: float) -> None:
+    """Remembers how long a worker took to start; a second measurement is averaged with the first."""
+    if not (math.isfinite(seconds) and seconds > 0.0):
+        return
+    known = _read()
+    before = known.start_seconds.get(device_kind, seconds)
+    with contextlib.suppress(OSError):
+        _write(known.model_copy(update={"start_seconds": {**known.start_seconds, device_kind: 0.5 * (before + seconds)}}))
+
+
+def start_seconds(device_kind: str) -> float:
+    """Returns how long a worker takes to start on this machine; 0 where none was ever timed."""
+    return _read().start_seconds.get(device_kind, 0.0)
 
 
 def correction(spec: RunSpec, *, device_kind: str) -> float:

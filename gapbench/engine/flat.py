@@ -13,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, commit_all
-from gapbench.layers.stacked import stack
+from gapbench.layers.stacked import StackedLinear, stack
 from gapbench.optimizers import FlatBuffers
 from gapbench.probes import Layer
 
 Rows: TypeAlias = Float[Tensor, "replica parameters"]
 
+SHADOWED = (nn.Linear, nn.Conv2d, StackedLinear)
+"""Layers whose weights are read in bf16 where activations are: matrix products and convolutions, as autocast would have it."""
 ALIGNMENT = 16
 """Every tensor starts at a multiple of 16 floats (64 bytes), so that no replica's arithmetic depends on its place in a stack."""
 
@@ -31,9 +33,13 @@ class FlatNetwork:
         device: where to train.
         decay_matrices_only: whether weight decay spares tensors of fewer than two dimensions.
         stacked: compute the replicas as a stack; needed for more than one.
+        bf16: the weights of SHADOWED layers are read from a copy of the rows in bf16, rounded once an update for all layers; autocast
+            would round each of them, and its gradient, by itself. To the same bits: weights, gradients and updates stay fp32.
     """
 
-    def __init__(self, models: Sequence[nn.Module], *, device: torch.device, decay_matrices_only: bool, stacked: bool) -> None:
+    def __init__(
+        self, models: Sequence[nn.Module], *, device: torch.device, decay_matrices_only: bool, stacked: bool, bf16: bool = False
+    ) -> None:
         self.stacked = stacked
         shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
         decays = {name: len(shape) >= 2 or not decay_matrices_only for name, shape in shapes.items()}
@@ -44,9 +50,16 @@ class FlatNetwork:
         self.gradients: Float[Tensor, "replica parameters"] = torch.zeros(len(models), width, device=device)
         named = dict(self.module.named_parameters())
         self.parameters = [named[name] for name in self.names]
-        for view, parameter in zip(self._views(self.weights), self.parameters, strict=True):
+        self._weight_views = self._views(self.weights)
+        for view, parameter in zip(self._weight_views, self.parameters, strict=True):
             view.copy_(parameter.detach())
             parameter.data = view
+        self._shadow = self.weights.to(torch.bfloat16) if bf16 else None
+        if self._shadow is not None:
+            shadowed = {id(module.weight) for module in self.module.modules() if isinstance(module, SHADOWED)}
+            for view, parameter in zip(self._views(self._shadow), self.parameters, strict=True):
+                if id(parameter) in shadowed:
+                    parameter.data = view
         self._gradient_views = self._views(self.gradients)
         self._ones = torch.ones(len(models), device=device)
         self.initial_weights = self.weights.clone()
@@ -75,6 +88,11 @@ class FlatNetwork:
         else:
             torch._foreach_copy_(views, gradients)
 
+    def weights_moved(self) -> None:
+        """Is to be called after every change of `weights`."""
+        if self._shadow is not None:
+            self._shadow.copy_(self.weights)
+
     def commit_norms(self) -> None:
         """Moves the running statistics of all norm layers by one update."""
         commit_all(self.norms)
@@ -90,13 +108,15 @@ class FlatNetwork:
     def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
         """Takes back what `snapshot` returned, whatever stack the replica was in then."""
         self.weights[replica].copy_(snapshot["weights"])
+        self.weights_moved()
         self.initial_weights[replica].copy_(snapshot["initial_weights"])
         for name, buffer in self.module.named_buffers():
             self._of(buffer, replica).copy_(snapshot["buffers"][name])
 
     def state_dict(self, replica: int) -> dict[str, Tensor]:
         """Returns one replica's parameters and buffers by name, as those of the plain model, on the CPU."""
-        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
+        weights = dict(zip(self.names, self._weight_views, strict=True))
+        tensors = [*((name, weights[name]) for name, _ in self.module.named_parameters()), *self.module.named_buffers()]
         return {name: self._of(tensor.detach(), replica).cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors}
 
     def _of(self, tensor: Tensor, replica: int) -> Tensor:

@@ -18,12 +18,12 @@ CHUNK = 8192
 def pixel_statistics(
     pool: Pool, splits: Sequence[Split], normalization: Normalization
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Returns mean and standard deviation, float64 [replica, channels or 1], in units of `pool.pixel_max`.
+    """Returns mean and standard deviation, float64 [replica, channels (or features) or 1], in units of `pool.pixel_max`.
 
-    Each replica's are those of its own training set (without the held-out part). Raises TrainingError where fixed values
-    have the wrong number of channels.
+    Each replica's are those of its own training set (without the held-out part). A feature that never varies there is only
+    shifted. Raises TrainingError where fixed values have the wrong number of channels.
     """
-    channels = pool.images.shape[-1] if pool.is_image else 1
+    channels = pool.images.shape[-1]
     if normalization.kind == "none":
         return np.zeros((len(splits), 1)), np.ones((len(splits), 1))
     if normalization.kind == "fixed":
@@ -33,7 +33,7 @@ def pixel_statistics(
                 f"normalization: needs 1 or {channels} means and as many standard deviations, not {len(mean)} and {len(deviation)}"
             )
         return np.tile(mean, (len(splits), 1)), np.tile(deviation, (len(splits), 1))
-    per_channel = normalization.kind == "channel" and pool.is_image
+    per_channel = normalization.kind == ("channel" if pool.is_image else "feature")
     known: dict[bytes, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {}
     found = []
     for split in splits:
@@ -58,6 +58,9 @@ def _moments(pool: Pool, train: npt.NDArray[np.int64], channels: int) -> tuple[n
     else:
         values = pool.images[train].astype(np.float64) / pool.pixel_max
         mean, deviation = np.array([values.mean()]), np.array([values.std()])
+        if channels > 1:
+            mean, deviation = values.mean(axis=0), values.std(axis=0)
+            deviation = np.where(deviation > 0, deviation, 1.0)
     if (deviation <= 0).any():
         raise TrainingError("normalization: the training set's pixels do not vary; set normalization = { kind = 'none' }")
     return mean, deviation

@@ -99,6 +99,7 @@ class Program:
         network.commit_norms()
         now = self._schedules[0].at(update)
         self.optimizer.update([now] * len(loss) if self._shared else [table.at(update) for table in self._schedules])
+        network.weights_moved()
         if len(self._losses) == LOSSES:
             self._settle(update)
         self._losses.append(loss)

@@ -41,6 +41,7 @@ class Session:
         splits: one a replica.
         device: where to train.
         emit: receives what is measured.
+        probes: by stage, in place of those that the specs name.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
 
     Raises:
@@ -55,6 +56,7 @@ class Session:
         *,
         device: torch.device,
         emit: Callable[[Event], None],
+        probes: Mapping[str, Sequence[Probe]] | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
         spec = specs[0]
@@ -68,13 +70,14 @@ class Session:
         if len(specs) > 1 and not stackable:
             raise TrainingError(f"model {spec.model.name} cannot train as a stack; train its runs one by one")
         decay_matrices_only = spec.weight_decay_on == "matrices"
-        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable)
+        bf16 = spec.precision == "bf16"
+        self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
-        self._probes = _load_probes(spec)
+        self._probes = _load_probes(spec) if probes is None else probes
         self.micro_batch_size = micro_batch_size or spec.batch_size
         pieces = max(1, spec.batch_size // self.micro_batch_size)
-        self.program = Program(self.network, specs, self._probes["micro-batch"], micro_batches=pieces)
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
@@ -102,7 +105,7 @@ class Session:
     def probe(self, state: TrainState, stage: str) -> None:
         """Runs the probes of a stage; their values wait on the device."""
         values = dict(state.early) if stage == "update" else {}
-        for probe in self._probes[stage]:
+        for probe in self._probes.get(stage, ()):
             values.update(probe(state))
         if values:
             self.recorder.record(self.update, values)

@@ -6,22 +6,39 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gapbench.core.outcome import Outcome
 from gapbench.core.paths import cache_dir
 from gapbench.execution import pool
 from gapbench.execution.devices import Device, choose_devices
+from gapbench.execution.heartbeat import Heartbeat
 from gapbench.execution.jobs import Job, Slot, plan_jobs, plan_slots, predicted_seconds
 from gapbench.execution.machine import total_memory_mib, usable_cores
-from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Notice, Observer, Said, ignore
+from gapbench.execution.notices import (
+    Begun,
+    Ended,
+    ExpectedJob,
+    JobEnded,
+    JobProgressed,
+    JobStarted,
+    Notice,
+    Observer,
+    Said,
+    Stopping,
+    ignore,
+)
 from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending, find_pending
 from gapbench.execution.scheduler import Execution, Scheduler
+from gapbench.execution.tracker import Running, Tracker
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
 
 __all__ = [
     "Begun",
     "Device",
+    "Ended",
     "Execution",
+    "ExpectedJob",
     "Job",
     "JobEnded",
     "JobProgressed",
@@ -30,9 +47,12 @@ __all__ = [
     "Notice",
     "Observer",
     "Pending",
+    "Running",
     "Said",
     "Settings",
     "Slot",
+    "Stopping",
+    "Tracker",
     "choose_devices",
     "execute",
     "find_pending",
@@ -65,6 +85,8 @@ class Settings:
     """Absolute paths of plugin files."""
     fail_fast: bool = False
     checkpoint_seconds: float = 60.0
+    command: str = ""
+    """What a user calls to go on, for those who look at the results from elsewhere."""
 
 
 def plan_layout(runs: Mapping[str, RunSpec], devices: tuple[Device, ...], slots: int | None = None) -> Layout:
@@ -121,7 +143,23 @@ def execute(
         )
 
     to_train = {run_id for item in pending for run_id in item.job.run_ids}
-    scheduler = Scheduler(
-        results, layout.slots, setup_of, titles=titles, observe=observe, fail_fast=settings.fail_fast, worker_command=pool.WORKER_COMMAND
-    )
-    return scheduler.execute(pending, done=len(set(selected) - to_train))
+    done = set(selected) - to_train
+    before = [part for job in layout.jobs if (part := job.part(done.__contains__))]
+    failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
+    with Heartbeat(results) as beat:
+
+        def watch(notice: Notice) -> None:
+            beat(notice)
+            observe(notice)
+
+        scheduler = Scheduler(
+            results,
+            layout.slots,
+            setup_of,
+            titles=titles,
+            observe=watch,
+            fail_fast=settings.fail_fast,
+            command=settings.command,
+            worker_command=pool.WORKER_COMMAND,
+        )
+        return scheduler.execute(pending, done=before, failed=failed)

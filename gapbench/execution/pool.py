@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,14 +47,20 @@ class Worker:
         """What it trains, or was given to train."""
         self.taken = False
         """It has begun with that."""
+        self.born = time.monotonic()
+        self.timed = False
+        """It has trained something, and how long it took to start is known."""
+        self.killed = False
+        """We have killed it ourselves."""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the worker lives)
-        self._process = subprocess.Popen(  # the worker's stdin closes when this process dies, however it dies
-            [*command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._output,
-            env=_environment(slot),
-        )
+        with _without_interrupts():
+            self._process = subprocess.Popen(  # the worker's stdin closes when this process dies, however it dies
+                [*command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._output,
+                env=_environment(slot),
+            )
         self._send(encode_setup(setup))
         threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
 
@@ -85,6 +93,7 @@ class Worker:
 
     def kill(self) -> None:
         """Ends the process at once; what it did since its last checkpoint is done again later."""
+        self.killed = True
         self._process.kill()
 
     def wait(self) -> int:
@@ -130,6 +139,19 @@ def how_it_died(status: int) -> str:
         name = "a signal"
     hint = ", often the kernel's lack of memory" if name == "SIGKILL" else ""
     return f"the worker process was killed by signal {-status} ({name}{hint})"
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What starts in here never gets Ctrl-C, which a terminal sends to all its processes: not even before it can say that it ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(slot: Slot) -> Mapping[str, str]:

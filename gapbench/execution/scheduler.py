@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
+from gapbench.execution.expected import expected_jobs
 from gapbench.execution.interrupt import Interrupt
 from gapbench.execution.jobs import Job, Slot, predicted_memory_mib, predicted_seconds
 from gapbench.execution.machine import free_memory_mib, resident_mib
-from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Observer, Said
+from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
 from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
 from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending
-from gapbench.store import ResultsDirectory, RunOutcome, commit, recover
+from gapbench.store import FAILED, ResultsDirectory, RunOutcome, commit, read_failure, recover
 
 POLL_SECONDS = 0.5
 """How often memory is looked at again while something waits for it; signals are noticed at once or in this time."""
@@ -46,6 +48,7 @@ class Scheduler:
         titles: Callable[[Job], str],
         observe: Observer,
         fail_fast: bool = False,
+        command: str = "",
         worker_command: Sequence[str] = WORKER_COMMAND,
         free_mib: Callable[[], float] = free_memory_mib,
     ) -> None:
@@ -55,6 +58,7 @@ class Scheduler:
         self._titles = titles
         self._observe = observe
         self._fail_fast = fail_fast
+        self._user_command = command
         self._command = tuple(worker_command)
         self._free_mib = free_mib
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -66,8 +70,13 @@ class Scheduler:
         self._error: GapbenchError | None = None
         self.execution = Execution()
 
-    def execute(self, pending: Sequence[Pending], *, done: int = 0) -> Execution:
+    def execute(self, pending: Sequence[Pending], *, done: Sequence[Job] = (), failed: int = 0) -> Execution:
         """Trains the pending jobs and returns what came of it.
+
+        Args:
+            pending: what is left to do.
+            done: what is selected and has been done before.
+            failed: how many runs of that are not ok.
 
         Raises:
             GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
@@ -75,14 +84,16 @@ class Scheduler:
         kind = self._slots[0].device.kind
         # What has begun comes first, so that repeated interruptions do not leave ever more runs half done.
         self._waiting = sorted(pending, key=lambda item: (item.update == 0, -(predicted_seconds(item.job, kind) or 0.0) * item.share_left))
-        self._observe(self._begun(pending, done))
         with Interrupt() as interrupt:
             try:
+                self._observe(self._begun(done, failed))
                 self._loop(interrupt)
             finally:
                 for worker in list(self._workers.values()):  # only after an error of our own
                     worker.kill()
                     self._forget(worker)
+            if self._error is None:
+                self._observe(Ended(self.execution.interrupted))
         if self._error is not None:
             raise self._error
         return self.execution
@@ -91,10 +102,11 @@ class Scheduler:
         while self._waiting or self._workers:
             if interrupt.asked and not self._stopping:
                 self.execution.interrupted = True
-                self._observe(Said("stopping: waiting for checkpoints (once more to stop at once)"))
+                self._observe(Stopping(at_once=False))
                 self._stop()
             if interrupt.asked > 1 and not self._killing:
                 self._killing = True
+                self._observe(Stopping(at_once=True))
                 for worker in self._workers.values():
                     worker.kill()
             if not self._stopping:
@@ -173,6 +185,11 @@ class Scheduler:
         match message:
             case {"kind": "ready"}:
                 worker.ready = True
+            case {"kind": "started", "update": int(update), "updates": int(updates)}:
+                if not worker.timed:
+                    worker.timed = True
+                    cost.calibration.record_start(worker.slot.device.kind, time.monotonic() - worker.born)
+                self._observe(JobProgressed(worker.slot.number, update, updates, 0.0, ()))
             case {"kind": "taken"}:
                 worker.taken = True
             case {"kind": "refused", "error": str(text)}:
@@ -190,7 +207,7 @@ class Scheduler:
                 worker.leaving = not fit
                 self._job_ended(worker, {run_id: Outcome(value) for run_id, value in outcomes.items()}, set(written))
             case _:
-                pass  # started, checkpoint: nothing to do here
+                pass  # checkpoint: nothing to do here
 
     def _job_ended(self, worker: Worker, outcomes: dict[str, Outcome], written: set[str]) -> None:
         job, worker.item = worker.job, None
@@ -208,7 +225,7 @@ class Scheduler:
         """A worker is gone: rightly, or with a job that now is an outcome. Its slot is free for a new one."""
         status = worker.wait()
         job = worker.job
-        if job is not None and status != 0 and not self._killing:
+        if job is not None and status != 0 and not worker.killed:
             if not worker.ready:
                 lines = worker.words().splitlines() or [how_it_died(status)]
                 self._fail(GapbenchError(f"a worker process could not start: {lines[-1]}; `gapbench doctor` looks for the cause"), worker)
@@ -217,7 +234,8 @@ class Scheduler:
         elif worker.item is not None and not worker.taken and not self._stopping:
             self._waiting.insert(0, worker.item)  # it was told to end just when it was given the job: another one takes it
         elif job is not None:
-            # Stopped by its own SIGTERM, or killed by us: no outcome, the same command goes on.
+            # Stopped by its own SIGTERM, or killed by us: no outcome, the same command goes on; what it had decided is kept.
+            recover(self._results.runs_path)
             stored = {run_id: self._results.run(run_id).outcome() for run_id in job.run_ids}
             self._report_end(worker.slot, job, {run_id: done.outcome if done else Outcome.INTERRUPTED for run_id, done in stored.items()})
         self._forget(worker)
@@ -243,8 +261,9 @@ class Scheduler:
                 value = stored.summary.get("test_accuracy") if outcome is Outcome.OK else None
                 accuracy[run_id] = None if value is None else float(value)
                 reason = reason or (stored.reason if run_id in bad else "")
-        self._observe(JobEnded(slot.number, self._titles(job), outcomes, reason, accuracy))
-        failed = [run_id for run_id in bad if outcomes[run_id] is not Outcome.INTERRUPTED]
+        failed = [run_id for run_id, outcome in outcomes.items() if outcome in FAILED]
+        failures = tuple(failure for run_id in failed if (failure := read_failure(self._results.run(run_id))))
+        self._observe(JobEnded(slot.number, self._titles(job), outcomes, reason, accuracy, failures))
         if self._fail_fast and failed and not self._stopping:
             self._observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
             self._stop()
@@ -273,19 +292,30 @@ class Scheduler:
         self._stopping = True
         self._waiting = []
         for worker in self._workers.values():
-            worker.ask_to_stop()
+            if worker.ready:
+                worker.ask_to_stop()
+            else:
+                worker.kill()  # it is still starting, and has nothing to lose
 
     def _forget(self, worker: Worker) -> None:
         worker.wait()
         worker.close()
         self._workers.pop(worker.slot.number, None)
 
-    def _begun(self, pending: Sequence[Pending], done: int) -> Begun:
-        kind = self._slots[0].device.kind
-        seconds = {
-            run_id: (predicted_seconds(item.job, kind) or 0.0) / item.job.replicas for item in pending for run_id in item.job.run_ids
-        }
-        total = sum(seconds.values())
-        work = {run_id: value / total if total else 1.0 / len(seconds) for run_id, value in seconds.items()}
-        devices = tuple(dict.fromkeys(slot.device.name for slot in self._slots))
-        return Begun(len(seconds), done, len(self._slots), self._slots[0].threads, devices, work)
+    def _begun(self, done: Sequence[Job], failed: int) -> Begun:
+        jobs, seconds_before, basis = expected_jobs(self._waiting, self._slots[0].device.kind, done)
+        return Begun(
+            suite=self._results.suite,
+            results=self._results.path,
+            runs=sum(item.job.replicas for item in self._waiting),
+            done=sum(job.replicas for job in done),
+            failed=failed,
+            slots=len(self._slots),
+            threads=self._slots[0].threads,
+            devices=tuple(dict.fromkeys(slot.device.name for slot in self._slots)),
+            jobs=jobs,
+            seconds_before=seconds_before,
+            basis=basis,
+            start_seconds=cost.calibration.start_seconds(self._slots[0].device.kind),
+            command=self._user_command,
+        )

@@ -22,10 +22,11 @@ from typing import Any
 
 from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.core.outcome import Outcome
+from gapbench.core.tracebacks import place_of
 from gapbench.execution.backend import Backend, TorchBackend
 from gapbench.execution.protocol import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.execution.recorder import Recorder, Resumed, find_resumed
-from gapbench.store import ResultsDirectory, RunDirectory, RunOutcome, commit, describe_session
+from gapbench.store import ResultsDirectory, RunDirectory, RunOutcome, commit, describe_session, stack_line, start_line
 from gapbench.suite.runspec import RunSpec
 
 
@@ -152,7 +153,7 @@ class _Worker:
         words = "".join(traceback.format_exception(error))
         for run in runs:
             run.append_log(words)
-        summary = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        summary = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500] + place_of(error)
         if not self._backend.lacks_memory(error):
             outcome = RunOutcome(Outcome.CRASHED, str(error) if isinstance(error, GapbenchError) else summary, replicas=len(runs))
         elif len(runs) > 1:
@@ -176,9 +177,9 @@ class _Worker:
                 resumed_at_update=update,
             )
             run.add_session(session)
-            run.append_log(f"[{session['started_at']}] {'goes on after' if update else 'begins at'} update {update} on {session['device']}")
+            run.append_log(start_line(session["started_at"], update, session["device"]))
             if run is not runs[0]:
-                run.append_log(f"trains in one stack with {runs[0].run_id}: what is printed stands in its log")
+                run.append_log(stack_line(runs[0].run_id))
 
     def _say_ended(self, outcomes: Mapping[RunDirectory, Outcome], *, fit: bool) -> None:
         ended = {run.run_id: outcome.value for run, outcome in outcomes.items()}

@@ -86,10 +86,22 @@ class StackedFlatten(nn.Module):
 
 
 def can_stack(model: nn.Module) -> bool:
-    """Whether `model` is a plain sequence of layers that have a stacked form."""
-    containers = all(isinstance(module, nn.Sequential) for module in model.modules() if len(list(module.children())) > 0)
-    leaves = [module for module in model.modules() if not list(module.children())]
-    return containers and all(isinstance(leaf, nn.Flatten | nn.Linear | nn.ReLU | GhostBatchNorm) for leaf in leaves)
+    """Whether `model` is a plain sequence of layers that have a stacked form.
+
+    Only torch's own layers count: one that is derived from them, has hooks or stands twice may compute something else.
+    """
+    modules = [module for _, module in model.named_modules(remove_duplicate=False)]
+    if len(set(modules)) < len(modules) or any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+        return False
+    leaves = [module for module in modules if type(module) is not nn.Sequential]
+    return all(type(leaf) in _STACKABLE and (not isinstance(leaf, nn.Flatten) or _flattens_examples(leaf)) for leaf in leaves)
+
+
+_STACKABLE = (nn.Flatten, nn.Linear, nn.ReLU, GhostBatchNorm)
+
+
+def _flattens_examples(layer: nn.Flatten) -> bool:
+    return (layer.start_dim, layer.end_dim) == (1, -1)
 
 
 def stack(models: Sequence[nn.Module]) -> nn.Module:

@@ -80,6 +80,17 @@ def table(paper: str, name: str) -> PublishedTable:
     return tables[name]
 
 
+def tables(paper: str) -> tuple[str, ...]:
+    """Returns the names of a paper's tables.
+
+    Raises:
+        UnknownNameError: there is no such paper.
+    """
+    if paper not in PAPERS:
+        raise UnknownNameError(unknown_name("paper", paper, PAPERS))
+    return tuple(_tables(paper))
+
+
 def value(recipe: str, arm: str) -> PublishedValue | None:
     """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing."""
     for paper in PAPERS:

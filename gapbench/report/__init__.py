@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, arms_table
-from gapbench.analysis.cells import read_panels
-from gapbench.analysis.curves import Curves
-from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.figures import drawings
 from gapbench.report.style import house_style, render
 from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
-from gapbench.report.training_curves import training_curves_figure
-from gapbench.report.weight_distance import weight_distance_figure
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["ReportFiles", "write_report"]
 
@@ -32,6 +23,12 @@ class ReportFiles:
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
     """Each figure as .svg, then as .png."""
+
+    def __repr__(self) -> str:
+        return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.arms._repr_html_()
 
 
 def write_report(results_dir: Path) -> ReportFiles:
@@ -53,15 +50,8 @@ def write_report(results_dir: Path) -> ReportFiles:
 
 
 def _write_figures(read: Tables, folder: Path) -> list[Path]:
-    panels, curves = read_panels(read.runs), Curves(read.curves)
-    drawings: dict[str, Callable[[], Figure]] = {
-        "weight_distance": lambda: weight_distance_figure(panels, curves),
-        "accuracy_vs_batch_size": lambda: accuracy_figure(panels),
-        "training_curves": lambda: training_curves_figure(panels, curves),
-    }
     written = []
-    for name in read.report.get("figures") or drawings:  # the suite's [report] may ask for some of them only
-        draw = drawings[name]
+    for name, draw in drawings(read).items():
         with house_style():
             figure = draw()
             for kind in ("svg", "png"):

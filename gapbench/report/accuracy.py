@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.intervals import t_interval
 from gapbench.analysis.paper import published_value
-from gapbench.report.drawing import PAPER_LABEL, panel_figure
+from gapbench.report.drawing import PAPER_LABEL, counts_text, panel_figure
 from gapbench.report.series import Series, arm_series, setting_of, setting_text, settings
 from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
 
@@ -41,8 +41,8 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         return places
 
     caption = (
-        "Dots: seeds; marks and bars: mean and 95 % t interval; dashed line: mean of the reference cell. "
-        "Marks side by side have the same batch size."
+        "Dots: seeds; marks and bars: mean and pointwise 95 % t interval, none from one seed; dashed line: mean of the reference cell. "
+        f"{counts_text(panels)} Marks side by side have the same batch size."
     )
     both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
     return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, measured, draw, caption, _labels(panels))

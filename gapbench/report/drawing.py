@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gapbench.analysis.cells import Panel
+from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, band
 from gapbench.report.series import Facet, Series, facets
 from gapbench.report.style import MUTED, new_figure, say
@@ -38,14 +38,14 @@ def panel_figure(
         measured: whether there is anything to draw for a panel.
         draw: draws such a panel and returns its axes.
         caption: what lines, bands and marks are.
-        labels: of the legend, for which there is to be room.
+        labels: of the legend, for which there is to be room; none where there is no legend.
     """
     if not panels:
         figure = new_figure(width, 2.0)
         say(figure, "No run is planned.")
         return figure
     heights = [height(panel) if measured(panel) else 1.0 for panel in panels]
-    beside = 0.75 + 0.072 * max((len(label) for label in labels), default=0)
+    beside = 0.75 + 0.072 * max(map(len, labels)) if labels else 0.15
     lines = textwrap.wrap(caption, int(17 * (width + beside)))
     below = 0.12 + 0.16 * len(lines)
     figure = new_figure(width + beside, sum(heights) + below)
@@ -70,7 +70,7 @@ def curve_labels(panels: Sequence[Panel]) -> list[str]:
 def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarithmic: bool = False) -> None:
     """Draws every series of a facet, the reference in gray where it is none of them."""
     if facet.reference is not None:
-        found = band([curves[run.run_id] for run in facet.reference.ok_runs if run.run_id in curves], logarithmic=logarithmic)
+        found = band(_values(facet.reference, curves, logarithmic), logarithmic=logarithmic)
         if found is not None:
             axes.plot(found.updates, found.mean, color="#9A9A9A", linewidth=2.6, alpha=0.55, label=_reference_label(facet))
     for position, series in enumerate(facet.series):
@@ -91,22 +91,38 @@ def update_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def counts_text(panels: Sequence[Panel]) -> str:
+    """Returns "n = 8 in every cell." or its range: the number of values that an interval rests on."""
+    counts = sorted({len(cell.groups) for panel in panels for cell in panel.cells})
+    if not counts:
+        return ""
+    return f"n = {counts[0]} in every cell." if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} by cell."
+
+
 def curve_caption(panels: Sequence[Panel], remark: str) -> str:
     """Returns the caption of curves over updates; what no panel shows is not explained."""
     cells = [cell for panel in panels for cell in panel.cells]
-    counts = {len(cell.ok_runs) for cell in cells}
+    counts = {len(cell.groups) for cell in cells}
     parts = [
-        "Line: mean over seeds; band: pointwise 95 % t interval of the mean." if max(counts, default=0) > 2 else "Line: mean over seeds."
+        "Line: mean over seeds; band: pointwise 95 % t interval of the mean." if max(counts, default=0) > 2 else "Line: mean over seeds.",
+        counts_text(panels),
     ]
     parts += ["Thin lines: each of two seeds."] if 2 in counts else []
     parts += ["Thin dotted lines: runs that did not end ok, up to where they ended."] if any(not cell.complete for cell in cells) else []
     return " ".join([*parts, remark])
 
 
+def _values(cell: Cell, curves: Mapping[str, Curve], logarithmic: bool = False) -> list[Curve]:
+    """Returns one curve for each value that the cell's intervals rest on: runs that share a drawn split are averaged first."""
+    groups = [[curves[run_id] for run_id in ids if run_id in curves] for ids in cell.groups.values()]
+    means = [(own[0], band(own, logarithmic=logarithmic) if len(own) > 1 else None) for own in groups if own]
+    return [first if mean is None else Curve(mean.updates, mean.mean) for first, mean in means]
+
+
 def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], position: int, logarithmic: bool) -> None:
     """Draws one cell: mean and band of its ok runs, the others thin and dotted."""
     style = series.style
-    own = [curves[run.run_id] for run in series.cell.ok_runs if run.run_id in curves]
+    own = _values(series.cell, curves, logarithmic)
     found = band(own, logarithmic=logarithmic)
     others = [curves[run.run_id] for run in series.cell.runs if not run.ok and run.run_id in curves]
     for curve in others:

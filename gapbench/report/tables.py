@@ -50,5 +50,10 @@ def runs_csv(runs: pd.DataFrame) -> str:
     return _csv(runs.drop(columns="test_correct", errors="ignore"))
 
 
+def curves_csv(curves: pd.DataFrame) -> str:
+    """Returns `curves.csv`: `curves.parquet`, one row per value."""
+    return _csv(curves)
+
+
 def _csv(frame: pd.DataFrame) -> str:
     return str(frame.to_csv(index=False, lineterminator="\n"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.curves import Curve, Curves
+from gapbench.analysis.curves import Curves
+from gapbench.report.accuracy_axis import drawable_curves, stretch_accuracy
 from gapbench.report.drawing import curve_caption, curve_labels, draw_facet, panel_figure, update_axis
 from gapbench.report.series import facets
 
@@ -16,19 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-ERROR_FLOOR = 5e-4
-"""Accuracies above 1 - this are drawn as that: an error of zero has no place on a logarithmic axis."""
-
-_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-_FINE_TICKS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.998)
-
 
 def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     """Returns the figure; recalibrated statistics where they were recorded, since running ones lag at large batch sizes."""
     recalibrated = bool(curves.of("recalibrated_train_loss"))
     prefix = "recalibrated_" if recalibrated else ""
     losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
-    bounded = {run: Curve(curve.updates, np.minimum(curve.values, 1 - ERROR_FLOOR)) for run, curve in accuracies.items()}
+    bounded = drawable_curves(accuracies)
 
     def measured(panel: Panel) -> bool:
         return any(run.run_id in losses and run.run_id in accuracies for cell in panel.cells for run in cell.runs)
@@ -48,7 +41,7 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
                 if row < len(own) - 1:
                     axes.set_xlabel("")
         places[0, 0].set_yscale("log")
-        _accuracy_axes(list(places[:, 1]))
+        stretch_accuracy(list(places[:, 1]))
         return list(places.flat)
 
     def height(panel: Panel) -> float:
@@ -58,37 +51,3 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
     caption = curve_caption(panels, f"The accuracy axis is logarithmic in the error.{statistics}")
     return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels(panels))
-
-
-def _accuracy_axes(places: Sequence[Axes]) -> None:
-    """Spreads the accuracies near 100 %, on axes that share their scale."""
-    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for axes in places for line in axes.get_lines()])
-    low, high = _stretch(np.array([drawn.min(), drawn.max()]))  # of lines alone: a band may reach far beyond
-    pad = max(0.03, 0.08 * (high - low))
-    bounds = max(0.0, low - pad), high + pad
-    ticks, fine = (_within(bounds, candidates) for candidates in (_TICKS, _FINE_TICKS))
-    ticks = ticks if len(ticks) > 3 else fine
-    for axes in places:
-        axes.set_yscale("function", functions=(_stretch, _squeeze))
-        axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in ticks])
-        axes.minorticks_off()
-        axes.tick_params(axis="x", which="minor", bottom=True)
-        axes.set_ylim(*_squeeze(np.array(bounds)))
-
-
-def _within(bounds: tuple[float, float], candidates: Sequence[float]) -> list[float]:
-    """Returns the ticks that fall on the axis and leave room for one another's labels, the highest accuracies first."""
-    room, kept = (bounds[1] - bounds[0]) / 9, list[float]()
-    for tick in reversed(candidates):
-        place = float(_stretch(tick))
-        if bounds[0] <= place <= bounds[1] and all(abs(place - _stretch(other)) >= room for other in kept):
-            kept.append(tick)
-    return kept[::-1]
-
-
-def _stretch(accuracy: Any) -> Any:
-    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=np.float64), ERROR_FLOOR / 4))
-
-
-def _squeeze(stretched: Any) -> Any:
-    return 1 - 10.0 ** -np.asarray(stretched, dtype=np.float64)

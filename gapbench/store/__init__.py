@@ -8,22 +8,33 @@ from gapbench.store.cleaning import Leftover, find_leftovers, folder_leftover, r
 from gapbench.store.commit import commit, recover
 from gapbench.store.directory import ResultsDirectory, find_results
 from gapbench.store.events import EventLog, read_events
+from gapbench.store.failures import FAILED, Failure, read_failure
+from gapbench.store.log import last_lines, stack_line, start_line
+from gapbench.store.merging import Conflict, Merged, merge
 from gapbench.store.plan import StoredPlan
 from gapbench.store.provenance import describe_machine, describe_session
 from gapbench.store.run_directory import RunDirectory, RunOutcome
 from gapbench.store.schema import SCHEMA_FILE, SCHEMA_VERSION
+from gapbench.store.session import SeenSession, Session, SessionJob, read_session, write_session
 from gapbench.store.tables import RUN_COLUMNS, Tables, build_tables, read_tables
 
 __all__ = [
+    "FAILED",
     "RUN_COLUMNS",
     "SCHEMA_FILE",
     "SCHEMA_VERSION",
     "CheckpointHeader",
+    "Conflict",
     "EventLog",
+    "Failure",
     "Leftover",
+    "Merged",
     "ResultsDirectory",
     "RunDirectory",
     "RunOutcome",
+    "SeenSession",
+    "Session",
+    "SessionJob",
     "StoredPlan",
     "Tables",
     "build_tables",
@@ -35,13 +46,20 @@ __all__ = [
     "find_results",
     "folder_leftover",
     "is_bundle",
+    "last_lines",
+    "merge",
     "pack",
     "read_events",
+    "read_failure",
     "read_header",
     "read_payload",
+    "read_session",
     "read_tables",
     "recover",
     "remove",
+    "stack_line",
+    "start_line",
     "unpack",
     "write_checkpoint",
+    "write_session",
 ]

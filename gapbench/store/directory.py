@@ -18,6 +18,11 @@ from gapbench.store.schema import SCHEMA_FILE, migrate, read_schema, write_schem
 ATTEMPT_MARK = "~"
 """`<run id>~1` is an old attempt of a run, `~2` the next one."""
 
+LOCK_FILE = ".lock"
+
+LOCK_SECONDS = 1.0
+"""How long the lock is waited for: `in_use` holds it for a moment, and must not have a run refused that begins just then."""
+
 
 class ResultsDirectory:
     """One folder `results/<suite>`. Make it with `create` (for training) or `open_existing` (for reading)."""
@@ -62,7 +67,7 @@ class ResultsDirectory:
     @classmethod
     def check(cls, path: Path, suite: str) -> None:
         """Raises what `create` would raise about an existing directory's content, and writes nothing."""
-        if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if path.is_dir() and any(entry.name != LOCK_FILE for entry in path.iterdir()):
             stored = read_schema(path)["suite"]
             if stored != suite:
                 raise StoreError(
@@ -79,9 +84,11 @@ class ResultsDirectory:
             yield
 
     def in_use(self) -> bool:
-        """Whether another process holds the lock."""
+        """Whether another process holds the lock. Writes nothing."""
+        if not (self.path / LOCK_FILE).is_file():
+            return False
         try:
-            with FileLock(self.path / ".lock").acquire(timeout=0):
+            with FileLock(self.path / LOCK_FILE).acquire(timeout=0):
                 return False
         except Timeout:
             return True
@@ -155,8 +162,8 @@ def find_results(folder: Path) -> list[Path]:
 def _locked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
-        lock.acquire(timeout=0)
+        lock = FileLock(path / LOCK_FILE)
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise StoreError(
             f"{path}: another gapbench is working in this directory; wait until it ends, or choose another with --results"

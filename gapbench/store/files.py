@@ -6,7 +6,9 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +42,27 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a folder to fill, which becomes `path` only once everything in it is written; nothing is left of it after an error.
+
+    Raises:
+        StoreError: `path` exists, or the folder cannot be made or renamed.
+    """
+    if path.exists():
+        raise StoreError(f"{path}: exists already; choose another name or remove it")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_counter)}{TEMPORARY_SUFFIX}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another name") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
 
 

@@ -172,7 +172,11 @@ class RunDirectory:
         if outcome is not None:
             return outcome.update
         header = self.checkpoint()
-        return max(last_update(self.events_path) or 0, header.update if header else 0)
+        return max(self.last_event() or 0, header.update if header else 0)
+
+    def last_event(self) -> int | None:
+        """Returns the update of the last measurement that is whole, or None where there is none."""
+        return last_update(self.events_path)
 
     def write_weights(self, fraction: float, write: Callable[[BinaryIO], None]) -> Path:
         """Keeps the weights at a fraction of training, as `weights-<fraction>.pt`; returns the path."""

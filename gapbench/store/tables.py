@@ -115,6 +115,9 @@ class Tables:
     report: Mapping[str, Any]
     """Report settings, as plain JSON."""
 
+    def __repr__(self) -> str:
+        return f"Tables({self.suite!r}: runs {self.runs.shape}, curves {self.curves.shape})"
+
 
 def build_tables(results: ResultsDirectory) -> None:
     """Writes runs.parquet and curves.parquet from plan.parquet and `runs/`. Runs that are no longer planned stay out.

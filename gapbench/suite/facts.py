@@ -74,6 +74,12 @@ def _read_npz(path: Path, modified: int, size: int) -> DatasetFacts:
     for part, images, labels in (("train", x_train, y_train), ("test", x_test, y_test)):
         if labels.ndim != 1 or len(labels) != len(images) or not len(images) or labels.dtype.kind not in "iu" or labels.min() < 0:
             raise DataError(f"{path}: y_{part} must hold one whole number of at least 0 for each of the {len(images)} examples of x_{part}")
+    for part, images in (("train", x_train), ("test", x_test)):
+        if (images.dtype == np.uint8) != (images.ndim in (3, 4)) or (images.dtype == np.float32) != (images.ndim == 2):
+            raise DataError(
+                f"{path}: x_{part} must be images as uint8 [n, height, width(, channels)] or features as float32 [n, features], "
+                f'not {images.dtype} {list(images.shape)}; convert it, for example with .astype("float32")'
+            )
     if x_train.shape[1:] != x_test.shape[1:] or x_train.ndim not in (2, 3, 4):
         raise DataError(
             f"{path}: x_train {x_train.shape} and x_test {x_test.shape} must be images [n, height, width(, channels)] "

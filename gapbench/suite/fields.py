@@ -116,6 +116,13 @@ def inputs(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
     """Returns augmentation and normalization."""
     table: NormalizationTable = asked.get("normalization", NormalizationTable(kind="global"))
     channels = facts.shape[-1]
+    if table.kind == "global" and not facts.is_image and channels > 1:
+        what = 'normalization "global" scales all features alike; "feature" scales each by its own mean and standard deviation'
+        asked.no_effect.append((what, asked.cell))
+    if (table.kind, facts.is_image) in (("channel", False), ("feature", True)):
+        here, other = ("images", "channel") if facts.is_image else ("features", "feature")
+        text = f'"{table.kind}" is not for {here}, which the data set has; choose "{other}" or "global"'
+        asked.problem("normalization", f"normalization {text}")
     if table.kind == "fixed" and len(table.mean) not in (1, channels):
         asked.problem(
             "normalization", f"mean and standard_deviation have {len(table.mean)} values; give 1 or {channels}, one for each channel"

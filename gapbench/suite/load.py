@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
@@ -17,12 +17,14 @@ from gapbench.suite.only import keep_only
 from gapbench.suite.plan import DroppedRun, Plan, make_plan
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun
-from gapbench.suite.schema import FIGURES
 from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.shipped import find_suite
 from gapbench.suite.source import SECTIONS, Document, read_document
 from gapbench.suite.toml_writer import dumps
 from gapbench.suite.warnings import missing_references, warnings_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class ReportSettings:
     arms: tuple[str, ...] = ()
     """Order of the arms; those not named follow."""
     figures: tuple[str, ...] = ()
+    """Those to draw; empty: all, also those that a later version adds."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, for the metadata of tables."""
@@ -60,6 +63,22 @@ class Suite:
         """Returns the suite as one TOML file without `extends` that gives the same runs wherever it lies."""
         ordered = {key: self.document[key] for key in SECTIONS if key in self.document}
         return dumps({**ordered, "name": self.name})
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a run: its labels and its effective values; equal runs share their run_id."""
+        import pandas as pd
+
+        rows = []
+        for run in self.runs:
+            values = {**run.labels.model_dump(exclude={"suite"}), **run.spec.model_dump(mode="json")}
+            for kind in ("dataset", "model", "optimizer"):
+                values |= {kind: values[kind]["name"], f"{kind}_options": values[kind]["options"]}
+            rows.append({"run_id": run.run_id, **values})
+        return pd.DataFrame(rows).astype({"ghost_batch_size": "Int64"}) if rows else pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        cells = len({run.labels.cell for run in self.runs})
+        return f"Suite({self.name!r}: {len(self.runs)} runs in {cells} cells, {len(self.dropped)} dropped)"
 
 
 def load_suite(
@@ -106,7 +125,7 @@ def load_suite(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures) or FIGURES),
+        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures)),
         document=document.data,
     )
 

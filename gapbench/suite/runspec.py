@@ -41,8 +41,9 @@ class Phase(Frozen):
 class Normalization(Frozen):
     """How pixels (scaled to [0, 1]) become inputs: (pixel - mean) / standard deviation."""
 
-    kind: Literal["global", "channel", "fixed", "none"] = "global"
-    """`global`: one mean and deviation of the training set; `channel`: one a channel; `fixed`: those given here."""
+    kind: Literal["global", "channel", "feature", "fixed", "none"] = "global"
+    """`global`: one mean and deviation of the training set; `channel`: one a channel of images; `feature`: one a feature of data that
+    are no images; `fixed`: those given here."""
     mean: tuple[float, ...] = ()
     standard_deviation: tuple[float, ...] = ()
 

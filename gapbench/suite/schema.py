@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gapbench.catalog import Budget
 
-FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves")
+FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss")
+"""Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
 SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 """Fields that distinguish the runs of one cell."""
 
@@ -87,7 +88,7 @@ def _phases_in_order(phases: list[PhaseTable]) -> list[PhaseTable]:
 class NormalizationTable(Section):
     """How pixels become inputs."""
 
-    kind: Literal["global", "channel", "fixed", "none"]
+    kind: Literal["global", "channel", "feature", "fixed", "none"]
     mean: list[float] = Field(default_factory=list)
     standard_deviation: list[Annotated[float, Field(gt=0.0)]] = Field(default_factory=list)
 
@@ -200,7 +201,9 @@ class ReportSection(Section):
 
     reference: dict[str, JsonValue] = Field(default_factory=dict)
     arms: list[str] = Field(default_factory=list)
-    figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves"]] = Field(default_factory=list)
+    figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]] = Field(
+        default_factory=list
+    )
 
 
 class SuiteSection(Section):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gapbench.core.hashing import stream
+from gapbench.core.hashing import permutation, stream
 
 MLP = '{"bias":false,"norm":"batch","widths":[128,128,128]}'
 MLP_WITHOUT_NORM = '{"bias":false,"norm":"none","widths":[128,128,128]}'
@@ -75,6 +75,7 @@ def digits_suite(seeds: int = 8, *, diverged: Iterable[tuple[str, int]] = (), mi
             row = run_row(name, seed, cell_order=order, updates=fields.get("planned_updates", 1687), **fields)
             shared, own = 0.0030 * noise("split", seed), 0.0018 * noise(name, seed)
             row["test_accuracy"] = round((row["test_accuracy"] + shared + own) * 897) / 897
+            row["test_correct"] = correct_bits(row, np.sort(permutation(stream(seed, "split"), 0, np.arange(1797))[900:]))
             row["test_loss"] *= 1 + 0.06 * noise(name + "loss", seed)
             row["train_loss"] *= 1 + 0.10 * noise(name + "train", seed)
             row["train_accuracy"] = 1.0 if row["train_loss"] < 0.01 else 0.998
@@ -105,6 +106,7 @@ def grid_suite(seeds: int = 3, batch_sizes: Iterable[int] = (128, 512, 2048, 409
                         budget="updates" if regime == "adapted" else "epochs",
                     )  # fmt: skip
                     row["test_accuracy"] = 0.9283 - gap + 0.0022 * noise(cell, seed)
+                    row["test_correct"] = correct_bits(row, np.arange(10000))
                     row["test_loss"] = 0.28 + 2 * gap + 0.006 * noise(cell + "loss", seed)
                     row["train_loss"] = 0.012 + 1.4 * gap + 0.001 * noise(cell + "train", seed)
                     row["train_accuracy"] = 0.998 - gap / 2
@@ -112,6 +114,15 @@ def grid_suite(seeds: int = 3, batch_sizes: Iterable[int] = (128, 512, 2048, 409
                     rows.append(row)
                 order += 1
     return tables(rows, curves)
+
+
+def correct_bits(row: Mapping[str, Any], examples: Any) -> bytes:
+    """As many right test examples as the accuracy says: the easy ones, and easy is partly the example's nature, partly the network's."""
+    nature, own = (stream(seed, name).at(0, np.asarray(examples)) for seed, name in ((0, "hardness"), (row["seed"], row["cell"])))
+    hardest = np.argsort(2 * nature + own, kind="stable")[::-1]
+    right = np.ones(len(examples), dtype=bool)
+    right[hardest[: len(examples) - round(row["test_accuracy"] * len(examples))]] = False
+    return np.packbits(right).tobytes()
 
 
 def curve_rows(row: Mapping[str, Any], stop: float = 1.0) -> list[dict[str, Any]]:

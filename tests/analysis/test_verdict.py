@@ -43,8 +43,26 @@ def test_tuned_gaps_come_first_at_every_budget(synthetic: ModuleType) -> None:
 def test_a_fixed_split_is_said(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.grid_suite())
     assert table.verdict[0].endswith("n = 3 in every cell; 95 % intervals over seeds, for this split.")
-    assert "they say nothing about another split" in table.notes[0]
+    assert "it says nothing about another split" in table.notes[0]
     assert "Welch" in table.notes[0]
+
+
+def test_intervals_are_said_to_be_pointwise_and_verdicts_to_hold_together(synthetic: ModuleType) -> None:
+    note = arms_table(*synthetic.digits_suite()).notes[0]
+    assert note.startswith("Each interval is pointwise: 95 % by itself, Student t over seeds")
+    assert "Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure over the 6 comparisons of this table" in note
+    assert "Matched-loss gaps and intervals over test examples stand outside that procedure" in note
+
+
+def test_few_seeds_at_a_fixed_split_are_said_to_be_inexact(synthetic: ModuleType) -> None:
+    def told(tables: tuple[pd.DataFrame, pd.DataFrame]) -> list[str]:
+        return [note for note in arms_table(*tables).notes if "Welch's test is inexact" in note]
+
+    (note,) = told(synthetic.grid_suite(3, (128, 4096)))
+    assert note.startswith("At n = 3 ")
+    assert "Here they have " in note
+    assert told(synthetic.grid_suite(6, (128, 4096))) == []
+    assert told(synthetic.digits_suite(3)) == []  # pairs are exact
 
 
 def test_many_cells_are_counted_instead_of_listed(synthetic: ModuleType) -> None:

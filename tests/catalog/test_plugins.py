@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - messages stand on one line, as they are shown
 from __future__ import annotations
 
+import importlib
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -195,3 +196,70 @@ def test_installed_plugin_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -
         GapbenchError, match=r'installed plugin "their" \(their\.package\) cannot be imported: KeyError: .*repair or uninstall'
     ):
         plugins.load_plugins()
+
+
+def test_two_components_of_one_name_in_a_file_are_refused(write: Write) -> None:
+    path = write(
+        """
+        @gapbench.model(name="one")
+        def build(input_shape, classes): ...
+
+        @gapbench.model(name="two")
+        def build(input_shape, classes): ...
+        """
+    )
+    with pytest.raises(GapbenchError, match='model "one" and model "two" are both called build in their file'):
+        plugins.load_plugins([path])
+    assert "one" not in catalog.models()
+
+
+def test_one_function_may_have_two_names(write: Write) -> None:
+    path = write('@gapbench.model(name="one")\n@gapbench.model(name="two")\ndef build(input_shape, classes): ...\n')
+    assert plugins.components_of([path]) == [("model", "two"), ("model", "one")]
+
+
+def test_probes_take_no_options(write: Write) -> None:
+    path = write('@gapbench.probe(stage="update")\ndef angle(state, *, power: int = 2): ...\n')
+    with pytest.raises(GapbenchError, match='probe "angle" has the option "power", and probes take none'):
+        plugins.load_plugins([path])
+
+
+def test_regimes_return_their_fields(write: Write) -> None:
+    with pytest.raises(GapbenchError, match='regime "r" must return its fields as a mapping'):
+        plugins.load_plugins([write('@gapbench.regime(name="r")\ndef r(): return 3\n')])
+
+
+def test_a_module_that_is_also_a_plugin_file_is_one_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook that imports its own plugin may name the same file as a plugin."""
+    path = tmp_path / "my_imported_plugin.py"
+    path.write_text('import gapbench\n@gapbench.model(name="own")\ndef own(input_shape, classes): ...\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("my_imported_plugin")
+    used = [(catalog.models(), "own")]
+    with pytest.raises(GapbenchError, match='model "own" is defined in module my_imported_plugin, which worker processes do not import'):
+        plugins.check_reachable(used, [])
+    plugins.load_plugins([path])
+    plugins.check_reachable(used, [path])
+    with pytest.raises(GapbenchError, match=rf'model "own" is defined in {path}, which worker.*plugins=\[FILE\] in Python'):
+        plugins.check_reachable(used, [])
+
+
+def test_a_cell_that_runs_again_replaces_its_component() -> None:
+    cell = 'import gapbench\n@gapbench.model(name="own")\ndef own(input_shape, classes, *, width: int = {}): ...\n'
+    for width in (1, 2):
+        exec(cell.format(width), {"__name__": "notebook"})
+    assert catalog.models()["own"].parameters["width"].default == 2
+
+
+def test_modules_beside_a_plugin_can_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "beside_it.py").write_text("WIDTH = 7\n")
+    (tmp_path / "my.py").write_text(
+        "import gapbench\nfrom beside_it import WIDTH\n@gapbench.model(name='own')\ndef own(input_shape, classes, *, width: int = WIDTH): ...\n"
+    )
+    plugins.load_plugins([tmp_path / "my.py"])
+    assert catalog.models()["own"].parameters["width"].default == 7
+
+
+def test_stackable_models_say_so(write: Write) -> None:
+    plugins.load_plugins([write('@gapbench.model(name="m", stackable=True)\ndef m(input_shape, classes): ...\n')])
+    assert catalog.models()["m"].stackable

@@ -26,7 +26,7 @@ def test_version(call):
 
 def test_help_names_every_command(call):
     text = call("--help").stdout
-    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean"):
+    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean", "compare", "merge"):
         assert command in text
 
 
@@ -83,18 +83,6 @@ def test_report_needs_only_the_parquet_tables(call, suite, tmp_path):
     runs = tmp_path / "results" / "small" / "runs"
     runs.rename(tmp_path / "gone")
     assert call("report", "small").stdout == expected
-
-
-def test_status_reads_files_only_and_counts_outcomes(call, suite):
-    call("run", suite, "--only", "arm=SB")
-    text = call("status").stdout
-    assert "nothing is training" in text
-    assert "skipped" in text
-    with ResultsDirectory.open_existing(Path("results/small")).locked():
-        text = call("status", "small").stdout
-        assert "training now" in text
-        assert "interrupted" not in text
-        assert "skipped" not in text
 
 
 def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures):
@@ -218,3 +206,16 @@ def test_the_shell_can_ask_for_completions(suite, monkeypatch):
     code = "from gapbench.cli import app; app(prog_name='gapbench')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert "quickstart" in done.stdout
+
+
+def test_ls_without_a_kind_names_everything(call):
+    said = call("ls").stdout
+    assert "models: mlp, f1, c1, c3, resnet" in said
+    assert "suites: " in said
+
+
+def test_ls_says_what_options_mean(call):
+    said = call("ls", "datasets").stdout
+    assert "path = ...  # the .npz file, relative to the suite file's directory; must be given" in said
+    assert "content" not in said
+    assert '# normalization after each hidden Linear; one of "batch", "none"' in call("ls", "models").stdout

@@ -2,73 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from gapbench.console import LineView, LiveView, view, words
-from gapbench.console.tracker import Tracker
+from gapbench.console import LastingConsole, LineView, LiveView, view, words
+from gapbench.console.live import overall_line
+from gapbench.console.messages import begun_text, ended_text, prediction_text
 from gapbench.core.outcome import Outcome
-from gapbench.execution import Begun, JobEnded, JobProgressed, JobStarted, Said
+from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Said, Stopping, Tracker
+from gapbench.store import Failure
 
-BEGUN = Begun(runs=4, done=2, slots=2, threads=1, devices=("cpu",), work={"a": 0.2, "b": 0.2, "c": 0.3, "d": 0.3})
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def tracker(clock):
-    return Tracker(now=clock)
-
-
-def test_the_fraction_done_counts_ended_and_running_jobs_by_their_work(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobStarted(1, "LB", ("c",), 10, 0)):
-        tracker.take(notice)
-    assert tracker.fraction == 0.0
-    tracker.take(JobProgressed(0, 50, 100, 1000.0, (0.5, 0.7)))
-    assert tracker.fraction == pytest.approx(0.2)
-    tracker.take(JobEnded(1, "LB", {"c": Outcome.OK}))
-    assert tracker.fraction == pytest.approx(0.5)
-    assert tracker.slots[0].accuracy == pytest.approx(0.6)
-
-
-def test_the_time_left_comes_from_the_speed_so_far(tracker, clock):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobProgressed(0, 0, 100, 0.0, ())):
-        tracker.take(notice)
-    assert tracker.seconds_left is None
-    clock.seconds = 10.0
-    tracker.take(JobProgressed(0, 50, 100, 1000.0, ()))
-    assert tracker.slots[0].seconds_left == pytest.approx(10.0)
-    assert tracker.seconds_left == pytest.approx(40.0)
-
-
-def test_work_that_a_checkpoint_has_done_took_no_time(tracker, clock):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 50), JobProgressed(0, 50, 100, 0.0, ())):
-        tracker.take(notice)
-    assert tracker.fraction == pytest.approx(0.2)
-    clock.seconds = 10.0
-    tracker.take(JobProgressed(0, 75, 100, 1000.0, ()))
-    assert tracker.seconds_left == pytest.approx(70.0)  # a tenth in ten seconds, seven tenths to go
-
-
-def test_a_job_that_goes_back_to_the_queue_leaves_its_slot(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobEnded(0, "SB × 2", {})):
-        tracker.take(notice)
-    assert tracker.slots == {}
-    assert tracker.runs_ended == 0
+JOBS = (
+    ExpectedJob(("a", "b"), 40.0, 1.0, 0),
+    ExpectedJob(("c",), 30.0, 1.0, 1),
+    ExpectedJob(("d",), 30.0, 1.0, 1),
+)
+BEGUN = Begun(
+    suite="small",
+    results=Path("results/small"),
+    runs=4,
+    done=2,
+    failed=0,
+    slots=2,
+    threads=1,
+    devices=("cpu",),
+    jobs=JOBS,
+    seconds_before=0.0,
+    basis="unknown",
+    command="gapbench run small.toml",
+)
+CRASH = Failure("c", Outcome.CRASHED, "ValueError: a hole", Path("results/small/runs/c/log.txt"), ("Traceback", "ValueError: a hole"))
 
 
 NOTICES = (
@@ -76,56 +43,138 @@ NOTICES = (
     Said("memory did not suffice"),
     JobStarted(0, "[SB] × 2", ("a", "b"), 1687, 0),
     JobStarted(1, "LB seed 3", ("c",), 52, 26),
+    JobProgressed(0, 0, 1687, 0.0, ()),
     JobProgressed(0, 800, 1687, 12345.0, (0.9, None)),
-    JobEnded(1, "LB seed 3", {"c": Outcome.DIVERGED}, "the loss was not finite"),
+    JobEnded(1, "LB seed 3", {"c": Outcome.CRASHED}, CRASH.reason, None, (CRASH,)),
 )
 
 
-def shown(width: int, height: int = 24) -> str:
-    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
-    with LiveView(console) as live:
-        for notice in NOTICES:
+def shown(screen, width: int, height: int = 24, notices=NOTICES) -> list[str]:
+    """What stands on a terminal after these notices."""
+    here = screen(width, height)
+    with LiveView(here.console) as live:
+        live._tracker.now = lambda: 5.0
+        for notice in notices:
             live(notice)
-        with console.capture() as capture:
-            console.print(live._render())
-    return re.sub(r"\r|\x1b\[[0-9;?]*[A-Za-z]", "", capture.get())
+        live._region.refresh()
+        return here.lines
+
+
+def live_lines(width: int, height: int) -> list[str]:
+    """The lines that are drawn in place."""
+    view = LiveView(Console(file=io.StringIO()))
+    for notice in NOTICES:
+        view._tracker.take(notice)
+    return [line.plain for line in view.draw(width, height)]
+
+
+@pytest.mark.parametrize("width", [8, 20, 30, 36, 40, 56, 60, 76, 80, 116, 120, 240])
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 10, 50])
+def test_the_live_lines_fit_any_terminal_and_the_last_is_about_all_runs(width, height):
+    lines = live_lines(width, height)
+    assert len(lines) <= height
+    if width >= 20:
+        assert max(map(len, lines)) <= width
+        assert "3/6 runs" in lines[-1]
+
+
+def test_wider_terminals_show_more():
+    assert live_lines(30, 9)[:2] == ["arm         updates  left", "[SB] × 2  800/1,687  -:--"]
+    assert live_lines(100, 9)[:2] == [
+        "arm         updates  examples  test acc.  left",
+        "[SB] × 2  800/1,687   12.3k/s     90.0 %  -:--",
+    ]
+    assert live_lines(24, 9)[:2] == ["arm       done  left", "[SB] × 2  47 %  -:--"]
+
+
+def test_the_line_about_all_runs_shows_failures_time_and_a_bar_where_there_is_room():
+    assert live_lines(100, 9)[-1].endswith("  3/6 runs, 1 failed  0:00  -:-- left")
+    assert live_lines(100, 9)[-1].startswith("━")
+    assert live_lines(30, 9)[-1] == "3/6 runs, 1 failed, -:-- left"
+    assert live_lines(20, 9)[-1] == "3/6 runs, 1 failed"
+
+
+def test_without_unicode_the_bar_is_of_plain_characters():
+    line = overall_line(Tracker(), 60, ascii_only=True).plain
+    assert line.isascii()
+    assert "---" in line
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 240])
-def test_the_live_table_fits_any_width(width):
-    lines = shown(width).splitlines()
-    assert max(len(line.rstrip()) for line in lines) <= width
-    assert "800/1,687" in "".join(lines)
+def test_messages_stay_above_the_live_lines_and_paths_are_whole(screen, width):
+    lines = shown(screen, width)
+    text = "".join(lines)
+    assert "results/small/runs/c/log.txt" in text
+    above, below = text.split("results/small/runs/c/log.txt")
+    for word in ("small: ", "training 4 runs", "(2 done before)", "memory did not suffice", "crashed: ValueError: a hole", "| Traceback"):
+        assert word.replace(" ", "") in above.replace(" ", "")
+    assert "[SB] × 2" in below
+    assert "LB seed 3" not in below
 
 
-def test_the_live_table_shows_updates_rate_accuracy_and_runs():
-    text = shown(100)
-    for part in ("[SB] × 2", "800/1,687", "12.3k/s", "90.0 %", "1/4 runs", "1 not ok"):
-        assert part in text
-    assert "LB seed 3" not in text
+def test_many_jobs_do_not_outgrow_the_screen(screen):
+    lines = shown(screen, 80, 12, [BEGUN, *(JobStarted(slot, f"job {slot}", (f"r{slot}",), 10, 0) for slot in range(64))])
+    assert "and 56 more" in lines[-2]
+    assert len([line for line in lines if line.startswith("job ")]) == 8
 
 
-def test_many_slots_do_not_outgrow_the_screen():
-    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=12)
-    with LiveView(console) as live:
-        live(BEGUN)
-        for slot in range(64):
-            live(JobStarted(slot, f"job {slot}", ("a",), 10, 0))
-        with console.capture() as capture:
-            console.print(live._render())
-    assert len(capture.get().splitlines()) <= 12
-    assert "and 58 more" in capture.get()
+def test_a_failure_is_quoted_once_and_told_every_time(screen):
+    again = JobEnded(1, "LB seed 4", {"d": Outcome.CRASHED}, CRASH.reason, None, (dataclasses.replace(CRASH, run_id="d"),))
+    text = "\n".join(shown(screen, 80, 40, [*NOTICES, again]))
+    assert text.count("| Traceback") == 1
+    assert text.count("crashed: ValueError: a hole") == 2
+    assert text.count("log: ") == 2
+
+
+def test_of_a_stack_the_runs_that_failed_are_counted(screen):
+    outcomes = {"a": Outcome.OK, "b": Outcome.DIVERGED}
+    failure = Failure("b", Outcome.DIVERGED, "the loss was not finite", Path("b/log.txt"), ())
+    text = "\n".join(shown(screen, 80, 40, [*NOTICES[:4], JobEnded(0, "SB × 2", outcomes, "", None, (failure,))]))
+    assert "SB × 2: 1 of 2 diverged: the loss was not finite" in text
+
+
+def test_at_the_end_only_words_are_left(screen):
+    lines = shown(screen, 200, 24, [*NOTICES, JobEnded(0, "SB × 2", {"a": Outcome.OK, "b": Outcome.OK}), Ended(interrupted=False)])
+    assert lines[-1] == "trained 3 runs in 0 s; tables and figures follow"
+    assert not any("[SB]" in line for line in lines)
+
+
+def test_control_c_says_what_happens_and_how_to_go_on(screen):
+    lines = shown(screen, 200, 24, [*NOTICES, Stopping(at_once=False), Stopping(at_once=True), Ended(interrupted=True)])
+    assert lines[-4:] == [
+        "stopping: what is training writes a checkpoint first, to go on from there later (Ctrl-C again: stop at once)",
+        "stopping at once: what was training goes on from its last checkpoint, at most a minute old",
+        "interrupted after 0 s: 3 of 6 runs have ended",
+        "to go on: gapbench run small.toml",
+    ]
+
+
+def test_the_start_says_how_many_on_what_and_how_long_and_the_end_compares():
+    tracker = Tracker(now=lambda: 5.0)
+    begun = dataclasses.replace(BEGUN, failed=1, basis="measured")
+    tracker.take(begun)
+    assert begun_text(begun) == "small: training 4 runs (2 done before, 1 of them not ok) on cpu, 2 slots with 1 thread"
+    assert prediction_text(begun, tracker) == "predicted to take 1 min 00 s"
+    assert "not all of it was timed" in prediction_text(dataclasses.replace(begun, basis="rough"), tracker)
+    tracker.take(Ended(interrupted=False))
+    assert ended_text(Ended(interrupted=False), tracker) == "trained 0 runs in 0 s (predicted: 1 min 00 s); tables and figures follow"
 
 
 def test_lines_say_how_every_job_ended():
     out = io.StringIO()
     lines = LineView(Console(file=out, width=40))
-    for notice in NOTICES:
+    for notice in (*NOTICES, JobEnded(0, "[SB] × 2", {"a": Outcome.OK, "b": Outcome.OK}, test_accuracy={"a": 0.9, "b": 0.8})):
         lines(notice)
     assert out.getvalue().splitlines() == [
-        "training 4 runs (2 done before) on cpu, 2 slots with 1 thread",
+        "small: training 4 runs (2 done before) on cpu, 2 slots with 1 thread",
+        "how long that takes cannot be predicted before something of it has trained",
+        "results: results/small",
         "memory did not suffice",
-        "[1/4] LB seed 3: diverged: the loss was not finite",
+        "[3/6] LB seed 3: crashed: ValueError: a hole",
+        "    | Traceback",
+        "    | ValueError: a hole",
+        "    log: results/small/runs/c/log.txt",
+        "[5/6] [SB] × 2: ok, test accuracy 85.0 %",
     ]
 
 
@@ -133,14 +182,41 @@ def test_a_long_silence_is_broken(monkeypatch):
     monkeypatch.setattr("gapbench.console.live.QUIET_SECONDS", -1.0)
     out = io.StringIO()
     lines = LineView(Console(file=out, width=200))
-    for notice in NOTICES[:5]:
+    for notice in NOTICES[:6]:
         lines(notice)
     assert "[SB] × 2: update 800 of 1,687, test accuracy 90.0 %" in out.getvalue()
+    assert "% of all, unknown time left" in out.getvalue()
 
 
-def test_the_view_follows_the_console():
-    assert isinstance(view(Console(file=io.StringIO())), LineView)
-    assert isinstance(view(Console(file=io.StringIO(), force_terminal=True)), LiveView)
+def test_a_reader_that_goes_away_is_no_reason_to_stop(monkeypatch):
+    def closed(*_):
+        raise BrokenPipeError
+
+    file = io.StringIO()
+    monkeypatch.setattr(file, "write", closed)
+    lines = LineView(LastingConsole(file=file))
+    for notice in NOTICES:
+        lines(notice)
+
+
+@pytest.mark.parametrize(
+    ("variables", "live"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "unknown"}, False),
+        ({"TTY_INTERACTIVE": "0"}, False),
+    ],
+)
+def test_only_a_terminal_whose_cursor_moves_gets_the_live_view(screen, variables, live):
+    file = screen(80, 24)
+    console = Console(file=file, _environ={"TERM": "xterm", **variables})
+    assert isinstance(view(console), LiveView if live else LineView)
+
+
+def test_a_pipe_gets_lines_also_where_colors_are_forced():
+    assert isinstance(view(Console(file=io.StringIO(), _environ={"TERM": "xterm", "FORCE_COLOR": "1"})), LineView)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +245,5 @@ def test_counts_sizes_and_rates_read_well():
     assert words.percent(0.9784) == "97.8 %"
 
 
-def test_interrupted_runs_have_not_ended(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobEnded(0, "SB × 2", {"a": Outcome.INTERRUPTED, "b": Outcome.OK})):
-        tracker.take(notice)
-    assert tracker.runs_ended == 1
-    assert tracker.fraction == pytest.approx(0.2)
+def test_seeds_are_listed_as_ranges():
+    assert [words.numbers(seeds) for seeds in ([0], [2, 0], [3, 1, 2, 0, 7], [])] == ["0", "0, 2", "0 to 3, 7", ""]

@@ -157,3 +157,14 @@ def test_constant_images_and_wrong_channels_are_errors(spec):
     wrong = Normalization(kind="fixed", mean=(0.1, 0.2), standard_deviation=(0.1, 0.2))
     with pytest.raises(TrainingError, match="1 or 3 means"):
         Feed(numbered_pool(), [split_of(numbered_pool())], [spec(normalization=wrong)], CPU)
+
+
+def test_features_are_normalized_each_by_itself(spec):
+    generator = np.random.default_rng(0)
+    features = (generator.random((30, 3)) * (1, 1000, 0) + (0, 5, 7)).astype(np.float32)
+    pool = Pool(features, np.arange(30) % 2, 2, 1.0, 20)
+    train = features[:20].astype(np.float64)
+    feed = Feed(pool, [split_of(pool)], [spec(normalization=Normalization(kind="feature"), batch_size=20, updates=1)], CPU)
+    expected = (train - train.mean(axis=0)) / np.array([*train.std(axis=0)[:2], 1.0])  # the third never varies: only shifted
+    found = feed.evaluation_batch(torch.arange(20)[None]).images[0]
+    assert np.allclose(found.numpy(), expected, atol=1e-4)

@@ -280,6 +280,23 @@ def test_what_is_measured(spec, pool, split):
     assert curve(events, "weight_distance")[30] == pytest.approx(summary["weight_distance"], rel=1e-6)
 
 
+@pytest.mark.parametrize("model", [None, RESNET8], ids=["mlp", "resnet"])
+def test_the_bf16_copy_of_the_weights_gives_the_bits_of_autocast(spec, pool, split, model, monkeypatch):
+    data = pool(height=8, channels=3)
+    wanted = spec(precision="bf16", **({"model": model} if model else {}))
+    rounded_once = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    monkeypatch.setattr("gapbench.engine.flat.SHADOWED", ())
+    autocast = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    for _ in range(5):
+        rounded_once.step()
+        autocast.step()
+    assert {parameter.dtype for parameter in rounded_once.network.parameters} == {torch.float32, torch.bfloat16}
+    assert {parameter.dtype for parameter in autocast.network.parameters} == {torch.float32}
+    assert torch.equal(rounded_once.network.weights, autocast.network.weights)
+    kept = rounded_once.network.state_dict(0)
+    assert all(tensor.dtype == torch.float32 for tensor in kept.values() if tensor.is_floating_point())
+
+
 def test_bf16_keeps_weights_and_statistics_in_fp32_and_learns_alike(spec, pool, split):
     data = pool()
     session = Session([spec(precision="bf16", model=RESNET8)], data, [split(data)], device=CPU, emit=lambda _event: None)

@@ -12,7 +12,7 @@ import pytest
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
-from gapbench.execution.notices import Begun, JobEnded, JobProgressed, JobStarted, Said
+from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Said
 from gapbench.store import commit
 
 
@@ -51,7 +51,8 @@ def test_observers_see_the_start_the_progress_and_the_end(train, suite_file):
     done = train(suite_file(last_seed=0))
     assert isinstance(done.notices[0], Begun)
     assert done.notices[0].runs == 2
-    assert sum(done.notices[0].work.values()) == pytest.approx(1.0)
+    assert {run_id for job in done.notices[0].jobs for run_id in job.run_ids} == set(done.outcomes)
+    assert isinstance(done.notices[-1], Ended)
     kinds = Counter(type(notice) for notice in done.notices)
     assert kinds[JobStarted] == kinds[JobEnded] == 2
     assert kinds[JobProgressed] > 2
@@ -62,7 +63,7 @@ def test_an_exception_is_a_crash_with_its_traceback_in_the_log_and_the_others_go
     done = train(suite_file())
     crashed = done.run_of("LB", 1)
     assert crashed.outcome().outcome is Outcome.CRASHED
-    assert crashed.outcome().reason == "ValueError: the model has a hole"
+    assert crashed.outcome().reason == "ValueError: the model has a hole (fake_worker.py:99)"
     assert "Traceback" in crashed.log_path.read_text()
     assert done.run_of("LB", 0).state() is done.run_of("LB", 2).state() is Outcome.OK
 

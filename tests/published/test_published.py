@@ -65,3 +65,9 @@ def test_unknown_papers_and_tables_are_errors() -> None:
         published.table("hofer2017", "table1")
     with pytest.raises(UnknownNameError, match='unknown table "table3"'):
         published.table("hoffer2017", "table3")
+
+
+def test_the_tables_of_a_paper_are_named():
+    assert published.tables("hoffer2017") == ("table1", "table2")
+    with pytest.raises(UnknownNameError, match='did you mean "hoffer2017"'):
+        published.tables("hofer2017")

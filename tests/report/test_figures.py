@@ -8,11 +8,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
+from gapbench.analysis import matched_loss_gap
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.loss_accuracy import loss_accuracy_figure, mean_path
+from gapbench.report.seeds import seeds_figure
 from gapbench.report.series import facets
 from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
 from gapbench.report.training_curves import training_curves_figure
@@ -22,7 +26,13 @@ from gapbench.report.weight_distance import weight_distance_figure
 def drawn(tables: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Figure]:
     panels, curves = read_panels(tables[0]), Curves(tables[1])
     with house_style():
-        for figure in (weight_distance_figure(panels, curves), accuracy_figure(panels), training_curves_figure(panels, curves)):
+        for figure in (
+            weight_distance_figure(panels, curves),
+            accuracy_figure(panels),
+            training_curves_figure(panels, curves),
+            seeds_figure(panels),
+            loss_accuracy_figure(panels, curves),
+        ):
             figure.canvas.draw()
             yield figure
 
@@ -57,20 +67,90 @@ def test_legends_never_cover_an_axes_and_nothing_leaves_the_page(synthetic: Modu
 
 
 def test_axes_are_labelled_with_their_units(synthetic: ModuleType) -> None:
-    distance, accuracy, training = drawn(synthetic.digits_suite(2, only=["SB", "LB"]))
+    distance, accuracy, training, seeds, losses = drawn(synthetic.digits_suite(2, only=["SB", "LB"]))
     assert plots(distance)[0].get_xlabel() == "updates (log scale)"
     assert plots(distance)[0].get_xscale() == "log"
     assert plots(accuracy)[0].get_xlabel() == "batch size (examples, log scale)"
     assert plots(accuracy)[0].get_ylabel() == "test accuracy (%)"
     assert [axes.get_ylabel() for axes in plots(training)] == ["train loss (nats)", "test accuracy (%)"]
+    assert plots(seeds)[0].get_xlabel() == "test accuracy (%)"
+    part = losses.subfigs[0].subfigs[0]
+    assert part.get_supxlabel() == "train loss (nats, log scale), falling to the right as training proceeds"
+    assert part.get_supylabel() == "test accuracy (%)"
 
 
 def test_every_seed_is_a_dot(synthetic: ModuleType) -> None:
     runs, curves = synthetic.digits_suite(5, only=["SB", "LB"])
-    _, figure, _ = drawn((runs, curves))
-    dots = [line for line in plots(figure)[0].get_lines() if line.get_alpha() == 0.45]
-    values = [value for line in dots for value in line.get_ydata()]
-    assert sorted(values) == pytest.approx(sorted(100 * runs["test_accuracy"]))
+    _, accuracy, _, seeds, losses = drawn((runs, curves))
+    up = [value for line in plots(accuracy)[0].get_lines() if line.get_alpha() == 0.45 for value in line.get_ydata()]
+    across = [value for line in plots(seeds)[0].get_lines() if line.get_alpha() == 0.55 for value in line.get_xdata()]
+    for values in (up, across):
+        assert sorted(values) == pytest.approx(sorted(100 * runs["test_accuracy"]))
+    ends = [value for line in plots(losses)[0].get_lines() if line.get_alpha() == 0.6 for value in line.get_ydata()]
+    last = curves[curves["metric"] == "recalibrated_test_accuracy"].groupby("run_id")["value"].last()
+    assert sorted(ends) == pytest.approx(sorted(last))
+
+
+def intervals(axes: Any) -> list[Any]:
+    """The drawn intervals: segments of error bars that have a length, and bands."""
+    bars = [segment for found in axes.containers for bar in found.lines[2] for segment in bar.get_segments()]
+    return [one for one in bars if np.ptp(np.asarray(one)) > 0] + [one for one in axes.collections if isinstance(one, PolyCollection)]
+
+
+def test_no_figure_draws_an_interval_from_one_seed(synthetic: ModuleType) -> None:
+    for figure in drawn(synthetic.digits_suite(1)):
+        assert not any(intervals(axes) for axes in plots(figure))
+    shown = [any(intervals(axes) for axes in plots(figure)) for figure in drawn(synthetic.digits_suite(3))]
+    assert shown == [True, True, True, True, False]  # the last one draws seeds and no interval
+
+
+def test_runs_on_one_drawn_split_make_no_band(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(4, only=["SB", "LB"])
+    runs["split_seed"] = 0
+    assert not any(intervals(axes) for figure in drawn((runs, curves)) for axes in plots(figure))
+
+
+def test_rows_of_seeds_are_in_table_order_with_their_counts(synthetic: ModuleType) -> None:
+    tables = synthetic.digits_suite(3, only=["SB", "LB", "LB+LR"], diverged=[("LB", 1)])
+    axes = plots(list(drawn(tables))[3])[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["SB (B 16), n = 3", "LB (B 512), 2 of 3 ok", "LB+LR (B 512), n = 3"]
+    low, high = axes.get_ylim()
+    assert low > high  # the first cell stands on top
+    (line,) = (line for line in axes.get_lines() if len(set(line.get_xdata())) == 1 and list(line.get_ydata()) == [0, 1])
+    own = tables[0][tables[0]["cell"] == "SB"]["test_accuracy"]
+    assert line.get_xdata()[0] == pytest.approx(100 * own.mean())  # the reference
+
+
+def test_intervals_that_leave_the_axis_of_seeds_say_so(synthetic: ModuleType) -> None:
+    figure = list(drawn(synthetic.digits_suite(2, only=["SB", "LB", "LB+LR"])))[3]
+    arrows = [line.get_marker() for line in plots(figure)[0].get_lines() if line.get_marker() in ("<", ">")]
+    assert arrows
+    (caption,) = figure.subfigs[-1].texts
+    assert "An arrow: the interval goes on beyond the axis." in caption.get_text().replace("\n", " ")
+
+
+def test_distance_of_two_lines_at_one_train_loss_is_the_matched_loss_gap(synthetic: ModuleType) -> None:
+    tables = synthetic.digits_suite(5, only=["SB", "LB"])
+    panels, curves = read_panels(tables[0]), Curves(tables[1])
+    losses, accuracies = curves.of("recalibrated_train_loss"), curves.of("recalibrated_test_accuracy")
+    reference, cell = panels[0].cells
+    found = matched_loss_gap(reference, cell, curves)
+    assert found.gap_pp is not None
+    assert found.train_loss is not None
+    heights = []
+    for one in (reference, cell):
+        path = mean_path(one, losses, accuracies)
+        assert path is not None
+        heights.append(np.interp(-np.log(found.train_loss), -np.log(path.train_loss), path.test_accuracy))
+    assert 100 * (heights[0] - heights[1]) == pytest.approx(found.gap_pp.estimate, abs=0.02)
+
+
+def test_captions_say_n_and_that_intervals_are_pointwise(synthetic: ModuleType) -> None:
+    for figure in drawn(synthetic.digits_suite(3, only=["SB", "LB"], diverged=[("LB", 1)])):
+        (caption,) = figure.subfigs[-1].texts
+        text = caption.get_text().replace("\n", " ")
+        assert "n = 2 to 3 by cell." in text
+        assert ("pointwise 95 % t interval" in text) == any(intervals(axes) for axes in plots(figure))
 
 
 def test_weight_distance_is_the_mean_of_the_ok_runs_and_others_are_thin_and_dotted(synthetic: ModuleType) -> None:
@@ -104,7 +184,7 @@ def test_arms_and_grid_of_one_suite_do_not_share_an_axes(synthetic: ModuleType) 
     runs.loc[runs["cell"] == "B 512, adapted, ghost 128", "arm"] = "RA"
     (panel,) = read_panels(runs)
     assert next(facet.title for facet in facets(panel)) == ""
-    _, figure, _ = drawn((runs, curves))
+    _, figure, *_ = drawn((runs, curves))
     assert len(plots(figure)) == 2
 
 

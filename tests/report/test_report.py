@@ -5,16 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
 from gapbench.core.errors import StoreError
 from gapbench.report import ReportFiles, write_report
+from gapbench.suite.schema import FIGURES, ReportSection
 
 GOLDEN = Path(__file__).with_name("golden_arms.md")
-NAMES = ("weight_distance", "accuracy_vs_batch_size", "training_curves")
+NAMES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss")
 
 
 def reported(synthetic: ModuleType, folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame], **settings: Any) -> ReportFiles:
@@ -72,7 +73,7 @@ def test_partial_results_are_reported_and_say_what_is_missing(
 
 def test_runs_without_any_curve_are_reported(synthetic: ModuleType, tmp_path: Path) -> None:
     runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
-    assert len(reported(synthetic, tmp_path, (runs, curves.iloc[:0])).figures) == 6
+    assert len(reported(synthetic, tmp_path, (runs, curves.iloc[:0])).figures) == 2 * len(NAMES)
 
 
 def test_runs_csv_leaves_out_the_bits_and_nothing_else(synthetic: ModuleType, tmp_path: Path) -> None:
@@ -105,6 +106,11 @@ def test_a_missing_table_is_said(tmp_path: Path) -> None:
 def test_the_suite_may_ask_for_some_figures_only(synthetic: ModuleType, tmp_path: Path) -> None:
     files = reported(synthetic, tmp_path, synthetic.digits_suite(1, only=["SB"]), report={"figures": ["training_curves"]})
     assert [path.name for path in files.figures] == ["training_curves.svg", "training_curves.png"]
+
+
+def test_a_suite_may_ask_for_every_figure_and_for_no_other() -> None:
+    (allowed,) = get_args(ReportSection.model_fields["figures"].annotation)
+    assert get_args(allowed) == FIGURES == NAMES
 
 
 def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synthetic: ModuleType, tmp_path: Path) -> None:

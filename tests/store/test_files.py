@@ -8,7 +8,16 @@ import math
 import pytest
 
 from gapbench.core.errors import StoreError
-from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, write_atomically, write_bytes, write_json
+from gapbench.store.files import (
+    read_json,
+    read_json_or_none,
+    temporary_files,
+    to_json,
+    whole_folder,
+    write_atomically,
+    write_bytes,
+    write_json,
+)
 
 
 def test_a_failing_write_leaves_the_old_content_and_no_leftover(tmp_path):
@@ -65,3 +74,17 @@ def test_damaged_json_is_an_error_or_nothing_as_the_reader_asks(tmp_path):
     assert read_json_or_none(tmp_path / "missing.json") is None
     with pytest.raises(StoreError, match=r"value\.json: cannot be read"):
         read_json(path)
+
+
+def test_a_folder_is_whole_or_absent(tmp_path):
+    with whole_folder(tmp_path / "deep" / "folder") as folder:
+        (folder / "x").write_text("x")
+        assert not (tmp_path / "deep" / "folder").exists()
+    assert (tmp_path / "deep" / "folder" / "x").read_text() == "x"
+    with pytest.raises(StoreError, match="exists already"), whole_folder(tmp_path / "deep" / "folder"):
+        pass
+    with pytest.raises(ValueError), whole_folder(tmp_path / "deep" / "other") as folder:
+        (folder / "x").write_text(json.loads("half"))
+    with pytest.raises(StoreError, match="cannot be written"), whole_folder(tmp_path / "deep" / "other") as folder:
+        (folder / "no" / "such" / "folder").write_text("x")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]

@@ -99,6 +99,10 @@ def test_content_can_be_insisted_on(write: Write, tmp_path: Path) -> None:
         ({"y_test": None}, "has no y_test; it must have x_train, y_train, x_test, y_test"),
         ({"y_train": np.zeros(5, np.int64)}, "y_train must hold one whole number of at least 0 for each of the 60 examples of x_train"),
         ({"y_train": np.zeros(60)}, "y_train must hold one whole number"),
+        (
+            {"x_test": np.zeros((30, 12))},
+            "not float64 [30, 12]; convert it, for example with .astype",
+        ),
         ({"x_test": np.zeros((30, 5), np.float32)}, "must be images [n, height, width(, channels)] or features [n, features] of one size"),
         ({"x_train": np.array([{}] * 60)}, "is no .npz file of plain arrays"),
     ],
@@ -127,3 +131,15 @@ def test_features_take_neither_crops_nor_convolutions(mistakes: Callable[..., li
             "suite.toml:8: run.flip: flip is for images, and the data set has 12 features; remove it",
         ][::-1]
     )
+
+
+def test_features_are_warned_of_one_scale_for_all_and_take_one_each(write: Write, mistakes: Callable[..., list[str]]) -> None:
+    path = write("")
+    save(path.parent / "data.npz")
+    text = TEXT.format(path="data.npz")
+    assert any('"feature" scales each by its own mean' in warning for warning in load_suite(write(text)).warnings)
+    assert not any('"feature"' in warning for warning in load_suite(write(text + 'normalization = "feature"\n')).warnings)
+    (mistake,) = mistakes(text + 'normalization = "channel"\n')
+    assert mistake.endswith('normalization "channel" is not for features, which the data set has; choose "feature" or "global"')
+    (mistake,) = mistakes('[run]\nrecipe = "digits"\nbatch_size = 8\nnormalization = "feature"\n')
+    assert mistake.endswith('normalization "feature" is not for images, which the data set has; choose "channel" or "global"')

@@ -17,13 +17,14 @@ from gapbench import catalog
 from gapbench.core.errors import DataError, GapbenchError
 from gapbench.core.registry import load_target
 from gapbench.suite.runspec import Component
+from gapbench.workloads.datasets import cache
 from gapbench.workloads.datasets.arrays import Pool, Split
 from gapbench.workloads.datasets.check import check_declared, check_pool
 from gapbench.workloads.datasets.context import DataContext
 from gapbench.workloads.datasets.official import FileStatus, OfficialDataset
 from gapbench.workloads.datasets.splits import SIZE_OPTIONS, split
 
-__all__ = ["DataContext", "FileStatus", "Pool", "Split", "check_available", "fetch", "load", "names", "split", "verify"]
+__all__ = ["DataContext", "FileStatus", "Pool", "Split", "check_available", "fetch", "forget", "load", "names", "split", "verify"]
 
 
 def names() -> list[str]:
@@ -88,6 +89,12 @@ def fetch(name: str, context: DataContext) -> None:
     target = _target(name)
     if isinstance(target, OfficialDataset):
         target.fetch(context)
+
+
+def forget() -> None:
+    """Lets go of all pools that this process keeps, so that they are loaded anew."""
+    cache.forget()
+    _load_plugin.cache_clear()
 
 
 @functools.lru_cache(maxsize=2)

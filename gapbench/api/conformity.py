@@ -1,0 +1,130 @@
+"""`gapbench test`: whether components, the user's own or built in, do what the engine relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapbench import catalog
+from gapbench.api.frames import as_html, to_frame
+from gapbench.api.workloads import data_context
+from gapbench.catalog.plugins import components_of, load_plugins
+from gapbench.core.errors import GapbenchError, UnknownNameError
+from gapbench.core.registry import Registry, unknown_name
+from gapbench.suite.source import parse_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gapbench.conformity import Check
+
+_REGISTRIES: Mapping[str, Callable[[], Registry[Any]]] = {
+    "dataset": catalog.datasets,
+    "model": catalog.models,
+    "optimizer": catalog.optimizers,
+    "regime": catalog.regimes,
+    "probe": catalog.probes,
+}
+
+
+class ComponentOptionError(GapbenchError):
+    """An option that a component does not have, or that it needs and was not given."""
+
+
+@dataclass(frozen=True)
+class ConformityReport:
+    """What testing components came to."""
+
+    checks: tuple[Check, ...]
+    """Component by component, in the order that they were made."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed; warnings may be meant so."""
+        return not any(check.state == "fail" for check in self.checks)
+
+    @property
+    def exit_status(self) -> int:
+        """0 no check failed, 1 one did."""
+        return 0 if self.ok else 1
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a check: kind, component, check, state, text, remedy."""
+        return to_frame(self.checks)
+
+    def __repr__(self) -> str:
+        counts = {state: sum(check.state == state for check in self.checks) for state in ("pass", "fail", "warning", "does not apply")}
+        return f"ConformityReport({', '.join(f'{number} {state}' for state, number in counts.items() if number)})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.frame())
+
+
+def check_components(
+    *names: str,
+    plugins: Iterable[str | Path] = (),
+    options: Mapping[str, str] | None = None,
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+    observe: Callable[[Check], None] = lambda _check: None,
+) -> ConformityReport:
+    """Tests components by name: data sets, models, optimizers, regimes and probes; by default everything that `plugins` define.
+
+    Args:
+        names: a name, or a kind and a name such as "model:tiny" where several components share it.
+        plugins: Python files with the user's own components.
+        options: of the component, as TOML values; for one component at a time.
+        data_dir: where files of data sets are.
+        offline: never download anything.
+        observe: receives every check of a component once that component is done.
+
+    Raises:
+        UnknownNameError: there is no such component.
+        GapbenchError: a plugin cannot be loaded, an option is wrong, or nothing is named.
+    """
+    files = tuple(plugins)
+    load_plugins(files)
+    chosen = list(dict.fromkeys(found for name in names for found in _find(name))) if names else components_of(files)
+    if not chosen:
+        raise GapbenchError("nothing to test: name a component (`gapbench ls models`), or a file that defines some with --plugin")
+    if options and len(chosen) > 1:
+        raise ComponentOptionError(f"options are for one component, and there are {len(chosen)}; test them one by one")
+    resolved = [(kind, name, _options(kind, name, options or {})) for kind, name in chosen]
+
+    from gapbench.conformity import check_component
+
+    checks: list[Check] = []
+    for kind, name, own in resolved:
+        for check in check_component(kind, name, own, data_context(data_dir, offline=offline)):
+            checks.append(check)
+            observe(check)
+    return ConformityReport(tuple(checks))
+
+
+def _find(name: str) -> Iterator[tuple[str, str]]:
+    wanted, colon, bare = name.partition(":")
+    if colon and wanted in _REGISTRIES:
+        _REGISTRIES[wanted]()[bare]  # says what would be right
+        yield wanted, bare
+        return
+    found = [(kind, name) for kind, registry in _REGISTRIES.items() if name in registry()]
+    if not found:
+        known = [one for registry in _REGISTRIES.values() for one in registry()]
+        raise UnknownNameError(f"{unknown_name('component', name, known)}; a component of your own needs its file: --plugin FILE")
+    yield from found
+
+
+def _options(kind: str, name: str, given: Mapping[str, str]) -> dict[str, Any]:
+    parameters = getattr(_REGISTRIES[kind]()[name], "parameters", {})
+    values = {option: parse_value(text) for option, text in given.items()}
+    own, problems = catalog.check_options(parameters, values, owner=f'{kind} "{name}"')
+    if problems:
+        lines = (message if option in message else f'{kind} "{name}": option {option} {message}' for option, message in problems)
+        raise ComponentOptionError("\n".join(f"{line}{_how(option, given)}" for (option, _), line in zip(problems, lines, strict=True)))
+    return own
+
+
+def _how(option: str, given: Mapping[str, str]) -> str:
+    return "" if option in given else f"; give it by --set {option}=VALUE"

@@ -1,0 +1,115 @@
+"""Results for elsewhere: one archive, tidy CSV, a LaTeX table, TensorBoard event files. Nothing is written over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gapbench import store
+from gapbench.api.keeping import find, open_refreshed, report
+from gapbench.core.errors import GapbenchError, StoreError
+from gapbench.store import Tables
+from gapbench.store.files import whole_folder, write_text
+
+CSV_FILES = ("runs.csv", "curves.csv", "arms.csv")
+
+
+class ExportError(GapbenchError):
+    """Nothing was asked for, or two things under one name."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One thing that was written."""
+
+    path: Path
+    what: str
+    """Such as "12 files" or "64 runs"."""
+
+
+def export(
+    results: str | Path | None = None,
+    bundle: str | Path | None = None,
+    *,
+    csv: str | Path | None = None,
+    latex: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+) -> list[Exported]:
+    """Writes results in every form that is asked for, at least one; everything is checked before anything is written.
+
+    Args:
+        results: a results directory, a bundle, or a name below `results/`; default: the newest there.
+        bundle: an archive (.tar.gz or .zip) that `report` reads elsewhere.
+        csv: a folder for runs.csv, curves.csv and arms.csv: the tidy tables.
+        latex: a file for the arms table, as LaTeX with booktabs.
+        tensorboard: a folder for event files, one folder in it for each run; needs the extra `tensorboard` and imports torch.
+
+    Raises:
+        ExportError: no form is given.
+        StoreError: there is no such directory, or something exists already.
+        TensorboardError: the package tensorboard is missing.
+    """
+    targets = {
+        name: Path(path) for name, path in (("bundle", bundle), ("csv", csv), ("latex", latex), ("tensorboard", tensorboard)) if path
+    }
+    if not targets:
+        raise ExportError("export needs at least one of --bundle FILE, --csv DIR, --latex FILE, --tensorboard DIR")
+    _check(targets)
+    directory = open_refreshed(find(results))
+    tables = store.read_tables(directory.path)
+    done = []
+    if "bundle" in targets:
+        report(directory.path)
+        names = store.pack(directory, targets["bundle"])
+        done.append(Exported(targets["bundle"], f"{len(names)} files"))
+    if "csv" in targets:
+        done.append(_write_csv(tables, targets["csv"]))
+    if "latex" in targets:
+        done.append(_write_latex(tables, targets["latex"]))
+    if "tensorboard" in targets:
+        done.append(_write_tensorboard(tables, targets["tensorboard"]))
+    return done
+
+
+def _check(targets: dict[str, Path]) -> None:
+    places = [path.resolve() for path in targets.values()]
+    if len(set(places)) < len(places):
+        raise ExportError("export writes every form to a place of its own; two of the names are the same")
+    if "bundle" in targets:
+        store.check_bundle_name(targets["bundle"])
+    for path in targets.values():
+        if path.exists():
+            raise StoreError(f"{path}: exists already; choose another name or remove it")
+    if "tensorboard" in targets:
+        from gapbench.report.tensorboard import check_tensorboard
+
+        check_tensorboard()
+
+
+def _write_csv(tables: Tables, folder: Path) -> Exported:
+    from gapbench.analysis import arms_table
+    from gapbench.report.tables import arms_csv, curves_csv, runs_csv
+
+    texts = (runs_csv(tables.runs), curves_csv(tables.curves), arms_csv(arms_table(tables.runs, tables.curves)))
+    with whole_folder(folder) as temporary:
+        for name, text in zip(CSV_FILES, texts, strict=True):
+            write_text(temporary / name, text)
+    return Exported(folder, f"{', '.join(CSV_FILES[:-1])} and {CSV_FILES[-1]}")
+
+
+def _write_latex(tables: Tables, path: Path) -> Exported:
+    from gapbench.analysis import arms_table
+    from gapbench.report.latex import arms_latex
+
+    arms = arms_table(tables.runs, tables.curves)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, arms_latex(tables.suite, arms))
+    return Exported(path, f"a table of {len(arms.rows)} {'cell' if len(arms.rows) == 1 else 'cells'}")
+
+
+def _write_tensorboard(tables: Tables, folder: Path) -> Exported:
+    from gapbench.report.tensorboard import write_tensorboard
+
+    with whole_folder(folder) as temporary:
+        runs = write_tensorboard(tables, temporary)
+    return Exported(folder, f"{runs} {'run' if runs == 1 else 'runs'}; `tensorboard --logdir {folder}` shows them")

@@ -1,0 +1,90 @@
+"""The commands about several results, and about taking results elsewhere: compare, merge, export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gapbench import api, console
+from gapbench.cli.app import app, err, out
+from gapbench.cli.options import ResultsArgument, complete_results
+
+
+class FailOn(StrEnum):
+    """What makes `compare` exit with 1."""
+
+    REGRESSION = "regression"
+    DIFFERENCE = "difference"
+    ENVIRONMENT = "environment"
+
+
+@app.command()
+def compare(
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="Results directory, bundle, name below results/, or published:hoffer2017.",
+            autocompletion=complete_results,
+            show_default=False,
+        ),
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same; differences are B minus A.", autocompletion=complete_results)],
+    fail_on: Annotated[
+        list[FailOn] | None,
+        typer.Option(
+            "--fail-on",
+            help="Exit with 1 on: regression (a cell's accuracy separated below A's by Holm over the cells, a run ok in A and not in B, "
+            "a cell missing in B); difference (also anything separated above, a separated loss, any other outcome, a label with "
+            "other values, a cell missing in A); environment (other versions, device, "
+            "precision, threads, commit, stacks or program). May be repeated.",
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the comparison as tidy CSV.")] = None,
+) -> None:
+    """Put two results side by side: environment, cells, outcomes, what only one has."""
+    comparison = api.compare(first, second)
+    written = api.write_comparison(comparison, csv) if csv is not None else None
+    console.print_comparison(out(), comparison)
+    if written is not None:
+        out().print(f"written: {written}", highlight=False, soft_wrap=True)
+    failures = {kind.value: api.comparison_failures(comparison, kind.value) for kind in dict.fromkeys(fail_on or ())}
+    console.print_comparison_failures(err(), failures)
+    if any(failures.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RESULTS", help="Results directories of one suite, such as of two machines.", autocompletion=complete_results
+        ),
+    ],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The new directory; may not exist yet.")],
+) -> None:
+    """Merge results directories of one suite into a new one. Nothing is averaged; the directories stay as they are."""
+    merged = api.merge(results, into)
+    console.print_merged(out(), merged)
+
+
+@app.command()
+def export(
+    results: ResultsArgument = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="One small archive that `gapbench report` reads elsewhere: .tar.gz or .zip."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="DIR", help="Tidy tables: runs.csv, curves.csv, arms.csv.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="The arms table for a paper, with booktabs.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="DIR", help="Event files, a folder a run; needs gapbench[tensorboard].")
+    ] = None,
+) -> None:
+    """Take results elsewhere, in one or more forms. Never writes over anything."""
+    for written in api.export(results, bundle, csv=csv, latex=latex, tensorboard=tensorboard):
+        out().print(f"{written.path}: {written.what}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""Checks of a probe: it looks and changes nothing, and what it returns can be recorded replica by replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gapbench.catalog import ProbeEntry
+from gapbench.catalog import probes as known_probes
+from gapbench.conformity.sheet import Answer, Check, Sheet, close, failed, listed, passed, same_bits, warned
+from gapbench.conformity.workbench import make_pool, make_spec, start
+from gapbench.core.registry import load_target
+from gapbench.engine.session import Session
+from gapbench.probes import TrainState
+
+UPDATES = 12
+LATER = ("names", "shapes", "finite", "pure", "repeatable", "replicas")
+_TENSORS = ("weights", "initial_weights", "gradients", "gradient_norm", "batch_loss", "batch_correct", "clipped_updates", "learning_rate")
+
+
+@dataclass
+class Watched:
+    """A probe that is called as the engine calls it, and whose answers are kept here instead of being recorded."""
+
+    probe: Any
+    answers: list[Any] = field(default_factory=list)
+    repeated: bool = True
+    """Whether asking twice gave the same."""
+    touched: set[str] = field(default_factory=set)
+    """What of the state it changed."""
+    state: TrainState | None = None
+
+    def __call__(self, state: TrainState) -> Mapping[str, Tensor]:
+        """Asks twice and looks what happened to the state; hands nothing to the engine."""
+        before = {name: getattr(state, name).clone() for name in _TENSORS}
+        first, second = self.probe(state), self.probe(state)
+        self.touched |= {name for name in _TENSORS if not same_bits(before[name], getattr(state, name))}
+        self.repeated = self.repeated and _equal(first, second)
+        self.answers.append(_kept(first))
+        self.state = state
+        return {}
+
+
+def check_probe(name: str) -> list[Check]:
+    """Returns the checks of a probe."""
+    sheet = Sheet("probe", name)
+    entry = known_probes()[name]
+    pool = make_pool((8, 8, 1), 10)
+    specs = [make_spec(seed=seed, updates=UPDATES, reference_updates=UPDATES, clip_norm=0.5, keep_weights=(0.5,)) for seed in (0, 1)]
+    watched = Watched(load_target(entry.target))
+    sessions: dict[str, Session] = {}
+
+    def runs() -> Answer:
+        sessions["with"] = _drive(start(specs, pool, {entry.stage: [watched]}))
+        return passed(f"stage {entry.stage}, called {len(watched.answers)} times in {UPDATES} updates of two replicas")
+
+    if not sheet.check("runs", runs) or not watched.answers:
+        sheet.skip(LATER, "it does not run")
+        return sheet.checks
+    named = sheet.check("names", lambda: _names(watched.answers, entry))
+    if not named or not sheet.check("shapes", lambda: _shapes(watched, entry)):
+        sheet.skip(LATER[2:] if named else LATER[1:], "what it returns cannot be recorded")
+        return sheet.checks
+    sheet.check("finite", lambda: _finite(watched.answers))
+    sheet.check("pure", lambda: _pure(watched, sessions["with"], _drive(start(specs, pool))))
+    sheet.check("repeatable", lambda: _repeatable(watched))
+    sheet.check("replicas", lambda: _replicas(watched, entry, specs, pool))
+    return sheet.checks
+
+
+def _drive(session: Session) -> Session:
+    """Trains to the end and calls the probes as the training loop does."""
+    while session.update < session.spec.updates:
+        state = session.step()
+        if state is None:
+            continue
+        if session.update in session.probe_updates:
+            session.probe(state, "update")
+        if session.update in session.evaluation_updates:
+            session.probe(state, "evaluation")
+            session.evaluate()
+        if session.update in session.keep_updates:
+            session.probe(state, "checkpoint")
+    return session
+
+
+def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
+    allowed = {*entry.metrics, *(f"{metric}/layer" for metric in entry.metrics if entry.per_layer)}
+    for answer in answers:
+        if not isinstance(answer, Mapping):
+            return failed(f"it returns {type(answer).__name__}, not metrics by name", 'return a dict, such as {"my_metric": tensor}')
+        if odd := [str(name) for name in answer if name not in allowed]:
+            return failed(
+                f"it returns {listed(odd)}, and is declared with {listed(sorted(allowed))}", "declare them: metrics=[...], per_layer=True"
+            )
+        if missing := [metric for metric in entry.metrics if metric not in answer]:
+            return failed(f"it does not return {listed(missing)}", "return every metric that it is declared with, at every call")
+    return passed(listed(sorted(allowed)))
+
+
+def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:
+    state = watched.state
+    assert state is not None
+    replicas, layers = len(state.weights), len(state.layers)
+    for answer in watched.answers:
+        for name, value in answer.items():
+            wanted = (replicas, layers) if name.endswith("/layer") else (replicas,)
+            if not isinstance(value, Tensor):
+                return failed(
+                    f"{name} is {type(value).__name__}, not a tensor",
+                    "return tensors and never call item() or float(): that waits for the device",
+                )
+            if tuple(value.shape) != wanted:
+                return failed(
+                    f"{name} has shape {list(value.shape)}, not {list(wanted)}",
+                    "reduce over the parameters only (dim=1): one value a replica",
+                )
+            if value.device != state.weights.device:
+                return failed(f"{name} is on {value.device}, not on {state.weights.device}", "compute on the device of state.weights")
+    return passed("[replica]" + (" and [replica, layer]" if entry.per_layer else "") + ", on the training device")
+
+
+def _finite(answers: list[Any]) -> Answer:
+    if bad := sorted({name for answer in answers for name, value in answer.items() if not torch.isfinite(value).all()}):
+        return warned(f"{listed(bad)} is not always finite", "such values are left out of the curves; say in the summary when that is so")
+    return passed("every value")
+
+
+def _pure(watched: Watched, with_probe: Session, without: Session) -> Answer:
+    if watched.touched:
+        return failed(
+            f"it changes {listed(sorted(watched.touched))} of the state", "compute on copies: no in-place operations (x.mul_) on the state"
+        )
+    if not same_bits(with_probe.network.weights, without.network.weights):
+        return failed("training goes elsewhere with it", "use no random numbers and change nothing outside the probe")
+    return passed("training ends with the same bits with and without it")
+
+
+def _repeatable(watched: Watched) -> Answer:
+    if not watched.repeated:
+        return failed("asked twice about one state it answers differently", "let the answer depend on the state only")
+    return passed("the same answer to the same state")
+
+
+def _replicas(watched: Watched, entry: ProbeEntry, specs: list[Any], pool: Any) -> Answer:
+    for replica, spec in enumerate(specs):
+        alone = Watched(watched.probe)
+        _drive(start([spec], pool, {entry.stage: [alone]}))
+        for together, single in zip(watched.answers, alone.answers, strict=True):
+            for name, value in single.items():
+                if not close(value[0].double(), together[name][replica].double(), 1e-4) and torch.isfinite(value[0]).all():
+                    return failed(
+                        f"{name} of a replica in a stack is not that of the run alone",
+                        "keep replicas apart: reduce over dim=1, never over dim=0",
+                    )
+    return passed("a replica's values are those of the run alone")
+
+
+def _kept(answer: Any) -> Any:
+    if not isinstance(answer, Mapping):
+        return answer
+    return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in answer.items()}
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+        return type(first) is type(second)
+    if first.keys() != second.keys():
+        return False
+    pairs = [(first[name], second[name]) for name in first]
+    return all(same_bits(one, two) if isinstance(one, Tensor) and isinstance(two, Tensor) else bool(one == two) for one, two in pairs)

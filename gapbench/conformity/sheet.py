@@ -1,0 +1,112 @@
+"""The sheet of a component: its checks one after another, each with a name, a state, what was seen and what would mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gapbench.core.tracebacks import place_of
+
+State = Literal["pass", "fail", "warning", "does not apply"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    kind: str
+    """dataset, model, optimizer, regime or probe."""
+    component: str
+    check: str
+    """Name of the check."""
+    state: State
+    text: str
+    """What was seen, or why it does not apply."""
+    remedy: str = ""
+    """What mends it; empty where nothing is to be mended."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one check came to."""
+
+    state: State
+    text: str
+    remedy: str = ""
+
+
+def passed(text: str) -> Answer:
+    """It holds."""
+    return Answer("pass", text)
+
+
+def failed(text: str, remedy: str) -> Answer:
+    """It does not hold, and numbers would be wrong or a run would crash."""
+    return Answer("fail", text, remedy)
+
+
+def warned(text: str, remedy: str) -> Answer:
+    """It may be meant so, but should be known."""
+    return Answer("warning", text, remedy)
+
+
+def does_not_apply(text: str) -> Answer:
+    """There is nothing to check."""
+    return Answer("does not apply", text)
+
+
+class Sheet:
+    """Collects the checks of one component."""
+
+    def __init__(self, kind: str, component: str) -> None:
+        self.kind = kind
+        self.component = component
+        self.checks: list[Check] = []
+
+    def check(self, name: str, look: Callable[[], Answer], remedy: str = "mend the error; its place is in brackets") -> bool:
+        """Adds a check and returns whether it did not fail; what `look` raises is a failure, mended by `remedy`."""
+        try:
+            answer = look()
+        except Exception as error:  # the component is somebody else's code
+            answer = failed(f"{type(error).__name__}: {first_sentence(error)}{place_of(error)}", remedy)
+        self.checks.append(Check(self.kind, self.component, name, answer.state, answer.text, answer.remedy))
+        return answer.state != "fail"
+
+    def skip(self, names: tuple[str, ...], reason: str) -> None:
+        """Adds checks that cannot be made."""
+        self.checks += [Check(self.kind, self.component, name, "does not apply", reason) for name in names]
+
+
+def first_sentence(error: BaseException) -> str:
+    """Returns the first line of an error's text."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def close(first: Tensor, second: Tensor, tolerance: float) -> bool:
+    """Whether two tensors differ by no more than `tolerance` times the largest value."""
+    return first.shape == second.shape and distance(first, second) <= tolerance
+
+
+def distance(first: Tensor, second: Tensor) -> float:
+    """Returns the largest difference of two tensors, as a share of the largest value."""
+    scale = max(float(first.detach().abs().max()), 1e-12)
+    return float((first.detach() - second.detach()).abs().max()) / scale
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors are equal bit by bit, NaN included."""
+    return first.shape == second.shape and bool(torch.equal(first.nan_to_num(nan=1e30), second.nan_to_num(nan=1e30)))
+
+
+def listed(parts: list[str]) -> str:
+    """Returns "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Returns "28 x 28 x 1", or "13 features"."""
+    return f"{shape[0]} features" if len(shape) == 1 else " x ".join(str(side) for side in shape)

@@ -1,0 +1,172 @@
+"""A comparison in a terminal: environment first, then every cell with its differences, then what only one side has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gapbench.analysis.formats import range_text, signed
+
+if TYPE_CHECKING:
+    from gapbench.analysis.comparison import Change, ComparedCell, Comparison
+
+CELL, COUNT, MEANS, VERDICT = "cell", "n A, B", "A -> B, %", "verdict"
+ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS = "accuracy, pp", "test loss", "train loss", "train seconds"
+COLUMNS = (CELL, COUNT, MEANS, ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS, VERDICT)
+IMPORTANCE = (CELL, ACCURACY, VERDICT, COUNT, MEANS, TEST_LOSS, TRAIN_LOSS, SECONDS)
+"""Columns, those first that a narrow terminal keeps."""
+WORDS = frozenset({CELL, VERDICT})
+GAP = 2
+WIDEST_WORDS = 26
+"""Longer labels and verdicts are folded."""
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Prints what differs between two results."""
+    from gapbench.analysis.comparison import summary
+
+    for side, name, about in (("A", comparison.first, comparison.about[0]), ("B", comparison.second, comparison.about[1])):
+        _say(console, f"{side}: {name} ({about})", style="bold")
+    console.print()
+    _print_environment(console, comparison)
+    _print_values(console, comparison)
+    for panel in dict.fromkeys(cell.panel for cell in comparison.cells):
+        _print_panel(console, panel, [cell for cell in comparison.cells if cell.panel == panel])
+    _print_outcomes(console, comparison.cells)
+    for side, names in (("A", comparison.only_first), ("B", comparison.only_second)):
+        if names:
+            _say(console, f"only in {side}: {', '.join(names)}")
+    for sentence in summary(comparison):
+        _say(console, sentence)
+
+
+def print_comparison_failures(console: Console, failures: Mapping[str, Sequence[str]]) -> None:
+    """Says why a comparison fails, or that it does not."""
+    for kind, found in failures.items():
+        for text in found:
+            _say(console, f"{kind}: {text}", style="red")
+        if not found:
+            _say(console, f"no {kind}{' difference' if kind == 'environment' else ''}")
+
+
+def _print_environment(console: Console, comparison: Comparison) -> None:
+    if not comparison.environment:
+        return
+    different = comparison.environment_differences
+    if different:
+        _say(console, "environment that differs", style="italic")
+        table = _table()
+        table.add_column("")
+        for side in ("A", "B"):
+            table.add_column(side, overflow="fold")
+        for line in different:
+            table.add_row(Text(line.name), Text(line.first), Text(line.second))
+        console.print(table)
+        console.print()
+    same = [f"{line.name} {line.first}" for line in comparison.environment if not line.differs and line.first != "not recorded"]
+    if same:
+        _say(console, f"{'the same in both' if different else 'the same environment in both'}: {', '.join(same)}", style="dim")
+        console.print()
+
+
+def _print_values(console: Console, comparison: Comparison) -> None:
+    from gapbench.analysis.comparison.words import values_by_change
+
+    lines = values_by_change(comparison)
+    if lines:
+        _say(console, "the same label stands for other values:", style="yellow")
+        for line in lines:
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
+        console.print()
+
+
+def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) -> None:
+    rows = [_row(cell) for cell in cells]
+    telling = [column for column in COLUMNS if column == CELL or any(row[column] for row in rows)]
+    widths = _widths(telling, rows, console.width)
+    _say(console, title, style="italic")
+    table = _table()
+    for column, width in widths.items():
+        table.add_column(column, justify="left" if column in WORDS else "right", overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*(Text(row[column]) for column in widths))
+    console.print(table)
+    left_out = [column for column in telling if column not in widths]
+    if left_out:
+        _say(console, f"(no room for: {', '.join(left_out)}; a wider terminal or --csv FILE has all)", style="dim")
+    console.print()
+
+
+def _print_outcomes(console: Console, cells: Sequence[ComparedCell]) -> None:
+    from gapbench.analysis.comparison.cells import outcome_lines
+
+    for cell in cells:
+        for line in outcome_lines(cell.outcomes):
+            _say(console, f"{cell.label}: {line}", style="yellow")
+
+
+def _row(cell: ComparedCell) -> dict[str, str]:
+    accuracy = cell.accuracy
+    means = (accuracy.first, accuracy.second) if accuracy else (None, None)
+    identical = cell.verdict.startswith("identical")
+    return {
+        CELL: cell.label,
+        COUNT: _side_counts(cell),
+        MEANS: " -> ".join("none" if mean is None else f"{mean:.2f}" for mean in means) if any(means) else "",
+        ACCURACY: "0" if identical else _difference(accuracy, 2),
+        TEST_LOSS: "0" if identical else _difference(cell.changes.get("test_loss")),
+        TRAIN_LOSS: "0" if identical else _difference(cell.changes.get("train_loss")),
+        SECONDS: _difference(cell.changes.get("train_seconds")),
+        VERDICT: cell.verdict,
+    }
+
+
+def _side_counts(cell: ComparedCell) -> str:
+    sides = (cell.ok_first, cell.planned_first), (cell.ok_second, cell.planned_second)
+    return ", ".join(str(ok) if ok == planned else f"{ok} of {planned}" for ok, planned in sides)
+
+
+def _difference(change: Change | None, digits: int | None = None) -> str:
+    """Returns "−0.32 (−0.80 to 0.16)", as many digits as the interval's width makes worth reading."""
+    if change is None or change.estimate is None:
+        return ""
+    scale = change.high - change.low if change.low is not None and change.high is not None else abs(change.estimate)
+    places = _places(scale) if digits is None else digits
+    text = signed(change.estimate, places)
+    return text if change.low is None or change.high is None else f"{text} ({range_text(change.low, change.high, places)})"
+
+
+def _places(scale: float) -> int:
+    """Returns how many decimals show two significant digits of a scale, at most eight."""
+    import math
+
+    return 2 if scale <= 0 else min(8, max(0, 1 - math.floor(math.log10(scale))))
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
+    """Returns the columns that fit side by side, the most important ones first, with their widths; words are folded, numbers are not."""
+    needed = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
+    needed |= {column: min(needed[column], WIDEST_WORDS) for column in WORDS if column in needed}
+    kept: list[str] = []
+    room = width + GAP
+    for column in sorted(columns, key=IMPORTANCE.index):
+        if len(kept) < 3 or needed[column] + GAP <= room:
+            kept.append(column)
+            room -= needed[column] + GAP
+    if room < 0:  # a very narrow terminal: the label gives way
+        needed[CELL] = max(6, needed[CELL] + room)
+    return {column: needed[column] for column in columns if column in kept}
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style))

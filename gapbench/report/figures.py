@@ -1,0 +1,69 @@
+"""The figures of a suite by name, as matplotlib figures: what the report writes, and what notebooks show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.curves import Curves
+from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.loss_accuracy import loss_accuracy_figure
+from gapbench.report.seeds import seeds_figure
+from gapbench.report.style import house_style, render
+from gapbench.report.training_curves import training_curves_figure
+from gapbench.report.weight_distance import weight_distance_figure
+from gapbench.store.tables import Tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
+    """Returns what draws each figure, by name: those that the suite's [report] asks for, else all. To be called in the house's style."""
+    panels, curves = read_panels(read.runs), Curves(read.curves)
+    known: dict[str, Callable[[], Figure]] = {
+        "weight_distance": lambda: weight_distance_figure(panels, curves),
+        "accuracy_vs_batch_size": lambda: accuracy_figure(panels),
+        "training_curves": lambda: training_curves_figure(panels, curves),
+        "seeds": lambda: seeds_figure(panels),
+        "accuracy_vs_train_loss": lambda: loss_accuracy_figure(panels, curves),
+    }
+    return {name: known[name] for name in read.report.get("figures") or known}
+
+
+class Figures(Mapping[str, "Figure"]):
+    """Matplotlib figures by name, each drawn when it is first asked for; a notebook shows all of them."""
+
+    def __init__(self, draw: Mapping[str, Callable[[], Figure]]) -> None:
+        self._draw = draw
+        self._drawn: dict[str, Figure] = {}
+
+    def __getitem__(self, name: str) -> Figure:
+        if name not in self._drawn:
+            with house_style():
+                self._drawn[name] = self._draw[name]()
+        return self._drawn[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
+
+    def __repr__(self) -> str:
+        return f"Figures({', '.join(self)})"
+
+    def _repr_html_(self) -> str:
+        return "".join(_inline_svg(figure) for figure in self.values())
+
+
+def draw_figures(read: Tables) -> Figures:
+    """Returns the figures of two tables."""
+    return Figures(drawings(read))
+
+
+def _inline_svg(figure: Figure) -> str:
+    with house_style():
+        text = render(figure, "svg").decode()
+    return text[text.index("<svg") :]

@@ -1,0 +1,100 @@
+"""Curves as TensorBoard event files, through torch's own writer: one folder for each run, one scalar for each metric.
+
+The only module of this room that imports torch, and only when it writes; tests/test_house.py names it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapbench.core.errors import GapbenchError
+
+if TYPE_CHECKING:
+    from gapbench.store import Tables
+
+SHOWN = ("cell", "seed", "run_id", "outcome", "reason", "batch_size", "ghost_batch_size", "learning_rate", "regime", "test_accuracy",
+         "test_loss", "train_loss", "updates", "device_name", "torch_version", "gapbench_version")  # fmt: skip
+"""Columns of `runs.parquet` in the text of each run."""
+
+
+class TensorboardError(GapbenchError):
+    """The package tensorboard is missing or cannot be used."""
+
+
+def check_tensorboard() -> None:
+    """Raises TensorboardError where event files cannot be written. Imports torch."""
+    _writer_class()
+
+
+def write_tensorboard(tables: Tables, folder: Path) -> int:
+    """Writes every run's curves into `folder/<cell>/<seed>/`; returns the number of runs.
+
+    The step is the update; layers stand behind the metric (`weight_distance/0.weight`). When something was measured is not known, so
+    every event has the time at which its run began.
+
+    Raises:
+        TensorboardError: the package tensorboard is missing.
+    """
+    writer_class = _writer_class()
+    by_run = {str(run_id): curve for run_id, curve in tables.curves.groupby("run_id", sort=False)}
+    names = _folders(tables)
+    for (run_id, name), row in names.items():
+        began = _seconds(row.get("started_at"))
+        writer = writer_class(log_dir=str(folder / name))
+        try:
+            writer.add_text("run", _describe(row), 0, walltime=began)
+            if run_id in by_run:
+                curve = by_run[run_id]
+                for update, metric, layer, value in zip(curve["update"], curve["metric"], curve["layer"], curve["value"], strict=True):
+                    tag = f"{metric}/{layer}" if layer else metric
+                    writer.add_scalar(tag, value, int(update), walltime=began)
+        finally:
+            writer.close()
+    return len(names)
+
+
+def _writer_class() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TensorboardError(
+            f"export --tensorboard needs the package tensorboard ({error}); `pip install 'gapbench[tensorboard]'` installs it"
+        ) from error
+    return SummaryWriter
+
+
+def _folders(tables: Tables) -> dict[tuple[str, str], dict[str, Any]]:
+    """Returns the rows by run id and folder; every label of a run has a folder of its own."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    taken: set[str] = set()
+    for row in tables.runs.to_dict("records"):
+        plain = f"{_slug(str(row['cell']))}/seed-{row['seed']}"
+        name, number = plain, 1
+        while name.lower() in taken:  # two labels that read the same as folders, or two runs of one seed
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.lower())
+        rows[(str(row["run_id"]), name)] = {str(key): value for key, value in row.items()}
+    return rows
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+=-]+", "_", text).strip("._") or "cell"
+
+
+def _describe(row: dict[str, Any]) -> str:
+    import pandas as pd
+
+    lines = [f"| {name} | {row[name]} |" for name in SHOWN if name in row and not pd.isna(row[name]) and row[name] != ""]
+    return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _seconds(text: Any) -> float:
+    """Returns a time in seconds since 1970; 0 where a run was never begun."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0

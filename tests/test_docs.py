@@ -1,0 +1,224 @@
+"""The documentation, by running its blocks: suites are planned, plugins tested and trained, Python executed, commands parsed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gapbench import api, catalog
+from gapbench.analysis import arms_table
+from gapbench.store.tables import RUN_COLUMNS
+from gapbench.suite.schema import FIGURES
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = {path.name: path.read_text() for path in sorted(DOCS.glob("*.md"))}
+
+
+class Block(NamedTuple):
+    kind: str
+    """suite, plugin, python, or empty."""
+    file: str
+    language: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    found = re.findall(r"(?:<!-- (suite|plugin|python)(?:: ([^ ]+))? -->\n)?```(\w*)\n(.*?)```", PAGES[page], flags=re.DOTALL)
+    return [Block(*one) for one in found]
+
+
+def write_files(page: str, folder: Path) -> None:
+    """Writes the suites and plugins of a page under the names that it gives them, and the shipped suites that they extend."""
+    for block in blocks(page):
+        if block.kind in ("suite", "plugin"):
+            own = re.findall(r'^name = "(.+)"', block.text, flags=re.MULTILINE)
+            (folder / (block.file or f"{own[0]}.toml")).write_text(block.text)
+    shutil.copy(ROOT / "suites" / "mnist.toml", folder / "mnist.toml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_kind_that_is_tested(page):
+    for block in blocks(page):
+        assert block.kind or block.language == "bash" or block.text.startswith("[project.entry-points"), block.text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        file, _, anchor = target.partition("#")
+        if target.startswith("https://"):
+            continue
+        path = (DOCS / file).resolve() if file else DOCS / page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_every_page_is_in_the_index():
+    assert all(f"]({page})" in PAGES["README.md"] for page in PAGES if page != "README.md")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.kind == "suite" for block in blocks(page))])
+def test_suites_can_be_planned(folder, page):
+    write_files(page, folder)
+    for block in blocks(page):
+        if block.kind == "python" and not block.file and "api" not in block.text:
+            exec(block.text, {})  # it makes the data of a suite
+    plugins = sorted(folder.glob("my_*.py"))
+    for path in sorted(folder.glob("*.toml")):
+        suite = api.load_suite(path, plugins=plugins)
+        assert suite.runs
+        if path.name != "mnist.toml":
+            assert not any("no reference cell" in warning or "matches no run" in warning for warning in suite.warnings), suite.warnings
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_commands_and_their_suites_can_be_planned(folder, page):
+    """Long training is not done here: `run` is looked at as the `plan` of the same suite."""
+    from typer.main import get_command
+
+    from gapbench.cli.app import app
+
+    write_files(page, folder)
+    (folder / "my-suite.toml").write_text(api.starter_suite(folder / "starter.toml").read_text())
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for block in blocks(page):
+        for line in block.text.splitlines() if block.language == "bash" else []:
+            program, name, *arguments = shlex.split(line)
+            assert program == "gapbench"
+            context = commands[name].make_context(name, arguments)  # parses, and calls nothing
+            if name in ("run", "plan"):
+                values = context.params
+                settings = dict(text.split("=", 1) for text in values["settings"] or ())
+                api.plan(values["suite"], plugins=values["plugin"] or (), only=values["only"], settings=settings, devices="cpu")
+            if name == "test":
+                api.listing("models", context.params["plugin"] or ())
+
+
+COMPONENTS = [block.file for block in blocks("extending.md") if block.kind == "plugin"]
+
+
+@pytest.mark.parametrize("plugin", COMPONENTS)
+def test_the_components_of_the_page_conform_and_train(folder, plugin):
+    write_files("extending.md", folder)
+    report = api.check_components(plugins=[plugin])
+    bad = [check for check in report.checks if check.state in ("fail", "warning")]
+    assert [check for check in bad if (check.component, check.check) != ("half-adapted", "reference batch size")] == []
+    suite = plugin.removeprefix("my_").replace(".py", ".toml")
+    (folder / "once.toml").write_text(f'schema = 1\nname = "once"\nextends = "{suite}"\n[run]\nepochs = 1\n[grid]\nseed = [0]\n')
+    done = api.run("once.toml", plugins=[plugin], devices="cpu")
+    assert done.exit_status == 0, done.frame()[["cell", "outcome", "reason"]]
+    if plugin == "my_probe.py":
+        curves = api.load_results(done.results).curves
+        assert {"", "linear1.weight"} <= set(curves.layer[curves.metric == "relative_distance"])
+
+
+def test_the_page_shows_one_component_of_each_kind(folder):
+    from gapbench.catalog.plugins import components_of
+
+    write_files("extending.md", folder)
+    assert sorted(kind for kind, _ in components_of(COMPONENTS)) == ["dataset", "model", "optimizer", "probe", "regime"]
+
+
+def test_the_entry_point_is_the_one_that_is_looked_for():
+    import tomllib
+
+    from gapbench.catalog.plugins import ENTRY_POINT_GROUP
+
+    (block,) = [block for block in blocks("extending.md") if block.text.startswith("[project.entry-points")]
+    assert ENTRY_POINT_GROUP in tomllib.loads(block.text)["project"]["entry-points"]
+
+
+def test_the_names_of_checks_are_on_the_page(folder):
+    for kind, name in (("model", "mlp"), ("optimizer", "sgd"), ("dataset", "digits"), ("regime", "adapted"), ("probe", "weight_norm")):
+        row = next(line for line in PAGES["extending.md"].splitlines() if line.startswith(f"| {kind.replace('dataset', 'data set')} | "))
+        for check in api.check_components(f"{kind}:{name}", options={"widths": "[8]"} if kind == "model" else None).checks:
+            assert check.check.replace(", one group", "") in row or check.check == "ghost batch norm, chunk by chunk", check.check
+
+
+def test_the_python_of_the_notebook_page_runs(folder):
+    write_files("notebook.md", folder)
+    shutil.copytree(ROOT / "results" / "reference" / "quickstart", folder / "results" / "quickstart")
+    names: dict[str, object] = {}
+    for block in blocks("notebook.md"):
+        if block.kind == "python":
+            exec(block.text, names)
+    assert names["done"].exit_status == 0
+    assert len(names["ended"]) >= 1
+    assert (folder / "weight_distance.pdf").is_file()
+
+
+def test_every_public_function_is_on_the_notebook_page():
+    for name in ("load_suite", "plan", "run", "load_results", "report", "figures", "status", "check_components", "listing", "to_frame"):
+        assert hasattr(api, name)
+        assert f"{name}(" in PAGES["notebook.md"]
+
+
+def named(page: str, heading: str) -> set[str]:
+    """What a section of a page names in backticks in the first column of its tables."""
+    section = re.split(r"^## ", PAGES[page], flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(heading)]
+    return {name for row in re.findall(r"^\| (.+?) \|", text, flags=re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)}
+
+
+@pytest.fixture(scope="module")
+def results():
+    tables = api.load_results(ROOT / "results" / "reference" / "quickstart")
+    return tables, arms_table(tables.runs, tables.curves).frame()
+
+
+def test_no_column_of_the_run_table_is_missing():
+    assert set(RUN_COLUMNS) - named("numbers.md", "The run table") == set()
+
+
+def test_no_column_of_the_arms_table_is_missing(results):
+    assert set(results[1].columns) - named("numbers.md", "The arms table") == set()
+
+
+def test_no_metric_of_the_curves_is_missing(results):
+    curves = results[0].curves
+    metrics = set(curves.metric) | {metric for probe in catalog.probes().values() for metric in probe.metrics}
+    validation = {"validation_accuracy", "validation_loss"}
+    assert (metrics | validation | set(curves.columns)) - named("numbers.md", "Curves") == set()
+
+
+def test_no_figure_is_missing():
+    assert set(FIGURES) - named("numbers.md", "Figures") - named("numbers.md", "The arms table") == set()
+
+
+def test_no_column_of_a_plan_is_missing():
+    assert set(api.plan("quickstart", devices="cpu").frame().columns) - named("numbers.md", "A plan") == set()
+
+
+def test_no_field_of_a_suite_is_missing():
+    from gapbench.suite.schema import RunFields, RunSection
+
+    assert set(RunFields.model_fields) - named("suites.md", "The fields of a run") == set()
+    for name in set(RunSection.model_fields) - set(RunFields.model_fields):
+        assert f"`{name}`" in PAGES["suites.md"]
+
+
+def test_measured_times_are_those_of_the_reference_results():
+    for suite in ("quickstart", "mnist-f1", "mnist-f1-short"):
+        runs = api.load_results(ROOT / "results" / "reference" / suite).runs.drop_duplicates("run_id")
+        seconds = runs.train_seconds + runs.evaluation_seconds + runs.other_seconds
+        row = next(line for line in PAGES["reproducing.md"].splitlines() if line.startswith(f"| `{suite}` | {len(runs)} |"))
+        assert row.endswith(f"| {seconds.sum():,.0f} |")
+        means = seconds.groupby(runs.cell).mean()
+        for name in (means.idxmin(), means.idxmax()):
+            shown = f"{means[name]:.1f}" if means[name] < 1 else f"{means[name]:,.0f}"
+            assert f"{shown} ({name})" in row

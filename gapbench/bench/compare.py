@@ -26,6 +26,8 @@ from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
 from gapbench.store.schema import utc_now
 
 ROUNDS = 5
+PATIENCE = 2
+"""Rounds of a case that other programs may disturb before the machine counts as loaded."""
 DEVICES: Mapping[DeviceKind, str] = {"cpu": "cpu", "cuda": "cuda:0"}
 
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -101,27 +103,32 @@ def _time_all(
     cases: Sequence[Case], records: Records, rounds: int, seconds: float | None, anyway: bool, on_message: Callable[[str], None]
 ) -> None:
     peaks: dict[tuple[str, int], Mapping[str, float]] = {}
-    timed = False
     for case in cases:
-        sitting = _Sitting(case, records, seconds or case.seconds, anyway)
+        sitting = _Sitting(case, records, seconds or case.seconds)
         done = records.rounds(sitting.group, anyway=anyway)
         if done:
             on_message(f"{case.name}: {done} of {rounds} rounds are there")
         if done >= rounds:
             continue
-        sitting.check_load(timed=timed)
-        timed = True
+        if not anyway:
+            machine.refuse_load(machine.load_of_others(), kept=bool(peaks))
         where = (case.device, sitting.threads)
         if where not in peaks:
             peaks[where] = sitting.ask({"do": "peaks"})["peaks"]
         difference = sitting.gate()
         on_message(f"{case.name}: first losses agree to {difference:.0e}")
-        for number in range(done, rounds):
-            sitting.check_load(timed=True)
-            found = sitting.round(number, peaks[where], difference)
+        disturbed = 0
+        while (done := records.rounds(sitting.group, anyway=anyway)) < rounds:
+            found = sitting.round(peaks[where], difference)
             records.add_round(found)
             speeds = ", ".join(f"{item['side']} {item['examples_per_second']:,.0f}" for item in found if not item["again"])
-            on_message(f"{case.name}, round {number + 1} of {rounds}, images/s: {speeds}")
+            on_message(f"{case.name}, round {done + 1} of {rounds}, images/s: {speeds}")
+            load = max(item["load_cores"] for item in found)
+            if load > machine.BUSY and not anyway:
+                disturbed += 1
+                on_message(f"{case.name}: other programs kept {load:.1f} cores busy meanwhile; the round is kept and does not count")
+                if disturbed == PATIENCE:
+                    machine.refuse_load(load, kept=True)
 
 
 @dataclass
@@ -131,20 +138,12 @@ class _Sitting:
     case: Case
     records: Records
     seconds: float
-    anyway: bool
-    load: float = 0.0
 
     def __post_init__(self) -> None:
         self.machine = machine.this_machine(self.case.device)
         self.details = machine.details(self.case.device)
         self.threads = self.case.threads or usable_cores()
         self.group = group_of(self.case, self.machine, seconds=self.seconds, threads=self.threads)
-
-    def check_load(self, *, timed: bool) -> None:
-        """Refuses a loaded machine unless asked otherwise."""
-        self.load = machine.load_of_others()
-        if not self.anyway:
-            machine.refuse_load(self.load, rounds_done=timed)
 
     def gate(self) -> float:
         """Returns the largest difference of first losses. Raises GapbenchError where the sides do not compute the same."""
@@ -159,16 +158,17 @@ class _Sitting:
             worst = max(worst, difference)
         return worst
 
-    def round(self, number: int, peaks: Mapping[str, float], difference: float) -> list[dict[str, Any]]:
+    def round(self, peaks: Mapping[str, float], difference: float) -> list[dict[str, Any]]:
         """Times every side once, the first twice; the order is another one each round."""
         order = [*((side, False) for side in self.case.sides), (self.case.sides[0], True)]
+        number = self.records.next_round(self.group)
         turn = number % len(order)
-        where = self.records.next_round(self.group)
-        return [self._timing(side, again, where, peaks, difference) for side, again in (*order[turn:], *order[:turn])]
+        return [self._timing(side, again, number, peaks, difference) for side, again in (*order[turn:], *order[:turn])]
 
     def _timing(self, side: Side, again: bool, number: int, peaks: Mapping[str, float], difference: float) -> dict[str, Any]:
-        started = utc_now()
+        started, watch = utc_now(), machine.Watch()
         found = self.ask({"do": "time", "side": side.name, "seconds": self.seconds}, ours=side.program.startswith("our"))
+        load = watch.others()
         task = self.case.task
         return {
             **self.machine.columns,
@@ -181,8 +181,8 @@ class _Sitting:
             "side": side.name,
             "again": again,
             "started_at": started,
-            "anyway": self.anyway and self.load > machine.BUSY,
-            "load_cores": self.load,
+            "loaded": load > machine.BUSY,
+            "load_cores": load,
             "precision": side.precision,
             "peak_flops_per_second": peaks[f"flops {side.precision}"],
             "peak_bytes_per_second": peaks.get("bytes"),

@@ -66,7 +66,7 @@ def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
         if ratio.low is not None and ratio.high is not None:
             ends = [ratio.low, ratio.high]
             axes.plot(ends, [place, place], color=color, linewidth=1.6, marker="|", markersize=9, markeredgewidth=1.4, zorder=3)
-        face = color if not row.anyway else "white"
+        face = color if not row.loaded else "white"
         axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
         if row.goal is not None:
             axes.plot([row.goal, row.goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
@@ -124,7 +124,7 @@ def _caption(report: BenchReport) -> str:
     text = (
         f"Ratio of medians over {count} rounds, sides in turns, each timing in a fresh process; bar: 95 % bootstrap interval over rounds."
     )
-    if any(row.anyway for row in report.rows):
+    if any(row.loaded for row in report.rows):
         text += " Open marks: timed on a loaded machine, not to be quoted."
     return text
 

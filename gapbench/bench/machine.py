@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -20,8 +22,8 @@ from gapbench.store.provenance import cpu_name, git_state
 
 BUSY = 0.3
 """Load of other programs, in cores, above which a timing means little."""
-LOOK_SECONDS, LOOKS = 0.5, 4
-"""A moment's work of some other program is waited out: of so many looks the quietest counts."""
+LOOKS_SECONDS = (1.0, 2.0)
+"""Length of the first look, and of the second one where the first was busy."""
 
 _SPEED_ROOMS = ("core", "layers", "workloads", "optimizers", "probes", "engine", "cost", "bench/peers")
 _SPEED_FILES = ("bench/ours.py", "bench/programs.py", "bench/task.py", "bench/timing.py")
@@ -72,24 +74,61 @@ def source_digest() -> str:
     return digest.hexdigest()[:12]
 
 
+class Watch:
+    """How busy other programs keep this machine's cores from now on, while child processes of ours work."""
+
+    def __init__(self) -> None:
+        self._begun = _clocks()
+
+    def others(self) -> float:
+        """Returns the cores that other programs kept busy, on average; our own ended children are not counted.
+
+        Windows does not tell what children took, so there it is always 0, and the look before a case has to do.
+        """
+        if os.name == "nt":
+            return 0.0
+        elapsed, busy, own = (now - begun for now, begun in zip(_clocks(), self._begun, strict=True))
+        return max(0.0, (busy - own) / elapsed) if elapsed > 0.0 else 0.0
+
+
 def load_of_others() -> float:
-    """Returns how many cores other programs keep busy now; call it while nothing of ours runs."""
-    quietest = float("inf")
-    for _ in range(LOOKS):
-        quietest = min(quietest, psutil.cpu_percent(interval=LOOK_SECONDS) / 100.0 * (psutil.cpu_count(logical=True) or 1))
-        if quietest <= BUSY:
+    """Returns how many cores other programs keep busy now; call it while nothing of ours runs. A blip is waited out."""
+    for seconds in LOOKS_SECONDS:
+        begun = _clocks()
+        time.sleep(seconds)
+        elapsed, busy, _ = (now - then for now, then in zip(_clocks(), begun, strict=True))
+        load = busy / elapsed
+        if load <= BUSY:
             break
-    return quietest
+    return load
 
 
-def refuse_load(load: float, *, rounds_done: bool) -> None:
-    """Raises GapbenchError where other programs keep the machine too busy to time anything."""
+def refuse_load(load: float, *, kept: bool) -> None:
+    """Raises GapbenchError where other programs keep the machine too busy to time anything.
+
+    Args:
+        load: in cores.
+        kept: whether anything was timed before.
+    """
     if load > BUSY:
-        again = "what was timed is kept; " if rounds_done else ""
+        again = "what was timed is kept; " if kept else ""
         raise GapbenchError(
             f"other programs keep {load:.1f} cores of this machine busy (more than {BUSY:g} makes timings worthless); {again}end them and "
             "run the same command again, or time all the same with --anyway, which marks the results"
         )
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Returns the seconds by the clock, those that the cores we may use were busy, and those that this process and its children took."""
+    cores = psutil.cpu_times(percpu=True)
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    busy = 0.0
+    for core in usable:
+        if core < len(cores):  # guests are counted as users already, waiting for a disk is no work
+            times = cores[core]._asdict()
+            busy += sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
+    own = os.times()
+    return time.perf_counter(), busy, own.user + own.system + own.children_user + own.children_system
 
 
 def _driver() -> str | None:

@@ -34,7 +34,7 @@ COLUMNS: dict[str, Kind] = {
     "side": "text",
     "again": "flag",
     "started_at": "text",
-    "anyway": "flag",
+    "loaded": "flag",
     "load_cores": "number",
     "precision": "text",
     "form": "text",
@@ -66,7 +66,7 @@ COLUMNS: dict[str, Kind] = {
     "clock_before_mhz": "integer",
     "clock_after_mhz": "integer",
 }
-"""`group`: what has to be equal for rounds to be counted together. `again`: the second timing of a case's first side. `anyway`: timed on
+"""`group`: what has to be equal for rounds to be counted together. `again`: the second timing of a case's first side. `loaded`: timed on
 a loaded machine. `form`: how an update is computed. `gate_difference`: largest relative difference of first losses in the gate."""
 
 
@@ -107,9 +107,10 @@ class Records:
             lock.release()
 
     def rounds(self, group: str, *, anyway: bool) -> int:
-        """Returns how many rounds of a group are there; those from a loaded machine count only where `anyway` is asked for again."""
+        """Returns how many rounds of a group are there; those from a loaded machine count only where `anyway` is asked for."""
         rows = self.table[self.table["group"] == group]
-        return int((rows if anyway else rows[~rows["anyway"]])["round"].nunique())
+        loaded = set() if anyway else set(rows.loc[rows["loaded"], "round"])
+        return len(set(rows["round"]) - loaded)
 
     def next_round(self, group: str) -> int:
         """Returns the number of the next round of a group."""

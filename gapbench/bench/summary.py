@@ -56,7 +56,7 @@ class Row:
     """How far two timings of the case's first side differ (a fraction); no smaller difference can be claimed."""
     verdict: str
     remark: str
-    anyway: bool
+    loaded: bool
     """Whether the rounds come from a loaded machine."""
     torch_version: str
     source: str
@@ -146,7 +146,7 @@ def _newest(timings: pd.DataFrame, case: Case) -> Iterable[pd.DataFrame]:
         wanted = {side.name for side in case.sides}
         whole = [number for number, rows in group.groupby("round") if set(rows["side"]) >= wanted]
         group = group[group["round"].isin(whole)]
-        quiet = group[~group["anyway"]]
+        quiet = group[~group["round"].isin(group.loc[group["loaded"], "round"])]
         if len(group):
             yield quiet if len(quiet) else group
 
@@ -184,7 +184,7 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
             spread=noise,
             verdict=_verdict(ratio, comparison, noise),
             remark=comparison.remark,
-            anyway=bool(group["anyway"].any()),
+            loaded=bool(group["loaded"].any()),
             torch_version=str(last["torch_version"]),
             source=str(last["source"]),
             measured_at=str(last["started_at"]),
@@ -240,7 +240,7 @@ def _roofline_ratio(group: pd.DataFrame, side: str) -> Ratio:
 
 
 def _notes(case: Case, group: pd.DataFrame) -> Iterable[str]:
-    if group["anyway"].any():
+    if group["loaded"].any():
         load = group["load_cores"].max()
         yield f"{case.name}: timed on a loaded machine (up to {load:.1f} cores in use by others); not to be quoted"
     apart = ((group["event_seconds"] - group["seconds"]).abs() / group["seconds"]).max()

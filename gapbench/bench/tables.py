@@ -34,7 +34,7 @@ CSV_COLUMNS = (
     "against_cores_busy",
     "side_first_update_seconds",
     "against_first_update_seconds",
-    "anyway",
+    "loaded",
     "torch_version",
     "source",
     "measured_at",
@@ -112,7 +112,7 @@ def _table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         theirs = row.against
-        remark = "; ".join(filter(None, ["**loaded machine**" if row.anyway else "", row.side.form, row.remark]))
+        remark = "; ".join(filter(None, ["**loaded machine**" if row.loaded else "", row.side.form, row.remark]))
         cells = (
             row.summary,
             row.what,
@@ -157,7 +157,7 @@ def _values(row: Row) -> tuple[object, ...]:
         theirs.cpu_seconds_per_second if theirs else None,
         row.side.first_update_seconds,
         theirs.first_update_seconds if theirs else None,
-        row.anyway,
+        row.loaded,
         row.torch_version,
         row.source,
         row.measured_at,

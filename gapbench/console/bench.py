@@ -73,7 +73,7 @@ def _measured(machine: str, rows: list[Row], *, wide: bool) -> Table:
             table.add_row(Text(row.case if not wide else f"{row.case}, {count(row.threads, 'thread')}", style="bold"))
             last = row.case
         speeds = f"{row.side.examples_per_second:,.0f}" + (f" / {row.against.examples_per_second:,.0f}" if row.against else "")
-        verdict = " ".join(filter(None, [row.verdict, "(loaded)" if row.anyway else ""]))
+        verdict = " ".join(filter(None, [row.verdict, "(loaded)" if row.loaded else ""]))
         spread = "" if row.spread is None else f"{100 * row.spread:.1f} %"
         ratio = [ratio_text(row.ratio, row.kind), goal_column(row), verdict]
         cells = [row.what, speeds, *ratio, str(row.rounds), spread] if wide else [row.what, *ratio]

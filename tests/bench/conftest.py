@@ -78,7 +78,7 @@ def timings(case: Case, machine: Machine) -> Callable[..., list[dict[str, Any]]]
                 "side": side,
                 "again": again,
                 "started_at": at,
-                "anyway": False,
+                "loaded": False,
                 "load_cores": 0.1,
                 "precision": "fp32",
                 "form": "eager",

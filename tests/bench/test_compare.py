@@ -49,9 +49,10 @@ def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
         asked.clear()
         return compare(names or ("digits-stack",), output=tmp_path / "bench", on_message=run.said.append, **options)
 
-    run.asked, run.said, run.difference, run.output = asked, [], 1e-6, tmp_path / "bench"
+    run.asked, run.said, run.difference, run.load, run.output = asked, [], 1e-6, 0.0, tmp_path / "bench"
     monkeypatch.setattr(module, "answer_of", answer)
     monkeypatch.setattr(machine, "load_of_others", lambda: 0.0)
+    monkeypatch.setattr(machine.Watch, "others", lambda _watch: run.load)
     return run
 
 
@@ -106,21 +107,33 @@ def test_a_loaded_machine_is_refused_and_marked_where_one_insists(bench, monkeyp
     with pytest.raises(GapbenchError, match=r"other programs keep 1\.7 cores of this machine busy.*--anyway"):
         bench()
     assert bench.asked == []
+    bench.load = 1.7
     report = bench(rounds=1, anyway=True)
-    assert report.rows[0].anyway
+    assert report.rows[0].loaded
     assert list(read_timings(bench.output)["load_cores"]) == [1.7] * 4
+    assert bench(rounds=1, anyway=True).rows[0].rounds == 1
     monkeypatch.setattr(machine, "load_of_others", lambda: 0.0)
-    assert not bench(rounds=1).rows[0].anyway
+    bench.load = 0.0
+    assert not bench(rounds=1).rows[0].loaded
     assert len(timed(bench.asked)) == 4  # those of the loaded machine do not count
 
 
-def test_a_machine_that_becomes_busy_ends_the_sitting_and_loses_nothing(bench, monkeypatch):
-    loads = iter([0.0, 0.0, 2.0])
-    monkeypatch.setattr(machine, "load_of_others", lambda: next(loads))
+def test_a_round_that_others_disturbed_is_kept_and_does_not_count(bench, monkeypatch):
+    loads = iter([0.0, 0.9, *[0.0] * 6])
+    monkeypatch.setattr(machine.Watch, "others", lambda _watch: next(loads))
+    report = bench(rounds=1)
+    assert report.rows[0].rounds == 1
+    assert not report.rows[0].loaded
+    assert list(read_timings(bench.output)["load_cores"]) == [0.0, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    assert any("kept 0.9 cores busy meanwhile" in text for text in bench.said)
+
+
+def test_a_machine_that_becomes_busy_ends_the_sitting_and_loses_nothing(bench):
+    bench.load = 2.0
     with pytest.raises(GapbenchError, match="what was timed is kept"):
         bench(rounds=3)
-    assert len(read_timings(bench.output)) == 4
-    assert "1 |" in (bench.output / "bench.md").read_text()
+    assert len(read_timings(bench.output)) == 4 * module.PATIENCE
+    assert "**loaded machine**" in (bench.output / "bench.md").read_text()
 
 
 def test_an_interrupt_keeps_the_rounds_that_are_whole(bench, monkeypatch):
@@ -195,11 +208,29 @@ def test_a_side_is_timed_in_a_process_of_its_own(side):
     assert found["flops_per_example"] > 0
 
 
-def test_a_quiet_moment_among_busy_ones_is_enough(monkeypatch):
-    looks = iter([80.0, 60.0, 5.0])
-    monkeypatch.setattr(machine.psutil, "cpu_percent", lambda interval: next(looks))
-    monkeypatch.setattr(machine.psutil, "cpu_count", lambda logical: 2)
+def clocks(monkeypatch, *readings):
+    """Makes the clocks read (by the clock, busy, our own) seconds, one reading after another."""
+    left = iter(readings)
+    monkeypatch.setattr(machine, "_clocks", lambda: next(left))
+    monkeypatch.setattr(machine.time, "sleep", lambda _seconds: None)
+
+
+def test_a_blip_is_waited_out_and_a_load_is_not(monkeypatch):
+    clocks(monkeypatch, (0.0, 0.0, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.0), (3.0, 1.1, 0.0))
     assert machine.load_of_others() == pytest.approx(0.1)
+    clocks(monkeypatch, (0.0, 0.0, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.0), (3.0, 4.1, 0.0))
+    assert machine.load_of_others() == pytest.approx(1.6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell what children took")
+def test_the_watch_leaves_out_what_our_own_children_took(monkeypatch):
+    clocks(monkeypatch, (0.0, 10.0, 5.0), (4.0, 17.0, 11.0))
+    assert machine.Watch().others() == pytest.approx(0.25)
+
+
+def test_the_clocks_run_forward():
+    first, second = machine._clocks(), machine._clocks()
+    assert all(later >= earlier for earlier, later in zip(first, second, strict=True))
 
 
 def test_the_source_digest_is_stable_and_short():

@@ -29,7 +29,7 @@ def test_rounds_of_several_starts_are_merged(tmp_path, timings):
 
 def test_rounds_of_a_loaded_machine_count_only_for_who_asks_again(tmp_path, timings):
     with Records.open(tmp_path) as kept:
-        kept.add_round(timings(0, [10, 5, 6, 11], anyway=True))
+        kept.add_round(timings(0, [10, 5, 6, 11], loaded=True))
         assert kept.rounds("g", anyway=False) == 0
         assert kept.rounds("g", anyway=True) == 1
         assert kept.next_round("g") == 1

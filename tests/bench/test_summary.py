@@ -76,12 +76,12 @@ def test_the_newest_group_of_a_machine_counts_and_older_rounds_stay(report, timi
 
 
 def test_rounds_of_a_loaded_machine_give_way_to_those_of_a_quiet_one(report, timings):
-    loaded = timings(0, [30, 10, 12, 30], anyway=True, load_cores=1.7)
+    loaded = timings(0, [30, 10, 12, 30], loaded=True, load_cores=1.7)
     found = report(loaded)
-    assert found.rows[0].anyway
+    assert found.rows[0].loaded
     assert found.notes == ("tiny: timed on a loaded machine (up to 1.7 cores in use by others); not to be quoted",)
     found = report(timings(1, [60, 10, 12, 60]))
-    assert not found.rows[0].anyway
+    assert not found.rows[0].loaded
     assert (found.rows[0].rounds, found.rows[0].ratio.value, found.notes) == (1, 5.0, ())
 
 

@@ -47,7 +47,7 @@ class Case:
     task: Task
     sides: tuple[Side, ...]
     comparisons: tuple[Comparison, ...]
-    seconds: float = 1.5
+    seconds: float = 2.0
     """Length of a window."""
     threads: int | None = None
     """None: all cores. Stacks train on one thread, as the scheduler runs them; so does what they are held against."""
@@ -68,7 +68,7 @@ _REFERENCE, _REFERENCE_BF16 = Side("reference", "reference"), Side("reference bf
 _RELEASED, _RELEASED_BF16 = Side("released", "released"), Side("released bf16", "released", "bf16")
 
 
-def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more: Side) -> Case:
+def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more: Side, seconds: float = 1.5) -> Case:
     """Returns the case of one model on the CPU: against a reference loop at its own precision (fp32), and at ours."""
     return Case(
         name,
@@ -82,6 +82,7 @@ def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more:
             Comparison("ours bf16", ("reference bf16",)),
             *(Comparison("ours" if side.precision == "fp32" else "ours bf16", (side.name,)) for side in more),
         ),
+        seconds=seconds,
     )
 
 
@@ -106,7 +107,7 @@ def _probes(name: str, summary: str, device: DeviceKind, task: Task, precision: 
 
 
 _CPU = (
-    _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, Side("resident", "resident")),
+    _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, Side("resident", "resident"), seconds=1.0),
     _plain("c1", "C1, CIFAR-10 shape, batch 128", _C1, 1.5, 2.5),
     _plain("resnet44", "ResNet-44, CIFAR-10 shape, batch 128", _RESNET44, 1.3, 2.1),
     Case(
@@ -116,6 +117,7 @@ _CPU = (
         replace(_DIGITS, replicas=8),
         (_OURS, Side("ours singly", "ours singly"), Side("memory", "memory")),
         (Comparison("ours", ("ours singly",), 3.0), Comparison("ours", ("memory",), 4.0)),
+        seconds=1.0,
         threads=1,
     ),
     Case(
@@ -145,8 +147,9 @@ _CPU = (
             Comparison("ours", ("chunked",)),
             Comparison("ours", ("ours plain norm",), kind="cost", remark="the price of ghost batch norm, whole update"),
         ),
+        seconds=1.5,
     ),
-    _probes("probes", "what measuring costs: MLP, digits shape, batch 16, 4,000 updates", "cpu", replace(_DIGITS, updates=4000), threads=1),
+    _probes("probes", "what measuring costs: MLP, digits shape, batch 16, 3,000 updates", "cpu", replace(_DIGITS, updates=3000), threads=1),
 )
 
 _ALL = 50_000

@@ -30,7 +30,7 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         "against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation.",
         *_matched(rows),
         *_shares(rows),
-        *_clipped(rows),
+        *clipped(rows),
         *_published(rows),
     ]
 
@@ -153,7 +153,8 @@ def _shares(rows: Sequence[ArmRow]) -> list[str]:
     ]
 
 
-def _clipped(rows: Sequence[ArmRow]) -> list[str]:
+def clipped(rows: Sequence[ArmRow]) -> list[str]:
+    """Returns a note on every cell whose gradient was clipped often after the first 5 % of its updates."""
     out = []
     for row in rows:
         shares = [*row.cell.column("clipped_share_late").values()]

@@ -106,10 +106,10 @@ def variance_factors(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
 
 
 def chances_text(found: Sequence[Power]) -> str:
-    """Returns "1 pp would have been seen with 93 %", or the range where there are several."""
+    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several."""
     percents = sorted({_percent(one.chance) for one in found}, key=lambda text: float(text.strip("<> ")))
     shown = percents[0] if len(percents) == 1 else f"{percents[0]} to {percents[-1]}"
-    return f"{GAP_PP:g} pp would have been seen with {shown} %"
+    return f"a gap of {GAP_PP:g} pp would have been seen with probability {shown} %"
 
 
 def _percent(chance: float) -> str:

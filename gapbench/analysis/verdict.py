@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MANY = 6
 """More cells than this are counted instead of listed."""
+NONE_TUNED = "No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."
 ALIKE = 1.5
 """Mean train losses within this factor count as about the same."""
 
@@ -47,8 +48,9 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     return [
         head,
         *_tally(others),
-        *_tuned(others, judged),
+        *_tuned(judged),
         *_matched([row for row in others if row is baseline or row.cell.learning_rate_rule == "tuned"]),
+        *_none_tuned(others),
         *(_as_in_the_paper(row) for row in judged if row is baseline),
         *_adapted([row for row in judged if row is not baseline and row.cell.learning_rate_rule != "tuned"]),
         *_without_verdict([row for row in others if row.p_holm is None]),
@@ -97,11 +99,15 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
     return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
 
 
-def _tuned(rows: Sequence[ArmRow], judged: Sequence[ArmRow]) -> list[str]:
-    if not any(row.cell.learning_rate_rule == "tuned" for row in rows):
-        return ["No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."]
+def _tuned(judged: Sequence[ArmRow]) -> list[str]:
     tuned = sorted((row for row in judged if row.cell.learning_rate_rule == "tuned"), key=lambda row: -row.cell.batch_size)
-    return [f"With its rate tuned, at {row.batch_gap_budget}, {_against(row)}." for row in tuned[:MANY]]
+    return [f"At {row.batch_gap_budget} and a tuned rate, {_against(row, sized=True)}." for row in tuned[:MANY]]
+
+
+def _none_tuned(rows: Sequence[ArmRow]) -> list[str]:
+    if any(row.cell.learning_rate_rule == "tuned" for row in rows):
+        return []
+    return [NONE_TUNED]
 
 
 def _matched(rows: Sequence[ArmRow]) -> list[str]:
@@ -115,14 +121,14 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
         else:
             gap = matched.gap_pp
             alone = gap.low is None or gap.high is None or gap.low * gap.high > 0  # by itself: it is in no family of Holm's
-            statement = _statement(row.cell.name, reference.name, gap, alone, power(gap))
-            rate = f"its rate {row.batch_gap_learning_rate}"
-            out.append(f"Where both first reach train loss {matched.train_loss:.2g}, with {rate}, {statement}.")
+            rate = "a tuned rate" if row.batch_gap_learning_rate == "tuned" else f"the rate {row.batch_gap_learning_rate}"
+            statement = _statement(_named(row.cell), reference.name, gap, alone, power(gap))
+            out.append(f"At equal train loss ({matched.train_loss:.2g}) and {rate}, {statement}.")
     return out
 
 
 def _as_in_the_paper(row: ArmRow) -> str:
-    text = f"As in the paper, with the rate untouched and at {row.batch_gap_budget}, {_against(row)}"
+    text = f"As in the paper, at {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
     reference = row.reference
     if reference is None or row.train_loss is None or row.test_loss is None:
         return text + "."
@@ -148,11 +154,31 @@ def _adapted(rows: Sequence[ArmRow]) -> list[str]:
     out = []
     for baseline in dict.fromkeys(row.share_baseline for row in closing):
         own = [row for row in closing if row.share_baseline == baseline]
-        shares = [f"{row.cell.name} {ratio_text(row.share_closed)}" for row in own if row.share_closed]
-        out.append(f"Of the batch gap of {baseline}, the share closed is {_listed(shares)}.")
+        shares = [f"{ratio_text(row.share_closed)} by {_means(row)} ({row.cell.name})" for row in own if row.share_closed]
+        wider = " (negative: it grew)" if any(row.share_closed.estimate < 0 for row in own if row.share_closed) else ""
+        out.append(f"Of the batch gap of {baseline}, the share closed is {'; '.join(shares)}{wider}.")
     rest = [row for row in rows if all(row is not other for other in closing)]
     rest.sort(key=lambda row: row.cell.batch_size == _batch(row.reference))
-    return out + [f"{_capital(_against(row))}, at {row.batch_gap_budget} and its rate {row.batch_gap_learning_rate}." for row in rest]
+    return out + [f"With {_means(row)}{_left_open(row)}, {_against(row)}." for row in rest]
+
+
+def _means(row: ArmRow) -> str:
+    """Names what a cell changes against the untouched large batch: "square-root scaling, ghost batch norm 16 and equal updates"."""
+    cell = row.cell
+    rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.learning_rate_rule)
+    ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
+    same, _, more = row.batch_gap_budget.partition("equal updates, ")
+    budget = f"the same number of updates ({more})" if more else same.replace("equal examples", "")
+    found = [part for part in (rule, ghost, budget) if part]
+    return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
+
+
+def _left_open(row: ArmRow) -> str:
+    """Names budget and rate where what the cell changes does not: a batch gap always says both."""
+    budget = f"at {row.batch_gap_budget}" if row.batch_gap_budget.startswith("equal examples") else ""
+    rate = "the rate untouched" if row.cell.learning_rate_rule == "untouched" else ""
+    found = [part for part in (budget, rate) if part]
+    return f", {' and '.join(found)}" if found and _means(row) != f"{row.batch_gap_budget} and the rate untouched" else ""
 
 
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
@@ -163,15 +189,20 @@ def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     return [f"No verdict on {_listed(named + more)}."]
 
 
-def _against(row: ArmRow) -> str:
+def _against(row: ArmRow, *, sized: bool = False) -> str:
     gap, reference = row.batch_gap_pp, row.reference
     assert gap is not None  # only rows with a verdict come here
     assert reference is not None
-    return _statement(row.cell.name, reference.name, gap, row.separated, row.power)
+    return _statement(_named(row.cell) if sized else row.cell.name, reference.name, gap, row.separated, row.power)
+
+
+def _named(cell: Cell) -> str:
+    """Names a cell by its batch size: "batch 512 (LB)"."""
+    return f"batch {cell.batch_size} ({cell.name})" if cell.arm else cell.name
 
 
 def _statement(name: str, reference: str, gap: Difference, separated: bool, seen: Power | None) -> str:
-    """Says a difference so that the interval has the sign of the words: "0.64 pp above SB (0.38 to 0.90)".
+    """Says a difference so that the interval has the sign of the words: "LB loses 0.64 pp against SB (95 % interval 0.38 to ...)".
 
     Where it is not separated, the sentence also says what would have been.
     """
@@ -181,14 +212,11 @@ def _statement(name: str, reference: str, gap: Difference, separated: bool, seen
     if gap.low is not None and gap.high is not None:
         interval = range_text(gap.low, gap.high, 2) if below else range_text(-gap.high, -gap.low, 2)
     if separated:
-        return f"{name} is {abs(gap.estimate):.2f} pp {side} {reference} ({interval or 'no interval from one seed'})"
+        said = f"95 % interval {interval}; n = {gap.n}" if interval else "no interval from one seed"
+        return f"{name} {'loses' if below else 'gains'} {abs(gap.estimate):.2f} pp against {reference} ({said})"
     chance = f"; {chances_text([seen])}" if seen else ""
-    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}, {interval}{chance})"
+    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n}{chance})"
 
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -22,6 +22,7 @@ from gapbench.api.planning import Plan, PlannedCell, plan
 from gapbench.api.running import RunReport, run
 from gapbench.api.starter import starter_suite
 from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
+from gapbench.api.suite_schema import suite_schema, write_suite_schema
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
@@ -58,7 +59,9 @@ __all__ = [
     "run",
     "starter_suite",
     "status",
+    "suite_schema",
     "to_frame",
     "verify_dataset",
     "write_comparison",
+    "write_suite_schema",
 ]

@@ -47,7 +47,7 @@ def load_results(results: str | Path | None = None) -> Tables:
 
 
 def report(results: str | Path | None = None) -> ReportFiles:
-    """Writes tables and figures of a results directory, or of a bundle (unpacked beside it), and returns what was written.
+    """Writes tables, figures and report.html of a results directory, or of a bundle (unpacked beside it), and returns what was written.
 
     Raises:
         StoreError: there is no such directory, or something in it cannot be read or written.

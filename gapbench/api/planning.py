@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from gapbench import cost
 from gapbench.api.frames import as_html
+from gapbench.api.price import jobs_left
 from gapbench.api.selection import select
-from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import FINAL
 from gapbench.execution import Job, choose_devices, plan_layout, predicted_seconds
 from gapbench.store import ResultsDirectory
@@ -19,10 +19,6 @@ from gapbench.suite.runspec import PlannedRun, RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class TooLongError(GapbenchError):
-    """The prediction is longer than `--max-device-hours` allows."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +140,8 @@ def plan(
     done = {run_id for run_id, state in states.items() if state in FINAL}
     layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    left = [part for job in layout.jobs if (part := job.part(lambda run_id: run_id in states and run_id not in done))]
-    times = [predicted_seconds(job, kind) for job in left]
+    left = jobs_left(directory, layout.jobs, selection.run_ids, kind)
+    times = [item.seconds for item in left]
     total = sum(seconds for seconds in times if seconds is not None)
     return Plan(
         suite=loaded,
@@ -169,29 +165,6 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
     for planned in sorted(runs, key=lambda planned: planned.labels.cell_order):
         cells.setdefault(planned.labels.cell, []).append(planned)
     return cells
-
-
-def check_hours(jobs: Sequence[Job], device_kind: str, limit: float, share_left: Mapping[str, float]) -> list[str]:
-    """Returns what is to be said about a limit of device hours.
-
-    Args:
-        jobs: what is left to train.
-        device_kind: "cpu" or "cuda".
-        limit: in hours.
-        share_left: by run, what its checkpoint leaves to do.
-
-    Raises:
-        TooLongError: they are predicted to take longer.
-    """
-    seconds = {job.run_ids: predicted_seconds(job, device_kind) for job in jobs}
-    known = sum(value * share_left.get(ids[0], 1.0) for ids, value in seconds.items() if value is not None)
-    if known > limit * 3600.0:
-        raise TooLongError(
-            f"training is predicted to take {known / 3600.0:.2f} device hours, more than --max-device-hours {limit:g}; "
-            "`gapbench plan` shows which cells take how long, --only or --set chooses less"
-        )
-    unknown = sum(value is None for value in seconds.values())
-    return [f"the time of {unknown} jobs cannot be predicted; --max-device-hours does not count them"] if unknown else []
 
 
 def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], kind: str) -> PlannedCell:

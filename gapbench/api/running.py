@@ -9,12 +9,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapbench import cost
 from gapbench.api.keeping import figures, load_results
-from gapbench.api.planning import check_hours
+from gapbench.api.price import check_hours, jobs_left
 from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
 from gapbench.api.status import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
+from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
@@ -24,11 +26,10 @@ from gapbench.execution import (
     Settings,
     choose_devices,
     execute,
-    find_pending,
     ignore,
     plan_layout,
 )
-from gapbench.store import ResultsDirectory, StoredPlan, build_tables
+from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
 from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
@@ -151,7 +152,7 @@ def run(
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
         _retire(directory, selected, again)
-        directory.write_plan(stored_plan(whole), _resolved(whole, smoke=smoke))
+        directory.write_plan(stored_plan(whole, _predictions(directory, runs, how)), _resolved(whole, smoke=smoke))
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
@@ -163,9 +164,26 @@ def run(
         return RunReport(path, outcomes, interrupted=False, files=write_report(path), failed=failed)
 
 
-def stored_plan(suite: Suite) -> StoredPlan:
+def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPlan:
     """Returns what the results directory keeps of a suite."""
-    return StoredPlan(suite.name, suite.runs, suite.report.to_dict())
+    return StoredPlan(suite.name, suite.runs, suite.report.to_dict(), predictions)
+
+
+def _predictions(directory: ResultsDirectory, runs: Mapping[str, RunSpec], how: Settings) -> dict[str, Prediction]:
+    """Predicts what has no outcome yet; what has one keeps the prediction that was made before it trained, or none."""
+    try:
+        kept = directory.plan().predictions
+    except StoreError:  # there is none yet, or a damaged one, which is now written anew
+        kept = {}
+    found: dict[str, Prediction] = {}
+    for job in plan_layout(runs, how.devices, how.slots).jobs:
+        estimate = cost.estimate(job.specs[0], replicas=job.replicas, device_kind=how.devices[0].kind)
+        for run_id in job.run_ids:
+            if directory.run(run_id).outcome() is not None:
+                found.update({run_id: kept[run_id]} if run_id in kept else {})
+            elif estimate.seconds is not None:
+                found[run_id] = Prediction(estimate.seconds / job.replicas, estimate.basis)
+    return found
 
 
 class Titles:
@@ -198,14 +216,12 @@ def _check(
     check_reachable(used_components(runs.values()), how.plugins)
     directory = ResultsDirectory(path, suite.name)
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
-    check_data([runs[run_id] for run_id in left], how)
-    if max_device_hours is not None:
+    if max_device_hours is not None:  # before data are downloaded for a suite that is refused
         layout = plan_layout(runs, how.devices, how.slots)
-        fresh = [part for job in layout.jobs if (part := job.part(set(left).__contains__))]
-        resumed = {run_id: item for item in find_pending(directory, layout.jobs, left) for run_id in item.job.run_ids}
-        shares = {run_id: resumed[run_id].share_left if run_id in resumed else 1.0 for run_id in left}
-        for note in check_hours(fresh, how.devices[0].kind, max_device_hours, shares):
+        priced = jobs_left(directory, layout.jobs, selected, how.devices[0].kind, again)
+        for note in check_hours(priced, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
             observe(Said(note))
+    check_data([runs[run_id] for run_id in left], how)
 
 
 def check_data(specs: Iterable[RunSpec], how: Settings) -> None:

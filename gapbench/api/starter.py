@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gapbench.api.suite_schema import write_suite_schema
 from gapbench.core.errors import StoreError
+from gapbench.suite.json_schema import FILE_NAME
 
 _TEMPLATE = """\
+#:schema ./{schema}
 # A starter suite. `gapbench plan {file}` says what it trains, `gapbench run {file}` trains it.
 schema = 1
 name = "{name}"
@@ -48,7 +51,7 @@ ghost_batch_size = 16                # batch norm statistics over groups of 16; 
 
 
 def starter_suite(path: str | Path) -> Path:
-    """Writes a starter suite to `path` (a .toml file) and returns it.
+    """Writes a starter suite to `path` (a .toml file) and returns it; beside it the schema that it names, where there is none yet.
 
     Raises:
         StoreError: the file exists already or cannot be written.
@@ -59,9 +62,11 @@ def starter_suite(path: str | Path) -> Path:
     name = re.sub(r"[^a-z0-9._+-]+", "-", target.stem.lower()).lstrip("-._+") or "starter"
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.write(_TEMPLATE.format(file=target.name, name=name))
+            file.write(_TEMPLATE.format(file=target.name, name=name, schema=FILE_NAME))
     except FileExistsError:
         raise StoreError(f"{target}: exists already and is not written over; choose another name") from None
     except OSError as error:
         raise StoreError(f"{target}: cannot be written ({error.strerror or error})") from error
+    if not (target.parent / FILE_NAME).exists():  # one that is there may know the user's own components
+        write_suite_schema(target.parent / FILE_NAME)
     return target

@@ -111,10 +111,12 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["epochs", "updates", "examples"] = "epochs"
+    kind: Literal["epochs", "updates", "examples"] = Field(
+        "epochs", description="The recipe's epochs; exactly the updates of the reference cell; or exactly its examples."
+    )
     """`epochs`: the recipe's epochs, so as many examples as the reference cell; `updates`: exactly the reference cell's
     updates; `examples`: exactly the reference cell's examples, in updates rounded down."""
-    factor: float = Field(1.0, gt=0.0)
+    factor: float = Field(1.0, gt=0.0, description="So many times as long.")
 
 
 class RegimeEntry(Entry):

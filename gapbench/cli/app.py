@@ -6,14 +6,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 import gapbench
-from gapbench import api, console
+from gapbench.cli.late import api, console
 from gapbench.cli.options import (
     DataOption,
     DevicesOption,
@@ -26,8 +25,10 @@ from gapbench.cli.options import (
     SuiteArgument,
     parse_settings,
 )
-from gapbench.console.words import count, size
-from gapbench.core.errors import GapbenchError
+from gapbench.core.errors import GapbenchError, SuiteError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FILE_WIDTH = 160
 
@@ -40,7 +41,10 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except GapbenchError as error:
-            err().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            problems = error.problems if isinstance(error, SuiteError) else ()
+            # Of several mistakes each line begins with its file: editors and terminals then lead there.
+            text = f"error: {len(problems)} mistakes\n{error}" if len(problems) > 1 else f"error: {error}"
+            err().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(error.exit_status) from None
         except KeyboardInterrupt:
             err().print("interrupted", highlight=False)
@@ -60,6 +64,8 @@ app = typer.Typer(
 
 def out() -> Console:
     """Returns the console of results: stdout. In a file or a pipe there is room for all columns."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH)
 
 
@@ -182,6 +188,8 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove old attempts, checkpoints of finished runs, half-written files. Never a result."""
+    from gapbench.console.words import count, size
+
     leftovers = api.find_leftovers(None if results is None else api.find(results), cache=cache)
     if not leftovers:
         out().print("nothing to remove", highlight=False)

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gapbench import api
 from gapbench.cli.app import app, out
+from gapbench.cli.late import api
 from gapbench.cli.options import DataOption, PluginOption, parse_settings
-from gapbench.console.conformity import print_conformity
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -39,5 +38,7 @@ def conformity(
     report = api.check_components(
         *(names or ()), plugins=plugin or (), options=parse_settings(option or ()), data_dir=data_dir, offline=offline
     )
+    from gapbench.console.conformity import print_conformity
+
     print_conformity(out(), report.checks)
     raise typer.Exit(report.exit_status)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gapbench import api, console
 from gapbench.cli.app import app, err, out
-from gapbench.cli.options import DataOption, PluginOption, completes
+from gapbench.cli.late import api, console
+from gapbench.cli.options import DataOption, ParentOption, PluginOption, completes
 
 data_app = typer.Typer(help="Download and verify data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
@@ -57,9 +58,15 @@ def verify(name: DatasetArgument, data_dir: DataOption = None, plugin: PluginOpt
 
 
 @app.command()
-def doctor(data_dir: DataOption = None) -> None:
-    """Say what this machine can do, and how to mend what it cannot."""
-    findings = api.doctor(data_dir)
+def doctor(
+    data_dir: DataOption = None,
+    results: ParentOption = Path("results"),
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out what has to start torch: it takes half a minute.")] = False,
+) -> None:
+    """Say what this machine can do, and how to mend what it cannot. Exit status 1 if something is bad."""
+    if not fast:
+        err().print("trying torch and a compilation: up to a minute (--fast leaves that out)", highlight=False)
+    findings = api.doctor(data_dir, fast=fast, results=results)
     console.print_findings(out(), findings)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from gapbench import api
+from gapbench.cli.late import api
 from gapbench.core.errors import GapbenchError
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gapbench import api, console
 from gapbench.cli.app import app, err, out
+from gapbench.cli.late import api, console
 from gapbench.cli.options import ResultsArgument, complete_results
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from gapbench import api, console
 from gapbench.cli.app import app, out
+from gapbench.cli.late import api, console
 from gapbench.cli.options import ResultsArgument, UsageError
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 WATCH_SECONDS = 2.0
 
@@ -43,6 +45,8 @@ def status(
 
 def _watch(folder: Path, seen: api.Status) -> api.Status:
     """Draws the state again and again, until nobody is at work any more."""
+    from rich.text import Text
+
     terminal = out()
     if not (terminal.is_interactive and terminal.file.isatty()):
         raise UsageError("--watch draws in a terminal; without one call `gapbench status` again, or use --json")

@@ -11,8 +11,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gapbench.analysis.formats import range_text, signed
-
 if TYPE_CHECKING:
     from gapbench.analysis.comparison import Change, ComparedCell, Comparison
 
@@ -134,6 +132,8 @@ def _side_counts(cell: ComparedCell) -> str:
 
 def _difference(change: Change | None, digits: int | None = None) -> str:
     """Returns "−0.32 (−0.80 to 0.16)", as many digits as the interval's width makes worth reading."""
+    from gapbench.analysis.formats import range_text, signed
+
     if change is None or change.estimate is None:
         return ""
     scale = change.high - change.low if change.low is not None and change.high is not None else abs(change.estimate)

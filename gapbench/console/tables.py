@@ -14,7 +14,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
 from gapbench.console.failures import print_failures, retry_advice
 from gapbench.console.sentences import say
 from gapbench.console.words import count, duration, mebibytes, size
@@ -29,14 +28,13 @@ if TYPE_CHECKING:
 GUTTER = 3
 """Blanks between columns: the padding, and the place of a rule."""
 
-IMPORTANCE = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
-"""Columns of the arms table, those first that a narrow terminal keeps."""
-
 _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
 
 
 def print_arms(console: Console, arms: ArmsTable) -> None:
     """Prints the arms table, as many columns as fit, then the verdict and the notes."""
+    from gapbench.analysis.formats import ARM, AT, VERDICT  # with numpy, which no other table needs
+
     left_out: list[str] = []
     for panel in arms.panels:
         rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
@@ -61,6 +59,7 @@ def print_files(console: Console, results: Path, figures: Sequence[Path]) -> Non
     """Says where the files are."""
     names = ", ".join(dict.fromkeys(path.stem for path in figures))
     console.print(f"results: {escape(str(results))}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {escape(str(results / 'report.html'))}", highlight=False, soft_wrap=True)
     if names:
         console.print(f"figures: {escape(str(results / 'figures'))} ({names})", highlight=False, soft_wrap=True)
 
@@ -104,8 +103,13 @@ def print_plan(console: Console, plan: Plan) -> None:
     left = plan.runs - plan.done
     console.print(f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}", highlight=False)
     if left:
+        from gapbench.api.price import hours
+
         unknown = f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
-        text = f"predicted: {duration(plan.device_seconds)} of device time, {duration(plan.wall_seconds)} by the clock{unknown}"
+        text = (
+            f"predicted: {duration(plan.device_seconds)} of device time ({hours(plan.device_seconds)} device hours), "
+            f"{duration(plan.wall_seconds)} by the clock{unknown}"
+        )
         console.print(text, highlight=False)
     if any(cell.basis != "measured" and cell.seconds is not None for cell in plan.cells):
         console.print("± is a rough prediction: nothing like it was timed on this machine yet", style="dim", highlight=False)
@@ -173,6 +177,9 @@ def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int)
 
     At least the first three are kept.
     """
+    from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
+
+    importance = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
     cells = {column: max((len(row[column]) for row in rows), default=0) for column in columns}
     whole = {column: max(cells[column], len(column)) for column in columns}
     if sum(whole.values()) + GUTTER * (len(columns) - 1) <= width:
@@ -180,7 +187,7 @@ def _fitting(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int)
     needed = {column: max(cells[column], _folded(column)) for column in columns}
     kept: list[str] = []
     room = width + GUTTER
-    for column in sorted(columns, key=lambda column: IMPORTANCE.index(column) if column in IMPORTANCE else len(IMPORTANCE)):
+    for column in sorted(columns, key=lambda column: importance.index(column) if column in importance else len(importance)):
         if len(kept) < 3 or needed[column] + GUTTER <= room:
             kept.append(column)
             room -= needed[column] + GUTTER

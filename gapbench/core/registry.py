@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -12,10 +13,28 @@ from gapbench.core.errors import GapbenchError, UnknownNameError
 T = TypeVar("T")
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Returns the one of `known` that was probably meant, whatever its case and whatever joins its words; None where nothing is near."""
+    plain = {_plain(other): other for other in known if other != name}
+    found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.6)
+    if found:
+        return plain[found[0]]
+    # A part of a long name, such as "f1-mnist" of "hoffer2017/f1-mnist", where only one name has it.
+    parts = [other for text, other in plain.items() if len(name) >= 3 and _plain(name) in text]
+    return parts[0] if len(parts) == 1 else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ` (did you mean "x"?)` for the nearest of `known`, or an empty string where nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f' (did you mean "{near[0]}"?)' if near else ""
+    """Returns ` (did you mean "x"?)` for the nearest of `known`, or an empty string where nothing is near.
+
+    Letters that only look like those of the nearest name are named: nobody sees them.
+    """
+    near = nearest(name, known)
+    if near is None:
+        return ""
+    alike = dict.fromkeys(letter for letter in name if not letter.isascii() and letter not in near)
+    seen = ", ".join(f'"{letter}" is {unicodedata.name(letter, "no letter")}' for letter in alike)
+    return f' (did you mean "{near}"?{" " if seen else ""}{seen})'
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
@@ -23,6 +42,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     listed = ", ".join(names) if names else "none"
     return f'unknown {kind} "{name}"{did_you_mean(name, names)}; known: {listed}'
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")
 
 
 class Registry(Mapping[str, T], Generic[T]):

@@ -19,6 +19,18 @@ PAPERS = ("hoffer2017",)
 
 
 @dataclass(frozen=True)
+class Paper:
+    """A paper, as it is cited."""
+
+    title: str
+    authors: str
+    short: str
+    """Such as "Hoffer et al. 2017"."""
+    source: str
+    """Where it appeared, with its arXiv number."""
+
+
+@dataclass(frozen=True)
 class PublishedValue:
     """The test accuracy of one published run."""
 
@@ -66,6 +78,11 @@ class PublishedTable:
     rows: tuple[PublishedRow, ...]
 
 
+def papers() -> tuple[Paper, ...]:
+    """Returns the papers whose numbers are kept here."""
+    return tuple(Paper(**{name: _data(paper)[name] for name in ("title", "authors", "short", "source")}) for paper in PAPERS)
+
+
 def table(paper: str, name: str) -> PublishedTable:
     """Returns a table of a paper: "table1" of "hoffer2017", for example.
 
@@ -103,9 +120,13 @@ def value(recipe: str, arm: str) -> PublishedValue | None:
 
 @functools.cache
 def _tables(paper: str) -> dict[str, PublishedTable]:
-    text = resources.files("gapbench.published").joinpath(f"{paper}.toml").read_text(encoding="utf-8")
-    data = tomllib.loads(text)
+    data = _data(paper)
     return {name: _table(entry, data["short"], data["source"]) for name, entry in data.items() if isinstance(entry, dict)}
+
+
+@functools.cache
+def _data(paper: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("gapbench.published").joinpath(f"{paper}.toml").read_text(encoding="utf-8"))
 
 
 def _table(entry: dict[str, Any], paper: str, address: str) -> PublishedTable:

@@ -1,16 +1,21 @@
-"""Tables and figures of a results directory, as functions of its two Parquet tables: `write_report`."""
+"""Tables, figures and the page of a results directory, as functions of its Parquet tables: `write_report`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, arms_table
 from gapbench.report.figures import drawings
+from gapbench.report.html import write_page
 from gapbench.report.style import house_style, render
 from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ReportFiles", "write_report"]
 
@@ -23,6 +28,8 @@ class ReportFiles:
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
     """Each figure as .svg, then as .png."""
+    page: Path
+    """report.html."""
 
     def __repr__(self) -> str:
         return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
@@ -32,10 +39,10 @@ class ReportFiles:
 
 
 def write_report(results_dir: Path) -> ReportFiles:
-    """Writes `tables/` and `figures/` of a results directory anew, each file atomically.
+    """Writes `tables/`, `figures/` and `report.html` of a results directory anew, each file atomically.
 
     Needs nothing but runs.parquet and curves.parquet, and works on partial results: what is missing is said, not guessed. The same
-    tables give the same bytes.
+    tables (and plan.parquet and suite.toml, for the page) give the same bytes.
 
     Raises:
         StoreError: a table is missing, damaged or of a newer schema, or a file cannot be written.
@@ -46,14 +53,17 @@ def write_report(results_dir: Path) -> ReportFiles:
     tables = [_folder(results_dir, "tables") / name for name in texts]
     for path, text in zip(tables, texts.values(), strict=True):
         write_text(path, text)
-    return ReportFiles(arms, tuple(tables), tuple(_write_figures(read, _folder(results_dir, "figures"))))
+    drawn: dict[str, Figure] = {}
+    written = _write_figures(read, _folder(results_dir, "figures"), drawn)
+    return ReportFiles(arms, tuple(tables), tuple(written), write_page(results_dir, read, arms, drawn))
 
 
-def _write_figures(read: Tables, folder: Path) -> list[Path]:
+def _write_figures(read: Tables, folder: Path, drawn: dict[str, Figure]) -> list[Path]:
+    """Writes the figures, returns their files, and leaves the figures themselves in `drawn`, by name."""
     written = []
     for name, draw in drawings(read).items():
         with house_style():
-            figure = draw()
+            drawn[name] = figure = draw()
             for kind in ("svg", "png"):
                 path = folder / f"{name}.{kind}"
                 write_bytes(path, render(figure, kind))

@@ -11,6 +11,7 @@ from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.intervals import t_interval
 from gapbench.analysis.paper import published_value
 from gapbench.report.drawing import PAPER_LABEL, counts_text, panel_figure
+from gapbench.report.marks import mark, mark_bars
 from gapbench.report.series import Series, arm_series, setting_of, setting_text, settings
 from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
 
@@ -85,7 +86,9 @@ def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
         offset = 2 ** (step * (position - (len(found) - 1) / 2))
         own = sorted((cell for cell in grid if setting_of(cell) == setting and cell.ok_runs), key=lambda cell: cell.batch_size)
         line = [(cell.batch_size * offset, 100 * _mean(cell)) for cell in own]
-        axes.plot([x for x, _ in line], [mean for _, mean in line], color=style.color, linestyle=style.dashes, linewidth=1.1, alpha=0.8)
+        for (before, after), (start, end) in zip(itertools.pairwise(own), itertools.pairwise(line), strict=True):
+            (part,) = axes.plot(*zip(start, end, strict=True), color=style.color, linestyle=style.dashes, linewidth=1.1, alpha=0.8)
+            mark(part, before, after, texts=())
         for number, cell in enumerate(own):
             label = setting_text(setting, grid) if number == 0 else ""
             _draw_cell(axes, panel, Series(cell, label, style), cell.batch_size * offset, step=step, joined=True)
@@ -97,22 +100,32 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
     cell, style = series.cell, series.style
     values = [100 * value for value in cell.column("test_accuracy").values()]
     left = [x * 2 ** (step * ((-0.46 if joined else -0.26) + offset)) for offset in _spread(values)]
-    axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
+    (dots,) = axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
+    mark(dots, cell, texts=[f"{cell.name}, {which}: {value:.2f} %" for which, value in zip(sample_names(cell), values, strict=True)])
     estimate = t_interval(values)
     if estimate is not None:
         counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
-        axes.errorbar(
+        bars = axes.errorbar(
             x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
             markerfacecolor=style.marker_face, linestyle=style.dashes if joined else "none", linewidth=1.1, elinewidth=1.3, capsize=2.6,
             label=series.label + counted or None,
         )  # fmt: skip
+        mark_bars(bars, cell, estimate)
     published = published_value(panel, cell)
     if published is not None:
         place = x * 2 ** (0.38 * step)
-        axes.plot(
+        (star,) = axes.plot(
             place, 100 * published.test_accuracy, marker="*", markersize=10, color=PAPER, markeredgecolor="white", linestyle="none",
             label=PAPER_LABEL,
         )  # fmt: skip
+        mark(star, cell, texts=[f"{cell.name} in the paper: {100 * published.test_accuracy:.2f} %"])
+
+
+def sample_names(cell: Cell) -> list[str]:
+    """Returns what each value of `cell.column("test_accuracy")` is of: "seed 3", or the split that seeds share."""
+    if cell.split_drawn:
+        return [f"split {key}" for key in cell.column("test_accuracy")]
+    return [f"seed {run.seed}" for run in cell.ok_runs]
 
 
 def _spread(values: Sequence[float]) -> list[float]:

@@ -45,6 +45,12 @@ def stretch_accuracy(places: Sequence[Axes]) -> None:
         axes.minorticks_off()
         axes.tick_params(axis="x", which="minor", bottom=True)
         axes.set_ylim(*_squeeze(np.array(bounds)))
+        axes.fmt_ydata = _said
+
+
+def _said(accuracy: float) -> str:
+    """What a point on the axis says of itself."""
+    return f"test accuracy {100 * accuracy:.2f} %{' or more' if accuracy >= 1 - ERROR_FLOOR else ''}"
 
 
 def _within(bounds: tuple[float, float], candidates: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, band
+from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
 from gapbench.report.series import Facet, Series, facets
 from gapbench.report.style import MUTED, new_figure, say
 
@@ -57,7 +58,7 @@ def panel_figure(
             _legend(right, draw(left, panel))
         else:
             say(left, "No run has measured this yet.")
-    parts[-1].text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    parts[-1].text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
     return figure
 
 
@@ -72,7 +73,8 @@ def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarit
     if facet.reference is not None:
         found = band(_values(facet.reference, curves, logarithmic), logarithmic=logarithmic)
         if found is not None:
-            axes.plot(found.updates, found.mean, color="#9A9A9A", linewidth=2.6, alpha=0.55, label=_reference_label(facet))
+            (line,) = axes.plot(found.updates, found.mean, color="#9A9A9A", linewidth=2.6, alpha=0.55, label=_reference_label(facet))
+            mark(line, facet.reference, low=found.low, high=found.high)
     for position, series in enumerate(facet.series):
         _draw_series(axes, series, curves, position, logarithmic)
 
@@ -87,6 +89,7 @@ def update_axis(axes: Axes) -> None:
 
     axes.set_xscale("log")
     axes.set_xlabel("updates (log scale)")
+    axes.fmt_xdata = lambda value: f"update {value:.0f}"
     axes.xaxis.set_major_locator(LogLocator(base=10))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -126,30 +129,43 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
     found = band(own, logarithmic=logarithmic)
     others = [curves[run.run_id] for run in series.cell.runs if not run.ok and run.run_id in curves]
     for curve in others:
-        axes.plot(curve.updates, curve.values, color=style.color, linewidth=0.9, linestyle=_THIN)
+        (thin,) = axes.plot(curve.updates, curve.values, color=style.color, linewidth=0.9, linestyle=_THIN)
+        mark(thin, series.cell, texts=())
     if found is not None:
         for curve in own if found.n == 2 else ():  # the interval of two seeds is 13 standard errors wide and would hide everything
-            axes.plot(curve.updates, curve.values, color=style.color, linewidth=0.6, alpha=0.6)
+            (thin,) = axes.plot(curve.updates, curve.values, color=style.color, linewidth=0.6, alpha=0.6)
+            mark(thin, series.cell, texts=())
         if found.n > 2 and found.low is not None and found.high is not None:
-            axes.fill_between(found.updates, found.low, found.high, color=style.color, alpha=0.18, linewidth=0)
+            shade = axes.fill_between(found.updates, found.low, found.high, color=style.color, alpha=0.18, linewidth=0)
+            mark(shade, series.cell, texts=())
         # Markers at even distances on the page, each series starting elsewhere, so that curves on top of one another still show theirs.
         every: Any = 1 if len(found.updates) < 4 else (0.015 * (1 + position % 8), 0.14)
-        axes.plot(
+        (line,) = axes.plot(
             found.updates, found.mean, label=series.label, color=style.color, linestyle=style.dashes, marker=style.marker,
             markerfacecolor=style.marker_face, markersize=4, markevery=every,
         )  # fmt: skip
+        mark(line, series.cell, low=found.low, high=found.high)
     elif others:
-        axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
+        (line,) = axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
+        mark(line, series.cell, texts=())
 
 
 def _legend(figure: SubFigure, axes: Sequence[Axes]) -> None:
     """Puts one legend for all axes, each label once, the paper's numbers last."""
+    from matplotlib.offsetbox import DrawingArea
+
     handles: dict[str, Any] = {}
+    cells: dict[str, list[str]] = {}
     for one in axes:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+            drawn = mark_of(handle[0] if isinstance(handle, tuple) else handle)  # of a container, its line
+            cells.setdefault(label, []).extend(drawn.cells if drawn else ())
     labels = sorted(handles, key=lambda label: label == PAPER_LABEL)
     if labels:
-        figure.legend(
+        legend = figure.legend(
             [handles[label] for label in labels], labels, loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0
         )
+        keys = legend.findobj(DrawingArea)
+        for label, key, text in zip(labels, keys, legend.get_texts(), strict=True):
+            mark_entry([*key.get_children(), text], cells[label])

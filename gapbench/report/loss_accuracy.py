@@ -17,6 +17,7 @@ from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.matched import LossPath, loss_path
 from gapbench.report.accuracy_axis import drawable, stretch_accuracy
 from gapbench.report.drawing import counts_text, panel_figure
+from gapbench.report.marks import mark
 from gapbench.report.series import Series, facets
 from gapbench.report.style import Style
 
@@ -110,16 +111,22 @@ def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: M
     path = mean_path(series.cell, losses, accuracies)
     ends = [run.run_id for run in series.cell.ok_runs if run.run_id in losses and run.run_id in accuracies]
     if path is not None:
-        axes.plot(
+        (line,) = axes.plot(
             path.train_loss, drawable(path.test_accuracy), color=style.color, linestyle=style.dashes, label=series.label,
             marker=style.marker, markerfacecolor=style.marker_face, markersize=4, markevery=(2 + 3 * (position % 6), 24),
         )  # fmt: skip
+        mark(line, series.cell)
     if ends:
-        axes.plot(
+        (dots,) = axes.plot(
             [losses[run].values[-1] for run in ends], [drawable(accuracies[run].values[-1]) for run in ends], linestyle="none",
             marker=style.marker, color=style.color, markersize=4.5, alpha=0.6, markeredgewidth=0,
             label="" if path is not None else series.label,
         )  # fmt: skip
+        mark(dots, series.cell, texts=[_end(series.cell.name, losses[run].values[-1], accuracies[run].values[-1]) for run in ends])
+
+
+def _end(name: str, train_loss: float, accuracy: float) -> str:
+    return f"{name}, a seed's last evaluation: train loss {train_loss:.3g}, test accuracy {100 * accuracy:.2f} %"
 
 
 def _loss_axis(places: Sequence[Axes]) -> None:
@@ -129,6 +136,7 @@ def _loss_axis(places: Sequence[Axes]) -> None:
     narrow = len(losses) > 0 and losses.max() < 200 * losses.min()
     for axes in places:
         axes.set_xscale("log")
+        axes.fmt_xdata = lambda value: f"train loss {value:.3g}"
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow and len(places) == 1 else (1.0,)))
         if narrow:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

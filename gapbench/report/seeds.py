@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.intervals import t_interval
 from gapbench.report.drawing import counts_text, panel_figure
+from gapbench.report.marks import mark, mark_bars
 from gapbench.report.series import Series, arm_series, setting_of, settings
 from gapbench.report.style import MUTED, SHADE, regime_style
 
@@ -75,16 +76,21 @@ def _row_label(series: Series) -> str:
 
 def _draw_row(axes: Axes, series: Series, position: int) -> None:
     style = series.style
-    dots = sorted(100 * run.numbers["test_accuracy"] for run in series.cell.ok_runs)
+    runs = sorted(series.cell.ok_runs, key=lambda run: run.numbers["test_accuracy"])
+    dots = [100 * run.numbers["test_accuracy"] for run in runs]
     places = [position + DOTS - 0.085 * rank for rank in _ranks(dots)]
-    axes.plot(dots, places, linestyle="none", marker="o", markersize=4.2, color=style.color, alpha=0.55, markeredgewidth=0, zorder=3)
+    (drawn,) = axes.plot(
+        dots, places, linestyle="none", marker="o", markersize=4.2, color=style.color, alpha=0.55, markeredgewidth=0, zorder=3
+    )
+    mark(drawn, series.cell, texts=[f"{series.cell.name}, seed {run.seed}: {dot:.2f} %" for run, dot in zip(runs, dots, strict=True)])
     estimate = t_interval([100 * value for value in series.cell.column("test_accuracy").values()])
     if estimate is None:
         return
-    axes.errorbar(
+    bars = axes.errorbar(
         estimate.mean, position + MEAN, xerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
         markerfacecolor=style.marker_face, linestyle="none", elinewidth=1.3, capsize=2.6, zorder=4,
     )  # fmt: skip
+    mark_bars(bars, series.cell, estimate)
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
@@ -100,7 +106,8 @@ def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
     for position, series in enumerate(rows):
         for side, marker, inwards in zip(_leaves(series, low, high), ("<", ">"), (inside, -inside), strict=False):
             if side is not None:
-                axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
+                (arrow,) = axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
+                mark(arrow, series.cell, texts=())
 
 
 def _leaves(series: Series, low: float, high: float) -> list[float | None]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from gapbench.report.marks import number_marks
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
@@ -89,13 +91,17 @@ def regime_style(regime: int, ghost: int) -> Style:
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draws with this style alone, whatever the user's own matplotlib settings are, and leaves those as they were."""
+def house_style(**changes: Any) -> Iterator[None]:
+    """Draws with this style alone, whatever the user's own matplotlib settings are, and leaves those as they were.
+
+    Args:
+        changes: settings that replace those of the house.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(cast("Any", _RC))
+        mpl.rcParams.update(cast("Any", {**_RC, **changes}))
         yield
 
 
@@ -118,6 +124,7 @@ def say(figure: Figure | SubFigure, text: str) -> None:
 
 def render(figure: Figure, kind: str) -> bytes:
     """Returns the figure as bytes of an "svg" or "png" file, without dates, so that a rerun gives the same bytes."""
+    number_marks(figure)
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None, "Creator": "gapbench"} if kind == "svg" else {"Software": None}
     figure.savefig(buffer, format=kind, metadata=metadata)

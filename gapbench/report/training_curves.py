@@ -35,6 +35,7 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
             draw_facet(right, facet, bounded)
             left.set_ylabel("train loss (nats)")
             right.set_ylabel("test accuracy (%)")
+            left.fmt_ydata = lambda value: f"train loss {value:.3g}"
             for axes in (left, right):
                 axes.set_title(facet.title)
                 update_axis(axes)

@@ -35,6 +35,7 @@ def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
             axes.set_title(facet.title)
             draw_facet(axes, facet, distances)
             update_axis(axes)
+            axes.fmt_ydata = lambda value: f"weight distance {value:.3g}"
             axes.label_outer()
         for axes in places[len(own) :]:
             axes.set_visible(False)

@@ -11,7 +11,7 @@ from gapbench.store.events import EventLog, read_events
 from gapbench.store.failures import FAILED, Failure, read_failure
 from gapbench.store.log import last_lines, stack_line, start_line
 from gapbench.store.merging import Conflict, Merged, merge
-from gapbench.store.plan import StoredPlan
+from gapbench.store.plan import Prediction, StoredPlan, read_plan
 from gapbench.store.provenance import describe_machine, describe_session
 from gapbench.store.run_directory import RunDirectory, RunOutcome
 from gapbench.store.schema import SCHEMA_FILE, SCHEMA_VERSION
@@ -29,6 +29,7 @@ __all__ = [
     "Failure",
     "Leftover",
     "Merged",
+    "Prediction",
     "ResultsDirectory",
     "RunDirectory",
     "RunOutcome",
@@ -53,6 +54,7 @@ __all__ = [
     "read_failure",
     "read_header",
     "read_payload",
+    "read_plan",
     "read_session",
     "read_tables",
     "recover",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -71,8 +71,10 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
         for directory in directories:
             stack.enter_context(_held(directory))
         plans = {directory.path: directory.plan() for directory in directories}
-        plan = merged_plan(plans)
         choice = _Choice.among(directories)
+        # What a run was predicted to take was predicted for the machine that it comes from.
+        predictions = {run_id: own for run_id, one in choice.kept.items() if (own := plans[one.path].predictions.get(run_id))}
+        plan = replace(merged_plan(plans), predictions=predictions)
         temporary = stack.enter_context(whole_folder(target.absolute()))
         with ResultsDirectory.create(temporary, directories[0].suite) as merged:
             for run_id, directory in choice.kept.items():

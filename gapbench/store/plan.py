@@ -18,6 +18,16 @@ METADATA_KEY = b"gapbench"
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What a run was predicted to take before it trained."""
+
+    seconds: float
+    """On its device, all of it; of a stack, the run's share."""
+    basis: str
+    """What it rests on: measured (this machine had trained the like) or rough."""
+
+
+@dataclass(frozen=True)
 class StoredPlan:
     """The runs of a suite, with the settings of its report."""
 
@@ -25,6 +35,8 @@ class StoredPlan:
     runs: tuple[PlannedRun, ...]
     report: Mapping[str, Any] = field(default_factory=dict)
     """ReportSettings as plain JSON."""
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    """By run id, where one could be made; empty in plans of a gapbench that kept none."""
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -41,6 +53,7 @@ def write_plan(path: Path, plan: StoredPlan) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    predictions = [plan.predictions.get(run.run_id) for run in plan.runs]
     table = pa.table(
         {
             "run_id": pa.array([run.run_id for run in plan.runs], pa.string()),
@@ -50,6 +63,8 @@ def write_plan(path: Path, plan: StoredPlan) -> None:
             "seed": pa.array([run.spec.seed for run in plan.runs], pa.int64()),
             "labels": pa.array([run.labels.model_dump_json() for run in plan.runs], pa.string()),
             "spec": pa.array([run.spec.model_dump_json() for run in plan.runs], pa.string()),
+            "predicted_seconds": pa.array([found.seconds if found else None for found in predictions], pa.float64()),
+            "prediction_basis": pa.array([found.basis if found else None for found in predictions], pa.string()),
         },
         metadata={METADATA_KEY: plan.metadata()},
     )
@@ -69,14 +84,20 @@ def read_plan(path: Path) -> StoredPlan:
         table = pq.read_table(path)
         metadata = json.loads(table.schema.metadata[METADATA_KEY])
         refuse_newer(int(metadata["schema"]), str(path))
+        rows = table.to_pylist()
         runs = tuple(
             PlannedRun(
                 run_id=row["run_id"], spec=RunSpec.model_validate_json(row["spec"]), labels=Labels.model_validate_json(row["labels"])
             )
-            for row in table.select(["run_id", "spec", "labels"]).to_pylist()
+            for row in rows
         )
+        predictions = {
+            row["run_id"]: Prediction(row["predicted_seconds"], row["prediction_basis"])
+            for row in rows
+            if row.get("predicted_seconds") is not None  # plans of earlier versions have no such column
+        }
     except FileNotFoundError:
         raise StoreError(f"{path}: nothing was planned here yet; `gapbench run SUITE` makes it") from None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run the suite again to have it written anew") from error
-    return StoredPlan(suite=metadata["suite"], runs=runs, report=metadata["report"])
+    return StoredPlan(suite=metadata["suite"], runs=runs, report=metadata["report"], predictions=predictions)

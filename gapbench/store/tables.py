@@ -81,6 +81,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "torch_version": "text",
     "python_version": "text",
     "git_commit": "text",
+    "git_dirty": "flag",
     "started_at": "text",
     "test_correct": "bits",
 }
@@ -102,7 +103,7 @@ RESULTS = (
 COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program", "micro_batch_size")
 """What a run has taken, however it ended."""
 
-_EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit")
+_EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapbench import catalog
-from gapbench.suite.layers import Layer, Settings
+from gapbench.suite.layers import Layer, Settings, Unknown
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.schema import SEEDS, RunFields, show
 from gapbench.suite.sections import Sections
@@ -38,7 +38,7 @@ MAXIMUM_RUNS = 100_000
 def count_runs(sections: Sections) -> int:
     """Returns how many runs `expand` makes, at most."""
     sizes = {axis: len(values) for axis, values in sections.grid.items()}
-    arms = [math.prod(size for axis, size in sizes.items() if axis not in arm.layer.fields) for arm in sections.arms]
+    arms = [math.prod(size for axis, size in sizes.items() if not _gives(arm.layer, axis)) for arm in sections.arms]
     return sum(arms) + math.prod(sizes.values())
 
 
@@ -54,42 +54,48 @@ def expand(sections: Sections) -> list[Draft]:
     order = 0
     ranks = {label: rank for rank, label in enumerate(sections.report.arms)}
     for arm in sorted(sections.arms, key=lambda arm: ranks.get(arm.label, len(ranks))):
-        open_axes = {axis: values for axis, values in axes.items() if axis not in arm.layer.fields}
-        open_seeds = {axis: values for axis, values in seeds.items() if axis not in arm.layer.fields}
+        open_axes = {axis: values for axis, values in axes.items() if not _gives(arm.layer, axis)}
+        open_seeds = {axis: values for axis, values in seeds.items() if not _gives(arm.layer, axis)}
         for values in _product(open_axes):
             cell = ", ".join([arm.label, *_words(values, open_axes)])
             for chosen in _product(open_seeds):
-                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), arm.layer)
+                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections), arm.layer)
                 drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order))
             order += 1
-    if sections.grid_broken or (sections.arms and not axes) or not (sections.grid or sections.run.fields):
+    unknown = sections.unknown_axes - set(SEEDS)
+    only_seeds = sections.arms and not axes and not unknown
+    nothing = not (sections.grid or unknown or _sets_anything(sections.run))
+    if sections.grid_unknown or only_seeds or nothing:
         return drafts
-    base: KeyPath = ("run",) if sections.run.fields else ("grid",)
+    base: KeyPath = ("run",) if _sets_anything(sections.run) else ("grid",)
     for values in _product(axes):
         cell = ", ".join(_words(values, axes)) or _plain_cell(sections.run)
         for chosen in _product(seeds):
-            layers = (sections.run, *_axis_layers({**values, **chosen}, sections))
+            layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
             drafts.append(Draft(Settings(layers), cell, "", base, order))
         order += 1
     return drafts
 
 
 def complete(settings: Settings) -> Settings:
-    """Returns settings with the layers of their recipe and preset below all others."""
-    name = settings.get("recipe", "")
-    if not name or name not in catalog.recipes():
-        return settings
-    preset = settings.get("preset", catalog.recipes()[name].default_preset)
-    return Settings((*_recipe_layers(name, preset), *settings.layers))
+    """Returns settings with the layers of their recipe and preset below all others; what an unknown recipe sets is unknown."""
+    try:
+        name = settings.get("recipe", "")
+        if not name:
+            return settings
+        recipe = catalog.recipes()[name] if name in catalog.recipes() else None  # noqa: SIM401 - a registry raises
+        preset = settings.get("preset", recipe.default_preset if recipe else "")
+    except Unknown:
+        recipe, preset = None, ""
+    if recipe is None or preset not in recipe.presets:
+        return Settings((Layer("recipe", (), {}, opaque=True), *settings.layers))
+    return Settings((*_recipe_layers(recipe.name, preset), *settings.layers))
 
 
 @functools.lru_cache(maxsize=64)
 def _recipe_layers(name: str, preset: str) -> tuple[Layer, ...]:
     recipe = catalog.recipes()[name]
-    layers = [_recipe_layer("recipe", recipe.fields)]
-    if preset in recipe.presets:
-        layers.append(_recipe_layer("preset", recipe.presets[preset].fields))
-    return tuple(layers)
+    return _recipe_layer("recipe", recipe.fields), _recipe_layer("preset", recipe.presets[preset].fields)
 
 
 def _recipe_layer(kind: str, fields: Mapping[str, Any]) -> Layer:
@@ -104,6 +110,19 @@ def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 def _axis_layers(values: Mapping[str, Any], sections: Sections) -> Iterator[Layer]:
     for axis, value in values.items():
         yield Layer("grid", ("grid", axis, sections.grid[axis].index(value)), {axis: value})
+
+
+def _unknown_axes(sections: Sections) -> tuple[Layer, ...]:
+    """Returns a layer that hides the axes of which no value is known."""
+    return (Layer("grid", ("grid",), {}, broken=sections.unknown_axes),) if sections.unknown_axes else ()
+
+
+def _gives(layer: Layer, name: str) -> bool:
+    return name in layer.fields or layer.hides(name)
+
+
+def _sets_anything(layer: Layer) -> bool:
+    return bool(layer.fields or layer.broken)
 
 
 def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gapbench import catalog
@@ -13,33 +14,51 @@ from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.suite.schema import NormalizationTable
 
 
-def ghost_size(asked: Asked, model: Component) -> int | None:
-    """Returns the effective ghost batch size, None where it is off, the whole batch, or without effect."""
+def ghost(asked: Asked, model: Component) -> dict[str, Any] | None:
+    """Returns the effective ghost batch size: None where it is off, the whole batch, or without effect."""
     batch = asked.get("batch_size")
-    ghost = asked.get("ghost_batch_size", "off")
+    size = asked.get("ghost_batch_size", "off")
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
-    if ghost != "off" and not has_norm:
+    if size != "off" and not has_norm:
         asked.no_effect.append((f"a ghost batch size has no effect on a model without batch norm ({model.name})", asked.cell))
+        return {"ghost_batch_size": None}
+    if size != "off" and batch % size:
+        batches = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
+        if batch not in batches:
+            batches.append(batch)
         return None
-    if ghost != "off" and batch % ghost:
-        larger = f"is larger than the batch size {batch}" if ghost > batch else f"does not divide the batch size {batch}"
-        asked.problem("ghost_batch_size", f'the ghost batch size {ghost} {larger}; choose a divisor, "off", or drop the run by [[exclude]]')
+    if has_norm and (batch if size == "off" else size) == 1:
+        asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
         return None
-    if has_norm and (batch if ghost == "off" else ghost) == 1:
-        asked.problem("batch_size" if ghost == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
-    return None if ghost in ("off", batch) else int(ghost)
+    return {"ghost_batch_size": None if size in ("off", batch) else int(size)}
+
+
+def misfit(ghost_batch_size: int, batch_sizes: Sequence[int]) -> str:
+    """Returns what is wrong with a ghost batch size that does not divide some batch sizes."""
+    smaller = [str(size) for size in batch_sizes if size < ghost_batch_size]
+    larger = [str(size) for size in batch_sizes if size > ghost_batch_size]
+    parts = [
+        f"is larger than the batch size {', '.join(smaller)}" if smaller else "",
+        f"does not divide the batch size {', '.join(larger)}" if larger else "",
+    ]
+    what = " and ".join(part for part in parts if part)
+    return f'the ghost batch size {ghost_batch_size} {what}; choose a divisor, "off", or drop the run by [[exclude]]'
+
+
+def check_batch(asked: Asked, name: str, examples: int) -> None:
+    """Adds a problem where the batch size, or the reference batch size, is more than there are examples."""
+    size = asked.get(name)
+    if size > examples:
+        words = name.replace("_", " ")
+        asked.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
 
 
 def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str, Any] | None:
     """Returns updates, learning rate, warmup and what refers to the reference cell."""
     batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
     tail = asked.get("tail", "stream")
-    for field, size in (("batch_size", batch), ("reference_batch_size", reference)):
-        if size > examples:
-            name = field.replace("_", " ")
-            asked.problem(field, f"the {name} {size} is larger than the training set ({examples} examples); choose a smaller one")
     if max(batch, reference) > examples:
-        return None
+        return None  # said by check_batch
     updates = updates_of_budget(
         regime.budget, epochs=epochs, examples=examples, batch_size=batch, reference_batch_size=reference, tail=tail
     )
@@ -124,25 +143,25 @@ def inputs(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
         text = f'"{table.kind}" is not for {here}, which the data set has; choose "{other}" or "global"'
         asked.problem("normalization", f"normalization {text}")
     if table.kind == "fixed" and len(table.mean) not in (1, channels):
-        asked.problem(
-            "normalization", f"mean and standard_deviation have {len(table.mean)} values; give 1 or {channels}, one for each channel"
-        )
+        wanted = f"1 or {channels}, one for each channel" if channels > 1 else "1, for the data set has one channel"
+        asked.problem("normalization", f"mean and standard_deviation have {len(table.mean)} values; give {wanted}")
     padding = asked.get("crop_padding", 0)
     normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
     fill = asked.get("crop_fill", 0) if padding else 0
     return {"crop_padding": padding, "crop_fill": fill, "flip": asked.get("flip", False), "normalization": normalization}
 
 
-def norm(asked: Asked, model: Component, ghost: int | None) -> dict[str, Any]:
+def norm(asked: Asked, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:
     """Returns how running statistics are kept. Without ghosts both rules are the same; without batch norm there are none."""
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
-    rule = asked.get("running_statistics", "mean") if ghost is not None else "mean"
+    rule = asked.get("running_statistics", "mean") if ghost["ghost_batch_size"] is not None else "mean"
     momentum = asked.number("norm_momentum", "cumulative") if has_norm and asked.settings.layer_of("norm_momentum") else 0.1
     return {"running_statistics": rule, "norm_momentum": momentum}
 
 
-def seeds(asked: Asked, dataset: Component, drawn: bool) -> dict[str, Any]:
+def seeds(asked: Asked, dataset: Component) -> dict[str, Any]:
     """Returns the seeds. The split has one of its own only where something is drawn by it."""
+    drawn = catalog.datasets()[dataset.name].split == "drawn"
     seed = asked.get("seed", 0)
     values = {name: asked.get(name, "seed") for name in ("init_seed", "order_seed")}
     subset = bool(dataset.option("train_size", 0) or dataset.option("test_size", 0))
@@ -156,4 +175,21 @@ def seeds(asked: Asked, dataset: Component, drawn: bool) -> dict[str, Any]:
         **{name: seed if value == "seed" else value for name, value in values.items()},
         "split_seed": seed if split == "seed" else split,
         "split_drawn": varies and (drawn or subset),
+    }
+
+
+def plain(asked: Asked) -> dict[str, Any]:
+    """Returns the fields that stand by themselves."""
+    default_probes = [name for name, probe in catalog.probes().items() if probe.default]
+    return {
+        "batch_size": asked.get("batch_size"),
+        "reference_batch_size": asked.get("reference_batch_size"),
+        "tail": asked.get("tail", "stream"),
+        "clip_norm": asked.number("clip_norm", "off"),
+        "precision": asked.get("precision", "fp32"),
+        "headline_evaluations": asked.get("headline_evaluations", 1),
+        "holdout": asked.get("holdout", 0.0),
+        "keep_weights": tuple(asked.get("keep_weights", ())),
+        "probes": tuple(asked.get("probes", default_probes)),
+        "time_limit_seconds": asked.get("time_limit_seconds"),
     }

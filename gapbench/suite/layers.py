@@ -10,6 +10,11 @@ from gapbench.suite.locate import KeyPath
 from gapbench.suite.schema import NormalizationTable
 from gapbench.suite.source import COMPONENTS
 
+
+class Unknown(Exception):  # noqa: N818 - nothing went wrong where it is raised
+    """A value that is asked for was mistaken where it was written: that was said, and nothing can be said that depends on it."""
+
+
 _HEIGHTS = {"recipe": 0, "preset": 1, "run": 2, "grid": 3, "arm": 3, "override": 4}
 
 
@@ -22,8 +27,18 @@ class Layer:
     path: KeyPath
     """Where in the document: fields stand below it, but the value of a grid axis stands at it. Empty for recipes."""
     fields: Mapping[str, Any]
-    broken: bool = False
-    """Whether some field did not validate: its mistakes are known, and runs with this layer are not looked at further."""
+    broken: frozenset[str] = frozenset()
+    """Fields that were given here and are mistaken, so that their values are unknown."""
+    opaque: bool = False
+    """Whether any field may have been given here: the layers of a recipe that does not exist."""
+
+    def hides(self, name: str) -> bool:
+        """Returns whether this layer may set a field to a value that is unknown."""
+        return self.opaque or name in self.broken
+
+    def hidden(self) -> Layer:
+        """Returns this layer with all its values unknown: it may or may not be there."""
+        return Layer(self.kind, self.path, {}, self.broken | frozenset(self.fields), self.opaque)
 
     def place(self, name: str) -> KeyPath:
         """Returns the key path of a field."""
@@ -36,9 +51,19 @@ class Settings:
 
     layers: tuple[Layer, ...]
 
+    @property
+    def sound(self) -> bool:
+        """Whether no value is unknown. Where some are, methods that come upon one raise Unknown."""
+        return not any(layer.broken or layer.opaque for layer in self.layers)
+
     def layer_of(self, name: str) -> Layer | None:
         """Returns the highest layer that sets a field, or None."""
-        return next((layer for layer in reversed(self.layers) if name in layer.fields), None)
+        for layer in reversed(self.layers):
+            if layer.hides(name):
+                raise Unknown(name)
+            if name in layer.fields:
+                return layer
+        return None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Returns a field's value; for components merged options (without the schema's defaults)."""
@@ -49,11 +74,17 @@ class Settings:
 
     def component(self, kind: str) -> dict[str, Any]:
         """Returns name and options of a component: a named table begins anew, one without a name changes options."""
-        merged: dict[str, Any] = {}
+        merged: dict[str, Any] | None = {}
         for layer in self.layers:
             table = layer.fields.get(kind)
-            if table is not None:
-                merged = dict(table) if "name" in table else {**merged, **table}
+            if layer.hides(kind):
+                merged = None
+            elif table is not None and "name" in table:
+                merged = dict(table)
+            elif table is not None and merged is not None:
+                merged = {**merged, **table}
+        if merged is None:
+            raise Unknown(kind)
         return merged
 
     def height(self, name: str) -> int:
@@ -87,11 +118,20 @@ def matches(settings: Settings, arm: str, where: Mapping[str, Any]) -> bool:
     """Returns whether a run has all the values of `where`; a list there means any of them.
 
     `arm` is the label of the run's [[arm]], empty for runs of the [grid]. A component given by name matches whatever its options.
+
+    Raises:
+        Unknown: it depends on a value that is unknown.
     """
-    return all(
-        any(_equals(settings, arm, name, wanted) for wanted in (values if isinstance(values, list) else [values]))
-        for name, values in where.items()
-    )
+    unknown: Unknown | None = None
+    for name, values in where.items():
+        try:
+            if not any(_equals(settings, arm, name, wanted) for wanted in (values if isinstance(values, list) else [values])):
+                return False
+        except Unknown as error:  # another condition may still rule the run out
+            unknown = error
+    if unknown:
+        raise unknown
+    return True
 
 
 def _equals(settings: Settings, arm: str, name: str, wanted: Any) -> bool:

@@ -13,6 +13,7 @@ from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.identity import canonical_json
 from gapbench.suite.locate import KeyPath
+from gapbench.suite.messages import without_repeats
 from gapbench.suite.only import keep_only
 from gapbench.suite.plan import DroppedRun, Plan, make_plan
 from gapbench.suite.resolve import Resolver
@@ -104,16 +105,16 @@ def load_suite(
     path = find_suite(path)
     document = read_document(path, settings or {})
     _make_paths_absolute(document)
-    problems: list[Problem] = []
+    problems = document.problems
     sections = read_sections(document, problems)
     if settings:
         sections.name = f"{sections.name}+{_settings_hash(document)}"
     resolver = Resolver(document, sections.regimes, problems, [])
-    plan = make_plan(sections, document, resolver)
+    plan = make_plan(sections, document, resolver) if document.whole else Plan()
     if not plan.runs and not plan.dropped and not problems:
         problems.append(Problem(document.place(()), "the suite has no runs; give a [run], a [grid] or an [[arm]]"))
     if problems:
-        raise SuiteError(_in_order(problems, document))
+        raise SuiteError(without_repeats(_in_order(problems, document)))
     runs, dropped = plan.runs, plan.dropped
     general = missing_references(runs, named=bool(sections.reference)) + _unused(sections, document, plan, settings or {})
     if only:
@@ -131,15 +132,15 @@ def load_suite(
 
 
 def _in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:
-    """Returns the problems once each, file by file and line by line."""
+    """Returns the problems once each, file by file and line by line; what concerns a file as a whole comes before its lines."""
     files = [source.shown for source in document.sources]
 
     def position(problem: Problem) -> tuple[int, int]:
         for index, file in enumerate(files):
-            found = re.match(rf"{re.escape(file)}:(\d+)", problem.place)
+            found = re.match(rf"{re.escape(file)}(?::(\d+))?(?:: |$)", problem.place)
             if found:
-                return index, int(found[1])
-        return len(files), 0
+                return index, int(found[1] or 0)
+        return -1, 0
 
     return sorted(dict.fromkeys(problems), key=position)
 

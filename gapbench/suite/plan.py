@@ -9,7 +9,7 @@ from gapbench import catalog
 from gapbench.core.errors import Problem
 from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, expand
 from gapbench.suite.identity import run_id
-from gapbench.suite.layers import Settings, ghost_of, matches
+from gapbench.suite.layers import Settings, Unknown, ghost_of, matches
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.regime import regime_of
 from gapbench.suite.resolve import Resolver
@@ -56,8 +56,11 @@ def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Pla
                 message = f"{show(draft.cell)} names two different cells, of an arm and of the grid; choose another label"
                 resolver.problems.append(Problem(place, message))
             continue
-        if not any(layer.broken for layer in draft.settings.layers):
+        try:
             _plan_run(draft, sections, resolver, plan)
+        except Unknown:  # whether it is dropped cannot be told
+            continue
+    resolver.add_misfits()
     plan.runs = _one_reference_each(plan.runs)
     return plan
 
@@ -66,27 +69,29 @@ def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) 
     settings = draft.settings
     completed = complete(settings)
     for override in sections.overrides:
-        if override.where and matches(completed, draft.arm, override.where):
-            plan.used_rules.add(override.path)
-            settings = settings.with_layer(override.layer)
-    if settings.layers[-1].broken:
-        return
+        try:
+            if override.where.matches(completed, draft.arm):
+                plan.used_rules.add(override.path)
+                settings = settings.with_layer(override.layer)
+        except Unknown:
+            settings = settings.with_layer(override.layer.hidden())
     settings = complete(settings)  # an override may have named another recipe
-    plan.used_run_fields.update(name for name in sections.run.fields if settings.layer_of(name) is sections.run)
-    labels = _labels(draft, settings, sections)
+    if settings.sound:
+        plan.used_run_fields.update(name for name in sections.run.fields if settings.layer_of(name) is sections.run)
     for exclude in sections.excludes:
-        if exclude.where and matches(settings, draft.arm, exclude.where):
+        if exclude.where.matches(settings, draft.arm):
             plan.used_rules.add(exclude.path)
-            plan.dropped.append(DroppedRun(labels, settings.get("seed", 0), exclude.reason))
+            if settings.sound:
+                plan.dropped.append(DroppedRun(_labels(draft, settings, sections), settings.get("seed", 0), exclude.reason))
             return
     spec = resolver.resolve(settings, draft.base, draft.cell)
     if spec is not None:
-        plan.runs.append(PlannedRun(run_id=run_id(spec), spec=spec, labels=labels))
+        plan.runs.append(PlannedRun(run_id=run_id(spec), spec=spec, labels=_labels(draft, settings, sections)))
 
 
 def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
     regime = regime_of(settings, sections.regimes)
-    scaling = regime.learning_rate_scaling if regime else "none"
+    scaling = regime.learning_rate_scaling
     rate_layer = settings.layer_of("learning_rate")
     final = rate_layer is not None and rate_layer.kind == "override"
     recipe = settings.get("recipe", "")
@@ -97,10 +102,10 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         arm=draft.arm,
         recipe=recipe,
         preset=settings.get("preset", default_preset),
-        regime=regime.label if regime else settings.get("regime"),
+        regime=regime.label,
         learning_rate_rule="set" if final else {"none": "untouched"}.get(scaling, scaling),
-        budget=regime.budget.kind if regime else "epochs",
-        reference_cell=_is_reference(draft, settings, sections, regime.label if regime else ""),
+        budget=regime.budget.kind,
+        reference_cell=_is_reference(draft, settings, sections, regime.label),
         cell_order=draft.order,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapbench.catalog import Budget, RegimeEntry
-from gapbench.suite.layers import Settings
+from gapbench.suite.layers import Settings, Unknown
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,19 @@ class Regime:
     """Factor of the learning rate, or "reference"."""
 
 
-def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry]) -> Regime | None:
-    """Returns the regime of a run, or None where its name is unknown.
+def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
+    """Returns the regime of a run.
 
     A regime's fields count where the regime is named: the same field set in a layer below is replaced, set in the same
     layer or above it wins.
+
+    Raises:
+        Unknown: there is no such regime, or it is mistaken itself (None among `regimes`); both are said where it is written.
     """
     name = settings.get("regime", "baseline")
-    if name not in regimes:
-        return None
-    entry = regimes[name]
+    entry = regimes.get(name)
+    if entry is None:
+        raise Unknown("regime")
     named_at = settings.height("regime")
     changes: list[str] = []
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite.asked import Asked
-from gapbench.suite.fields import ghost_size, inputs, norm, numbers, schedule, seeds
-from gapbench.suite.layers import Settings
+from gapbench.suite import fields
+from gapbench.suite.asked import REQUIRED, Asked
+from gapbench.suite.layers import Settings, Unknown
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.regime import regime_of
 from gapbench.suite.runspec import RunSpec
 from gapbench.suite.source import COMPONENTS, Document
-from gapbench.suite.workload import check_fit, component, facts_of, sizes
+from gapbench.suite.workload import check_augmentation, check_model, check_optimizer, component, facts_of, sizes
 
-REQUIRED = ("dataset", "model", "optimizer", "batch_size", "reference_batch_size", "epochs", "learning_rate")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,17 @@ class Resolver:
     """Resolves the runs of one suite; mistakes are added to `problems`."""
 
     document: Document
-    regimes: Mapping[str, RegimeEntry]
+    regimes: Mapping[str, RegimeEntry | None]
     problems: list[Problem]
     no_effect: list[tuple[str, str]]
     """Warnings, as (what, cell), of settings that change nothing."""
+    misfits: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    """By place and ghost batch size: the batch sizes that it does not divide. Many runs, one mistake: `add_misfits` adds it."""
 
     def resolve(self, settings: Settings, base: KeyPath, cell: str) -> RunSpec | None:
-        """Returns the spec of a run, or None where it is mistaken.
+        """Returns the spec of a run, or None where it is mistaken or holds unknown values.
+
+        Each step is taken as far as its values are known, so that one mistake hides no other.
 
         Args:
             settings: all its layers, recipe and preset included.
@@ -40,67 +45,83 @@ class Resolver:
             cell: its name, for warnings.
         """
         before = len(self.problems)
-        spec = self._resolve(Asked(settings, base, self.document, self.problems, cell, self.no_effect))
-        return spec if len(self.problems) == before else None
-
-    def _resolve(self, asked: Asked) -> RunSpec | None:
-        if not _has_required(asked):
+        asked = Asked(settings, base, self.document, self.problems, cell, self.no_effect, self.misfits)
+        parts = self._parts(asked)
+        if parts is None or len(self.problems) > before or not settings.sound:
             return None
-        dataset, model, optimizer = (component(asked, kind) for kind in COMPONENTS)
-        regime = regime_of(asked.settings, self.regimes)
-        facts = facts_of(asked, dataset)
-        if dataset is None or model is None or optimizer is None or regime is None or facts is None:
-            return None
-        examples, tests = sizes(asked, dataset, facts)
-        check_fit(asked, model, optimizer, facts)
-        ghost = ghost_size(asked, model)
-        counted = numbers(asked, regime, examples, tests)
-        if counted is None:
-            return None
-        default_probes = [name for name, probe in catalog.probes().items() if probe.default]
-        return RunSpec(
-            dataset=dataset,
-            model=model,
-            optimizer=optimizer,
-            batch_size=asked.get("batch_size"),
-            ghost_batch_size=ghost,
-            tail=asked.get("tail", "stream"),
-            **counted,
-            **schedule(asked, optimizer),
-            **inputs(asked, facts),
-            **norm(asked, model, ghost),
-            **seeds(asked, dataset, drawn=catalog.datasets()[dataset.name].split == "drawn"),
-            clip_norm=asked.number("clip_norm", "off"),
-            precision=asked.get("precision", "fp32"),
-            headline_evaluations=asked.get("headline_evaluations", 1),
-            holdout=asked.get("holdout", 0.0),
-            train_examples=examples,
-            reference_batch_size=asked.get("reference_batch_size"),
-            keep_weights=tuple(asked.get("keep_weights", ())),
-            probes=tuple(asked.get("probes", default_probes)),
-            time_limit_seconds=asked.get("time_limit_seconds"),
-        )
+        return RunSpec(**parts)
+
+    def add_misfits(self) -> None:
+        """Adds the mistakes of ghost batch sizes, one for each place."""
+        self.problems.extend(Problem(place, fields.misfit(size, batches)) for (place, size), batches in sorted(self.misfits.items()))
+
+    def _parts(self, asked: Asked) -> dict[str, Any] | None:
+        """Returns the fields of the spec, or None where some are not known."""
+        _attempt(_check_preset, asked)
+        _check_required(asked)
+        dataset, model, optimizer = (_attempt(component, asked, kind) for kind in COMPONENTS)
+        regime = _attempt(regime_of, asked.settings, self.regimes)
+        facts = _attempt(facts_of, asked, dataset)
+        examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
+        _attempt(check_model, asked, facts)
+        _attempt(check_optimizer, asked, optimizer)
+        for name in ("crop_padding", "flip"):
+            _attempt(check_augmentation, asked, name, facts)
+        for name in ("batch_size", "reference_batch_size"):
+            _attempt(fields.check_batch, asked, name, examples)
+        ghost = _attempt(fields.ghost, asked, model)
+        parts = [
+            _attempt(fields.plain, asked),
+            ghost,
+            _attempt(fields.numbers, asked, regime, examples, tests),
+            _attempt(fields.schedule, asked, optimizer),
+            _attempt(fields.inputs, asked, facts),
+            _attempt(fields.norm, asked, model, ghost),
+            _attempt(fields.seeds, asked, dataset),
+        ]
+        found = {"dataset": dataset, "model": model, "optimizer": optimizer, "train_examples": examples}
+        for part in parts:
+            if part is None:
+                return None
+            found.update(part)
+        return None if None in (dataset, model, optimizer, examples) else found
 
 
-def _has_required(asked: Asked) -> bool:
-    """Returns whether a run has all that it needs; adds a mistake that lists what is missing."""
+def _attempt(step: Callable[..., T], *values: Any) -> T | None:
+    """Returns what a step comes to, or None where it needs what an earlier step did not find or a value that is unknown."""
+    if any(value is None for value in values):
+        return None
+    try:
+        return step(*values)
+    except Unknown:
+        return None
+
+
+def _check_preset(asked: Asked) -> None:
+    """Adds a mistake where the preset is none of the recipe's. One that no recipe has was said where it is written."""
     recipe, preset = asked.get("recipe", ""), asked.get("preset", "")
-    if recipe and recipe not in catalog.recipes():
-        return False  # said where it is written
-    if preset and not any(preset in known.presets for known in catalog.recipes().values()):
-        return False
     if preset and not recipe:
         asked.problem("preset", "a preset is a version of a recipe, and there is none; name the recipe, or remove the preset")
-        return False
-    if preset and preset not in catalog.recipes()[recipe].presets:
-        asked.problem("preset", unknown_name("preset", preset, catalog.recipes()[recipe].presets))
-        return False
-    missing = [name for name in REQUIRED if not asked.get(name)]
-    if missing:
+    elif preset and recipe in catalog.recipes():
+        presets = catalog.recipes()[recipe].presets
+        if preset not in presets and any(preset in known.presets for known in catalog.recipes().values()):
+            asked.problem("preset", unknown_name("preset", preset, presets))
+
+
+def _check_required(asked: Asked) -> None:
+    """Adds a mistake that lists what a run needs and does not have."""
+    missing = [name for name in REQUIRED if asked.lacks(name)]
+    if missing and asked.lacks("recipe") and not asked.lacks("preset"):
+        pass  # the recipe that the preset is of has them
+    elif missing:
         who = "the arm" if asked.base[:1] == ("arm",) else "the run"
-        remedy = "give it in [run], [grid] or the arm" if recipe else "give them in [run], or name a recipe there"
+        remedy = "give them in [run], or name a recipe there" if asked.lacks("recipe") else "give it in [run], [grid] or the arm"
         asked.problems.append(Problem(asked.document.place(asked.base), f"{who} lacks {', '.join(missing)}; {remedy}"))
-    unnamed = [kind for kind in COMPONENTS if kind not in missing and "name" not in asked.get(kind)]
-    for kind in unnamed:
+    for kind in COMPONENTS:
+        if kind not in missing:
+            _attempt(_check_named, asked, kind)
+
+
+def _check_named(asked: Asked, kind: str) -> None:
+    if "name" not in asked.get(kind):
         asked.problem(kind, f'the {kind} has options but no name; write {kind} = {{ name = "...", ... }}')
-    return not missing and not unnamed

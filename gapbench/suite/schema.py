@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
 from gapbench.catalog import Budget
 
@@ -31,7 +41,7 @@ def _component(value: Any) -> dict[str, Any]:
         return {"name": value}
     if isinstance(value, dict) and isinstance(value.get("name", ""), str):
         return value
-    raise ValueError('must be a name in quotes or a table {name = "...", option = ...}')
+    raise ValueError(f'must be a name in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
 
 
 def _whole_number_or(word: str, minimum: int) -> PlainValidator:
@@ -70,10 +80,10 @@ def show(value: Any) -> str:
 class PhaseTable(Section):
     """One phase of the schedule."""
 
-    start: float = Field(0.0, ge=0.0, lt=1.0)
-    learning_rate_factor: float = Field(1.0, ge=0.0)
-    weight_decay: float | None = Field(None, ge=0.0)
-    momentum: float | None = Field(None, ge=0.0, lt=1.0)
+    start: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of all updates at which it begins; the first begins at 0.")
+    learning_rate_factor: float = Field(1.0, ge=0.0, description="Of the peak learning rate.")
+    weight_decay: float | None = Field(None, ge=0.0, description="Left out: the run's.")
+    momentum: float | None = Field(None, ge=0.0, lt=1.0, description="Left out: the optimizer's.")
 
 
 def _phases_in_order(phases: list[PhaseTable]) -> list[PhaseTable]:
@@ -88,9 +98,11 @@ def _phases_in_order(phases: list[PhaseTable]) -> list[PhaseTable]:
 class NormalizationTable(Section):
     """How pixels become inputs."""
 
-    kind: Literal["global", "channel", "feature", "fixed", "none"]
-    mean: list[float] = Field(default_factory=list)
-    standard_deviation: list[Annotated[float, Field(gt=0.0)]] = Field(default_factory=list)
+    kind: Literal["global", "channel", "feature", "fixed", "none"] = Field(
+        description="One mean and deviation of the training set, one a channel, one a feature, those given here, or none."
+    )
+    mean: list[float] = Field(default_factory=list, description='With kind = "fixed": one, or one a channel.')
+    standard_deviation: list[Annotated[float, Field(gt=0.0)]] = Field(default_factory=list, description="As many as means.")
 
     @model_validator(mode="after")
     def _given_where_fixed(self) -> NormalizationTable:
@@ -105,12 +117,29 @@ def _normalization(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Component = Annotated[dict[str, Any], PlainValidator(_component)]
-Ghost = Annotated[Any, _whole_number_or("off", 1)]
-Seed = Annotated[Any, _whole_number_or("seed", 0)]
-ClipNorm = Annotated[Any, _number_or("off", "greater than 0", 0.0, open_minimum=True)]
-NormMomentum = Annotated[Any, _number_or("cumulative", "greater than 0 and at most 1", 0.0, 1.0, open_minimum=True)]
-WarmupStart = Annotated[Any, _number_or("reference", "of at least 0", 0.0)]
+def _or(word: str, number: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"enum": [word]}, number]})
+
+
+def _version(value: Any) -> Any:
+    if type(value) is not int:  # Python takes true and 1.0 for 1
+        raise ValueError(f"must be 1, not {show(value)}")
+    return value
+
+
+Component = Annotated[dict[str, Any], PlainValidator(_component), WithJsonSchema({"type": ["string", "object"]})]
+"""For editors, `suite.json_schema` puts the catalog's names and options in the place of this."""
+Ghost = Annotated[Any, _whole_number_or("off", 1), _or("off", {"type": "integer", "minimum": 1})]
+Seed = Annotated[Any, _whole_number_or("seed", 0), _or("seed", {"type": "integer", "minimum": 0})]
+ClipNorm = Annotated[
+    Any, _number_or("off", "greater than 0", 0.0, open_minimum=True), _or("off", {"type": "number", "exclusiveMinimum": 0})
+]
+NormMomentum = Annotated[
+    Any,
+    _number_or("cumulative", "greater than 0 and at most 1", 0.0, 1.0, open_minimum=True),
+    _or("cumulative", {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+]
+WarmupStart = Annotated[Any, _number_or("reference", "of at least 0", 0.0), _or("reference", {"type": "number", "minimum": 0})]
 Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
 
@@ -118,60 +147,68 @@ NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalizatio
 class RunFields(Section):
     """Every field of a run: for [run], [grid] (lists of these), [[arm]], [[override]] and recipes."""
 
-    recipe: str = ""
-    preset: str = ""
-    dataset: Component = Field(default_factory=dict)
-    model: Component = Field(default_factory=dict)
-    optimizer: Component = Field(default_factory=dict)
-    batch_size: int = Field(0, ge=1)
-    ghost_batch_size: Ghost = "off"
-    regime: str = ""
-    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
-    budget: Budget = Budget()
-    epochs: float = Field(0.0, gt=0.0)
-    reference_batch_size: int = Field(0, ge=1)
-    learning_rate: float = Field(0.0, gt=0.0)
-    warmup: float = Field(0.0, ge=0.0, lt=1.0)
-    warmup_start: WarmupStart = 0.0
-    phases: Phases = Field(default_factory=list)
-    weight_decay: float = Field(0.0, ge=0.0)
-    weight_decay_on: Literal["all", "matrices"] = "all"
-    clip_norm: ClipNorm = "off"
-    crop_padding: int = Field(0, ge=0)
-    crop_fill: int = Field(0, ge=0, le=255)
-    flip: bool = False
-    normalization: NormalizationField = NormalizationTable(kind="global")
-    running_statistics: Literal["mean", "sequential"] = "mean"
-    norm_momentum: NormMomentum = 0.1
-    tail: Literal["stream", "drop"] = "stream"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    headline_evaluations: int = Field(1, ge=1)
-    holdout: float = Field(0.0, ge=0.0, lt=1.0)
-    seed: int = Field(0, ge=0)
-    init_seed: Seed = "seed"
-    order_seed: Seed = "seed"
-    split_seed: Seed = "seed"
+    recipe: str = Field("", description="How a data set and a model are trained at their reference batch size.")
+    preset: str = Field("", description="Whose version of the recipe, such as the paper's.")
+    dataset: Component = Field(default_factory=dict, description="Name, or a table {name, options}; without a name: options to change.")
+    model: Component = Field(default_factory=dict, description="Name, or a table {name, options}; without a name: options to change.")
+    optimizer: Component = Field(default_factory=dict, description="Name, or a table {name, options}; without a name: options to change.")
+    batch_size: int = Field(0, ge=1, description="Examples in one update.")
+    ghost_batch_size: Ghost = Field("off", description='Examples that batch norm statistics are over; divides the batch size; or "off".')
+    regime: str = Field("", description="How the recipe adapts to another batch size: one of the catalog or of [regimes.NAME].")
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none", description="Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference. Overrides the regime's."
+    )
+    budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell. Overrides the regime's.")
+    epochs: float = Field(0.0, gt=0.0, description="Passes over the training set at the reference batch size.")
+    reference_batch_size: int = Field(0, ge=1, description="What learning rates and budgets refer to.")
+    learning_rate: float = Field(0.0, gt=0.0, description="Peak at the reference batch size, before the regime scales it.")
+    warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
+    warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
+    phases: Phases = Field(default_factory=list, description="The schedule: parts of the training, each from a fraction of the updates on.")
+    weight_decay: float = Field(0.0, ge=0.0, description="Factor of the L2 penalty's gradient.")
+    weight_decay_on: Literal["all", "matrices"] = Field("all", description="All parameters, or only those of two or more dimensions.")
+    clip_norm: ClipNorm = Field("off", description='Threshold of the gradient\'s global L2 norm, or "off".')
+    crop_padding: int = Field(0, ge=0, description="Pixels that an image is padded with before a random crop; 0: no crops.")
+    crop_fill: int = Field(0, ge=0, le=255, description="Value of the padding.")
+    flip: bool = Field(False, description="Whether images are mirrored at random.")
+    normalization: NormalizationField = Field(
+        NormalizationTable(kind="global"), description="How pixels become inputs: (pixel - mean) / standard deviation."
+    )
+    running_statistics: Literal["mean", "sequential"] = Field(
+        "mean", description="Of ghost batch norm: one moving-average step an update, or one for each ghost batch in order."
+    )
+    norm_momentum: NormMomentum = Field(0.1, description='Weight of new statistics in the moving average, or "cumulative".')
+    tail: Literal["stream", "drop"] = Field("stream", description="Where an epoch is no multiple of the batch: go on, or drop the rest.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the arithmetic; weights, statistics and loss stay fp32.")
+    headline_evaluations: int = Field(1, ge=1, description="The headline accuracy is the mean of so many last evaluations.")
+    holdout: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the training set that is kept for validation.")
+    seed: int = Field(0, ge=0, description="Number from which every random stream of a run is derived.")
+    init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')
+    order_seed: Seed = Field("seed", description='Of order, augmentation and dropout; "seed": the run\'s.')
+    split_seed: Seed = Field("seed", description='Of drawn splits and subsets; "seed": the run\'s.')
 
 
 class RunSection(RunFields):
     """[run]: besides the fields of a run, what is the same for all runs because it changes none of their numbers."""
 
-    evaluations: int = Field(20, ge=1)
-    keep_weights: list[Annotated[float, Field(ge=0.0, le=1.0)]] = Field(default_factory=list)
-    probes: list[str] = Field(default_factory=list)
-    time_limit_seconds: float = Field(0.0, gt=0.0)
+    evaluations: int = Field(20, ge=1, description="Evaluations of each run; left out: as many as keep evaluation cheap.")
+    keep_weights: list[Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
+        default_factory=list, description="Fractions of the training at which weights are kept."
+    )
+    probes: list[str] = Field(default_factory=list, description="What is measured; left out: the default probes.")
+    time_limit_seconds: float = Field(0.0, gt=0.0, description="A run that takes longer ends as a timeout.")
 
 
 class ArmSection(RunFields):
     """One [[arm]]."""
 
-    label: Annotated[str, Field(min_length=1)]
+    label: Annotated[str, Field(min_length=1)] = Field(description="Name of the arm in tables and figures; unique in the suite.")
 
 
 class SetSection(RunFields):
     """The `set` of an [[override]]: final values."""
 
-    updates: int = Field(0, ge=1)
+    updates: int = Field(0, ge=1, description="Updates of the run, whatever epochs and budget say.")
 
 
 def expand_seeds(value: Any) -> Any:
@@ -189,27 +226,31 @@ def expand_seeds(value: Any) -> Any:
 class RegimeSection(Section):
     """One [regimes.NAME]."""
 
-    summary: str = ""
-    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
-    warmup: float = Field(0.0, ge=0.0, lt=1.0)
-    warmup_start: WarmupStart = 0.0
-    budget: Budget = Budget()
+    summary: str = Field("", description="One line about it.")
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none", description="Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."
+    )
+    warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
+    warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
+    budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
 
 
 class ReportSection(Section):
     """[report]."""
 
-    reference: dict[str, JsonValue] = Field(default_factory=dict)
-    arms: list[str] = Field(default_factory=list)
+    reference: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Conditions of the reference cell; left out: reference batch size, regime baseline, ghost off."
+    )
+    arms: list[str] = Field(default_factory=list, description="Labels in the order of tables and figures.")
     figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]] = Field(
-        default_factory=list
+        default_factory=list, description="Figures to draw; left out: all."
     )
 
 
 class SuiteSection(Section):
     """The root of a suite file; its sections are validated one by one."""
 
-    schema_version: Literal[1] = Field(alias="schema")
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]
-    summary: str = ""
-    extends: str = ""
+    schema_version: Annotated[Literal[1], BeforeValidator(_version)] = Field(alias="schema", description="Version of the file's form.")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")] = Field(description="Name of the suite and of its results directory.")
+    summary: str = Field("", description="One line for `gapbench ls suites`.")
+    extends: str = Field("", description="A suite file to start from: tables merge, lists replace, [[exclude]] append; this file wins.")

@@ -10,9 +10,9 @@ from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import unknown_name
-from gapbench.suite.layers import Layer
+from gapbench.suite.layers import Layer, Settings, Unknown, matches
 from gapbench.suite.locate import KeyPath
-from gapbench.suite.messages import unknown_key, validate, validate_value
+from gapbench.suite.messages import option_mistakes, probably, unknown_key, validate, validate_value
 from gapbench.suite.schema import (
     SEEDS,
     ArmSection,
@@ -25,10 +25,36 @@ from gapbench.suite.schema import (
     expand_seeds,
     show,
 )
-from gapbench.suite.source import SECTIONS, Document
+from gapbench.suite.source import COMPONENTS, SECTIONS, Document
+
+_PLANNED = frozenset({"run", "grid", "arm", "exclude", "override", "regimes"})
+"""Sections that say which runs there are."""
 
 _UNMATCHED = frozenset({"phases"})
 """Fields whose values are lists, so that a list of alternatives would be ambiguous."""
+_WHERE_KEYS = ("arm", *(name for name in RunFields.model_fields if name not in _UNMATCHED))
+_EXCLUDE_KEYS = (*_WHERE_KEYS, "reason")
+
+
+@dataclass
+class Where:
+    """The conditions of an exclude or an override."""
+
+    conditions: dict[str, Any]
+    whole: bool
+    """Whether these are all of its conditions; others that are mistaken may rule a run out."""
+
+    def matches(self, settings: Settings, arm: str) -> bool:
+        """Returns whether a run is meant.
+
+        Raises:
+            Unknown: that cannot be told.
+        """
+        if not matches(settings, arm, self.conditions):
+            return False
+        if not self.whole:
+            raise Unknown("where")
+        return bool(self.conditions)
 
 
 @dataclass
@@ -36,7 +62,7 @@ class Exclude:
     """One [[exclude]]."""
 
     path: KeyPath
-    where: dict[str, Any]
+    where: Where
     reason: str
 
 
@@ -45,7 +71,7 @@ class Override:
     """One [[override]]."""
 
     path: KeyPath
-    where: dict[str, Any]
+    where: Where
     layer: Layer
 
 
@@ -65,12 +91,15 @@ class Sections:
     summary: str = ""
     run: Layer = field(default_factory=lambda: Layer("run", ("run",), {}))
     grid: dict[str, list[Any]] = field(default_factory=dict)
-    grid_broken: bool = False
+    unknown_axes: frozenset[str] = frozenset()
+    """Axes that are there, but none of their values is right."""
+    grid_unknown: bool = False
+    """Whether there may be axes that are not known at all."""
     arms: list[Arm] = field(default_factory=list)
     excludes: list[Exclude] = field(default_factory=list)
     overrides: list[Override] = field(default_factory=list)
-    regimes: dict[str, RegimeEntry] = field(default_factory=dict)
-    """The catalog's and the suite's own."""
+    regimes: dict[str, RegimeEntry | None] = field(default_factory=dict)
+    """The catalog's and the suite's own; None for one that is mistaken."""
     report: ReportSection = field(default_factory=ReportSection)
     reference: dict[str, Any] = field(default_factory=dict)
     """The validated `report.reference`."""
@@ -84,33 +113,33 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     """
     data = document.data
     sections = Sections()
-    problems.extend(Problem(document.place((key,)), unknown_key(key, SECTIONS, ())) for key in data if key not in SECTIONS)
+    for key in [key for key in data if key not in SECTIONS]:
+        problems.append(Problem(document.place((key,)), unknown_key(key, SECTIONS, ())))
+        meant = probably(key, SECTIONS)
+        if meant in _PLANNED:
+            document.whole = False  # what stands there counts for all the rest
+        elif meant and meant not in data:
+            document.damaged.add((meant,))
     root = {key: data[key] for key in ("schema", "name", "summary", "extends") if key in data}
     if isinstance(root.get("schema"), int) and root["schema"] > 1:
         message = f"the suite is of schema {root['schema']} and this gapbench knows schema 1; install a newer gapbench"
         raise SuiteError([Problem(document.place(("schema",)), message)])
-    suite = validate(SuiteSection, root, document, (), problems)
+    suite = validate(SuiteSection, root, document, (), problems).value
     if suite is not None:
         sections.name, sections.summary = suite.name, suite.summary
     _read_regimes(sections, document, problems)
-    _read_run_and_grid(sections, document, problems)
+    _read_run(sections, document, problems)
+    _read_grid(sections, document, problems)
     for path, table in _tables(document, "arm", problems):
-        arm = validate(ArmSection, table, document, path, problems)
-        label = arm.label if arm else str(table.get("label", ""))
-        fields = {name: value for name, value in arm.given().items() if name != "label"} if arm else {}
-        _check_names(fields or table, path, sections, document, problems)
+        arm = validate(ArmSection, table, document, path, problems, fill={"label": "?"})
+        label = table["label"] if isinstance(table.get("label"), str) else ""
+        fields = {name: value for name, value in arm.given().items() if name != "label"}
+        _check_names(fields, path, sections, document, problems)
         if label and label in [other.label for other in sections.arms]:
             problems.append(Problem(document.place((*path, "label")), f"the label {show(label)} stands twice; labels must be unique"))
-        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm is None)))
+        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken)))
     _read_rules(sections, document, problems)
-    report = validate(ReportSection, data.get("report", {}), document, ("report",), problems)
-    if report is not None:
-        sections.report = report
-        sections.reference = _where(report.reference, ("report", "reference"), sections, document, problems)
-        known = [arm.label for arm in sections.arms]
-        for index, label in enumerate(report.arms):
-            if label not in known:
-                problems.append(Problem(document.place(("report", "arms", index)), unknown_name("arm", label, known)))
+    _read_report(sections, document, problems)
     return sections
 
 
@@ -118,66 +147,96 @@ def _read_regimes(sections: Sections, document: Document, problems: list[Problem
     sections.regimes = dict(catalog.regimes())
     tables = document.data.get("regimes", {})
     if not isinstance(tables, dict):
-        problems.append(Problem(document.place(("regimes",)), "must be tables [regimes.NAME]"))
+        message = "must be tables [regimes.NAME], each a regime of the suite's own; a run names its regime in [run], [grid] or an [[arm]]"
+        problems.append(Problem(document.place(("regimes",)), message))
         return
     for name, table in tables.items():
         path = ("regimes", name)
+        regime = validate(RegimeSection, table, document, path, problems)
         if name in catalog.regimes():
             message = f"the regime {show(name)} exists already; choose another name (see `gapbench ls regimes`)"
             problems.append(Problem(document.place(path), message))
             continue
-        regime = validate(RegimeSection, table, document, path, problems)
-        entry = {"name": name, "summary": "", **(regime.given() if regime else {})}
-        sections.regimes[name] = RegimeEntry(**entry)
+        sound = regime.value is not None and not regime.broken
+        sections.regimes[name] = RegimeEntry(**{"name": name, "summary": "", **regime.given()}) if sound else None
 
 
-def _read_run_and_grid(sections: Sections, document: Document, problems: list[Problem]) -> None:
-    data = document.data
-    run = validate(RunSection, data.get("run", {}), document, ("run",), problems)
-    fields = run.given() if run else {}
-    sections.run = Layer("run", ("run",), fields, broken=run is None)
-    _check_names(fields or data.get("run"), ("run",), sections, document, problems)
+def _read_run(sections: Sections, document: Document, problems: list[Problem]) -> None:
+    path, table = _table(document, "run", problems)
+    run = validate(RunSection, table, document, path, problems)
+    fields = run.given()
+    sections.run = Layer("run", path, fields, broken=run.broken)
+    _check_names(fields, path, sections, document, problems)
     for index, probe in enumerate(fields.get("probes", [])):
         if probe not in catalog.probes():
-            place = document.place(("run", "probes", index))
+            place = document.place((*path, "probes", index))
             problems.append(Problem(place, unknown_name("probe", probe, catalog.probes())))
-    if "grid" not in data:
+
+
+def _read_grid(sections: Sections, document: Document, problems: list[Problem]) -> None:
+    if "grid" not in document.data:
         return
-    before = len(problems)
-    grid = data["grid"]
-    if not isinstance(grid, dict) or not grid:
+    path, grid = _table(document, "grid", problems)
+    damaged = document.damaged_in(path)
+    if not grid and not damaged:
         problems.append(
-            Problem(document.place(("grid",)), "the grid is empty; give at least one axis, such as seed = [0, 1, 2], or remove [grid]")
+            Problem(document.place(path), "the grid is empty; give at least one axis, such as seed = [0, 1, 2], or remove [grid]")
         )
-        grid = {}
+        sections.grid_unknown = True
     for axis, values in grid.items():
-        _read_axis(axis, values, sections, document, problems)
-    sections.grid_broken = len(problems) > before
+        _read_axis(axis, values, path, sections, document, problems)
+    sections.unknown_axes |= damaged & frozenset(RunFields.model_fields)
+    sections.grid_unknown |= not damaged <= frozenset(RunFields.model_fields)
 
 
-def _read_axis(axis: str, values: Any, sections: Sections, document: Document, problems: list[Problem]) -> None:
-    path = ("grid", axis)
+def _read_report(sections: Sections, document: Document, problems: list[Problem]) -> None:
+    path, table = _table(document, "report", problems)
+    report = validate(ReportSection, table, document, path, problems).value
+    if report is None:
+        return
+    sections.report = report
+    sections.reference = _where(report.reference, (*path, "reference"), sections, document, problems).conditions
+    known = [arm.label for arm in sections.arms]
+    for index, label in enumerate(report.arms):
+        if label not in known and _labels_known(sections, document):
+            problems.append(Problem(document.place((*path, "arms", index)), unknown_name("arm", label, known)))
+
+
+def _read_axis(axis: str, values: Any, grid: KeyPath, sections: Sections, document: Document, problems: list[Problem]) -> None:
+    path = (*grid, axis)
     if axis not in RunFields.model_fields:
         if axis in RunSection.model_fields:
             message = f"{axis} changes no number of a run, so it cannot be an axis; put it into [run]"
         else:
             message = unknown_key(axis, RunFields.model_fields, path).replace("unknown key", "unknown axis", 1)
+            meant = probably(axis, RunFields.model_fields)
+            sections.unknown_axes |= {meant} if meant else set()
+            sections.grid_unknown |= meant is None
         problems.append(Problem(document.place(path), message))
         return
     if isinstance(document.data.get("run"), dict) and axis in document.data["run"]:
         problems.append(Problem(document.place(path), f"{axis} stands in [run] and in [grid]; a key stands in one of them"))
+    checked = _values_of(axis, values, path, sections, document, problems)
+    if checked:
+        sections.grid[axis] = checked
+    else:
+        sections.unknown_axes |= {axis}
+
+
+def _values_of(axis: str, values: Any, path: KeyPath, sections: Sections, document: Document, problems: list[Problem]) -> list[Any]:
+    """Returns the values of an axis that are right."""
     if axis in SEEDS:
         try:
             values = expand_seeds(values)
         except ValueError as error:
             problems.append(Problem(document.place(path), str(error)))
-            return
+            return []
     if not isinstance(values, list):
         problems.append(Problem(document.place(path), f"an axis must be a list, such as [{show(values)}], not {show(values)}"))
-        return
+        return []
     if not values:
         problems.append(Problem(document.place(path), f"the axis {axis} is empty; give at least one value or remove it"))
-    checked = []
+    checked: list[Any] = []
     for index, value in enumerate(values):
         here = (*path, index)
         found = validate_value(axis, value, document, here, problems)
@@ -186,16 +245,21 @@ def _read_axis(axis: str, values: Any, sections: Sections, document: Document, p
         elif found is not None:
             _check_names({axis: found}, path, sections, document, problems, at=here)
             checked.append(found)
-    sections.grid[axis] = checked
+    return checked
 
 
 def _read_rules(sections: Sections, document: Document, problems: list[Problem]) -> None:
     for path, table in _tables(document, "exclude", problems):
-        conditions = {key: value for key, value in table.items() if key != "reason"}
+        damaged = document.damaged_in(path)
         reason = table.get("reason")
-        if not isinstance(reason, str) or not reason:
+        conditions = {key: value for key, value in table.items() if key != "reason"}
+        for key in [key for key in conditions if "reason" not in table and probably(key, _EXCLUDE_KEYS) == "reason"]:
+            problems.append(Problem(document.place((*path, key)), unknown_key(key, _EXCLUDE_KEYS, path)))
+            damaged |= {"reason"}
+            del conditions[key]
+        if (not isinstance(reason, str) or not reason) and "reason" not in damaged:
             problems.append(Problem(document.place(path), 'needs reason = "...": dropped runs are shown with it'))
-        if not conditions:
+        if not conditions and not damaged - {"reason"}:
             problems.append(Problem(document.place(path), "needs at least one key that says which runs are dropped"))
         where = _where(conditions, path, sections, document, problems)
         sections.excludes.append(Exclude(path, where, str(reason)))
@@ -203,32 +267,55 @@ def _read_rules(sections: Sections, document: Document, problems: list[Problem])
         odd = [key for key in table if key not in ("where", "set")]
         problems.extend(Problem(document.place((*path, key)), unknown_key(key, ("where", "set"), path)) for key in odd)
         missing = [key for key in ("where", "set") if not isinstance(table.get(key), dict) or not table[key]]
-        if missing:
+        meant = {probably(key, ("where", "set")) for key in odd} | document.damaged_in(path)
+        if set(missing) - meant:
             problems.append(Problem(document.place(path), f"needs {' and '.join(missing)} = {{ key = value }}"))
-        where = _where(table["where"], (*path, "where"), sections, document, problems) if "where" not in missing else {}
+        where = Where({}, whole=False)
+        if "where" not in missing:
+            where = _where(table["where"], (*path, "where"), sections, document, problems)
         there = (*path, "set")
-        values = validate(SetSection, table["set"], document, there, problems) if "set" not in missing else None
-        fields = values.given() if values else {}
+        values = validate(SetSection, table["set"] if "set" not in missing else {}, document, there, problems)
+        fields = values.given()
         if "seed" in fields:
             problems.append(
                 Problem(document.place((*there, "seed")), "the seed cannot be overridden; set init_seed, order_seed or split_seed")
             )
-        _check_names(fields or table.get("set"), there, sections, document, problems)
-        sections.overrides.append(Override(path, where, Layer("override", there, fields, broken=values is None)))
+        _check_names(fields, there, sections, document, problems)
+        sections.overrides.append(Override(path, where, Layer("override", there, fields, broken=values.broken)))
+
+
+def _table(document: Document, key: str, problems: list[Problem]) -> tuple[KeyPath, dict[str, Any]]:
+    """Returns a section that is one table, and where it stands; of [[run]] the first."""
+    table = document.data.get(key, {})
+    if isinstance(table, dict):
+        return (key,), table
+    if isinstance(table, list) and table and all(isinstance(item, dict) for item in table):
+        problems.append(Problem(document.place((key,)), f"must be written as [{key}], with one bracket"))
+        return (key, 0), table[0]
+    problems.append(Problem(document.place((key,)), f"must be a table, written as [{key}], not {show(table)}"))
+    return (key,), {}
 
 
 def _tables(document: Document, key: str, problems: list[Problem]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     tables = document.data.get(key, [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+    if isinstance(tables, dict):
         problems.append(Problem(document.place((key,)), f"must be written as [[{key}]], with two brackets"))
-        return
-    for index, table in enumerate(tables):
-        yield (key, index), table
+        yield (key,), tables
+    elif not isinstance(tables, list):
+        problems.append(Problem(document.place((key,)), f"must be tables, each written as [[{key}]], not {show(tables)}"))
+    else:
+        for index, table in enumerate(tables):
+            if isinstance(table, dict):
+                yield (key, index), table
+            else:
+                problems.append(Problem(document.place((key, index)), f"must be a table, written as [[{key}]], not {show(table)}"))
 
 
-def _where(table: Mapping[str, Any], path: KeyPath, sections: Sections, document: Document, problems: list[Problem]) -> dict[str, Any]:
+def _where(table: Mapping[str, Any], path: KeyPath, sections: Sections, document: Document, problems: list[Problem]) -> Where:
     """Returns the conditions of an exclude, an override or the reference cell, validated; a list means any of its values."""
-    known = ("arm", *(name for name in RunFields.model_fields if name not in _UNMATCHED))
+    known = _WHERE_KEYS
+    before = len(problems)
+    whole = not document.damaged_in(path)
     where: dict[str, Any] = {}
     for name, given in table.items():
         here = (*path, name)
@@ -243,38 +330,45 @@ def _where(table: Mapping[str, Any], path: KeyPath, sections: Sections, document
                 problems.append(Problem(document.place(here), str(error)))
                 continue
         checked = []
+        wrong = len(problems)
         for index, value in enumerate(values if listed else [values]):
             there = (*here, index) if listed else here
             if name == "arm":
                 labels = ["", *dict.fromkeys(arm.label for arm in sections.arms)]
-                if value in labels:
-                    checked.append(value)
-                else:
+                checked.append(value)
+                if value not in labels and _labels_known(sections, document):
                     problems.append(Problem(document.place(there), unknown_name("arm", str(value), labels[1:])))
+                whole &= value in labels
                 continue
             found = validate_value(name, value, document, there, problems)
             if found is not None:
                 _check_names({name: found}, path, sections, document, problems, at=there)
+                if name in COMPONENTS:
+                    problems.extend(Problem(document.place((*there, key)), text) for key, text in option_mistakes(name, found))
                 checked.append(found)
-        where[name] = checked
-    return where
+        if len(problems) == wrong and (name != "arm" or whole):
+            where[name] = checked
+    return Where(where, whole=whole and len(problems) == before)
+
+
+def _labels_known(sections: Sections, document: Document) -> bool:
+    """Returns whether the labels of all arms are known, so that another one is a mistake."""
+    return document.whole and all(arm.label for arm in sections.arms)
 
 
 def _check_names(
-    fields: Any, path: KeyPath, sections: Sections, document: Document, problems: list[Problem], at: KeyPath | None = None
+    fields: Mapping[str, Any], path: KeyPath, sections: Sections, document: Document, problems: list[Problem], at: KeyPath | None = None
 ) -> None:
     """Adds a problem for every data set, model, optimizer, recipe, preset or regime that does not exist.
 
     Args:
-        fields: validated, or as they were read where some other field did not validate: then what is no name is passed over.
+        fields: those that are right by themselves.
         path: of the table.
         sections: with their regimes.
         document: for places.
         problems: what to add to.
         at: where the value stands, if not at its key below `path`.
     """
-    if not isinstance(fields, dict):
-        return
     components: dict[str, Mapping[str, Any]] = {"dataset": catalog.datasets(), "model": catalog.models(), "optimizer": catalog.optimizers()}
     for kind, registry in components.items():
         component = fields.get(kind)
@@ -285,5 +379,5 @@ def _check_names(
     named: dict[str, Collection[str]] = {"recipe": catalog.recipes(), "preset": presets, "regime": sections.regimes}
     for kind, names in named.items():
         name = fields.get(kind)
-        if isinstance(name, str) and name not in names:
+        if isinstance(name, str) and name not in names and (kind != "regime" or document.whole):
             problems.append(Problem(document.place(at or (*path, kind)), unknown_name(kind, name, names)))

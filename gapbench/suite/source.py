@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.locate import KeyPath, locate
+from gapbench.suite.toml_reader import DAMAGED, read_toml, written_path
 
 SECTIONS = ("schema", "name", "summary", "extends", "run", "grid", "arm", "exclude", "override", "regimes", "report")
 """The keys of a suite file, in the order in which a resolved file is written."""
@@ -48,6 +49,16 @@ class Document:
     """From the most basic file to the `--set` options."""
     origins: dict[KeyPath, tuple[Source, KeyPath]] = field(default_factory=dict)
     """For every value (and for every table that comes whole from one source): its source and its path there."""
+    problems: list[Problem] = field(default_factory=list)
+    """What was wrong with the files themselves."""
+    whole: bool = True
+    """Whether all that says which runs there are could be read, in this file and in those that it extends."""
+    damaged: set[KeyPath] = field(default_factory=set)
+    """Keys whose values could not be read, taken out of `data`."""
+
+    def damaged_in(self, path: KeyPath) -> frozenset[str]:
+        """Returns the keys of the table at a path whose values could not be read."""
+        return frozenset(str(other[-1]) for other in self.damaged if other[:-1] == path)
 
     def place(self, path: KeyPath) -> str:
         """Returns where a key path of the merged document was written: `file:line: key path`."""
@@ -81,7 +92,8 @@ class Document:
                 label = value.get("label") if text == "arm" and isinstance(value, dict) else None
                 text += f"[{label if label else key}]"
             else:
-                text += f".{key}" if text else key
+                shown = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
+                text += f".{shown}" if text else shown
         return text
 
 
@@ -89,80 +101,98 @@ def read_document(path: Path, settings: Mapping[str, str]) -> Document:
     """Reads a suite file, what it extends, and the `--set` options.
 
     Raises:
-        SuiteError: a file that is missing, not TOML, or extends itself; a `--set` option that is no `key=value`.
+        SuiteError: a file that is missing or of which nothing can be read.
     """
-    sources = _read_chain(path)
+    document = _read_chain(path)
     if settings:
-        sources.append(_settings_source(settings))
-    document = Document({}, sources)
-    for source in sources:
+        document.sources.append(_settings_source(settings, document.problems))
+    for source in document.sources:
         _merge_source(document, source)
+    document.damaged = set(_take_damaged(document.data, ()))
     return document
 
 
-def _read_chain(path: Path) -> list[Source]:
-    """Returns the sources of a file and of all that it extends, the most basic first."""
-    chain: list[Source] = []
+def _read_chain(path: Path) -> Document:
+    """Returns the sources of a file and of all that it extends, the most basic first.
+
+    A parent that cannot be read is a mistake of the file: the document is then not whole.
+    """
+    document = Document({}, [])
     seen: list[Path] = []
     place = ""
     while True:
         if path.resolve() in seen:
-            cycle = " -> ".join(source.shown for source in chain[seen.index(path.resolve()) :])
+            cycle = " -> ".join(source.shown for source in document.sources[::-1][seen.index(path.resolve()) :])
             raise SuiteError([Problem(place, f"a suite cannot extend itself: {cycle} -> {path}; remove one `extends`")])
-        source = _read_file(path, place)
+        source, problems = _read_file(path, place)
+        document.problems.extend(problems)
+        if source is None:
+            if not document.sources:
+                raise SuiteError(problems)
+            document.whole = False
+            return document
         seen.append(path.resolve())
-        chain.append(source)
+        document.sources.insert(0, source)
         parent = source.data.get("extends")
         if not isinstance(parent, str):  # another type is found by the schema
-            return chain[::-1]
+            return document
         place = source.place(("extends",), "extends")
+        if parent == DAMAGED:
+            document.whole = False
+            return document
         path = path.parent / parent
 
 
-def _read_file(path: Path, place: str) -> Source:
+def _read_file(path: Path, place: str) -> tuple[Source | None, list[Problem]]:
     try:
-        text = path.read_bytes().decode("utf-8")
-        data = tomllib.loads(text)
+        text = path.read_bytes().decode("utf-8-sig")  # editors on Windows put a mark before the text
     except FileNotFoundError:
-        raise SuiteError(
-            [Problem(place, f"there is no suite file {path}; name a .toml file, or a suite of `gapbench ls suites`")]
-        ) from None
+        return None, [Problem(place, f"there is no suite file {path}; name a .toml file, or a suite of `gapbench ls suites`")]
     except IsADirectoryError:
-        raise SuiteError([Problem(place, f"{path} is a directory; name a .toml file in it")]) from None
+        return None, [Problem(place, f"{path} is a directory; name a .toml file in it")]
     except OSError as error:
-        raise SuiteError([Problem(place, f"{path} cannot be read: {error.strerror}")]) from error
+        return None, [Problem(place, f"{path} cannot be read: {error.strerror}")]
     except UnicodeDecodeError as error:
-        raise SuiteError([Problem(str(path), f"is not TOML: byte {error.start} is not UTF-8; save the file as UTF-8")]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise SuiteError([_toml_problem(path, text, error)]) from error
-    text = text.replace("\r\n", "\n")
-    return Source(str(path), path.resolve().parent, data, locate(text))
+        return None, [Problem(str(path), f"is not TOML: byte {error.start} is not UTF-8; save the file as UTF-8")]
+    data, text, problems = read_toml(text.replace("\r\n", "\n"), str(path))
+    if data is None:
+        return None, problems
+    lines: dict[KeyPath, int] = {}
+    for key_path, line in locate(text).items():
+        lines.setdefault(written_path(key_path), line)
+    return Source(str(path), path.resolve().parent, data, lines), problems
 
 
-def _toml_problem(path: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
-    found = re.search(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
-    lines = text.splitlines() or [""]
-    message, line = (found[1], int(found[2] or len(lines))) if found else (str(error), len(lines))
-    shown = lines[line - 1].strip() if line <= len(lines) else ""
-    return Problem(f"{path}:{line}", f"is not TOML: {message[:1].lower()}{message[1:]}, in: {shown}")
+def _take_damaged(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """Takes what could not be read out of tables and yields where it stood."""
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    for key, item in items:
+        if (item == DAMAGED or key == DAMAGED) and isinstance(value, dict):
+            del value[key]
+            yield (*path, key)
+        else:
+            yield from _take_damaged(item, (*path, key))
 
 
-def _settings_source(settings: Mapping[str, str]) -> Source:
+def _settings_source(settings: Mapping[str, str], problems: list[Problem]) -> Source:
     """Returns the `--set` options as a source: `epochs=2` means [run], `grid.seed=0..2` any other section."""
     data: dict[str, Any] = {}
     for key, text in settings.items():
         keys = key.strip().split(".")
         if not all(keys):
-            raise SuiteError([Problem("--set", f'"{key}={text}" is not of the form key=value, such as epochs=2 or grid.seed=0..2')])
+            problems.append(Problem("--set", f'"{key}={text}" is not of the form key=value, such as epochs=2 or grid.seed=0..2'))
+            continue
         if keys[0] not in SECTIONS:
             keys.insert(0, "run")
         if keys[0] in ("schema", "name", "extends", "arm", "exclude", "override"):
-            raise SuiteError([Problem("--set", f"{keys[0]} cannot be set here; set keys of [run], [grid], [report] or [regimes.NAME]")])
-        table = data
+            problems.append(Problem("--set", f"{keys[0]} cannot be set here; set keys of [run], [grid], [report] or [regimes.NAME]"))
+            continue
+        table: Any = data
         for part in keys[:-1]:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise SuiteError([Problem("--set", f"{key} and a part of it are both set")])
+            table = table.setdefault(part, {}) if isinstance(table, dict) else table
+        if not isinstance(table, dict) or isinstance(table.get(keys[-1]), dict):
+            problems.append(Problem("--set", f"{key} and a part of it are both set"))
+            continue
         table[keys[-1]] = parse_value(text)
     return Source("--set", Path.cwd(), data, {})
 

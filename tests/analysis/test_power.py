@@ -70,10 +70,11 @@ def test_power_is_told_wherever_a_cell_is_not_separated(synthetic: ModuleType) -
     (row,) = (row for row in table.rows if row.verdict == "not separated")
     assert row.power == power(row.batch_gap_pp, table.comparisons)
     assert row.power is not None
-    (sentence,) = (sentence for sentence in arms_table(*_close(synthetic)).verdict if sentence.startswith("LB is not separated from SB ("))
-    assert "; 1 pp would have been seen with " in sentence
+    verdict = arms_table(*_close(synthetic)).verdict
+    (sentence,) = (text for text in verdict if ", LB is not separated from SB (" in text)
+    assert "; a gap of 1 pp would have been seen with probability " in sentence
     notes = " ".join(table.notes)
-    assert "Power: with this n and the measured spreads taken as the true ones, 1 pp would have been seen with" in notes
+    assert "Power: with this n and the measured spreads taken as the true ones, a gap of 1 pp would have been seen with probability" in notes
     assert f"{row.cell.name} {row.power.smallest_gap_pp:.2f} pp" in notes
     frame = table.frame().set_index("cell")
     assert frame.loc[row.cell.name, "batch_gap_chance_of_1_pp"] == row.power.chance
@@ -94,7 +95,7 @@ def _close(synthetic: ModuleType) -> tuple[object, object]:
 
 def test_large_tables_tell_the_range_of_their_power(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.grid_suite())
-    assert any("not separated from it; in those not separated, 1 pp would have been seen with" in sentence for sentence in table.verdict)
+    assert any("not separated from it; in those not separated, a gap of 1 pp would have been seen with probability" in sentence for sentence in table.verdict)
     (note,) = (note for note in table.notes if note.startswith("Power"))
     assert "pp by cell. " in note
 
@@ -103,7 +104,7 @@ def test_large_tables_tell_the_range_of_their_power(synthetic: ModuleType) -> No
     ("chances", "text"), [([0.9312], "93 %"), ([0.9999], "> 99 %"), ([0.999, 0.004, 0.5], "< 1 to > 99 %"), ([0.2, 0.201], "20 %")]
 )
 def test_chances_are_never_said_to_be_certain(chances: list[float], text: str) -> None:
-    assert chances_text([Power(chance, 1.0, 1) for chance in chances]) == f"1 pp would have been seen with {text}"
+    assert chances_text([Power(chance, 1.0, 1) for chance in chances]) == f"a gap of 1 pp would have been seen with probability {text}"
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])

@@ -13,12 +13,12 @@ def test_sentences_come_in_the_order_that_keeps_optimization_apart(synthetic: Mo
     verdict = arms_table(*synthetic.digits_suite()).verdict
     starts = [
         "digits, mlp (norm batch), recipe digits: n = 8 in every cell; 95 % intervals over splits.",
+        "At equal train loss (",
         "No learning rate was tuned",
-        "Where both first reach train loss",
-        "As in the paper, with the rate untouched and at equal examples, LB is",
-        "Of the batch gap of LB, the share closed is LB+LR",
-        "LB+LR+GBN+RA is",
-        "SB+4x is",
+        "As in the paper, at equal examples and the rate untouched, batch 512 (LB) loses",
+        "Of the batch gap of LB, the share closed is ",
+        "With square-root scaling, ghost batch norm 16 and the same number of updates (32 × examples), LB+LR+GBN+RA ",
+        "With 4 × examples, the rate untouched, SB+4x ",
     ]
     for sentence, start in zip(verdict, starts, strict=False):
         assert sentence.startswith(start)
@@ -29,12 +29,13 @@ def test_tuned_gaps_come_first_at_every_budget(synthetic: ModuleType) -> None:
     tuned = runs[runs["cell"] == "LB+LR"].assign(cell="LB tuned", arm="LB tuned", learning_rate_rule="tuned", cell_order=9)
     longer = tuned.assign(cell="LB tuned RA", arm="LB tuned RA", planned_updates=1687, cell_order=10)
     verdict = arms_table(pd.concat([runs, tuned, longer]), curves).verdict
-    assert verdict[1].startswith("With its rate tuned, at equal examples, LB tuned is")
-    assert verdict[2].startswith("With its rate tuned, at equal updates, 32 × examples, LB tuned RA is")
-    matched = [sentence for sentence in verdict if sentence.startswith("Where both")]
-    assert ["rate tuned" in sentence for sentence in matched] == [False, True, True]
+    assert verdict[1].startswith("At equal examples and a tuned rate, batch 512 (LB tuned) loses")
+    assert verdict[2].startswith("At equal updates, 32 × examples and a tuned rate, batch 512 (LB tuned RA) loses")
+    matched = [sentence for sentence in verdict if sentence.startswith("At equal train loss")]
+    assert ["tuned rate" in sentence for sentence in matched] == [False, True, True]
     order = [
-        next(i for i, text in enumerate(verdict) if text.startswith(start)) for start in ("With its rate", "Where both", "As in the paper")
+        next(i for i, text in enumerate(verdict) if text.startswith(start))
+        for start in ("At equal examples and a tuned rate", "At equal train loss", "As in the paper")
     ]
     assert order == sorted(order)
     assert not any("No learning rate was tuned" in sentence for sentence in verdict)
@@ -70,7 +71,7 @@ def test_many_cells_are_counted_instead_of_listed(synthetic: ModuleType) -> None
     assert verdict[1].startswith("Of 19 cells, ")
     assert "below B 128, baseline" in verdict[1]
     assert len(verdict) < 8
-    assert any("As in the paper" in sentence and "B 4096, baseline is" in sentence for sentence in verdict)
+    assert any("As in the paper" in sentence and "B 4096, baseline loses" in sentence for sentence in verdict)
 
 
 def test_train_losses_beside_the_untouched_gap_say_what_part_may_be_optimization(synthetic: ModuleType) -> None:
@@ -93,7 +94,7 @@ def test_one_seed_is_said_and_never_called_separated_or_not(synthetic: ModuleTyp
 def test_cells_without_verdict_are_named_with_their_reason(synthetic: ModuleType) -> None:
     verdict = arms_table(*synthetic.digits_suite(diverged=[("LB", 1)])).verdict
     assert "No verdict on LB (7 ok of 8, 1 diverged)." in verdict
-    assert not any("As in the paper" in sentence and " LB is" in sentence for sentence in verdict)
+    assert not any("As in the paper" in sentence and "(LB) " in sentence for sentence in verdict)
 
 
 def test_a_suite_of_its_reference_alone_has_nothing_to_compare(synthetic: ModuleType) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from gapbench import api
-from gapbench.api.planning import TooLongError
+from gapbench import api, cost
+from gapbench.api.price import TooLongError
 from gapbench.api.smoke import smoke_suite
 from gapbench.core.errors import DataError, StoreError
 from gapbench.core.outcome import Outcome
 from gapbench.execution import JobStarted, pool
+from gapbench.store import read_plan
 from gapbench.suite import load_suite
 
 SUITE = """
@@ -171,3 +174,42 @@ def test_importing_the_api_imports_nothing_slow():
         "print(sorted({'torch', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_finished_run_keeps_the_prediction_that_was_made_before_it_trained(suite, monkeypatch):
+    done = api.run(suite, only="arm=SB")
+    first = read_plan(done.results / "plan.parquet").predictions
+    assert len(first) == 6  # of the whole suite, also what was not selected
+    assert all(prediction.seconds > 0 and prediction.basis in ("measured", "rough") for prediction in first.values())
+    estimate = cost.estimate
+
+    def slower(*arguments, **options):
+        found = estimate(*arguments, **options)
+        return dataclasses.replace(found, seconds=1000.0)
+
+    monkeypatch.setattr(cost, "estimate", slower)
+    api.run(suite)
+    second = read_plan(done.results / "plan.parquet").predictions
+    for run_id, outcome in done.outcomes.items():
+        assert outcome is Outcome.OK
+        assert second[run_id] == first[run_id]
+    others = set(second) - set(done.outcomes)
+    assert others
+    assert all(second[run_id] != first[run_id] for run_id in others)
+
+
+def test_a_damaged_plan_is_written_anew_by_the_next_run(suite):
+    done = api.run(suite, only="arm=SB,seed=0")
+    (done.results / "plan.parquet").write_bytes(b"PAR1")
+    again = api.run(suite, only="arm=SB,seed=0")
+    assert again.exit_status == 0
+    assert len(read_plan(done.results / "plan.parquet").runs) == 6
+
+
+def test_a_bundle_brings_the_page_and_makes_it_again(suite, tmp_path):
+    api.run(suite)
+    api.export("results/small", tmp_path / "away" / "small.zip")
+    assert "small/report.html" in zipfile.ZipFile(tmp_path / "away" / "small.zip").namelist()
+    page = api.report(tmp_path / "away" / "small.zip").page
+    assert page == tmp_path / "away" / "small" / "report.html"
+    assert "No prediction was kept" not in page.read_text(encoding="utf-8")

@@ -156,7 +156,7 @@ def test_reports_and_figures_are_objects(reference, capfd):
     assert [*figures] == ["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]
     assert all(isinstance(figure, Figure) for figure in figures.values())
     assert figures["weight_distance"] is figures["weight_distance"]
-    assert figures._repr_html_().count("<svg") == 3
+    assert figures._repr_html_().count("<svg") == 5
     assert sorted(Path("results").rglob("*")) == before
     files = api.report(reference)
     assert isinstance(files.arms.frame(), pd.DataFrame)

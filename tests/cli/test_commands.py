@@ -26,7 +26,23 @@ def test_version(call):
 
 def test_help_names_every_command(call):
     text = call("--help").stdout
-    for command in ("init", "run", "plan", "report", "status", "ls", "data", "doctor", "bench", "export", "clean", "compare", "merge"):
+    for command in (
+        "init",
+        "run",
+        "plan",
+        "report",
+        "status",
+        "ls",
+        "data",
+        "doctor",
+        "bench",
+        "export",
+        "clean",
+        "compare",
+        "merge",
+        "schema",
+        "test",
+    ):
         assert command in text
 
 
@@ -44,12 +60,27 @@ def test_init_never_writes_over_a_file(call, refused):
     assert ".toml" in refused("init", "suite.txt")
 
 
+def test_schema_is_printed_or_written_but_never_over_a_file(call, refused, tmp_path):
+    text = call("schema").stdout
+    assert text.startswith("{")
+    assert "suite.schema.json" in call("schema", "--output", "suite.schema.json").stdout
+    assert Path("suite.schema.json").read_text(encoding="utf-8") == text
+    assert "exists already" in refused("schema", "--output", "suite.schema.json")
+
+
+def test_several_mistakes_are_counted_and_each_line_begins_with_its_file(call, suite):
+    suite.write_text(suite.read_text().replace("epochs = 2", 'epoch = 2\nregime = "sqrt"'))
+    lines = call("plan", suite, code=2).stderr.splitlines()
+    assert lines[0] == "error: 2 mistakes"
+    assert [line.startswith(str(suite)) for line in lines[1:]] == [True, True]
+
+
 def test_plan_says_what_would_train_and_writes_nothing(call, suite, tmp_path):
     suite.write_text(suite.read_text() + '[[exclude]]\narm = "LB"\nseed = 1\nreason = "no money"\n')
     before = files(tmp_path)
     text = call("plan", suite).stdout
     assert files(tmp_path) == before
-    for words in ("small: 3 runs in 2 cells", "SB", "no money", "predicted", "warning: short phases"):
+    for words in ("small: 3 runs in 2 cells", "SB", "no money", "predicted", "device hours", "warning: short phases"):
         assert words in text
 
 

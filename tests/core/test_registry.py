@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gapbench.core.errors import GapbenchError, Problem, SuiteError, UnknownNameError
-from gapbench.core.registry import Registry, load_target
+from gapbench.core.registry import Registry, did_you_mean, load_target, nearest
 
 
 def registry() -> Registry[int]:
@@ -44,3 +44,23 @@ def test_suite_error_lists_every_problem_on_a_line() -> None:
     error = SuiteError([Problem("a.toml:1: x", "is wrong"), Problem("", "is worse")])
     assert str(error) == "a.toml:1: x: is wrong\nis worse"
     assert error.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("Learning-Rate", "learning_rate"),
+        ("learning rate", "learning_rate"),
+        ("f1-mnist", "hoffer2017/f1-mnist"),
+        ("sb", "SB"),
+        ("ffer", None),  # two have it
+        ("zzz", None),
+        ("SB", None),  # it is that name already
+    ],
+)
+def test_the_nearest_name_is_found_whatever_its_case_and_whatever_joins_its_words(name: str, near: str | None) -> None:
+    assert nearest(name, ["learning_rate", "hoffer2017/f1-mnist", "hoffer2017/c1-cifar10", "SB"]) == near
+
+
+def test_letters_that_only_look_right_are_named() -> None:
+    assert did_you_mean("batch_siz\u0435", ["batch_size"]) == ' (did you mean "batch_size"? "\u0435" is CYRILLIC SMALL LETTER IE)'

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import os
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def test_every_file_is_written_where_the_results_directory_has_its_place(synthet
     assert [path.relative_to(tmp_path).as_posix() for path in files.figures] == [
         f"figures/{name}.{kind}" for name in NAMES for kind in ("svg", "png")
     ]
+    assert files.page == tmp_path / "report.html"
     assert {path for folder in ("tables", "figures") for path in (tmp_path / folder).iterdir()} == {
         *files.tables,
         *files.figures,
@@ -45,7 +47,7 @@ def test_every_file_is_written_where_the_results_directory_has_its_place(synthet
 
 def test_a_rerun_gives_the_same_bytes_also_in_another_process(synthetic: ModuleType, tmp_path: Path) -> None:
     files = reported(synthetic, tmp_path, synthetic.digits_suite(2, only=["SB", "LB"]))
-    before = {path: path.read_bytes() for path in (*files.tables, *files.figures)}
+    before = {path: path.read_bytes() for path in (*files.tables, *files.figures, files.page)}
     code = f"from pathlib import Path; from gapbench.report import write_report; write_report(Path({str(tmp_path)!r}))"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "MPLCONFIGDIR": str(tmp_path / "other-settings"), "TZ": "Asia/Tokyo"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -69,6 +71,8 @@ def test_partial_results_are_reported_and_say_what_is_missing(
     files = reported(synthetic, tmp_path, synthetic.digits_suite(**changes))
     assert sentence in (tmp_path / "tables" / "arms.md").read_text(encoding="utf-8")
     assert all(path.stat().st_size > 0 for path in files.figures)
+    page = html.unescape(files.page.read_text(encoding="utf-8")).replace("\u00a0", " ")
+    assert sentence.lower() in page.lower()  # a sentence that leads begins with a capital
 
 
 def test_runs_without_any_curve_are_reported(synthetic: ModuleType, tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_a_suite_may_ask_for_every_figure_and_for_no_other() -> None:
 
 def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synthetic: ModuleType, tmp_path: Path) -> None:
     results = synthetic.write(tmp_path, *synthetic.digits_suite(1, only=["SB"]))
-    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow")
+    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow", "jinja2")
     code = (
         f"import sys; from pathlib import Path; import gapbench.report; print([name for name in {heavy} if name in sys.modules]); "
         f"gapbench.report.write_report(Path({str(results)!r})); print([name for name in ('torch', 'torchvision') if name in sys.modules])"

@@ -11,7 +11,7 @@ import pytest
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
 from gapbench.store import RUN_COLUMNS, build_tables, read_tables
-from gapbench.store.plan import METADATA_KEY, StoredPlan
+from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
 
 
 @pytest.fixture
@@ -118,6 +118,23 @@ def test_pandas_reads_missing_integers_as_missing(results, planned, build, table
 
 def test_a_plan_comes_back_as_it_was(results, planned, build):
     runs = planned(build.run(seed=0), build.run("LB", 1, batch_size=64, ghost_batch_size=16))
+    assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
+
+
+def test_a_plan_keeps_what_runs_were_predicted_to_take(results, planned, build):
+    first, second = planned(build.run(seed=0), build.run(seed=1))
+    predictions = {first.run_id: Prediction(12.5, "measured")}
+    results.write_plan(StoredPlan("small", (first, second), {}, predictions), "")
+    assert results.plan().predictions == predictions
+    table = pd.read_parquet(results.plan_path)
+    assert table["predicted_seconds"].tolist()[0] == 12.5
+    assert table["predicted_seconds"].isna().tolist() == [False, True]
+
+
+def test_a_plan_from_before_predictions_were_kept_is_read(results, planned, build):
+    runs = planned(build.run(seed=0))
+    table = pq.read_table(results.plan_path).drop_columns(["predicted_seconds", "prediction_basis"])
+    pq.write_table(table, results.plan_path)
     assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
 
 

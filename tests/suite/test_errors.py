@@ -62,7 +62,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
         ("dataset = { train_size = 901 }", "run.dataset.train_size: must be a whole number, at least 0, at most 900, not 901"),
         ("optimizer = { momentum = 0, nesterov = true }", "run.optimizer.nesterov: nesterov = true needs momentum > 0"),
         ("phases = [{ start = 0.5 }]", "run.phases: phases must begin at start = 0 and follow each other, not at 0.5"),
-        ("phases = [{ factor = 0.5 }]", 'run.phases[0].factor: unknown key "factor"; known: learning_rate_factor, momentum, start, weight_decay'),
+        ("phases = [{ factor = 0.5 }]", 'run.phases[0].factor: unknown key "factor" (did you mean "learning_rate_factor"?); known: learning_rate_factor, momentum, start, weight_decay'),
         ('normalization = "fixed"', 'run.normalization: kind = "fixed" needs mean = [...] and standard_deviation = [...] of the same length'),
         ("headline_evaluations = 13", "run.headline_evaluations: headline_evaluations is the mean of so many last evaluations, and there are only 12; set evaluations in [run]"),
         ("evaluations = 0", "run.evaluations: must be at least 1, not 0"),
@@ -92,7 +92,7 @@ def test_values_in_run_that_cannot_be(mistakes: Mistakes, text: str, expected: s
         ("[[override]]\nwhere = {batch_size = 16}\nset = {seed = 1}", "5: override[0].set.seed: the seed cannot be overridden; set init_seed, order_seed or split_seed"),
         ("[regimes.adapted]", '3: regimes.adapted: the regime "adapted" exists already; choose another name (see `gapbench ls regimes`)'),
         ("[report]\narms = ['LB']\n[[arm]]\nlabel = 'SB'", '4: report.arms[0]: unknown arm "LB"; known: SB'),
-        ("[report]\nfigures = ['curves']", '4: report.figures[0]: must be one of "weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", not "curves"'),
+        ("[report]\nfigures = ['curves']", '4: report.figures[0]: must be one of "weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", not "curves" (did you mean "training_curves"?)'),
     ],
 )  # fmt: skip
 def test_sections_that_cannot_be(mistakes: Mistakes, text: str, expected: str) -> None:

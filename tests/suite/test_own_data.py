@@ -119,7 +119,7 @@ def test_files_of_another_form_are_mistakes(
 def test_missing_path_and_missing_file_are_mistakes(mistakes: Callable[..., list[str]], tmp_path: Path) -> None:
     assert mistakes(TEXT.format(path="")) == ['suite.toml:5: run.dataset: dataset "npz" needs the option path']
     (found,) = mistakes(TEXT.format(path="gone.npz"))
-    assert found.startswith(f"suite.toml:5: run.dataset.path: {(tmp_path / 'gone.npz').as_posix()} cannot be read: No such file")
+    assert found.startswith("suite.toml:5: run.dataset.path: gone.npz cannot be read: No such file")
 
 
 def test_features_take_neither_crops_nor_convolutions(mistakes: Callable[..., list[str]], tmp_path: Path) -> None:

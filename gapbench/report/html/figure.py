@@ -1,0 +1,206 @@
+"""A matplotlib figure as inline SVG: text stays text, colours follow the page, series can be hidden, points say their values."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from gapbench.report.html.colors import variable
+from gapbench.report.html.toggles import Toggle, classes_of
+from gapbench.report.marks import CAPTION, ENTRY, cells_of_id, mark_of, number_marks
+from gapbench.report.style import house_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+TITLES = {
+    "accuracy_vs_batch_size": "Test accuracy against batch size",
+    "accuracy_vs_train_loss": "Test accuracy against train loss",
+    "seeds": "Test accuracy of every seed",
+    "training_curves": "Train loss and test accuracy against updates",
+    "weight_distance": "Weight distance against updates",
+}
+MAXIMUM_POINTS = 160
+"""Points of one curve that say their values; longer ones are thinned evenly."""
+
+_RADIUS = 5.0
+_FAMILY = re.compile(r"'DejaVu[^';]*'(?:, '[^';]*'|, [a-z-]+)*")
+_DECIMALS = re.compile(r"\d+\.\d{3,}")
+_PLACES = ("d", "x", "y", "transform", "points")
+_COLOR = re.compile(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b")
+
+
+@dataclass(frozen=True)
+class InlineFigure:
+    """A figure for the page."""
+
+    name: str
+    title: str
+    caption: str
+    """Text below the figure; empty where it has none of its own."""
+    svg: str
+    width: int
+    """Its natural width in CSS pixels."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    x: float
+    y: float
+    text: str
+    cells: tuple[str, ...]
+
+
+def inline_figure(name: str, figure: Figure, toggles: Sequence[Toggle]) -> InlineFigure:
+    """Returns a figure as SVG that can stand in an HTML page beside others; the figure itself is laid out anew.
+
+    Args:
+        name: of the figure; unique on the page.
+        figure: drawn in the house style, its artists marked.
+        toggles: what can be hidden.
+    """
+    number_marks(figure)
+    caption = _caption(figure)
+    buffer = io.BytesIO()
+    with house_style(**{"svg.fonttype": "none"}):
+        figure.set_dpi(72)  # points of the SVG: where things are drawn is then where they stand in the file
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314  (our own drawing)
+    width, height = (float(value) for value in str(root.get("viewBox")).split()[2:])
+    title = TITLES.get(name, name.replace("_", " ").capitalize())
+    _clean(root, name, toggles)
+    root.append(_points(figure, height, toggles))
+    cut = _cut_caption(root, caption, height)
+    root.attrib.clear()
+    root.attrib.update({"viewBox": f"0 0 {width:g} {cut:g}", "role": "img", "aria-labelledby": f"{name}-title {name}-description"})
+    for position, (tag, text) in enumerate((("title", title), ("desc", caption[0] if caption else title))):
+        child = ET.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+        child.text = text
+        root.insert(position, child)
+    text = ET.tostring(root, encoding="unicode")
+    return InlineFigure(name, title, caption[0] if caption else "", text, round(width * 4 / 3))
+
+
+def _caption(figure: Figure) -> tuple[str, Any] | None:
+    found = next((artist for artist in figure.findobj() if artist.get_gid() == CAPTION), None)
+    return None if found is None else (" ".join(str(found.get_text()).split()), found)  # type: ignore[attr-defined]
+
+
+def _cut_caption(root: ET.Element, caption: tuple[str, Any] | None, height: float) -> float:
+    """Takes the caption out of the drawing and returns the height that is left."""
+    if caption is None:
+        return height
+    for parent in root.iter():
+        for child in [child for child in parent if child.get("id", "").endswith(CAPTION)]:
+            parent.remove(child)
+    return height - float(caption[1].get_window_extent().y1) - 2
+
+
+def _clean(root: ET.Element, name: str, toggles: Sequence[Toggle]) -> None:
+    """Makes ids unique on the page, colours variables, marked groups classes; drops what only a file of its own needs."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{SVG}metadata", f"{SVG}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = str(element.tag).removeprefix(SVG)
+        _link(element, name)
+        element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
+        for attribute in ("style", "fill", "stroke"):
+            if attribute in element.attrib:
+                element.set(attribute, _themed(element.attrib[attribute]))
+        for attribute in _PLACES:  # a hundredth of a point is finer than any screen
+            if attribute in element.attrib:
+                element.set(attribute, _DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[attribute]).strip())
+        identity = element.attrib.pop("id", None)
+        if identity is None:
+            continue
+        cells = cells_of_id(identity)
+        if cells:
+            classes = classes_of(cells, toggles, every=identity.startswith(ENTRY))
+            if classes:
+                element.set("class", classes)
+        elif element.tag != "g" or identity == CAPTION:
+            element.set("id", f"{name}-{identity}")
+
+
+def _link(element: ET.Element, name: str) -> None:
+    target = element.attrib.pop(f"{XLINK}href", None)
+    if target is not None:
+        element.set("href", f"#{name}-{target.removeprefix('#')}")
+    for attribute, value in element.attrib.items():
+        if "url(#" in value:
+            element.set(attribute, value.replace("url(#", f"url(#{name}-"))
+
+
+def _themed(style: str) -> str:
+    style = _COLOR.sub(lambda found: variable(found[0]), style)
+    return _FAMILY.sub("var(--sans)", style)
+
+
+def _points(figure: Figure, height: float, toggles: Sequence[Toggle]) -> ET.Element:
+    """Returns invisible circles over all points, each with what it says: shown by the browser, and sooner by the script."""
+    group = ET.Element("g", {"class": "points"})
+    for point in _all_points(figure):
+        circle = ET.SubElement(group, "circle", {"cx": f"{point.x:.1f}", "cy": f"{height - point.y:.1f}", "r": f"{_RADIUS:g}"})
+        classes = classes_of(point.cells, toggles, every=False)
+        if classes:
+            circle.set("class", classes)
+        ET.SubElement(circle, "title").text = point.text
+    return group
+
+
+def _all_points(figure: Figure) -> Iterable[_Point]:
+    for axes in figure.axes:  # those of subfigures are among them
+        if axes.get_visible():
+            for artist in axes.get_children():
+                yield from _points_of(axes, artist)
+
+
+def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
+    found = mark_of(artist)
+    if found is None or found.texts == ():
+        return
+    if hasattr(artist, "get_xydata"):
+        data, transform = np.asarray(artist.get_xydata(), dtype=np.float64), artist.get_transform()
+    elif hasattr(artist, "get_offsets"):
+        data, transform = np.asarray(artist.get_offsets(), dtype=np.float64), artist.get_offset_transform()
+    else:
+        return
+    if len(data) == 0:
+        return
+    places = transform.transform(data)
+    for number in np.unique(np.linspace(0, len(data) - 1, min(len(data), MAXIMUM_POINTS)).round().astype(int)).tolist():
+        x, y = places[number]
+        if not (np.isfinite([x, y]).all() and axes.bbox.padded(1).contains(float(x), float(y))):
+            continue
+        if found.texts is not None:
+            text = found.texts[number]
+        else:
+            parts = [_said(axes, "x", data[number, 0]), _said(axes, "y", data[number, 1])]
+            if found.low is not None and found.high is not None:
+                parts[-1] += f" ({_bare(axes, found.low[number])} to {_bare(axes, found.high[number])})"
+            text = f"{' and '.join(found.cells)}: {', '.join(parts)}"
+        yield _Point(float(x), float(y), text, found.cells)
+
+
+def _said(axes: Axes, which: str, value: float) -> str:
+    """Returns a value with its name: by the axes' own formatter, else by the label of its axis."""
+    formatter = getattr(axes, f"fmt_{which}data")
+    if formatter is not None:
+        return str(formatter(value))
+    label = (axes.get_xlabel() if which == "x" else axes.get_ylabel()).partition(" (")[0]
+    return f"{label} {value:.4g}".strip()
+
+
+def _bare(axes: Axes, value: float) -> str:
+    """Returns a value without its name: from the number on."""
+    return re.sub(r"^.*?(?=(?<!\S)[−-]?\d)", "", _said(axes, "y", value))

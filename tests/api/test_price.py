@@ -1,0 +1,151 @@
+"""The price of a suite: what is left counts, from its checkpoints on, and the limit is held to exactly that."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gapbench import api
+from gapbench.api.price import PricedJob, TooLongError, check_hours, hours, jobs_left
+from gapbench.core.errors import GapbenchError
+from gapbench.core.outcome import Outcome
+from gapbench.execution import Job, choose_devices, plan_layout, pool, predicted_seconds
+from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
+from gapbench.suite import load_suite
+
+SUITE = """
+schema = 1
+name = "small"
+[run]
+recipe = "digits"
+epochs = 2
+[grid]
+seed = [0, 1]
+[[arm]]
+label = "SB"
+batch_size = 16
+[[arm]]
+label = "LB"
+batch_size = 512
+"""
+
+
+@pytest.fixture(autouse=True)
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
+    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
+    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    path = tmp_path / "small.toml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+def layout_of(suite: Path) -> tuple[ResultsDirectory, tuple[Job, ...]]:
+    specs = {run.run_id: run.spec for run in load_suite(suite).runs}
+    return ResultsDirectory(Path("results/small"), "small"), plan_layout(specs, choose_devices("cpu"), 1).jobs
+
+
+def total(priced: list[PricedJob]) -> float:
+    return sum(item.seconds or 0.0 for item in priced)
+
+
+def interrupt(directory: ResultsDirectory, job: Job, share_done: float) -> None:
+    """Leaves what a job that was killed leaves: a checkpoint of all its runs in the folder of the first."""
+    run = directory.run(job.run_ids[0])
+    with ResultsDirectory.create(directory.path, directory.suite):
+        run.path.mkdir(parents=True)
+    update = round(share_done * job.specs[0].updates)
+    write_checkpoint(run.checkpoint_path, CheckpointHeader(job.run_ids, update, (0,) * job.replicas, 1.0), lambda _: None)
+
+
+def test_a_fresh_suite_costs_all_its_jobs(suite: Path) -> None:
+    directory, jobs = layout_of(suite)
+    everything = [run_id for job in jobs for run_id in job.run_ids]
+    priced = jobs_left(directory, jobs, everything, "cpu")
+    assert total(priced) == pytest.approx(sum(predicted_seconds(job, "cpu") or 0.0 for job in jobs))
+    assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(total(priced))
+
+
+def test_a_resumed_job_costs_what_its_checkpoint_leaves(suite: Path) -> None:
+    directory, jobs = layout_of(suite)
+    everything = [run_id for job in jobs for run_id in job.run_ids]
+    before = total(jobs_left(directory, jobs, everything, "cpu"))
+    interrupt(directory, jobs[0], 0.75)
+    dear = predicted_seconds(jobs[0], "cpu")
+    assert dear is not None
+    done = round(0.75 * jobs[0].specs[0].updates) / jobs[0].specs[0].updates
+    after = total(jobs_left(directory, jobs, everything, "cpu"))
+    assert before - after == pytest.approx(done * dear)
+    assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(after)
+    with pytest.raises(TooLongError):
+        api.run(suite, devices="cpu", slots=1, max_device_hours=0.999 * after / 3600)
+
+
+def test_a_selected_part_of_an_interrupted_stack_costs_the_stack_since_it_trains_so(suite: Path) -> None:
+    directory, jobs = layout_of(suite)
+    stack = next(job for job in jobs if job.replicas > 1)
+    interrupt(directory, stack, 0.5)
+    (priced,) = jobs_left(directory, jobs, [stack.run_ids[1]], "cpu")
+    assert set(priced.job.run_ids) == set(stack.run_ids)
+
+
+def test_the_limit_is_what_is_left_and_runs_that_are_done_are_free(suite: Path) -> None:
+    api.run(suite, devices="cpu", only="arm=SB")
+    left = api.plan(suite, devices="cpu").device_seconds
+    with pytest.raises(TooLongError):
+        api.run(suite, devices="cpu", max_device_hours=0.99 * left / 3600)
+    api.run(suite, devices="cpu", max_device_hours=1.01 * left / 3600)
+    api.run(suite, devices="cpu", max_device_hours=0.0)
+    with pytest.raises(TooLongError):
+        api.run(suite, devices="cpu", force=True, max_device_hours=0.0)
+
+
+def test_outcomes_that_are_trained_again_are_paid_again(suite: Path) -> None:
+    api.run(suite, devices="cpu")
+    directory, jobs = layout_of(suite)
+    everything = [run_id for job in jobs for run_id in job.run_ids]
+    assert jobs_left(directory, jobs, everything, "cpu") == []
+    again = jobs_left(directory, jobs, everything, "cpu", {Outcome.OK})
+    assert total(again) == pytest.approx(sum(predicted_seconds(job, "cpu") or 0.0 for job in jobs))
+
+
+def test_a_refusal_names_price_limit_dearest_cells_and_remedy(suite: Path) -> None:
+    with pytest.raises(TooLongError) as caught:
+        api.run(suite, devices="cpu", settings={"epochs": "1000"}, max_device_hours=0.001)
+    text = str(caught.value)
+    for words in ("device hours (SB ", ", LB ", "--max-device-hours 0.001", "--only", "--set epochs=", "gapbench plan"):
+        assert words in text
+    assert caught.value.exit_status == 2
+    assert not Path("results").exists()
+
+
+def test_a_suite_is_refused_before_its_data_are_fetched(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: object) -> None:
+        raise AssertionError("looked at data")
+
+    monkeypatch.setattr("gapbench.workloads.datasets.check_available", fetched)
+    with pytest.raises(TooLongError):
+        api.run(suite, devices="cpu", max_device_hours=0.0)
+
+
+def test_what_cannot_be_predicted_is_said_and_not_counted(suite: Path) -> None:
+    _, jobs = layout_of(suite)
+    unknown = [PricedJob(jobs[0], None), PricedJob(jobs[1], 36.0)]
+    cells = dict.fromkeys([run_id for job in jobs for run_id in job.run_ids], "SB")
+    assert check_hours(unknown, 0.01, cells) == ["1 of 2 jobs cannot be predicted; --max-device-hours does not count their time"]
+    with pytest.raises(TooLongError, match=r"0\.01 device hours \(SB 0\.01\)"):
+        check_hours(unknown, 0.009, cells)
+
+
+@pytest.mark.parametrize("limit", [-1.0, float("nan")])
+def test_a_limit_that_is_no_limit_is_refused(limit: float) -> None:
+    with pytest.raises(GapbenchError, match="at least 0"):
+        check_hours([], limit, {})
+
+
+def test_hours_keep_two_digits_that_mean_something() -> None:
+    assert [hours(seconds) for seconds in (0.0, 15.0, 360.0, 45000.0)] == ["0", "0.0042", "0.10", "12.50"]

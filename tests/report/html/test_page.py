@@ -1,0 +1,171 @@
+"""What the page says and holds, without a browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gapbench.report
+from gapbench.analysis import arms_table
+from gapbench.analysis.cells import read_panels
+from gapbench.report import write_report
+from gapbench.report.html import tied
+from gapbench.report.html.figure import inline_figure
+from gapbench.report.html.page import verdict_groups
+from gapbench.report.html.runs import run_table
+from gapbench.report.html.strips import strips_of
+from gapbench.report.html.toggles import classes_of, toggles_of
+from gapbench.report.marks import mark
+from gapbench.report.style import house_style, new_figure
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("name", ["quickstart", "mnist-f1"])
+def test_reference_pages_are_small_and_name_no_address_but_those_of_papers(pages: dict[str, Path], name: str) -> None:
+    text = pages[name].read_text(encoding="utf-8")
+    assert pages[name].stat().st_size < 3 * MIB
+    addresses = set(re.findall(r'(?:href|src|action|data|poster)="([^"#][^"]*)"', text))
+    assert addresses == {"data:,", "https://arxiv.org/abs/1705.08741"}
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+    assert "@import" not in text
+    assert "default-src 'none'" in text
+
+
+def test_the_verdict_comes_first_and_tells_matched_loss_before_the_untouched_gap(pages: dict[str, Path]) -> None:
+    text = pages["quickstart"].read_text(encoding="utf-8").replace("\u00a0", " ")
+    places = [text.index(part) for part in (
+        "How much test accuracy does batch 512 lose against batch 16, and what closes the gap?", "At equal train loss (0.025)",
+        "As in the paper, at equal examples", 'id="arms"', 'id="figures"', 'id="walk"', 'id="paper"', 'id="outcomes"', 'id="cost"',
+        'id="provenance"', 'id="cite"', 'id="reproduce"', 'id="runs"',
+    )]  # fmt: skip
+    assert places == sorted(places)
+
+
+def test_older_results_say_that_no_prediction_was_kept(pages: dict[str, Path]) -> None:
+    assert "No prediction was kept with these results" in pages["quickstart"].read_text(encoding="utf-8")
+
+
+def test_the_papers_runs_stand_beside_our_prediction_interval(pages: dict[str, Path]) -> None:
+    text = re.sub(r"<[^>]+>", " ", pages["mnist-f1"].read_text(encoding="utf-8"))
+    section = re.sub(r"\s+", " ", text[text.index("one new run of ours, 95") :])
+    assert "SB 98.27 99.12 (98.96 to 99.28) 98.80 to 99.44 below ours" in section
+    assert "LB+LR+GBN 97.60 98.44 (98.01 to 98.86) 97.59 to 99.28 inside" in section
+
+
+def test_the_suite_and_one_command_stand_on_the_page(pages: dict[str, Path]) -> None:
+    text = pages["quickstart"].read_text(encoding="utf-8")
+    assert "gapbench run quickstart.toml" in text
+    assert "label = &#34;LB+LR+GBN+RA&#34;" in text
+    assert "@software{gapbench," in text
+
+
+def test_sentences_are_grouped_by_panel_with_the_most_telling_one_in_front(synthetic: ModuleType) -> None:
+    first, second = verdict_groups(arms_table(*synthetic.digits_suite(3)))
+    assert first.title == "digits, mlp (norm batch), recipe digits"
+    assert first.scope.startswith("n = 3 in every cell")
+    assert first.lead.startswith("At equal train loss")
+    assert any(sentence.startswith("As in the paper") for sentence in first.more)
+    assert second.title == "digits, mlp (norm none), recipe digits"
+
+
+def test_what_was_not_tuned_never_leads_where_something_was_found(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(3, only=["SB", "SB+4x"])
+    (group,) = verdict_groups(arms_table(runs, curves))
+    assert group.lead.startswith("With 4 × examples")
+    assert any(sentence.startswith("No learning rate was tuned") for sentence in group.more)
+
+
+def test_a_figure_that_others_add_to_the_drawings_is_on_the_page(
+    synthetic: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = synthetic.write(tmp_path, *synthetic.digits_suite(2, only=["SB", "LB"]))
+    write = gapbench.report._write_figures
+
+    def with_lead(read: Any, folder: Path, drawn: dict[str, Any]) -> list[Path]:
+        written = write(read, folder, drawn)
+        with house_style():
+            drawn["accuracy_vs_train_loss"] = figure = new_figure(4, 3)
+            figure.subplots().plot([0.1, 0.2], [0.9, 0.8])
+        return written
+
+    monkeypatch.setattr(gapbench.report, "_write_figures", with_lead)
+    text = write_report(results).page.read_text(encoding="utf-8")
+    lead = text.index('id="figure-accuracy_vs_train_loss"')
+    assert text.index('id="verdict"') < lead < text.index('id="arms"')
+
+
+def test_points_say_name_and_value_with_interval_and_the_caption_leaves_the_drawing(synthetic: ModuleType) -> None:
+    runs, _ = synthetic.digits_suite(1, only=["SB", "LB"])
+    (panel,) = read_panels(runs)
+    with house_style():
+        figure = new_figure(4, 3)
+        axes = figure.subplots()
+        axes.set_xlabel("updates (log scale)")
+        axes.set_ylabel("test accuracy (%)")
+        (line,) = axes.plot([1, 2, 3], [91.0, 92.5, 94.25], color="#0072B2")
+        figure.text(0, 0, "What is\nshown.", gid="caption", va="top")
+    mark(line, panel.cells[1], low=np.array([90.0, 91, 92]), high=np.array([92.0, 94, 96]))
+    inline = inline_figure("own", figure, toggles_of([panel]))
+    assert inline.caption == "What is shown."
+    assert "shown." not in inline.svg.partition("</desc>")[2]
+    assert re.findall(r"<title>([^<]*)</title>", inline.svg) == [
+        "LB: updates 1, test accuracy 91 (90 to 92)", "LB: updates 2, test accuracy 92.5 (91 to 94)",
+        "LB: updates 3, test accuracy 94.25 (92 to 96)",
+    ]  # fmt: skip
+    assert "var(--series-0072b2)" in inline.svg
+    assert not re.search(r"#[0-9a-f]{6}", inline.svg)
+
+
+def test_toggles_are_arms_batch_sizes_and_settings_and_never_one_alone(synthetic: ModuleType) -> None:
+    arms = toggles_of(read_panels(synthetic.digits_suite(1, only=["SB", "LB", "LB+LR"])[0]))
+    assert [(one.group, one.label) for one in arms] == [
+        ("Batch size", "16"), ("Batch size", "512"), ("Arm", "SB"), ("Arm", "LB"), ("Arm", "LB+LR"),
+    ]  # fmt: skip
+    assert toggles_of(read_panels(synthetic.digits_suite(1, only=["SB"])[0])) == []
+    large = next(one for one in arms if one.label == "512")
+    assert large.cells == {"LB", "LB+LR"}
+    assert large.key in classes_of(["LB"], arms, every=True).split()
+    assert large.key not in classes_of(["SB", "LB"], arms, every=True).split()  # an entry goes only with all its cells
+    assert large.key in classes_of(["SB", "LB"], arms, every=False).split()  # a line that joins two goes with either
+
+
+def test_strips_hold_every_seed_on_an_axis_that_rows_share(synthetic: ModuleType) -> None:
+    table = arms_table(*synthetic.digits_suite(5, only=["SB", "LB"]))
+    strips = strips_of(table.rows)
+    for row in table.rows:
+        assert strips.by_cell[row.cell.name].count("<circle") == 5
+        places = [float(x) for x in re.findall(r'cx="([\d.]+)"', strips.by_cell[row.cell.name])]
+        values = [*row.cell.column("test_accuracy").values()]
+        assert sorted(range(5), key=places.__getitem__) == sorted(range(5), key=values.__getitem__)
+    references = {re.search(r'class="reference" d="M([\d.]+)', strip)[1] for strip in strips.by_cell.values()}  # type: ignore[index]
+    assert len(references) == 1
+
+
+def test_an_interval_far_wider_than_the_dots_ends_in_arrows_and_leaves_the_dots_their_room(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
+    runs.loc[runs["cell"] == "LB", "test_accuracy"] = [0.90, 0.96]
+    strips = strips_of(arms_table(runs, curves).rows)
+    assert strips.by_cell["LB"].count('class="interval"') > 1
+    places = [float(x) for strip in strips.by_cell.values() for x in re.findall(r'cx="([\d.]+)"', strip)]
+    assert max(places) - min(places) > 100
+
+
+def test_missing_numbers_sort_below_all_others_and_say_nothing() -> None:
+    base = {"cell": "LB", "seed": 0, "outcome": "ok", "batch_size": 16, "learning_rate": 0.1}
+    table = run_table([{**base, "test_accuracy": 0.5}, {**base, "outcome": "crashed", "reason": "power", "test_accuracy": None}])
+    labels = [column.label for column in table.columns]
+    position = labels.index("test accuracy, %")
+    assert [row[position].text for row in table.rows] == ["50.00", ""]
+    assert table.rows[1][position].value < table.rows[0][position].value
+    assert "reason" in labels
+    assert "device" not in labels  # one device need not stand in every row
+
+
+def test_numbers_stay_with_their_units() -> None:
+    assert tied("95 % interval, n = 8, batch 512 loses 1.2 pp") == "95\u00a0% interval, n\u00a0=\u00a08, batch\u00a0512 loses 1.2\u00a0pp"

@@ -10,6 +10,7 @@ Nothing here imports torch; pandas only where tables are returned.
 
 from __future__ import annotations
 
+from gapbench.api.calibrating import calibrate
 from gapbench.api.checkup import Finding, doctor
 from gapbench.api.comparing import compare, comparison_failures, write_comparison
 from gapbench.api.conformity import ConformityReport, check_components
@@ -19,7 +20,7 @@ from gapbench.api.keeping import clean, figures, find, find_leftovers, load_resu
 from gapbench.api.listing import Listed, kinds, listing, names
 from gapbench.api.merging import merge
 from gapbench.api.planning import Plan, PlannedCell, plan
-from gapbench.api.running import RunReport, run
+from gapbench.api.running import RunReport, Took, run
 from gapbench.api.starter import starter_suite
 from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
 from gapbench.api.suite_schema import suite_schema, write_suite_schema
@@ -38,6 +39,8 @@ __all__ = [
     "RunReport",
     "RunStatus",
     "Status",
+    "Took",
+    "calibrate",
     "check_components",
     "clean",
     "compare",

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 
 from gapbench import cost
 from gapbench.api.frames import as_html
-from gapbench.api.price import jobs_left
+from gapbench.api.price import pending_jobs
 from gapbench.api.selection import select
 from gapbench.core.outcome import FINAL
-from gapbench.execution import Job, choose_devices, plan_layout, predicted_seconds
+from gapbench.execution import (
+    Job,
+    choose_devices,
+    foresee,
+    place_of,
+    plan_layout,
+    predict,
+    predicted_seconds,
+)
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
@@ -38,7 +46,7 @@ class PlannedCell:
     seconds: float | None
     """Predicted, of all its runs together, by one slot; None: not known."""
     basis: str
-    """What the prediction rests on: measured, rough, unknown."""
+    """What the prediction rests on: measured (jobs of this machine), calibrated (a short measurement here), rough, unknown."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Plan:
     device_seconds: float
     """Predicted, of everything that is left to train, as far as it can be predicted."""
     wall_seconds: float
-    """The same, spread over the slots."""
+    """By the clock: the jobs played through over the slots, the start of the workers included."""
     unknown: int
     """Jobs whose time cannot be predicted."""
 
@@ -133,29 +141,26 @@ def plan(
     selection = select(suite, settings=settings, only=only, plugins=plugins)
     loaded = selection.chosen
     chosen = choose_devices(devices)
-    kind = chosen[0].kind
     path = Path(results) / loaded.name
     directory = ResultsDirectory(path, loaded.name)
     states = {run_id: directory.run(run_id).state() for run_id in selection.run_ids}
     done = {run_id for run_id, state in states.items() if state in FINAL}
     layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    left = jobs_left(directory, layout.jobs, selection.run_ids, kind)
-    times = [item.seconds for item in left]
-    total = sum(seconds for seconds in times if seconds is not None)
+    foreseen = foresee(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots)
     return Plan(
         suite=loaded,
         results=path,
-        cells=tuple(_cell(members, done, job_of, kind) for members in by_cell(loaded.runs).values()),
+        cells=tuple(_cell(members, done, job_of, place_of(layout.slots)) for members in by_cell(loaded.runs).values()),
         runs=len(states),
         done=len(done),
-        jobs=len(left),
+        jobs=len(foreseen.jobs),
         slots=len(layout.slots),
         threads=layout.slots[0].threads,
         devices=tuple(device.name for device in chosen),
-        device_seconds=total,
-        wall_seconds=max([total / len(layout.slots), *(seconds for seconds in times if seconds is not None)], default=0.0),
-        unknown=sum(seconds is None for seconds in times),
+        device_seconds=foreseen.device_seconds,
+        wall_seconds=foreseen.wall_seconds,
+        unknown=foreseen.unknown,
     )
 
 
@@ -167,13 +172,12 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
     return cells
 
 
-def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], kind: str) -> PlannedCell:
+def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], place: cost.Place) -> PlannedCell:
     first = members[0]
-    job = job_of[first.run_id]
-    estimate = cost.estimate(first.spec, replicas=job.replicas, device_kind=kind)
+    estimate = predict(job_of[first.run_id], place)
     times = []
     for run_id in dict.fromkeys(member.run_id for member in members):
-        seconds = predicted_seconds(job_of[run_id], kind)
+        seconds = predicted_seconds(job_of[run_id], place)
         times.append(None if seconds is None else seconds / job_of[run_id].replicas)
     return PlannedCell(
         cell=first.labels.cell,

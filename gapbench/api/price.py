@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
-from gapbench.execution import Job, find_pending, predicted_seconds
+from gapbench.execution import ForeseenJob, Job, Pending, find_pending
 from gapbench.store import ResultsDirectory
 
 
@@ -15,25 +14,15 @@ class TooLongError(GapbenchError):
     """The prediction is longer than `--max-device-hours` allows."""
 
 
-@dataclass(frozen=True)
-class PricedJob:
-    """A job that is left to train."""
-
-    job: Job
-    seconds: float | None
-    """Predicted time of its slot, without what its checkpoint saves; None: not known."""
-
-
-def jobs_left(
-    directory: ResultsDirectory, jobs: Sequence[Job], selected: Collection[str], device_kind: str, again: Collection[Outcome] = ()
-) -> list[PricedJob]:
+def pending_jobs(
+    directory: ResultsDirectory, jobs: Sequence[Job], selected: Collection[str], again: Collection[Outcome] = ()
+) -> list[Pending]:
     """Returns what would train: interrupted jobs from their checkpoints on, and all else from the beginning.
 
     Args:
         directory: says what is done; it need not exist.
         jobs: of the whole plan.
         selected: ids of the runs that are asked for.
-        device_kind: "cpu" or "cuda".
         again: outcomes that are trained again.
     """
     pending = find_pending(directory, jobs, selected)
@@ -41,14 +30,10 @@ def jobs_left(
     begun = [item for item in pending if item.checkpoint is not None]
     fresh = {run_id for item in pending if item.checkpoint is None for run_id in item.job.run_ids}
     fresh |= {run_id for run_id, outcome in done.items() if outcome in again}
-    parts = [part for job in jobs if (part := job.part(fresh.__contains__))]
-    return [
-        *(PricedJob(item.job, _times(predicted_seconds(item.job, device_kind), item.share_left)) for item in begun),
-        *(PricedJob(part, predicted_seconds(part, device_kind)) for part in parts),
-    ]
+    return [*begun, *(Pending(part, None, 0) for job in jobs if (part := job.part(fresh.__contains__)))]
 
 
-def check_hours(priced: Sequence[PricedJob], limit: float, cells: Mapping[str, str]) -> list[str]:
+def check_hours(priced: Sequence[ForeseenJob], limit: float, cells: Mapping[str, str]) -> list[str]:
     """Returns what is to be said about a limit of device hours.
 
     Args:
@@ -79,17 +64,13 @@ def hours(seconds: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _dearest(priced: Sequence[PricedJob], cells: Mapping[str, str]) -> str:
+def _dearest(priced: Sequence[ForeseenJob], cells: Mapping[str, str]) -> str:
     """Returns the hours of the cells that take longest."""
     seconds: dict[str, float] = {}
     for item in priced:
-        for run_id in item.job.run_ids if item.seconds is not None else ():
-            seconds[cells[run_id]] = seconds.get(cells[run_id], 0.0) + (item.seconds or 0.0) / item.job.replicas
+        for run_id in item.pending.job.run_ids if item.seconds is not None else ():
+            seconds[cells[run_id]] = seconds.get(cells[run_id], 0.0) + (item.seconds or 0.0) / item.pending.job.replicas
     ranked = sorted(seconds, key=lambda cell: -seconds[cell])
     parts = [f"{cell} {hours(seconds[cell])}" for cell in ranked[:3]]
     rest = sum(seconds[cell] for cell in ranked[3:])
     return ", ".join([*parts, *([f"others {hours(rest)}"] if rest else [])])
-
-
-def _times(seconds: float | None, share: float) -> float | None:
-    return None if seconds is None else seconds * share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench import cost
 from gapbench.api.keeping import figures, load_results
-from gapbench.api.price import check_hours, jobs_left
+from gapbench.api.price import check_hours, pending_jobs
 from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
 from gapbench.api.status import FailedRun, failed_runs
@@ -20,16 +20,18 @@ from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
+    Foreseen,
     Job,
     Observer,
     Said,
     Settings,
     choose_devices,
     execute,
+    foresee,
     ignore,
     plan_layout,
 )
-from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
+from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
@@ -45,6 +47,20 @@ RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
+class Took:
+    """What training took beside what was predicted when it began."""
+
+    seconds: float
+    """By the clock, from the start of the first worker to the end of the last."""
+    predicted_seconds: float
+    device_seconds: float
+    """Of all runs, as results record them."""
+    predicted_device_seconds: float
+    rough: bool
+    """Whether some of the prediction was a guess."""
+
+
+@dataclass(frozen=True)
 class RunReport:
     """What `run` came to."""
 
@@ -57,6 +73,8 @@ class RunReport:
     """Tables and figures; None after an interruption, which only refreshes the Parquet tables."""
     failed: tuple[FailedRun, ...] = ()
     """Of the selected runs, those that ended without a result, with reasons and logs."""
+    took: Took | None = None
+    """None where nothing trained, not all of it ended ok, or its time could not be predicted."""
 
     @property
     def exit_status(self) -> int:
@@ -152,8 +170,12 @@ def run(
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
         _retire(directory, selected, again)
-        directory.write_plan(stored_plan(whole, _predictions(directory, runs, how)), _resolved(whole, smoke=smoke))
+        layout = plan_layout(runs, how.devices, how.slots)
+        foreseen = foresee(pending_jobs(directory, layout.jobs, selected), layout.slots)
+        directory.write_plan(stored_plan(whole, _predictions(directory, foreseen)), _resolved(whole, smoke=smoke))
+        began = time.monotonic()
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
+        seconds = time.monotonic() - began
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
         failed = failed_runs(directory, whole.runs, set(selected))
@@ -161,7 +183,8 @@ def run(
             return RunReport(path, outcomes, interrupted=True, files=None, failed=failed)
         from gapbench.report import write_report
 
-        return RunReport(path, outcomes, interrupted=False, files=write_report(path), failed=failed)
+        files = write_report(path)
+        return RunReport(path, outcomes, interrupted=False, files=files, failed=failed, took=_took(path, seconds, foreseen, outcomes))
 
 
 def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPlan:
@@ -169,21 +192,28 @@ def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPl
     return StoredPlan(suite.name, suite.runs, suite.report.to_dict(), predictions)
 
 
-def _predictions(directory: ResultsDirectory, runs: Mapping[str, RunSpec], how: Settings) -> dict[str, Prediction]:
-    """Predicts what has no outcome yet; what has one keeps the prediction that was made before it trained, or none."""
+def _predictions(directory: ResultsDirectory, foreseen: Foreseen) -> dict[str, Prediction]:
+    """Predicts what trains now; what has an outcome or only waits keeps the prediction that was made before, or none."""
     try:
         kept = directory.plan().predictions
     except StoreError:  # there is none yet, or a damaged one, which is now written anew
         kept = {}
-    found: dict[str, Prediction] = {}
-    for job in plan_layout(runs, how.devices, how.slots).jobs:
-        estimate = cost.estimate(job.specs[0], replicas=job.replicas, device_kind=how.devices[0].kind)
-        for run_id in job.run_ids:
-            if directory.run(run_id).outcome() is not None:
-                found.update({run_id: kept[run_id]} if run_id in kept else {})
-            elif estimate.seconds is not None:
-                found[run_id] = Prediction(estimate.seconds / job.replicas, estimate.basis)
-    return found
+    # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
+    begun = {run_id for job in foreseen.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
+    fresh = {run_id: Prediction(seconds, basis) for run_id, (seconds, basis) in foreseen.of_runs().items() if run_id not in begun}
+    return {**kept, **fresh}
+
+
+def _took(path: Path, seconds: float, foreseen: Foreseen, outcomes: Mapping[str, Outcome]) -> Took | None:
+    trained = {run_id for job in foreseen.jobs for run_id in job.pending.job.run_ids}
+    whole = all(job.pending.update == 0 and job.seconds is not None for job in foreseen.jobs)
+    if not trained or not whole or any(outcomes.get(run_id) is not Outcome.OK for run_id in trained):
+        return None
+    from gapbench.analysis.prices import prices
+
+    total = prices(read_tables(path).runs, trained)[-1]
+    rough = any(job.basis == "rough" for job in foreseen.jobs)
+    return Took(seconds, foreseen.wall_seconds, total.actual_seconds, total.predicted_seconds, rough)
 
 
 class Titles:
@@ -218,8 +248,8 @@ def _check(
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
     if max_device_hours is not None:  # before data are downloaded for a suite that is refused
         layout = plan_layout(runs, how.devices, how.slots)
-        priced = jobs_left(directory, layout.jobs, selected, how.devices[0].kind, again)
-        for note in check_hours(priced, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
+        foreseen = foresee(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
+        for note in check_hours(foreseen.jobs, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
             observe(Said(note))
     check_data([runs[run_id] for run_id in left], how)
 

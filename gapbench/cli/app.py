@@ -140,6 +140,8 @@ def run(
     if report.files is not None:
         console.print_arms(out(), report.files.arms)
         console.print_files(out(), report.results, report.files.figures)
+    if report.took is not None:
+        console.print_took(out(), report.took)
     console.print_unfinished(err(), report)
     raise typer.Exit(report.exit_status)
 
@@ -157,9 +159,27 @@ def plan(
     devices: DevicesOption = None,
     slots: SlotsOption = None,
     results: ParentOption = Path("results"),
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First measure this machine for some minutes; later plans know, too.")
+    ] = False,
+    data_dir: DataOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download anything.")] = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Say what a suite would train, drop and take, and what to be careful about. Writes nothing."""
+    """Say what a suite would train, drop and take, and what to be careful about. Writes no results."""
+    if calibrate:
+        api.calibrate(
+            suite,
+            settings=parse_settings(settings or ()),
+            only=only,
+            devices=devices,
+            slots=slots,
+            results=results,
+            data_dir=data_dir,
+            offline=offline,
+            plugins=plugin or (),
+            say=lambda text: err().print(text, highlight=False, markup=False, soft_wrap=True),
+        )
     planned = api.plan(
         suite,
         settings=parse_settings(settings or ()),

@@ -18,6 +18,7 @@ from gapbench.console.tables import (
     print_leftovers,
     print_listing,
     print_plan,
+    print_took,
     print_unfinished,
     print_warnings,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "print_merged",
     "print_plan",
     "print_status",
+    "print_took",
     "print_unfinished",
     "print_warnings",
     "status_lines",

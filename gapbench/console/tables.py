@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from gapbench.core.outcome import FINAL, Outcome
 
 if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable
-    from gapbench.api import Finding, Listed, Plan, RunReport
+    from gapbench.api import Finding, Listed, Plan, RunReport, Took
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
 
@@ -84,6 +84,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     table.add_column("cell", overflow="fold")
     for heading in ("runs", "batch", "ghost", "rate", "updates", "epochs", "memory", "time"):
         table.add_column(heading, justify="right")
+    table.add_column("known", style="dim")
     for cell in plan.cells:
         spec = cell.spec
         table.add_row(
@@ -95,7 +96,8 @@ def print_plan(console: Console, plan: Plan) -> None:
             f"{spec.updates:,}",
             f"{spec.examples / spec.train_examples:.4g}",
             mebibytes(cell.memory_mib),
-            "?" if cell.seconds is None else duration(cell.seconds) + ("" if cell.basis == "measured" else " ±"),
+            "?" if cell.seconds is None else duration(cell.seconds),
+            cell.basis,
         )
     console.print(table)
     console.print()
@@ -111,8 +113,8 @@ def print_plan(console: Console, plan: Plan) -> None:
             f"{duration(plan.wall_seconds)} by the clock{unknown}"
         )
         console.print(text, highlight=False)
-    if any(cell.basis != "measured" and cell.seconds is not None for cell in plan.cells):
-        console.print("± is a rough prediction: nothing like it was timed on this machine yet", style="dim", highlight=False)
+    for sentence in _explained({cell.basis for cell in plan.cells}):
+        console.print(sentence, style="dim", highlight=False)
     for reason, cells in _dropped(plan).items():
         console.print(f"dropped: {', '.join(cells)}: {escape(reason)}", highlight=False)
     print_warnings(console, plan.warnings)
@@ -122,6 +124,16 @@ def print_warnings(console: Console, warnings: Iterable[str]) -> None:
     """Prints what to be careful about."""
     for warning in warnings:
         console.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
+
+
+def print_took(console: Console, took: Took) -> None:
+    """Says in one line how good the prediction was."""
+    by = ", by a rough guess" if took.rough else ""
+    console.print(
+        f"training took {duration(took.seconds)} of {duration(took.predicted_seconds)} predicted{by} "
+        f"(device time {duration(took.device_seconds)} of {duration(took.predicted_device_seconds)})",
+        highlight=False,
+    )
 
 
 def print_listing(console: Console, listed: Sequence[Listed]) -> None:
@@ -162,6 +174,20 @@ def print_leftovers(console: Console, leftovers: Sequence[Leftover]) -> None:
     for leftover in leftovers:
         text = f"{size(leftover.size_bytes):>10}  {leftover.what}: {escape(str(leftover.path))}"
         console.print(text, highlight=False, soft_wrap=True)
+
+
+def _explained(bases: Collection[str]) -> list[str]:
+    """Returns what the bases of a plan's times mean, in one sentence and, where something can be done about them, another."""
+    meanings = {
+        "measured": "measured: jobs like it have trained on this machine",
+        "calibrated": "calibrated: a short measurement on this machine",
+        "rough": "rough: a guess, which may be wrong by a factor of two or more",
+        "unknown": "unknown: a model or data set that nothing can be guessed of",
+    }
+    sentences = ["; ".join(text for basis, text in meanings.items() if basis in bases)]
+    if {"rough", "unknown"} & set(bases):
+        sentences.append("--calibrate measures for some minutes; so does every run that ends")
+    return sentences
 
 
 def _dropped(plan: Plan) -> dict[str, list[str]]:

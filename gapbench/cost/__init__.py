@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from gapbench.cost import calibration
-from gapbench.cost.estimate import Estimate, estimate
+from gapbench.cost.estimate import Estimate, estimate, held_mib
+from gapbench.cost.learned import Basis
 from gapbench.cost.micro_batch import micro_batch_size
+from gapbench.cost.parts import Buckets, Parts
+from gapbench.cost.place import Place
 from gapbench.cost.program import program_key, stack_pays
+from gapbench.cost.work import Work, work_of
 
-__all__ = ["Estimate", "calibration", "estimate", "micro_batch_size", "program_key", "stack_pays"]
+__all__ = [
+    "Basis",
+    "Buckets",
+    "Estimate",
+    "Parts",
+    "Place",
+    "Work",
+    "calibration",
+    "estimate",
+    "held_mib",
+    "micro_batch_size",
+    "program_key",
+    "stack_pays",
+    "work_of",
+]

@@ -1,4 +1,9 @@
-"""What updates took on this machine: a small file in the cache that makes the next plan's seconds measured ones."""
+"""What jobs took on this machine: a file in the cache, one a machine, that makes the next plan's seconds more than a guess.
+
+Two things are kept for every program, number of replicas and way to share out the machine: the parts of a job, from a short
+measurement (`gapbench plan --calibrate`), and what the last jobs took, noted after each of them. A machine with another processor,
+GPU, torch or gapbench has another file; other threads or slots have other entries. Nothing is ever used for what it was not timed on.
+"""
 
 from __future__ import annotations
 
@@ -6,136 +11,202 @@ import contextlib
 import json
 import math
 import os
-import platform
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 
 from gapbench.core.paths import cache_dir
-from gapbench.suite.runspec import RunSpec
+from gapbench.cost.parts import Parts, guessed_parts
+from gapbench.cost.place import Place
+from gapbench.cost.work import Work
+from gapbench.suite.runspec import Frozen, RunSpec
 
-_SPEED_FIELDS = ("batch_size", "ghost_batch_size", "precision", "crop_padding", "flip", "running_statistics")
-"""Besides data set, model and optimizer, what the time of an update depends on."""
+KEPT = 8
+"""Jobs of a program, and starts of a worker, that are remembered: the last ones."""
+
+_SPEED_FIELDS = ("batch_size", "ghost_batch_size", "precision", "crop_padding", "flip", "running_statistics", "probes")
+"""Besides data set, model, optimizer and clipping, what the time of an update depends on."""
 
 
-class Measurement(BaseModel):
-    """The time of one update of all replicas."""
+class TimedJob(Frozen):
+    """What one job took, in seconds of all its replicas together. None: not known, or mixed with the start of its worker."""
 
-    seconds_per_update: float = Field(gt=0.0)
-    ratio_to_guess: float | None = Field(gt=0.0)
-    """Measured by guessed seconds; None where nothing can be guessed."""
+    work: Work
+    train_seconds: float = Field(gt=0.0, allow_inf_nan=False)
+    evaluation_seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    setup_seconds: float | None = Field(None, ge=0.0, allow_inf_nan=False)
+    """Of the bucket of everything else, without checkpoints."""
+    outside_seconds: float | None = Field(None, ge=0.0, allow_inf_nan=False)
+
+
+class Entry(Frozen):
+    """What is known of one program."""
+
     family: str
-    """What a guess can be corrected for: device, data set, model, precision."""
+    """What a guess can be corrected for: place, data set, model, precision."""
     batch_size: int = Field(gt=0)
+    replicas: int = Field(gt=0)
+    guess: Parts | None
+    """At the same, to see by how much guesses are wrong; None where nothing can be guessed."""
+    measured: Parts | None = None
+    """By a short measurement."""
+    jobs: tuple[TimedJob, ...] = ()
+    """The last ones, the newest at the end."""
 
 
-class Measurements(BaseModel):
+class Start(Frozen):
+    """What the start of a worker takes, once a slot."""
+
+    outside_seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    """Until its first job trains: Python, torch, the engine. Beyond what any job takes."""
+    inside_seconds: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    """What its first job takes longer, in the bucket of everything else: libraries that load themselves when they are needed."""
+    base_mib: float | None = Field(None, ge=0.0, allow_inf_nan=False)
+    """Memory that the worker held besides data, weights and activations; None: not known, as on a GPU."""
+
+
+GUESSED_START = Start(outside_seconds=6.0, inside_seconds=1.0)
+"""Python with torch on a slow core; nothing is known of this machine."""
+
+
+class Known(BaseModel):
     """The file."""
 
-    format: Literal[1] = 1
-    entries: dict[str, Measurement] = Field(default_factory=dict)
-    start_seconds: dict[str, float] = Field(default_factory=dict)
-    """By device kind: from starting a worker to the first update of its first job."""
+    format: Literal[2] = 2
+    machine: Mapping[str, str | int]
+    entries: dict[str, Entry] = Field(default_factory=dict)
+    starts: dict[str, tuple[Start, ...]] = Field(default_factory=dict)
+    """By the way that the machine is shared out, the newest at the end."""
 
 
-def calibration_file() -> Path:
-    """Returns the file of this machine's measurements; it may not exist yet."""
-    return cache_dir() / f"calibration-{platform.node() or 'machine'}.json"
+def calibration_file(place: Place) -> Path:
+    """Returns the file of the machine; it may not exist yet."""
+    return cache_dir() / f"calibration-{place.machine_id()}.json"
 
 
-def record(spec: RunSpec, *, replicas: int, device_kind: str, seconds_per_update: float) -> None:
-    """Remembers how long an update of all replicas took; a second measurement is averaged with the first.
+def record_job(spec: RunSpec, place: Place, *, replicas: int, job: TimedJob) -> None:
+    """Remembers what a job took.
 
     Where the cache cannot be written to, nothing is remembered: predictions stay rough, results are not touched.
     """
-    from gapbench.cost.estimate import guessed_seconds_per_update
+    with _updating(place) as known:
+        entry = _entry(known, spec, place, replicas)
+        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"jobs": (*entry.jobs, job)[-KEPT:]})
 
-    if not (math.isfinite(seconds_per_update) and seconds_per_update > 0.0):
-        return
-    known = _read()
-    key = _key(spec, replicas, device_kind)
-    before = known.entries.get(key)
-    seconds = seconds_per_update if before is None else 0.5 * (before.seconds_per_update + seconds_per_update)
-    guess = guessed_seconds_per_update(spec, replicas=replicas, device_kind=device_kind)
-    measurement = Measurement(
-        seconds_per_update=seconds,
-        ratio_to_guess=None if guess is None else seconds / guess,
-        family=_family(spec, device_kind),
-        batch_size=spec.batch_size,
+
+def record_parts(spec: RunSpec, place: Place, *, replicas: int, parts: Parts) -> None:
+    """Remembers what a short measurement found; a later one takes its place."""
+    with _updating(place) as known:
+        entry = _entry(known, spec, place, replicas)
+        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"measured": parts})
+
+
+def record_start(place: Place, start: Start) -> None:
+    """Remembers what the start of a worker took."""
+    with _updating(place) as known:
+        known.starts[place.sharing()] = (*known.starts.get(place.sharing(), ()), start)[-KEPT:]
+
+
+def lookup(spec: RunSpec, place: Place, *, replicas: int) -> Entry | None:
+    """Returns what is known of just this program, here, or None."""
+    return _read(place).entries.get(_key(spec, place, replicas))
+
+
+def start_of_worker(place: Place) -> Start:
+    """Returns what the start of a worker takes: the mean of the last ones here, else a guess."""
+    starts = _read(place).starts.get(place.sharing())
+    if not starts:
+        return GUESSED_START
+    return Start(
+        outside_seconds=sum(start.outside_seconds for start in starts) / len(starts),
+        inside_seconds=sum(start.inside_seconds for start in starts) / len(starts),
     )
-    with contextlib.suppress(OSError):
-        _write(known.model_copy(update={"entries": {**known.entries, key: measurement}}))
 
 
-def lookup(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
-    """Returns the measured seconds of one update of all replicas, or None where this machine has not trained the same."""
-    entry = _read().entries.get(_key(spec, replicas, device_kind))
-    return None if entry is None else entry.seconds_per_update
+def base_of_worker(place: Place) -> float | None:
+    """Returns the memory in MiB that workers hold here whatever they train, the median of the last ones; None where that is not known."""
+    known = [start.base_mib for start in _read(place).starts.get(place.sharing(), ()) if start.base_mib is not None]
+    return median(known) if known else None
 
 
-def record_start(device_kind: str, seconds: float) -> None:
-    """Remembers how long a worker took to start; a second measurement is averaged with the first."""
-    if not (math.isfinite(seconds) and seconds > 0.0):
-        return
-    known = _read()
-    before = known.start_seconds.get(device_kind, seconds)
-    with contextlib.suppress(OSError):
-        _write(known.model_copy(update={"start_seconds": {**known.start_seconds, device_kind: 0.5 * (before + seconds)}}))
+def relatives(spec: RunSpec, place: Place, *, replicas: int) -> list[Entry]:
+    """Returns what is known of the same model at other batch sizes or with other replicas, the nearest batch size first."""
+    family, itself = _family(spec, place), _key(spec, place, replicas)
+    found = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself]
+    return sorted(found, key=lambda entry: abs(math.log(entry.batch_size / spec.batch_size)))
 
 
-def start_seconds(device_kind: str) -> float:
-    """Returns how long a worker takes to start on this machine; 0 where none was ever timed."""
-    return _read().start_seconds.get(device_kind, 0.0)
-
-
-def correction(spec: RunSpec, *, device_kind: str) -> float:
-    """Returns by what a guess was wrong for the same model at the nearest batch size that was measured; 1 where none was."""
-    family = _family(spec, device_kind)
-    ratios = {
-        abs(math.log(entry.batch_size / spec.batch_size)): entry.ratio_to_guess
-        for entry in _read().entries.values()
-        if entry.family == family and entry.ratio_to_guess is not None
-    }
-    return ratios[min(ratios)] if ratios else 1.0
-
-
-def _family(spec: RunSpec, device_kind: str) -> str:
+def program_of(spec: RunSpec) -> str:
+    """Returns what jobs whose updates take equally long have in common, replicas apart."""
     model = json.dumps(spec.model.options, sort_keys=True)
-    return f"{device_kind} {spec.dataset.name} {spec.model.name} {model} {spec.precision}"
+    fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS)) | {"clips": spec.clip_norm is not None}
+    return f"{spec.dataset.name} {spec.model.name} {model} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)}"
 
 
-def _key(spec: RunSpec, replicas: int, device_kind: str) -> str:
-    fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS))
-    return f"{_family(spec, device_kind)} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)} x{replicas}"
+def _entry(known: Known, spec: RunSpec, place: Place, replicas: int) -> Entry:
+    """Returns the entry as it is, or a new one; the guess is today's."""
+    guess = guessed_parts(spec, replicas=replicas, device_kind=place.device_kind)
+    entry = known.entries.get(_key(spec, place, replicas))
+    if entry is None:
+        return Entry(family=_family(spec, place), batch_size=spec.batch_size, replicas=replicas, guess=guess)
+    return entry.model_copy(update={"guess": guess})
 
 
-_cached: tuple[tuple[Path, int, int], Measurements] | None = None
-"""The file as it was last read, by path, time of change and size: a plan asks once for each run."""
+def _family(spec: RunSpec, place: Place) -> str:
+    model = json.dumps(spec.model.options, sort_keys=True)
+    return f"{place.sharing()} {spec.dataset.name} {spec.model.name} {model} {spec.precision}"
 
 
-def _read() -> Measurements:
-    """Returns what was measured; a file that is missing, damaged or of another format is as good as none: it is made again."""
+def _key(spec: RunSpec, place: Place, replicas: int) -> str:
+    return f"{place.sharing()} {program_of(spec)} x{replicas}"
+
+
+_cached: tuple[tuple[Path, int, int], Known] | None = None
+"""The file as it was last read, by path, time of change and size: a plan asks several times for each cell."""
+
+
+def _read(place: Place) -> Known:
+    """Returns what is known; a file that is missing, damaged, of another format or of another machine is as good as none."""
     global _cached
-    path = calibration_file()
+    path = calibration_file(place)
     try:
         status = path.stat()
         state = (path, status.st_mtime_ns, status.st_size)
         if _cached is None or _cached[0] != state:
-            _cached = (state, Measurements.model_validate_json(path.read_bytes()))
+            _cached = (state, Known.model_validate_json(path.read_bytes()))
     except (OSError, ValidationError):
-        return Measurements()
-    return _cached[1]
+        return Known(machine=place.machine())
+    known = _cached[1]
+    return known if dict(known.machine) == dict(place.machine()) else Known(machine=place.machine())
 
 
-def _write(measurements: Measurements) -> None:
-    path = calibration_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _updating(place: Place) -> Iterator[Known]:
+    """Yields what is known, to be changed, and writes it; two processes do so one after the other."""
+    path = calibration_file(place)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock")).acquire(timeout=5.0)
+    except (OSError, Timeout):
+        yield Known(machine=place.machine())
+        return
+    with lock:
+        known = _read(place).model_copy(deep=True)
+        yield known
+        with contextlib.suppress(OSError):
+            _write(path, known)
+
+
+def _write(path: Path, known: Known) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(measurements.model_dump_json(indent=1))
+            file.write(known.model_dump_json(indent=1))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,30 +1,30 @@
-"""What a run will take: counted where it can be counted, measured where this machine has trained the like, else a rough guess."""
+"""What a run will take: counted where it can be counted, timed where this machine has timed the like, else a rough guess."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-from gapbench.cost import calibration
-from gapbench.cost.architectures import Size
+from gapbench.cost.calibration import base_of_worker
+from gapbench.cost.learned import Basis, learned_parts
 from gapbench.cost.micro_batch import MIB, micro_batch_size
+from gapbench.cost.parts import CHUNK_EXAMPLES, Buckets, buckets, guessed_checkpoint_seconds, layers_of
+from gapbench.cost.place import Place
 from gapbench.cost.sizes import facts_of, model_size
+from gapbench.cost.work import work_of
 from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.runspec import RunSpec
 
-Basis: TypeAlias = Literal["measured", "rough", "unknown"]
-
-BASE_MIB = {"cpu": 850.0, "cuda": 800.0}
-"""Memory of a worker before it holds anything: Python with torch (measured) on a CPU, a CUDA context with its libraries on a GPU."""
+BASE_MIB = {"cpu": 750.0, "cuda": 800.0}
+"""Memory of a worker before it holds anything: Python with torch on a CPU (620 and 740 measured on two processors), a CUDA context with
+its libraries on a GPU. Where workers have trained, what they held takes its place."""
+ACTIVATION_COPIES = {"cpu": 1.7, "cuda": 1.0}
+"""Memory of an update by what its backward pass needs kept. On a CPU measured, freed blocks that the allocator keeps included: F1 at 4096
+1.7 to 2.0, C1 at 512 2.1, ResNet-44 at 128 1.4. On a GPU to be measured."""
+EVALUATED_LAYERS = 4
+"""Layers whose outputs an evaluation holds at a time. Measured on a CPU: C1 3.7, ResNet-44 4.0."""
 VECTORS = 5
 """Floats per parameter: weights, gradients, momentum, initial weights (for the weight distance), and one for temporaries."""
-FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 3e13}
-"""Rough guess at what an update reaches, of one core or of one GPU."""
-LAYER_SECONDS = {"cpu": 2e-4, "cuda": 1e-4}
-"""Rough guess at the fixed cost of a layer's kernels in one update."""
-PARAMETER_SECONDS = {"cpu": 5e-9, "cuda": 2e-11}
-"""Rough guess at what moving one weight costs in one update: gradient, norm, optimizer and probes pass over all of them."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +41,44 @@ class Estimate:
     """Of all replicas: 6 for each multiply-add of a forward pass (2 forward, 4 backward)."""
     memory_mib: float | None
     """Of the worker process (cpu) or of the GPU (cuda)."""
-    seconds: float | None
-    """Of the whole job, evaluations included."""
+    buckets: Buckets | None
+    """Seconds of the whole job as results record them: training, evaluation, everything else. None: unknown."""
+    outside_seconds: float
+    """What the job keeps its slot busy beyond that: reading data, writing files."""
+    program_seconds: float
+    """What it takes more where it is the first of its program in a worker."""
     basis: Basis
-    """Where `seconds` come from: measured on this machine, a rough guess, or unknown."""
+    """Where the seconds come from: measured by jobs of this machine, calibrated by a short measurement, a rough guess, or unknown."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole job, evaluations included: what results will record."""
+        return None if self.buckets is None else self.buckets.total
 
 
-def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu") -> Estimate:
+def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", place: Place | None = None) -> Estimate:
     """Returns what a job will take.
 
     Args:
         spec: of a run; those of the other replicas of a stack share its program.
         replicas: runs that train as one stack.
         device_kind: "cpu" (one core) or "cuda".
+        place: where it would train, so that what was timed there counts; its device kind then holds. Default: seconds are a guess.
     """
-    size, facts = model_size(spec), facts_of(spec)
-    measured = calibration.lookup(spec, replicas=replicas, device_kind=device_kind)
-    if size is None or facts is None:
-        seconds = None if measured is None else spec.updates * measured
-        return Estimate(spec.updates, spec.examples, None, None, None, seconds, "unknown" if seconds is None else "measured")
-    guess = guessed_seconds_per_update(spec, replicas=replicas, device_kind=device_kind)
-    per_update = measured
-    if per_update is None and guess is not None:
-        per_update = guess * calibration.correction(spec, device_kind=device_kind)
-    tests = spec.dataset.option("test_size", 0) or facts.test_examples
-    evaluated = spec.evaluations * 2 * size.multiplications * (tests + min(tests, spec.train_examples))
-    evaluation_seconds = replicas * evaluated / FLOPS_PER_SECOND.get(device_kind, FLOPS_PER_SECOND["cpu"])
+    kind = place.device_kind if place else device_kind
+    size, data_mib = model_size(spec), held_mib(spec, replicas=replicas, device_kind=kind)
+    found = learned_parts(spec, place, replicas=replicas, device_kind=kind)
+    checkpoint = guessed_checkpoint_seconds(spec, replicas)
     return Estimate(
         updates=spec.updates,
         examples=spec.examples,
-        parameters=size.parameters,
-        training_flops=6.0 * size.multiplications * spec.examples * replicas,
-        memory_mib=_memory_mib(spec, size, facts, replicas, device_kind),
-        seconds=None if per_update is None else spec.updates * per_update + evaluation_seconds,
-        basis="rough" if measured is None else "measured",
+        parameters=size.parameters if size else None,
+        training_flops=6.0 * size.multiplications * spec.examples * replicas if size else None,
+        memory_mib=None if data_mib is None else _base_mib(kind, place) + data_mib,
+        buckets=buckets(found.parts, work_of(spec), checkpoint_seconds=checkpoint) if found else None,
+        outside_seconds=found.parts.outside_seconds if found else 0.0,
+        program_seconds=found.parts.program_seconds if found else 0.0,
+        basis=found.basis if found else "unknown",
     )
 
 
@@ -84,21 +88,30 @@ def training_flops_per_update(spec: RunSpec) -> float | None:
     return None if size is None else 6.0 * size.multiplications * spec.batch_size
 
 
-def guessed_seconds_per_update(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
-    """Returns a rough guess at the seconds of one update of all replicas, or None where the model is unknown."""
-    size = model_size(spec)
-    if size is None:
+def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
+    """Returns the memory of a job's data, weights and activations, beyond what every worker holds; None where sizes are unknown."""
+    size, facts = model_size(spec), facts_of(spec)
+    if size is None or facts is None:
         return None
-    kind = device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
-    layers = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "resnet": int(spec.model.option("depth", 0))}.get(
-        spec.model.name, 5
-    )
-    by_example = 6.0 * size.multiplications * spec.batch_size / FLOPS_PER_SECOND[kind]
-    return 1e-4 + layers * LAYER_SECONDS[kind] + replicas * (size.parameters * PARAMETER_SECONDS[kind] + by_example)
+    kind = device_kind if device_kind in ACTIVATION_COPIES else "cpu"
+    update = ACTIVATION_COPIES[kind] * replicas * micro_batch_size(spec, device_kind) * size.activations
+    evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, layers_of(spec))
+    floats = VECTORS * replicas * size.parameters + max(update, evaluation)
+    return (_pool_bytes(spec, facts, kind) + 4.0 * floats) / MIB
 
 
-def _memory_mib(spec: RunSpec, size: Size, facts: DatasetFacts, replicas: int, device_kind: str) -> float:
-    bytes_per_number = 1 if facts.is_image else 4
-    pool = (facts.train_examples + facts.test_examples) * (math.prod(facts.shape) * bytes_per_number + 8)
-    floats = replicas * (VECTORS * size.parameters + micro_batch_size(spec, device_kind) * size.activations)
-    return BASE_MIB.get(device_kind, BASE_MIB["cpu"]) + (pool + 4.0 * floats) / MIB
+def _pool_bytes(spec: RunSpec, facts: DatasetFacts, device_kind: str) -> int:
+    """Returns what the examples take: padded on the device and, where that is the CPU, once more as they were read."""
+    labels = 8
+    if not facts.is_image:
+        read = padded = math.prod(facts.shape) * 4 + labels
+    else:
+        height, width, channels = facts.shape
+        read = height * width * channels + labels
+        padded = (height + 2 * spec.crop_padding) * (width + 2 * spec.crop_padding) * channels + labels
+    return (facts.train_examples + facts.test_examples) * (padded + (read if device_kind == "cpu" else 0))
+
+
+def _base_mib(device_kind: str, place: Place | None) -> float:
+    known = None if place is None else base_of_worker(place)
+    return BASE_MIB.get(device_kind, BASE_MIB["cpu"]) if known is None else known

@@ -9,9 +9,11 @@ from pathlib import Path
 from gapbench.core.outcome import Outcome
 from gapbench.core.paths import cache_dir
 from gapbench.execution import pool
+from gapbench.execution.calibrating import Measured, calibrate
 from gapbench.execution.devices import Device, choose_devices
+from gapbench.execution.foresight import Foreseen, ForeseenJob, foresee
 from gapbench.execution.heartbeat import Heartbeat
-from gapbench.execution.jobs import Job, Slot, plan_jobs, plan_slots, predicted_seconds
+from gapbench.execution.jobs import Job, Slot, place_of, plan_jobs, plan_slots, predict, predicted_seconds
 from gapbench.execution.machine import total_memory_mib, usable_cores
 from gapbench.execution.notices import (
     Begun,
@@ -29,6 +31,7 @@ from gapbench.execution.notices import (
 from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending, find_pending
 from gapbench.execution.scheduler import Execution, Scheduler
+from gapbench.execution.stopwatch import Stopwatch
 from gapbench.execution.tracker import Running, Tracker
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
@@ -39,11 +42,14 @@ __all__ = [
     "Ended",
     "Execution",
     "ExpectedJob",
+    "Foreseen",
+    "ForeseenJob",
     "Job",
     "JobEnded",
     "JobProgressed",
     "JobStarted",
     "Layout",
+    "Measured",
     "Notice",
     "Observer",
     "Pending",
@@ -56,8 +62,12 @@ __all__ = [
     "choose_devices",
     "execute",
     "find_pending",
+    "foresee",
     "ignore",
+    "measure",
+    "place_of",
     "plan_layout",
+    "predict",
     "predicted_seconds",
 ]
 
@@ -97,6 +107,31 @@ def plan_layout(runs: Mapping[str, RunSpec], devices: tuple[Device, ...], slots:
     return Layout(jobs, plan_slots(jobs, devices, cores=cores, memory_mib=total_memory_mib(), slots=slots))
 
 
+def measure(
+    runs: Mapping[str, RunSpec],
+    selected: Collection[str],
+    settings: Settings,
+    *,
+    titles: Callable[[Job], str],
+    say: Callable[[str], None],
+) -> Measured:
+    """Measures for a few minutes how fast the programs of runs are here, and lets later plans know. Trains and stores no run.
+
+    Args:
+        runs: the whole plan, by id: it decides how they would be stacked and placed.
+        selected: ids of those whose programs are measured.
+        settings: devices, data, plugins.
+        titles: names a job for people.
+        say: receives what is about to be done.
+
+    Raises:
+        GapbenchError: a measuring process cannot start.
+    """
+    layout = plan_layout(runs, settings.devices, settings.slots)
+    jobs = [job for job in layout.jobs if not set(selected).isdisjoint(job.run_ids)]
+    return calibrate(jobs, layout.slots, _setups("", "", settings), titles=titles, say=say)
+
+
 def execute(
     results: ResultsDirectory,
     runs: Mapping[str, RunSpec],
@@ -123,12 +158,38 @@ def execute(
     pending = find_pending(results, layout.jobs, selected)
     if not pending:
         return Execution()
+    to_train = {run_id for item in pending for run_id in item.job.run_ids}
+    done = set(selected) - to_train
+    before = [part for job in layout.jobs if (part := job.part(done.__contains__))]
+    failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
+    stopwatch = Stopwatch(results, layout.slots, pending)
+    with Heartbeat(results) as beat:
+
+        def watch(notice: Notice) -> None:
+            stopwatch(notice)
+            beat(notice)
+            observe(notice)
+
+        scheduler = Scheduler(
+            results,
+            layout.slots,
+            _setups(str(results.path), results.suite, settings),
+            titles=titles,
+            observe=watch,
+            fail_fast=settings.fail_fast,
+            command=settings.command,
+            worker_command=pool.WORKER_COMMAND,
+        )
+        return scheduler.execute(pending, done=before, failed=failed)
+
+
+def _setups(results: str, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
     machine = describe_machine()
 
     def setup_of(slot: Slot) -> Setup:
         return Setup(
-            results=str(results.path),
-            suite=results.suite,
+            results=results,
+            suite=suite,
             device="cpu" if slot.device.kind == "cpu" else "cuda:0",
             device_label=slot.device.name,
             device_name=slot.device.label,
@@ -142,24 +203,4 @@ def execute(
             checkpoint_seconds=settings.checkpoint_seconds,
         )
 
-    to_train = {run_id for item in pending for run_id in item.job.run_ids}
-    done = set(selected) - to_train
-    before = [part for job in layout.jobs if (part := job.part(done.__contains__))]
-    failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
-    with Heartbeat(results) as beat:
-
-        def watch(notice: Notice) -> None:
-            beat(notice)
-            observe(notice)
-
-        scheduler = Scheduler(
-            results,
-            layout.slots,
-            setup_of,
-            titles=titles,
-            observe=watch,
-            fail_fast=settings.fail_fast,
-            command=settings.command,
-            worker_command=pool.WORKER_COMMAND,
-        )
-        return scheduler.execute(pending, done=before, failed=failed)
+    return setup_of

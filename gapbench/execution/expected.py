@@ -6,20 +6,20 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from gapbench import cost
-from gapbench.execution.jobs import Job
+from gapbench.execution.jobs import Job, predict, predicted_seconds
 from gapbench.execution.notices import ExpectedJob
 from gapbench.execution.resume import Pending
 
 
 def expected_jobs(
-    pending: Sequence[Pending], device_kind: str, done: Iterable[Job] = ()
+    pending: Sequence[Pending], place: cost.Place, done: Iterable[Job] = ()
 ) -> tuple[tuple[ExpectedJob, ...], float, Literal["measured", "rough", "unknown"]]:
     """Returns the expectation of every pending job, the seconds predicted for the jobs that are done, and what all of it rests on.
 
     A job whose time cannot be predicted, such as one of a plugin's model, is weighed by its examples: by the predicted time per
     example of the others, or, where there are none, by one second a million, which is a weight and no prediction.
     """
-    estimates = [cost.estimate(item.job.specs[0], replicas=item.job.replicas, device_kind=device_kind) for item in pending]
+    estimates = [predict(item.job, place) for item in pending]
     known = [(estimate.seconds, _examples(item.job)) for estimate, item in zip(estimates, pending, strict=True) if estimate.seconds]
     per_example = sum(seconds for seconds, _ in known) / sum(examples for _, examples in known) if known else 1e-6
     programs: dict[object, int] = {}
@@ -29,10 +29,14 @@ def expected_jobs(
         seconds = estimate.seconds or per_example * _examples(item.job)
         jobs.append(ExpectedJob(item.job.run_ids, seconds, item.share_left, programs.setdefault(key, len(programs))))
     bases = {estimate.basis if estimate.seconds else "unknown" for estimate in estimates}
-    basis: Literal["measured", "rough", "unknown"] = "unknown" if not known else "measured" if bases == {"measured"} else "rough"
+    basis: Literal["measured", "rough", "unknown"] = "rough"
+    if not known:
+        basis = "unknown"
+    elif bases <= {"measured", "calibrated"}:
+        basis = "measured"
     before = 0.0
     for job in done:
-        seconds_done = cost.estimate(job.specs[0], replicas=job.replicas, device_kind=device_kind).seconds
+        seconds_done = predicted_seconds(job, place)
         before += seconds_done or per_example * _examples(job)
     return tuple(jobs), before, basis
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gapbench import cost
 from gapbench.execution.devices import Device
+from gapbench.execution.machine import usable_cores
 from gapbench.suite.runspec import RunSpec
 
 MAXIMUM_REPLICAS = {"cpu": 16, "cuda": 64}
@@ -108,9 +109,20 @@ def predicted_memory_mib(job: Job, device_kind: str) -> float | None:
     return cost.estimate(job.specs[0], replicas=job.replicas, device_kind=device_kind).memory_mib
 
 
-def predicted_seconds(job: Job, device_kind: str) -> float | None:
+def place_of(slots: Sequence[Slot]) -> cost.Place:
+    """Returns the place that these slots are: what is timed in them holds for the same machine shared out in the same way."""
+    first = slots[0]
+    return cost.Place(first.device.kind, first.device.label, usable_cores(), first.threads, len(slots))
+
+
+def predict(job: Job, place: cost.Place) -> cost.Estimate:
+    """Returns what a job will take, from its beginning on."""
+    return cost.estimate(job.specs[0], replicas=job.replicas, place=place)
+
+
+def predicted_seconds(job: Job, place: cost.Place) -> float | None:
     """Returns the time that a job is predicted to take, or None where nothing is known."""
-    return cost.estimate(job.specs[0], replicas=job.replicas, device_kind=device_kind).seconds
+    return predict(job, place).seconds
 
 
 def _fitting(jobs: Sequence[Job], cores: int, memory_mib: float) -> int:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,9 +46,6 @@ class Worker:
         """What it trains, or was given to train."""
         self.taken = False
         """It has begun with that."""
-        self.born = time.monotonic()
-        self.timed = False
-        """It has trained something, and how long it took to start is known."""
         self.killed = False
         """We have killed it ourselves."""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the worker lives)

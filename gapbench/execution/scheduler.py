@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
+from gapbench.cost.calibration import start_of_worker
 from gapbench.execution.expected import expected_jobs
 from gapbench.execution.interrupt import Interrupt
-from gapbench.execution.jobs import Job, Slot, predicted_memory_mib, predicted_seconds
+from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib
 from gapbench.execution.machine import free_memory_mib, resident_mib
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
 from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
 from gapbench.execution.protocol import Setup
-from gapbench.execution.resume import Pending
+from gapbench.execution.resume import Pending, in_order
 from gapbench.store import FAILED, ResultsDirectory, RunOutcome, commit, read_failure, recover
 
 POLL_SECONDS = 0.5
@@ -81,9 +80,7 @@ class Scheduler:
         Raises:
             GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
         """
-        kind = self._slots[0].device.kind
-        # What has begun comes first, so that repeated interruptions do not leave ever more runs half done.
-        self._waiting = sorted(pending, key=lambda item: (item.update == 0, -(predicted_seconds(item.job, kind) or 0.0) * item.share_left))
+        self._waiting = in_order(pending, place_of(self._slots))
         with Interrupt() as interrupt:
             try:
                 self._observe(self._begun(done, failed))
@@ -186,9 +183,6 @@ class Scheduler:
             case {"kind": "ready"}:
                 worker.ready = True
             case {"kind": "started", "update": int(update), "updates": int(updates)}:
-                if not worker.timed:
-                    worker.timed = True
-                    cost.calibration.record_start(worker.slot.device.kind, time.monotonic() - worker.born)
                 self._observe(JobProgressed(worker.slot.number, update, updates, 0.0, ()))
             case {"kind": "taken"}:
                 worker.taken = True
@@ -218,7 +212,6 @@ class Scheduler:
             self._waiting = [*Pending(job, None, 0).singles(), *self._waiting]
             self._observe(JobEnded(worker.slot.number, self._titles(job), {}))
             return
-        self._calibrate(worker.slot, job, outcomes)
         self._report_end(worker.slot, job, outcomes)
 
     def _worker_ended(self, worker: Worker) -> None:
@@ -268,21 +261,6 @@ class Scheduler:
             self._observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
             self._stop()
 
-    def _calibrate(self, slot: Slot, job: Job, outcomes: Mapping[str, Outcome]) -> None:
-        """Lets the next plan know how long an update took here."""
-        run_id, spec = job.run_ids[0], job.specs[0]
-        stored = self._results.run(run_id).outcome()
-        if outcomes.get(run_id) is not Outcome.OK or stored is None:
-            return
-        seconds = stored.summary.get("train_seconds")
-        if isinstance(seconds, (int, float)) and seconds > 0:
-            cost.calibration.record(
-                spec,
-                replicas=job.replicas,
-                device_kind=slot.device.kind,
-                seconds_per_update=seconds * job.replicas / spec.updates,
-            )
-
     def _fail(self, error: GapbenchError, worker: Worker) -> None:
         self._error = self._error or error
         worker.item = None
@@ -303,7 +281,9 @@ class Scheduler:
         self._workers.pop(worker.slot.number, None)
 
     def _begun(self, done: Sequence[Job], failed: int) -> Begun:
-        jobs, seconds_before, basis = expected_jobs(self._waiting, self._slots[0].device.kind, done)
+        place = place_of(self._slots)
+        start = start_of_worker(place)
+        jobs, seconds_before, basis = expected_jobs(self._waiting, place, done)
         return Begun(
             suite=self._results.suite,
             results=self._results.path,
@@ -316,6 +296,6 @@ class Scheduler:
             jobs=jobs,
             seconds_before=seconds_before,
             basis=basis,
-            start_seconds=cost.calibration.start_seconds(self._slots[0].device.kind),
+            start_seconds=start.outside_seconds + start.inside_seconds,
             command=self._user_command,
         )

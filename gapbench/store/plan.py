@@ -24,7 +24,7 @@ class Prediction:
     seconds: float
     """On its device, all of it; of a stack, the run's share."""
     basis: str
-    """What it rests on: measured (this machine had trained the like) or rough."""
+    """What it rests on: measured (jobs of that machine), calibrated (a short measurement there) or rough."""
 
 
 @dataclass(frozen=True)

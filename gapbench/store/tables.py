@@ -13,7 +13,7 @@ from gapbench.core.outcome import Outcome
 from gapbench.store.directory import ResultsDirectory
 from gapbench.store.events import read_events
 from gapbench.store.files import write_atomically
-from gapbench.store.plan import METADATA_KEY
+from gapbench.store.plan import METADATA_KEY, Prediction
 from gapbench.store.run_directory import RunDirectory
 from gapbench.store.schema import refuse_newer
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec
@@ -70,6 +70,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "train_seconds": "number",
     "evaluation_seconds": "number",
     "other_seconds": "number",
+    "predicted_seconds": "number",
     "peak_memory_mib": "number",
     "replicas": "integer",
     "threads": "integer",
@@ -134,7 +135,7 @@ def build_tables(results: ResultsDirectory) -> None:
     for run in plan.runs:
         if run.run_id not in read:
             read[run.run_id] = _Read.of(results.run(run.run_id), run.spec)
-    rows = [_row(run, read[run.run_id]) for run in plan.runs]
+    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
     runs = pa.table(
         {name: pa.array([row[name] for row in rows], _arrow_type(kind)) for name, kind in RUN_COLUMNS.items()}, metadata=metadata
     )
@@ -218,7 +219,7 @@ class _Read:
         return cls(columns, has_curve=True)
 
 
-def _row(run: PlannedRun, read: _Read) -> dict[str, Any]:
+def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[str, Any]:
     spec, labels = run.spec, run.labels
     updates = read.columns.get("updates")
     values: dict[str, Any] = {
@@ -234,6 +235,7 @@ def _row(run: PlannedRun, read: _Read) -> dict[str, Any]:
         "updates": updates,
         "planned_updates": spec.updates,
         "examples": None if updates is None else updates * spec.batch_size,
+        "predicted_seconds": prediction.seconds if prediction else None,
     }
     return {name: _plain(values.get(name), kind) for name, kind in RUN_COLUMNS.items()}
 

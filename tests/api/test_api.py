@@ -96,8 +96,9 @@ def test_a_plan_says_what_runs_take_and_how_many_are_done(suite):
     plan = api.plan(suite, devices="cpu", slots=2)
     assert [(cell.cell, cell.runs, cell.done) for cell in plan.cells] == [("SB", 2, 0), ("LB", 2, 0), ("LB+GBN", 2, 0)]
     assert (plan.runs, plan.done, plan.slots, plan.unknown) == (6, 0, 2, 0)
-    assert plan.device_seconds == pytest.approx(sum(cell.seconds for cell in plan.cells))
-    assert plan.device_seconds / 2 <= plan.wall_seconds <= plan.device_seconds
+    cells = sum(cell.seconds for cell in plan.cells)
+    assert cells < plan.device_seconds < cells + 10.0  # and what the first jobs of a worker and of a program take longer
+    assert plan.wall_seconds > plan.device_seconds / 2  # and what it takes until workers train
     api.run(suite, only="arm=LB")
     after = api.plan(suite, devices="cpu", slots=2)
     assert after.done == 2

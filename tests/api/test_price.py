@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 
 from gapbench import api
-from gapbench.api.price import PricedJob, TooLongError, check_hours, hours, jobs_left
+from gapbench.api.price import TooLongError, check_hours, hours, pending_jobs
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
-from gapbench.execution import Job, choose_devices, plan_layout, pool, predicted_seconds
+from gapbench.cost.calibration import Start
+from gapbench.execution import (
+    Foreseen,
+    ForeseenJob,
+    Job,
+    Layout,
+    Pending,
+    choose_devices,
+    foresee,
+    place_of,
+    plan_layout,
+    pool,
+    predict,
+    predicted_seconds,
+)
 from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
 from gapbench.suite import load_suite
 
@@ -30,13 +45,27 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def layout_of(suite: Path) -> tuple[ResultsDirectory, tuple[Job, ...]]:
+def layout_of(suite: Path) -> tuple[ResultsDirectory, Layout]:
     specs = {run.run_id: run.spec for run in load_suite(suite).runs}
-    return ResultsDirectory(Path("results/small"), "small"), plan_layout(specs, choose_devices("cpu"), 1).jobs
+    return ResultsDirectory(Path("results/small"), "small"), plan_layout(specs, choose_devices("cpu"), 1)
 
 
-def total(priced: list[PricedJob]) -> float:
-    return sum(item.seconds or 0.0 for item in priced)
+def left(directory: ResultsDirectory, layout: Layout, selected: list[str] | None = None, again: tuple[Outcome, ...] = ()) -> Foreseen:
+    selected = selected if selected is not None else [run_id for job in layout.jobs for run_id in job.run_ids]
+    return foresee(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
+
+
+def all_of(layout: Layout) -> float:
+    """What all jobs take; the starts of a worker and of its programs, which every plan has once, are beside the point here."""
+    return sum(predicted_seconds(job, place_of(layout.slots)) or 0.0 for job in layout.jobs)
+
+
+@pytest.fixture(autouse=True)
+def _started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gapbench.execution.foresight.start_of_worker", lambda _: Start(outside_seconds=0.0))
+    monkeypatch.setattr(
+        "gapbench.execution.foresight.predict", lambda job, place: dataclasses.replace(predict(job, place), program_seconds=0.0)
+    )
 
 
 def interrupt(directory: ResultsDirectory, job: Job, share_done: float) -> None:
@@ -49,42 +78,40 @@ def interrupt(directory: ResultsDirectory, job: Job, share_done: float) -> None:
 
 
 def test_a_fresh_suite_costs_all_its_jobs(suite: Path) -> None:
-    directory, jobs = layout_of(suite)
-    everything = [run_id for job in jobs for run_id in job.run_ids]
-    priced = jobs_left(directory, jobs, everything, "cpu")
-    assert total(priced) == pytest.approx(sum(predicted_seconds(job, "cpu") or 0.0 for job in jobs))
-    assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(total(priced))
+    directory, layout = layout_of(suite)
+    priced = left(directory, layout).device_seconds
+    assert priced == pytest.approx(all_of(layout))
+    assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(priced)
 
 
 def test_a_resumed_job_costs_what_its_checkpoint_leaves(suite: Path) -> None:
-    directory, jobs = layout_of(suite)
-    everything = [run_id for job in jobs for run_id in job.run_ids]
-    before = total(jobs_left(directory, jobs, everything, "cpu"))
-    interrupt(directory, jobs[0], 0.75)
-    dear = predicted_seconds(jobs[0], "cpu")
+    directory, layout = layout_of(suite)
+    before = left(directory, layout).device_seconds
+    interrupt(directory, layout.jobs[0], 0.75)
+    dear = predict(layout.jobs[0], place_of(layout.slots)).buckets
     assert dear is not None
-    done = round(0.75 * jobs[0].specs[0].updates) / jobs[0].specs[0].updates
-    after = total(jobs_left(directory, jobs, everything, "cpu"))
-    assert before - after == pytest.approx(done * dear)
+    done = round(0.75 * layout.jobs[0].specs[0].updates) / layout.jobs[0].specs[0].updates
+    after = left(directory, layout).device_seconds
+    assert before - after == pytest.approx(done * (dear.train + dear.evaluation))  # it is set up again
     assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(after)
     with pytest.raises(TooLongError):
         api.run(suite, devices="cpu", slots=1, max_device_hours=0.999 * after / 3600)
 
 
 def test_a_selected_part_of_an_interrupted_stack_costs_the_stack_since_it_trains_so(suite: Path) -> None:
-    directory, jobs = layout_of(suite)
-    stack = next(job for job in jobs if job.replicas > 1)
+    directory, layout = layout_of(suite)
+    stack = next(job for job in layout.jobs if job.replicas > 1)
     interrupt(directory, stack, 0.5)
-    (priced,) = jobs_left(directory, jobs, [stack.run_ids[1]], "cpu")
-    assert set(priced.job.run_ids) == set(stack.run_ids)
+    (priced,) = left(directory, layout, [stack.run_ids[1]]).jobs
+    assert set(priced.pending.job.run_ids) == set(stack.run_ids)
 
 
 def test_the_limit_is_what_is_left_and_runs_that_are_done_are_free(suite: Path) -> None:
     api.run(suite, devices="cpu", only="arm=SB")
-    left = api.plan(suite, devices="cpu").device_seconds
+    rest = api.plan(suite, devices="cpu").device_seconds
     with pytest.raises(TooLongError):
-        api.run(suite, devices="cpu", max_device_hours=0.99 * left / 3600)
-    api.run(suite, devices="cpu", max_device_hours=1.01 * left / 3600)
+        api.run(suite, devices="cpu", max_device_hours=0.99 * rest / 3600)
+    api.run(suite, devices="cpu", max_device_hours=1.01 * rest / 3600)
     api.run(suite, devices="cpu", max_device_hours=0.0)
     with pytest.raises(TooLongError):
         api.run(suite, devices="cpu", force=True, max_device_hours=0.0)
@@ -92,11 +119,9 @@ def test_the_limit_is_what_is_left_and_runs_that_are_done_are_free(suite: Path) 
 
 def test_outcomes_that_are_trained_again_are_paid_again(suite: Path) -> None:
     api.run(suite, devices="cpu")
-    directory, jobs = layout_of(suite)
-    everything = [run_id for job in jobs for run_id in job.run_ids]
-    assert jobs_left(directory, jobs, everything, "cpu") == []
-    again = jobs_left(directory, jobs, everything, "cpu", {Outcome.OK})
-    assert total(again) == pytest.approx(sum(predicted_seconds(job, "cpu") or 0.0 for job in jobs))
+    directory, layout = layout_of(suite)
+    assert left(directory, layout).jobs == ()
+    assert left(directory, layout, again=(Outcome.OK,)).device_seconds == pytest.approx(all_of(layout))
 
 
 def test_a_refusal_names_price_limit_dearest_cells_and_remedy(suite: Path) -> None:
@@ -119,9 +144,11 @@ def test_a_suite_is_refused_before_its_data_are_fetched(suite: Path, monkeypatch
 
 
 def test_what_cannot_be_predicted_is_said_and_not_counted(suite: Path) -> None:
-    _, jobs = layout_of(suite)
-    unknown = [PricedJob(jobs[0], None), PricedJob(jobs[1], 36.0)]
-    cells = dict.fromkeys([run_id for job in jobs for run_id in job.run_ids], "SB")
+    _, layout = layout_of(suite)
+    unknown = [
+        ForeseenJob(Pending(job, None, 0), 0, 0.0, 0.0, seconds, "rough") for job, seconds in zip(layout.jobs, (None, 36.0), strict=False)
+    ]
+    cells = dict.fromkeys([run_id for job in layout.jobs for run_id in job.run_ids], "SB")
     assert check_hours(unknown, 0.01, cells) == ["1 of 2 jobs cannot be predicted; --max-device-hours does not count their time"]
     with pytest.raises(TooLongError, match=r"0\.01 device hours \(SB 0\.01\)"):
         check_hours(unknown, 0.009, cells)

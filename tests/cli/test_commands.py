@@ -91,6 +91,26 @@ def test_plan_counts_what_is_done(call, suite):
     assert "2 runs to train" in text
 
 
+def test_plan_measures_first_where_it_is_asked_to(call, suite, tmp_path, monkeypatch):
+    fake = Path(__file__).parents[1] / "execution" / "fake_measuring.py"
+    monkeypatch.setattr("gapbench.execution.calibrating.MEASURING_COMMAND", (sys.executable, str(fake)))
+    rough = call("plan", suite)
+    assert "rough: a guess" in rough.stdout
+    assert "--calibrate measures" in rough.stdout
+    before = files(tmp_path)
+    measured = call("plan", suite, "--calibrate")
+    assert files(tmp_path) == before  # but for the cache
+    assert "measuring 2 programs" in measured.stderr
+    for text in (measured.stdout, call("plan", suite).stdout):
+        assert "calibrated: a short measurement" in text
+        assert "rough" not in text
+
+
+def test_plan_has_nothing_to_measure_where_all_is_done(call, suite):
+    call("run", suite)
+    assert "nothing was measured" in call("plan", suite, "--calibrate").stderr
+
+
 @pytest.mark.parametrize("name", [*shipped_suites()])
 def test_every_shipped_suite_can_be_planned(call, name):
     assert "to train" in call("plan", name).stdout

@@ -157,3 +157,26 @@ def test_results_of_another_suite_are_refused(call, refused, suite):
     Path("results/small").rename("results/other")
     suite.write_text(suite.read_text().replace('name = "small"', 'name = "other"'))
     assert 'suite "small", not of "other"' in refused("run", suite)
+
+
+def test_a_run_ends_with_how_good_the_prediction_was(call, suite):
+    text = call("run", suite).stdout
+    assert "training took" in text
+    assert "predicted, by a rough guess (device time 9 s of" in text  # four jobs of 2.25 s, as the fake worker says
+    predicted = runs_table().set_index("run_id").predicted_seconds
+    assert (predicted > 0).all()
+    assert "training took" not in call("run", suite).stdout
+    assert runs_table().set_index("run_id").predicted_seconds.equals(predicted)  # kept as it was made before they trained
+
+
+def test_what_trained_once_is_no_guess_the_next_time(call, suite):
+    call("run", suite)
+    assert "rough" not in call("plan", suite, "--results", "elsewhere").stdout
+    text = call("run", suite, "--results", "elsewhere").stdout
+    assert "rough" not in text
+    assert "(device time 9 s of 9 s)" in text
+
+
+def test_the_prediction_of_a_suite_of_which_not_all_is_ok_is_not_judged(call, suite, monkeypatch):
+    monkeypatch.setenv("FAKE_BEHAVIOR", json.dumps({"1": "raise"}))
+    assert "training took" not in call("run", suite, code=1).stdout

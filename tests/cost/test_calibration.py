@@ -1,42 +1,221 @@
-"""What this machine was timed at is kept, one kind of number beside the other."""
+"""What was timed is kept by machine and by how it is shared out, and used for nothing else."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from gapbench.cost import calibration
+from gapbench import cost
+from gapbench.cost import Place, calibration, place
+from gapbench.cost.calibration import Start, TimedJob
+from gapbench.cost.parts import buckets, guessed_parts
+from gapbench.suite import Component, RunSpec, load_suite
 
-
-def test_how_long_a_worker_takes_to_start_is_averaged_with_the_last_time():
-    assert calibration.start_seconds("cpu") == 0.0
-    calibration.record_start("cpu", 4.0)
-    assert calibration.start_seconds("cpu") == 4.0
-    calibration.record_start("cpu", 8.0)
-    assert calibration.start_seconds("cpu") == 6.0
-    assert calibration.start_seconds("cuda") == 0.0
+SB, LB, GBN, RA = (load_suite("quickstart", only=f"arm={arm},seed=0").runs[0].spec for arm in ("SB", "LB", "LB+LR+GBN", "LB+LR+GBN+RA"))
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
-def test_what_is_no_time_is_not_kept(seconds):
-    calibration.record_start("cpu", seconds)
-    assert not calibration.calibration_file().exists()
+def timed(spec: RunSpec, train: float, evaluation: float = 1.0, **more: float) -> TimedJob:
+    return TimedJob(work=cost.work_of(spec), train_seconds=train, evaluation_seconds=evaluation, **more)
 
 
-def test_updates_and_starts_stand_side_by_side(spec):
-    one = spec()
-    calibration.record(one, replicas=1, device_kind="cpu", seconds_per_update=0.5)
-    calibration.record_start("cpu", 4.0)
-    calibration.record(one, replicas=2, device_kind="cpu", seconds_per_update=0.7)
-    assert calibration.lookup(one, replicas=1, device_kind="cpu") == 0.5
-    assert calibration.start_seconds("cpu") == 4.0
+def seconds(spec: RunSpec, here: Place, replicas: int = 1) -> cost.Buckets:
+    found = cost.estimate(spec, replicas=replicas, place=here).buckets
+    assert found is not None
+    return found
 
 
-def test_a_file_from_before_starts_were_timed_is_read(spec):
-    one = spec()
-    calibration.record(one, replicas=1, device_kind="cpu", seconds_per_update=0.5)
-    path = calibration.calibration_file()
-    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "start_seconds"}))
-    assert calibration.lookup(one, replicas=1, device_kind="cpu") == 0.5
-    assert calibration.start_seconds("cpu") == 0.0
+def measured_parts(factor: float) -> cost.Parts:
+    guess = guessed_parts(SB, replicas=1, device_kind="cpu")
+    assert guess is not None
+    return guess.model_copy(update={"update_seconds": factor * guess.update_seconds})
+
+
+def test_a_job_that_trained_predicts_the_next_one(here: Place) -> None:
+    assert cost.estimate(SB, place=here).basis == "rough"
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0, 6.0, setup_seconds=0.5, outside_seconds=0.25))
+    found = cost.estimate(SB, place=here)
+    assert found.basis == "measured"
+    assert found.buckets is not None
+    assert found.buckets.train == pytest.approx(80.0, rel=0.03)
+    assert found.buckets.evaluation == pytest.approx(6.0, rel=0.03)
+    assert found.outside_seconds == pytest.approx(0.25, rel=0.03)
+
+
+def test_what_was_timed_does_not_depend_on_length_seeds_or_rates(here: Place) -> None:
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    other = SB.model_copy(update={"updates": 2 * SB.updates, "init_seed": 4, "learning_rate": 1.0})
+    assert cost.estimate(other, place=here).basis == "measured"
+    assert seconds(other, here).train == pytest.approx(160.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"batch_size": 32}, {"ghost_batch_size": 8}, {"precision": "bf16"}, {"clip_norm": None}, {"optimizer": Component(name="adamw")}],
+    ids=str,
+)
+def test_another_program_is_another_entry(change: dict[str, object], here: Place) -> None:
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    assert cost.estimate(SB.model_copy(update=change), place=here).basis == "rough"
+    assert cost.estimate(SB, place=here, replicas=2).basis == "rough"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"threads": 2}, {"slots": 1}, {"cores": 4}, {"device_kind": "cuda"}, {"device_name": "another GPU", "device_kind": "cuda"}],
+    ids=str,
+)
+def test_nothing_is_used_where_it_was_not_timed(change: dict[str, object], here: Place) -> None:
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 800.0))
+    calibration.record_parts(SB, here, replicas=1, parts=measured_parts(100.0))
+    calibration.record_start(here, Start(outside_seconds=99.0))
+    there = dataclasses.replace(here, **change)
+    guess = cost.estimate(SB, device_kind=there.device_kind)
+    found = cost.estimate(SB, place=there)
+    assert (found.basis, found.buckets) == ("rough", guess.buckets)
+    assert calibration.start_of_worker(there) == calibration.GUESSED_START
+
+
+@pytest.mark.parametrize("part", ["cpu", "torch", "gapbench"])
+def test_another_processor_torch_or_gapbench_is_another_machine(part: str, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    before = calibration.calibration_file(here)
+    if part == "cpu":
+        monkeypatch.setattr(place, "_cpu", lambda: "another processor")
+    elif part == "torch":
+        monkeypatch.setattr(place, "_version", lambda _package: "99.0")
+    else:
+        monkeypatch.setattr("gapbench.__version__", "99.0")
+    assert calibration.calibration_file(here) != before
+    assert cost.estimate(SB, place=here).basis == "rough"
+    before.rename(calibration.calibration_file(here))  # even under the other's name
+    assert cost.estimate(SB, place=here).basis == "rough"
+
+
+def test_without_a_place_there_are_only_guesses(here: Place) -> None:
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 800.0))
+    assert cost.estimate(SB).basis == "rough"
+
+
+def test_a_short_measurement_counts_less_than_the_last_job(here: Place) -> None:
+    guess = seconds(SB, here).train
+    calibration.record_parts(SB, here, replicas=1, parts=measured_parts(10.0))
+    calibrated = cost.estimate(SB, place=here)
+    assert calibrated.basis == "calibrated"
+    assert calibrated.buckets is not None
+    assert calibrated.buckets.train == pytest.approx(10.0 * guess, rel=0.3)
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 20.0 * guess))
+    both = cost.estimate(SB, place=here)
+    assert both.basis == "measured"
+    assert both.buckets is not None
+    middle = 0.5 * (calibrated.buckets.train + 20.0 * guess)
+    assert middle < both.buckets.train < 20.0 * guess
+
+
+def test_recent_jobs_count_more_than_earlier_ones(here: Place) -> None:
+    for train in (40.0, 40.0, 80.0):
+        calibration.record_job(SB, here, replicas=1, job=timed(SB, train))
+    assert 60.0 < seconds(SB, here).train < 80.0
+
+
+def test_a_job_of_a_few_updates_says_little_of_a_long_one(here: Place) -> None:
+    few = SB.model_copy(update={"updates": 3})
+    guess = seconds(SB, here).train
+    calibration.record_job(few, here, replicas=1, job=timed(few, 30.0))
+    found = cost.estimate(SB, place=here)
+    assert found.basis == "rough"
+    assert cost.estimate(few, place=here).basis == "measured"
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, guess))
+    assert seconds(SB, here).train < 100.0 * guess
+
+
+def test_the_shape_of_a_measurement_prices_probes_of_short_and_long_jobs(here: Place) -> None:
+    """A job of 52 updates is observed in most of them, one of 1,687 in few: one factor for both would be wrong."""
+    guess = guessed_parts(GBN, replicas=1, device_kind="cpu")
+    assert guess is not None
+    parts = guess.model_copy(update={"update_seconds": 0.01, "probe_seconds": 0.02, "begin_seconds": 0.1})
+    calibration.record_parts(GBN, here, replicas=1, parts=parts)
+    long = buckets(parts, cost.work_of(RA)).train
+    calibration.record_job(RA, here, replicas=1, job=timed(RA, 1.5 * long))
+    factor = seconds(RA, here).train / long
+    assert 1.3 < factor < 1.5
+    assert seconds(GBN, here).train == pytest.approx(factor * buckets(parts, cost.work_of(GBN)).train, rel=0.05)
+
+
+def test_three_updates_of_a_smoke_run_do_not_spoil_a_guess(here: Place) -> None:
+    guess, few = seconds(RA, here).train, RA.model_copy(update={"updates": 3})
+    slow = timed(few, 20.0 * seconds(few, here).train)
+    for _ in range(8):
+        calibration.record_job(few, here, replicas=1, job=slow)
+    assert guess < seconds(RA, here).train < 2.0 * guess
+    assert cost.estimate(RA, place=here).basis == "rough"
+
+
+def test_what_was_timed_corrects_the_guess_for_other_batch_sizes_and_replicas(here: Place) -> None:
+    guess = seconds(LB, here).train
+    stacked = seconds(SB, here, replicas=4).train
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 10.0 * seconds(SB, here).train))
+    assert seconds(LB, here).train == pytest.approx(10.0 * guess, rel=0.03)
+    assert seconds(SB, here, replicas=4).train == pytest.approx(10.0 * stacked, rel=0.03)
+    assert cost.estimate(LB, place=here).basis == "rough"
+
+
+def test_a_model_of_which_nothing_can_be_guessed_is_known_once_it_has_trained(spec: Callable[..., RunSpec], here: Place) -> None:
+    unknown = SB.model_copy(update={"model": Component(name="plugin")})
+    for found in (cost.estimate(unknown, place=here), cost.estimate(spec(), place=here)):  # the second one's file does not exist
+        assert (found.parameters, found.training_flops, found.memory_mib, found.seconds, found.basis) == (None, None, None, None, "unknown")
+    calibration.record_job(unknown, here, replicas=1, job=timed(unknown, 33.0, 4.0))
+    found = cost.estimate(unknown, place=here)
+    assert found.basis == "measured"
+    assert found.buckets is not None
+    assert (found.buckets.train, found.buckets.evaluation) == pytest.approx((33.0, 4.0))
+    longer = unknown.model_copy(update={"updates": 3 * unknown.updates})
+    assert seconds(longer, here).train == pytest.approx(99.0)
+
+
+def test_workers_hold_and_take_what_they_took_last(here: Place) -> None:
+    assert calibration.base_of_worker(here) is None
+    for base in (600.0, 640.0, 610.0):
+        calibration.record_start(here, Start(outside_seconds=base / 100.0, inside_seconds=1.0, base_mib=base))
+    assert calibration.start_of_worker(here).outside_seconds == pytest.approx(18.5 / 3.0)
+    assert calibration.base_of_worker(here) == 610.0
+    held = cost.held_mib(SB, replicas=1, device_kind="cpu")
+    assert held is not None
+    assert cost.estimate(SB, place=here).memory_mib == pytest.approx(610.0 + held)
+
+
+def test_only_the_last_jobs_are_kept(here: Place) -> None:
+    for number in range(20):
+        calibration.record_job(SB, here, replicas=1, job=timed(SB, 1.0 + number))
+    entry = calibration.lookup(SB, here, replicas=1)
+    assert entry is not None
+    assert [job.train_seconds for job in entry.jobs] == [float(number) for number in range(13, 21)]
+
+
+@pytest.mark.parametrize("nonsense", [math.nan, math.inf, 0.0, -1.0])
+def test_nonsense_is_no_time(nonsense: float) -> None:
+    with pytest.raises(ValidationError):
+        timed(SB, nonsense)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 1, "entries": {}}', '{"format": 2}', '{"format": 2, "machine": {}, "entries": {"x": 1}}']
+)
+def test_a_damaged_or_older_file_is_made_again(here: Place, text: str) -> None:
+    path = calibration.calibration_file(here)
+    path.parent.mkdir()
+    path.write_text(text)
+    assert cost.estimate(SB, place=here).basis == "rough"
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    assert cost.estimate(SB, place=here).basis == "measured"
+
+
+def test_a_cache_that_cannot_be_written_is_passed_over(cache: Path, here: Place) -> None:
+    cache.write_text("a file where the directory should be")
+    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    calibration.record_start(here, Start(outside_seconds=1.0))
+    assert cost.estimate(SB, place=here).basis == "rough"

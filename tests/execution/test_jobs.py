@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
+from gapbench.cost.learned import Learned
+from gapbench.cost.parts import Parts
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import MAXIMUM_REPLICAS, plan_jobs, plan_slots
 from gapbench.suite import load_suite
@@ -61,7 +64,8 @@ def test_jobs_do_not_depend_on_measured_times(specs, monkeypatch):
     runs = specs(last_seed=7)
     before = plan_jobs(runs, 4, "cpu")
     generator = random.Random(0)
-    monkeypatch.setattr("gapbench.cost.calibration.lookup", lambda *_, **__: generator.random())
+    parts = {name: generator.random() for name in Parts.model_fields}
+    monkeypatch.setattr(sys.modules["gapbench.cost.estimate"], "learned_parts", lambda *_, **__: Learned(Parts(**parts), "measured"))
     assert plan_jobs(runs, 4, "cpu") == before
 
 

@@ -121,6 +121,14 @@ def test_a_plan_comes_back_as_it_was(results, planned, build):
     assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
 
 
+def test_what_was_predicted_stands_in_the_run_table(results, build, tables):
+    runs = (build.run(seed=0), build.run(seed=1))
+    results.write_plan(StoredPlan("small", runs, {}, {runs[0].run_id: Prediction(12.5, "calibrated")}), "")
+    predicted = tables().runs.set_index("run_id").predicted_seconds
+    assert predicted[runs[0].run_id] == 12.5
+    assert pd.isna(predicted[runs[1].run_id])
+
+
 def test_a_plan_keeps_what_runs_were_predicted_to_take(results, planned, build):
     first, second = planned(build.run(seed=0), build.run(seed=1))
     predictions = {first.run_id: Prediction(12.5, "measured")}

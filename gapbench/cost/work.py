@@ -1,0 +1,45 @@
+"""What a job has to do, counted: updates, probes, evaluations, examples evaluated."""
+
+from __future__ import annotations
+
+from gapbench.cost.moments import evaluated, probed
+from gapbench.cost.sizes import facts_of
+from gapbench.suite.runspec import Frozen, RunSpec
+
+RECALIBRATION_EXAMPLES = 2048
+"""Training examples, at most, that an evaluation recalibrates norm statistics over."""
+RECALIBRATED_UNTIL = 0.95
+"""Fraction of the updates up to which every evaluation also measures with recalibrated statistics; the last one always does."""
+
+
+class Work(Frozen):
+    """Of one replica."""
+
+    updates: int
+    observed: int
+    """Updates after which probes run, evaluations included."""
+    evaluations: int
+    examples: int
+    """Examples that all evaluations together pass through the network."""
+
+
+def work_of(spec: RunSpec) -> Work:
+    """Returns what one replica of a job has to do."""
+    moments = evaluated(spec.updates, spec.evaluations)
+    once = evaluated_examples(spec)
+    again = sum(update == spec.updates or update < RECALIBRATED_UNTIL * spec.updates for update in moments)
+    more = 2 * _tests(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
+    observed = len(probed(spec.updates).union(moments))
+    return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=len(moments) * once + again * more)
+
+
+def evaluated_examples(spec: RunSpec) -> int:
+    """Returns how many examples one plain evaluation measures: the test set, as many for training, and those held out."""
+    held_out = round(spec.train_examples * spec.holdout / (1.0 - spec.holdout))
+    return _tests(spec) + min(_tests(spec), spec.train_examples) + held_out
+
+
+def _tests(spec: RunSpec) -> int:
+    """Returns the size of the test set; where it is not known before the data are loaded, that of the training set stands for it."""
+    facts = facts_of(spec)
+    return int(spec.dataset.option("test_size", 0) or (facts.test_examples if facts else spec.train_examples))

@@ -1,0 +1,227 @@
+"""`gapbench plan --calibrate`: a short measurement of every program of a suite, on all slots at once, as they will train."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from gapbench import cost
+from gapbench.core.errors import GapbenchError
+from gapbench.cost.calibration import Start, program_of, record_parts, record_start
+from gapbench.cost.parts import Parts, guessed_parts
+from gapbench.cost.sizes import facts_of
+from gapbench.cost.work import evaluated_examples
+from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib, predicted_seconds
+from gapbench.execution.machine import free_memory_mib
+from gapbench.execution.pool import Message, Worker
+from gapbench.execution.protocol import Setup
+from gapbench.execution.resume import Pending
+from gapbench.suite.runspec import RunSpec
+
+MEASURING_COMMAND = (sys.executable, "-P", "-m", "gapbench.execution.measuring")
+
+ALL_SECONDS = 150.0
+"""After which no further program is begun with."""
+PROGRAM_SECONDS = 25.0
+"""Within which a program is measured, as a rule; what is predicted to need more is left out."""
+PATIENCE = 3.0
+"""A program that takes so many times longer is given up."""
+START_SECONDS = 120.0
+"""Within which workers must have started."""
+EVALUATION_SECONDS = 1.5
+"""A larger test set is cut down until one evaluation is guessed to take this: its time grows with its examples."""
+FEWEST_TESTS = 512
+LOOP_UPDATES = 12
+"""That a slow program makes at least, in its three loops."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of it."""
+
+    programs: int
+    """That were measured."""
+    left_out: Mapping[str, str]
+    """By title, why a program was not."""
+
+
+def programs_of(jobs: Sequence[Job], place: cost.Place) -> list[Job]:
+    """Returns one job of every program, number of replicas included; those first whose jobs are predicted to take longest together."""
+    firsts: dict[object, Job] = {}
+    seconds: dict[object, float] = {}
+    for job in jobs:
+        key = (program_of(job.specs[0]), job.replicas)
+        firsts.setdefault(key, job)
+        seconds[key] = seconds.get(key, 0.0) + (predicted_seconds(job, place) or 0.0)
+    return sorted(firsts.values(), key=lambda job: -seconds[program_of(job.specs[0]), job.replicas])
+
+
+def calibrate(
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    setup_of: Callable[[Slot], Setup],
+    *,
+    titles: Callable[[Job], str],
+    say: Callable[[str], None],
+    command: Sequence[str] | None = None,
+    now: Callable[[], float] = time.monotonic,
+    free_mib: Callable[[], float] = free_memory_mib,
+) -> Measured:
+    """Measures the programs of jobs and records what it finds in the cache.
+
+    Args:
+        jobs: what is left to train.
+        slots: where it would.
+        setup_of: what a slot's worker needs.
+        titles: names a job for people.
+        say: receives what is about to be done.
+        command: of the worker process; default: MEASURING_COMMAND.
+        now: the time in seconds.
+        free_mib: memory that is free.
+
+    Raises:
+        GapbenchError: a worker cannot start.
+    """
+    place = place_of(slots)
+    crew = _Crew(slots, setup_of, command or MEASURING_COMMAND, now)
+    left_out: dict[str, str] = {}
+    started: list[tuple[float, float, float | None]] = []
+    """Of each start of workers: seconds until their first job, what that job took longer, memory held whatever they train."""
+    once: list[float] = []
+    measured = 0
+    began = now()
+    programs = programs_of(jobs, place)
+    say(
+        f"measuring {len(programs)} programs on {len(slots)} slots at once: up to {PROGRAM_SECONDS:.0f} s each, "
+        f"about {(min(ALL_SECONDS, PROGRAM_SECONDS * len(programs)) + PROGRAM_SECONDS) / 60.0:.0f} min at most"
+    )
+    try:
+        for number, job in enumerate(programs, start=1):
+            small = _with_few_tests(job, place.device_kind)
+            reason = "no time was left" if now() - began > ALL_SECONDS else _obstacle(small, place, free_mib())
+            if reason:
+                left_out[titles(job)] = reason
+                continue
+            say(f"[{number}/{len(programs)}] {titles(job)}")
+            fresh = crew.assemble()
+            try:
+                answers = crew.measure(small, PATIENCE * PROGRAM_SECONDS)
+            except _FailedError as error:
+                left_out[titles(job)] = str(error)
+                continue
+            parts = _mean_parts([answer["parts"] for answer in answers])
+            if fresh is None:
+                once.append(parts.program_seconds)
+            else:  # the first job of a worker: what only the start of a worker takes is in it
+                held = cost.held_mib(small.specs[0], replicas=small.replicas, device_kind=place.device_kind)
+                peaks = [answer["peak_mib"] for answer in answers if answer["peak_mib"] is not None]
+                base = max(0.0, fmean(peaks) - held) if peaks and held is not None else None
+                started.append((fresh + fmean(answer["import_seconds"] for answer in answers), parts.program_seconds, base))
+                parts = parts.model_copy(update={"program_seconds": median(once) if once else 0.0})
+            record_parts(job.specs[0], place, replicas=job.replicas, parts=parts)
+            measured += 1
+    finally:
+        crew.dismiss()
+    usual = median(once) if once else 0.0
+    for outside, first, base in started:
+        record_start(place, Start(outside_seconds=outside, inside_seconds=max(0.0, first - usual), base_mib=base))
+    return Measured(measured, left_out)
+
+
+class _FailedError(Exception):
+    """A program could not be measured."""
+
+
+class _Crew:
+    """One measuring worker in every slot."""
+
+    def __init__(self, slots: Sequence[Slot], setup_of: Callable[[Slot], Setup], command: Sequence[str], now: Callable[[], float]) -> None:
+        self._slots = tuple(slots)
+        self._setup_of = setup_of
+        self._command = command
+        self._now = now
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._workers: list[Worker] = []
+
+    def assemble(self) -> float | None:
+        """Starts the workers and returns the seconds until all were ready; None where they were there already."""
+        if self._workers:
+            return None
+        began = self._now()
+        self._inbox = queue.SimpleQueue()
+        self._workers = [Worker(slot, self._setup_of(slot), self._inbox, self._command) for slot in self._slots]
+        try:
+            self._gather("ready", START_SECONDS)
+        except _FailedError as error:
+            raise GapbenchError(f"a measuring process could not start: {error}; `gapbench doctor` looks for the cause") from error
+        return self._now() - began
+
+    def measure(self, job: Job, seconds: float) -> list[dict[str, Any]]:
+        """Lets all workers measure a job at once; returns their answers. After a failure there are no workers any more."""
+        for worker in self._workers:
+            worker.give(Pending(job, None, 0))
+        return self._gather("measured", seconds)
+
+    def dismiss(self) -> None:
+        """Ends the workers: they hold nothing that could be lost."""
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+            worker.close()
+        self._workers = []
+
+    def _gather(self, kind: str, seconds: float) -> list[dict[str, Any]]:
+        """Returns one message of this kind from every worker."""
+        until = self._now() + seconds
+        found: dict[int, dict[str, Any]] = {}
+        while len(found) < len(self._workers):
+            try:
+                worker, message = self._inbox.get(timeout=max(0.01, until - self._now()))
+            except queue.Empty:
+                self.dismiss()
+                raise _FailedError(f"it takes longer than {seconds:.0f} s") from None
+            if message is None or message["kind"] != kind:
+                words = worker.words().splitlines() if message is None else [str(message.get("error", ""))]
+                self.dismiss()
+                raise _FailedError(words[-1] if words else "its process ended")
+            found[worker.slot.number] = message
+        return list(found.values())
+
+
+def _obstacle(job: Job, place: cost.Place, free_mib: float) -> str:
+    """Returns why a job cannot be measured; nothing where it can."""
+    guess = guessed_parts(job.specs[0], replicas=job.replicas, device_kind=place.device_kind)
+    needed = 0.0 if guess is None else LOOP_UPDATES * (guess.update_seconds + guess.probe_seconds) + 6 * EVALUATION_SECONDS
+    if needed > PATIENCE * PROGRAM_SECONDS:
+        return f"a few of its updates would take about {needed:,.0f} s"
+    memory = place.slots * (predicted_memory_mib(job, place.device_kind) or 0.0)
+    if place.device_kind == "cpu" and memory > free_mib:
+        return f"{place.slots} at a time would need about {memory:,.0f} MiB, {free_mib:,.0f} MiB are free"
+    return ""
+
+
+def _with_few_tests(job: Job, device_kind: str) -> Job:
+    """Returns a job whose evaluations do not take long, where its data set's test set can be cut."""
+    return Job(job.run_ids, tuple(_few_tests(spec, job.replicas, device_kind) for spec in job.specs))
+
+
+def _few_tests(spec: RunSpec, replicas: int, device_kind: str) -> RunSpec:
+    facts, guess = facts_of(spec), guessed_parts(spec, replicas=replicas, device_kind=device_kind)
+    if facts is None or guess is None:
+        return spec
+    tests = int(spec.dataset.option("test_size", 0) or facts.test_examples)
+    once = 2.0 * evaluated_examples(spec) * guess.example_seconds
+    fewer = max(FEWEST_TESTS, int(tests * min(1.0, EVALUATION_SECONDS / max(once, 1e-9))))
+    if fewer >= tests:
+        return spec
+    options = {**spec.dataset.options, "test_size": fewer}
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"options": options})})
+
+
+def _mean_parts(found: Sequence[Mapping[str, float]]) -> Parts:
+    return Parts(**{name: fmean(parts[name] for parts in found) for name in found[0]})

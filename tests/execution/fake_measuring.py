@@ -1,0 +1,42 @@
+"""A measuring worker that knows the answers: FAKE_BEHAVIOR is a JSON object of behaviors by batch size."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from gapbench.execution.protocol import decode_job, encode, read_messages
+
+
+def say(message):
+    os.write(1, encode(message))
+
+
+def main():
+    messages = read_messages(sys.stdin.buffer)
+    next(messages)
+    if os.environ.get("FAKE_REFUSES"):
+        say({"kind": "refused", "error": os.environ["FAKE_REFUSES"]})
+        return
+    say({"kind": "ready"})
+    for number, message in enumerate(messages):
+        spec = decode_job(message).specs[0]
+        behavior = json.loads(os.environ.get("FAKE_BEHAVIOR", "{}")).get(str(spec["batch_size"]), "")
+        if behavior == "fail":
+            say({"kind": "failed", "error": "RuntimeError: no such kernel"})
+            continue
+        if behavior == "hang":
+            time.sleep(60.0)
+        if behavior == "die":
+            print("Killed by something", file=sys.stderr)
+            os._exit(9)
+        names = ("begin", "probe", "evaluation", "setup", "outside")
+        parts = dict.fromkeys((f"{name}_seconds" for name in names), 0.25)
+        parts |= {"update_seconds": 1e-3 * spec["batch_size"], "example_seconds": 1e-3, "program_seconds": 3.0 if number == 0 else 1.0}
+        say({"kind": "measured", "parts": parts, "import_seconds": 2.0 if number == 0 else 0.0, "peak_mib": 700.0})
+
+
+if __name__ == "__main__":
+    main()

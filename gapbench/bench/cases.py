@@ -1,74 +1,244 @@
-"""What is timed: a model, a batch size, a precision, and the plain loop that it is held against."""
+"""What is compared, as data: a task, the sides that train it, and which side is held against which, with what goal."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from gapbench.suite.runspec import Component, Normalization, RunSpec
+from gapbench.bench.task import Precision, Task
+from gapbench.execution.devices import DeviceKind
+from gapbench.suite.runspec import Component
+
+
+@dataclass(frozen=True)
+class Side:
+    """One program at one precision."""
+
+    name: str
+    """Unique within its case; the first side of a case is timed twice a round, to see how far equal things differ."""
+    program: str
+    """See `gapbench.bench.programs`."""
+    precision: Precision = "fp32"
+    workers: int | None = None
+    """Of a DataLoader; None: one a thread of the process, eight at most."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of the table."""
+
+    side: str
+    against: tuple[str, ...] = ()
+    """The fastest of these; empty: the roofline."""
+    goal: float | None = None
+    kind: Literal["speedup", "cost", "share"] = "speedup"
+    """`speedup`: images a second, side by rival, to be at least the goal. `cost`: seconds, side by rival, to be at most the goal.
+    `share`: of what the machine could do at best, to be at least the goal."""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. Data are random bytes of the data set's shape: speed does not depend on what they show."""
+    """Sides that are timed in turns, in one place, on one task."""
 
     name: str
     summary: str
-    model: Component
-    shape: tuple[int, int, int]
-    """[height, width, channels]"""
-    batch_size: int
-    crop_padding: int = 0
-    flip: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
-    replicas: int = 1
-    """Runs that train together in ours and one after another in the plain loop."""
-    examples: int = 8192
-    goal: float = 1.0
-    """Ratio (ours to theirs) that this case is meant to reach on a CPU."""
+    device: DeviceKind
+    task: Task
+    sides: tuple[Side, ...]
+    comparisons: tuple[Comparison, ...]
+    seconds: float = 2.0
+    """Length of a window."""
+    threads: int | None = None
+    """None: all cores. Stacks train on one thread, as the scheduler runs them; so does what they are held against."""
 
-    def specs(self, updates: int = 1_000_000) -> list[RunSpec]:
-        """Returns the runs, one a seed."""
-        return [
-            RunSpec(
-                dataset=Component(name="random"),
-                model=self.model,
-                optimizer=Component(name="sgd", options={"momentum": 0.9, "nesterov": False}),
-                batch_size=self.batch_size,
-                updates=updates,
-                learning_rate=0.01,
-                weight_decay=1e-4,
-                clip_norm=5.0,
-                crop_padding=self.crop_padding,
-                flip=self.flip,
-                normalization=Normalization(kind="fixed", mean=(0.5,), standard_deviation=(0.25,)),
-                precision=self.precision,
-                seed=seed,
-                init_seed=seed,
-                order_seed=seed,
-                train_examples=self.examples,
-                reference_batch_size=self.batch_size,
-                reference_updates=updates,
-                reference_learning_rate=0.01,
-            )
-            for seed in range(self.replicas)
-        ]
+    def side(self, name: str) -> Side:
+        """Returns a side by name."""
+        return next(side for side in self.sides if side.name == name)
 
 
-_F1 = Component(name="f1")
-_C1 = Component(name="c1")
-_RESNET44 = Component(name="resnet", options={"depth": 44})
-_DIGITS = Component(name="mlp", options={"widths": [128, 128, 128], "norm": "batch", "bias": False})
+_F1 = Task("mnist", Component(name="f1"), (28, 28, 1), 128, crop_padding=2)
+_C1 = Task("cifar10", Component(name="c1"), (32, 32, 3), 128, crop_padding=4, flip=True)
+_RESNET44 = Task("cifar10", Component(name="resnet", options={"depth": 44}), (32, 32, 3), 128, crop_padding=4, flip=True)
+_MLP = Component(name="mlp", options={"widths": [128, 128, 128], "norm": "batch", "bias": False})
+_DIGITS = Task("digits", _MLP, (8, 8, 1), 16, examples=1500, test_examples=297)
 
-CASES: dict[str, Case] = {
-    case.name: case
-    for case in (
-        Case("f1", "F1, MNIST shape, batch 128, fp32", _F1, (28, 28, 1), 128, crop_padding=2, goal=3.0),
-        Case("c1", "C1, CIFAR-10 shape, batch 128, fp32", _C1, (32, 32, 3), 128, crop_padding=4, flip=True, examples=2048),
-        Case(
-            "resnet44", "ResNet-44, CIFAR-10 shape, batch 128, fp32", _RESNET44, (32, 32, 3), 128, crop_padding=4, flip=True, examples=1024
+_OURS, _OURS_BF16 = Side("ours", "ours"), Side("ours bf16", "ours", "bf16")
+_REFERENCE, _REFERENCE_BF16 = Side("reference", "reference"), Side("reference bf16", "reference", "bf16")
+_RELEASED, _RELEASED_BF16 = Side("released", "released"), Side("released bf16", "released", "bf16")
+
+
+def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more: Side, seconds: float = 1.5) -> Case:
+    """Returns the case of one model on the CPU: against a reference loop at its own precision (fp32), and at ours."""
+    return Case(
+        name,
+        summary,
+        "cpu",
+        task,
+        (_OURS, _OURS_BF16, _REFERENCE, _REFERENCE_BF16, *more),
+        (
+            Comparison("ours", ("reference",), fp32),
+            Comparison("ours bf16", ("reference",), bf16),
+            Comparison("ours bf16", ("reference bf16",)),
+            *(Comparison("ours" if side.precision == "fp32" else "ours bf16", (side.name,)) for side in more),
         ),
-        Case("digits-stack", "MLP, digits shape, batch 16, eight seeds", _DIGITS, (8, 8, 1), 16, replicas=8, examples=900, goal=4.0),
+        seconds=seconds,
     )
-}
-"""All comparisons by name."""
+
+
+def _probes(name: str, summary: str, device: DeviceKind, task: Task, precision: Precision = "fp32", threads: int | None = None) -> Case:
+    """Returns the case of what measuring costs, over whole runs: probes and evaluations are spread over a run's logarithm."""
+    return Case(
+        name,
+        summary,
+        device,
+        task,
+        (
+            Side("probes off", "ours without probes", precision),
+            Side("probes on", "ours", precision),
+            Side("probes and evaluation", "ours with evaluation", precision),
+        ),
+        (
+            Comparison("probes on", ("probes off",), 1.01, "cost", "all probes, no evaluation"),
+            Comparison("probes and evaluation", ("probes off",), 1.03, "cost", "all probes, and evaluation as a suite does it"),
+        ),
+        threads=threads,
+    )
+
+
+_CPU = (
+    _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, Side("resident", "resident"), seconds=1.0),
+    _plain("c1", "C1, CIFAR-10 shape, batch 128", _C1, 1.5, 2.5),
+    _plain("resnet44", "ResNet-44, CIFAR-10 shape, batch 128", _RESNET44, 1.3, 2.1),
+    Case(
+        "digits-stack",
+        "MLP, digits shape, batch 16, eight seeds as a stack, one thread",
+        "cpu",
+        replace(_DIGITS, replicas=8),
+        (_OURS, Side("ours singly", "ours singly"), Side("memory", "memory")),
+        (Comparison("ours", ("ours singly",), 3.0), Comparison("ours", ("memory",), 4.0)),
+        seconds=1.0,
+        threads=1,
+    ),
+    Case(
+        "feed",
+        "data path alone: CIFAR-10 shape, crop and flip, batch 128",
+        "cpu",
+        _RESNET44,
+        (Side("ours", "our feed"), *(Side(f"loader {workers} workers", "loader", workers=workers) for workers in (0, 2, 4))),
+        (
+            Comparison(
+                "ours",
+                ("loader 0 workers", "loader 2 workers", "loader 4 workers"),
+                8.0,
+                remark="an eager gather of strided windows, which needs no C++ compiler; the goal of 40 is for a compiled one",
+            ),
+        ),
+        seconds=1.0,
+    ),
+    Case(
+        "ghost",
+        "ResNet-44, CIFAR-10 shape, batch 256, ghost batch size 32",
+        "cpu",
+        replace(_RESNET44, batch_size=256, ghost_batch_size=32),
+        (_OURS, _RELEASED, Side("chunked", "chunked"), Side("ours plain norm", "ours without ghosts")),
+        (
+            Comparison("ours", ("released",)),
+            Comparison("ours", ("chunked",)),
+            Comparison("ours", ("ours plain norm",), kind="cost", remark="the price of ghost batch norm, whole update"),
+        ),
+        seconds=1.5,
+    ),
+    _probes("probes", "what measuring costs: MLP, digits shape, batch 16, 3,000 updates", "cpu", replace(_DIGITS, updates=3000), threads=1),
+)
+
+_ALL = 50_000
+_CUDA = (
+    Case(
+        "resnet44-cuda",
+        "ResNet-44, CIFAR-10 shape, batch 128",
+        "cuda",
+        replace(_RESNET44, examples=_ALL),
+        (
+            _OURS_BF16,
+            _OURS,
+            _REFERENCE_BF16,
+            _REFERENCE,
+            _RELEASED,
+            Side("resident fp16", "resident", "fp16"),
+            Side("resident", "resident"),
+        ),
+        (
+            Comparison("ours bf16", ("reference bf16",), 5.0),
+            Comparison("ours bf16", ("released",), 8.0),
+            Comparison("ours bf16", ("resident fp16",), 1.3),
+            Comparison("ours", ("reference",)),
+            Comparison("ours", ("released",)),
+            Comparison("ours", ("resident",)),
+        ),
+    ),
+    Case(
+        "ghost-cuda",
+        "ResNet-44, CIFAR-10 shape, batch 4096, ghost batch size 128",
+        "cuda",
+        replace(_RESNET44, batch_size=4096, ghost_batch_size=128, examples=_ALL),
+        (
+            _OURS_BF16,
+            _RELEASED,
+            _RELEASED_BF16,
+            Side("chunked bf16", "chunked", "bf16"),
+            Side("ours plain norm", "ours without ghosts", "bf16"),
+        ),
+        (
+            Comparison("ours bf16", ("released",), 8.0),
+            Comparison("ours bf16", ("chunked bf16",), 3.0),
+            Comparison("ours bf16", ("ours plain norm",), 1.03, "cost", "the price of ghost batch norm, whole update"),
+            Comparison("ours bf16", ("released bf16",)),
+        ),
+    ),
+    Case(
+        "f1-cuda",
+        "F1, MNIST shape, batch 128",
+        "cuda",
+        replace(_F1, examples=_ALL),
+        (_OURS, _OURS_BF16, Side("memory", "memory"), Side("memory bf16", "memory", "bf16"), _REFERENCE),
+        (
+            Comparison("ours", ("memory",), 4.0),
+            Comparison("ours bf16", ("memory bf16",)),
+            Comparison("ours", ("reference",)),
+        ),
+    ),
+    Case(
+        "f1-stack-cuda",
+        "F1, MNIST shape, batch 128, 32 seeds as a stack",
+        "cuda",
+        replace(_F1, examples=_ALL, replicas=32),
+        (_OURS, _OURS_BF16, Side("memory", "memory"), Side("memory bf16", "memory", "bf16")),
+        (Comparison("ours", ("memory",), 30.0), Comparison("ours bf16", ("memory bf16",))),
+    ),
+    *(
+        Case(
+            f"roofline-{name}-cuda",
+            f"share of the roofline: {title}, CIFAR-10 shape, batch 1024",
+            "cuda",
+            replace(_RESNET44, model=model, batch_size=1024, examples=_ALL),
+            (_OURS_BF16,),
+            (Comparison("ours bf16", (), goal, "share"),),
+        )
+        for name, title, model, goal in (
+            ("resnet44", "ResNet-44", _RESNET44.model, 0.45),
+            ("wresnet16-4", "WResNet16-4", Component(name="wresnet", options={"depth": 16, "width": 4}), 0.5),
+            ("vgg16", "VGG-16", Component(name="vgg", options={"depth": 16}), 0.5),
+        )
+    ),
+    _probes(
+        "probes-cuda",
+        "what measuring costs: ResNet-44, CIFAR-10 shape, batch 128, 4,000 updates",
+        "cuda",
+        replace(_RESNET44, examples=_ALL, test_examples=10_000, updates=4000),
+        "bf16",
+    ),
+)
+
+CASES: dict[str, Case] = {case.name: case for case in (*_CPU, *_CUDA)}
+"""All comparisons by name, in the order of the table. Goals on the CPU are for two cores, on CUDA for an H200."""

@@ -1,110 +1,218 @@
-"""Interleaved rounds of both sides of every case, each in a fresh process; medians and their ratio."""
+"""Rounds of all sides of every case, each timing in a fresh process, the sides in turns; goes on where an earlier start ended."""
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import psutil
-
-from gapbench.bench.cases import CASES
-from gapbench.core.errors import GapbenchError
+import gapbench
+from gapbench.bench import machine
+from gapbench.bench.cases import CASES, Case, Side
+from gapbench.bench.records import Records, group_of
+from gapbench.bench.summary import BenchReport, summarize
+from gapbench.bench.writing import write_outputs
+from gapbench.catalog import models
+from gapbench.core.errors import DeviceError, GapbenchError
 from gapbench.core.registry import unknown_name
-from gapbench.execution.pool import MALLOC_VARIABLES
+from gapbench.execution.devices import DeviceKind, find_gpus
+from gapbench.execution.machine import usable_cores
+from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
+from gapbench.store.schema import utc_now
 
-GATE_TOLERANCE = 1e-3
-BUSY = 0.3
-"""Load of other programs, in cores, above which a timing means little."""
+ROUNDS = 5
+PATIENCE = 2
+"""Rounds of a case that other programs may disturb before the machine counts as loaded."""
+DEVICES: Mapping[DeviceKind, str] = {"cpu": "cpu", "cuda": "cuda:0"}
 
-
-@dataclass(frozen=True)
-class BenchRow:
-    """One case: median images a second of both sides, and the ratio of each round."""
-
-    case: str
-    summary: str
-    ours: float
-    plain: float
-    our_update_ms: float
-    plain_update_ms: float
-    ratios: tuple[float, ...]
-    goal: float
-
-    @property
-    def ratio(self) -> float:
-        """Median over rounds of ours to theirs."""
-        return statistics.median(self.ratios)
-
-
-@dataclass(frozen=True)
-class BenchReport:
-    """All cases, and what may have disturbed them."""
-
-    rows: tuple[BenchRow, ...]
-    threads: int
-    warnings: tuple[str, ...]
+Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Sends a request to a fresh process and returns its answer."""
 
 
 def compare(
-    names: Sequence[str] = tuple(CASES), *, rounds: int = 3, seconds: float = 6.0, on_message: Callable[[str], None] = lambda _text: None
+    names: Sequence[str] = (),
+    *,
+    rounds: int = ROUNDS,
+    seconds: float | None = None,
+    output: Path = Path("results/bench"),
+    device: DeviceKind | None = None,
+    anyway: bool = False,
+    on_message: Callable[[str], None] = lambda _text: None,
 ) -> BenchReport:
-    """Times the engine against plain loops.
+    """Times the engine against its peers until there are `rounds` rounds of each case, and writes table and figure.
 
     Args:
-        names: cases, see `CASES`.
-        rounds: how often each side is timed; sides take turns, so that a noisy minute hits both.
-        seconds: length of one timing, after a warm-up.
+        names: cases, see `CASES`; default: all of the device.
+        rounds: how many rounds there are to be, those of earlier starts on such a machine with this source included.
+        seconds: length of a window; default: the case's own.
+        output: where all timings are kept, and table and figure written.
+        device: whose cases are timed by default: the GPU's where there is one, else the CPU's.
+        anyway: time on a loaded machine, too; such timings are marked, and never counted beside others.
         on_message: receives a line about progress.
 
-    Raises GapbenchError for an unknown case, a side that fails, or sides that do not compute the same.
+    Raises:
+        GapbenchError: an unknown case, a device that is not there, a loaded machine, a side that fails, or sides that do not compute
+            the same.
+        StoreError: the directory cannot be used.
     """
+    chosen = _chosen(names, device)
+    with Records.open(output) as records:
+        try:
+            if rounds:
+                _time_all(chosen, records, rounds, seconds, anyway, on_message)
+        finally:  # also after an interrupt: what was timed is worth a table
+            report = summarize(records.table, unmeasurable())
+            write_outputs(output, report)
+    return report
+
+
+def unmeasurable() -> dict[str, str]:
+    """Returns why cases cannot be measured here, by name."""
+    reasons = {}
+    gpu = bool(find_gpus())
+    for case in CASES.values():
+        model = case.task.model.name
+        if model not in models():
+            reasons[case.name] = f'the catalog has no model "{model}" yet'
+        elif case.device == "cuda" and not gpu:
+            reasons[case.name] = "no CUDA device here"
+    return reasons
+
+
+def _chosen(names: Sequence[str], device: DeviceKind | None) -> list[Case]:
+    reasons = unmeasurable()
     for name in names:
         if name not in CASES:
             raise GapbenchError(unknown_name("case", name, CASES))
-    threads = max(1, psutil.cpu_count(logical=True) or 1)
-    busy = psutil.cpu_percent(interval=1.0) / 100 * threads
-    warnings = [f"the machine is busy ({busy:.1f} cores in use); ratios may be off"] if busy > BUSY else []
-    rows = []
-    for name in names:
-        difference = _measure(name, "gate", seconds, threads)["difference"]
-        if not difference <= GATE_TOLERANCE:
-            raise GapbenchError(f"case {name}: the two sides' first losses differ by {difference:.1e} (relative); nothing was timed")
-        sides: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
-        for number in range(rounds):
-            for side in ("ours", "plain") if number % 2 == 0 else ("plain", "ours"):
-                sides[side].append(_measure(name, side, seconds, threads))
-            ours, plain = sides["ours"][-1]["images_per_second"], sides["plain"][-1]["images_per_second"]
-            on_message(f"{name}, round {number + 1} of {rounds}: {ours:,.0f} against {plain:,.0f} images/s, ratio {ours / plain:.2f}")
-        rows.append(
-            BenchRow(
-                case=name,
-                summary=CASES[name].summary,
-                ours=statistics.median(item["images_per_second"] for item in sides["ours"]),
-                plain=statistics.median(item["images_per_second"] for item in sides["plain"]),
-                our_update_ms=statistics.median(item["update_ms"] for item in sides["ours"]),
-                plain_update_ms=statistics.median(item["update_ms"] for item in sides["plain"]),
-                ratios=tuple(a["images_per_second"] / b["images_per_second"] for a, b in zip(sides["ours"], sides["plain"], strict=True)),
-                goal=CASES[name].goal,
-            )
-        )
-    return BenchReport(tuple(rows), threads, tuple(warnings))
+        if name in reasons:
+            raise DeviceError(f"case {name} cannot be measured: {reasons[name]}; `gapbench bench --list` shows what can")
+    if names:
+        return [CASES[name] for name in dict.fromkeys(names)]
+    if device == "cuda" and not find_gpus():
+        raise DeviceError("--device cuda: no CUDA device here; `gapbench doctor` says more")
+    kind = device or ("cuda" if find_gpus() else "cpu")
+    return [case for case in CASES.values() if case.device == kind and case.name not in reasons]
 
 
-def _measure(name: str, side: str, seconds: float, threads: int) -> dict[str, float]:
-    # Stacks train on one thread, as the scheduler runs them; so does the loop that they are held against.
-    threads = 1 if CASES[name].replicas > 1 else threads
-    command = [sys.executable, "-m", "gapbench.bench.measure", name, side, str(seconds), str(threads)]
-    # Our side runs as the scheduler's workers do; a plain loop has the environment that it is started in.
-    ours = MALLOC_VARIABLES if side == "ours" else {}
-    environment = {**ours, **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+def _time_all(
+    cases: Sequence[Case], records: Records, rounds: int, seconds: float | None, anyway: bool, on_message: Callable[[str], None]
+) -> None:
+    peaks: dict[tuple[str, int], Mapping[str, float]] = {}
+    for case in cases:
+        sitting = _Sitting(case, records, seconds or case.seconds)
+        done = records.rounds(sitting.group, anyway=anyway)
+        if done:
+            on_message(f"{case.name}: {done} of {rounds} rounds are there")
+        if done >= rounds:
+            continue
+        if not anyway:
+            machine.refuse_load(machine.load_of_others(), kept=bool(peaks))
+        where = (case.device, sitting.threads)
+        if where not in peaks:
+            peaks[where] = sitting.ask({"do": "peaks"})["peaks"]
+        difference = sitting.gate()
+        on_message(f"{case.name}: first losses agree to {difference:.0e}")
+        disturbed = 0
+        while (done := records.rounds(sitting.group, anyway=anyway)) < rounds:
+            found = sitting.round(peaks[where], difference)
+            records.add_round(found)
+            speeds = ", ".join(f"{item['side']} {item['examples_per_second']:,.0f}" for item in found if not item["again"])
+            on_message(f"{case.name}, round {done + 1} of {rounds}, images/s: {speeds}")
+            load = max(item["load_cores"] for item in found)
+            if load > machine.BUSY and not anyway:
+                disturbed += 1
+                on_message(f"{case.name}: other programs kept {load:.1f} cores busy meanwhile; the round is kept and does not count")
+                if disturbed == PATIENCE:
+                    machine.refuse_load(load, kept=True)
+
+
+@dataclass
+class _Sitting:
+    """The rounds of one case in one start."""
+
+    case: Case
+    records: Records
+    seconds: float
+
+    def __post_init__(self) -> None:
+        self.machine = machine.this_machine(self.case.device)
+        self.details = machine.details(self.case.device)
+        self.threads = self.case.threads or usable_cores()
+        self.group = group_of(self.case, self.machine, seconds=self.seconds, threads=self.threads)
+
+    def gate(self) -> float:
+        """Returns the largest difference of first losses. Raises GapbenchError where the sides do not compute the same."""
+        worst = 0.0
+        for agreement in self.ask({"do": "gate"})["agreements"]:
+            difference = agreement["difference"]
+            if not difference <= agreement["tolerance"]:
+                raise GapbenchError(
+                    f"case {self.case.name}: first losses of side {agreement['side']} and of ours differ by {difference:.1e} (relative; "
+                    f"{agreement['tolerance']:g} is allowed); nothing was timed"
+                )
+            worst = max(worst, difference)
+        return worst
+
+    def round(self, peaks: Mapping[str, float], difference: float) -> list[dict[str, Any]]:
+        """Times every side once, the first twice; the order is another one each round."""
+        order = [*((side, False) for side in self.case.sides), (self.case.sides[0], True)]
+        number = self.records.next_round(self.group)
+        turn = number % len(order)
+        return [self._timing(side, again, number, peaks, difference) for side, again in (*order[turn:], *order[:turn])]
+
+    def _timing(self, side: Side, again: bool, number: int, peaks: Mapping[str, float], difference: float) -> dict[str, Any]:
+        started, watch = utc_now(), machine.Watch()
+        found = self.ask({"do": "time", "side": side.name, "seconds": self.seconds}, ours=side.program.startswith("our"))
+        load = watch.others()
+        task = self.case.task
+        return {
+            **self.machine.columns,
+            **self.details,
+            **found,
+            "examples_per_second": found["examples"] / found["seconds"],
+            "group": self.group,
+            "case": self.case.name,
+            "round": number,
+            "side": side.name,
+            "again": again,
+            "started_at": started,
+            "loaded": load > machine.BUSY,
+            "load_cores": load,
+            "precision": side.precision,
+            "peak_flops_per_second": peaks[f"flops {side.precision}"],
+            "peak_bytes_per_second": peaks.get("bytes"),
+            "gate_difference": difference,
+            "threads": self.threads,
+            "batch_size": task.batch_size,
+            "ghost_batch_size": task.ghost_batch_size,
+            "replicas": task.replicas,
+        }
+
+    def ask(self, request: Mapping[str, Any], *, ours: bool = False) -> dict[str, Any]:
+        """Sends a request about this case to a fresh process."""
+        whole = {"case": self.case.name, "threads": self.threads, "device": DEVICES[self.case.device], **request}
+        environment = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        if self.case.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        if ours:  # as the scheduler's workers run; a peer has the environment that it is started in
+            environment |= {name: os.environ.get(name, value) for name, value in MALLOC_VARIABLES.items()}
+        return answer_of(whole, environment)
+
+
+def answer_of(request: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Runs the measuring process once. Raises GapbenchError where it fails, with its last line."""
+    command = [sys.executable, "-m", "gapbench.bench.measure", json.dumps(request)]
+    root = str(Path(gapbench.__file__).parent.parent)  # the same gapbench as here, also where it is not installed
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment, "PYTHONPATH": path}, check=False)
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise GapbenchError(f"case {name}, side {side}: the timing process failed: {last[0]}")
-    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}, no message"]
+        side = f", side {request['side']}" if "side" in request else ""
+        raise GapbenchError(f"case {request['case']}{side}: the measuring process failed ({last[0]}); rounds that were complete are kept")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found

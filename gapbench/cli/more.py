@@ -1,4 +1,4 @@
-"""The commands about what exists: listings, data sets, this machine, speed."""
+"""The commands about what exists: listings, data sets, this machine."""
 
 from __future__ import annotations
 
@@ -70,16 +70,3 @@ def doctor(
     console.print_findings(out(), findings)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASES]...", help="Cases to time; default: all.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each side is timed; the sides take turns.")] = 3,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Length of one timing.")] = 6.0,
-) -> None:
-    """Time the engine against plain loops, side by side."""
-    from gapbench.bench import CASES, compare
-
-    report = compare(cases or tuple(CASES), rounds=rounds, seconds=seconds, on_message=lambda text: err().print(text, highlight=False))
-    console.print_bench(out(), report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gapbench.console.bench import print_bench, print_bench_cases
 from gapbench.console.comparing import print_comparison, print_comparison_failures
 from gapbench.console.failures import print_failures
 from gapbench.console.live import LineView, LiveView, View, view
@@ -11,7 +12,6 @@ from gapbench.console.sentences import LastingConsole
 from gapbench.console.status import print_status, status_lines
 from gapbench.console.tables import (
     print_arms,
-    print_bench,
     print_data_files,
     print_files,
     print_findings,
@@ -31,6 +31,7 @@ __all__ = [
     "View",
     "print_arms",
     "print_bench",
+    "print_bench_cases",
     "print_comparison",
     "print_comparison_failures",
     "print_data_files",

@@ -22,7 +22,6 @@ from gapbench.core.outcome import FINAL, Outcome
 if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable
     from gapbench.api import Finding, Listed, Plan, RunReport, Took
-    from gapbench.bench import BenchReport
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
 
@@ -175,20 +174,6 @@ def print_leftovers(console: Console, leftovers: Sequence[Leftover]) -> None:
     for leftover in leftovers:
         text = f"{size(leftover.size_bytes):>10}  {leftover.what}: {escape(str(leftover.path))}"
         console.print(text, highlight=False, soft_wrap=True)
-
-
-def print_bench(console: Console, report: BenchReport) -> None:
-    """Prints how fast the engine is beside plain loops."""
-    table = _table(title=f"images a second, {count(report.threads, 'thread')}")
-    table.add_column("case", overflow="fold")
-    for heading in ("ours", "plain loop", "ratio", "goal"):
-        table.add_column(heading, justify="right")
-    for row in report.rows:
-        spread = f" ({min(row.ratios):.2f} to {max(row.ratios):.2f})" if len(row.ratios) > 1 else ""
-        table.add_row(escape(row.summary or row.case), f"{row.ours:,.0f}", f"{row.plain:,.0f}", f"{row.ratio:.2f}{spread}", f"{row.goal:g}")
-    console.print(table)
-    console.print()
-    print_warnings(console, report.warnings)
 
 
 def _explained(bases: Collection[str]) -> list[str]:

@@ -19,25 +19,14 @@ from gapbench.execution import JobStarted, pool
 from gapbench.store import read_plan
 from gapbench.suite import load_suite
 
-SUITE = """
-schema = 1
-name = "small"
-[run]
-recipe = "digits"
-epochs = 2
-[grid]
-seed = [0, 1]
-[[arm]]
-label = "SB"
-batch_size = 16
-[[arm]]
-label = "LB"
-batch_size = 512
-[[arm]]
+SUITE = (
+    (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
+    + """[[arm]]
 label = "LB+GBN"
 batch_size = 512
 ghost_batch_size = 16
 """
+)
 
 
 @pytest.fixture(autouse=True)

@@ -19,22 +19,11 @@ from gapbench.execution import pool
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SUITE = """
-schema = 1
-name = "small"
-[run]
-recipe = "digits"
-epochs = 2
-[grid]
-seed = [0, 1]
-[[arm]]
-label = "SB"
-batch_size = 16
-[[arm]]
-label = "LB"
-batch_size = 512
-ghost_batch_size = 16
+SUITE = (
+    (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
+    + """ghost_batch_size = 16
 """
+)
 
 SCRIPT = """
 import gapbench

@@ -14,21 +14,7 @@ from gapbench.api.exporting import ExportError
 from gapbench.core.errors import StoreError
 from gapbench.execution import pool
 
-SUITE = """
-schema = 1
-name = "small"
-[run]
-recipe = "digits"
-epochs = 2
-[grid]
-seed = "0..1"
-[[arm]]
-label = "SB"
-batch_size = 16
-[[arm]]
-label = "LB"
-batch_size = 512
-"""
+SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)

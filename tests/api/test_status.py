@@ -30,21 +30,7 @@ from gapbench.store import (
 )
 from gapbench.suite import load_suite
 
-SUITE = """
-schema = 1
-name = "small"
-[run]
-recipe = "digits"
-epochs = 2
-[grid]
-seed = [0, 1]
-[[arm]]
-label = "SB"
-batch_size = 16
-[[arm]]
-label = "LB"
-batch_size = 512
-"""
+SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
 
 
 class Results:

@@ -15,49 +15,7 @@ from gapbench.suite import load_suite
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.toml_writer import dumps
 
-BASE = tomllib.loads(
-    """
-schema = 1
-name = "fuzz"
-summary = "x"
-[run]
-recipe = "digits"
-preset = "paper"
-dataset = { train_size = 100 }
-model = { name = "mlp", widths = [8] }
-optimizer = { momentum = 0.5 }
-phases = [{ start = 0.0 }, { start = 0.5, learning_rate_factor = 0.1, momentum = 0.1 }]
-normalization = { kind = "fixed", mean = [0.1], standard_deviation = [1.0] }
-probes = ["weight_norm"]
-keep_weights = [0.5]
-clip_norm = "off"
-norm_momentum = "cumulative"
-warmup_start = "reference"
-split_seed = "seed"
-[grid]
-batch_size = [16, 32]
-regime = ["mine"]
-seed = "0..1"
-[[arm]]
-label = "A"
-ghost_batch_size = 8
-budget = { kind = "updates", factor = 0.5 }
-[[exclude]]
-batch_size = [32]
-arm = "A"
-reason = "y"
-[[override]]
-where = { seed = "0..1", model = { norm = "batch" } }
-set = { learning_rate = 0.3, updates = 4 }
-[regimes.mine]
-learning_rate_scaling = "sqrt"
-budget = { kind = "examples" }
-[report]
-reference = { batch_size = 16 }
-arms = ["A"]
-figures = ["training_curves"]
-"""
-)
+BASE = tomllib.loads(Path(__file__).with_name("sound.toml").read_text(encoding="utf-8"))
 
 
 def paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:

@@ -1,0 +1,126 @@
+"""Our own sides: the engine as the scheduler's workers run it, and the same with something left out.
+
+Nothing else in the bench knows the engine, but for the gate, which asks it for its first batches and losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from gapbench import catalog, cost
+from gapbench.bench.task import CLASSES, Precision, Task
+from gapbench.engine.feed import Feed
+from gapbench.engine.session import Session
+from gapbench.workloads.datasets.arrays import Pool, Split
+
+LATE = 10_000
+"""Windows begin at this update of a long run: probes are spread over a run's logarithm, and most of a run is late."""
+
+
+class Ours:
+    """Sessions of the engine that train for ever, or one whole run.
+
+    Args:
+        task: what to train.
+        pool: the data.
+        precision: of activations.
+        device: where.
+        probes: whether probes run when they are due.
+        evaluation: whether evaluations run when they are due.
+        ghosts: False: plain batch norm over the whole batch.
+        singly: every seed in a session of its own, taking turns.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pool: Pool,
+        *,
+        precision: Precision,
+        device: torch.device,
+        probes: bool = True,
+        evaluation: bool = False,
+        ghosts: bool = True,
+        singly: bool = False,
+    ) -> None:
+        self._task = task
+        self._evaluation = evaluation
+        chosen = tuple(name for name, probe in catalog.probes().items() if probe.stage in ("micro-batch", "update") and not probe.default)
+        specs = task.specs(precision, probes=chosen if probes else ())
+        if not ghosts:
+            specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
+        pieces = cost.micro_batch_size(specs[0], device.type)
+        self.sessions = [
+            Session(part, pool, [whole_split(task)] * len(part), device=device, emit=lambda _event: None, micro_batch_size=pieces)
+            for part in ([[spec] for spec in specs] if singly else [specs])
+        ]
+        for session in self.sessions:
+            if not probes:
+                session.probe_updates = frozenset()
+            if not evaluation:
+                session.evaluation_updates = frozenset()
+        self.form = self.sessions[0].program.kind + ("" if pieces == task.batch_size else f", micro-batches of {pieces}")
+        self._beginnings = [
+            [session.snapshot(replica) for replica in range(len(session.specs))] for session in self.sessions if task.updates is not None
+        ]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The networks."""
+        return [session.network.module for session in self.sessions]
+
+    def again(self) -> None:
+        """Goes back to the first update, programs and memory kept, so that a whole run can be timed without its preparation."""
+        for session, beginning in zip(self.sessions, self._beginnings, strict=True):
+            session.restore(beginning)
+
+    def skip(self) -> None:
+        """Goes to the late part of a long run."""
+        for session in self.sessions:
+            session.update = LATE
+
+    def run(self) -> Iterator[int]:
+        """Trains; yields the number of examples after each update of all replicas."""
+        while True:
+            for session in self.sessions:
+                state = session.step()
+                if state is not None and session.update in session.probe_updates:
+                    session.probe(state, "update")
+                if state is not None and session.update in session.evaluation_updates:
+                    session.probe(state, "evaluation")
+                    session.evaluate()
+            yield self._task.examples_per_update
+
+
+class OurFeed:
+    """The engine's data path alone."""
+
+    form = "eager gather"
+
+    def __init__(self, task: Task, pool: Pool, *, device: torch.device) -> None:
+        self._task = task
+        self.feed = Feed(pool, [whole_split(task)], task.specs("fp32"), device)
+
+    def run(self) -> Iterator[int]:
+        """Makes batches for ever."""
+        for update in range(self.feed.updates):
+            self.feed.batch(update)
+            yield self._task.batch_size
+
+
+def random_pool(task: Task) -> Pool:
+    """Returns random bytes of the data set's shape."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (task.examples + task.test_examples, *task.shape), dtype=np.uint8)
+    return Pool(images, generator.integers(0, CLASSES, len(images)), CLASSES, 255.0, task.examples)
+
+
+def whole_split(task: Task) -> Split:
+    """Returns the split that trains on all training examples."""
+    train = np.arange(task.examples)
+    test = np.arange(task.examples, task.examples + task.test_examples)
+    return Split(train, test, np.array([], dtype=np.int64), train[: task.test_examples])

@@ -1,0 +1,82 @@
+"""What the peers share: the same network with the same initial weights, the same optimizer constants, images through PIL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from gapbench.bench.task import CLASSES, LEARNING_RATE, MOMENTUM, PIXEL_DEVIATION, PIXEL_MEAN, WEIGHT_DECAY, Task
+from gapbench.catalog import models
+from gapbench.core.hashing import derive_seed
+from gapbench.core.registry import load_target
+from gapbench.layers.dropout import Dropout
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+MOST_WORKERS = 8
+"""As in the released code; more than the cores of a small machine would only stand in each other's way."""
+
+
+def initial_model(task: Task, replica: int = 0) -> nn.Module:
+    """Returns the plain module with the initial weights that ours has for this seed, its dropout torch's own."""
+    height, width, channels = task.shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(replica, "initial weights"))
+        model: nn.Module = load_target(models()[task.model.name].target)((channels, height, width), CLASSES, **task.model.options)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Dropout):  # its hashed masks cost time that a plain loop would not spend
+                setattr(module, name, nn.Dropout(child.probability))
+    return model.train()
+
+
+def sgd(model: nn.Module, **how: Any) -> torch.optim.Optimizer:
+    """Returns SGD with the constants of every side; `how` it is computed is the peer's choice."""
+    return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, **how)
+
+
+def normalized(images: Images) -> Tensor:
+    """Returns bytes [examples, height, width, channels] as normalized float32 [examples, channels, height, width]."""
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_DEVIATION
+
+
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """Images through PIL and torchvision's transforms, one by one, as in most training scripts."""
+
+    def __init__(self, task: Task, images: Images, labels: Labels) -> None:
+        from torchvision import transforms
+
+        height, _, channels = task.shape
+        steps: list[object] = [transforms.RandomCrop(height, padding=task.crop_padding)] if task.crop_padding else []
+        steps += [transforms.RandomHorizontalFlip()] if task.flip else []
+        steps += [transforms.ToTensor(), transforms.Normalize((PIXEL_MEAN,) * channels, (PIXEL_DEVIATION,) * channels)]
+        self._transform = transforms.Compose(steps)
+        self._images = images.squeeze(-1) if channels == 1 else images
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
+
+
+def loader(task: Task, images: Images, labels: Labels, *, workers: int, pin_memory: bool) -> DataLoader[tuple[Tensor, int]]:
+    """Returns a DataLoader of shuffled, augmented, whole batches."""
+    return DataLoader(
+        ImageDataset(task, images[: task.examples], labels[: task.examples]),
+        batch_size=task.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+    )

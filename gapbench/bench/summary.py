@@ -1,0 +1,252 @@
+"""From timings to rows of the table: ratios with intervals, what can be claimed, and what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gapbench.bench.cases import CASES, Case, Comparison
+from gapbench.bench.ratios import Ratio, ratio_of_medians, spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REACHED, SHORT, OPEN, WITHIN = "reached", "short", "open", "within A/A"
+"""The interval lies beyond the goal, short of it, or holds it; open, too, where the ratio is no
+farther from the goal than the A/A spread. Without a goal: the ratio is no farther from 1 than the spread."""
+CLOCKS_AGREE = 0.02
+"""CUDA's clock and the host's may differ by this much."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One side, medians over rounds."""
+
+    side: str
+    form: str
+    examples_per_second: float
+    cpu_seconds_per_second: float
+    """Cores kept busy."""
+    first_update_seconds: float
+    share_of_peak: float | None
+    """FLOP/s reached, of the measured peak of matrix products in this precision."""
+    share_of_roofline: float | None
+    """Speed, of what the measured peak and, on CUDA, the measured bandwidth by the traffic model allow."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison on one machine."""
+
+    case: str
+    summary: str
+    machine: str
+    device_kind: str
+    threads: int
+    side: Speed
+    against: Speed | None
+    kind: str
+    ratio: Ratio
+    goal: float | None
+    goal_side: str
+    """The sign of the goal: >= or <=."""
+    rounds: int
+    spread: float | None
+    """How far two timings of the case's first side differ (a fraction); no smaller difference can be claimed."""
+    verdict: str
+    remark: str
+    loaded: bool
+    """Whether the rounds come from a loaded machine."""
+    torch_version: str
+    source: str
+    measured_at: str
+    """Date and time of the last round."""
+
+    @property
+    def what(self) -> str:
+        """What is held against what."""
+        return f"{self.side.side} / {self.against.side}" if self.against else f"{self.side.side} / roofline"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A case of which there are no rounds, and why."""
+
+    case: str
+    summary: str
+    goals: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All that was measured, and what was not."""
+
+    rows: tuple[Row, ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+
+
+def summarize(timings: pd.DataFrame, reasons: Mapping[str, str], cases: Mapping[str, Case] = CASES) -> BenchReport:
+    """Returns the rows of all cases and machines that there are whole rounds of.
+
+    Of each case on each machine the newest group counts (see `records.group_of`); within it the rounds of a quiet machine, and those of
+    a loaded one only where there are no others.
+
+    Args:
+        timings: see `records.COLUMNS`.
+        reasons: by case, why it cannot be measured here; what is in neither is simply not measured yet.
+        cases: the comparisons.
+    """
+    rows: list[Row] = []
+    notes: list[str] = []
+    missing = []
+    for case in cases.values():
+        found = list(_newest(timings[timings["case"] == case.name], case))
+        for group in found:
+            rows.extend(_rows(case, group))
+            notes.extend(_notes(case, group))
+        if not found:
+            reason = reasons.get(case.name, "not measured yet")
+            missing.append(Missing(case.name, case.summary, "; ".join(goals_of(case)), reason))
+    return BenchReport(tuple(rows), tuple(missing), tuple(dict.fromkeys(notes)))
+
+
+def goals_of(case: Case) -> tuple[str, ...]:
+    """Returns the goals of a case in words."""
+    return tuple(
+        f"{_what(item)} {sign(item.kind)} {goal_text(item.goal, item.kind)}{' in seconds' if item.kind == 'cost' else ''}"
+        for item in case.comparisons
+        if item.goal is not None
+    )
+
+
+def sign(kind: str) -> str:
+    """Returns on which side of a goal one wants to be."""
+    return "<=" if kind == "cost" else ">="
+
+
+def goal_text(goal: float | None, kind: str) -> str:
+    """Returns a goal as people read it."""
+    if goal is None:
+        return ""
+    return f"{goal:.0%}".replace("%", " %") if kind == "share" else f"{goal:g}"
+
+
+def _what(comparison: Comparison) -> str:
+    rivals = comparison.against
+    return f"{comparison.side} / {'roofline' if not rivals else rivals[0] if len(rivals) == 1 else 'the best of ' + str(len(rivals))}"
+
+
+def _newest(timings: pd.DataFrame, case: Case) -> Iterable[pd.DataFrame]:
+    """Yields, machine by machine, the timings that count."""
+    for _, on_machine in timings.groupby("machine", sort=True):
+        group = on_machine[on_machine["group"] == _last(on_machine)["group"]]
+        wanted = {side.name for side in case.sides}
+        whole = [number for number, rows in group.groupby("round") if set(rows["side"]) >= wanted]
+        group = group[group["round"].isin(whole)]
+        quiet = group[~group["round"].isin(group.loc[group["loaded"], "round"])]
+        if len(group):
+            yield quiet if len(quiet) else group
+
+
+def _last(timings: pd.DataFrame) -> Any:
+    return timings.sort_values("started_at", kind="stable").iloc[-1]
+
+
+def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
+    first = _by_round(group, case.sides[0].name)
+    noise = spread(first, _by_round(group, case.sides[0].name, again=True))
+    last = _last(group)
+    speeds = {side.name: _speed(group, side.name) for side in case.sides}
+    for comparison in case.comparisons:
+        ours = _by_round(group, comparison.side)
+        rival = max((speeds[name] for name in comparison.against), key=lambda speed: speed.examples_per_second, default=None)
+        if rival is not None:
+            theirs = _by_round(group, rival.side)
+            ratio = ratio_of_medians(theirs, ours) if comparison.kind == "cost" else ratio_of_medians(ours, theirs)
+        else:
+            ratio = _roofline_ratio(group, comparison.side)
+        yield Row(
+            case=case.name,
+            summary=case.summary,
+            machine=str(last["machine"]),
+            device_kind=str(last["device_kind"]),
+            threads=int(last["threads"]),
+            side=speeds[comparison.side],
+            against=rival,
+            kind=comparison.kind,
+            ratio=ratio,
+            goal=comparison.goal,
+            goal_side=sign(comparison.kind),
+            rounds=len(ours),
+            spread=noise,
+            verdict=_verdict(ratio, comparison, noise),
+            remark=comparison.remark,
+            loaded=bool(group["loaded"].any()),
+            torch_version=str(last["torch_version"]),
+            source=str(last["source"]),
+            measured_at=str(last["started_at"]),
+        )
+
+
+def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
+    """Says what can be claimed."""
+    near = noise or 0.0
+    if comparison.goal is None:
+        return WITHIN if noise is not None and abs(ratio.value - 1.0) <= near else ""
+    if comparison.kind != "share" and abs(ratio.value / comparison.goal - 1.0) <= near:
+        return OPEN
+    low, high = (ratio.value, ratio.value) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
+    if comparison.kind == "cost":
+        return REACHED if high <= comparison.goal else SHORT if low > comparison.goal else OPEN
+    return REACHED if low >= comparison.goal else SHORT if high < comparison.goal else OPEN
+
+
+def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:
+    rows = group[(group["side"] == side) & (group["again"] == again)].sort_values("round")
+    return [float(value) for value in rows["examples_per_second"]]
+
+
+def _speed(group: pd.DataFrame, side: str) -> Speed:
+    rows = group[(group["side"] == side) & ~group["again"]]
+    per_second = rows["examples_per_second"]
+    peak = rows["flops_per_example"] * per_second / rows["peak_flops_per_second"]
+    return Speed(
+        side=side,
+        form=str(rows["form"].iloc[-1]),
+        examples_per_second=float(per_second.median()),
+        cpu_seconds_per_second=float((rows["cpu_seconds"] / rows["seconds"]).median()),
+        first_update_seconds=float(rows["first_update_seconds"].median()),
+        share_of_peak=_number(peak.median()),
+        share_of_roofline=_number((per_second / _ceiling(rows)).median()),
+    )
+
+
+def _ceiling(rows: pd.DataFrame) -> Any:
+    """Returns the most images a second that the measured peaks allow."""
+    import pandas as pd
+
+    ceilings = pd.concat(
+        [rows["peak_flops_per_second"] / rows["flops_per_example"], rows["peak_bytes_per_second"] / rows["bytes_per_example"]], axis=1
+    )
+    return ceilings.min(axis=1)
+
+
+def _roofline_ratio(group: pd.DataFrame, side: str) -> Ratio:
+    rows = group[(group["side"] == side) & ~group["again"]].sort_values("round")
+    return ratio_of_medians(_by_round(group, side), [float(value) for value in _ceiling(rows)])
+
+
+def _notes(case: Case, group: pd.DataFrame) -> Iterable[str]:
+    if group["loaded"].any():
+        load = group["load_cores"].max()
+        yield f"{case.name}: timed on a loaded machine (up to {load:.1f} cores in use by others); not to be quoted"
+    apart = ((group["event_seconds"] - group["seconds"]).abs() / group["seconds"]).max()
+    if apart > CLOCKS_AGREE:
+        yield f"{case.name}: CUDA's clock and the host's differ by up to {apart:.1%}"
+
+
+def _number(value: Any) -> float | None:
+    return None if value != value else float(value)  # not a number: unknown

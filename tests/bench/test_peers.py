@@ -1,0 +1,151 @@
+"""The peers compute what ours computes, from the same weights, and each trains on its own data path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from gapbench.bench.cases import CASES, Case, Side
+from gapbench.bench.gate import COMPARED, TOLERANCE, gate
+from gapbench.bench.ours import Ours, random_pool
+from gapbench.bench.peers.chunked import ChunkedBatchNorm
+from gapbench.bench.peers.parts import initial_model
+from gapbench.bench.peers.resident import _cropped
+from gapbench.bench.programs import PROGRAMS, Build, workers_of
+from gapbench.cost import program_key
+
+CPU = torch.device("cpu")
+
+
+def gated(task, *sides):
+    return {item.side: item for item in gate(Case("tiny", "", "cpu", task, sides, ()), CPU)}
+
+
+def build(task, program, precision="fp32"):
+    return PROGRAMS[program](Build(task, random_pool(task), precision, CPU, workers=0))
+
+
+@pytest.mark.parametrize("program", sorted(COMPARED - {"ours", "ours singly"}))
+def test_three_updates_of_every_peer_have_the_losses_of_ours(tiny, program):
+    task = replace(tiny, batch_size=32, ghost_batch_size=8) if program in ("released", "chunked") else tiny
+    assert gated(task, Side("theirs", program))["theirs"].difference < 1e-5
+
+
+def test_our_stack_has_the_losses_of_ours_singly_and_of_a_loop_in_memory(tiny_mlp):
+    found = gated(tiny_mlp, Side("singly", "ours singly"), Side("memory", "memory"))
+    assert found["singly"].difference < 1e-6
+    assert found["memory"].difference < 1e-5
+
+
+@pytest.mark.parametrize("program", ["ours", "reference", "resident", "memory"])
+def test_in_bf16_losses_agree_as_far_as_rounding_allows(tiny, program):
+    assert 0.0 < gated(tiny, Side("side", program, "bf16"))["side"].difference < TOLERANCE["bf16"]
+
+
+def test_the_gate_sees_another_method(tiny):
+    """Whole-batch norm is no ghost batch norm: the reference loop knows no ghosts."""
+    task = replace(tiny, batch_size=32, ghost_batch_size=8)
+    assert gated(task, Side("reference", "reference"))["reference"].difference > 3 * TOLERANCE["fp32"]
+
+
+def test_the_data_paths_make_the_same_pixels(tiny):
+    (found,) = gated(tiny, Side("ours", "our feed")).values()
+    assert found.difference < 1e-6
+
+
+def test_dropout_of_peers_is_torch_s_own_and_does_not_disturb_the_gate():
+    task = replace(CASES["c1"].task, batch_size=8, examples=32)
+    model = initial_model(task)
+    assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.5, 0.5]
+    assert gated(task, Side("reference", "reference"))["reference"].difference < 1e-4
+
+
+def test_peers_start_from_our_initial_weights(tiny):
+    ours = Ours(tiny, random_pool(tiny), precision="fp32", device=CPU).sessions[0].network.state_dict(0)
+    theirs = dict(initial_model(tiny).named_parameters())
+    assert set(theirs) <= set(ours)
+    for name, parameter in theirs.items():
+        assert torch.equal(parameter.detach(), ours[name])
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_every_program_trains_on_its_own_data_path(tiny, program):
+    task = replace(tiny, ghost_batch_size=8) if program in ("chunked", "released", "ours without ghosts") else tiny
+    loop = build(task, program)
+    steps = loop.run()
+    assert [next(steps) for _ in range(6)] == [16] * 6  # into the second epoch
+    assert loop.form
+
+
+def test_chunked_batch_norm_is_torch_s_own_on_each_chunk():
+    layer, plain = ChunkedBatchNorm(3, 4), nn.BatchNorm2d(3)
+    images = torch.randn(12, 3, 5, 5)
+    expected = torch.cat([plain(images[start : start + 4]) for start in (0, 4, 8)])
+    assert torch.equal(layer(images), expected)
+    assert torch.equal(layer.running_var, plain.running_var)
+
+
+def test_resident_crops_are_windows_of_their_images():
+    torch.manual_seed(0)
+    padded = torch.arange(20 * 6 * 6, dtype=torch.float32).view(20, 1, 6, 6).contiguous(memory_format=torch.channels_last)
+    crops = _cropped(padded, 1)
+    corners = set()
+    for image, crop in zip(padded, crops, strict=True):
+        windows = {(top, left): image[:, top : top + 4, left : left + 4] for top in range(3) for left in range(3)}
+        (place,) = [place for place, window in windows.items() if torch.equal(window, crop)]
+        corners.add(place)
+    assert len(corners) > 4
+
+
+def test_without_probes_or_evaluation_none_is_due(tiny):
+    whole = replace(tiny, updates=10)
+    pool = random_pool(whole)
+    off = Ours(whole, pool, precision="fp32", device=CPU, probes=False).sessions[0]
+    on = Ours(whole, pool, precision="fp32", device=CPU, evaluation=True).sessions[0]
+    assert not off.probe_updates
+    assert not off.evaluation_updates
+    assert on.probe_updates
+    assert 10 in on.evaluation_updates
+    assert off.step() is None
+
+
+def test_a_whole_run_goes_back_to_its_first_update(tiny):
+    whole = replace(tiny, updates=10)
+    ours = Ours(whole, random_pool(whole), precision="fp32", device=CPU)
+    (session,) = ours.sessions
+    before = session.network.weights.clone()
+    steps = ours.run()
+    for _ in range(4):
+        next(steps)
+    ours.again()
+    assert session.update == 0
+    assert torch.equal(session.network.weights, before)
+    assert sum(next(steps) for _ in range(10)) == 160
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_cases_are_sound(case):
+    names = [side.name for side in case.sides]
+    assert len(set(names)) == len(names)
+    assert {side.program for side in case.sides} <= set(PROGRAMS)
+    assert case.comparisons
+    for comparison in case.comparisons:
+        assert {comparison.side, *comparison.against} <= set(names)
+        assert bool(comparison.against) == (comparison.kind != "share")
+    assert len({program_key(spec) for spec in case.task.specs("fp32")}) == 1
+
+
+def test_a_data_loader_gets_one_worker_a_thread_eight_at_most():
+    assert workers_of(None, 2) == 2
+    assert workers_of(None, 64) == 8
+    assert workers_of(0, 64) == 0
+
+
+def test_a_smaller_task_keeps_ghosts_that_divide_its_batch(tiny):
+    small = replace(tiny, batch_size=4096, ghost_batch_size=128).smaller(64)
+    assert (small.batch_size, small.ghost_batch_size) == (64, 16)
+    assert replace(tiny, batch_size=4096).smaller(64).ghost_batch_size is None
+    assert tiny.smaller(64) is tiny

@@ -1,0 +1,142 @@
+"""The table says what was measured, what can be claimed of it, and what was not measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from gapbench.bench.cases import Comparison
+from gapbench.bench.ratios import Ratio
+from gapbench.bench.records import Records
+from gapbench.bench.summary import goals_of, summarize
+from gapbench.bench.tables import CSV_COLUMNS, bench_csv, bench_markdown, ratio_text
+from gapbench.bench.writing import write_outputs
+
+
+@pytest.fixture
+def report(tmp_path, case):
+    def make(*rounds, of=case, reasons=()):
+        with Records.open(tmp_path) as kept:
+            for timings in rounds:
+                kept.add_round(timings)
+            return summarize(kept.table, dict(reasons), {of.name: of})
+
+    return make
+
+
+def test_ours_is_held_against_the_fastest_rival(report, timings):
+    first, second = report(*(timings(number, [30, 10, 12, 30]) for number in range(3))).rows
+    assert first.what == "ours / quick"
+    assert first.ratio.value == pytest.approx(2.5)
+    assert first.verdict == "reached"
+    assert (first.rounds, first.spread) == (3, 0.0)
+    assert first.side.share_of_peak == pytest.approx(30 * 1e6 / 1e9)
+    assert first.side.cpu_seconds_per_second == pytest.approx(1.5)
+    assert second.what == "ours / slow"
+    assert second.ratio.value == pytest.approx(1 / 3)  # seconds of ours, of those of theirs
+
+
+@pytest.mark.parametrize(
+    ("speeds", "goal", "kind", "verdict"),
+    [
+        ([[30, 10], [31, 10], [30, 10]], 2.5, "speedup", "reached"),
+        ([[20, 10], [31, 10], [20, 10], [31, 10]], 2.5, "speedup", "open"),
+        ([[20, 10], [21, 10], [20, 10]], 2.5, "speedup", "short"),
+        ([[99, 100], [99, 100]], 1.03, "cost", "reached"),
+        ([[90, 100], [91, 100]], 1.03, "cost", "short"),
+        ([[10, 10], [10, 10]], None, "speedup", "within A/A"),
+        ([[20, 10], [20, 10]], None, "speedup", ""),
+        ([[20, 10]], 1.5, "speedup", "reached"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(report, case, timings, speeds, goal, kind, verdict):
+    one = replace(case, comparisons=(Comparison("ours", ("slow",), goal, kind),))
+    rounds = [timings(number, [ours, slow, 1, ours]) for number, (ours, slow) in enumerate(speeds)]
+    (row,) = report(*rounds, of=one).rows
+    assert row.verdict == verdict
+
+
+def test_no_difference_below_the_spread_is_claimed(report, case, timings):
+    """Two timings of ours differ by 5 %: 2.05 is then no more than 2."""
+    one = replace(case, comparisons=(Comparison("ours", ("slow",), 2.0),))
+    (row,) = report(*(timings(number, [20.5, 10, 1, 21.5]) for number in range(4)), of=one).rows
+    assert row.spread == pytest.approx(1 / 20.5)
+    assert row.verdict == "open"
+
+
+def test_the_newest_group_of_a_machine_counts_and_older_rounds_stay(report, timings):
+    old = timings(0, [30, 10, 12, 30], group="old", at="2026-01-01T00:00:00+00:00")
+    new = timings(0, [60, 10, 12, 60], group="new", at="2026-01-02T00:00:00+00:00")
+    elsewhere = timings(0, [90, 10, 12, 90], group="elsewhere", machine="Another")
+    found = report(old, new, elsewhere)
+    assert [(row.machine, row.ratio.value) for row in found.rows[::2]] == [("Another", 7.5), ("Some Processor, 2 cores", 5.0)]
+
+
+def test_rounds_of_a_loaded_machine_give_way_to_those_of_a_quiet_one(report, timings):
+    loaded = timings(0, [30, 10, 12, 30], loaded=True, load_cores=1.7)
+    found = report(loaded)
+    assert found.rows[0].loaded
+    assert found.notes == ("tiny: timed on a loaded machine (up to 1.7 cores in use by others); not to be quoted",)
+    found = report(timings(1, [60, 10, 12, 60]))
+    assert not found.rows[0].loaded
+    assert (found.rows[0].rounds, found.rows[0].ratio.value, found.notes) == (1, 5.0, ())
+
+
+def test_half_a_round_is_no_round(report, timings):
+    assert report(timings(0, [30, 10, 12, 30])[:2]).rows == ()
+
+
+def test_a_share_is_of_what_peak_and_bandwidth_allow(report, case, timings):
+    one = replace(case, comparisons=(Comparison("ours", (), 0.45, "share"),))
+    more = {"bytes_per_example": 10.0, "peak_bytes_per_second": 600.0}
+    (row,) = report(*(timings(number, [30, 10, 12, 30], **more) for number in range(2)), of=one).rows
+    assert row.ratio.value == pytest.approx(0.5)  # 1000 images/s by arithmetic, 60 by bandwidth
+    assert row.side.share_of_roofline == pytest.approx(0.5)
+    assert row.what == "ours / roofline"
+    assert row.verdict == "reached"
+
+
+def test_clocks_that_disagree_are_noted(report, timings):
+    assert report(timings(0, [30, 10, 12, 30], event_seconds=1.9)).notes == ("tiny: CUDA's clock and the host's differ by up to 5.0%",)
+
+
+def test_what_was_not_measured_stands_with_its_goals_and_the_reason(report):
+    found = report(reasons={"tiny": "no CUDA device here"})
+    assert found.rows == ()
+    assert found.missing[0].reason == "no CUDA device here"
+    text = bench_markdown(found)
+    assert "| tiny | a tiny case | ours / the best of 2 >= 2; ours / slow <= 1.05 in seconds | no CUDA device here |" in text
+    assert bench_csv(found).splitlines() == [",".join(CSV_COLUMNS)]
+
+
+def test_the_tables_hold_every_number(report, timings):
+    found = report(*(timings(number, [30, 10, 12, 30]) for number in range(3)))
+    rows = list(csv.DictReader(io.StringIO(bench_csv(found))))
+    assert [float(row["ratio"]) for row in rows] == pytest.approx([2.5, 1 / 3])
+    assert rows[0]["against"] == "quick"
+    text = bench_markdown(found)
+    assert "| a tiny case | ours / quick | 30 / 12 | 2.50 [2.50, 2.50] | >= 2 | reached | 3 | 0.0 % | 3.0 % | 0.5 / 0.5 | eager |" in text
+    assert "Not measured here" not in text
+
+
+def test_table_and_figure_are_functions_of_the_timings(report, timings, tmp_path):
+    found = report(*(timings(number, [30 + number, 10, 12, 30]) for number in range(3)))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_outputs(tmp_path / folder, found)
+    for name in ("bench.md", "bench.csv", "bench.svg", "bench.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_ratios_read_well():
+    assert ratio_text(Ratio(3.123, 2.98, 3.2), "speedup") == "3.12 [2.98, 3.20]"
+    assert ratio_text(Ratio(1.0123, None, None), "cost") == "1.012"
+    assert ratio_text(Ratio(0.471, 0.46, 0.482), "share") == "47.1 % [46.0, 48.2]"
+    assert ratio_text(Ratio(228.05, 220.1, 235.5), "speedup") == "228 [220, 236]"
+
+
+def test_goals_read_well(case):
+    assert goals_of(case) == ("ours / the best of 2 >= 2", "ours / slow <= 1.05 in seconds")

@@ -1,0 +1,116 @@
+"""Timing: what is counted and what is not. The clock is a made one; nothing here depends on speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gapbench.bench import timing
+from gapbench.bench.cases import CASES
+from gapbench.bench.ours import LATE, Ours, random_pool
+from gapbench.bench.roofline import measure_peaks, traffic_numbers, work_of
+from gapbench.bench.timing import time_loop
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """Every update takes a second, the first ten, building five."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+class Loop:
+    form = "made up"
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        clock.seconds += 5.0
+
+    def run(self) -> Iterator[int]:
+        self.clock.seconds += 9.0
+        while True:
+            self.clock.seconds += 1.0
+            yield 7
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(timing.time, "perf_counter", clock.perf_counter)
+    return clock
+
+
+def test_the_first_update_and_the_warm_up_do_not_count(clock, tiny):
+    found = time_loop(lambda: Loop(clock), tiny, CPU, seconds=4.0)
+    assert found.first_update_seconds == 15.0
+    assert (found.updates, found.examples, found.seconds) == (4, 28, 4.0)
+    assert found.examples_per_second == 7.0
+    assert found.event_seconds is None
+    assert found.form == "made up"
+    assert clock.seconds == 15.0 + 1.0 + 4.0
+
+
+def test_a_window_has_two_updates_however_slow_they_are(clock, tiny):
+    assert time_loop(lambda: Loop(clock), tiny, CPU, seconds=0.1).updates == timing.FEWEST_UPDATES["cpu"]
+
+
+def test_a_whole_run_is_timed_from_its_first_update_to_its_last(tiny):
+    whole = replace(tiny, updates=12)
+    loops = []
+
+    def build():
+        loops.append(Ours(whole, random_pool(whole), precision="fp32", device=CPU, evaluation=True))
+        return loops[0]
+
+    found = time_loop(build, whole, CPU, seconds=60.0)
+    assert (found.updates, found.examples) == (12, 12 * 16)
+    assert loops[0].sessions[0].update == 12
+
+
+def test_windows_of_ours_lie_late_in_a_long_run(tiny):
+    loops = []
+
+    def build():
+        loops.append(Ours(tiny, random_pool(tiny), precision="fp32", device=CPU))
+        return loops[0]
+
+    found = time_loop(build, tiny, CPU, seconds=0.0)
+    assert loops[0].sessions[0].update >= LATE + 2 + found.updates
+
+
+def test_only_ours_is_timed_over_a_whole_run(clock, tiny):
+    with pytest.raises(TypeError, match="the engine's own loops"):
+        time_loop(lambda: Loop(clock), replace(tiny, updates=12), CPU, seconds=1.0)
+
+
+@pytest.mark.parametrize(("name", "megabytes"), [("resnet44", 13.7), ("c1", 1.28), ("f1", 0.0749)])
+def test_the_traffic_model_gives_the_bytes_that_were_worked_out_by_hand(name, megabytes):
+    """ResNet-44: M = 440,000 inputs, N = 430,000 outputs and norms, 200,704 residual sums an image; 6.86 million numbers of two bytes."""
+    work = work_of(CASES[name].task, "bf16", "cuda")
+    assert work.bytes == pytest.approx(1e6 * megabytes, rel=0.05)
+    assert work.flops == pytest.approx({"resnet44": 584e6, "c1": 170e6, "f1": 8.7e6}[name], rel=0.05)
+
+
+def test_on_a_cpu_there_is_no_bandwidth_roof():
+    assert work_of(CASES["f1"].task, "fp32", "cpu").bytes is None
+
+
+def test_the_traffic_of_a_dense_layer_by_hand(tiny_mlp):
+    # 16 -> 16 (first: no gradient of the inputs), norm of 16, 16 -> 10.
+    assert traffic_numbers(tiny_mlp) == (2 * 16 + 3 * 16) + 8 * 16 + (3 * 16 + 3 * 10)
+
+
+def test_peaks_are_measured_in_every_precision(monkeypatch):
+    monkeypatch.setattr("gapbench.bench.roofline.MATRIX", {"cpu": 16})
+    monkeypatch.setattr("gapbench.bench.roofline.PEAK_SECONDS", 0.001)
+    peaks = measure_peaks(CPU)
+    assert set(peaks) == {"flops fp32", "flops bf16"}
+    assert min(peaks.values()) > 0

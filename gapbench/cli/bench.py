@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gapbench import console
 from gapbench.cli.app import app, err, out
+from gapbench.cli.late import console
 from gapbench.cli.options import UsageError
 
 

@@ -175,7 +175,7 @@ def test_a_finished_run_keeps_the_prediction_that_was_made_before_it_trained(sui
 
     def slower(*arguments, **options):
         found = estimate(*arguments, **options)
-        return dataclasses.replace(found, seconds=1000.0)
+        return dataclasses.replace(found, buckets=cost.Buckets(1000.0, 0.0, 0.0))
 
     monkeypatch.setattr(cost, "estimate", slower)
     api.run(suite)

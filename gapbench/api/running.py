@@ -22,6 +22,7 @@ from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution import (
     Foreseen,
     Job,
+    Layout,
     Observer,
     Said,
     Settings,
@@ -172,7 +173,7 @@ def run(
         _retire(directory, selected, again)
         layout = plan_layout(runs, how.devices, how.slots)
         foreseen = foresee(pending_jobs(directory, layout.jobs, selected), layout.slots)
-        directory.write_plan(stored_plan(whole, _predictions(directory, foreseen)), _resolved(whole, smoke=smoke))
+        directory.write_plan(stored_plan(whole, _predictions(directory, foreseen, layout)), _resolved(whole, smoke=smoke))
         began = time.monotonic()
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
         seconds = time.monotonic() - began
@@ -192,16 +193,17 @@ def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPl
     return StoredPlan(suite.name, suite.runs, suite.report.to_dict(), predictions)
 
 
-def _predictions(directory: ResultsDirectory, foreseen: Foreseen) -> dict[str, Prediction]:
-    """Predicts what trains now; what has an outcome or only waits keeps the prediction that was made before, or none."""
+def _predictions(directory: ResultsDirectory, foreseen: Foreseen, layout: Layout) -> dict[str, Prediction]:
+    """Predicts what trains now and what else has no outcome yet; what has one keeps the prediction from before it trained, or none."""
     try:
         kept = directory.plan().predictions
     except StoreError:  # there is none yet, or a damaged one, which is now written anew
         kept = {}
+    every = foresee(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
     # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
-    begun = {run_id for job in foreseen.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
-    fresh = {run_id: Prediction(seconds, basis) for run_id, (seconds, basis) in foreseen.of_runs().items() if run_id not in begun}
-    return {**kept, **fresh}
+    begun = {run_id for job in every.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
+    found = {**every.of_runs(), **foreseen.of_runs()}
+    return {**kept, **{run_id: Prediction(*prediction) for run_id, prediction in found.items() if run_id not in begun}}
 
 
 def _took(path: Path, seconds: float, foreseen: Foreseen, outcomes: Mapping[str, Outcome]) -> Took | None:

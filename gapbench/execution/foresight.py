@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,23 +79,25 @@ def foresee(pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: floa
     bounded = place.device_kind == "cpu"
     seen: dict[int, set[object]] = {slot.number: set() for slot in slots}
     started: set[int] = set()
-    free = [(0.0, position) for position in range(len(slots))]
+    # Of slots that become free at the same time, the one whose job began first comes first, as its worker's message does.
+    begun = itertools.count()
+    free = [(0.0, next(begun), position) for position in range(len(slots))]
     running: list[tuple[float, float]] = []
     """End and memory of every job in a slot."""
     found: list[ForeseenJob] = []
     while waiting:
-        now, position = heapq.heappop(free)
+        now, _, position = heapq.heappop(free)
         running = [(ends, need) for ends, need in running if ends > now]
         room = free_mib - MEMORY_HEADROOM_MIB - sum(need for _, need in running) if bounded else math.inf
         item = next((item for item in waiting if needs[item.job.run_ids] <= room), None)
         if item is None:
             if running:  # waits for memory
-                heapq.heappush(free, (min(ends for ends, _ in running), position))
+                heapq.heappush(free, (min(ends for ends, _ in running), next(begun), position))
                 continue
             item = waiting[0]  # fits nowhere: an outcome that takes no time
             waiting.remove(item)
             found.append(ForeseenJob(item, slots[position].number, now, now, None, "unknown"))
-            heapq.heappush(free, (now, position))
+            heapq.heappush(free, (now, next(begun), position))
             continue
         waiting.remove(item)
         number = slots[position].number
@@ -102,7 +105,7 @@ def foresee(pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: floa
         started.add(number)
         found.append(job)
         running.append((job.ends, needs[item.job.run_ids]))
-        heapq.heappush(free, (job.ends, position))
+        heapq.heappush(free, (job.ends, next(begun), position))
     return Foreseen(tuple(found))
 
 

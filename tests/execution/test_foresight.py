@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gapbench import cost
@@ -145,6 +145,7 @@ def really(items: list[Pending], places: list[Slot], monkeypatch: pytest.MonkeyP
     return begun, max(ends)
 
 
+@example(jobs=[(1, 0, 0), (1, 0, 25), (1, 1, 0), (1, 1, 0), (10, 0, 0), (17, 0, 0)], count=2)  # two slots free at the same time
 @given(
     jobs=st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3), st.sampled_from([0, 0, 0, 25, 50])), min_size=1, max_size=12),
     count=st.integers(1, 4),

@@ -140,5 +140,5 @@ def _even_parts(ids: list[str], parts: int) -> list[list[str]]:
 
 def _work(spec: RunSpec) -> float:
     """Returns a run's work in any unit. Counted, not measured: measured times would change how a killed suite goes on."""
-    flops = cost.estimate(spec).training_flops
-    return float(spec.examples) if flops is None else flops
+    flops = cost.training_flops_per_update(spec)
+    return float(spec.examples) if flops is None else flops * spec.updates

@@ -102,6 +102,8 @@ class ProbeEntry(ComponentEntry):
     """Names of the values it returns."""
     per_layer: bool = False
     """Whether it also gives a value for each layer."""
+    buckets: int = Field(0, ge=0)
+    """So many numbers make up one value of each metric, which then comes as `metric/bucket`; 0: a metric is one number."""
     default: bool = False
     """Whether it runs where a suite names no probes."""
 

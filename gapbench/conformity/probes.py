@@ -89,7 +89,8 @@ def _drive(session: Session) -> Session:
 
 
 def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
-    allowed = {*entry.metrics, *(f"{metric}/layer" for metric in entry.metrics if entry.per_layer)}
+    wanted = [f"{metric}/bucket" if entry.buckets else metric for metric in entry.metrics]
+    allowed = {*wanted, *(f"{metric}/layer" for metric in entry.metrics if entry.per_layer)}
     for answer in answers:
         if not isinstance(answer, Mapping):
             return failed(f"it returns {type(answer).__name__}, not metrics by name", 'return a dict, such as {"my_metric": tensor}')
@@ -97,7 +98,7 @@ def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
             return failed(
                 f"it returns {listed(odd)}, and is declared with {listed(sorted(allowed))}", "declare them: metrics=[...], per_layer=True"
             )
-        if missing := [metric for metric in entry.metrics if metric not in answer]:
+        if missing := [name for name in wanted if name not in answer]:
             return failed(f"it does not return {listed(missing)}", "return every metric that it is declared with, at every call")
     return passed(listed(sorted(allowed)))
 
@@ -108,7 +109,8 @@ def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:
     replicas, layers = len(state.weights), len(state.layers)
     for answer in watched.answers:
         for name, value in answer.items():
-            wanted = (replicas, layers) if name.endswith("/layer") else (replicas,)
+            columns = {"layer": (layers,), "bucket": (entry.buckets,)}.get(name.partition("/")[2], ())
+            wanted = (replicas, *columns)
             if not isinstance(value, Tensor):
                 return failed(
                     f"{name} is {type(value).__name__}, not a tensor",
@@ -121,7 +123,8 @@ def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:
                 )
             if value.device != state.weights.device:
                 return failed(f"{name} is on {value.device}, not on {state.weights.device}", "compute on the device of state.weights")
-    return passed("[replica]" + (" and [replica, layer]" if entry.per_layer else "") + ", on the training device")
+    shape = "[replica, bucket]" if entry.buckets else "[replica]"
+    return passed(shape + (" and [replica, layer]" if entry.per_layer else "") + ", on the training device")
 
 
 def _finite(answers: list[Any]) -> Answer:

@@ -49,7 +49,9 @@ class Analysis:
         return self._write(Path(folder))
 
     def __repr__(self) -> str:
-        return f"Analysis({self.what} of {self.suite!r}: {sum(map(len, self.sentences.values()))} sentences, frames {', '.join(self.frames)})"
+        return (
+            f"Analysis({self.what} of {self.suite!r}: {sum(map(len, self.sentences.values()))} sentences, frames {', '.join(self.frames)})"
+        )
 
     def _repr_html_(self) -> str:
         parts = [f"<h4>{escape(title)}</h4><ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
@@ -94,7 +96,9 @@ def _diffusion(results: str | Path | None, *, first: int | None = None, last: in
     specs = {run.run_id: run.spec for run in directory.plan().runs}
     found = study(tables.suite, tables.runs, tables.curves, specs, first=first, last=last)
     figures = Figures(diffusion_drawings(found))
-    return Analysis("diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, figures, folder))
+    return Analysis(
+        "diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, figures, folder)
+    )
 
 
 def _published(paper: str) -> Analysis:

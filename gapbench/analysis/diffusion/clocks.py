@@ -13,7 +13,7 @@ from gapbench.suite.runspec import RunSpec
 Array = npt.NDArray[np.float64]
 
 CLOCKS = ("updates", "sum of rates", "sum of rates squared / batch size")
-"""Under square-root scaling the last one runs alike for all batch sizes: it is the variance that gradient noise has put into the weights."""
+"""Under square-root scaling the last one runs alike for all batch sizes: the variance that gradient noise has put in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Clock:
 
     def within_memory(self, share: float) -> int:
         """Returns after how many updates t / tau is last at most `share`."""
-        return int(np.searchsorted(np.cumsum(self.rates * self.decays), share, side="right"))
+        return int(np.searchsorted(np.cumsum(self.rates * self.decays), share * (1 + 1e-9), side="right"))
 
     @property
     def first_drop(self) -> int:

@@ -11,7 +11,7 @@ from gapbench.analysis.diffusion.ensemble import Walks
 from gapbench.analysis.diffusion.laws import FEWEST_POINTS, LAWS, nested_fit
 from gapbench.analysis.diffusion.orders import jackknife_error
 from gapbench.analysis.diffusion.window import Window
-from gapbench.analysis.intervals import Estimate, t_interval, t_quantile
+from gapbench.analysis.intervals import LEVEL, Estimate, t_interval, t_quantile
 
 Array = npt.NDArray[np.float64]
 
@@ -69,9 +69,7 @@ def predictions_of(walks: Walks, window: Window) -> Predictions | str:
         return f"{early.sum()} measurements in updates {window.first:,} to {last / REACH:,.0f}; {FEWEST_POINTS} are needed"
     measured = walks.distances[:, walks.updates == last]
     times = walks.updates[early]
-    errors = {
-        name: ((law(times, walks.distances[:, early], np.array([last])) - measured) / measured)[:, 0] for name, law in LAWS.items()
-    }
+    errors = {name: ((law(times, walks.distances[:, early], np.array([last])) - measured) / measured)[:, 0] for name, law in LAWS.items()}
     better = np.abs(errors[POWER]) - np.abs(errors[LOG])
     return Predictions(Window(int(times[0]), int(times[-1])), int(last), errors, t_interval(better))
 
@@ -100,8 +98,8 @@ def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exp
     found = nested_fit(updates[inside], values).exponent
     if np.isnan(found).any():
         return Exponent(quantity, window, shared, None, points, f"the {quantity} determines no exponent")
-    half = t_quantile(0.95, logs.orders - 1) * float(jackknife_error(found))
-    return Exponent(quantity, window, shared, Estimate(float(found[0]), float(found[0]) - half, float(found[0]) + half, logs.orders), points)
+    mean, half = float(found[0]), t_quantile(LEVEL, logs.orders - 1) * float(jackknife_error(found))
+    return Exponent(quantity, window, shared, Estimate(mean, mean - half, mean + half, logs.orders), points)
 
 
 def _too_few(points: int) -> str:

@@ -12,7 +12,7 @@ from gapbench.analysis.diffusion.clocks import CLOCKS, decayed_walk_exponent
 from gapbench.analysis.diffusion.ensemble import Walks
 from gapbench.analysis.diffusion.laws import local_exponent
 from gapbench.analysis.diffusion.orders import QUANTITIES, Logs, jackknife_error
-from gapbench.analysis.intervals import t_interval, t_quantile
+from gapbench.analysis.intervals import LEVEL, t_interval, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def frames_of(panels: Sequence[PanelStudy]) -> dict[str, pd.DataFrame]:
 def local_exponents(updates: Array, logs: Logs) -> tuple[Array, Array, Array]:
     """Returns the local exponent of a quantity over orders with its bounds, [point] each."""
     found = local_exponent(updates, logs.replicates)
-    half = t_quantile(0.95, logs.orders - 1) * jackknife_error(found)
+    half = t_quantile(LEVEL, logs.orders - 1) * jackknife_error(found)
     return found[0], found[0] - half, found[0] + half
 
 

@@ -94,7 +94,7 @@ def predict_saturation(updates: Array, values: Array, at: Array) -> Array:
     """The same of a sqrt(1 - e^(-t / tau)): a walk that forgets, as under weight decay. Tau from 0.02 to 100 times the last update."""
 
     def shape(logarithm: Array, times: Array) -> Array:
-        return np.sqrt(-np.expm1(-times / (updates[-1] * np.exp(logarithm[:, None]))))
+        return np.asarray(np.sqrt(-np.expm1(-times / (updates[-1] * np.exp(logarithm[:, None])))))
 
     tau = _profile(values, lambda logarithm: shape(logarithm, updates), _MEMORIES, intercept=False)
     return _predicted(shape(tau, updates), shape(tau, at), values, intercept=False)
@@ -112,7 +112,7 @@ def _box_cox(logs: Array, exponent: Array) -> Array:
     """Returns (t^p - 1) / p, [exponent, point]."""
     p = np.asarray(exponent)[:, None]
     small = np.abs(p) < 1e-9
-    return np.where(small, logs, np.expm1(p * logs) / np.where(small, 1.0, p))
+    return np.asarray(np.where(small, logs, np.expm1(p * logs) / np.where(small, 1.0, p)))
 
 
 def _profile(values: Array, shape: Callable[[Array], Array], grid: Array, *, intercept: bool) -> Array:
@@ -158,4 +158,4 @@ def _standard_error(logs: Array, values: Array, exponent: Array) -> Array:
     freedom = len(logs) - 3
     weight = np.square(own).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(left / freedom / weight) if freedom > 0 else np.full(len(values), np.nan)
+        return np.asarray(np.sqrt(left / freedom / weight)) if freedom > 0 else np.full(len(values), np.nan)

@@ -81,9 +81,7 @@ def decompose(updates: Array, distances: Array, sketches: Array) -> Decompositio
         logs = {name: 0.5 * np.log(square) for name, square in zip(QUANTITIES, (total2, drift2, spread2), strict=True)}
         of_drift = relative * spread2[0] / (2 * drift2[0])
     errors = {"total": np.zeros(len(updates)), "drift": np.abs(of_drift), "spread": relative / 2}
-    return Decomposition(
-        updates, {name: Logs(logs[name], errors[name]) for name in QUANTITIES}, spread2 / total2, float(relative[-1])
-    )
+    return Decomposition(updates, {name: Logs(logs[name], errors[name]) for name in QUANTITIES}, spread2 / total2, float(relative[-1]))
 
 
 def jackknife_error(replicates: Array) -> Array:

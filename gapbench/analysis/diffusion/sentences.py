@@ -12,7 +12,7 @@ from gapbench.analysis.diffusion.exponents import DISTANCE, LOG, POWER, Exponent
 from gapbench.analysis.diffusion.orders import jackknife_error
 from gapbench.analysis.diffusion.window import CLIPPED, MEMORY
 from gapbench.analysis.formats import range_text, signed
-from gapbench.analysis.intervals import Estimate, t_quantile
+from gapbench.analysis.intervals import LEVEL, Estimate, t_quantile
 
 if TYPE_CHECKING:
     from gapbench.analysis.diffusion.study import PanelStudy
@@ -53,13 +53,13 @@ def _share(walks: Walks) -> str:
     assert found is not None
     share = found.share[:, -1]
     error = np.hypot(float(jackknife_error(share)), share[0] * found.sketch_share)
-    half = t_quantile(0.95, len(share) - 2) * error
+    half = t_quantile(LEVEL, len(share) - 2) * error
     estimate = Estimate(float(share[0]), float(share[0] - half), float(share[0] + half), len(share) - 1)
     values = {name: float(np.exp(logs.value[-1])) for name, logs in found.logs.items()}
     drift = "not separated from 0" if np.isnan(values["drift"]) else f"{values['drift']:.3g}"
     return (
-        f"{walks.cell.name} at update {int(found.updates[-1]):,}: total distance {values['total']:.3g}, drift {drift}, spread between orders "
-        f"{values['spread']:.3g}, which is {_percent(estimate)} of the squared distance (n = {estimate.n} {walks.scope})."
+        f"{walks.cell.name} at update {int(found.updates[-1]):,}: total distance {values['total']:.3g}, drift {drift}, spread between "
+        f"orders {values['spread']:.3g}, which is {_percent(estimate)} of the squared distance (n = {estimate.n} {walks.scope})."
     )
 
 
@@ -100,9 +100,7 @@ def _exponent(walks: Walks, one: Exponent) -> str:
     named = (("the log law's 0", 0.0), ("a free walk's 0.5", 0.5))
     excluded = [label for label, value in named if not estimate.low <= value <= estimate.high]
     kept = [label for label, value in named if estimate.low <= value <= estimate.high]
-    verdict = "; ".join(
-        [f"excludes {' and '.join(excluded)}"] * bool(excluded) + [f"not separated from {' or '.join(kept)}"] * bool(kept)
-    )
+    verdict = "; ".join([f"excludes {' and '.join(excluded)}"] * bool(excluded) + [f"not separated from {' or '.join(kept)}"] * bool(kept))
     return (
         f"{what} grows with exponent {signed(estimate.mean, 2)} ({range_text(estimate.low, estimate.high, 2)}) on updates {one.window} "
         f"(n = {estimate.n} {walks.scope}): {verdict}."
@@ -121,7 +119,7 @@ def _prediction(walks: Walks, found: Predictions | str) -> str:
     low, high = sorted((100 * sign * preference.low, 100 * sign * preference.high))
     lead = f"{better} preferred over {worse} by {100 * abs(preference.mean):.1f} % ({range_text(low, high, 1)}) of the distance"
     if preference.low <= 0 <= preference.high:
-        lead = f"log law and power law not separated ({range_text(low, high, 1)} % of the distance)"
+        lead = f"log law and power law not separated ({better} ahead by {100 * abs(preference.mean):.1f} %, {range_text(low, high, 1)})"
     return f"{walks.cell.name}: {lead}, {span} (n = {preference.n}); mean errors: {errors}."
 
 
@@ -130,8 +128,8 @@ def _flags(walks: Walks) -> list[str]:
     out = []
     if window.decayed:
         out.append(
-            f"{name}: its full window, to update {window.full.last:,}, reaches to {window.memory:.2g} of the weight-decay memory; beyond {MEMORY:g} "
-            f"(update {window.clean_last:,}) decay bends the walk."
+            f"{name}: its full window, to update {window.full.last:,}, reaches to {window.memory:.2g} of the weight-decay memory; beyond "
+            f"{MEMORY:g} (update {window.clean_last:,}) decay bends the walk."
         )
     if window.clipped_until:
         out.append(f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +38,10 @@ def twins_of(walks: Sequence[Walks]) -> list[Twin]:
     """Returns the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
     out = []
     for perturbed in walks:
-        step = float(perturbed.spec.model_dump().get(PERTURBATION) or 0.0)
+        step = float(_values(perturbed.spec).get(PERTURBATION) or 0.0)
         for original in walks if step else ():
-            unlike = original is perturbed or original.spec.model_dump().get(PERTURBATION) or original.decomposition is None
-            if not unlike and _rest(original.spec) == _rest(perturbed.spec):
+            stepped = bool(_values(original.spec).get(PERTURBATION))
+            if not stepped and original.decomposition is not None and _rest(original.spec) == _rest(perturbed.spec):
                 out += [found] if (found := _compare(original, perturbed, step)) is not None else []
     return out
 
@@ -65,5 +66,9 @@ def _at(sketch: tuple[Array, Array], updates: Array) -> Array:
     return sketch[1][np.isin(sketch[0], updates)]
 
 
-def _rest(spec: RunSpec, without: Iterable[str] = (*_SEEDS, PERTURBATION)) -> dict[str, object]:
-    return {name: value for name, value in spec.model_dump().items() if name not in without}
+def _rest(spec: RunSpec) -> dict[str, Any]:
+    return {name: value for name, value in _values(spec).items() if name not in (*_SEEDS, PERTURBATION)}
+
+
+def _values(spec: RunSpec) -> dict[str, Any]:
+    return spec.model_dump()

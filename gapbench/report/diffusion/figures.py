@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.cells import Panel
 from gapbench.analysis.diffusion import PanelStudy, Study
 from gapbench.analysis.diffusion.clocks import CLOCKS, decayed_walk_exponent
 from gapbench.analysis.diffusion.ensemble import Walks
@@ -104,7 +103,7 @@ def _collapse(found: Study) -> Figure:
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlabel(AXES[clock])
-            axes.set_title(f"against {clock}")
+            axes.set_title(clock)
         places[0].set_ylabel("spread between orders (log scale)")
         return list(places)
 
@@ -159,7 +158,10 @@ def _figure(
 def _series(panel: PanelStudy) -> dict[str, Series]:
     """Returns the style of every cell as in the report's figures, and a label that names batch size and rate."""
     own = [series for facet in facets(panel.panel) for series in facet.series]
-    return {one.cell.name: Series(one.cell, f"{one.cell.name} (B {one.cell.batch_size}, {one.cell.learning_rate:.3g})", one.style) for one in own}
+    return {
+        one.cell.name: Series(one.cell, f"{one.cell.name} (B {one.cell.batch_size}, {one.cell.learning_rate:.3g})", one.style)
+        for one in own
+    }
 
 
 def _in_order(panel: PanelStudy, series: Mapping[str, Series]) -> Iterator[tuple[Walks, Series]]:

@@ -88,7 +88,7 @@ class Known(BaseModel):
 
 def calibration_file(place: Place) -> Path:
     """Returns the file of the machine; it may not exist yet."""
-    return cache_dir() / f"calibration-{place.machine_id}.json"
+    return cache_dir() / f"calibration-{place.machine_id()}.json"
 
 
 def record_job(spec: RunSpec, place: Place, *, replicas: int, job: TimedJob) -> None:

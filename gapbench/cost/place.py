@@ -38,9 +38,8 @@ class Place:
             "gapbench": gapbench.__version__,
         }
 
-    @functools.cached_property
     def machine_id(self) -> str:
-        """Short name of the machine, for files."""
+        """Returns a short name of the machine, for files."""
         return hashlib.sha256(json.dumps(self.machine(), sort_keys=True).encode()).hexdigest()[:12]
 
     def sharing(self) -> str:

@@ -50,7 +50,10 @@ def escape(text: str) -> str:
 
 
 def arms_latex(suite: str, table: ArmsTable) -> str:
-    """Returns a `table` environment for a document that loads booktabs and graphicx: a row per cell, panels apart, columns that say nothing left out."""
+    """Returns a `table` environment for a document that loads booktabs and graphicx: a row per cell, panels apart.
+
+    Columns that say nothing are left out.
+    """
     budgets = _budgets(table.rows)
     columns = _columns(table.rows, budgets)
     lines = [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gapbench.cli.app import app, out
 from gapbench.cli.late import api, console
 from gapbench.cli.options import complete_results
+
+if TYPE_CHECKING:
+    from gapbench.api.analyzing import Analysis
 
 analyze_app = typer.Typer(help="Put a question to results: sentences with intervals, figures, tidy numbers.", no_args_is_help=True,
                           rich_markup_mode=None)  # fmt: skip
@@ -18,6 +21,28 @@ app.add_typer(analyze_app, name="analyze")
 OutputOption = Annotated[
     Path | None, typer.Option("--output", metavar="DIR", help="A new folder for page, figures (SVG and PNG) and CSV.", file_okay=False)
 ]
+
+
+@analyze_app.command("critical-batch")
+def critical_batch(
+    results: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RESULTS]",
+            help="Results directory, bundle, name below results/, a CSV file of batch_size,steps, or published:zhang2024; "
+            "default: the newest results there.",
+            autocompletion=complete_results,
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", metavar="METRIC=VALUE", help="Such as train_loss=0.1; several times; default: the suite's."),
+    ] = None,
+) -> None:
+    """How large a batch is still useful? Steps to a target against batch size, the critical batch size, the shape of the curve."""
+    _tell(api.analyze("critical-batch", results, targets=target or ()), output)
 
 
 @analyze_app.command()
@@ -39,8 +64,12 @@ def diffusion(
     last: Annotated[int | None, typer.Option("--last", min=2, help="Last update of the common window.")] = None,
 ) -> None:
     """Do the weights diffuse? Drift and spread over data orders, growth exponents, predictions beyond the fit, collapse."""
-    found = api.analyze("diffusion", results, first=first, last=last)
+    _tell(api.analyze("diffusion", results, first=first, last=last), output)
+
+
+def _tell(found: Analysis, output: Path | None) -> None:
+    """Writes an analysis where that is asked for, and prints its sentences."""
     written = found.write(output) if output is not None else []
-    console.print_analysis(out(), f"{found.suite}: diffusion", found.sentences)
+    console.print_analysis(out(), f"{found.suite}: {found.what}", found.sentences)
     if written:
         out().print(f"written: {output} ({len(written)} files)", highlight=False, markup=False, soft_wrap=True)

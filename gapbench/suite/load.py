@@ -38,10 +38,13 @@ class ReportSettings:
     """Order of the arms; those not named follow."""
     figures: tuple[str, ...] = ()
     """Those to draw; empty: all, also those that a later version adds."""
+    targets: tuple[Mapping[str, Any], ...] = ()
+    """Metric and value of what `gapbench analyze critical-batch` looks for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, for the metadata of tables."""
-        return {"reference": dict(self.reference), "arms": list(self.arms), "figures": list(self.figures)}
+        plain = {"reference": dict(self.reference), "arms": list(self.arms), "figures": list(self.figures)}
+        return plain | ({"targets": [dict(target) for target in self.targets]} if self.targets else {})
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,12 @@ def load_suite(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures)),
+        report=ReportSettings(
+            sections.report.reference,
+            tuple(sections.report.arms),
+            tuple(sections.report.figures),
+            tuple({"metric": target.metric, "value": target.value} for target in sections.report.targets),
+        ),
         document=document.data,
     )
 

@@ -235,6 +235,15 @@ class RegimeSection(Section):
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
 
 
+class TargetSection(Section):
+    """One of the `targets` of [report]."""
+
+    metric: Literal["train_loss", "validation_loss", "test_loss", "train_error", "validation_error", "test_error"] = Field(
+        description="What falls to the value; errors are fractions, 1 - accuracy."
+    )
+    value: float = Field(gt=0.0, description="To reach.")
+
+
 class ReportSection(Section):
     """[report]."""
 
@@ -242,6 +251,9 @@ class ReportSection(Section):
         default_factory=dict, description="Conditions of the reference cell; left out: reference batch size, regime baseline, ghost off."
     )
     arms: list[str] = Field(default_factory=list, description="Labels in the order of tables and figures.")
+    targets: list[TargetSection] = Field(
+        default_factory=list, description="Values whose first passage `gapbench analyze critical-batch` looks for."
+    )
     figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]] = Field(
         default_factory=list, description="Figures to draw; left out: all."
     )

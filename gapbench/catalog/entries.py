@@ -104,6 +104,8 @@ class ProbeEntry(ComponentEntry):
     """Whether it also gives a value for each layer."""
     default: bool = False
     """Whether it runs where a suite names no probes."""
+    needs_objective: bool = False
+    """Whether it asks for the loss at other examples or weights: the engine then provides `state.objective`."""
 
 
 class Budget(BaseModel):

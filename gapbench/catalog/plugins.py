@@ -150,10 +150,14 @@ def probe(
     metrics: Sequence[str] = (),
     per_layer: bool = False,
     default: bool = False,
+    needs_objective: bool = False,
     summary: str = "",
     source: str = "",
 ) -> Callable[[C], C]:
-    """Registers a probe: a function of the training state that returns metrics by name. Default name and metric: the function's name."""
+    """Registers a probe: a function of the training state that returns metrics by name. Default name and metric: the function's name.
+
+    With `needs_objective` its state has `objective`: loss, gradient and Hessian product at other examples and weights.
+    """
 
     def register(component: C) -> C:
         called = name or getattr(component, "__name__", "")
@@ -163,6 +167,7 @@ def probe(
                 f'probe "{called}" has the option "{next(iter(options))}", and probes take none; write one probe for each value'
             )
         facts = {"name": called, "version": version, "source": source, "stage": stage, "per_layer": per_layer}
+        facts |= {"needs_objective": needs_objective}
         add_component(catalog.probes(), ProbeEntry, component, summary, **facts, metrics=tuple(metrics) or (called,), default=default)
         return component
 

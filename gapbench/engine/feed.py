@@ -68,7 +68,7 @@ class Feed:
         self._shift = torch.tensor(mean * pool.pixel_max, dtype=torch.float32, device=device).view(shape)
         self._scale = torch.tensor(1.0 / (deviation * pool.pixel_max), dtype=torch.float32, device=device).view(shape)
         self._order, self._crop, self._flip, self._dropout = (
-            _stream([item.order_seed for item in specs], purpose, device) for purpose in ("order", "crop", "flip", "dropout")
+            streams_of([item.order_seed for item in specs], purpose, device) for purpose in ("order", "crop", "flip", "dropout")
         )
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Batch] | None = None
@@ -120,6 +120,10 @@ class Feed:
     def calibration_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
         return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
+
+    def drawn_batch(self, indices: Int[Tensor, "replica examples"], counters: Int[Tensor, "replica examples"]) -> Batch:
+        """Returns examples augmented and dropped out as in training, each under a counter of its own in the place of the epoch."""
+        return self._augmented(indices, counters)
 
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
         labels, keys = self._labels[indices], self._dropout.at(epochs, indices)
@@ -179,7 +183,7 @@ def _windows(pool: Tensor, padding: int) -> Tensor:
     return pool.as_strided(shape, (example, row, column, row, 1))
 
 
-def _stream(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:
+def streams_of(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:
     """Returns the streams of several seeds as one, whose words broadcast over [replica, examples]."""
     streams = [stream(seed, purpose) for seed in seeds]
     low = torch.tensor([[item.key_low] for item in streams], device=device)

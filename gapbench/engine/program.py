@@ -15,6 +15,7 @@ from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch
 from gapbench.engine.flat import FlatNetwork, Rows
+from gapbench.engine.objective import TrainingObjective
 from gapbench.layers.dropout import dropout_layers
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
@@ -50,6 +51,8 @@ class Program:
         self.batch_size = spec.batch_size
         self.micro_batches = micro_batches
         self._micro_batch_probes = micro_batch_probes
+        self.objective: TrainingObjective | None = None
+        """Set where a probe needs it."""
         self._schedules = [schedule(item) for item in specs]
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
@@ -104,6 +107,25 @@ class Program:
             self._settle(update)
         self._losses.append(loss)
         return state
+
+    def untrained(self) -> TrainState:
+        """Returns the state before the first update. What belongs to a batch is NaN there, and so is recorded nowhere."""
+        network = self.network
+        unknown = torch.full_like(self.clipped_updates, torch.nan)
+        return TrainState(
+            update=0,
+            batch_size=self.batch_size,
+            weights=network.weights,
+            initial_weights=network.initial_weights,
+            gradients=torch.full_like(network.gradients, torch.nan),
+            gradient_norm=unknown,
+            batch_loss=unknown,
+            batch_correct=unknown,
+            clipped_updates=self.clipped_updates,
+            learning_rate=unknown,
+            layers=network.layers,
+            provided=None if self.objective is None else self.objective.at(0),
+        )
 
     def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
         """Returns, after `updates` updates, the number of the first whose loss was not finite, counted from 1; -1: none."""
@@ -186,6 +208,7 @@ class Program:
             clipped_updates=self.clipped_updates,
             learning_rate=rates.to(loss.device, non_blocking=True),
             layers=network.layers,
+            provided=None if self.objective is None else self.objective.at(update + 1),
         )
 
 

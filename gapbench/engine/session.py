@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gapbench.catalog import models, probes
+from gapbench.catalog import ProbeEntry, models, probes
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Event
 from gapbench.core.hashing import derive_seed
@@ -20,6 +20,7 @@ from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
 from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
+from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.program import Probe, Program
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
@@ -42,6 +43,7 @@ class Session:
         device: where to train.
         emit: receives what is measured.
         probes: by stage, in place of those that the specs name.
+        objective: whether these get `state.objective`; probes that the specs name say so in the catalog.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
 
     Raises:
@@ -57,6 +59,7 @@ class Session:
         device: torch.device,
         emit: Callable[[Event], None],
         probes: Mapping[str, Sequence[Probe]] | None = None,
+        objective: bool = False,
         micro_batch_size: int | None = None,
     ) -> None:
         spec = specs[0]
@@ -78,6 +81,8 @@ class Session:
         self.micro_batch_size = micro_batch_size or spec.batch_size
         pieces = max(1, spec.batch_size // self.micro_batch_size)
         self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
+        if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
+            self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
@@ -206,10 +211,14 @@ def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) 
     )
 
 
+def _chosen_probes(spec: RunSpec) -> list[ProbeEntry]:
+    """Returns the probes that always run, and those that the suite names."""
+    return [entry for name, entry in probes().items() if entry.default or name in spec.probes]
+
+
 def _load_probes(spec: RunSpec) -> dict[str, list[Probe]]:
-    """Returns the probes by stage: those that always run, and those that the suite names."""
+    """Returns the chosen probes by stage."""
     chosen: dict[str, list[Probe]] = {"micro-batch": [], "update": [], "evaluation": [], "checkpoint": []}
-    for name, entry in probes().items():
-        if entry.default or name in spec.probes:
-            chosen[entry.stage].append(load_target(entry.target))
+    for entry in _chosen_probes(spec):
+        chosen[entry.stage].append(load_target(entry.target))
     return chosen

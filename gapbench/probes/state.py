@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gapbench.core.errors import TrainingError
+from gapbench.probes.objective import Objective
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -42,6 +45,15 @@ class TrainState:
     layers: tuple[Layer, ...]
     early: dict[str, Tensor] = field(default_factory=dict)
     """What probes of stage `micro-batch` returned for this update."""
+    provided: Objective | None = field(default=None, repr=False)
+    """The objective where a probe of the run declares that it needs it; probes read `objective`."""
+
+    @property
+    def objective(self) -> Objective:
+        """The loss at other examples and weights. Raises TrainingError where no probe of the run declares that it needs it."""
+        if self.provided is None:
+            raise TrainingError("a probe uses state.objective and does not declare it; declare it with needs_objective=True")
+        return self.provided
 
     @cached_property
     def displacement(self) -> Float[Tensor, "replica parameters"]:

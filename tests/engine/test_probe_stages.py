@@ -48,7 +48,11 @@ def test_each_stage_is_called_when_it_says(calls, spec, pool, split):
     events = []
     wanted = spec(probes=NAMES, keep_weights=(0.0, 0.37), clip_norm=0.01)
     train([wanted], pool(), [split(pool())], device="cpu", emit=events.append, stop=lambda: None)
-    assert calls["checkpoint"] == [11]  # before the first update there is no gradient to look at
+    assert calls["checkpoint"] == [0, 11]
+    # Before the first update there is no gradient: nothing is recorded of it.
+    assert [event.update for event in events if isinstance(event, Measured) for name, _, _ in event.values if name == "own_checkpoint"] == [
+        11
+    ]
     assert calls["evaluation"][-1] == 30
     assert calls["update"][-1] == 30
     assert set(calls["update"]) <= set(calls["micro_batch"])

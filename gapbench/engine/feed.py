@@ -68,7 +68,7 @@ class Feed:
         self._shift = torch.tensor(mean * pool.pixel_max, dtype=torch.float32, device=device).view(shape)
         self._scale = torch.tensor(1.0 / (deviation * pool.pixel_max), dtype=torch.float32, device=device).view(shape)
         self._order, self._crop, self._flip, self._dropout = (
-            streams_of([item.order_seed for item in specs], purpose, device) for purpose in ("order", "crop", "flip", "dropout")
+            _stream([item.order_seed for item in specs], purpose, device) for purpose in ("order", "crop", "flip", "dropout")
         )
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Batch] | None = None
@@ -183,7 +183,7 @@ def _windows(pool: Tensor, padding: int) -> Tensor:
     return pool.as_strided(shape, (example, row, column, row, 1))
 
 
-def streams_of(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:
+def _stream(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:
     """Returns the streams of several seeds as one, whose words broadcast over [replica, examples]."""
     streams = [stream(seed, purpose) for seed in seeds]
     low = torch.tensor([[item.key_low] for item in streams], device=device)

@@ -141,7 +141,7 @@ def _layout(names: Sequence[str], shapes: Mapping[str, torch.Size], decays: Mapp
     layers, start, decayed = [], 0, 0
     for name in names:
         stop = start + shapes[name].numel()
-        layers.append(Layer(name, start, stop))
+        layers.append(Layer(name, start, stop, tuple(shapes[name])))
         start = -(-stop // ALIGNMENT) * ALIGNMENT
         if decays[name]:
             decayed = start

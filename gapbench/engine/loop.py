@@ -84,7 +84,7 @@ def train(
             clock.lap(session.seconds, "evaluation")
             if min(session.first_bad()) >= 0:
                 break  # every replica has diverged
-        if session.update in session.keep_updates:
+        if session.update in session.checkpoint_updates:
             clock.lap(session.seconds, "train")
             _keep_weights(session, state, emit)
             clock.lap(session.seconds, "evaluation")
@@ -141,9 +141,11 @@ def _checkpoint(session: Session, emit: Callable[[Event], None]) -> None:
 
 
 def _keep_weights(session: Session, state: TrainState | None, emit: Callable[[Event], None]) -> None:
-    if session.update not in session.keep_updates:
+    if session.update not in session.checkpoint_updates:
         return
     if state is not None:
         session.probe(state, "checkpoint")
+    if session.update not in session.keep_updates:
+        return
     for replica in range(len(session.specs)):
         emit(WeightsKept(replica, session.update, session.keep_updates[session.update], session.network.state_dict(replica)))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.hashing import MASK32, Stream, below, derive_seed, sort_keys, stream
-from gapbench.engine.feed import Batch, Feed, streams_of
+from gapbench.core.hashing import MASK32, below, derive_seed, sort_keys, stream
+from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.dropout import dropout_layers
 from gapbench.probes import NormMode, ObjectiveBatch
@@ -136,8 +136,7 @@ class TrainingObjective:
         return examples // group * group, group
 
     def _words(self, purpose: str, positions: Tensor) -> Int[Tensor, "replica examples"]:
-        streams: Stream = streams_of(self._seeds, purpose, positions.device)
-        words: Tensor = streams.at(self.update, positions)
+        words: Tensor = torch.stack([stream(seed, purpose).at(self.update, positions) for seed in self._seeds])
         return words
 
     def _rows(self, weights: Rows | None) -> Rows:

@@ -57,6 +57,7 @@ class Program:
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
+        self._has_momentum = "momentum" in spec.optimizer.options
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self._dropouts = dropout_layers(network.module)
@@ -109,7 +110,7 @@ class Program:
         return state
 
     def untrained(self) -> TrainState:
-        """Returns the state before the first update. What belongs to a batch is NaN there, and so is recorded nowhere."""
+        """Returns the state before the first update. What belongs to a batch or an update is NaN there, and so is recorded nowhere."""
         network = self.network
         unknown = torch.full_like(self.clipped_updates, torch.nan)
         return TrainState(
@@ -195,7 +196,8 @@ class Program:
     ) -> TrainState:
         """Returns the state after the backward pass of a micro-batch, or of the whole batch where `batch` is None."""
         network = self.network
-        rates = torch.tensor([table.learning_rate[update] for table in self._schedules], dtype=torch.float32)
+        now = [table.at(update) for table in self._schedules]
+        rates = torch.tensor([(item.learning_rate, item.momentum) for item in now], dtype=torch.float32).to(loss.device, non_blocking=True)
         return TrainState(
             update=update + 1,
             batch_size=self.batch_size if batch is None else batch.labels.shape[1],
@@ -206,8 +208,9 @@ class Program:
             batch_loss=loss,
             batch_correct=correct,
             clipped_updates=self.clipped_updates,
-            learning_rate=rates.to(loss.device, non_blocking=True),
+            learning_rate=rates[:, 0],
             layers=network.layers,
+            momentum=rates[:, 1] if self._has_momentum else None,
             provided=None if self.objective is None else self.objective.at(update + 1),
         )
 

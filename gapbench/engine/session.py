@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gapbench.catalog import ProbeEntry, models, probes
 from gapbench.core.errors import TrainingError
@@ -77,7 +78,8 @@ class Session:
         self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
-        self._probes = _load_probes(spec) if probes is None else probes
+        kept = keep_updates(spec.updates, spec.keep_weights)
+        self._probes, looked = _load_probes(spec) if probes is None else (probes, frozenset(kept))
         self.micro_batch_size = micro_batch_size or spec.batch_size
         pieces = max(1, spec.batch_size // self.micro_batch_size)
         self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
@@ -87,7 +89,9 @@ class Session:
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
         self.evaluation_updates = frozenset(evaluation_updates(spec.updates, spec.evaluations))
-        self.keep_updates = keep_updates(spec.updates, spec.keep_weights)
+        self.keep_updates = kept
+        self.checkpoint_updates = looked | frozenset(kept)
+        """Where weights are kept, and where probes of stage `checkpoint` look besides."""
         self.early_updates = math.ceil(EARLY * spec.updates)
         self.update = 0
         self.headline: list[dict[str, list[float]]] = []
@@ -100,7 +104,7 @@ class Session:
     def step(self) -> TrainState | None:
         """Makes the next update. Returns the state for probes where they are due. Never waits for the device."""
         done = self.update + 1
-        observe = done in self.probe_updates or done in self.evaluation_updates or done in self.keep_updates
+        observe = done in self.probe_updates or done in self.evaluation_updates or done in self.checkpoint_updates
         state = self.program.update(self.update, self.feed.micro_batches(self.update, self.micro_batch_size), observe=observe)
         self.update += 1
         if self.update == self.early_updates:
@@ -213,12 +217,24 @@ def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) 
 
 def _chosen_probes(spec: RunSpec) -> list[ProbeEntry]:
     """Returns the probes that always run, and those that the suite names."""
-    return [entry for name, entry in probes().items() if entry.default or name in spec.probes]
+    return [entry for name, entry in probes().items() if entry.default or name in spec.probe_options]
 
 
-def _load_probes(spec: RunSpec) -> dict[str, list[Probe]]:
-    """Returns the chosen probes by stage."""
+def _load_probes(spec: RunSpec) -> tuple[dict[str, list[Probe]], frozenset[int]]:
+    """Returns the chosen probes by stage, and the updates at which those of stage `checkpoint` look."""
     chosen: dict[str, list[Probe]] = {"micro-batch": [], "update": [], "evaluation": [], "checkpoint": []}
+    looked: set[int] = set()
     for entry in _chosen_probes(spec):
-        chosen[entry.stage].append(load_target(entry.target))
-    return chosen
+        options = dict(spec.probe_options.get(entry.name, {}))
+        at = options.pop("at", []) if entry.stage == "checkpoint" else []
+        probe: Probe = functools.partial(load_target(entry.target), **options) if options else load_target(entry.target)
+        if entry.stage == "checkpoint":
+            updates = frozenset(keep_updates(spec.updates, tuple(cast("list[float]", at)) or spec.keep_weights))
+            looked |= updates
+            probe = functools.partial(_when_due, probe, updates)
+        chosen[entry.stage].append(probe)
+    return chosen, frozenset(looked)
+
+
+def _when_due(probe: Probe, updates: frozenset[int], state: TrainState) -> Mapping[str, Tensor]:
+    return probe(state) if state.update in updates else {}

@@ -110,8 +110,7 @@ def _published(paper: str) -> Analysis:
     exponents = published_exponents(paper)
     sentences = {"digitised curves": published_sentences(exponents)}
     frames = {"exponents": to_frame(exponents)}
-    none = Figures({})
-    return Analysis("diffusion", paper, sentences, frames, none, lambda folder: write_pages(paper, sentences, frames, none, folder))
+    return Analysis("diffusion", paper, sentences, frames, Figures({}), lambda folder: write_pages(paper, sentences, frames, {}, folder))
 
 
 ANALYSES: Mapping[str, Callable[..., Analysis]] = {"diffusion": _diffusion}

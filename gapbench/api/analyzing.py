@@ -96,9 +96,7 @@ def _diffusion(results: str | Path | None, *, first: int | None = None, last: in
     specs = {run.run_id: run.spec for run in directory.plan().runs}
     found = study(tables.suite, tables.runs, tables.curves, specs, first=first, last=last)
     figures = Figures(diffusion_drawings(found))
-    return Analysis(
-        "diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, figures, folder)
-    )
+    return Analysis("diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, folder))
 
 
 def _published(paper: str) -> Analysis:

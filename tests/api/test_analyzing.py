@@ -82,7 +82,7 @@ def test_the_papers_curves_are_analysed_by_name(folder: Path) -> None:
 
 
 def test_what_makes_no_sense_is_said(folder: Path) -> None:
-    with pytest.raises(UnknownNameError, match='unknown analysis "difusion" .did you mean "diffusion"'):
+    with pytest.raises(UnknownNameError, match=r'unknown analysis "difusion" .did you mean "diffusion"'):
         api.analyze("difusion")
     with pytest.raises(AnalysisError, match="--last 5: must be greater than the first update, 9"):
         api.analyze("diffusion", first=9, last=5)

@@ -128,7 +128,8 @@ def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:
                 )
             if value.device != state.weights.device:
                 return failed(f"{name} is on {value.device}, not on {state.weights.device}", "compute on the device of state.weights")
-    return passed("[replica]" + (" and [replica, layer]" if entry.per_layer else "") + ", on the training device")
+    shapes = {"[replica]": set(entry.metrics) - set(entry.vectors), "[replica, bucket]": entry.vectors, "[replica, layer]": entry.per_layer}
+    return passed(f"{' and '.join(shape for shape, some in shapes.items() if some)}, on the training device")
 
 
 def _finite(answers: list[Any]) -> Answer:

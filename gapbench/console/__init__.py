@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gapbench.console.analysis import print_analysis
 from gapbench.console.bench import print_bench, print_bench_cases
 from gapbench.console.comparing import print_comparison, print_comparison_failures
 from gapbench.console.failures import print_failures
@@ -29,6 +30,7 @@ __all__ = [
     "LiveView",
     "Region",
     "View",
+    "print_analysis",
     "print_arms",
     "print_bench",
     "print_bench_cases",

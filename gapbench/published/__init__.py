@@ -14,6 +14,23 @@ from typing import Any
 
 from gapbench.core.errors import UnknownNameError
 from gapbench.core.registry import unknown_name
+from gapbench.published.figures import PublishedCurve, PublishedFigure, figure, figures
+
+__all__ = [
+    "PAPERS",
+    "Paper",
+    "PublishedCurve",
+    "PublishedFigure",
+    "PublishedRow",
+    "PublishedTable",
+    "PublishedValue",
+    "figure",
+    "figures",
+    "papers",
+    "table",
+    "tables",
+    "value",
+]
 
 PAPERS = ("hoffer2017",)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable
+from gapbench.analysis.curves import SKETCH
 from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def runs_csv(runs: pd.DataFrame) -> str:
 
 
 def curves_csv(curves: pd.DataFrame) -> str:
-    """Returns `curves.csv`: `curves.parquet`, one row per value."""
-    return _csv(curves)
+    """Returns `curves.csv`: `curves.parquet`, one row per value, without the sketches of displacements."""
+    return _csv(curves[curves["metric"] != SKETCH])
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -40,7 +40,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, baseline, linear-lr, sqrt-lr'),
         ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: paper'),
-        ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, gradient_norm, hessian, landscape, learning_rate, sharpness, weight_distance, weight_norm'),
+        ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, displacement_sketch, gradient_norm, hessian, landscape, learning_rate, sharpness, weight_cosine, weight_distance, weight_norm'),
         ('probes = ["landscape"]', 'run.probes[0]: the probe "landscape" looks where weights are kept, and they are kept nowhere; set keep_weights = [0, 0.5, 1], or write {name = "landscape", at = [0, 0.5, 1]}'),
         ('probes = [{ name = "hessian", at = [2] }]', "run.probes[0].at: must be a list of numbers, at least 0, at most 1, not [2]"),
         ('probes = [{ name = "hessian", at = [1], exampels = 3 }]', 'run.probes[0].exampels: probe "hessian" has no option exampels (did you mean "examples"?); its options: at, examples, iterations, norm, tolerance, trace_vectors'),

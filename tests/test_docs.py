@@ -162,6 +162,13 @@ def test_the_python_of_the_notebook_page_runs(folder):
     assert (folder / "weight_distance.pdf").is_file()
 
 
+def test_the_python_of_the_diffusion_page_runs(folder):
+    shutil.copytree(ROOT / "results" / "reference" / "quickstart", folder / "results" / "quickstart")
+    for block in blocks("diffusion.md"):
+        if block.kind == "python":
+            exec(block.text, {})
+
+
 def test_every_public_function_is_on_the_notebook_page():
     for name in ("load_suite", "plan", "run", "load_results", "report", "figures", "status", "check_components", "listing", "to_frame"):
         assert hasattr(api, name)
@@ -198,6 +205,15 @@ def test_no_metric_of_the_curves_is_missing(results):
 
 def test_no_figure_is_missing():
     assert set(FIGURES) - named("numbers.md", "Figures") - named("numbers.md", "The arms table") == set()
+
+
+def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
+    from gapbench.analysis.diffusion.frames import COLUMNS
+
+    (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Diffusion")]
+    every = {column for columns in COLUMNS.values() for column in columns}
+    assert (every | {f"{name}.csv" for name in COLUMNS}) - set(re.findall(r"`([^`]+)`", text)) == set()
+    assert {"drift_and_spread", "local_exponents", "collapse", "weight_cosine"} <= named("numbers.md", "Diffusion")
 
 
 def test_no_column_of_a_plan_is_missing():

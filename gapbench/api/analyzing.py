@@ -99,9 +99,7 @@ def _diffusion(results: str | Path | None, *, first: int | None = None, last: in
     specs = {run.run_id: run.spec for run in directory.plan().runs}
     found = study(tables.suite, tables.runs, tables.curves, specs, first=first, last=last)
     figures = Figures(diffusion_drawings(found))
-    return Analysis(
-        "diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, figures, folder)
-    )
+    return Analysis("diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, folder))
 
 
 def _published(paper: str) -> Analysis:
@@ -113,8 +111,7 @@ def _published(paper: str) -> Analysis:
     exponents = published_exponents(paper)
     sentences = {"digitised curves": published_sentences(exponents)}
     frames = {"exponents": to_frame(exponents)}
-    none = Figures({})
-    return Analysis("diffusion", paper, sentences, frames, none, lambda folder: write_pages(paper, sentences, frames, none, folder))
+    return Analysis("diffusion", paper, sentences, frames, Figures({}), lambda folder: write_pages(paper, sentences, frames, {}, folder))
 
 
 def _critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:

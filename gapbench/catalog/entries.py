@@ -93,6 +93,16 @@ class OptimizerEntry(ComponentEntry):
     """An optimizer."""
 
 
+AT = Parameter(
+    type="list[float]",
+    default=[],
+    minimum=0,
+    maximum=1,
+    help="fractions of the training at which it is called; empty: where weights are kept (keep_weights)",
+)
+"""The option of all probes of stage `checkpoint`. It is not passed to them."""
+
+
 class ProbeEntry(ComponentEntry):
     """A measurement: a function of the training state."""
 
@@ -102,10 +112,18 @@ class ProbeEntry(ComponentEntry):
     """Names of the values it returns."""
     per_layer: bool = False
     """Whether it also gives a value for each layer."""
-    buckets: int = Field(0, ge=0)
-    """So many numbers make up one value of each metric, which then comes as `metric/bucket`; 0: a metric is one number."""
     default: bool = False
     """Whether it runs where a suite names no probes."""
+    needs_objective: bool = False
+    """Whether it asks for the loss at other examples or weights: the engine then provides `state.objective`."""
+    vectors: tuple[str, ...] = ()
+    """Metrics of several numbers each, as many as its options say, which it returns as `metric/bucket`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_at(cls, table: dict[str, Any]) -> dict[str, Any]:
+        parameters = table.get("parameters", {})
+        return {**table, "parameters": {**parameters, "at": AT}} if table.get("stage") == "checkpoint" else table
 
 
 class Budget(BaseModel):

@@ -121,6 +121,10 @@ class Feed:
         """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
         return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
 
+    def drawn_batch(self, indices: Int[Tensor, "replica examples"], counters: Int[Tensor, "replica examples"]) -> Batch:
+        """Returns examples augmented and dropped out as in training, each under a counter of its own in the place of the epoch."""
+        return self._augmented(indices, counters)
+
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
         labels, keys = self._labels[indices], self._dropout.at(epochs, indices)
         if not self.is_image:

@@ -15,6 +15,7 @@ from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch
 from gapbench.engine.flat import FlatNetwork, Rows
+from gapbench.engine.objective import TrainingObjective
 from gapbench.layers.dropout import dropout_layers
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
@@ -50,10 +51,13 @@ class Program:
         self.batch_size = spec.batch_size
         self.micro_batches = micro_batches
         self._micro_batch_probes = micro_batch_probes
+        self.objective: TrainingObjective | None = None
+        """Set where a probe needs it."""
         self._schedules = [schedule(item) for item in specs]
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
+        self._has_momentum = "momentum" in spec.optimizer.options
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self._dropouts = dropout_layers(network.module)
@@ -104,6 +108,25 @@ class Program:
             self._settle(update)
         self._losses.append(loss)
         return state
+
+    def untrained(self) -> TrainState:
+        """Returns the state before the first update. What belongs to a batch or an update is NaN there, and so is recorded nowhere."""
+        network = self.network
+        unknown = torch.full_like(self.clipped_updates, torch.nan)
+        return TrainState(
+            update=0,
+            batch_size=self.batch_size,
+            weights=network.weights,
+            initial_weights=network.initial_weights,
+            gradients=torch.full_like(network.gradients, torch.nan),
+            gradient_norm=unknown,
+            batch_loss=unknown,
+            batch_correct=unknown,
+            clipped_updates=self.clipped_updates,
+            learning_rate=unknown,
+            layers=network.layers,
+            provided=None if self.objective is None else self.objective.at(0),
+        )
 
     def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
         """Returns, after `updates` updates, the number of the first whose loss was not finite, counted from 1; -1: none."""
@@ -173,7 +196,8 @@ class Program:
     ) -> TrainState:
         """Returns the state after the backward pass of a micro-batch, or of the whole batch where `batch` is None."""
         network = self.network
-        rates = torch.tensor([table.learning_rate[update] for table in self._schedules], dtype=torch.float32)
+        now = [table.at(update) for table in self._schedules]
+        rates = torch.tensor([(item.learning_rate, item.momentum) for item in now], dtype=torch.float32).to(loss.device, non_blocking=True)
         return TrainState(
             update=update + 1,
             batch_size=self.batch_size if batch is None else batch.labels.shape[1],
@@ -184,8 +208,10 @@ class Program:
             batch_loss=loss,
             batch_correct=correct,
             clipped_updates=self.clipped_updates,
-            learning_rate=rates.to(loss.device, non_blocking=True),
+            learning_rate=rates[:, 0],
             layers=network.layers,
+            momentum=rates[:, 1] if self._has_momentum else None,
+            provided=None if self.objective is None else self.objective.at(update + 1),
         )
 
 

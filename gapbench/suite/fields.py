@@ -9,6 +9,7 @@ from gapbench import catalog
 from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
 from gapbench.suite.asked import Asked
 from gapbench.suite.facts import DatasetFacts
+from gapbench.suite.probing import resolved_probes
 from gapbench.suite.regime import Regime
 from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.suite.schema import NormalizationTable
@@ -190,6 +191,6 @@ def plain(asked: Asked) -> dict[str, Any]:
         "headline_evaluations": asked.get("headline_evaluations", 1),
         "holdout": asked.get("holdout", 0.0),
         "keep_weights": tuple(asked.get("keep_weights", ())),
-        "probes": tuple(asked.get("probes", default_probes)),
+        "probes": resolved_probes(asked.get("probes", [{"name": name} for name in default_probes])),
         "time_limit_seconds": asked.get("time_limit_seconds"),
     }

@@ -126,8 +126,14 @@ class RunSpec(Frozen):
     """Whether each seed draws its own split or subset: then differences are paired and intervals are over splits."""
     evaluations: int = Field(20, ge=1)
     keep_weights: tuple[float, ...] = ()
-    probes: tuple[str, ...] = ()
+    probes: tuple[str | Component, ...] = ()
+    """What is measured besides what always is; a probe with options is a component, one without its name."""
     time_limit_seconds: float | None = Field(None, gt=0)
+
+    @property
+    def probe_options(self) -> dict[str, dict[str, JsonValue]]:
+        """Options of each probe by its name; those that are not named have their defaults."""
+        return {probe if isinstance(probe, str) else probe.name: {} if isinstance(probe, str) else probe.options for probe in self.probes}
 
     @property
     def examples(self) -> int:

@@ -44,6 +44,15 @@ def _component(value: Any) -> dict[str, Any]:
     raise ValueError(f'must be a name in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
 
 
+def _probe(value: Any) -> dict[str, Any]:
+    """A name, or a table with a name and options."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        return value
+    raise ValueError(f'must be the name of a probe in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
+
+
 def _whole_number_or(word: str, minimum: int) -> PlainValidator:
     def check(value: Any) -> Any:
         if value == word or (type(value) is int and value >= minimum):
@@ -127,6 +136,7 @@ def _version(value: Any) -> Any:
     return value
 
 
+Probe = Annotated[dict[str, Any], PlainValidator(_probe), WithJsonSchema({"type": ["string", "object"]})]
 Component = Annotated[dict[str, Any], PlainValidator(_component), WithJsonSchema({"type": ["string", "object"]})]
 """For editors, `suite.json_schema` puts the catalog's names and options in the place of this."""
 Ghost = Annotated[Any, _whole_number_or("off", 1), _or("off", {"type": "integer", "minimum": 1})]
@@ -195,7 +205,10 @@ class RunSection(RunFields):
     keep_weights: list[Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
         default_factory=list, description="Fractions of the training at which weights are kept."
     )
-    probes: list[str] = Field(default_factory=list, description="What is measured; left out: the default probes.")
+    probes: list[Probe] = Field(
+        default_factory=list,
+        description="What is measured besides what always is: names, or tables {name, options}; left out: the default probes.",
+    )
     time_limit_seconds: float = Field(0.0, gt=0.0, description="A run that takes longer ends as a timeout.")
 
 

@@ -13,6 +13,7 @@ from gapbench.core.registry import unknown_name
 from gapbench.suite.layers import Layer, Settings, Unknown, matches
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.messages import option_mistakes, probably, unknown_key, validate, validate_value
+from gapbench.suite.probing import check_probes
 from gapbench.suite.schema import (
     SEEDS,
     ArmSection,
@@ -167,10 +168,7 @@ def _read_run(sections: Sections, document: Document, problems: list[Problem]) -
     fields = run.given()
     sections.run = Layer("run", path, fields, broken=run.broken)
     _check_names(fields, path, sections, document, problems)
-    for index, probe in enumerate(fields.get("probes", [])):
-        if probe not in catalog.probes():
-            place = document.place((*path, "probes", index))
-            problems.append(Problem(place, unknown_name("probe", probe, catalog.probes())))
+    check_probes(fields, path, document, problems)
 
 
 def _read_grid(sections: Sections, document: Document, problems: list[Problem]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gapbench.suite import RunSpec, Suite, run_id
 from gapbench.suite.identity import ALWAYS, NEUTRAL, WITHOUT_EFFECT, identity
+from gapbench.suite.runspec import Component
 from gapbench.suite.source import COMPONENTS
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "run_ids.json").read_text())
@@ -69,6 +70,7 @@ def test_whatever_changes_the_numbers_changes_the_id(change: dict[str, Any]) -> 
         {"evaluations": 60},
         {"keep_weights": (1.0,)},
         {"probes": ()},
+        {"probes": (Component(name="hessian", options={"examples": 64}),)},
         {"time_limit_seconds": 5.0},
         {"reference_batch_size": 99},
         {"split_drawn": False},

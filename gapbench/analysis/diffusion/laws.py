@@ -126,7 +126,7 @@ def _profile(values: Array, shape: Callable[[Array], Array], grid: Array, *, int
         moved = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, 1.0), 0.0)
         best = np.clip(best + step * np.clip(moved, -1.0, 1.0), grid[0], grid[-1])
         step /= 4
-    return best
+    return np.asarray(best)
 
 
 def _unit(shapes: Array, intercept: bool) -> Array:

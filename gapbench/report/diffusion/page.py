@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.diffusion import Study
+from gapbench.report.diffusion.figures import diffusion_drawings
 from gapbench.report.style import house_style, render
 from gapbench.store.files import whole_folder, write_bytes, write_text
 
@@ -17,20 +18,22 @@ if TYPE_CHECKING:
 PAGE = "diffusion.md"
 
 
-def write_diffusion(found: Study, figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+def write_diffusion(found: Study, folder: Path) -> list[Path]:
     """Writes everything into a new folder, which appears whole or not at all; returns its files.
+
+    Figures are drawn anew, so that the same study gives the same bytes whatever was done to figures in a notebook.
 
     Raises:
         StoreError: the folder exists, or cannot be written.
     """
-    return write_pages(found.suite, found.sentences, found.frames, figures, folder)
+    return write_pages(found.suite, found.sentences, found.frames, diffusion_drawings(found), folder)
 
 
 def write_pages(
     suite: str,
     sentences: Mapping[str, Sequence[str]],
     frames: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Callable[[], Figure]],
     folder: Path,
 ) -> list[Path]:
     """Writes sentences, frames and figures as `write_diffusion` does."""
@@ -38,9 +41,10 @@ def write_pages(
         write_text(temporary / PAGE, diffusion_markdown(suite, sentences, tuple(figures)))
         for name, frame in frames.items():
             write_text(temporary / f"{name}.csv", str(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")))
-        for name, figure in figures.items():
-            for kind in ("svg", "png"):
-                with house_style():
+        for name, draw in figures.items():
+            with house_style():
+                figure = draw()
+                for kind in ("svg", "png"):
                     write_bytes(temporary / f"{name}.{kind}", render(figure, kind))
     return sorted(folder.iterdir())
 

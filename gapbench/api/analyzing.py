@@ -138,10 +138,10 @@ def _critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) 
                 'targets = [{ metric = "train_loss", value = 0.1 }] into [report] of the suite'
             )
         found = study(tables.suite, tables.runs, tables.curves, asked)
-    figures = Figures(critical_batch_drawings(found))
+    drawings = critical_batch_drawings(found)
     return Analysis(
-        "critical-batch", found.suite, found.sentences, found.frames, figures,
-        lambda folder: write_pages(found.suite, found.sentences, found.frames, figures, folder),
+        "critical-batch", found.suite, found.sentences, found.frames, Figures(drawings),
+        lambda folder: write_pages(found.suite, found.sentences, found.frames, drawings, folder),
     )  # fmt: skip
 
 

@@ -116,6 +116,8 @@ class ProbeEntry(ComponentEntry):
     """Whether it runs where a suite names no probes."""
     needs_objective: bool = False
     """Whether it asks for the loss at other examples or weights: the engine then provides `state.objective`."""
+    needs_norm_group: bool = False
+    """Whether batch norm must be over groups of a fixed size: then a ghost batch size must be named."""
     vectors: tuple[str, ...] = ()
     """Metrics of several numbers each, as many as its options say, which it returns as `metric/bucket`."""
 

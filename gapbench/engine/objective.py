@@ -67,6 +67,13 @@ class TrainingObjective:
         counters = DRAWN + (self._words(f"{purpose} augmentation {draw}", positions) >> 1)
         return ObjectiveBatch(indices, counters, norm, group)
 
+    def batch(self) -> ObjectiveBatch:
+        """See `probes.Objective`."""
+        size = self._feed.batch_size
+        first = max(0, self.update - 1) * size
+        indices, epochs = self._feed.examples(first, first + size)
+        return ObjectiveBatch(indices, epochs.expand_as(indices), "train", self._group)
+
     def fixed(self, examples: int, *, norm: NormMode = "train") -> ObjectiveBatch:
         """See `probes.Objective`."""
         if "order" not in self._fixed:

@@ -210,6 +210,7 @@ class Program:
             clipped_updates=self.clipped_updates,
             learning_rate=rates[:, 0],
             layers=network.layers,
+            micro_batches=self.micro_batches,
             momentum=rates[:, 1] if self._has_momentum else None,
             provided=None if self.objective is None else self.objective.at(update + 1),
         )

@@ -71,6 +71,12 @@ class Objective(Protocol):
             purpose: name of the random stream; probes that should not share examples name their own.
         """
 
+    def batch(self) -> ObjectiveBatch:
+        """Returns the batch of the update that is being made, or was made last, as training sees it.
+
+        At stage `micro-batch` the weights are those that its gradient is taken at.
+        """
+
     def fixed(self, examples: int, *, norm: NormMode = "train") -> ObjectiveBatch:
         """Returns a fixed subset of the training set, the same for all runs of a data set's split: not augmented, no dropout.
 

@@ -47,6 +47,8 @@ class TrainState:
     learning_rate: Float[Tensor, " replica"]
     """Of the last update."""
     layers: tuple[Layer, ...]
+    micro_batches: int = 1
+    """In how many pieces an update is made."""
     early: dict[str, Tensor] = field(default_factory=dict)
     """What probes of stage `micro-batch` returned for this update."""
     momentum: Float[Tensor, " replica"] | None = None

@@ -9,7 +9,7 @@ from gapbench import catalog
 from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
 from gapbench.suite.asked import Asked
 from gapbench.suite.facts import DatasetFacts
-from gapbench.suite.probing import resolved_probes
+from gapbench.suite.probing import check_norm_group, resolved_probes
 from gapbench.suite.regime import Regime
 from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.suite.schema import NormalizationTable
@@ -179,8 +179,9 @@ def seeds(asked: Asked, dataset: Component) -> dict[str, Any]:
     }
 
 
-def plain(asked: Asked) -> dict[str, Any]:
+def plain(asked: Asked, model: Component) -> dict[str, Any]:
     """Returns the fields that stand by themselves."""
+    check_norm_group(asked, model)
     default_probes = [name for name, probe in catalog.probes().items() if probe.default]
     return {
         "batch_size": asked.get("batch_size"),

@@ -8,6 +8,7 @@ from typing import Any
 from gapbench import catalog
 from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
+from gapbench.suite.asked import Asked
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.runspec import Component
 from gapbench.suite.source import Document
@@ -33,6 +34,20 @@ def check_probes(fields: Mapping[str, Any], path: KeyPath, document: Document, p
                 f'set keep_weights = [0, 0.5, 1], or write {{name = "{name}", at = [0, 0.5, 1]}}'
             )
             problems.append(Problem(document.place(here), message))
+
+
+def check_norm_group(asked: Asked, model: Component) -> None:
+    """Adds a problem where a probe needs norm groups of one size and batch norm is over the whole batch, whatever that is."""
+    probes = catalog.probes()
+    named = [table["name"] for table in asked.get("probes", []) if table["name"] in probes]
+    grouped = [name for name in named if probes[name].needs_norm_group]
+    coupled = model.name not in catalog.models() or catalog.models()[model.name].has_batch_norm(model.options)
+    if grouped and coupled and asked.get("ghost_batch_size", "off") == "off":
+        asked.problem(
+            "probes",
+            f'the probe "{grouped[0]}" needs norm groups of a fixed size: over the whole batch, batch norm couples all examples, and '
+            "what it measures changes with the batch size; set ghost_batch_size = 32, at batch size 32, too, or train without batch norm",
+        )
 
 
 def resolved_probes(tables: Sequence[Mapping[str, Any]]) -> tuple[str | Component, ...]:

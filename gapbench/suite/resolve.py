@@ -71,7 +71,7 @@ class Resolver:
             _attempt(fields.check_batch, asked, name, examples)
         ghost = _attempt(fields.ghost, asked, model)
         parts = [
-            _attempt(fields.plain, asked),
+            _attempt(fields.plain, asked, model),
             ghost,
             _attempt(fields.numbers, asked, regime, examples, tests),
             _attempt(fields.schedule, asked, optimizer),

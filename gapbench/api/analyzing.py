@@ -63,10 +63,12 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
     """Analyses results; writes nothing by itself.
 
     Args:
-        what: "diffusion": drift and spread of the weights, growth exponents, predictions, collapse.
+        what: "diffusion": drift and spread of the weights, growth exponents, predictions, collapse; "landscape": spread of the loss
+            against distance from the weights; "sharpness": sharpness and curvature beside the edge of stability.
         results: a results directory, a bundle, a name below `results/` (default: the newest there), or `published:PAPER`, whose
             digitised curves are analysed then.
-        options: of diffusion, `first`: the first update of every window; `last`: the last of the common one.
+        options: of diffusion, `first`: the first update of every window; `last`: the last of the common one. Of landscape, `bins` of
+            distance.
 
     Raises:
         UnknownNameError: there is no such analysis or paper.
@@ -111,5 +113,17 @@ def _published(paper: str) -> Analysis:
     return Analysis("diffusion", paper, sentences, frames, Figures({}), lambda folder: write_pages(paper, sentences, frames, {}, folder))
 
 
-ANALYSES: Mapping[str, Callable[..., Analysis]] = {"diffusion": _diffusion}
+def _landscape(results: str | Path | None, **options: Any) -> Analysis:
+    from gapbench.api.analyzing_loss import landscape
+
+    return landscape(results, **options)
+
+
+def _sharpness(results: str | Path | None) -> Analysis:
+    from gapbench.api.analyzing_loss import sharpness
+
+    return sharpness(results)
+
+
+ANALYSES: Mapping[str, Callable[..., Analysis]] = {"diffusion": _diffusion, "landscape": _landscape, "sharpness": _sharpness}
 """By the name that follows `gapbench analyze`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -16,7 +16,6 @@ from gapbench.store import read_tables
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gapbench.analysis.critical_batch import Study
     from gapbench.report.figures import Figures
 
 PUBLISHED = "published:"
@@ -64,12 +63,12 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
     """Analyses results; writes nothing by itself.
 
     Args:
-        what: "critical-batch": steps to targets against batch size;
-            "diffusion": drift and spread of the weights, growth exponents, predictions, collapse.
+        what: "critical-batch": steps to targets against batch size; "diffusion": drift and spread of the weights, growth exponents, predictions, collapse; "landscape": spread of the loss
+            against distance from the weights; "sharpness": sharpness and curvature beside the edge of stability.
         results: a results directory, a bundle, a name below `results/` (default: the newest there), or `published:PAPER`, whose
-            digitised curves are analysed then; of critical batches also a CSV file of batch sizes and steps.
-        options: of critical-batch, `targets`: such as ["train_loss=0.1"], default those of the suite;
-            of diffusion, `first`: the first update of every window; `last`: the last of the common one.
+            digitised curves are analysed then; of critical-batch also a CSV file of batch sizes and steps.
+        options: of critical-batch, `targets` such as ["train_loss=0.1"], default: those of the suite. Of diffusion, `first`: the first update of every window; `last`: the last of the common one. Of landscape, `bins` of
+            distance.
 
     Raises:
         UnknownNameError: there is no such analysis or paper.
@@ -114,52 +113,28 @@ def _published(paper: str) -> Analysis:
     return Analysis("diffusion", paper, sentences, frames, Figures({}), lambda folder: write_pages(paper, sentences, frames, {}, folder))
 
 
-def _critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
-    from gapbench.analysis.critical_batch import Target, parse_target, read_series, study, study_series
-    from gapbench.report.critical_batch import critical_batch_drawings
-    from gapbench.report.diffusion import write_pages
-    from gapbench.report.figures import Figures
+def _landscape(results: str | Path | None, **options: Any) -> Analysis:
+    from gapbench.api.analyzing_loss import landscape
 
-    found: Study
-    if str(results).startswith(PUBLISHED) or str(results).endswith(".csv"):
-        if targets:
-            raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
-        if str(results).startswith(PUBLISHED):
-            found = _published_steps(str(results).removeprefix(PUBLISHED))
-        else:
-            found = study_series(Path(str(results)).stem, read_series(Path(str(results))))
-    else:
-        directory = open_refreshed(find(results))
-        tables = read_tables(directory.path)
-        asked = [parse_target(text) for text in targets] or [Target(**item) for item in directory.plan().report.get("targets", ())]
-        if not asked:
-            raise AnalysisError(
-                f"{directory.path} names no target; say one, such as --target train_loss=0.1, or put "
-                'targets = [{ metric = "train_loss", value = 0.1 }] into [report] of the suite'
-            )
-        found = study(tables.suite, tables.runs, tables.curves, asked)
-    drawings = critical_batch_drawings(found)
-    return Analysis(
-        "critical-batch", found.suite, found.sentences, found.frames, Figures(drawings),
-        lambda folder: write_pages(found.suite, found.sentences, found.frames, drawings, folder),
-    )  # fmt: skip
+    return landscape(results, **options)
 
 
-def _published_steps(paper: str) -> Study:
-    from gapbench.analysis.critical_batch import study_series
-    from gapbench.analysis.critical_batch.rates import Passage
-    from gapbench.published import critical_batch as published
+def _sharpness(results: str | Path | None) -> Analysis:
+    from gapbench.api.analyzing_loss import sharpness
 
-    return study_series(
-        paper,
-        {
-            f"{name}, {own.target} (batch sizes in {own.unit})": [
-                Passage(size, 0.0, 0, steps, steps) for size, steps in zip(own.batch_sizes, own.steps, strict=True)
-            ]
-            for name, own in published.steps(paper).items()
-        },
-    )
+    return sharpness(results)
 
 
-ANALYSES: Mapping[str, Callable[..., Analysis]] = {"critical-batch": _critical_batch, "diffusion": _diffusion}
+def _critical_batch(results: str | Path | None, **options: Any) -> Analysis:
+    from gapbench.api.analyzing_batch import critical_batch
+
+    return critical_batch(results, **options)
+
+
+ANALYSES: Mapping[str, Callable[..., Analysis]] = {
+    "critical-batch": _critical_batch,
+    "diffusion": _diffusion,
+    "landscape": _landscape,
+    "sharpness": _sharpness,
+}
 """By the name that follows `gapbench analyze`."""

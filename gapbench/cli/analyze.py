@@ -23,28 +23,6 @@ OutputOption = Annotated[
 ]
 
 
-@analyze_app.command("critical-batch")
-def critical_batch(
-    results: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RESULTS]",
-            help="Results directory, bundle, name below results/, a CSV file of batch_size,steps, or published:zhang2024; "
-            "default: the newest results there.",
-            autocompletion=complete_results,
-            show_default=False,
-        ),
-    ] = None,
-    output: OutputOption = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option("--target", metavar="METRIC=VALUE", help="Such as train_loss=0.1; several times; default: the suite's."),
-    ] = None,
-) -> None:
-    """How large a batch is still useful? Steps to a target against batch size, the critical batch size, the shape of the curve."""
-    _tell(api.analyze("critical-batch", results, targets=target or ()), output)
-
-
 @analyze_app.command()
 def diffusion(
     results: Annotated[
@@ -64,10 +42,10 @@ def diffusion(
     last: Annotated[int | None, typer.Option("--last", min=2, help="Last update of the common window.")] = None,
 ) -> None:
     """Do the weights diffuse? Drift and spread over data orders, growth exponents, predictions beyond the fit, collapse."""
-    _tell(api.analyze("diffusion", results, first=first, last=last), output)
+    tell(api.analyze("diffusion", results, first=first, last=last), output)
 
 
-def _tell(found: Analysis, output: Path | None) -> None:
+def tell(found: Analysis, output: Path | None) -> None:
     """Writes an analysis where that is asked for, and prints its sentences."""
     written = found.write(output) if output is not None else []
     console.print_analysis(out(), f"{found.suite}: {found.what}", found.sentences)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PAGE = "diffusion.md"
-
 
 def write_diffusion(found: Study, folder: Path) -> list[Path]:
     """Writes everything into a new folder, which appears whole or not at all; returns its files.
@@ -35,10 +33,11 @@ def write_pages(
     frames: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Callable[[], Figure]],
     folder: Path,
+    what: str = "diffusion",
 ) -> list[Path]:
-    """Writes sentences, frames and figures as `write_diffusion` does."""
+    """Writes sentences, frames and figures of an analysis as `write_diffusion` does."""
     with whole_folder(folder) as temporary:
-        write_text(temporary / PAGE, diffusion_markdown(suite, sentences, tuple(figures)))
+        write_text(temporary / f"{what}.md", diffusion_markdown(suite, sentences, tuple(figures), what))
         for name, frame in frames.items():
             write_text(temporary / f"{name}.csv", str(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")))
         for name, draw in figures.items():
@@ -49,9 +48,9 @@ def write_pages(
     return sorted(folder.iterdir())
 
 
-def diffusion_markdown(suite: str, sentences: Mapping[str, Sequence[str]], figures: Sequence[str] = ()) -> str:
+def diffusion_markdown(suite: str, sentences: Mapping[str, Sequence[str]], figures: Sequence[str] = (), what: str = "diffusion") -> str:
     """Returns the page: every conclusion as a sentence, panel by panel, with the figures below."""
-    parts = [f"# {suite}: diffusion"]
+    parts = [f"# {suite}: {what}"]
     for title, texts in sentences.items():
         parts += [f"## {title}", "\n".join(f"- {text}" for text in texts)]
     parts += [f"![{name.replace('_', ' ')}]({name}.svg)" for name in figures]

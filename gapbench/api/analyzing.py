@@ -63,12 +63,13 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
     """Analyses results; writes nothing by itself.
 
     Args:
-        what: "critical-batch": steps to targets against batch size; "diffusion": drift and spread of the weights, growth exponents, predictions, collapse; "landscape": spread of the loss
-            against distance from the weights; "sharpness": sharpness and curvature beside the edge of stability.
+        what: "critical-batch": steps to targets against batch size; "diffusion": drift and spread of the weights, growth exponents,
+            predictions, collapse; "landscape": spread of the loss against distance from the weights; "noise-scale": the gradient noise
+            scale along training; "sharpness": sharpness and curvature beside the edge of stability.
         results: a results directory, a bundle, a name below `results/` (default: the newest there), or `published:PAPER`, whose
             digitised curves are analysed then; of critical-batch also a CSV file of batch sizes and steps.
-        options: of critical-batch, `targets` such as ["train_loss=0.1"], default: those of the suite. Of diffusion, `first`: the first update of every window; `last`: the last of the common one. Of landscape, `bins` of
-            distance.
+        options: of critical-batch, `targets` such as ["train_loss=0.1"], default: those of the suite. Of diffusion, `first`: the first
+            update of every window; `last`: the last of the common one. Of landscape, `bins` of distance.
 
     Raises:
         UnknownNameError: there is no such analysis or paper.
@@ -131,10 +132,17 @@ def _critical_batch(results: str | Path | None, **options: Any) -> Analysis:
     return critical_batch(results, **options)
 
 
+def _noise_scale(results: str | Path | None) -> Analysis:
+    from gapbench.api.analyzing_batch import noise_scale
+
+    return noise_scale(results)
+
+
 ANALYSES: Mapping[str, Callable[..., Analysis]] = {
     "critical-batch": _critical_batch,
     "diffusion": _diffusion,
     "landscape": _landscape,
+    "noise-scale": _noise_scale,
     "sharpness": _sharpness,
 }
 """By the name that follows `gapbench analyze`."""

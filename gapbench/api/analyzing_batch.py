@@ -24,9 +24,29 @@ def critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -
     drawings = critical_batch_drawings(found)
 
     def write(folder: Path) -> list[Path]:
-        return write_pages(found.suite, found.sentences, found.frames, drawings, folder, "critical batch size")
+        return write_pages(found.suite, found.sentences, found.frames, drawings, folder, "critical-batch")
 
     return Analysis("critical-batch", found.suite, found.sentences, found.frames, Figures(drawings), write)
+
+
+def noise_scale(results: str | Path | None) -> Analysis:
+    """Returns the gradient noise scale of every run along training."""
+    from gapbench.analysis.noise_scale.study import study
+    from gapbench.report.diffusion import write_pages
+    from gapbench.report.figures import Figures
+    from gapbench.report.noise_scale import noise_scale_drawings
+
+    if str(results).startswith(PUBLISHED):
+        raise AnalysisError("papers published no gradients; name results of your own")
+    directory = open_refreshed(find(results))
+    tables = read_tables(directory.path)
+    found = study(tables.suite, tables.runs, tables.curves)
+    drawings = noise_scale_drawings(found)
+
+    def write(folder: Path) -> list[Path]:
+        return write_pages(found.suite, found.sentences, found.frames, drawings, folder, "noise-scale")
+
+    return Analysis("noise-scale", found.suite, found.sentences, found.frames, Figures(drawings), write)
 
 
 def _study(results: str | Path | None, targets: Sequence[str]) -> Study:
@@ -36,11 +56,9 @@ def _study(results: str | Path | None, targets: Sequence[str]) -> Study:
     if name.startswith(PUBLISHED) or name.endswith(".csv"):
         if targets:
             raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
-        return (
-            _published(name.removeprefix(PUBLISHED))
-            if name.startswith(PUBLISHED)
-            else study_series(Path(name).stem, read_series(Path(name)))
-        )
+        if name.startswith(PUBLISHED):
+            return _published(name.removeprefix(PUBLISHED))
+        return study_series(Path(name).stem, read_series(Path(name)))
     directory = open_refreshed(find(results))
     tables = read_tables(directory.path)
     asked = [parse_target(text) for text in targets] or [Target(**item) for item in directory.plan().report.get("targets", ())]

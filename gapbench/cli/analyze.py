@@ -18,6 +18,16 @@ analyze_app = typer.Typer(help="Put a question to results: sentences with interv
                           rich_markup_mode=None)  # fmt: skip
 app.add_typer(analyze_app, name="analyze")
 
+ResultsArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RESULTS]",
+        help="Results directory, bundle, or name below results/; default: the newest there.",
+        autocompletion=complete_results,
+        show_default=False,
+    ),
+]
+
 OutputOption = Annotated[
     Path | None, typer.Option("--output", metavar="DIR", help="A new folder for page, figures (SVG and PNG) and CSV.", file_okay=False)
 ]

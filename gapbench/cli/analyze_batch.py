@@ -1,4 +1,4 @@
-"""The command `gapbench analyze critical-batch`."""
+"""The commands `gapbench analyze critical-batch` and `gapbench analyze noise-scale`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gapbench.cli.analyze import OutputOption, analyze_app, tell
+from gapbench.cli.analyze import OutputOption, ResultsArgument, analyze_app, tell
 from gapbench.cli.late import api
 from gapbench.cli.options import complete_results
 
@@ -31,3 +31,9 @@ def critical_batch(
 ) -> None:
     """How large a batch is still useful? Steps to a target against batch size, the critical batch size, the shape of the curve."""
     tell(api.analyze("critical-batch", results, targets=target or ()), output)
+
+
+@analyze_app.command("noise-scale")
+def noise_scale(results: ResultsArgument = None, output: OutputOption = None) -> None:
+    """How noisy are the gradients? The noise scale of every run along training, with intervals."""
+    tell(api.analyze("noise-scale", results), output)

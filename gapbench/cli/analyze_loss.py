@@ -6,19 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gapbench.cli.analyze import OutputOption, analyze_app, tell
+from gapbench.cli.analyze import OutputOption, ResultsArgument, analyze_app, tell
 from gapbench.cli.late import api
-from gapbench.cli.options import complete_results
-
-ResultsArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RESULTS]",
-        help="Results directory, bundle, or name below results/; default: the newest there.",
-        autocompletion=complete_results,
-        show_default=False,
-    ),
-]
 
 
 @analyze_app.command()

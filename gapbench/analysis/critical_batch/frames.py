@@ -19,6 +19,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "extrapolated", "residual", "n", "batch_sizes", "critical_batch_with_censored", "critical_batch_with_censored_low",
         "critical_batch_with_censored_high", "statistics", "reason",
     ),
+    "predictions": (
+        "panel", "method", "target", "batch_size", "predicted", "predicted_naive", "smallest_steps", "smallest_examples",
+        "counts",
+    ),
 }  # fmt: skip
 """Columns of each frame, also of an empty one."""
 
@@ -29,7 +33,24 @@ def frames_of(found: Study) -> dict[str, pd.DataFrame]:
 
     passages = [row for curve in found.curves for row in _passages(curve)]
     fits = [_fit(curve) for curve in found.curves]
-    return {name: pd.DataFrame(rows, columns=list(COLUMNS[name])) for name, rows in (("passages", passages), ("fits", fits))}
+    predictions = [row for curve in found.curves for row in _predictions(curve)]
+    rows = {"passages": passages, "fits": fits, "predictions": predictions}
+    return {name: pd.DataFrame(rows[name], columns=list(columns)) for name, columns in COLUMNS.items()}
+
+
+def _predictions(curve: CurveStudy) -> Iterator[dict[str, Any]]:
+    for one in curve.predictions:
+        yield {
+            "panel": curve.title,
+            "method": curve.method,
+            "target": curve.target,
+            "batch_size": one.batch_size,
+            "predicted": one.weighted,
+            "predicted_naive": one.naive,
+            "smallest_steps": one.smallest_steps,
+            "smallest_examples": one.smallest_examples,
+            "counts": one.counts,
+        }
 
 
 def _passages(curve: CurveStudy) -> Iterator[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Hyperbola:
     """Distinct ones, ascending."""
     knee: Interval | None = None
     """Exponent a of S = S_min (1 + (B_crit / B)^a)^(1/a): 1 is the hyperbola, more a sharper knee.
-    None: too few points, or no end to it."""
+    None: too few points, or an interval that says nothing."""
 
     @property
     def smallest_examples(self) -> float:
@@ -172,8 +172,8 @@ def _knee(sizes: Array, logs: Array, start: float, level: float) -> Interval | N
     at_edge = not np.log(SMALLEST) + 1e-3 < log_exponent < np.log(LARGEST) - 1e-3
     if degrees < 1 or at_edge or np.linalg.cond(information) > 1e12:
         return None
-    error = np.sqrt(2.0 * best.cost / degrees * np.linalg.inv(information)[2, 2])
-    return _interval(log_exponent, t_quantile(level, degrees) * float(error))
+    half = t_quantile(level, degrees) * float(np.sqrt(2.0 * best.cost / degrees * np.linalg.inv(information)[2, 2]))
+    return _interval(log_exponent, half) if half < np.log(LARGEST) else None
 
 
 def _interval(logarithm: float, half: float) -> Interval:

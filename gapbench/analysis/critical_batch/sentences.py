@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gapbench.analysis.critical_batch.hyperbola import BRACKET, Hyperbola, Interval
+from gapbench.analysis.critical_batch.prediction import Predicted
 from gapbench.analysis.critical_batch.rates import unequal_budget
 
 if TYPE_CHECKING:
@@ -40,12 +43,31 @@ def _curve(curve: CurveStudy) -> list[str]:
             f"{start}: extrapolated: {_sizes(fit.below)} at or below a quarter of it and {_sizes(fit.above)} at or above {BRACKET:g} times "
             "it, where two on either side would hold it."
         )
-    return [*out, *_flags(curve, start)]
+    return [*out, *_predictions(curve, start, fit), *_flags(curve, start)]
+
+
+def _predictions(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
+    """Returns what the noise scale of single runs predicts, by the batch size that it was measured at."""
+    by_size: dict[float, list[Predicted]] = {}
+    for one in curve.predictions:
+        by_size.setdefault(one.batch_size, []).append(one)
+    out = []
+    for size, own in sorted(by_size.items()):
+        weighted, naive = (float(np.exp(np.mean(np.log(values)))) for values in ([p.weighted for p in own], [p.naive for p in own]))
+        measured = fit.critical_batch
+        verdict = "within" if measured.low <= weighted <= measured.high else "below" if weighted < measured.low else "above"
+        counts = "" if own[0].counts else "; it does not count, for it was measured more than a factor of 4 from it"
+        out.append(
+            f"{start}: the noise scale of {len(own)} run{'s' if len(own) > 1 else ''} at batch size {_count(size)} predicts "
+            f"{_count(weighted)} (mean over progress; {_count(naive)} over updates), {weighted / measured.value:.2g} times the measured one, {verdict} its "
+            f"interval{counts}."
+        )
+    return out
 
 
 def _shape(fit: Hyperbola) -> str:
     if fit.knee is None:
-        return "the shape is not tested: fewer than five batch sizes, or a knee whose sharpness has no end."
+        return "the shape is not tested: too few batch sizes, or steps too scattered, to tell the sharpness of the knee."
     if fit.rejected:
         sharper = "sharper" if fit.knee.value > 1 else "softer"
         return f"hyperbola rejected: its knee is {sharper}, exponent {_between(fit.knee, digits=2)} instead of 1."

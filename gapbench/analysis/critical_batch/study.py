@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.critical_batch.censored import critical_batch_with_censored
 from gapbench.analysis.critical_batch.hyperbola import FitError, Hyperbola, Interval, fit_hyperbola
-from gapbench.analysis.critical_batch.prediction import Predicted
+from gapbench.analysis.critical_batch.prediction import Predicted, predict
 from gapbench.analysis.critical_batch.rates import Chosen, Passage, choose_rates
 from gapbench.analysis.critical_batch.targets import Evaluations, Target
 from gapbench.analysis.curves import Curves
+from gapbench.analysis.noise_scale.curves import NoiseCurves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,11 +104,12 @@ def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequenc
     found: list[CurveStudy] = []
     notes: list[str] = []
     looked_up = Curves(curves)
+    noise = NoiseCurves(looked_up)
     for panel in read_panels(runs):
         groups = _groups(panel)
         for method, cells in groups.items():
             for target in targets:
-                made = _of_cells(panel.title, method if len(groups) > 1 else "", cells, target, looked_up)
+                made = _of_cells(panel.title, method if len(groups) > 1 else "", cells, target, looked_up, noise)
                 if isinstance(made, str):
                     notes.append(f"{panel.title}{f', {method}' if method else ''}: {made}")
                 else:
@@ -122,10 +126,11 @@ def _groups(panel: Panel) -> dict[str, list[Cell]]:
     return groups
 
 
-def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves) -> CurveStudy | str:
+def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves, noise: NoiseCurves) -> CurveStudy | str:
     runs = [run for cell in cells for run in cell.ok_runs]
     evaluations = Evaluations(curves, target, runs)
     passages, spacings, early = [], [], 0
+    predicted: list[tuple[float, Predicted]] = []
     for cell in cells:
         for run in cell.ok_runs:
             reached = evaluations.reached(run.run_id)
@@ -137,15 +142,28 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
             if reached.spacing is not None:
                 spacings.append(reached.spacing)
             passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, reached.steps, reached.trained))
+            if reached.steps is not None and (one := _predicted(noise, cell, run.run_id, reached.steps)) is not None:
+                predicted.append((cell.learning_rate, one))
     if not passages:
         return f"{target}: no run was evaluated before it was reached"
     made = _curve(title, method, str(target), passages)
+    best = {(one.batch_size, one.learning_rate) for one in made.chosen}
     return CurveStudy(
         **{name: getattr(made, name) for name in ("title", "method", "target", "passages", "chosen", "fit", "reason", "with_censored")},
         statistics=evaluations.statistics,
         spacing=max(spacings, default=None),
         early=early,
+        predictions=tuple(one for rate, one in predicted if (one.batch_size, rate) in best),
     )
+
+
+def _predicted(noise: NoiseCurves, cell: Cell, run_id: str, last: float) -> Predicted | None:
+    """Returns what one run's noise scale predicts; None where it was not measured at two moments or more before the target."""
+    found = noise.probed(run_id, cell.train_examples) or noise.streamed(run_id, cell.batch_size, cell.train_examples)
+    known = [one for one in found if np.isfinite(one.dataset.value) and one.dataset.value > 0]
+    if sum(one.update <= last for one in known) < 2:
+        return None
+    return predict(np.array([one.update for one in known]), np.array([one.dataset.value for one in known]), cell.batch_size, last)
 
 
 def _curve(title: str, method: str, target: str, passages: Sequence[Passage]) -> CurveStudy:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.critical_batch import CurveStudy, Study
-from gapbench.report.style import MUTED, SHADE, Style, arm_style, new_figure, say
+from gapbench.published.critical_batch import tasks
+from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, new_figure, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +28,22 @@ PARETO = (
     "seeds; line: fitted hyperbola; cross: the critical batch size, at twice the least steps and twice the least examples; "
     "dotted: those least values."
 )
+PREDICTED = (
+    "Critical batch size predicted from the noise scale of single runs (mean over progress) against the measured one with its 95 % "
+    "interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish et al. "
+    "2018, averages over training. Line: equal; band: within a factor of 10."
+)
 
 
 def critical_batch_drawings(found: Study) -> Mapping[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name. To be called in the house's style."""
-    return {"steps_vs_batch_size": lambda: _steps(found), "steps_vs_examples": lambda: _pareto(found)}
+    drawings: dict[str, Callable[[], Figure]] = {
+        "steps_vs_batch_size": lambda: _steps(found),
+        "steps_vs_examples": lambda: _pareto(found),
+    }
+    if any(curve.predictions and curve.fit for curve in found.curves):
+        drawings["predicted_vs_measured"] = lambda: _predicted(found)
+    return drawings
 
 
 def _steps(found: Study) -> Figure:
@@ -133,3 +145,41 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
     axes.set_xlabel("examples to the target (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
+
+
+def _predicted(found: Study) -> Figure:
+    width = 6.4
+    lines = textwrap.wrap(PREDICTED, int(17 * width))
+    below = 0.12 + 0.16 * len(lines)
+    figure = new_figure(width, 4.6 + below)
+    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.6, below])[:, 0]
+    axes = above.subplots()
+    for task in tasks():
+        axes.plot(task.noise_scale[1], task.critical_batch[1], linestyle="none", marker="o", color=PAPER, markersize=5)
+        axes.annotate(
+            task.task, (task.noise_scale[1], task.critical_batch[1]), xytext=(5, -3), textcoords="offset points", fontsize=7, color=PAPER
+        )
+    curves = [curve for curve in found.curves if curve.fit is not None and curve.predictions]
+    for position, curve in enumerate(curves):
+        style = arm_style(1 + position)
+        assert curve.fit is not None
+        measured = curve.fit.critical_batch
+        error = [[measured.value - measured.low], [measured.high - measured.value]]
+        for number, one in enumerate(curve.predictions):
+            axes.errorbar(
+                one.weighted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
+                markerfacecolor=style.color if one.counts else "white", linestyle="none",
+                label=None if number else f"{curve.title}: {curve.target}",
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = axes.get_xlim()
+    at = np.geomspace(low, high, 50)
+    axes.plot(at, at, color=MUTED, linewidth=0.9)
+    axes.fill_between(at, at / 10, at * 10, color=SHADE, zorder=0)
+    axes.set_xlim(low, high)
+    axes.set_xlabel("predicted from the noise scale, examples (log scale)")
+    axes.set_ylabel("measured from steps to the target, examples (log scale)")
+    axes.legend(loc="upper left")
+    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    return figure

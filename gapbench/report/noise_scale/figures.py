@@ -66,7 +66,7 @@ def _draw_run(left: Axes, right: Axes, run: RunNoise, style: Style, labelled: se
             (right, [loss_at(run.loss, noise.update) for noise in points]),
         ):
             drawn = [(place, noise.dataset) for place, noise in zip(places, points, strict=True) if place is not None]
-            own = [(place, scale) for place, scale in drawn if np.isfinite(scale.value)]
+            own = [(place, scale) for place, scale in drawn if np.isfinite(scale.value) and (scale.low is None or scale.high is not None)]
             if own:
                 label = "" if axes is right or run.cell.name in labelled else run.cell.name
                 labelled.add(run.cell.name)

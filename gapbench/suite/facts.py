@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gapbench import catalog
 from gapbench.core.errors import DataError
+from gapbench.suite import image_folder
 from gapbench.suite.runspec import Component
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -33,15 +34,30 @@ class DatasetFacts:
 
 
 def dataset_facts(component: Component) -> DatasetFacts:
-    """Returns the facts of a data set; those of `npz` come from its file.
+    """Returns the facts of a data set; those of `npz` and `imagefolder` come from the user's files.
 
     Raises:
-        DataError: an .npz file that is missing or not in the expected form.
+        DataError: files that are missing or not in the expected form.
     """
     entry = catalog.datasets()[component.name]
+    if component.name == "imagefolder":
+        return image_folder_facts(component)
     if entry.train_examples is None or entry.test_examples is None or entry.classes is None:
         return npz_facts(Path(str(component.option("path", ""))))
     return DatasetFacts(entry.train_examples, entry.test_examples, entry.shape, entry.classes)
+
+
+def image_folder_facts(component: Component) -> DatasetFacts:
+    """Returns the facts of an image folder; where its content is known and was counted before, without a look at the folder.
+
+    Raises:
+        DataError: the folder is missing or not in the expected form, or a file cannot be read.
+    """
+    size, content = int(component.option("size")), str(component.option("content", ""))
+    known = image_folder.counted(content) if content else None
+    if known is None:
+        known = image_folder.count(Path(str(component.option("path", ""))))
+    return DatasetFacts(known.train_examples, known.test_examples, (size, size, 3), known.classes, known.content)
 
 
 def npz_facts(path: Path) -> DatasetFacts:

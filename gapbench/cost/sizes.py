@@ -6,6 +6,7 @@ import functools
 
 from gapbench.core.errors import DataError, UnknownNameError
 from gapbench.cost.architectures import Size, size_of
+from gapbench.cost.pool import input_shape
 from gapbench.suite.facts import DatasetFacts, dataset_facts
 from gapbench.suite.runspec import Component, RunSpec
 
@@ -13,7 +14,7 @@ from gapbench.suite.runspec import Component, RunSpec
 def model_size(spec: RunSpec) -> Size | None:
     """Returns the size of a run's model for its data set, or None where it is unknown: a plugin's model, or data that are not there."""
     facts = facts_of(spec)
-    return None if facts is None else size_of(spec.model.name, spec.model.options, facts.shape, facts.classes)
+    return None if facts is None else size_of(spec.model.name, spec.model.options, input_shape(spec, facts), facts.classes)
 
 
 def facts_of(spec: RunSpec) -> DatasetFacts | None:

@@ -97,6 +97,8 @@ class RunSpec(Frozen):
 
     crop_padding: int = Field(0, ge=0)
     crop_fill: int = Field(0, ge=0, le=255)
+    crop_size: int = Field(0, ge=0)
+    """Side of the square that is cut from each image, at random in training, the middle one in evaluation; 0: the whole image."""
     flip: bool = False
     normalization: Normalization = Normalization()
 

@@ -134,8 +134,8 @@ class Feed:
         """Returns examples as they are: no crop but the central one, no flip."""
         return self._finished(self._central(indices))
 
-    def evaluation_batches(self, chunks: Sequence[Int[Tensor, "replica examples"]]) -> Iterator[Batch]:
-        """Yields `evaluation_batch` of each chunk; while one is used, the next is gathered where that is the host's work."""
+    def evaluation_batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yields `evaluation_batch` of each chunk, int64 [replica, examples]; while one is used, the host gathers the next if that is its work."""
         if self._ahead is None:
             yield from map(self.evaluation_batch, chunks)
             return
@@ -173,7 +173,8 @@ class Feed:
         indices = indices.to(self.home)
         top, left = (torch.full_like(indices, begin) for begin in self._window.middle)
         images = self._storage.gather(indices, top, left)
-        return Drawn(images, self._labels[indices], self._dropout.at(CALIBRATION_EPOCH, indices), None)
+        ready = self._storage.ready
+        return Drawn(images, ready(self._labels[indices]), ready(self._dropout.at(CALIBRATION_EPOCH, indices)), None)
 
     def _drawn(self, indices: Tensor, epochs: Tensor) -> Drawn:
         """Draws crops and flips, and gathers the crops; all of it at home."""
@@ -184,9 +185,10 @@ class Feed:
             words = self._crop.at(epochs, indices)
             vertical = below(words, window.tops)
             horizontal = below(mix32(words ^ 0x5BD1E995), window.lefts)
-        mirrored = (self._flip.at(epochs, indices) & 1).bool() if self.flip else None
+        ready = self._storage.ready
+        mirrored = ready((self._flip.at(epochs, indices) & 1).bool()) if self.flip else None
         images = self._storage.gather(indices, vertical, horizontal)
-        return Drawn(images, self._labels[indices], self._dropout.at(epochs, indices), mirrored)
+        return Drawn(images, ready(self._labels[indices]), ready(self._dropout.at(epochs, indices)), mirrored)
 
     def _finished(self, drawn: Drawn) -> Batch:
         """Returns examples on the device, mirrored and normalized."""

@@ -74,6 +74,10 @@ class Resident:
         """Returns a crop of each example, [replica, examples, height, width * channels], or its features."""
         return self._windows[indices, tops, lefts] if self._is_image else self._windows[indices]
 
+    def ready(self, words: Tensor) -> Tensor:
+        """Returns a tensor from which a copy to the device does not wait for it."""
+        return words
+
 
 class Streamed:
     """The pool where it is; the examples that are asked for are copied from there."""
@@ -100,6 +104,10 @@ class Streamed:
             job.result()
         rows = gathered.flatten(2) if self._is_image else gathered
         return rows.view(*indices.shape, *rows.shape[1:])
+
+    def ready(self, words: Tensor) -> Tensor:
+        """Returns a tensor from which a copy to the device does not wait for it."""
+        return words.pin_memory() if self._pinned else words
 
     def _copy(self, target: npt.NDArray[np.generic], places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> None:
         images, window = self._images, self._window
@@ -177,8 +185,12 @@ def _windows(pool: Tensor, window: Window) -> Tensor:
 
 def _copy_padded(target: npt.NDArray[np.generic], image: npt.NDArray[np.generic], top: int, left: int, fill: int) -> None:
     """Copies the part of an image that a crop at (top, left), which may lie outside of it, shares with it; the rest becomes `fill`."""
-    height, width, _ = target.shape
-    rows = slice(max(0, -top), min(height, image.shape[0] - top))
-    columns = slice(max(0, -left), min(width, image.shape[1] - left))
     target[:] = fill
-    target[rows, columns] = image[rows.start + top : rows.stop + top, columns.start + left : columns.stop + left]
+    rows, columns = (
+        np.arange(max(0, -begin), min(inside, side - begin))  # empty where the crop misses the image
+        for begin, inside, side in zip((top, left), target.shape[:2], image.shape[:2], strict=True)
+    )
+    if len(rows) and len(columns):
+        here = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        there = np.s_[rows[0] + top : rows[-1] + 1 + top, columns[0] + left : columns[-1] + 1 + left]
+        target[here] = image[there]

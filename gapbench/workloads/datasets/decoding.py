@@ -14,13 +14,15 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gapbench.core.errors import DataError
+from gapbench.core.machine import usable_cores
 from gapbench.core.progress import Progress, say
 from gapbench.workloads.datasets.checksums import write_atomically
 from gapbench.workloads.datasets.pictures import UnreadablePictureError, read_square
@@ -38,6 +40,8 @@ SPARE_BYTES = 1 << 28
 """Left free on the disk beyond the array."""
 NAMED = 10
 """Unreadable files that an error names, of however many there are."""
+Answer = tuple[int, list[str] | str]
+"""Number of an order, and the unreadable files among its files, or why it could not be carried out."""
 DECODER_COMMAND = (sys.executable, "-m", "gapbench.workloads.datasets.decoding")
 
 
@@ -102,7 +106,7 @@ def decode_chunk(order: Mapping[str, Any]) -> list[str]:
         try:
             squares[position] = read_square(Path(file), size)
         except UnreadablePictureError as error:
-            bad.append(f"{file}: {error}")
+            bad.append(f"{file}: {error}".encode(errors="replace").decode())
     with open(order["target"], "r+b") as target:  # noqa: PTH123 - a text from an order
         offset = _offset(Path(order["target"])) + int(order["first"]) * squares[0].nbytes
         target.seek(offset)
@@ -170,24 +174,20 @@ def _offset(array: Path) -> int:
         return file.tell()
 
 
-def _decode_in_parallel(orders: Sequence[Mapping[str, Any]], note: Any) -> None:
+def _decode_in_parallel(orders: Sequence[Mapping[str, Any]], note: Callable[[int, Sequence[str]], None]) -> None:
     """Hands the orders to one process for each core; `note` is called in this thread with the number of each order and what was wrong."""
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[tuple[int, list[str] | None, int]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     for number in range(len(orders)):
         waiting.put(number)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    decoders = [_start_decoder() for _ in range(min(cores, len(orders)))]
+    decoders = [_start_decoder() for _ in range(min(usable_cores(), len(orders)))]
     try:
         for decoder in decoders:
             threading.Thread(target=_drive, args=(decoder, orders, waiting, answers), daemon=True).start()
         for _ in orders:
-            number, unreadable, status = answers.get()
-            if unreadable is None:
-                raise DataError(
-                    f"imagefolder: a process that decodes images ended with status {status}, perhaps for want of memory or of space; "
-                    "what is decoded is kept: start again to go on"
-                )
+            number, unreadable = answers.get()
+            if isinstance(unreadable, str):
+                raise DataError(f"imagefolder: {unreadable}; what is decoded is kept: start again to go on")
             note(number, unreadable)
     finally:
         for decoder in decoders:
@@ -195,7 +195,8 @@ def _decode_in_parallel(orders: Sequence[Mapping[str, Any]], note: Any) -> None:
             decoder.wait()
             for pipe in (decoder.stdin, decoder.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(OSError):
+                        pipe.close()
 
 
 def _start_decoder() -> subprocess.Popen[str]:
@@ -207,7 +208,7 @@ def _drive(
     decoder: subprocess.Popen[str],
     orders: Sequence[Mapping[str, Any]],
     waiting: queue.SimpleQueue[int],
-    answers: queue.SimpleQueue[tuple[int, list[str] | None, int]],
+    answers: queue.SimpleQueue[Answer],
 ) -> None:
     """Gives a decoder one order after another, until there are no more or it is gone."""
     assert decoder.stdin is not None
@@ -222,9 +223,9 @@ def _drive(
             decoder.stdin.flush()
             answer = json.loads(decoder.stdout.readline())
         except (OSError, ValueError):  # it is gone, or was ended with the rest
-            answers.put((number, None, decoder.wait()))
+            answers.put((number, f"a process that decodes images ended with status {decoder.wait()}, perhaps for want of memory"))
             return
-        answers.put((number, answer, 0))
+        answers.put((number, answer))
 
 
 def _serve() -> None:
@@ -233,7 +234,13 @@ def _serve() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gives the orders
     for line in sys.stdin:
-        print(json.dumps(decode_chunk(json.loads(line))), flush=True)
+        order = json.loads(line)
+        answer: list[str] | str
+        try:
+            answer = decode_chunk(order)
+        except OSError as error:
+            answer = f"{order['target']} cannot be written to: {error.strerror or error}"
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

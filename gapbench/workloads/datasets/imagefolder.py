@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,6 +52,10 @@ def _fill(folder: Path, root: Path, size: int, wanted: str) -> None:
     found = image_folder.list_images(root)
     files, labels = zip(*found.examples(), strict=True)
     decoding.decode(folder, files, size, about={**asdict(counts), "size": size, "decoder": DECODER})
+    image_folder.look_again()
+    if image_folder.content_of(root) != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(f"images in {root} changed while they were decoded; start again when the folder is at rest")
     pool = {"classes": counts.classes, "pixel_max": 255.0, "official_train": counts.train_examples}
     manifest = {"root": str(root), "names": list(found.classes), **json.loads((folder / decoding.ABOUT).read_text(encoding="utf-8"))}
     write_pool(folder, np.asarray(labels, np.int64), pool, manifest)

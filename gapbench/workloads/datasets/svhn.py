@@ -37,7 +37,7 @@ def parse_mat(content: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
     stream: Any = io.BytesIO(content)  # scipy reads it; its type stubs know file names only
     try:
         file = loadmat(stream, variable_names=["X", "y"])
-    except (MatReadError, NotImplementedError, TypeError, OSError, zlib.error) as error:
+    except (MatReadError, ValueError, NotImplementedError, TypeError, OSError, zlib.error) as error:
         raise ValueError(f"it cannot be read as a MATLAB file: {error}") from error
     pixels, labels = np.asarray(file["X"]), np.asarray(file["y"]).reshape(-1).astype(np.int64)
     if pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, len(labels)):

@@ -135,7 +135,7 @@ class Feed:
         return self._finished(self._central(indices))
 
     def evaluation_batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
-        """Yields `evaluation_batch` of each chunk, int64 [replica, examples]; while one is used, the host gathers the next if that is its work."""
+        """Yields `evaluation_batch` of each chunk, int64 [replica, examples]; a host that gathers does so one chunk ahead."""
         if self._ahead is None:
             yield from map(self.evaluation_batch, chunks)
             return

@@ -101,11 +101,14 @@ def test_large_blocks_are_gathered_by_several_threads(spec, threads, tmp_path, m
 def test_the_next_block_is_gathered_in_the_background_while_this_one_is_used(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(feed_module, "block_size", lambda piece, _: piece)  # an update a block
     _, streamed = both(random_pool(), [spec()], tmp_path)
-    where = []
+    at_once = []
     plain = streamed._drawn
-    monkeypatch.setattr(
-        streamed, "_drawn", lambda *parts: where.append(threading.current_thread() is threading.main_thread()) or plain(*parts)
-    )
+
+    def drawn(indices, epochs):
+        at_once.append(threading.current_thread() is threading.main_thread())
+        return plain(indices, epochs)
+
+    monkeypatch.setattr(streamed, "_drawn", drawn)
     for update in range(5):
         streamed.batch(update)
     assert at_once[0]

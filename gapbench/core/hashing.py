@@ -60,8 +60,8 @@ def derive_seed(seed: int, purpose: str) -> int:
     return _digest(seed, purpose) >> 1
 
 
-def below(words: Words, bound: int) -> Words:
-    """Maps 32-bit words to integers in [0, bound), bound < 2^31, with a bias below bound / 2^32."""
+def below(words: Words, bound: Words) -> Words:
+    """Maps 32-bit words to integers in [0, bound), bound < 2^31 (one, or one for each word), with a bias below bound / 2^32."""
     return (words * bound) >> 32
 
 

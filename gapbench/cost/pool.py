@@ -64,8 +64,9 @@ def held_bytes(spec: RunSpec, facts: DatasetFacts, *, piece: int, replicas: int,
     resident = pool_bytes(spec, facts)
     total = ASSUMED_GPU_MIB if device_kind == "cuda" else total_memory_mib()
     if resident > RESIDENT_SHARE * total * MIB:
-        numbers = math.prod(input_shape(spec, facts))
-        return 2 * replicas * block_size(piece, numbers) * numbers * (1 if facts.is_image else 4)
+        fetched = facts.shape if spec.crop_scale else input_shape(spec, facts)
+        block = block_size(piece, math.prod(input_shape(spec, facts)))
+        return 2 * replicas * block * math.prod(fetched) * (1 if facts.is_image else 4)
     if device_kind == "cuda":
         return resident
     as_read = math.prod(facts.shape) * (1 if facts.is_image else 4) + LABEL_BYTES

@@ -22,6 +22,7 @@ from torch import Tensor
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
 from gapbench.cost.pool import block_size
 from gapbench.engine.normalization import pixel_statistics
+from gapbench.engine.resized_crops import draw_boxes, resample
 from gapbench.engine.storage import Ahead, Resident, Streamed, fits, window_of
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
@@ -50,6 +51,8 @@ class Drawn:
     labels: Int[Tensor, "replica examples"]
     keys: Int[Tensor, "replica examples"]
     mirrored: Bool[Tensor, "replica examples"] | None
+    boxes: Int[Tensor, "replica examples 4"] | None = None
+    """Where images are whole: what is cut from them, and scaled to one size."""
 
 
 class Feed:
@@ -73,6 +76,8 @@ class Feed:
         self.flip = spec.flip and pool.is_image
         self.is_image = pool.is_image
         self._window = window_of(pool, spec)
+        self._crop_scale = spec.crop_scale if pool.is_image else 0.0
+        self._image_sides = pool.images.shape[1:3] if pool.is_image else (1, 1)
         self._channels = pool.images.shape[3] if pool.is_image else 0
         resident = fits(pool, self._window, device) if resident is None else resident
         self._storage = (Resident if resident else Streamed)(pool, self._window, device)
@@ -179,20 +184,26 @@ class Feed:
     def _drawn(self, indices: Tensor, epochs: Tensor) -> Drawn:
         """Draws crops and flips, and gathers the crops; all of it at home."""
         indices, epochs = indices.to(self.home), epochs.to(self.home)
+        ready = self._storage.ready
+        mirrored = ready((self._flip.at(epochs, indices) & 1).bool()) if self.flip else None
+        labels, keys = ready(self._labels[indices]), ready(self._dropout.at(epochs, indices))
+        if self._crop_scale:
+            height, width = self._image_sides
+            boxes = draw_boxes(self._crop.at(epochs, indices), height=height, width=width, smallest=self._crop_scale)
+            return Drawn(self._storage.whole(indices), labels, keys, mirrored, ready(boxes))
         window = self._window
         vertical = horizontal = torch.zeros_like(indices)
         if window.tops > 1 or window.lefts > 1:
             words = self._crop.at(epochs, indices)
             vertical = below(words, window.tops)
             horizontal = below(mix32(words ^ 0x5BD1E995), window.lefts)
-        ready = self._storage.ready
-        mirrored = ready((self._flip.at(epochs, indices) & 1).bool()) if self.flip else None
-        images = self._storage.gather(indices, vertical, horizontal)
-        return Drawn(images, ready(self._labels[indices]), ready(self._dropout.at(epochs, indices)), mirrored)
+        return Drawn(self._storage.gather(indices, vertical, horizontal), labels, keys, mirrored)
 
     def _finished(self, drawn: Drawn) -> Batch:
-        """Returns examples on the device, mirrored and normalized."""
+        """Returns examples on the device, scaled, mirrored and normalized."""
         images, labels, keys = (part.to(self.device, non_blocking=True) for part in (drawn.images, drawn.labels, drawn.keys))
+        if drawn.boxes is not None:
+            images = resample(self._pixels(images), drawn.boxes.to(self.device, non_blocking=True), self._window.height)
         if drawn.mirrored is not None:
             mirrored = drawn.mirrored.to(self.device, non_blocking=True)[..., None, None, None]
             images = torch.where(mirrored, self._pixels(images).flip(3), self._pixels(images))

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
 from gapbench.core.machine import MIB, free_memory_mib
@@ -66,13 +66,17 @@ class Resident:
     def __init__(self, pool: Pool, window: Window, device: torch.device) -> None:
         self.home = device
         """Where indices are wanted and labels lie."""
-        tensor = torch.from_numpy(_padded(pool.images, window.padding, window.fill)).to(device)
-        self._windows = _windows(tensor, window) if pool.is_image else tensor
+        self._images = torch.from_numpy(_padded(pool.images, window.padding, window.fill)).to(device)
+        self._windows = _windows(self._images, window) if pool.is_image else self._images
         self._is_image = pool.is_image
 
     def gather(self, indices: Indices, tops: Indices, lefts: Indices) -> Shaped[Tensor, "replica examples ..."]:
         """Returns a crop of each example, [replica, examples, height, width * channels], or its features."""
         return self._windows[indices, tops, lefts] if self._is_image else self._windows[indices]
+
+    def whole(self, indices: Indices) -> UInt8[Tensor, "replica examples height row"]:
+        """Returns each image whole, [replica, examples, height, width * channels]."""
+        return self._images[indices].flatten(3)
 
     def ready(self, words: Tensor) -> Tensor:
         """Returns a tensor from which a copy to the device does not wait for it."""
@@ -92,14 +96,22 @@ class Streamed:
 
     def gather(self, indices: Indices, tops: Indices, lefts: Indices) -> Shaped[Tensor, "replica examples ..."]:
         """Returns what `Resident.gather` returns, in host memory (pinned for a GPU). Reads the pool in ascending order."""
-        example = (self._window.height, self._window.width, self._images.shape[3]) if self._is_image else self._images.shape[1:]
+        return self._gather(indices, tops, lefts, self._window)
+
+    def whole(self, indices: Indices) -> UInt8[Tensor, "replica examples height row"]:
+        """Returns what `Resident.whole` returns, in host memory (pinned for a GPU)."""
+        corner = torch.zeros_like(indices)
+        return self._gather(indices, corner, corner, Window(self._images.shape[1], self._images.shape[2], 1, 1))
+
+    def _gather(self, indices: Tensor, tops: Tensor, lefts: Tensor, window: Window) -> Tensor:
+        example = (window.height, window.width, self._images.shape[3]) if self._is_image else self._images.shape[1:]
         kind = torch.uint8 if self._images.dtype == np.uint8 else torch.float32
         gathered = torch.empty((indices.numel(), *example), dtype=kind, pin_memory=self._pinned)
         places = np.stack([words.flatten().numpy() for words in (indices, tops, lefts)], axis=1)
         order = np.argsort(places[:, 0], kind="stable")
         target = gathered.numpy()
         parts = np.array_split(order, GATHERERS) if target.nbytes > FEW_BYTES else [order]
-        jobs = [self._gatherers.submit(self._copy, target, places, part) for part in parts]
+        jobs = [self._gatherers.submit(self._copy, target, places, part, window) for part in parts]
         for job in jobs:
             job.result()
         rows = gathered.flatten(2) if self._is_image else gathered
@@ -109,8 +121,10 @@ class Streamed:
         """Returns a tensor from which a copy to the device does not wait for it."""
         return words.pin_memory() if self._pinned else words
 
-    def _copy(self, target: npt.NDArray[np.generic], places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> None:
-        images, window = self._images, self._window
+    def _copy(
+        self, target: npt.NDArray[np.generic], places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], window: Window
+    ) -> None:
+        images = self._images
         for position in positions.tolist():
             example, top, left = places[position].tolist()
             if not self._is_image:

@@ -65,7 +65,7 @@ class Resolver:
         examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
         _attempt(check_model, asked, _attempt(fields.cropped, asked, facts))
         _attempt(check_optimizer, asked, optimizer)
-        for name in ("crop_padding", "crop_size", "flip"):
+        for name in ("crop_padding", "crop_size", "crop_scale", "flip"):
             _attempt(check_augmentation, asked, name, facts)
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)

@@ -56,6 +56,7 @@ def assert_equal(batch, other):
         {"crop_padding": 3, "crop_fill": 127, "flip": True},
         {"crop_padding": 12, "crop_fill": 9},  # more than the image has
         {"crop_size": 5, "flip": True},
+        {"crop_size": 6, "crop_scale": 0.1, "flip": True},
         {"crop_size": 7, "normalization": Normalization(kind="channel")},
         {"tail": "drop", "batch_size": 12},
     ],

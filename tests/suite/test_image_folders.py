@@ -83,6 +83,9 @@ def test_crops_make_another_run_and_crops_of_everything_do_not(write: Write, tmp
     cropped = load_text(write, options=", size = 32", more="crop_size = 28\n").runs[0]
     assert whole.run_id == all_of_it.run_id != cropped.run_id
     assert (all_of_it.spec.crop_size, cropped.spec.crop_size) == (0, 28)
+    scaled = load_text(write, options=", size = 32", more="crop_size = 32\ncrop_scale = 0.08\n").runs[0]
+    assert (scaled.spec.crop_size, scaled.spec.crop_scale) == (32, 0.08)
+    assert scaled.run_id != whole.run_id
 
 
 def test_a_model_sees_the_crop(write: Write, mistakes: Callable[..., list[str]], tmp_path: Path) -> None:
@@ -98,5 +101,7 @@ def test_crops_that_cannot_be_are_mistakes(mistakes: Callable[..., list[str]], t
     text = TEXT.format(path="images", options=", size = 32")
     (found,) = mistakes(text + "crop_size = 33\n")
     assert found.endswith("run.crop_size: crop_size = 33 is more than the images have, 32 x 32; choose a smaller one, or larger images")
+    (found,) = mistakes(text + "crop_scale = 0.08\n")
+    assert found.endswith("run.crop_scale: crop_scale = 0.08 scales crops to crop_size, which is not set; set it, such as crop_size = 224")
     (found,) = mistakes(text + "crop_size = 28\ncrop_padding = 4\n")
     assert found.endswith("run.crop_size: crop_size = 28 cuts images and crop_padding = 4 pads them; set one of them to 0")

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gapbench.core.errors import DataError
-from gapbench.core.paths import cache_dir
+from gapbench.core.paths import cache_dir, shown
 from gapbench.core.progress import Progress
 
 PARTS = ("train", "val")
@@ -122,16 +122,18 @@ def _list(root: Path) -> ImageFolder:
     classes = names["train"]
     unknown = sorted(set(names["val"]) - set(classes))
     if unknown:
-        raise DataError(f"{root / 'val'} has the class folder {unknown[0]}, which {root / 'train'} lacks; both need the same classes")
+        raise DataError(
+            f"{shown(root / 'val')} has the class folder {unknown[0]}, which {shown(root / 'train')} lacks; both need the same classes"
+        )
     if len(classes) < 2:
-        raise DataError(f"{root / 'train'} has only the class folder {classes[0]}; there must be two classes or more")
+        raise DataError(f"{shown(root / 'train')} has only the class folder {classes[0]}; there must be two classes or more")
     parts = {part: tuple(_list_class(root / part / name) for name in classes) for part in PARTS}
     empty = [folder.folder for folder in parts["train"] if not folder.files]
     if empty:
-        raise DataError(f"{empty[0]} holds no image ({', '.join(EXTENSIONS)}); put images there, or remove the folder")
+        raise DataError(f"{shown(empty[0])} holds no image ({', '.join(EXTENSIONS)}); put images there, or remove the folder")
     found = ImageFolder(root, tuple(classes), parts)
     if not found.count("val"):
-        raise DataError(f"the class folders of {root / 'val'} hold no image ({', '.join(EXTENSIONS)})")
+        raise DataError(f"the class folders of {shown(root / 'val')} hold no image ({', '.join(EXTENSIONS)})")
     return found
 
 
@@ -142,12 +144,12 @@ def _subfolders(root: Path, part: str) -> list[str]:
         with os.scandir(root / part) as entries:
             found = [(entry.name, entry.is_dir()) for entry in entries]
     except OSError as error:
-        raise DataError(f"{root / part} cannot be read: {error.strerror}; an image folder has its images in {layout}") from error
+        raise DataError(f"{shown(root / part)} cannot be read: {error.strerror}; an image folder has its images in {layout}") from error
     folders = sorted(name for name, is_folder in found if is_folder)
     if not folders:
         images = any(name.lower().endswith(EXTENSIONS) for name, _ in found)
         what = "its images lie side by side" if images else "it has no folders"
-        raise DataError(f"{root / part}: {what}; sort the images into one folder for each class: {layout}")
+        raise DataError(f"{shown(root / part)}: {what}; sort the images into one folder for each class: {layout}")
     return folders
 
 
@@ -163,7 +165,7 @@ def _list_class(folder: Path) -> ClassFolder:
                 try:
                     status = (Path(place) / name).stat()
                 except OSError as error:
-                    raise DataError(f"{Path(place) / name} cannot be read: {error.strerror}") from error
+                    raise DataError(f"{shown(Path(place) / name)} cannot be read: {error.strerror}") from error
                 files.append(name if below == "." else f"{below}/{name}")
                 sizes.append(status.st_size)
                 digest.update(f"{files[-1]}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
@@ -175,7 +177,7 @@ def _content(root: Path) -> str:
     found = list_images(root)
     digest = hashlib.blake2b(digest_size=8)
     folders = [(part, name, folder) for part in PARTS for name, folder in zip(found.classes, found.parts[part], strict=True)]
-    progress = Progress(f"{root}: reading each file once for the identity of the data,", len(folders), "class folders")
+    progress = Progress(f"{shown(root)}: reading each file once for the identity of the data,", len(folders), "class folders")
     for part, name, folder in folders:
         digest.update(f"{part}/{name}\0{_class_content(folder)}\n".encode(errors="surrogateescape"))
         progress.add(1)
@@ -205,7 +207,7 @@ def _read_hash(file: Path) -> str:
     try:
         return _hex(file.read_bytes())
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}; check its permissions") from error
+        raise DataError(f"{shown(file)} cannot be read: {error.strerror}; check its permissions") from error
 
 
 def _hex(content: bytes) -> str:

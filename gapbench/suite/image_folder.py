@@ -122,9 +122,7 @@ def _list(root: Path) -> ImageFolder:
     classes = names["train"]
     unknown = sorted(set(names["val"]) - set(classes))
     if unknown:
-        raise DataError(
-            f"{shown(root / 'val')} has the class folder {unknown[0]}, which {shown(root / 'train')} lacks; both need the same classes"
-        )
+        raise DataError(f"{shown(root / 'val' / unknown[0])} is a class that {shown(root / 'train')} lacks; both need the same classes")
     if len(classes) < 2:
         raise DataError(f"{shown(root / 'train')} has only the class folder {classes[0]}; there must be two classes or more")
     parts = {part: tuple(_list_class(root / part / name) for name in classes) for part in PARTS}

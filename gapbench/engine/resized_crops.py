@@ -62,21 +62,29 @@ def resample(
     images: UInt8[Tensor, "replica examples height width channels"], boxes: Int[Tensor, "replica examples 4"], size: int
 ) -> UInt8[Tensor, "replica examples size size channels"]:
     """Returns the box of each image scaled to a square: bilinear, centers of pixels at halves, rounded to the nearest byte, ties up."""
-    replicas, examples = boxes.shape[:2]
-    flat, (top, left, height, width) = images.flatten(0, 1), boxes.flatten(0, 1).T
-    upper, lower, vertical = _neighbours(top, height, size)
-    before, after, horizontal = _neighbours(left, width, size)
-    number = torch.arange(len(flat), device=images.device)[:, None, None]
+    top, left, height, width = boxes.flatten(0, 1).T
     whole = 2 * size  # weights are multiples of 1 / whole
-    down, across = vertical[:, :, None, None], horizontal[:, None, :, None]
-    total: Tensor | int = 0
-    for rows, weight in ((upper, whole - down), (lower, down)):
-        rows = rows[:, :, None]
-        line = flat[number, rows, before[:, None]].int() * (whole - across) + flat[number, rows, after[:, None]].int() * across
-        total = total + line * weight
-    assert isinstance(total, Tensor)
-    pixels = torch.div(total + whole * whole // 2, whole * whole, rounding_mode="floor").to(torch.uint8)
-    return pixels.view(replicas, examples, size, size, -1)
+    rows = _between(images.flatten(0, 1), *_neighbours(top, height, size), whole)  # [image, size, width, channels]
+    columns = _between(rows.transpose(1, 2), *_neighbours(left, width, size), whole)  # [image, size (across), size (down), channels]
+    pixels = columns.add_(whole * whole // 2).floor_divide_(whole * whole).to(torch.uint8)
+    return pixels.transpose(1, 2).contiguous().view(*boxes.shape[:2], size, size, -1)
+
+
+def _between(lines: Tensor, first: Tensor, second: Tensor, weight: Tensor, whole: int) -> Int[Tensor, "image size across channels"]:
+    """Returns lines between lines, times `whole`, int32: copying whole lines is several times faster than pixel by pixel.
+
+    Args:
+        lines: [image, line, across, channels].
+        first: [image, size]: the line before each output.
+        second: [image, size]: the line after it.
+        weight: [image, size]: of the second, 0 .. whole - 1.
+        whole: sum of both weights.
+    """
+    lines = lines.contiguous()
+    number = torch.arange(len(lines), device=lines.device)[:, None]
+    weight = weight[..., None, None]
+    between = lines[number, first].int().mul_(whole - weight)
+    return between.add_(lines[number, second].int().mul_(weight))
 
 
 def _neighbours(start: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:

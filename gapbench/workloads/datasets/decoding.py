@@ -150,9 +150,11 @@ def _check_space(folder: Path, needed: int) -> None:
     missing, free = max(0, needed - written) + SPARE_BYTES, shutil.disk_usage(folder).free
     gib = 1 << 30
     if missing > free:
+        others = ", ".join(path.name for path in sorted(folder.parent.glob(".*.partial")) if path != folder)
         raise DataError(
             f"imagefolder: the decoded images take {needed / gib:.1f} GiB, and {folder.parent} has {free / gib:.1f} GiB free, "
             f"{(missing - free) / gib:.1f} GiB too few; set GAPBENCH_CACHE to a directory with more space, or choose a smaller `size`"
+            + (f"; unfinished there, of other images or sizes, and free to be deleted: {others}" if others else "")
         )
     if needed > gib:
         say(f"imagefolder: the decoded images take {needed / gib:.1f} GiB in {folder.parent} ({free / gib:.1f} GiB free)")

@@ -215,11 +215,16 @@ def test_images_that_change_while_they_are_decoded_are_not_kept(
     assert list(context.decoded_dir.glob(".*.partial")) == []
 
 
-def test_a_disk_without_space_is_said_before_anything_is_decoded(decoded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_space_is_said_before_anything_is_decoded(
+    decoded: Callable[..., Any], context: DataContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (context.decoded_dir / ".imagefolder-0123.partial").mkdir(parents=True)
     monkeypatch.setattr(decoding.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**7, 10**7))  # type: ignore[attr-defined]
     monkeypatch.setattr(decoding, "read_square", lambda *_: pytest.fail("something was decoded"))
-    with pytest.raises(DataError, match="GiB too few; set GAPBENCH_CACHE to a directory with more space, or choose a smaller `size`"):
+    with pytest.raises(DataError) as caught:
         decoded()
+    assert "GiB too few; set GAPBENCH_CACHE to a directory with more space, or choose a smaller `size`" in str(caught.value)
+    assert str(caught.value).endswith("free to be deleted: .imagefolder-0123.partial")
 
 
 @pytest.mark.parametrize(

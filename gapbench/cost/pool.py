@@ -35,9 +35,12 @@ def block_size(piece: int, example_numbers: int) -> int:
 
 def input_shape(spec: RunSpec, facts: DatasetFacts) -> tuple[int, ...]:
     """Returns the shape of what the model takes: (height, width, channels), after crops, or (features,)."""
-    if spec.crop_size and facts.is_image:
-        return (spec.crop_size, spec.crop_size, facts.shape[2])
-    return facts.shape
+    return cropped(facts, spec.crop_size)
+
+
+def cropped(facts: DatasetFacts, crop_size: int) -> tuple[int, ...]:
+    """Returns the shape of examples from which squares of `crop_size` are cut; 0: no crops."""
+    return (crop_size, crop_size, facts.shape[2]) if crop_size and facts.is_image else facts.shape
 
 
 def pool_bytes(spec: RunSpec, facts: DatasetFacts) -> int:

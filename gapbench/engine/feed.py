@@ -157,7 +157,7 @@ class Feed:
         return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
 
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
-        return self._finished(self._drawn(indices, epochs))
+        return self._finished(self._gathered(indices, epochs))
 
     def _stop(self, first: int, size: int) -> int:
         """Returns where the block of pieces of `size` examples that begins at `first` ends."""
@@ -167,11 +167,11 @@ class Feed:
         """Returns the examples at positions `first` .. `stop` - 1, augmented."""
         if self._ahead is None:
             return self._augmented(*self.examples(first, stop))
-        return self._finished(self._ahead.take((first, stop), lambda: self._drawn(*self.examples(first, stop))))
+        return self._finished(self._ahead.take((first, stop), lambda: self._gathered(*self.examples(first, stop))))
 
     def _prepare(self, first: int, stop: int) -> None:
         assert self._ahead is not None
-        self._ahead.prepare((first, stop), lambda: self._drawn(*self.examples(first, stop)))
+        self._ahead.prepare((first, stop), lambda: self._gathered(*self.examples(first, stop)))
 
     def _central(self, indices: Tensor) -> Drawn:
         """Gathers examples as they are, but for the middle of their images. Never waits for a device that trains."""
@@ -181,7 +181,7 @@ class Feed:
         ready = self._storage.ready
         return Drawn(images, ready(self._labels[indices]), ready(self._dropout.at(CALIBRATION_EPOCH, indices)), None)
 
-    def _drawn(self, indices: Tensor, epochs: Tensor) -> Drawn:
+    def _gathered(self, indices: Tensor, epochs: Tensor) -> Drawn:
         """Draws crops and flips, and gathers the crops; all of it at home."""
         indices, epochs = indices.to(self.home), epochs.to(self.home)
         ready = self._storage.ready

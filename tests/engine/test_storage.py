@@ -103,13 +103,13 @@ def test_the_next_block_is_gathered_in_the_background_while_this_one_is_used(spe
     monkeypatch.setattr(feed_module, "block_size", lambda piece, _: piece)  # an update a block
     _, streamed = both(random_pool(), [spec()], tmp_path)
     at_once = []
-    plain = streamed._drawn
+    plain = streamed._gathered
 
     def drawn(indices, epochs):
         at_once.append(threading.current_thread() is threading.main_thread())
         return plain(indices, epochs)
 
-    monkeypatch.setattr(streamed, "_drawn", drawn)
+    monkeypatch.setattr(streamed, "_gathered", drawn)
     for update in range(5):
         streamed.batch(update)
     assert at_once[0]

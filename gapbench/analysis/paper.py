@@ -49,6 +49,6 @@ def _full_length(panel: Panel, cell: Cell) -> bool:
     fields: dict[str, Any] = {**recipe.fields, **(recipe.presets[cell.preset].fields if cell.preset in recipe.presets else {})}
     whole = cell.train_examples == dataset.train_examples and not json.loads(panel.dataset_options).get("test_size")
     own = fields.get("dataset") == panel.dataset and fields.get("reference_batch_size") == cell.reference_batch_size
-    # Updates are whole, and `drop` leaves out what no full batch is left for: at most one batch an epoch.
+    # Updates are whole; `drop` leaves out what fills no batch, and `ragged` has one that is not full: at most one batch an epoch.
     examples = fields.get("epochs", 0) * cell.train_examples
-    return whole and own and 0 <= examples - cell.reference_examples <= fields.get("epochs", 0) * cell.reference_batch_size
+    return whole and own and abs(examples - cell.reference_examples) <= fields.get("epochs", 0) * cell.reference_batch_size

@@ -52,7 +52,9 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
         return None
     several = len({id(row.panel) for row in rows}) > 1
     firsts, seconds = ({getattr(row, which).preset for row in rows} for which in ("first", "second"))
-    headings = [name if len(names) == 1 else other for names, other in ((firsts, "first"), (seconds, "second")) for name in sorted(names)[:1]]
+    headings = [
+        name if len(names) == 1 else other for names, other in ((firsts, "first"), (seconds, "second")) for name in sorted(names)[:1]
+    ]
     columns = (
         "arm", "batch", f"{headings[0]}, %", f"{headings[1]}, %", "difference, pp", "verdict", "difference of batch gaps, pp",
     )  # fmt: skip
@@ -103,9 +105,8 @@ def _gap_change(panel: Panel, first: Cell, second: Cell) -> Difference | None:
 
 def _judged(rows: list[PresetRow]) -> list[PresetRow]:
     reasons = [no_verdict(row.second, row.first) for row in rows]
-    p_values = [
-        row.change_pp.p_value for row, reason in zip(rows, reasons, strict=True) if not reason and row.change_pp and row.change_pp.p_value is not None
-    ]  # fmt: skip
+    gaps = [row.change_pp for row, reason in zip(rows, reasons, strict=True) if not reason]
+    p_values = [gap.p_value for gap in gaps if gap is not None and gap.p_value is not None]
     adjusted = iter(holm(p_values))
     out = []
     for row, reason in zip(rows, reasons, strict=True):
@@ -147,8 +148,8 @@ def _gap_sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
             shown = [signed(size.estimate, 2) for size in sizes if size]
             side, flip = ("less", True) if gap.estimate < 0 else ("more", False)
             yield (
-                f"The batch gap of {row.arm} is {shown[0]} pp in preset {row.first.preset} and {shown[1]} pp in preset {row.second.preset}: "
-                f"{abs(gap.estimate):.2f} pp {side} ({interval_words(gap, flip=flip)})."
+                f"The batch gap of {row.arm} is {shown[0]} pp in preset {row.first.preset} and {shown[1]} pp in preset "
+                f"{row.second.preset}: {abs(gap.estimate):.2f} pp {side} ({interval_words(gap, flip=flip)})."
             )
 
 
@@ -157,9 +158,9 @@ def _notes(rows: Sequence[PresetRow]) -> Iterator[str]:
     how = "paired by split" if methods == {"paired"} else "Welch's, for this split"
     count = sum(row.p_holm is not None for row in rows)
     yield (
-        f"Differences: test accuracy in the later preset minus that in the earlier one, in percentage points; 95 % intervals by themselves, {how}; "
-        f"verdicts hold at 5 % together, by Holm's procedure over these {count} differences. A positive difference of batch gaps: the gap, "
-        "each preset against its own reference cell, is larger in the later one; it is in no family of verdicts."
+        "Differences: test accuracy in the later preset minus that in the earlier one, in percentage points; 95 % intervals by themselves, "
+        f"{how}; verdicts hold at 5 % together, by Holm's procedure over these {count} differences. A positive difference of batch gaps: "
+        "the gap, each preset against its own reference cell, is larger in the later one; it is in no family of verdicts."
     )
     for recipe, first, second in dict.fromkeys((row.panel.recipe, row.first.preset, row.second.preset) for row in rows):
         if differing := _differing(recipe, first, second):

@@ -62,7 +62,10 @@ def reset_table(panels: Sequence[Panel]) -> SideTable | None:
         (
             row.reset.name,
             str(row.reset.batch_size),
-            *(percent(t_interval([*cell.column("test_accuracy").values()])) if cell else "" for cell in (row.reset, row.never, row.matched)),
+            *(
+                percent(t_interval([*cell.column("test_accuracy").values()])) if cell else ""
+                for cell in (row.reset, row.never, row.matched)
+            ),
             gap_text(row.cost_pp),
             row.cost_verdict,
             ratio_text(row.share) if row.share else "",
@@ -72,9 +75,9 @@ def reset_table(panels: Sequence[Panel]) -> SideTable | None:
         for row in rows
     )
     notes = (
-        "Cost of the reset: test accuracy without it minus that with it, in percentage points. Matched gain: without reset, at the rate times "
-        "the share of its gain that momentum comes to with one. Intervals are 95 % by themselves; verdicts hold at 5 % together, by Holm's "
-        "procedure over all differences of this table. Share: of the batch gap with the reset, interval by Fieller.",
+        "Cost of the reset: test accuracy without it minus that with it, in percentage points. Matched gain: without reset, at the rate "
+        "times the share of its gain that momentum comes to with one. Intervals are 95 % by themselves; verdicts hold at 5 % together, by "
+        "Holm's procedure over all differences of this table. Share: of the batch gap with the reset, interval by Fieller.",
     )
     return SideTable(
         "momentum_reset", "What the momentum reset costs", columns, texts, tuple(_sentences(rows)), notes, tuple(map(_record, rows))
@@ -131,7 +134,8 @@ def _judged(rows: list[ResetRow]) -> list[ResetRow]:
         else:
             words = (COSTS, GAINS) if which == "cost" else ("above the reset", "below the reset")
             verdict = judged(gap, next(adjusted), above=words[0], below=words[1])
-        out[position] = replace(out[position], **{f"{which}_verdict": verdict})
+        row = out[position]
+        out[position] = replace(row, cost_verdict=verdict) if which == "cost" else replace(row, left_verdict=verdict)
     return out
 
 

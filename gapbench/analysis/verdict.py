@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.formats import range_text, ratio_text
+from gapbench.analysis.paper import PRESETS
 from gapbench.analysis.power import Power, chances_text, power
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
 
 
 def _as_in_the_paper(row: ArmRow) -> str:
-    text = f"As in the paper, at {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
+    text = f"{'As in the paper, at' if row.cell.preset in PRESETS else 'At'} {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
     reference = row.reference
     if reference is None or row.train_loss is None or row.test_loss is None:
         return text + "."
@@ -171,7 +172,7 @@ def _means(row: ArmRow) -> str:
     reset = next((part for part in cell.regime.split(", ") if part.endswith("momentum reset")), None)
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
     same, _, more = row.batch_gap_budget.partition("equal updates, ")
-    budget = f"the same number of updates ({more})" if more else same.replace("equal examples", "")
+    budget = f"the same number of updates ({more})" if more else "" if same.startswith("equal examples") else same
     found = [part for part in (rule, factor, reset, ghost, budget) if part]
     return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 

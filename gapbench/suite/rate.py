@@ -43,14 +43,16 @@ def scaling_batch_size(asked: Asked, model: Component | None) -> int:
     ghost = asked.get("ghost_batch_size", "off")
     has_norm = model is None or catalog.models()[model.name].has_batch_norm(model.options)
     base = table.with_ghost if ghost != "off" and has_norm else table.without_ghost
-    return {"reference": reference, "ghost": ghost}.get(base, base)
+    return int({"reference": reference, "ghost": ghost}.get(base, base))
 
 
 def rates(asked: Asked, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
     """Returns learning rate, warmup and the reference cell's rate, or None where they are mistaken."""
     own_rate = asked.get("learning_rate")
     base_rate = asked.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = own_rate if is_final(asked.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
+    rate = (
+        own_rate if is_final(asked.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
+    )
     factor = _factor(asked, length, optimizer) if has_factor(asked.settings) else 1.0
     if factor is None:
         return None
@@ -61,7 +63,9 @@ def rates(asked: Asked, regime: Regime, length: Length, scaling: int, optimizer:
     warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(asked, optimizer) / length.updates)
     if warmup >= 1.0:
         updates = round(warmup * length.updates)
-        message = f"a warmup of {updates} updates is not shorter than the run, which makes {length.updates}; train for longer, or set it to 0"
+        message = (
+            f"a warmup of {updates} updates is not shorter than the run, which makes {length.updates}; train for longer, or set it to 0"
+        )
         asked.problem("minimum_warmup_updates", message)
         return None
     return {

@@ -200,9 +200,7 @@ class RunFields(Section):
     learning_rate: float = Field(0.0, gt=0.0, description="Peak at the reference batch size, before the regime scales it.")
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
-    minimum_warmup_updates: MinimumWarmup = Field(
-        0, description='Warmup takes at least so many updates; "momentum": 5 / (1 - momentum).'
-    )
+    minimum_warmup_updates: MinimumWarmup = Field(0, description='Warmup takes at least so many updates; "momentum": 5 / (1 - momentum).')
     phases: Phases = Field(default_factory=list, description="The schedule: parts of the training, each from a fraction of the updates on.")
     weight_decay: float = Field(0.0, ge=0.0, description="Factor of the L2 penalty's gradient.")
     weight_decay_on: Literal["all", "matrices"] = Field("all", description="All parameters, or only those of two or more dimensions.")

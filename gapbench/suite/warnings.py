@@ -84,4 +84,6 @@ def _untuned(run: PlannedRun) -> str:
     """A preset may say that its learning rates are only where tuning starts."""
     if UNTUNED not in run.labels.learning_rate_rule.split(", "):
         return ""
-    return f"preset {run.labels.preset} is untuned: its learning rates are those of the recipe, and a fair comparison tunes them for each cell"
+    return (
+        f"preset {run.labels.preset} is untuned: its learning rates are those of the recipe, and a fair comparison tunes them for each cell"
+    )

@@ -47,7 +47,10 @@ def render_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[s
     template, style, script = (folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html.jinja", "css", "js"))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["tied"] = tied
-    return environment.from_string(template).render(**context(results, read, arms, figures), side_tables=side, style=style, script=script) + "\n"
+    return (
+        environment.from_string(template).render(**context(results, read, arms, figures), side_tables=side, style=style, script=script)
+        + "\n"
+    )
 
 
 def tied(text: str) -> str:

@@ -129,7 +129,8 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
 
 
 def _as_in_the_paper(row: ArmRow) -> str:
-    text = f"{'As in the paper, at' if row.cell.preset in PRESETS else 'At'} {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
+    head = "As in the paper, at" if row.cell.preset in PRESETS else "At"
+    text = f"{head} {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
     reference = row.reference
     if reference is None or row.train_loss is None or row.test_loss is None:
         return text + "."

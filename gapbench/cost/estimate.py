@@ -66,7 +66,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         place: where it would train, so that what was timed there counts; its device kind then holds. Default: seconds are a guess.
     """
     kind = place.device_kind if place else device_kind
-    size, data_mib = model_size(spec), held_mib(spec, replicas=replicas, device_kind=kind)
+    size = model_size(spec)
     found = learned_parts(spec, place, replicas=replicas, device_kind=kind)
     checkpoint = guessed_checkpoint_seconds(spec, replicas)
     return Estimate(
@@ -74,12 +74,18 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         examples=spec.examples,
         parameters=size.parameters if size else None,
         training_flops=6.0 * size.multiplications * spec.examples * replicas if size else None,
-        memory_mib=None if data_mib is None else _base_mib(kind, place) + data_mib,
+        memory_mib=memory_mib(spec, replicas=replicas, device_kind=kind, place=place),
         buckets=buckets(found.parts, work_of(spec), checkpoint_seconds=checkpoint) if found else None,
         outside_seconds=found.parts.outside_seconds if found else 0.0,
         program_seconds=found.parts.program_seconds if found else 0.0,
         basis=found.basis if found else "unknown",
     )
+
+
+def memory_mib(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", place: Place | None = None) -> float | None:
+    """Returns the memory of a job's worker process (cpu) or on the GPU (cuda), in MiB; None where sizes are unknown."""
+    data_mib = held_mib(spec, replicas=replicas, device_kind=device_kind)
+    return None if data_mib is None else _base_mib(device_kind, place) + data_mib
 
 
 def training_flops_per_update(spec: RunSpec) -> float | None:

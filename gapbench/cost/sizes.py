@@ -12,8 +12,13 @@ from gapbench.suite.runspec import Component, RunSpec
 
 def model_size(spec: RunSpec) -> Size | None:
     """Returns the size of a run's model for its data set, or None where it is unknown: a plugin's model, or data that are not there."""
-    facts = facts_of(spec)
-    return None if facts is None else size_of(spec.model.name, spec.model.options, facts.shape, facts.classes)
+    return _model_size(spec.model.model_dump_json(), spec.dataset.model_dump_json())
+
+
+@functools.lru_cache(maxsize=64)
+def _model_size(model: str, dataset: str) -> Size | None:
+    facts, component = _facts_of(dataset), Component.model_validate_json(model)
+    return None if facts is None else size_of(component.name, component.options, facts.shape, facts.classes)
 
 
 def facts_of(spec: RunSpec) -> DatasetFacts | None:

@@ -13,7 +13,7 @@ from gapbench.execution.calibrating import Measured, calibrate
 from gapbench.execution.devices import Device, choose_devices
 from gapbench.execution.foresight import Foreseen, ForeseenJob, foresee
 from gapbench.execution.heartbeat import Heartbeat
-from gapbench.execution.jobs import Job, Slot, place_of, plan_jobs, plan_slots, predict, predicted_seconds
+from gapbench.execution.jobs import Job, Predictions, Slot, place_of, plan_jobs, plan_slots, predict, predicted_seconds
 from gapbench.execution.machine import total_memory_mib, usable_cores
 from gapbench.execution.notices import (
     Begun,
@@ -53,6 +53,7 @@ __all__ = [
     "Notice",
     "Observer",
     "Pending",
+    "Predictions",
     "Running",
     "Said",
     "Settings",

@@ -82,6 +82,7 @@ class Plan:
                 "runs": cell.runs,
                 "done": cell.done,
                 "batch_size": cell.spec.batch_size,
+                "batches_per_epoch": cell.spec.train_examples / cell.spec.batch_size,
                 "ghost_batch_size": cell.spec.ghost_batch_size,
                 "regime": cell.regime,
                 "learning_rate": cell.spec.learning_rate,

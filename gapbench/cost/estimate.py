@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from gapbench.cost.calibration import base_of_worker
@@ -10,9 +9,9 @@ from gapbench.cost.learned import Basis, learned_parts
 from gapbench.cost.micro_batch import MIB, micro_batch_size
 from gapbench.cost.parts import CHUNK_EXAMPLES, Buckets, buckets, guessed_checkpoint_seconds, layers_of
 from gapbench.cost.place import Place
+from gapbench.cost.pool import held_bytes
 from gapbench.cost.sizes import facts_of, model_size
 from gapbench.cost.work import work_of
-from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.runspec import RunSpec
 
 BASE_MIB = {"cpu": 750.0, "cuda": 800.0}
@@ -100,22 +99,12 @@ def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
     if size is None or facts is None:
         return None
     kind = device_kind if device_kind in ACTIVATION_COPIES else "cpu"
-    update = ACTIVATION_COPIES[kind] * replicas * micro_batch_size(spec, device_kind) * size.activations
+    piece = micro_batch_size(spec, device_kind)
+    update = ACTIVATION_COPIES[kind] * replicas * piece * size.activations
     evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, layers_of(spec))
     floats = VECTORS * replicas * size.parameters + max(update, evaluation)
-    return (_pool_bytes(spec, facts, kind) + 4.0 * floats) / MIB
-
-
-def _pool_bytes(spec: RunSpec, facts: DatasetFacts, device_kind: str) -> int:
-    """Returns what the examples take: padded on the device and, where that is the CPU, once more as they were read."""
-    labels = 8
-    if not facts.is_image:
-        read = padded = math.prod(facts.shape) * 4 + labels
-    else:
-        height, width, channels = facts.shape
-        read = height * width * channels + labels
-        padded = (height + 2 * spec.crop_padding) * (width + 2 * spec.crop_padding) * channels + labels
-    return (facts.train_examples + facts.test_examples) * (padded + (read if device_kind == "cpu" else 0))
+    examples = held_bytes(spec, facts, piece=piece, replicas=replicas, device_kind=kind)
+    return (examples + 4.0 * floats) / MIB
 
 
 def _base_mib(device_kind: str, place: Place | None) -> float:

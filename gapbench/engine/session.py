@@ -27,6 +27,7 @@ from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import TrainState
+from gapbench.suite.arithmetic import epoch_starts
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -82,7 +83,9 @@ class Session:
         self._probes, looked = _load_probes(spec) if probes is None else (probes, frozenset(kept))
         self.micro_batch_size = micro_batch_size or spec.batch_size
         pieces = max(1, spec.batch_size // self.micro_batch_size)
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
+        starts = epoch_starts(spec.updates, self.feed.train_size, spec.batch_size, spec.tail)
+        resets = starts if spec.momentum_reset == "epoch" else ()
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces, resets=resets)
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gapbench import cost
+from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import Device
-from gapbench.execution.machine import usable_cores
 from gapbench.suite.runspec import RunSpec
 
 MAXIMUM_REPLICAS = {"cpu": 16, "cuda": 64}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from gapbench import catalog
@@ -63,9 +64,9 @@ class Resolver:
         regime = _attempt(regime_of, asked.settings, self.regimes)
         facts = _attempt(facts_of, asked, dataset)
         examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
-        _attempt(check_model, asked, facts)
+        _attempt(check_model, asked, _attempt(fields.cropped, asked, facts))
         _attempt(check_optimizer, asked, optimizer)
-        for name in ("crop_padding", "flip"):
+        for name in ("crop_padding", "crop_size", "crop_scale", "flip"):
             _attempt(check_augmentation, asked, name, facts)
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)
@@ -73,7 +74,7 @@ class Resolver:
         parts = [
             _attempt(fields.plain, asked, model),
             ghost,
-            _attempt(fields.numbers, asked, regime, examples, tests),
+            _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, examples, tests),
             _attempt(fields.schedule, asked, optimizer),
             _attempt(fields.inputs, asked, facts),
             _attempt(fields.norm, asked, model, ghost),

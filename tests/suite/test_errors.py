@@ -35,12 +35,12 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, mnist, npz'),
+        ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, imagefolder, mnist, npz, svhn, svhn-extra'),
         ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: c1, c3, f1, mlp, resnet'),
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, baseline, linear-lr, sqrt-lr'),
-        ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: paper'),
-        ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, displacement_sketch, gradient_norm, hessian, landscape, learning_rate, sharpness, weight_cosine, weight_distance, weight_norm'),
+        ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: code, fair, paper'),
+        ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, displacement_sketch, gradient_norm, hessian, landscape, learning_rate, noise_scale, noise_scale_stream, sharpness, weight_cosine, weight_distance, weight_norm'),
         ('probes = ["landscape"]', 'run.probes[0]: the probe "landscape" looks where weights are kept, and they are kept nowhere; set keep_weights = [0, 0.5, 1], or write {name = "landscape", at = [0, 0.5, 1]}'),
         ('probes = [{ name = "hessian", at = [2] }]', "run.probes[0].at: must be a list of numbers, at least 0, at most 1, not [2]"),
         ('probes = [{ name = "hessian", at = [1], exampels = 3 }]', 'run.probes[0].exampels: probe "hessian" has no option exampels (did you mean "examples"?); its options: at, examples, iterations, norm, tolerance, trace_vectors'),

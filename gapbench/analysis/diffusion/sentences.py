@@ -27,7 +27,7 @@ def sentences_of(panel: PanelStudy) -> list[str]:
     out = [_window(panel)]
     out += [_share(walks) for walks in panel.walks if walks.decomposition is not None]
     out += [text for walks in panel.walks for text in _against(panel, walks)]
-    out += [_exponent(walks, one) for walks in panel.walks for one in panel.exponents[walks.cell.name] if one.common]
+    out += [text for walks in panel.walks for text in _exponents(walks, panel.exponents[walks.cell.name])]
     out += [_prediction(walks, panel.predictions[walks.cell.name]) for walks in panel.walks]
     out += [
         f"{twin.original.cell.name}: of its squared spread, {_percent(twin.last)} is already there between runs of one order that started "
@@ -90,6 +90,12 @@ def _ratio(one: Collapse) -> str:
     return f"{ratio.value:.2f} times ({range_text(ratio.low, ratio.high, 2)}), {words}"
 
 
+def _exponents(walks: Walks, found: list[Exponent]) -> list[str]:
+    """Says each exponent over the common window; a reason that all quantities share is said once."""
+    own = [one for one in found if one.common]
+    return [_exponent(walks, one) for place, one in enumerate(own) if one.estimate or not place or one.reason != own[0].reason]
+
+
 def _exponent(walks: Walks, one: Exponent) -> str:
     what = f"{walks.cell.name}: {'the distance of each run' if one.quantity == DISTANCE else f'the {one.quantity}'}"
     if one.estimate is None:
@@ -132,7 +138,8 @@ def _flags(walks: Walks) -> list[str]:
             f"{MEMORY:g} (update {window.clean_last:,}) decay bends the walk."
         )
     if window.clipped_until:
-        out.append(f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}.")
+        beyond = "" if window.clean else ", which leaves it no window of its own: what is said of it is about clipped updates, too"
+        out.append(f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}{beyond}.")
     return out
 
 
@@ -142,7 +149,7 @@ def _percent(estimate: Estimate | None) -> str:
     if estimate.low is None or estimate.high is None:
         return text
     digits = 0 if abs(estimate.mean) >= 0.1 else 1
-    return f"{text} ({range_text(100 * max(0.0, estimate.low), 100 * estimate.high, digits)})"
+    return f"{text} ({range_text(100 * max(0.0, estimate.low), 100 * min(1.0, estimate.high), digits)})"
 
 
 def _digits(fraction: float) -> str:

@@ -93,7 +93,7 @@ def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exp
     if points < FEWEST_POINTS:
         return Exponent(quantity, window, shared, None, points, _too_few(points))
     values = np.exp(logs.replicates[:, inside])
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values).all() and logs.separated()[inside].all()):
         return Exponent(quantity, window, shared, None, points, f"the {quantity} is not separated from zero everywhere")
     found = nested_fit(updates[inside], values).exponent
     if np.isnan(found).any():

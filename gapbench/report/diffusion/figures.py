@@ -61,7 +61,10 @@ def _drift_and_spread(found: Study) -> Figure:
         places[0].set_ylabel(r"distance from $w_0$ (log scale)")
         return list(places)
 
-    remark = f"{ORDERS} Total: root mean square distance; its square is drift squared plus spread squared. {WINDOW}"
+    remark = (
+        f"{ORDERS} Total: root mean square distance; its square is drift squared plus spread squared. Drift is drawn where it is separated "
+        f"from zero. {WINDOW}"
+    )
     return _figure(found, 8.6, draw, lambda panel: bool(panel.walks), remark, [GUIDE])
 
 
@@ -165,7 +168,9 @@ def _series(panel: PanelStudy) -> dict[str, Series]:
 
 
 def _in_order(panel: PanelStudy, series: Mapping[str, Series]) -> Iterator[tuple[Walks, Series]]:
-    return ((walks, series[walks.cell.name]) for walks in panel.walks)
+    """Yields what is drawn; a twin's lines would lie on its original's."""
+    twins = {twin.perturbed.cell.name for twin in panel.twins}
+    return ((walks, series[walks.cell.name]) for walks in panel.walks if walks.cell.name not in twins)
 
 
 def _decomposed(panel: PanelStudy) -> bool:
@@ -175,7 +180,7 @@ def _decomposed(panel: PanelStudy) -> bool:
 def _exp(decomposition: Decomposition, name: str) -> tuple[Array, Array, Array]:
     logs = decomposition.logs[name]
     low, high = logs.bounds()
-    return np.exp(logs.value), np.exp(low), np.exp(high)
+    return np.where(logs.separated(), np.exp(logs.value), np.nan), np.exp(low), np.exp(high)
 
 
 def _line(axes: Axes, one: Series, updates: Array, values: Array, low: Array | None = None, high: Array | None = None) -> None:

@@ -122,3 +122,22 @@ def test_without_a_plan_or_measurements_there_are_reasons(walks_made: ModuleType
     empty = study("made", runs, curves.iloc[:0], {})
     assert empty.sentences["digits, mlp, recipe digits"][0] == "SB: no ok run has measured its weight distance."
     assert all(frame.empty for frame in empty.frames.values())
+
+
+def test_a_walk_without_drift_says_so_and_no_number_is_made_of_it(walks_made: ModuleType) -> None:
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3)
+    made.cell("SB, noise", 16, 0.1, drift=0.0, spread=0.6)
+    said = analysed(made).sentences["digits, mlp, recipe digits"]
+    assert not any("nan" in sentence for sentence in said)
+    assert any(sentence.startswith("SB, noise at update 2,000") and "drift not separated from 0" in sentence for sentence in said)
+    assert any("drift not determined, for it is not separated from 0 in one of the two" in sentence for sentence in said)
+
+
+def test_the_same_distance_without_the_same_spread_is_called_so(walks_made: ModuleType) -> None:
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=0.9, spread=0.3)
+    made.cell("LB+LR", 512, 0.566, drift=1.85, spread=0.15)
+    (said,) = [text for text in analysed(made).sentences["digits, mlp, recipe digits"] if text.startswith("LB+LR over SB")]
+    assert "total" in said
+    assert said.endswith("shorter; as far from the start, but not by the same diffusion.")

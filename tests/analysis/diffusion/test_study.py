@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gapbench.analysis.curves import SKETCH, Curves
 from gapbench.analysis.diffusion import Study, study
 from gapbench.analysis.diffusion.frames import COLUMNS
 from gapbench.analysis.diffusion.window import Window
@@ -141,3 +142,15 @@ def test_the_same_distance_without_the_same_spread_is_called_so(walks_made: Modu
     (said,) = [text for text in analysed(made).sentences["digits, mlp, recipe digits"] if text.startswith("LB+LR over SB")]
     assert "total" in said
     assert said.endswith("shorter; as far from the start, but not by the same diffusion.")
+
+
+def test_an_update_whose_sketch_is_not_whole_is_left_out(walks_made: ModuleType) -> None:
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
+    _, curves = made.tables()
+    lost = (curves["metric"] == SKETCH) & (curves["update"] == 2) & (curves["layer"] == "7")
+    updates, sketches = Curves(curves[~lost]).vectors(SKETCH)["SB-0"]
+    assert updates.tolist() == [update for update in walks_made.UPDATES if update != 2]
+    assert sketches.shape == (len(updates), walks_made.WIDTH)
+    assert sketches[0].tolist() == curves[(curves["metric"] == SKETCH) & (curves["update"] == 1)]["value"].tolist()
+    assert Curves(curves[:0]).vectors(SKETCH) == {}

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 
 from gapbench.analysis.diffusion import Study, study
 from gapbench.core.errors import StoreError
+from gapbench.report import tensorboard
 from gapbench.report.diffusion import diffusion_drawings, write_diffusion
 from gapbench.report.figures import Figures
 from gapbench.report.tables import curves_csv
+from gapbench.store.tables import Tables
 
 FIGURES = ["drift_and_spread", "local_exponents", "collapse", "weight_cosine"]
 
@@ -94,6 +96,29 @@ def test_sketches_stay_out_of_exported_curves(walks_made: ModuleType) -> None:
     _, curves = walks_made.three_cells().tables()
     assert "displacement_sketch" in set(curves["metric"])
     assert "displacement_sketch" not in curves_csv(curves)
+
+
+def test_sketches_stay_out_of_event_files(walks_made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = set()
+
+    class Writer:
+        def __init__(self, log_dir: str) -> None:
+            pass
+
+        def add_text(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def add_scalar(self, tag: str, *_: Any, **__: Any) -> None:
+            tags.add(tag)
+
+        def close(self) -> None:
+            pass
+
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
+    monkeypatch.setattr(tensorboard, "_writer_class", lambda: Writer)
+    assert tensorboard.write_tensorboard(Tables(*made.tables(), "made", {}), tmp_path) == 1
+    assert tags == {"weight_distance", "weight_norm", "clipped_share"}
 
 
 def _is_text(artist: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gapbench.analysis.cells import Panel
 from gapbench.analysis.diffusion import PanelStudy, Study
 from gapbench.analysis.diffusion.clocks import CLOCKS, decayed_walk_exponent
 from gapbench.analysis.diffusion.ensemble import Walks
@@ -146,7 +147,10 @@ def _figure(
 ) -> Figure:
     studies = {id(panel.panel): panel for panel in found.panels}
     series = {id(panel.panel): _series(panel) for panel in found.panels}
-    labels = [one.label for own in series.values() for one in own.values()] + [*more_labels]
+
+    def labels(panels: Sequence[Panel]) -> list[str]:
+        return [one.label for panel in panels for one in series[id(panel)].values()] + [*more_labels]
+
     return panel_figure(
         [panel.panel for panel in found.panels],
         width,

@@ -96,16 +96,10 @@ def test_windows_end_at_the_first_drop_and_can_be_given(walks_made: ModuleType) 
     assert analysed(made, first=5, last=300).panels[0].common == Window(5, 300)
 
 
-def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapbench.analysis.diffusion import twins
-
+def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: ModuleType) -> None:
     made = walks_made.Suite()
     made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, random=1)
-    made.cell("SB, twin", 16, 0.1, drift=1.0, spread=0.3, random=1, aside=0.3)
-    perturbed = {run_id for run_id in made.specs if "twin" in run_id}
-    stepped = {id(made.specs[run_id]) for run_id in perturbed}
-    dump = twins._values
-    monkeypatch.setattr(twins, "_values", lambda spec: {**dump(spec), twins.PERTURBATION: 1e-6 if id(spec) in stepped else 0.0})
+    made.cell("SB, twin", 16, 0.1, drift=1.0, spread=0.3, random=1, aside=0.3, initial_perturbation=1e-6)
     found = analysed(made)
     (twin,) = found.panels[0].twins
     assert (twin.original.cell.name, twin.perturbed.cell.name, twin.perturbation) == ("SB", "SB, twin", 1e-6)

@@ -170,7 +170,19 @@ def test_the_python_of_the_diffusion_page_runs(folder):
 
 
 def test_every_public_function_is_on_the_notebook_page():
-    for name in ("load_suite", "plan", "run", "load_results", "report", "figures", "status", "check_components", "listing", "to_frame"):
+    for name in (
+        "load_suite",
+        "plan",
+        "run",
+        "load_results",
+        "report",
+        "figures",
+        "status",
+        "check_components",
+        "listing",
+        "to_frame",
+        "analyze",
+    ):
         assert hasattr(api, name)
         assert f"{name}(" in PAGES["notebook.md"]
 

@@ -84,5 +84,13 @@ def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tup
     )
 
 
+def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float = LEVEL) -> Bounded:
+    """Returns cell / reference at one point of either, with its interval."""
+    mine, theirs = places
+    log_ratio = float(cell.value[mine] - reference.value[theirs])
+    half = t_quantile(level, min(cell.orders, reference.orders) - 1) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
+    return Bounded(float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half)))
+
+
 def _interpolated(times: Array, rows: Array, grid: Array) -> Array:
     return np.stack([np.interp(np.log(grid), np.log(times), row) for row in rows])

@@ -66,7 +66,7 @@ def predictions_of(walks: Walks, window: Window) -> Predictions | str:
     last = walks.updates[inside].max()
     early = inside & (walks.updates <= last / REACH)
     if early.sum() < FEWEST_POINTS:
-        return f"{early.sum()} measurements in updates {window.first:,} to {last / REACH:,.0f}; {FEWEST_POINTS} are needed"
+        return f"{early.sum()} measurements from update {window.first:,} up to a quarter of {last:,.0f}; {FEWEST_POINTS} are needed"
     measured = walks.distances[:, walks.updates == last]
     times = walks.updates[early]
     errors = {name: ((law(times, walks.distances[:, early], np.array([last])) - measured) / measured)[:, 0] for name, law in LAWS.items()}
@@ -93,7 +93,7 @@ def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exp
     if points < FEWEST_POINTS:
         return Exponent(quantity, window, shared, None, points, _too_few(points))
     values = np.exp(logs.replicates[:, inside])
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values).all() and logs.separated()[inside].all()):
         return Exponent(quantity, window, shared, None, points, f"the {quantity} is not separated from zero everywhere")
     found = nested_fit(updates[inside], values).exponent
     if np.isnan(found).any():

@@ -41,6 +41,11 @@ class Logs:
         """Returns the standard error, [point]."""
         return np.asarray(np.hypot(jackknife_error(self.replicates), self.sketch_error))
 
+    def separated(self, level: float = LEVEL) -> npt.NDArray[np.bool_]:
+        """Returns where the square of the quantity is separated from zero, [point]: elsewhere its logarithm means nothing."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(2 * t_quantile(level, self.orders - 1) * self.error() < 1)
+
     def bounds(self, level: float = LEVEL) -> tuple[Array, Array]:
         """Returns the t interval of the logarithm."""
         half = t_quantile(level, self.orders - 1) * self.error()

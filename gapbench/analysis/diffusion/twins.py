@@ -15,8 +15,7 @@ from gapbench.suite.runspec import RunSpec
 
 Array = npt.NDArray[np.float64]
 
-PERTURBATION = "initial_perturbation"
-_SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
+_MAY_DIFFER = ("initial_perturbation", "seed", "init_seed", "order_seed", "split_seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +37,9 @@ def twins_of(walks: Sequence[Walks]) -> list[Twin]:
     """Returns the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
     out = []
     for perturbed in walks:
-        step = float(_values(perturbed.spec).get(PERTURBATION) or 0.0)
+        step = perturbed.spec.initial_perturbation
         for original in walks if step else ():
-            stepped = bool(_values(original.spec).get(PERTURBATION))
+            stepped = original.spec.initial_perturbation > 0
             if not stepped and original.decomposition is not None and _rest(original.spec) == _rest(perturbed.spec):
                 out += [found] if (found := _compare(original, perturbed, step)) is not None else []
     return out
@@ -67,8 +66,4 @@ def _at(sketch: tuple[Array, Array], updates: Array) -> Array:
 
 
 def _rest(spec: RunSpec) -> dict[str, Any]:
-    return {name: value for name, value in _values(spec).items() if name not in (*_SEEDS, PERTURBATION)}
-
-
-def _values(spec: RunSpec) -> dict[str, Any]:
-    return spec.model_dump()
+    return {name: value for name, value in spec.model_dump().items() if name not in _MAY_DIFFER}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gapbench.analysis.cells import Panel
 from gapbench.analysis.diffusion import PanelStudy, Study
 from gapbench.analysis.diffusion.clocks import CLOCKS, decayed_walk_exponent
 from gapbench.analysis.diffusion.ensemble import Walks
@@ -61,7 +62,10 @@ def _drift_and_spread(found: Study) -> Figure:
         places[0].set_ylabel(r"distance from $w_0$ (log scale)")
         return list(places)
 
-    remark = f"{ORDERS} Total: root mean square distance; its square is drift squared plus spread squared. {WINDOW}"
+    remark = (
+        f"{ORDERS} Total: root mean square distance; its square is drift squared plus spread squared. Drift is drawn where it is separated "
+        f"from zero. {WINDOW}"
+    )
     return _figure(found, 8.6, draw, lambda panel: bool(panel.walks), remark, [GUIDE])
 
 
@@ -143,7 +147,10 @@ def _figure(
 ) -> Figure:
     studies = {id(panel.panel): panel for panel in found.panels}
     series = {id(panel.panel): _series(panel) for panel in found.panels}
-    labels = [one.label for own in series.values() for one in own.values()] + [*more_labels]
+
+    def labels(panels: Sequence[Panel]) -> list[str]:
+        return [one.label for panel in panels for one in series[id(panel)].values()] + [*more_labels]
+
     return panel_figure(
         [panel.panel for panel in found.panels],
         width,
@@ -165,7 +172,9 @@ def _series(panel: PanelStudy) -> dict[str, Series]:
 
 
 def _in_order(panel: PanelStudy, series: Mapping[str, Series]) -> Iterator[tuple[Walks, Series]]:
-    return ((walks, series[walks.cell.name]) for walks in panel.walks)
+    """Yields what is drawn; a twin's lines would lie on its original's."""
+    twins = {twin.perturbed.cell.name for twin in panel.twins}
+    return ((walks, series[walks.cell.name]) for walks in panel.walks if walks.cell.name not in twins)
 
 
 def _decomposed(panel: PanelStudy) -> bool:
@@ -175,7 +184,7 @@ def _decomposed(panel: PanelStudy) -> bool:
 def _exp(decomposition: Decomposition, name: str) -> tuple[Array, Array, Array]:
     logs = decomposition.logs[name]
     low, high = logs.bounds()
-    return np.exp(logs.value), np.exp(low), np.exp(high)
+    return np.where(logs.separated(), np.exp(logs.value), np.nan), np.exp(low), np.exp(high)
 
 
 def _line(axes: Axes, one: Series, updates: Array, values: Array, low: Array | None = None, high: Array | None = None) -> None:

@@ -48,9 +48,25 @@ def share(*pairs: tuple[int, int]) -> Curve:
 
 
 def test_clipping_binds_until_the_last_stretch_with_more_than_a_twentieth_clipped() -> None:
-    assert clipped_until(share((1, 1), (10, 6), (100, 9), (200, 10)), 1000) == 10
-    assert clipped_until(share((1, 0), (100, 0)), 1000) == 0
-    assert clipped_until(share((1, 1), (10, 1), (500, 1), (900, 400)), 600) == 1
+    assert clipped_until([share((1, 1), (10, 6), (100, 9), (200, 10))], 1000) == 10
+    assert clipped_until([share((1, 0), (100, 0))], 1000) == 0
+    assert clipped_until([share((1, 1), (10, 1), (500, 1), (900, 400))], 600) == 1
+    assert clipped_until([], 600) == 0
+
+
+def test_one_clipped_update_of_one_run_of_eight_does_not_bind() -> None:
+    quiet, once = share((1, 0), (10, 0), (15, 0)), share((1, 0), (10, 0), (15, 1))
+    assert clipped_until([once], 100) == 15
+    assert clipped_until([once, *[quiet] * 7], 100) == 0
+
+
+def test_a_cell_that_is_clipped_to_the_end_does_not_take_the_others_their_window(spec: Any) -> None:
+    clock = clock_of(spec(updates=1000, phases=(Phase(),), weight_decay=0.0))
+    quiet, busy = cell_window(clock, 0.0, [share((1, 1), (900, 2))]), cell_window(clock, 0.0, [share((1, 1), (300, 200))])
+    assert quiet.clean
+    assert not busy.clean
+    assert common_window({"quiet": quiet, "busy": busy}) == Window(100, 1000)
+    assert common_window({"busy": busy}) == Window(300, 1000)
 
 
 def test_windows_begin_at_100_or_a_tenth_of_short_training_and_after_clipping_and_warmup(spec: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gapbench.analysis.curves import SKETCH, Curves
 from gapbench.analysis.diffusion import Study, study
 from gapbench.analysis.diffusion.frames import COLUMNS
 from gapbench.analysis.diffusion.window import Window
@@ -95,16 +96,10 @@ def test_windows_end_at_the_first_drop_and_can_be_given(walks_made: ModuleType) 
     assert analysed(made, first=5, last=300).panels[0].common == Window(5, 300)
 
 
-def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapbench.analysis.diffusion import twins
-
+def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: ModuleType) -> None:
     made = walks_made.Suite()
     made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, random=1)
-    made.cell("SB, twin", 16, 0.1, drift=1.0, spread=0.3, random=1, aside=0.3)
-    perturbed = {run_id for run_id in made.specs if "twin" in run_id}
-    stepped = {id(made.specs[run_id]) for run_id in perturbed}
-    dump = twins._values
-    monkeypatch.setattr(twins, "_values", lambda spec: {**dump(spec), twins.PERTURBATION: 1e-6 if id(spec) in stepped else 0.0})
+    made.cell("SB, twin", 16, 0.1, drift=1.0, spread=0.3, random=1, aside=0.3, initial_perturbation=1e-6)
     found = analysed(made)
     (twin,) = found.panels[0].twins
     assert (twin.original.cell.name, twin.perturbed.cell.name, twin.perturbation) == ("SB", "SB, twin", 1e-6)
@@ -122,3 +117,34 @@ def test_without_a_plan_or_measurements_there_are_reasons(walks_made: ModuleType
     empty = study("made", runs, curves.iloc[:0], {})
     assert empty.sentences["digits, mlp, recipe digits"][0] == "SB: no ok run has measured its weight distance."
     assert all(frame.empty for frame in empty.frames.values())
+
+
+def test_a_walk_without_drift_says_so_and_no_number_is_made_of_it(walks_made: ModuleType) -> None:
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3)
+    made.cell("SB, noise", 16, 0.1, drift=0.0, spread=0.6)
+    said = analysed(made).sentences["digits, mlp, recipe digits"]
+    assert not any("nan" in sentence for sentence in said)
+    assert any(sentence.startswith("SB, noise at update 2,000") and "drift not separated from 0" in sentence for sentence in said)
+    assert any("drift not determined, for it is not separated from 0 in one of the two" in sentence for sentence in said)
+
+
+def test_the_same_distance_without_the_same_spread_is_called_so(walks_made: ModuleType) -> None:
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=0.9, spread=0.3)
+    made.cell("LB+LR", 512, 0.566, drift=1.85, spread=0.15)
+    (said,) = [text for text in analysed(made).sentences["digits, mlp, recipe digits"] if text.startswith("LB+LR over SB")]
+    assert "total" in said
+    assert said.endswith("shorter; as far from the start, but not by the same diffusion.")
+
+
+def test_an_update_whose_sketch_is_not_whole_is_left_out(walks_made: ModuleType) -> None:
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
+    _, curves = made.tables()
+    lost = (curves["metric"] == SKETCH) & (curves["update"] == 2) & (curves["layer"] == "7")
+    updates, sketches = Curves(curves[~lost]).vectors(SKETCH)["SB-0"]
+    assert updates.tolist() == [update for update in walks_made.UPDATES if update != 2]
+    assert sketches.shape == (len(updates), walks_made.WIDTH)
+    assert sketches[0].tolist() == curves[(curves["metric"] == SKETCH) & (curves["update"] == 1)]["value"].tolist()
+    assert Curves(curves[:0]).vectors(SKETCH) == {}

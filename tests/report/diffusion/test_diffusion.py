@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 
 from gapbench.analysis.diffusion import Study, study
 from gapbench.core.errors import StoreError
+from gapbench.report import tensorboard
 from gapbench.report.diffusion import diffusion_drawings, write_diffusion
 from gapbench.report.figures import Figures
 from gapbench.report.tables import curves_csv
+from gapbench.store.tables import Tables
 
 FIGURES = ["drift_and_spread", "local_exponents", "collapse", "weight_cosine"]
 
@@ -44,7 +46,8 @@ def test_the_numbers_of_the_frames_are_what_is_drawn(found: Study, figures: Figu
     walks = found.frames["walks"]
     for place, quantity in enumerate(("total", "drift", "spread")):
         drawn = lines(figures["drift_and_spread"], place)["LB+LR (B 512, 0.566)"]
-        rows = walks[(walks.cell == "LB+LR") & (walks.quantity == quantity)].dropna(subset="value")
+        rows = walks[(walks.cell == "LB+LR") & (walks.quantity == quantity) & walks["update"].isin(drawn.get_xdata())]
+        assert len(rows) > 40
         assert drawn.get_xdata() == pytest.approx(rows["update"].to_numpy(float))
         assert drawn.get_ydata() == pytest.approx(rows["value"].to_numpy())
     drawn = lines(figures["local_exponents"], 1)["SB (B 16, 0.1)"]
@@ -93,6 +96,29 @@ def test_sketches_stay_out_of_exported_curves(walks_made: ModuleType) -> None:
     _, curves = walks_made.three_cells().tables()
     assert "displacement_sketch" in set(curves["metric"])
     assert "displacement_sketch" not in curves_csv(curves)
+
+
+def test_sketches_stay_out_of_event_files(walks_made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = set()
+
+    class Writer:
+        def __init__(self, log_dir: str) -> None:
+            pass
+
+        def add_text(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def add_scalar(self, tag: str, *_: Any, **__: Any) -> None:
+            tags.add(tag)
+
+        def close(self) -> None:
+            pass
+
+    made = walks_made.Suite()
+    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
+    monkeypatch.setattr(tensorboard, "_writer_class", lambda: Writer)
+    assert tensorboard.write_tensorboard(Tables(*made.tables(), "made", {}), tmp_path) == 1
+    assert tags == {"weight_distance", "weight_norm", "clipped_share"}
 
 
 def _is_text(artist: Any) -> bool:

@@ -31,6 +31,8 @@ Array = npt.NDArray[np.float64]
 BINS = 10
 FEWEST = 5
 """Losses that a bin needs: two are spent on its mean and trend."""
+ROUNDS, TOLERANCE = 200, 1e-6
+"""Steps that the fit of an exponent may take, and the last of which may change it by no more."""
 KINDS = {"uniform": "landscape", "filter-normalized": "landscape_filter"}
 """Kinds of directions and the beginning of their metrics."""
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -65,9 +67,12 @@ class Landscape:
 
     run: Run
     update: int
+    fraction: float
+    """Of the training, as the suite asked."""
     kind: str
+    distances: Array
+    losses: Array
     bins: Bins
-    largest_distance: float
     center: float
     """Loss at the weights."""
     floor: float
@@ -78,21 +83,15 @@ class Landscape:
     """Mean of v H v; for uniform directions tr(H) / D."""
     curvature_error: float
 
+    @property
+    def largest_distance(self) -> float:
+        """Of any direction."""
+        return float(self.distances.max())
+
     @cached_property
     def fit(self) -> tuple[float, float]:
-        """Exponent of the spread against distance and its standard error, in logarithms, the floor's variance subtracted; NaN if unknown.
-
-        Bins weigh by the variance of a logarithmic standard deviation, 1 / (2 degrees of freedom), as for normal losses.
-        """
-        bins = self.bins
-        variance = bins.deviation**2 - self.floor**2
-        seen = (variance > 0) & (bins.distance > 0)
-        if seen.sum() < 3:
-            return math.nan, math.nan
-        x, y, weight = np.log(bins.distance[seen]), 0.5 * np.log(variance[seen]), 2.0 * (bins.losses[seen] - 2)
-        about = x - np.average(x, weights=weight)
-        information = float((weight * about**2).sum())
-        return float((weight * about * y).sum()) / information, 1.0 / math.sqrt(information)
+        """Exponent of the spread against distance and its standard error, the floor's variance subtracted; NaN if unknown."""
+        return spread_exponent(self.distances, self.losses - self.center, self.floor)
 
     @property
     def spread_ratio(self) -> float:
@@ -122,7 +121,7 @@ class LandscapeStudy:
         rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in COLUMNS}
         for panel, found in self.panels.items():
             for cell, one in found:
-                key = (panel.title, cell.name, one.run.run_id, one.run.seed, one.update, one.update / cell.planned_updates, one.kind)
+                key = (panel.title, cell.name, one.run.run_id, one.run.seed, one.update, one.fraction, one.kind)
                 rows["fits"].append(
                     (*key, one.largest_distance, one.center, one.floor, one.slope, one.curvature, one.curvature_error, *one.fit,
                      one.spread_ratio)
@@ -154,14 +153,13 @@ class LandscapeStudy:
     def _sentence(self, cell: Cell, found: Sequence[Landscape]) -> str:
         first = found[0]
         options = probe_options(self.specs.get(first.run.run_id), "landscape")
-        where = "before training" if first.update == 0 else f"at {100 * first.update / cell.planned_updates:.0f} % of training"
         place = (
-            f"{cell.name}, {where}, {first.kind} directions to distance {max(one.largest_distance for one in found):.3g} "
+            f"{cell.name}, {when(first.fraction)}, {first.kind} directions to distance {max(one.largest_distance for one in found):.3g} "
             f"(norm statistics {options['norm']}, up to {options['examples']:,} fixed training examples): "
         )
         known = [one for one in found if math.isfinite(one.fit[0])]
         if not known:
-            return f"{place}no exponent, because no three bins rise above rounding."
+            return f"{place}no exponent: the spread of the loss follows no power of distance above rounding."
         exponent, source = _exponent(known)
         ratio = t_interval([one.spread_ratio for one in known])
         assert ratio is not None
@@ -186,38 +184,43 @@ def landscape_study(
         specs: by run id, for what the probe was asked.
         bins: equal bins of distance from 0 to the largest.
     """
-    read = Reader(Curves(curves), bins)
-    panels = {panel: tuple((cell, one) for cell in panel.cells for run in cell.runs for one in read.of(run)) for panel in read_panels(runs)}
+    read = Reader(Curves(curves), specs, bins)
+    panels = {
+        panel: tuple((cell, one) for cell in panel.cells for run in cell.runs for one in read.of(cell, run)) for panel in read_panels(runs)
+    }
     return LandscapeStudy(suite, panels, specs)
 
 
 class Reader:
     """Finds the landscapes of runs in the curves."""
 
-    def __init__(self, curves: Curves, bins: int) -> None:
+    def __init__(self, curves: Curves, specs: Mapping[str, RunSpec], bins: int) -> None:
         self._curves = curves
+        self._specs = specs
         self._bins = bins
         self._distances = curves.vectors("landscape_distance")
         self._losses = {kind: curves.vectors(f"{name}_loss") for kind, name in KINDS.items()}
 
-    def of(self, run: Run) -> Iterator[Landscape]:
+    def of(self, cell: Cell, run: Run) -> Iterator[Landscape]:
         """Yields the landscapes of a run, by update and kind."""
         if run.run_id not in self._distances:
             return
         updates, distances = self._distances[run.run_id]
         for position, update in enumerate(updates):
             for kind, name in KINDS.items():
-                when, losses = self._losses[kind].get(run.run_id, (np.array([]), np.array([])))
-                if update not in when:
+                measured, losses = self._losses[kind].get(run.run_id, (np.array([]), np.array([])))
+                if update not in measured:
                     continue
                 center = self._value("landscape_center", run, update)
-                away = distances[position]
+                away, loss = distances[position], losses[list(measured).index(update)]
                 yield Landscape(
                     run,
                     int(update),
+                    asked_fraction(self._specs.get(run.run_id), "landscape", int(update), cell),
                     kind,
-                    binned(away, losses[list(when).index(update)], center, self._bins),
-                    float(away.max()),
+                    away,
+                    loss,
+                    binned(away, loss, center, self._bins),
                     center,
                     self._value("landscape_floor", run, update),
                     self._value(f"{name}_slope", run, update),
@@ -243,13 +246,57 @@ def binned(distances: Array, losses: Array, center: float, bins: int) -> Bins:
         deviation = math.sqrt(float(((loss - trend(away**2)) ** 2).sum()) / (len(loss) - 2))
         rows.append((one, len(loss), math.sqrt(float((away**2).mean())), deviation, float(loss.mean()) - center))
     columns = [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.array([])] * 5
-    return Bins(columns[0].astype(np.int64), columns[1].astype(np.int64), *columns[2:])
+    distance, spread, rise = columns[2:]
+    return Bins(columns[0].astype(np.int64), columns[1].astype(np.int64), distance, spread, rise)
+
+
+def spread_exponent(distances: Array, rises: Array, floor: float) -> tuple[float, float]:
+    """Returns the exponent p of a spread s z^p and its standard error, by maximum likelihood over all losses; NaN where it has none.
+
+    A rise is normal with mean a z^2 + b z^4 and variance floor^2 + (s z^p)^2. Its mean by weighted least squares and its variance by
+    scoring take turns; the information is that of the variance alone, which for normal losses is exact.
+    """
+    seen = distances > 0
+    away, rise = distances[seen], rises[seen]
+    if len(away) < FEWEST:
+        return math.nan, math.nan
+    scale = float(away.max())
+    x, trend = np.log(away / scale), np.stack([(away / scale) ** 2, (away / scale) ** 4], axis=1)
+    exponent, level = 1.0, math.log(max(float(np.mean((rise * scale / away) ** 2)), 1e-300))
+    for _ in range(ROUNDS):
+        signal = np.exp(level + 2 * exponent * x)
+        variance = floor**2 + signal
+        weight = 1 / np.sqrt(variance)
+        mean = trend @ np.linalg.lstsq(trend * weight[:, None], rise * weight, rcond=None)[0]
+        share = (signal / variance) ** 2
+        about = x - np.average(x, weights=share)
+        score = ((rise - mean) ** 2 - variance) / signal
+        spread = float((share * about**2).sum())
+        step = float(np.clip((share * about * score).sum() / spread / 2, -0.5, 0.5))
+        level += float(np.clip(np.average(score, weights=share), -1.0, 1.0)) - 2 * step * float(np.average(x, weights=share))
+        exponent += step
+        if abs(step) < TOLERANCE:
+            return exponent, 1 / math.sqrt(2 * spread)
+        if not abs(exponent) < 20:
+            break
+    return math.nan, math.nan
 
 
 def probe_options(spec: RunSpec | None, probe: str) -> dict[str, Any]:
     """Returns the options that a run's probe was asked with, defaults included."""
     defaults = {name: parameter.default for name, parameter in catalog.probes()[probe].parameters.items()}
     return defaults | (dict(spec.probe_options.get(probe, {})) if spec is not None else {})
+
+
+def asked_fraction(spec: RunSpec | None, probe: str, update: int, cell: Cell) -> float:
+    """Returns the fraction of training at which a probe was asked to look; rounded to whole updates where the spec is not known."""
+    asked = [] if spec is None else [float(fraction) for fraction in probe_options(spec, probe)["at"] or spec.keep_weights]
+    return next((fraction for fraction in asked if round(fraction * cell.planned_updates) == update), update / cell.planned_updates)
+
+
+def when(fraction: float) -> str:
+    """Returns "at 50 % of training"."""
+    return f"at {100 * fraction:.3g} % of training" if fraction else "before training"
 
 
 def worded(estimate: Estimate, digits: int = 3) -> str:

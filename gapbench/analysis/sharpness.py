@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.intervals import Estimate, t_interval
-from gapbench.analysis.landscape import probe_options, worded
+from gapbench.analysis.landscape import asked_fraction, probe_options, when, worded
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class Measured:
     norm: str
     examples: int
     update: int
+    fraction: float
     values: Mapping[str, Estimate]
 
     def text(self) -> str:
         """Returns the sentence of it."""
-        where = "before training" if self.update == 0 else f"at {100 * self.update / self.cell.planned_updates:.0f} % of training"
         n = max(estimate.n for estimate in self.values.values())
-        place = f"{self.cell.name}, {where} (norm statistics {self.norm}, up to {self.examples:,} fixed training examples, n = {n}): "
-        return place + ", ".join(self._parts()) + "."
+        asked = f"norm statistics {self.norm}, up to {self.examples:,} fixed training examples, n = {n}"
+        return f"{self.cell.name}, {when(self.fraction)} ({asked}): {', '.join(self._parts())}."
 
     def _parts(self) -> Iterator[str]:
         words = {
@@ -81,7 +81,7 @@ class SharpnessStudy:
         import pandas as pd
 
         rows = [
-            (panel.title, one.cell.name, one.cell.learning_rate, one.norm, one.examples, one.update, one.update / one.cell.planned_updates,
+            (panel.title, one.cell.name, one.cell.learning_rate, one.norm, one.examples, one.update, one.fraction,
              metric, value.n, value.mean, value.low, value.high)
             for panel, found in self.panels.items()
             for one in found
@@ -111,13 +111,16 @@ def _measured(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Itera
             for run_id, curve in curves.of(metric).items():
                 for update, value in zip(curve.updates, curve.values, strict=True):
                     found.setdefault(int(update), {}).setdefault(metric, {})[run_id] = float(value)
-        options = probe_options(next((specs[run.run_id] for run in cell.runs if run.run_id in specs), None), probe)
+        spec = next((specs[run.run_id] for run in cell.runs if run.run_id in specs), None)
+        options = probe_options(spec, probe)
         for update in sorted(found):
             samples = {metric: cell.sample(values) for metric, values in found[update].items()}
             values = {metric: t_interval(list(sample.values())) for metric, sample in samples.items()}
             known = {metric: estimate for metric, estimate in values.items() if estimate is not None}
             if known:
-                yield Measured(cell, probe, str(options["norm"]), int(options["examples"]), update, known)
+                yield Measured(
+                    cell, probe, str(options["norm"]), int(options["examples"]), update, asked_fraction(spec, probe, update, cell), known
+                )
 
 
 def _sentences(found: tuple[Measured, ...]) -> Iterator[str]:
@@ -129,6 +132,6 @@ def _sentences(found: tuple[Measured, ...]) -> Iterator[str]:
         return
     yield from (one.text() for one in found)
     yield (
-        "An eigenvalue whose share of the edge is near 1 reads the learning rate of the last update and not the minimum. Compare sharpness at "
-        "equal loss, equal norm statistics and equal examples only."
+        "An eigenvalue whose share of the edge is near 1 reads the learning rate of the last update and not the minimum. Compare sharpness "
+        "at equal loss, equal norm statistics and equal examples only."
     )

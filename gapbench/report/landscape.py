@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.landscape import KINDS, Landscape, LandscapeStudy
+from gapbench.analysis.landscape import KINDS, Landscape, LandscapeStudy, when
 from gapbench.report.drawing import panel_figure
 from gapbench.report.series import Series, facets
 
@@ -28,8 +28,10 @@ def landscape_drawings(found: LandscapeStudy) -> dict[str, Callable[[], Figure]]
 
 
 def _landscape(found: LandscapeStudy) -> Figure:
+    from matplotlib.ticker import NullFormatter
+
     panels = list(found.panels)
-    updates = {panel: sorted({_fraction(cell.planned_updates, one) for cell, one in own}) for panel, own in found.panels.items()}
+    updates = {panel: sorted({one.fraction for _, one in own}) for panel, own in found.panels.items()}
     columns = max((len(own) for own in updates.values()), default=1)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
@@ -39,12 +41,13 @@ def _landscape(found: LandscapeStudy) -> Figure:
             for axes, fraction in zip(row, updates[panel], strict=True):
                 labelled: set[str] = set()
                 for cell, one in found.panels[panel]:
-                    if one.kind == kind and _fraction(cell.planned_updates, one) == fraction and len(one.bins.number):
+                    if one.kind == kind and one.fraction == fraction and len(one.bins.number):
                         _line(axes, series[cell.name], one, first=cell.name not in labelled)
                         labelled.add(cell.name)
                 axes.set_xscale("log")
                 axes.set_yscale("log")
-                axes.set_title(f"{kind}, " + (f"{100 * fraction:.0f} % of training" if fraction else "before training"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.set_title(f"{kind}, {when(fraction)}")
             row[0].set_ylabel("spread of the loss (log scale)")
         for axes in places[-1]:
             axes.set_xlabel("distance (log scale)")
@@ -66,7 +69,3 @@ def _line(axes: Axes, series: Series, one: Landscape, *, first: bool) -> None:
     )  # fmt: skip
     ends = np.array([bins.distance.min(), bins.distance.max()])
     axes.plot(ends, one.slope * ends, color=style.color, linewidth=0.8, linestyle=(0, (4, 2)))
-
-
-def _fraction(updates: int, one: Landscape) -> float:
-    return round(one.update / updates, 3)

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench.analysis.curves import SKETCH
+from gapbench import catalog
 from gapbench.core.errors import GapbenchError
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def write_tensorboard(tables: Tables, folder: Path) -> int:
         TensorboardError: the package tensorboard is missing.
     """
     writer_class = _writer_class()
-    shown = tables.curves[tables.curves["metric"] != SKETCH]
+    many = {metric for probe in catalog.probes().values() for metric in probe.vectors}  # no scalars
+    shown = tables.curves[~tables.curves["metric"].isin(many)]
     by_run = {str(run_id): curve for run_id, curve in shown.groupby("run_id", sort=False)}
     names = _folders(tables)
     for (run_id, name), row in names.items():

@@ -31,6 +31,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "cell_order": "integer",
     "arm": "text",
     "reference_cell": "flag",
+    "reference": "text",
     "recipe": "text",
     "preset": "text",
     "dataset": "text",

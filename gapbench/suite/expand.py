@@ -29,6 +29,8 @@ class Draft:
     """The section that it comes from."""
     order: int
     """Position of its cell."""
+    reference: str = ""
+    """Name of the cell that its arm is held against, where the arm says so."""
 
 
 MAXIMUM_RUNS = 100_000
@@ -57,10 +59,12 @@ def expand(sections: Sections) -> list[Draft]:
         open_axes = {axis: values for axis, values in axes.items() if not _gives(arm.layer, axis)}
         open_seeds = {axis: values for axis, values in seeds.items() if not _gives(arm.layer, axis)}
         for values in _product(open_axes):
-            cell = ", ".join([arm.label, *_words(values, open_axes)])
+            words = _words(values, open_axes)
+            cell = ", ".join([arm.label, *words])
+            reference = ", ".join([arm.reference, *words]) if arm.reference else ""
             for chosen in _product(open_seeds):
                 layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections), arm.layer)
-                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order))
+                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order, reference))
             order += 1
     unknown = sections.unknown_axes - set(SEEDS)
     only_seeds = sections.arms and not axes and not unknown

@@ -65,7 +65,7 @@ def suite_schema() -> Schema:
         **_fields(SuiteSection),
         "run": _table({**references, **extra}, "One complete run: every field that [grid] and [[arm]] leave out."),
         "grid": {**_table(axes, "The product of these lists, each cell with every seed."), "minProperties": 1},
-        "arm": _list(_table({"label": _fields(ArmSection)["label"], **references}, "A labelled way to train.", "label")),
+        "arm": _list(_table({**{name: _fields(ArmSection)[name] for name in ("label", "reference")}, **references}, "A labelled way to train.", "label")),
         "exclude": _list({**_table({**where, "reason": reason}, "Drops the runs with all these values.", "reason"), "minProperties": 2}),
         "override": _list(
             _table(

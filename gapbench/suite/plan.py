@@ -106,6 +106,7 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         learning_rate_rule="set" if final else {"none": "untouched"}.get(scaling, scaling),
         budget=regime.budget.kind,
         reference_cell=_is_reference(draft, settings, sections, regime.label),
+        reference=draft.reference,
         cell_order=draft.order,
     )
 

@@ -70,6 +70,8 @@ class Feed:
         self._order, self._crop, self._flip, self._dropout = (
             _stream([item.order_seed for item in specs], purpose, device) for purpose in ("order", "crop", "flip", "dropout")
         )
+        self._drawn = _stream([item.order_seed for item in specs], "sampling", device) if spec.sampling == "replacement" else None
+        self._augmentation_epochs = spec.augmentation_epochs
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Batch] | None = None
 
@@ -95,13 +97,22 @@ class Feed:
         if self._block is None or not (self._block[0] <= first and first + size <= self._block[1]):
             stop = min(self.updates * self.batch_size, first + max(1, BLOCK_EXAMPLES // size) * size)
             self._block = None  # its memory may serve the next block
-            self._block = (first, stop, self._augmented(*self.examples(first, stop)))
+            self._block = (first, stop, self._augmented(*self.examples(first, stop), self._augmentations(first, stop)))
         start, block = first - self._block[0], self._block[2]
         part = slice(start, start + size)
         return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part])
 
     def examples(self, first: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
-        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position."""
+        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position.
+
+        With replacement an epoch is only a count, and in its stead stands the position: an example that comes twice is augmented and
+        dropped out twice.
+        """
+        if self._drawn is not None:
+            positions = torch.arange(first, stop, device=self.device)[None]
+            # The hash takes 32 bits of an index; the rest of a position counts on.
+            chosen = below(self._drawn.at(positions >> 32, positions & MASK32), self.train_size)
+            return self.members.gather(1, chosen), positions
         epoch, end = first // self._epoch_size, (stop - 1) // self._epoch_size + 1
         orders = self._epochs(epoch, end)[:, :, : self._epoch_size].flatten(1)
         start = first - epoch * self._epoch_size
@@ -119,12 +130,20 @@ class Feed:
 
     def calibration_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
-        return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
+        epochs = torch.full_like(indices, CALIBRATION_EPOCH)
+        return self._augmented(indices, epochs, epochs)
 
-    def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
+    def _augmentations(self, first: int, stop: int) -> Int[Tensor, "1 examples"] | None:
+        """Returns the counter of crops and flips where it is not that of dropout: where the same ones come again."""
+        if self._augmentation_epochs is None:
+            return None
+        return (torch.arange(first, stop, device=self.device)[None] // self._epoch_size) % self._augmentation_epochs
+
+    def _augmented(self, indices: Tensor, epochs: Tensor, augmentations: Tensor | None = None) -> Batch:
         labels, keys = self._labels[indices], self._dropout.at(epochs, indices)
         if not self.is_image:
             return Batch(self._normalized(self._pool[indices]), labels, keys)
+        epochs = epochs if augmentations is None else augmentations
         vertical = horizontal = torch.zeros_like(indices)
         if self.padding:
             words = self._crop.at(epochs, indices)

@@ -15,6 +15,7 @@ from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch
 from gapbench.engine.flat import FlatNetwork, Rows
+from gapbench.engine.gradient_noise import GradientNoise
 from gapbench.layers.dropout import dropout_layers
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
@@ -56,6 +57,7 @@ class Program:
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
+        self._noise = GradientNoise(specs, device)
         self._dropouts = dropout_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
@@ -75,10 +77,14 @@ class Program:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         early: dict[str, Tensor] = {}
+        weights = self._noise.weights(update) if self._noise.multiplicative else None
         for number, batch in enumerate(batches):
             logits = self.forward(batch)
             loss = batch_loss(logits, batch.labels)
-            losses.append(loss.detach())
+            losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
+            if weights is not None:
+                size = batch.labels.shape[1]
+                loss = batch_loss(logits, batch.labels, weights[:, number * size : (number + 1) * size])
             if not observe:
                 network.backward(loss, share=1.0 / self.micro_batches, add=number > 0)
                 continue
@@ -88,6 +94,8 @@ class Program:
                 for name, value in probe(self._state(update, batch, losses[-1], correct[-1], piece)).items():
                     early[name] = early[name] + value if name in early else value
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
+        if self._noise.isotropic:
+            self._noise.replace(network.gradients, network.layers, update)
         norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
         state = None
         if observe:
@@ -193,6 +201,11 @@ def _within(norm: float, limit: float) -> bool:
     return norm + CLIP_EPSILON <= limit
 
 
-def batch_loss(logits: Float[Tensor, "replica classes batch"], labels: Int[Tensor, "replica batch"]) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean cross entropy."""
-    return F.cross_entropy(logits, labels, reduction="none").mean(dim=1)
+def batch_loss(
+    logits: Float[Tensor, "replica classes batch"],
+    labels: Int[Tensor, "replica batch"],
+    weights: Float[Tensor, "replica batch"] | None = None,
+) -> Float[Tensor, " replica"]:
+    """Returns each replica's mean cross entropy, each example times its weight where there are weights."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses.mean(dim=1) if weights is None else (losses * weights).mean(dim=1)

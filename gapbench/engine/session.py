@@ -20,6 +20,7 @@ from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
 from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
+from gapbench.engine.perturbation import perturb
 from gapbench.engine.program import Probe, Program
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
@@ -201,6 +202,8 @@ def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
         model: nn.Module = build(input_shape, classes, **spec.model.options)
+    if spec.initial_perturbation:
+        perturb(model, spec.initial_perturbation, spec.init_seed)
     return convert_batch_norm(
         model, ghost_batch_size=spec.ghost_batch_size, running_statistics=spec.running_statistics, momentum=spec.norm_momentum
     )

@@ -63,7 +63,8 @@ def _noise(asked: Asked, regime: Regime, has_norm: bool) -> GradientNoise | None
     batch, reference = asked.get("batch_size"), asked.get("reference_batch_size")
     variance = batch / reference - 1 if isinstance(rule.variance, str) else float(rule.variance)
     if variance < 0:
-        asked.no_effect.append(("noise gives a batch the covariance of a smaller one, so none is added below the reference batch size", asked.cell))
+        what = "noise gives a batch the covariance of a smaller one, so none is added below the reference batch size"
+        asked.no_effect.append((what, asked.cell))
         return None
     ghost = asked.get("ghost_batch_size", "off")
     if variance > 0 and rule.centred and has_norm and ghost != reference:

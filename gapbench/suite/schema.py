@@ -199,7 +199,7 @@ class RunFields(Section):
         "none", description="Factor of weight decay: 1, or reference rate / rate. Overrides the regime's."
     )
     augmentation_epochs: AugmentationEpochs = Field(
-        "off", description='Epochs after which the same crops and flips come again; "reference": the recipe\'s. Overrides the regime\'s.'
+        "off", description="Epochs after which the same crops and flips come again; \"reference\": the recipe's. Overrides the regime's."
     )
     initial_perturbation: float = Field(
         0.0, ge=0.0, description="Length of a random step from the initial weights, as a share of their norm: a twin of another run."
@@ -232,7 +232,8 @@ class ArmSection(RunFields):
 
     label: Annotated[str, Field(min_length=1)] = Field(description="Name of the arm in tables and figures; unique in the suite.")
     reference: str = Field(
-        "", description="Label of the arm that tables hold this one against, such as a small batch with the same change; left out: the reference cell."
+        "",
+        description="Label of the arm that tables hold it against, such as a small batch with the same change; else the reference cell.",
     )
 
 

@@ -110,7 +110,9 @@ def test_suites_of_very_many_runs_are_taken_for_a_mistake(mistakes: Mistakes) ->
 
 def test_unknown_axis_names_the_nearest_field(mistakes: Mistakes) -> None:
     (found,) = mistakes(f'{RUN}[grid]\nregim = ["baseline"]\n')
-    assert found.startswith('suite.toml:7: grid.regim: unknown axis "regim" (did you mean "regime"?); known: augmentation_epochs, batch_size, ')
+    assert found.startswith(
+        'suite.toml:7: grid.regim: unknown axis "regim" (did you mean "regime"?); known: augmentation_epochs, batch_size, '
+    )
 
 
 def test_key_in_run_and_in_grid_is_an_error(mistakes: Mistakes) -> None:

@@ -229,7 +229,10 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
     for row in rows:
         baseline_cell = row.panel.baseline_of(row.cell)
         baseline = by_cell.get((id(row.panel), baseline_cell.name)) if baseline_cell else None
-        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.reference is None or row.p_holm is None:
+        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:
+            out.append(row)
+            continue
+        if row.reference is None or baseline.reference is not row.reference:
             out.append(row)
             continue
         samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]

@@ -71,8 +71,8 @@ def _scope(rows: Sequence[ArmRow]) -> str:
 def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
     """The cell the paper calls LB: the largest batch with nothing adapted, at the recipe's own number of examples if there is one."""
 
-    def rank(row: ArmRow) -> tuple[bool, int]:
-        return row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
+    def rank(row: ArmRow) -> tuple[bool, bool, int]:
+        return not row.cell.held_against, row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
 
     found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
     return max(found, key=rank) if found else None

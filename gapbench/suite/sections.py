@@ -141,10 +141,10 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         if label and label in [other.label for other in sections.arms]:
             problems.append(Problem(document.place((*path, "label")), f"the label {show(label)} stands twice; labels must be unique"))
         sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), given.get("reference", "")))
-    for arm in sections.arms:
-        labels = [other.label for other in sections.arms if other is not arm]
-        if arm.reference and arm.reference not in labels and _labels_known(sections, document):
-            problems.append(Problem(document.place((*arm.layer.path, "reference")), unknown_name("arm", arm.reference, labels)))
+    for own in sections.arms:
+        labels = [other.label for other in sections.arms if other is not own]
+        if own.reference and own.reference not in labels and _labels_known(sections, document):
+            problems.append(Problem(document.place((*own.layer.path, "reference")), unknown_name("arm", own.reference, labels)))
     _read_rules(sections, document, problems)
     _read_report(sections, document, problems)
     return sections

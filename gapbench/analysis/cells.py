@@ -68,6 +68,8 @@ class Cell:
     runs: tuple[Run, ...] = field(repr=False)
     held_against: str = ""
     """Name of the cell that the suite holds it against; empty: the panel's reference cell."""
+    axes: Mapping[str, str] = field(default_factory=dict)
+    """Its levels on the axes of the suite's grid, seeds left out, by field."""
 
     @property
     def planned_examples(self) -> int:
@@ -222,6 +224,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,
         held_against=first.get("reference", ""),
+        axes=json.loads(first.get("axes") or "{}"),
     )
 
 

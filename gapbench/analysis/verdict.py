@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.effects import effect_sentences
 from gapbench.analysis.formats import range_text, ratio_text
 from gapbench.analysis.power import Power, chances_text, power
 
@@ -29,7 +30,7 @@ def sentences(rows: Sequence[ArmRow]) -> list[str]:
     panels: dict[int, list[ArmRow]] = {}
     for row in rows:
         panels.setdefault(id(row.panel), []).append(row)
-    found = [sentence for own in panels.values() for sentence in _panel(own)]
+    found = [sentence for own in panels.values() for sentence in (*_panel(own), *effect_sentences(own[0].panel))]
     return list(dict.fromkeys(found)) or ["No run is planned."]  # what holds for every panel is said once
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, arms_table
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.factorial import factorials
 from gapbench.report.figures import drawings
 from gapbench.report.html import write_page
 from gapbench.report.style import house_style, render
-from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
+from gapbench.report.tables import arms_csv, arms_markdown, factorial_csv, factorial_markdown, runs_csv
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 
@@ -50,6 +52,8 @@ def write_report(results_dir: Path) -> ReportFiles:
     read = read_tables(results_dir)
     arms = arms_table(read.runs, read.curves)
     texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
+    if effects := factorials(read_panels(read.runs)):
+        texts |= {"factorial.csv": factorial_csv(effects), "factorial.md": factorial_markdown(read.suite, effects)}
     tables = [_folder(results_dir, "tables") / name for name in texts]
     for path, text in zip(tables, texts.values(), strict=True):
         write_text(path, text)

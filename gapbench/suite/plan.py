@@ -107,6 +107,7 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         budget=regime.budget.kind,
         reference_cell=_is_reference(draft, settings, sections, regime.label),
         reference=draft.reference,
+        axes=dict(draft.axes),
         cell_order=draft.order,
     )
 

@@ -78,6 +78,8 @@ class Labels(Frozen):
     reference_cell: bool = False
     reference: str = ""
     """Name of the cell that it is held against, where the suite says so; empty: the reference cell."""
+    axes: dict[str, str] = Field(default_factory=dict)
+    """Its levels on the axes of [grid] that it does not set itself, seeds left out, by field."""
     cell_order: int = 0
     """Position of the cell in tables."""
 

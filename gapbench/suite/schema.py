@@ -19,7 +19,7 @@ from pydantic import (
 
 from gapbench.catalog import Budget, NoiseRule
 
-FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss")
+FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial")
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
 SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 """Fields that distinguish the runs of one cell."""
@@ -281,9 +281,9 @@ class ReportSection(Section):
         default_factory=dict, description="Conditions of the reference cell; left out: reference batch size, regime baseline, ghost off."
     )
     arms: list[str] = Field(default_factory=list, description="Labels in the order of tables and figures.")
-    figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]] = Field(
-        default_factory=list, description="Figures to draw; left out: all."
-    )
+    figures: list[
+        Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
+    ] = Field(default_factory=list, description="Figures to draw; left out: all that apply.")
 
 
 class SuiteSection(Section):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MANY = 6
 """More cells than this are counted instead of listed."""
 NONE_TUNED = "No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."
+SAID_BY_PARTS = ("baseline", "sqrt-lr", "linear-lr", "adapted")
+"""Regimes that are nothing but their learning-rate rule and their budget, which are said anyway."""
 ALIKE = 1.5
 """Mean train losses within this factor count as about the same."""
 
@@ -169,8 +171,10 @@ def _means(row: ArmRow) -> str:
     rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.learning_rate_rule)
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
     same, _, more = row.batch_gap_budget.partition("equal updates, ")
-    budget = f"the same number of updates ({more})" if more else same.replace("equal examples", "")
-    found = [part for part in (rule, ghost, budget) if part]
+    budget = f"the same number of updates ({more})" if more else "" if same.startswith("equal examples") else same
+    base = cell.regime.partition(",")[0]
+    regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
+    found = [part for part in (regime, rule, ghost, budget) if part]
     return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 
 

@@ -144,7 +144,9 @@ def _levels(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[st
 
 
 def _prefix(axis: str) -> str:
-    return {"batch_size": "B ", "ghost_batch_size": "ghost ", "learning_rate": "rate "}.get(axis, f"{axis.replace('_', ' ')} ")
+    return {"batch_size": "B ", "ghost_batch_size": "ghost ", "learning_rate": "rate ", "learning_rate_scaling": "rule "}.get(
+        axis, f"{axis.replace('_', ' ')} "
+    )
 
 
 def _word(axis: str, value: Any, values: list[Any]) -> str:
@@ -154,6 +156,8 @@ def _word(axis: str, value: Any, values: list[Any]) -> str:
         return f"ghost {value}"
     if axis == "learning_rate":
         return f"rate {value:g}"
+    if axis == "learning_rate_scaling":
+        return f"rule {value}"
     if axis in ("regime", "recipe", "preset", "precision"):
         return str(value)
     if axis in COMPONENTS:

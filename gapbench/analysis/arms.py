@@ -131,6 +131,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
 
     Works on partial results: cells without an ok run have no numbers, cells with a missing or diverged seed no verdict.
     """
+    from gapbench.analysis.noise import noise_notes
     from gapbench.analysis.notes import notes
     from gapbench.analysis.verdict import sentences
 
@@ -139,7 +140,8 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     rows, comparisons = _judge(rows)
     rows = _with_shares(rows)
     complete, short = columns_of(rows)
-    return ArmsTable(tuple(rows), complete, short, sentences(rows), [*notes(rows, comparisons), *environment_notes(runs)], comparisons)
+    remarks = [*notes(rows, comparisons), *noise_notes([row.cell for row in rows], book), *environment_notes(runs)]
+    return ArmsTable(tuple(rows), complete, short, sentences(rows), remarks, comparisons)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:

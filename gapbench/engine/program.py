@@ -57,7 +57,7 @@ class Program:
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
-        self._noise = GradientNoise(specs, device)
+        self.noise = GradientNoise(specs, device)
         self._dropouts = dropout_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
@@ -77,7 +77,7 @@ class Program:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         early: dict[str, Tensor] = {}
-        weights = self._noise.weights(update) if self._noise.multiplicative else None
+        weights = self.noise.weights(update) if self.noise.multiplicative else None
         for number, batch in enumerate(batches):
             logits = self.forward(batch)
             loss = batch_loss(logits, batch.labels)
@@ -94,8 +94,8 @@ class Program:
                 for name, value in probe(self._state(update, batch, losses[-1], correct[-1], piece)).items():
                     early[name] = early[name] + value if name in early else value
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
-        if self._noise.isotropic:
-            self._noise.replace(network.gradients, network.layers, update)
+        if self.noise.isotropic:
+            self.noise.replace(network.gradients, network.layers, update)
         norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
         state = None
         if observe:
@@ -112,6 +112,20 @@ class Program:
             self._settle(update)
         self._losses.append(loss)
         return state
+
+    def gradients(self, update: int | None, batches: Iterable[Batch]) -> Rows:
+        """Returns the gradient of the mean loss over pieces of equal size, with the noise of an update where its number is given.
+
+        Nothing moves, but norm layers have moments pending.
+        """
+        rows = torch.zeros_like(self.network.gradients)
+        weights, pieces = None if update is None else self.noise.weights(update), 0
+        for batch in batches:
+            size = batch.labels.shape[1]
+            own = None if weights is None else weights[:, pieces * size : (pieces + 1) * size]
+            self.network.backward(batch_loss(self.forward(batch), batch.labels, own), rows=rows, add=True)
+            pieces += 1
+        return rows.div_(pieces)
 
     def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
         """Returns, after `updates` updates, the number of the first whose loss was not finite, counted from 1; -1: none."""

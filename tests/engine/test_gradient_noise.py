@@ -6,6 +6,7 @@ import torch
 
 from gapbench.core.events import Finished, Measured
 from gapbench.engine import train
+from gapbench.engine.covariance import covariance_ratio
 from gapbench.engine.feed import Feed
 from gapbench.engine.gradient_noise import GradientNoise
 from gapbench.engine.program import batch_loss
@@ -58,7 +59,7 @@ def test_given_a_batch_the_noise_has_the_covariance_that_is_claimed(spec, pool, 
     session = session_of(spec, pool(), split, gradient_noise=noise, batch_size=LARGE)
     batch = session.feed.batch(0)
     single = single_gradients(session, batch.images[0], batch.labels[0])
-    weights = torch.cat([session.program._noise.weights(update).double() for update in range(4000)])
+    weights = torch.cat([session.program.noise.weights(update).double() for update in range(4000)])
     found = weights @ single / LARGE
     assert torch.allclose(found.mean(dim=0), single.mean(dim=0), atol=5 * found.std(dim=0).max() / 4000**0.5)
     centred = single if mean_too else single - single.mean(dim=0)
@@ -82,7 +83,7 @@ def test_a_programs_gradient_is_the_weighted_mean_of_the_single_ones(spec, pool,
     session = session_of(spec, pool(), split, gradient_noise=MATCHED)
     batch = session.feed.batch(0)
     single = single_gradients(session, batch.images[0], batch.labels[0])
-    expected = session.program._noise.weights(0)[0].double() @ single / LARGE
+    expected = session.program.noise.weights(0)[0].double() @ single / LARGE
     assert torch.allclose(gradients(session, 1)[0], expected, atol=1e-6)
 
 
@@ -218,3 +219,42 @@ def test_crops_and_flips_come_again_after_so_many_epochs_and_order_does_not(spec
     assert by_example(fresh, 2) != by_example(fresh, 0)
     assert repeated.examples(0, 100)[0].tolist() != repeated.examples(200, 300)[0].tolist()
     assert not torch.equal(repeated.batch(0).keys, repeated.batch(10).keys), "dropout goes on"
+
+
+def test_the_covariance_that_a_run_measures_of_itself_is_one_with_noise_and_without_norm(spec, pool, split):
+    """Twelve large batches and 48 small ones: a tenth. The measurement moves neither weights nor statistics."""
+    ratios = []
+    for seed in range(6):
+        session = session_of(spec, pool(), split, gradient_noise=MATCHED, order_seed=seed, reference_batch_size=SMALL)
+        session.step()
+        before = session.network.weights.clone(), session.network.gradients.clone()
+        ratios.append(covariance_ratio(session.program, session.feed, session.spec, 1, LARGE)[0])
+        assert torch.equal(session.network.weights, before[0])
+        assert torch.equal(session.network.gradients, before[1])
+    assert np.mean(ratios) == pytest.approx(1, abs=0.2)
+    plain = session_of(spec, pool(), split)
+    assert covariance_ratio(plain.program, plain.feed, plain.spec, 0, LARGE) is None
+
+
+@pytest.mark.parametrize("ghost", [None, SMALL])
+def test_measuring_the_covariance_changes_no_number_of_a_run(spec, pool, split, ghost, monkeypatch):
+    def final():
+        events = []
+        noisy = spec(batch_size=100, ghost_batch_size=ghost, gradient_noise=MATCHED, reference_batch_size=SMALL)
+        train([noisy], pool(), [split(pool())], device="cpu", emit=events.append, stop=lambda: None)
+        rows = [row for event in events if isinstance(event, Measured) for row in event.values]
+        return [row for row in rows if row[0] != "gradient_covariance_ratio"], [
+            row[2] for row in rows if row[0] == "gradient_covariance_ratio"
+        ]
+
+    measured, ratios = final()
+    assert len(ratios) == 2
+    assert all(ratio > 0 for ratio in ratios)
+    monkeypatch.setattr("gapbench.engine.session.covariance_ratio", lambda *values: None)
+    assert final() == (measured, [])
+
+
+def test_the_measured_gradient_is_that_of_training(spec, pool, split):
+    whole, pieces = session_of(spec, pool(), split, gradient_noise=MATCHED), session_of(spec, pool(), split, gradient_noise=MATCHED)
+    rows = pieces.program.gradients(0, pieces.feed.micro_batches(0, 16))
+    assert torch.allclose(gradients(whole, 1)[0], rows[0].double(), atol=1e-6)

@@ -40,7 +40,7 @@ def table(synthetic: ModuleType) -> ArmsTable:
                     learning_rate_rule="sqrt" if regime == "sqrt-lr" else "untouched",
                     updates=26992 // batch,
                     planned_updates=26992 // batch,
-                )  # fmt: skip
+                )
             )
     return arms_table(pd.DataFrame(rows), pd.DataFrame(columns=["run_id", "update", "examples", "metric", "layer", "value"]))
 

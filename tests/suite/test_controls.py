@@ -152,3 +152,13 @@ def test_an_arm_is_held_against_another_one_that_exists(load: Load, label: str) 
     arms = f'[[arm]]\nlabel = "SB unclipped"\nbatch_size = 16\n[[arm]]\nlabel = "LB"\nbatch_size = 512\nreference = "{label}"\n'
     with pytest.raises(SuiteError, match=rf'arm\[LB\].reference: unknown arm "{label}"'):
         load(f"{HEAD}{arms}")
+
+
+def test_a_stratified_whole_is_the_whole(load: Load) -> None:
+    plain, whole, part = (
+        one(load, f"batch_size = 16\n{dataset}")
+        for dataset in ("", "dataset = { stratified = true }", "dataset = { train_size = 300, stratified = true }")
+    )  # fmt: skip
+    assert run_id(plain) == run_id(whole)
+    assert part.dataset.options["stratified"] is True
+    assert run_id(part) != run_id(one(load, "batch_size = 16\ndataset = { train_size = 300 }"))

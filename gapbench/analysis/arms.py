@@ -132,6 +132,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
 
     Works on partial results: cells without an ok run have no numbers, cells with a missing or diverged seed no verdict.
     """
+    from gapbench.analysis.noise import noise_notes
     from gapbench.analysis.notes import notes
     from gapbench.analysis.verdict import sentences
 
@@ -140,7 +141,8 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     rows, comparisons = _judge(rows)
     rows = _with_shares(rows)
     complete, short = columns_of(rows)
-    return ArmsTable(tuple(rows), complete, short, sentences(rows), [*notes(rows, comparisons), *environment_notes(runs)], comparisons)
+    remarks = [*notes(rows, comparisons), *noise_notes([row.cell for row in rows], book), *environment_notes(runs)]
+    return ArmsTable(tuple(rows), complete, short, sentences(rows), remarks, comparisons)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
@@ -231,7 +233,10 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
     for row in rows:
         baseline_cell = row.panel.baseline_of(row.cell)
         baseline = by_cell.get((id(row.panel), baseline_cell.name)) if baseline_cell else None
-        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.reference is None or row.p_holm is None:
+        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:
+            out.append(row)
+            continue
+        if row.reference is None or baseline.reference is not row.reference:
             out.append(row)
             continue
         samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]

@@ -70,6 +70,10 @@ class Cell:
     split_drawn: bool
     """Whether each seed draws its own split: differences are then paired, and intervals are over splits."""
     runs: tuple[Run, ...] = field(repr=False)
+    held_against: str = ""
+    """Name of the cell that the suite holds it against; empty: the panel's reference cell."""
+    axes: Mapping[str, str] = field(default_factory=dict)
+    """Its levels on the axes of the suite's grid, seeds left out, by field."""
 
     @property
     def planned_examples(self) -> int:
@@ -141,7 +145,13 @@ class Panel:
     cells: tuple[Cell, ...]
 
     def reference_of(self, cell: Cell) -> Cell | None:
-        """Returns the reference cell that a cell is held against; among several, the one most like it in preset, optimizer, precision."""
+        """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
+
+        Among several reference cells it is the one most like it in preset, optimizer, precision.
+        """
+        named = [other for other in self.cells if cell.held_against in (other.name, other.arm) and cell.held_against and other is not cell]
+        if named:
+            return min(named, key=lambda other: other.name != cell.held_against)
         found = [other for other in self.cells if other.reference]
         alike = [sum(mine == other for mine, other in zip(cell.method, reference.method, strict=True)) for reference in found]
         return found[alike.index(max(alike))] if found else None
@@ -155,6 +165,7 @@ class Panel:
             other
             for other in self.cells
             if other.batch_size == cell.batch_size and other.method == cell.method and unadapted(other)
+            and other.held_against == cell.held_against
         ]  # fmt: skip
         return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
 
@@ -234,6 +245,8 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         train_examples=int(first["train_examples"]),
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,
+        held_against=first.get("reference", ""),
+        axes=json.loads(first.get("axes") or "{}"),
     )
 
 

@@ -30,6 +30,7 @@ NEVER_DROPPED = frozenset({ARM, BATCH, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, V
 def format_row(row: ArmRow) -> dict[str, str]:
     """Returns the text of a row under every heading of COLUMNS; empty where there is nothing to say."""
     cell = row.cell
+    against = f"against {row.reference.name}" if row.reference is not None and row.cell.held_against else ""
     return {
         ARM: cell.name,
         BATCH: str(cell.batch_size),
@@ -42,9 +43,9 @@ def format_row(row: ArmRow) -> dict[str, str]:
         TRAIN_TEST: estimate_text(row.train_test_gap_pp, 1, 2),
         GAP: gap_text(row.batch_gap_pp),
         EXAMPLES: examples_text(row),
-        AT: f"{row.batch_gap_budget}; {row.batch_gap_learning_rate}" if row.batch_gap_pp else "",
+        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap_pp else "",
         MATCHED: matched_text(row),
-        VERDICT: row.verdict,
+        VERDICT: row.verdict.replace("reference", row.reference.name) if against and row.reference else row.verdict,
         SHARE: share_text(row),
         PAPER: paper_text(row),
     }

@@ -28,6 +28,7 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         *_power(rows),
         "Batch gap: test accuracy of the reference cell minus that of the cell, in percentage points, so positive is worse; budgets are "
         "against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation.",
+        *_references(rows),
         *_matched(rows),
         *_shares(rows),
         *clipped(rows),
@@ -126,6 +127,19 @@ def spread_factors(n: int) -> tuple[float, float]:
 
     low, high = (float(((n - 1) / chdtri(n - 1, tail)) ** 0.5) for tail in (0.025, 0.975))
     return low, high
+
+
+def _references(rows: Sequence[ArmRow]) -> list[str]:
+    """Names the cells that are held against another one than the reference cell."""
+    others: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reference is not None and not row.reference.reference:
+            others.setdefault(row.reference.name, []).append(row.cell.name)
+    if not others:
+        return []
+    return [
+        "Not against the reference cell are held: " + "; ".join(f"{', '.join(own)} against {name}" for name, own in others.items()) + "."
+    ]
 
 
 def _matched(rows: Sequence[ArmRow]) -> list[str]:

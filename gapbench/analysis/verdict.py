@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.effects import effect_sentences
 from gapbench.analysis.formats import range_text, ratio_text
 from gapbench.analysis.paper import PRESETS
 from gapbench.analysis.power import Power, chances_text, power
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MANY = 6
 """More cells than this are counted instead of listed."""
 NONE_TUNED = "No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."
+SAID_BY_PARTS = ("baseline", "sqrt-lr", "linear-lr", "adapted")
+"""Regimes that are nothing but their learning-rate rule and their budget, which are said anyway."""
 ALIKE = 1.5
 """Mean train losses within this factor count as about the same."""
 
@@ -30,7 +33,7 @@ def sentences(rows: Sequence[ArmRow]) -> list[str]:
     panels: dict[int, list[ArmRow]] = {}
     for row in rows:
         panels.setdefault(id(row.panel), []).append(row)
-    found = [sentence for own in panels.values() for sentence in _panel(own)]
+    found = [sentence for own in panels.values() for sentence in (*_panel(own), *effect_sentences(own[0].panel))]
     return list(dict.fromkeys(found)) or ["No run is planned."]  # what holds for every panel is said once
 
 
@@ -72,8 +75,8 @@ def _scope(rows: Sequence[ArmRow]) -> str:
 def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
     """The cell the paper calls LB: the largest batch with nothing adapted, at the recipe's own number of examples if there is one."""
 
-    def rank(row: ArmRow) -> tuple[bool, int]:
-        return row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
+    def rank(row: ArmRow) -> tuple[bool, bool, int]:
+        return not row.cell.held_against, row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
 
     found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
     return max(found, key=rank) if found else None
@@ -174,7 +177,9 @@ def _means(row: ArmRow) -> str:
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
     same, _, more = row.batch_gap_budget.partition("equal updates, ")
     budget = f"the same number of updates ({more})" if more else "" if same.startswith("equal examples") else same
-    found = [part for part in (rule, factor, reset, ghost, budget) if part]
+    base = cell.regime.partition(",")[0]
+    regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
+    found = [part for part in (regime, rule, factor, reset, ghost, budget) if part]
     return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 
 

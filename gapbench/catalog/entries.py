@@ -40,6 +40,9 @@ COMMON_DATASET_PARAMETERS = {
     "test_size": Parameter(
         type="int", default=0, minimum=0, neutral=0, help="test on a subset of so many examples, drawn by split_seed; 0: all"
     ),
+    "stratified": Parameter(
+        type="bool", default=False, neutral=False, help="whether train_size and test_size take the same share of every class"
+    ),
 }
 """Options that every data set has besides its own. They are not passed to its loader: the split is taken afterwards."""
 
@@ -146,8 +149,32 @@ class Budget(BaseModel):
     """`down`: to whole updates; `epochs-up`: epochs, and what multiplies them, are rounded up; None: the recipe's, or else down."""
 
 
+class NoiseRule(BaseModel):
+    """Noise that is added to gradients on purpose, as a control."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["none", "multiplicative", "isotropic"] = Field(
+        "none",
+        description="None; each example's gradient times 1 + sigma e, e standard normal; or, in the gradient's place, a Gaussian direction "
+        "of the gradient's norm: a walk that learns nothing.",
+    )
+    variance: float | Literal["matched"] = Field(
+        "matched", description='Of multiplicative noise; "matched": batch / reference - 1, which gives a batch the reference\'s covariance.'
+    )
+    centred: bool = Field(True, description="Whether multiplicative noise sums to zero over the batch, so that the mean gradient stays.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> NoiseRule:
+        if not isinstance(self.variance, str) and not 0 <= self.variance < float("inf"):
+            raise ValueError('variance must be "matched" or a number of at least 0')
+        if self.kind != "multiplicative" and (self.variance != "matched" or not self.centred):
+            raise ValueError('variance and centred are only for kind = "multiplicative"')
+        return self
+
+
 class RegimeEntry(Entry):
-    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget, independent of each other."""
+    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget x noise, independent of each other."""
 
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
     """Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."""
@@ -156,6 +183,12 @@ class RegimeEntry(Entry):
     warmup_start: float | Literal["reference"] | None = None
     """Factor of the learning rate that warmup starts from; "reference": the reference batch size's rate; None: the recipe's."""
     budget: Budget = Budget()
+    gradient_noise: NoiseRule | None = None
+    """None: what the run says, as with the two that follow."""
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] | None = None
+    """Factor of weight decay: 1, or reference rate / rate, which keeps rate times decay."""
+    augmentation_epochs: int | Literal["off", "reference"] | None = None
+    """Epochs after which the same crops and flips come again; "reference": the recipe's epochs."""
 
 
 class Preset(BaseModel):

@@ -50,7 +50,10 @@ class Stream:
 
 
 def stream(seed: int, purpose: str) -> Stream:
-    """Returns the stream of a seed and a purpose. Purposes in use: order, crop, flip, dropout, split, subset, holdout."""
+    """Returns the stream of a seed and a purpose.
+
+    Purposes in use: order, sampling, crop, flip, dropout, noise, perturbation, split, subset, holdout.
+    """
     word = _digest(seed, purpose)
     return Stream(word & MASK32, word >> 32)
 

@@ -96,6 +96,8 @@ class Feed:
         self._order, self._crop, self._flip, self._dropout = (
             _stream([item.order_seed for item in specs], purpose, self.home) for purpose in ("order", "crop", "flip", "dropout")
         )
+        self._drawn = _stream([item.order_seed for item in specs], "sampling", self.home) if spec.sampling == "replacement" else None
+        self._augmentation_epochs = spec.augmentation_epochs
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Batch] | None = None
 
@@ -128,7 +130,16 @@ class Feed:
         return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part])
 
     def examples(self, first: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
-        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position."""
+        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position.
+
+        With replacement an epoch is only a count, and in its stead stands the position: an example that comes twice is augmented and
+        dropped out twice.
+        """
+        if self._drawn is not None:
+            positions = torch.arange(first, stop, device=self.home)[None]
+            # The hash takes 32 bits of an index; the rest of a position counts on.
+            chosen = below(self._drawn.at(positions >> 32, positions & MASK32), self.train_size)
+            return self.members.gather(1, chosen), positions
         epoch, end = first // self._epoch_size, (stop - 1) // self._epoch_size + 1
         orders = self._epochs(epoch, end)[:, :, : self._epoch_size].flatten(1)
         start = first - epoch * self._epoch_size
@@ -154,14 +165,15 @@ class Feed:
 
     def calibration_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
-        return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
+        epochs = torch.full_like(indices, CALIBRATION_EPOCH)
+        return self._augmented(indices, epochs)
 
     def drawn_batch(self, indices: Int[Tensor, "replica examples"], counters: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, each under a counter of its own in the place of the epoch."""
         return self._augmented(indices, counters)
 
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
-        return self._finished(self._gathered(indices, epochs))
+        return self._finished(self._gathered(indices, epochs, epochs))
 
     def _stop(self, first: int, size: int) -> int:
         """Returns where the block of pieces of `size` examples that begins at `first` ends."""
@@ -170,12 +182,23 @@ class Feed:
     def _fetched(self, first: int, stop: int) -> Batch:
         """Returns the examples at positions `first` .. `stop` - 1, augmented."""
         if self._ahead is None:
-            return self._augmented(*self.examples(first, stop))
-        return self._finished(self._ahead.take((first, stop), lambda: self._gathered(*self.examples(first, stop))))
+            return self._finished(self._positions(first, stop))
+        return self._finished(self._ahead.take((first, stop), lambda: self._positions(first, stop)))
 
     def _prepare(self, first: int, stop: int) -> None:
         assert self._ahead is not None
-        self._ahead.prepare((first, stop), lambda: self._gathered(*self.examples(first, stop)))
+        self._ahead.prepare((first, stop), lambda: self._positions(first, stop))
+
+    def _positions(self, first: int, stop: int) -> Drawn:
+        """Gathers the examples at positions `first` .. `stop` - 1."""
+        indices, epochs = self.examples(first, stop)
+        return self._gathered(indices, epochs, self._augmentations(first, stop, epochs))
+
+    def _augmentations(self, first: int, stop: int, epochs: Tensor) -> Int[Tensor, "1 examples"]:
+        """Returns the counter of crops and flips: that of dropout, but where the same ones come again."""
+        if self._augmentation_epochs is None:
+            return epochs
+        return (torch.arange(first, stop, device=self.home)[None] // self._epoch_size) % self._augmentation_epochs
 
     def _central(self, indices: Tensor) -> Drawn:
         """Gathers examples as they are, but for the middle of their images. Never waits for a device that trains."""
@@ -185,20 +208,20 @@ class Feed:
         ready = self._storage.ready
         return Drawn(images, ready(self._labels[indices]), ready(self._dropout.at(CALIBRATION_EPOCH, indices)), None)
 
-    def _gathered(self, indices: Tensor, epochs: Tensor) -> Drawn:
+    def _gathered(self, indices: Tensor, epochs: Tensor, augmentations: Tensor) -> Drawn:
         """Draws crops and flips, and gathers the crops; all of it at home."""
-        indices, epochs = indices.to(self.home), epochs.to(self.home)
+        indices, epochs, augmentations = indices.to(self.home), epochs.to(self.home), augmentations.to(self.home)
         ready = self._storage.ready
-        mirrored = ready((self._flip.at(epochs, indices) & 1).bool()) if self.flip else None
+        mirrored = ready((self._flip.at(augmentations, indices) & 1).bool()) if self.flip else None
         labels, keys = ready(self._labels[indices]), ready(self._dropout.at(epochs, indices))
         if self._crop_scale:
             height, width = self._image_sides
-            boxes = draw_boxes(self._crop.at(epochs, indices), height=height, width=width, smallest=self._crop_scale)
+            boxes = draw_boxes(self._crop.at(augmentations, indices), height=height, width=width, smallest=self._crop_scale)
             return Drawn(self._storage.whole(indices), labels, keys, mirrored, ready(boxes))
         window = self._window
         vertical = horizontal = torch.zeros_like(indices)
         if window.tops > 1 or window.lefts > 1:
-            words = self._crop.at(epochs, indices)
+            words = self._crop.at(augmentations, indices)
             vertical = below(words, window.tops)
             horizontal = below(mix32(words ^ 0x5BD1E995), window.lefts)
         return Drawn(self._storage.gather(indices, vertical, horizontal), labels, keys, mirrored)

@@ -16,6 +16,7 @@ from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch
 from gapbench.engine.flat import FlatNetwork, Rows
+from gapbench.engine.gradient_noise import GradientNoise
 from gapbench.engine.objective import TrainingObjective
 from gapbench.layers.dropout import dropout_layers
 from gapbench.optimizers import Optimizer, schedule
@@ -70,6 +71,7 @@ class Program:
         self._has_momentum = "momentum" in spec.optimizer.options
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
+        self.noise = GradientNoise(specs, device)
         self._dropouts = dropout_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
@@ -89,10 +91,14 @@ class Program:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         early: dict[str, Tensor] = {}
+        weights = self.noise.weights(update) if self.noise.multiplicative else None
         for number, batch in enumerate(batches):
             logits = self.forward(batch)
             loss = batch_loss(logits, batch.labels)
-            losses.append(loss.detach())
+            losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
+            if weights is not None:
+                size = batch.labels.shape[1]
+                loss = batch_loss(logits, batch.labels, weights[:, number * size : (number + 1) * size])
             if not observe:
                 network.backward(loss, share=1.0 / self.micro_batches, add=number > 0)
                 continue
@@ -102,6 +108,8 @@ class Program:
                 for name, value in probe(self._state(update, batch, losses[-1], correct[-1], piece)).items():
                     early[name] = early[name] + value if name in early else value
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
+        if self.noise.isotropic:
+            self.noise.replace(network.gradients, network.layers, update)
         norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
         state = None
         if observe:
@@ -139,6 +147,20 @@ class Program:
             layers=network.layers,
             provided=None if self.objective is None else self.objective.at(0),
         )
+
+    def gradients(self, update: int | None, batches: Iterable[Batch]) -> Rows:
+        """Returns the gradient of the mean loss over pieces of equal size, with the noise of an update where its number is given.
+
+        Nothing moves, but norm layers have moments pending.
+        """
+        rows = torch.zeros_like(self.network.gradients)
+        weights, pieces = None if update is None else self.noise.weights(update), 0
+        for batch in batches:
+            size = batch.labels.shape[1]
+            own = None if weights is None else weights[:, pieces * size : (pieces + 1) * size]
+            self.network.backward(batch_loss(self.forward(batch), batch.labels, own), rows=rows, add=True)
+            pieces += 1
+        return rows.div_(pieces)
 
     def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
         """Returns, after `updates` updates, the number of the first whose loss was not finite, counted from 1; -1: none."""
@@ -234,6 +256,11 @@ def _within(norm: float, limit: float) -> bool:
     return norm + CLIP_EPSILON <= limit
 
 
-def batch_loss(logits: Float[Tensor, "replica classes batch"], labels: Int[Tensor, "replica batch"]) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean cross entropy."""
-    return F.cross_entropy(logits, labels, reduction="none").mean(dim=1)
+def batch_loss(
+    logits: Float[Tensor, "replica classes batch"],
+    labels: Int[Tensor, "replica batch"],
+    weights: Float[Tensor, "replica batch"] | None = None,
+) -> Float[Tensor, " replica"]:
+    """Returns each replica's mean cross entropy, each example times its weight where there are weights."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses.mean(dim=1) if weights is None else (losses * weights).mean(dim=1)

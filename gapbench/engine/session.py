@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,12 +17,14 @@ from gapbench.core.errors import TrainingError
 from gapbench.core.events import Event
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
+from gapbench.engine.covariance import FRACTIONS, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
 from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.objective import TrainingObjective
+from gapbench.engine.perturbation import perturb
 from gapbench.engine.program import Probe, Program
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
@@ -92,6 +95,7 @@ class Session:
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
         self.evaluation_updates = frozenset(evaluation_updates(spec.updates, spec.evaluations))
+        self._covariance_updates = _first_from(self.evaluation_updates, [fraction * spec.updates for fraction in FRACTIONS])
         self.keep_updates = kept
         self.checkpoint_updates = looked | frozenset(kept)
         """Where weights are kept, and where probes of stage `checkpoint` look besides."""
@@ -127,11 +131,16 @@ class Session:
         last = self.update == self.spec.updates
         evaluation = self.evaluator.evaluate(recalibrate=last or self.update < 0.95 * self.spec.updates)
         first_bad = self.first_bad()
+        if self.update in self._covariance_updates:
+            ratios = covariance_ratio(self.program, self.feed, self.spec, self.update, self.micro_batch_size)
+            if ratios is not None:
+                evaluation = replace(evaluation, values={**evaluation.values, "gradient_covariance_ratio": ratios})
         self.recorder.flush(first_bad)
         for replica, bad in enumerate(first_bad):
             if bad < 0:
                 self.recorder.emit(replica, self.update, {name: values[replica] for name, values in evaluation.values.items()})
-        self.headline = [*self.headline, dict(evaluation.values)][-self.spec.headline_evaluations :]
+        numbers = {name: values for name, values in evaluation.values.items() if name != "gradient_covariance_ratio"}
+        self.headline = [*self.headline, numbers][-self.spec.headline_evaluations :]
         return evaluation
 
     def first_bad(self) -> list[int]:
@@ -207,12 +216,20 @@ def exact_arithmetic() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def _first_from(updates: Iterable[int], starts: Iterable[float]) -> frozenset[int]:
+    """Returns the first of `updates` at or after each start."""
+    ordered = sorted(updates)
+    return frozenset(next(update for update in ordered if update >= start) for start in starts)
+
+
 def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Builds a run's model on the CPU, so that its initial weights are the same whatever the device."""
     build = load_target(models()[spec.model.name].target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
         model: nn.Module = build(input_shape, classes, **spec.model.options)
+    if spec.initial_perturbation:
+        perturb(model, spec.initial_perturbation, spec.init_seed)
     return convert_batch_norm(
         model, ghost_batch_size=spec.ghost_batch_size, running_statistics=spec.running_statistics, momentum=spec.norm_momentum
     )

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable, arms_table, side_tables
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.factorial import factorials
 from gapbench.report.figures import drawings
 from gapbench.report.html import write_page
 from gapbench.report.style import house_style, render
-from gapbench.report.tables import arms_csv, arms_markdown, runs_csv, side_csv, side_markdown
+from gapbench.report.tables import arms_csv, arms_markdown, factorial_csv, factorial_markdown, runs_csv, side_csv, side_markdown
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 
@@ -55,6 +57,8 @@ def write_report(results_dir: Path) -> ReportFiles:
     side = side_tables(read.runs)
     for table in side:
         texts |= {f"{table.name}.csv": side_csv(table), f"{table.name}.md": side_markdown(read.suite, table)}
+    if effects := factorials(read_panels(read.runs)):
+        texts |= {"factorial.csv": factorial_csv(effects), "factorial.md": factorial_markdown(read.suite, effects)}
     tables = [_folder(results_dir, "tables") / name for name in texts]
     for path, text in zip(tables, texts.values(), strict=True):
         write_text(path, text)

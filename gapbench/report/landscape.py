@@ -53,7 +53,9 @@ def _landscape(found: LandscapeStudy) -> Figure:
             axes.set_xlabel("distance (log scale)")
         return list(places.flat)
 
-    labels = [one.label for panel in panels for one in _series(panel).values()]
+    def labels(some: Sequence[Panel]) -> list[str]:
+        return [one.label for panel in some for one in _series(panel).values()]
+
     return panel_figure(panels, 1.2 + 3.2 * columns, lambda _: 5.6, lambda panel: bool(found.panels[panel]), draw, REMARK, labels)
 
 

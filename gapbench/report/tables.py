@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable
 from gapbench.analysis.curves import SKETCH
+from gapbench.analysis.effects import COLUMNS, effect_notes, effect_rows, effects_frame
+from gapbench.analysis.factorial import Factorial
 from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words:
     """Returns a Markdown table whose columns line up also in plain text; numbers to the right, words to the left."""
     cells = [[*columns], *([text.replace("|", "\\|") for text in row] for row in rows)]
     widths = [max(len(row[position]) for row in cells) for position in range(len(columns))]
-    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT, *words)}
+    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT, COLUMNS[0], *words)}
 
     def line(row: Sequence[str]) -> str:
         padded = (
@@ -51,6 +53,20 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words:
 
     rule = [f":{'-' * (width - 1)}" if position in left else f"{'-' * (width - 1)}:" for position, width in enumerate(widths)]
     return "\n".join([line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])])
+
+
+def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
+    """Returns `factorial.md`: a table of effects per factorial, and notes."""
+    parts = [f"# {suite}: effects"]
+    for one in found:
+        parts += [f"## {one.title}", markdown_table(COLUMNS, effect_rows(one)) if one.effects else f"No effects: {one.reason}."]
+    notes = effect_notes(found)
+    return "\n\n".join([*parts, *(["## Notes", "\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+
+
+def factorial_csv(found: Sequence[Factorial]) -> str:
+    """Returns `factorial.csv`: tidy numbers, one row for each effect and measure."""
+    return _csv(effects_frame(found))
 
 
 def arms_csv(table: ArmsTable) -> str:

@@ -61,11 +61,12 @@ def suite_schema() -> Schema:
     reason = {"type": "string", "minLength": 1, "description": "Shown with the dropped runs."}
     report = _fields(ReportSection)
     report["reference"] = _reference("where")
+    arm = {name: _fields(ArmSection)[name] for name in ("label", "reference")}
     sections = {
         **_fields(SuiteSection),
         "run": _table({**references, **extra}, "One complete run: every field that [grid] and [[arm]] leave out."),
         "grid": {**_table(axes, "The product of these lists, each cell with every seed."), "minProperties": 1},
-        "arm": _list(_table({"label": _fields(ArmSection)["label"], **references}, "A labelled way to train.", "label")),
+        "arm": _list(_table({**arm, **references}, "A labelled way to train.", "label")),
         "exclude": _list({**_table({**where, "reason": reason}, "Drops the runs with all these values.", "reason"), "minProperties": 2}),
         "override": _list(
             _table(

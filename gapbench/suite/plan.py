@@ -104,6 +104,8 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         learning_rate_rule=rule_of(settings, regime),
         budget=regime.budget.kind,
         reference_cell=_is_reference(draft, settings, sections, regime.label),
+        reference=draft.reference,
+        axes=dict(draft.axes),
         cell_order=draft.order,
     )
 

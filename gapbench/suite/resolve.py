@@ -11,7 +11,7 @@ from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite import fields
+from gapbench.suite import controls, fields
 from gapbench.suite.asked import REQUIRED, Asked
 from gapbench.suite.layers import Settings, Unknown
 from gapbench.suite.locate import KeyPath
@@ -71,11 +71,15 @@ class Resolver:
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)
         ghost = _attempt(fields.ghost, asked, model)
+        numbers = _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, examples, tests)
+        schedule = _attempt(fields.schedule, asked, optimizer)
         parts = [
             _attempt(fields.plain, asked, model),
             ghost,
-            _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, examples, tests),
-            _attempt(fields.schedule, asked, optimizer),
+            numbers,
+            schedule,
+            _attempt(controls.decay, asked, regime, numbers, schedule),
+            _attempt(controls.controls, asked, regime, model, numbers, examples),
             _attempt(fields.inputs, asked, facts),
             _attempt(fields.norm, asked, model, ghost),
             _attempt(fields.seeds, asked, dataset),

@@ -48,6 +48,18 @@ class Normalization(Frozen):
     standard_deviation: tuple[float, ...] = ()
 
 
+class GradientNoise(Frozen):
+    """Noise in the gradients, as a control."""
+
+    kind: Literal["multiplicative", "isotropic"]
+    """`multiplicative`: each example's loss times 1 + sigma e, e standard normal; `isotropic`: a Gaussian direction of the gradient's
+    norm in its place."""
+    variance: float | None = Field(None, gt=0)
+    """sigma^2 of multiplicative noise."""
+    centred: bool | None = None
+    """Whether the e of a batch sum to zero."""
+
+
 class Labels(Frozen):
     """What a run is called in one suite. Never part of its identity."""
 
@@ -65,6 +77,10 @@ class Labels(Frozen):
     budget: str = "epochs"
     """Kind of the budget: epochs, updates, examples."""
     reference_cell: bool = False
+    reference: str = ""
+    """Name of the cell that it is held against, where the suite says so; empty: the reference cell."""
+    axes: dict[str, str] = Field(default_factory=dict)
+    """Its levels on the axes of [grid] that it does not set itself, seeds left out, by field."""
     cell_order: int = 0
     """Position of the cell in tables."""
 
@@ -111,6 +127,16 @@ class RunSpec(Frozen):
     norm_momentum: float | None = Field(0.1, gt=0, le=1)
     """Weight of the new statistics in the moving average, as in torch; None: cumulative average."""
 
+    gradient_noise: GradientNoise | None = None
+    sampling: Literal["permutation", "replacement"] = "permutation"
+    """How an update gets its examples: epoch by epoch in random order, or each drawn by itself from all of them."""
+    augmentation_epochs: int | None = Field(None, gt=0)
+    """Epochs after which the same crops and flips come again; None: never."""
+    initial_perturbation: float = Field(0.0, ge=0.0)
+    """Length of a random step away from the initial weights, as a share of their norm: for a twin run."""
+    headline_statistics: Literal["running", "recalibrated"] = "running"
+    """Batch norm statistics that accuracies and losses are measured with."""
+
     precision: Literal["fp32", "bf16"] = "fp32"
     headline_evaluations: int = Field(1, ge=1)
     """The headline accuracy is the mean over this many last evaluations."""
@@ -120,7 +146,7 @@ class RunSpec(Frozen):
     seed: int = Field(0, ge=0)
     init_seed: int = Field(0, ge=0)
     order_seed: int = Field(0, ge=0)
-    """Seed of order, augmentation and dropout."""
+    """Seed of order, augmentation, dropout and noise."""
     split_seed: int = Field(0, ge=0)
 
     # What follows changes no trained number and is no part of the identity.

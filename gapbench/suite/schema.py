@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from gapbench.catalog import Budget
+from gapbench.catalog import Budget, NoiseRule
 
-FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss")
+FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial")
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
 SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 """Fields that distinguish the runs of one cell."""
@@ -73,6 +73,12 @@ def _number_or(word: str, condition: str, minimum: float, maximum: float = float
         raise ValueError(f'must be "{word}" or a number {condition}, not {show(value)}')
 
     return PlainValidator(check)
+
+
+def _epochs(value: Any) -> Any:
+    if value in ("off", "reference") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f'must be "off", "reference" or a whole number of at least 1, not {show(value)}')
 
 
 def show(value: Any) -> str:
@@ -179,6 +185,12 @@ LearningRateFactor = Annotated[
 MinimumWarmup = Annotated[Any, _whole_number_or("momentum", 0), _or("momentum", {"type": "integer", "minimum": 0})]
 HeadlineEvaluations = Annotated[Any, _whole_number_or("late", 1), _or("late", {"type": "integer", "minimum": 1})]
 ScalingField = Annotated[ScalingTable, BeforeValidator(_scaling)]
+AugmentationEpochs = Annotated[
+    Any,
+    PlainValidator(lambda value: _epochs(value)),
+    WithJsonSchema({"anyOf": [{"enum": ["off", "reference"]}, {"type": "integer", "minimum": 1}]}),
+]
+"""A name for one rule, which [run] and [regimes.NAME] share."""
 Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
 
@@ -236,6 +248,22 @@ class RunFields(Section):
     )
     norm_momentum: NormMomentum = Field(0.1, description='Weight of new statistics in the moving average, or "cumulative".')
     tail: Literal["stream", "drop"] = Field("stream", description="Where an epoch is no multiple of the batch: go on, or drop the rest.")
+    gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients, as a control. Overrides the regime's.")
+    sampling: Literal["permutation", "replacement"] = Field(
+        "permutation", description="Whether an epoch shows every example once, or each is drawn by itself from all of them."
+    )
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
+        "none", description="Factor of weight decay: 1, or reference rate / rate. Overrides the regime's."
+    )
+    augmentation_epochs: AugmentationEpochs = Field(
+        "off", description="Epochs after which the same crops and flips come again; \"reference\": the recipe's. Overrides the regime's."
+    )
+    initial_perturbation: float = Field(
+        0.0, ge=0.0, description="Length of a random step from the initial weights, as a share of their norm: a twin of another run."
+    )
+    headline_statistics: Literal["running", "recalibrated"] = Field(
+        "running", description="Batch norm statistics of all evaluations: running averages, or recomputed at the weights as they are."
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the arithmetic; weights, statistics and loss stay fp32.")
     headline_evaluations: HeadlineEvaluations = Field(
         1, description='The headline accuracy is the mean of so many last evaluations; "late": of those in the last 5 % of the updates.'
@@ -243,7 +271,7 @@ class RunFields(Section):
     holdout: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the training set that is kept for validation.")
     seed: int = Field(0, ge=0, description="Number from which every random stream of a run is derived.")
     init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')
-    order_seed: Seed = Field("seed", description='Of order, augmentation and dropout; "seed": the run\'s.')
+    order_seed: Seed = Field("seed", description='Of order, augmentation, dropout and noise; "seed": the run\'s.')
     split_seed: Seed = Field("seed", description='Of drawn splits and subsets; "seed": the run\'s.')
 
 
@@ -265,6 +293,10 @@ class ArmSection(RunFields):
     """One [[arm]]."""
 
     label: Annotated[str, Field(min_length=1)] = Field(description="Name of the arm in tables and figures; unique in the suite.")
+    reference: str = Field(
+        "",
+        description="Label of the arm that tables hold it against, such as a small batch with the same change; else the reference cell.",
+    )
 
 
 class SetSection(RunFields):
@@ -295,6 +327,13 @@ class RegimeSection(Section):
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
+    gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients; left out: what the run says.")
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
+        "none", description="Factor of weight decay: 1, or reference rate / rate; left out: what the run says."
+    )
+    augmentation_epochs: AugmentationEpochs = Field(
+        "off", description='Epochs after which crops and flips come again; "reference": the recipe\'s; left out: what the run says.'
+    )
 
 
 class TargetSection(Section):
@@ -316,9 +355,9 @@ class ReportSection(Section):
     targets: list[TargetSection] = Field(
         default_factory=list, description="Values whose first passage `gapbench analyze critical-batch` looks for."
     )
-    figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]] = Field(
-        default_factory=list, description="Figures to draw; left out: all."
-    )
+    figures: list[
+        Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
+    ] = Field(default_factory=list, description="Figures to draw; left out: all that apply.")
 
 
 class SuiteSection(Section):

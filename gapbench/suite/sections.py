@@ -82,6 +82,8 @@ class Arm:
 
     label: str
     layer: Layer
+    reference: str = ""
+    """Label of the arm that it is held against."""
 
 
 @dataclass
@@ -134,11 +136,16 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     for path, table in _tables(document, "arm", problems):
         arm = validate(ArmSection, table, document, path, problems, fill={"label": "?"})
         label = table["label"] if isinstance(table.get("label"), str) else ""
-        fields = {name: value for name, value in arm.given().items() if name != "label"}
+        given = arm.given()
+        fields = {name: value for name, value in given.items() if name not in ("label", "reference")}
         _check_names(fields, path, sections, document, problems)
         if label and label in [other.label for other in sections.arms]:
             problems.append(Problem(document.place((*path, "label")), f"the label {show(label)} stands twice; labels must be unique"))
-        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken)))
+        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), given.get("reference", "")))
+    for own in sections.arms:
+        labels = [other.label for other in sections.arms if other is not own]
+        if own.reference and own.reference not in labels and _labels_known(sections, document):
+            problems.append(Problem(document.place((*own.layer.path, "reference")), unknown_name("arm", own.reference, labels)))
     _read_rules(sections, document, problems)
     _read_report(sections, document, problems)
     return sections

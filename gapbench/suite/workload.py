@@ -74,6 +74,8 @@ def sizes(asked: Asked, dataset: Component, facts: DatasetFacts) -> tuple[int, i
             asked.problem("dataset", f"{option} = {size} exceeds the {all_of_them} examples that there are; 0 takes all", option)
         elif size:
             sizes[option] = size
+    if "stratified" in dataset.options and not any(dataset.option(option, 0) for option in sizes):
+        dataset.options["stratified"] = False  # all of them have the classes that they have
     examples = sizes["train_size"]
     holdout = asked.get("holdout", 0.0)
     kept = held_out(examples, holdout)

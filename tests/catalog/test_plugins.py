@@ -93,7 +93,7 @@ def test_every_kind_of_component_can_be_added(write: Write) -> None:
     )
     plugins.load_plugins([path])
     assert catalog.datasets()["own"].split == "drawn"
-    assert set(catalog.datasets()["own"].parameters) == {"noise", "train_size", "test_size"}
+    assert set(catalog.datasets()["own"].parameters) == {"noise", "train_size", "test_size", "stratified"}
     assert catalog.optimizers()["signum"].parameters["beta"] == Parameter(type="float", default=0.9)
     assert catalog.optimizers()["signum"].parameters["steps"] == Parameter(type="list[int]", default=[1, 2])
     assert catalog.regimes()["cube-root"].budget.factor == 0.5

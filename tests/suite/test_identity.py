@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gapbench.suite import RunSpec, Suite, run_id
 from gapbench.suite.identity import ALWAYS, NEUTRAL, WITHOUT_EFFECT, identity
-from gapbench.suite.runspec import Component
+from gapbench.suite.runspec import Component, GradientNoise
 from gapbench.suite.source import COMPONENTS
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "run_ids.json").read_text())
@@ -52,6 +52,12 @@ def test_every_field_is_either_part_of_the_identity_or_known_to_change_no_number
         {"running_statistics": "sequential"},
         {"norm_momentum": None},
         {"precision": "bf16"},
+        {"gradient_noise": GradientNoise(kind="isotropic")},
+        {"gradient_noise": GradientNoise(kind="multiplicative", variance=31.0, centred=True)},
+        {"sampling": "replacement"},
+        {"augmentation_epochs": 30},
+        {"initial_perturbation": 1e-6},
+        {"headline_statistics": "recalibrated"},
         {"headline_evaluations": 2},
         {"holdout": 0.1},
         {"init_seed": 1},

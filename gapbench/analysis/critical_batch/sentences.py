@@ -59,8 +59,8 @@ def _predictions(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
         counts = "" if own[0].counts else "; it does not count, for it was measured more than a factor of 4 from it"
         out.append(
             f"{start}: the noise scale of {len(own)} run{'s' if len(own) > 1 else ''} at batch size {_count(size)} predicts "
-            f"{_count(weighted)} (mean over progress; {_count(naive)} over updates), {weighted / measured.value:.2g} times the measured one, "
-            f"{verdict} its interval{counts}."
+            f"{_count(weighted)} (mean over progress; {_count(naive)} over updates), {weighted / measured.value:.2g} times the measured "
+            f"one, {verdict} its interval{counts}."
         )
     return out
 

@@ -127,11 +127,11 @@ def test_the_components_of_the_page_conform_and_train(folder, plugin):
         assert {"", "linear1.weight"} <= set(curves.layer[curves.metric == "relative_distance"])
 
 
-def test_the_page_shows_one_component_of_each_kind(folder):
+def test_the_page_shows_a_component_of_each_kind(folder):
     from gapbench.catalog.plugins import components_of
 
     write_files("extending.md", folder)
-    assert sorted(kind for kind, _ in components_of(COMPONENTS)) == ["dataset", "model", "optimizer", "probe", "regime"]
+    assert {kind for kind, _ in components_of(COMPONENTS)} == {"dataset", "model", "optimizer", "probe", "regime"}
 
 
 def test_the_entry_point_is_the_one_that_is_looked_for():
@@ -226,6 +226,14 @@ def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
     every = {column for columns in COLUMNS.values() for column in columns}
     assert (every | {f"{name}.csv" for name in COLUMNS}) - set(re.findall(r"`([^`]+)`", text)) == set()
     assert {"drift_and_spread", "local_exponents", "collapse", "weight_cosine"} <= named("numbers.md", "Diffusion")
+
+
+def test_no_column_of_the_analyses_around_the_weights_is_missing():
+    from gapbench.analysis import landscape, sharpness
+
+    (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Around the weights")]
+    every = {column for columns in landscape.COLUMNS.values() for column in columns} | set(sharpness.COLUMNS)
+    assert (every | {f"{name}.csv" for name in (*landscape.COLUMNS, "sharpness")}) - set(re.findall(r"`([^`]+)`", text)) == set()
 
 
 def test_no_column_of_a_plan_is_missing():

@@ -29,6 +29,8 @@ class Watched:
 
     probe: Any
     answers: list[Any] = field(default_factory=list)
+    trained: list[Any] = field(default_factory=list)
+    """Those after at least one update; before it there is neither gradient nor learning rate, and what is made of them is NaN."""
     repeated: bool = True
     """Whether asking twice gave the same."""
     touched: set[str] = field(default_factory=set)
@@ -42,6 +44,7 @@ class Watched:
         self.touched |= {name for name in _TENSORS if not same_bits(before[name], getattr(state, name))}
         self.repeated = self.repeated and _equal(first, second)
         self.answers.append(_kept(first))
+        self.trained += self.answers[-1:] if state.update else []
         self.state = state
         return {}
 
@@ -68,7 +71,7 @@ def check_probe(name: str, options: Mapping[str, Any]) -> list[Check]:
     if not named or not sheet.check("shapes", lambda: _shapes(watched, entry)):
         sheet.skip(LATER[2:] if named else LATER[1:], "what it returns cannot be recorded")
         return sheet.checks
-    sheet.check("finite", lambda: _finite(watched.answers))
+    sheet.check("finite", lambda: _finite(watched.trained))
     sheet.check("pure", lambda: _pure(watched, sessions["with"], _drive(start(specs, pool))))
     sheet.check("repeatable", lambda: _repeatable(watched))
     sheet.check("replicas", lambda: _replicas(watched, entry, specs, pool))

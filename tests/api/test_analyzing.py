@@ -92,3 +92,31 @@ def test_what_makes_no_sense_is_said(folder: Path) -> None:
         api.analyze("diffusion", "published:hofer2017")
     with pytest.raises(StoreError, match="holds no results yet"):
         api.analyze("diffusion")
+
+
+def test_landscape_and_sharpness_of_a_run_are_analysed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    probes = (
+        'probes = [{ name = "landscape", directions = 50, examples = 64, curvature_directions = 2 }, '
+        '{ name = "sharpness", subspace = 2, iterations = 2, examples = 64 }, '
+        '{ name = "hessian", at = [1], examples = 64, trace_vectors = 2 }]'
+    )
+    text = SUITE.replace('"orders"', '"around"').replace("epochs = 0.6", "epochs = 0.1\nkeep_weights = [0, 1]").replace("0..7", "0..1")
+    lines = [probes if line.startswith("probes") else line for line in text.splitlines()]
+    (folder / "around.toml").write_text("\n".join(lines))
+    assert api.run("around.toml", devices="cpu").exit_status == 0
+    found = api.analyze("landscape", "around", bins=4)
+    fits = found.frames["fits"]
+    assert fits.groupby(["fraction", "directions"]).size().tolist() == [2, 2, 2, 2]
+    assert fits.spread_ratio.between(0.5, 2).all()
+    assert len(found.write("around-weights")) == 5
+    found = api.analyze("sharpness", "around")
+    values = found.frames["sharpness"].set_index(["fraction", "metric"]).value
+    assert values[1.0, "sharpness"] > 0
+    assert 0 < values[1.0, "hessian_edge"] < 1
+    assert (0.0, "sharpness_filter") in values.index
+    assert (0.0, "hessian_top") not in values.index
+    with pytest.raises(AnalysisError, match="--bins 2: an exponent needs at least 3"):
+        api.analyze("landscape", "around", bins=2)
+    with pytest.raises(AnalysisError, match="name results of your own"):
+        api.analyze("sharpness", "published:hoffer2017")

@@ -6,6 +6,7 @@ import dataclasses
 
 from gapbench import catalog, cost
 from gapbench.suite import Suite
+from gapbench.suite.batches import shortened
 from gapbench.suite.identity import run_id
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec
 
@@ -43,8 +44,8 @@ def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]
 
 
 def _shortened(spec: RunSpec) -> RunSpec:
-    update = {"updates": UPDATES, "evaluations": 1, "headline_evaluations": 1, "keep_weights": (), "dataset": _few_tests(spec.dataset)}
-    return spec.model_copy(update=update)
+    update = {"evaluations": 1, "headline_evaluations": 1, "keep_weights": (), "dataset": _few_tests(spec.dataset)}
+    return spec.model_copy(update=update | shortened(spec, UPDATES))
 
 
 def _few_tests(dataset: Component) -> Component:
@@ -73,7 +74,8 @@ def _fits(spec: RunSpec, device_kind: str) -> bool:
 
 def _can_halve(spec: RunSpec) -> bool:
     """Batch norm needs two examples in every group."""
-    sizes = [spec.batch_size] if spec.ghost_batch_size is None else [spec.batch_size, spec.ghost_batch_size]
+    batches = spec.batches.sizes if spec.batches.grows else (spec.batch_size,)
+    sizes = batches if spec.ghost_batch_size is None else (*batches, spec.ghost_batch_size)
     return all(size % 2 == 0 and size >= 4 for size in sizes)
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
 from gapbench.engine.normalization import pixel_statistics
+from gapbench.engine.pieces import cut
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -26,16 +29,22 @@ ORDER_EXAMPLES = 1 << 17
 """Examples whose order is computed at once."""
 CALIBRATION_EPOCH = 1 << 31
 """Its draws are used to recalibrate norm statistics; no run trains for so many epochs."""
+WHOLE = Fraction(1)
+"""The share of a batch that is not cut."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples of one update."""
+    """The examples of one update, or of a piece of it."""
 
     images: Float[Tensor, "replica batch ..."]
     labels: Int[Tensor, "replica batch"]
     keys: Int[Tensor, "replica batch"]
     """One 32-bit word an example for dropout masks."""
+    share: Fraction = WHOLE
+    """Of the update's loss and gradient."""
+    group_size: int | None = None
+    """Examples of its ghost groups, the last of which may be smaller, where the batch is ragged; None: as the norm layers have it."""
 
 
 class Feed:
@@ -51,8 +60,8 @@ class Feed:
     def __init__(self, pool: Pool, splits: Sequence[Split], specs: Sequence[RunSpec], device: torch.device) -> None:
         spec = specs[0]
         self.device = device
-        self.batch_size = spec.batch_size
-        self.updates = spec.updates
+        self.batches = spec.batches
+        self._ghost_batch_size = spec.ghost_batch_size
         self.padding = spec.crop_padding if pool.is_image else 0
         self.flip = spec.flip and pool.is_image
         self.is_image = pool.is_image
@@ -61,8 +70,8 @@ class Feed:
         self._labels = torch.from_numpy(np.array(pool.labels)).to(device)
         self.members: Int[Tensor, "replica train"] = _stacked([split.train for split in splits], device)
         self.train_size = self.members.shape[1]
-        # Tail "drop": the rest of each epoch's order that fills no batch is left out.
-        self._epoch_size = self.train_size if spec.tail == "stream" else self.train_size // spec.batch_size * spec.batch_size
+        if spec.tail != "stream" and spec.train_examples != self.train_size:  # the table of batches is by epoch
+            raise TrainingError(f"the run is planned for {spec.train_examples} training examples, and the data have {self.train_size}")
         mean, deviation = pixel_statistics(pool, splits, spec.normalization)
         shape = (len(specs), 1, -1) + (1, 1) * self.is_image
         self._shift = torch.tensor(mean * pool.pixel_max, dtype=torch.float32, device=device).view(shape)
@@ -83,30 +92,31 @@ class Feed:
 
     def batch(self, update: int) -> Batch:
         """Returns the batch of an update, counted from 0."""
-        return self.piece(update * self.batch_size, self.batch_size)
+        batch = self.batches.at(update)
+        return self.piece(batch.first, batch.size)
 
     def micro_batches(self, update: int, size: int) -> Iterator[Batch]:
-        """Yields the batch of an update in pieces of `size` examples, in order, none before it is asked for."""
-        for first in range(update * self.batch_size, (update + 1) * self.batch_size, size):
-            yield self.piece(first, size)
+        """Yields the batch of an update in pieces of `size` examples (the last may have fewer), in order, none before it is asked for."""
+        for piece in cut(self.batches.at(update), size, self._ghost_batch_size):
+            yield self.piece(piece.first, piece.size, share=piece.share, group_size=piece.group_size)
 
-    def piece(self, first: int, size: int) -> Batch:
-        """Returns `size` examples from position `first` on, counted from the first example of the first update."""
+    def piece(self, first: int, size: int, *, share: Fraction = WHOLE, group_size: int | None = None) -> Batch:
+        """Returns `size` examples from position `first` on in the orders of all epochs, one after another."""
         if self._block is None or not (self._block[0] <= first and first + size <= self._block[1]):
-            stop = min(self.updates * self.batch_size, first + max(1, BLOCK_EXAMPLES // size) * size)
+            stop = min(self.batches.end, first + max(1, BLOCK_EXAMPLES // size) * size)
             self._block = None  # its memory may serve the next block
             self._block = (first, stop, self._augmented(*self.examples(first, stop)))
         start, block = first - self._block[0], self._block[2]
         part = slice(start, start + size)
-        return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part])
+        return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part], share, group_size)
 
     def examples(self, first: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
         """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position."""
-        epoch, end = first // self._epoch_size, (stop - 1) // self._epoch_size + 1
-        orders = self._epochs(epoch, end)[:, :, : self._epoch_size].flatten(1)
-        start = first - epoch * self._epoch_size
+        epoch, end = first // self.train_size, (stop - 1) // self.train_size + 1
+        orders = self._epochs(epoch, end).flatten(1)
+        start = first - epoch * self.train_size
         positions = torch.arange(first, stop, device=self.device)
-        return orders[:, start : start + stop - first], (positions // self._epoch_size)[None]
+        return orders[:, start : start + stop - first], (positions // self.train_size)[None]
 
     def evaluation_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples as they are: no crop but the central one, no flip."""

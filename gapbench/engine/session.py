@@ -75,15 +75,15 @@ class Session:
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
         self._probes = _load_probes(spec) if probes is None else probes
-        self.micro_batch_size = micro_batch_size or spec.batch_size
-        pieces = max(1, spec.batch_size // self.micro_batch_size)
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
+        self.batches = self.feed.batches
+        self.micro_batch_size = micro_batch_size or self.batches.largest
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()))
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
-        self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
+        self.recorder = Recorder(emit, self.batches, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
-        self.evaluation_updates = frozenset(evaluation_updates(spec.updates, spec.evaluations))
-        self.keep_updates = keep_updates(spec.updates, spec.keep_weights)
-        self.early_updates = math.ceil(EARLY * spec.updates)
+        self.evaluation_updates = frozenset(evaluation_updates(self.batches, spec.evaluations))
+        self.keep_updates = keep_updates(self.batches, spec.keep_weights)
+        self.early_updates = self.batches.updates_at(math.ceil(EARLY * self.batches.all_steps))
         self.update = 0
         self.headline: list[dict[str, list[float]]] = []
         """The last evaluations, as many as the headline averages over."""
@@ -113,7 +113,8 @@ class Session:
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
         last = self.update == self.spec.updates
-        evaluation = self.evaluator.evaluate(recalibrate=last or self.update < 0.95 * self.spec.updates)
+        recalibrate = last or self.batches.steps(self.update) < 0.95 * self.batches.all_steps
+        evaluation = self.evaluator.evaluate(recalibrate=recalibrate, batch_size=self.batches.at(max(0, self.update - 1)).batch_size)
         first_bad = self.first_bad()
         self.recorder.flush(first_bad)
         for replica, bad in enumerate(first_bad):
@@ -143,7 +144,7 @@ class Session:
         replicas = len(self.specs)
         return {
             "updates": self.update,
-            "examples": self.update * self.spec.batch_size,
+            "examples": self.batches.examples(self.update),
             "weight_distance": float(distance),
             "clipped_share": clipped / max(self.update, 1),
             "clipped_share_late": (clipped - early) / late if late > 0 else None,

@@ -234,7 +234,7 @@ def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[st
         "optimizer": spec.optimizer.name,
         "updates": updates,
         "planned_updates": spec.updates,
-        "examples": None if updates is None else updates * spec.batch_size,
+        "examples": None if updates is None else spec.batches.examples(updates),
         "predicted_seconds": prediction.seconds if prediction else None,
     }
     return {name: _plain(values.get(name), kind) for name, kind in RUN_COLUMNS.items()}

@@ -16,10 +16,29 @@ def exactly(value: float) -> Fraction:
 def updates_of_epochs(epochs: Fraction, examples: int, batch_size: int, tail: str) -> int:
     """Returns the number of updates in `epochs` passes over `examples`, rounded down.
 
-    With tail "stream" a batch may reach into the next epoch; with "drop" an epoch has floor(examples / batch size) updates.
+    With tail "stream" a batch may reach into the next epoch; with "drop" an epoch has floor(examples / batch size) updates, with "ragged"
+    ceil(examples / batch size).
     """
-    per_epoch = Fraction(examples, batch_size) if tail == "stream" else Fraction(examples // batch_size)
+    per_epoch = Fraction(examples, batch_size)
+    if tail != "stream":
+        per_epoch = Fraction(math.floor(per_epoch) if tail == "drop" else math.ceil(per_epoch))
     return math.floor(epochs * per_epoch)
+
+
+def examples_of_updates(updates: int, examples: int, batch_size: int, tail: str) -> int:
+    """Returns how many examples are seen in so many updates over a training set of `examples`."""
+    if tail != "ragged":
+        return updates * batch_size
+    epochs, more = divmod(updates, -(-examples // batch_size))
+    return epochs * examples + more * batch_size
+
+
+def updates_of_examples(seen: int, examples: int, batch_size: int, tail: str) -> int:
+    """Returns the largest number of updates that see no more than `seen` examples."""
+    if tail != "ragged":
+        return seen // batch_size
+    epochs, more = divmod(seen, examples)
+    return epochs * -(-examples // batch_size) + more // batch_size
 
 
 def updates_of_budget(budget: Budget, *, epochs: float, examples: int, batch_size: int, reference_batch_size: int, tail: str) -> int:
@@ -31,7 +50,7 @@ def updates_of_budget(budget: Budget, *, epochs: float, examples: int, batch_siz
         examples: size of the training set.
         batch_size: of the run.
         reference_batch_size: of the recipe.
-        tail: "stream" or "drop".
+        tail: "stream", "drop" or "ragged".
     """
     factor = exactly(budget.factor)
     if budget.kind == "epochs":
@@ -39,7 +58,8 @@ def updates_of_budget(budget: Budget, *, epochs: float, examples: int, batch_siz
     reference_updates = updates_of_epochs(exactly(epochs), examples, reference_batch_size, tail)
     if budget.kind == "updates":
         return math.floor(reference_updates * factor)
-    return math.floor(reference_updates * reference_batch_size * factor / batch_size)
+    seen = math.floor(examples_of_updates(reference_updates, examples, reference_batch_size, tail) * factor)
+    return updates_of_examples(seen, examples, batch_size, tail)
 
 
 def learning_rate_factor(scaling: str, batch_size: int, reference_batch_size: int) -> float:

@@ -8,29 +8,34 @@ from typing import Any
 from gapbench import catalog
 from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
 from gapbench.suite.asked import Asked
+from gapbench.suite.batches import ramp
 from gapbench.suite.facts import DatasetFacts
+from gapbench.suite.growth import batch_sizes, check_ragged
 from gapbench.suite.regime import Regime
 from gapbench.suite.runspec import Component, Normalization, Phase
-from gapbench.suite.schema import NormalizationTable
+from gapbench.suite.schema import NormalizationTable, PhaseTable
 
 
-def ghost(asked: Asked, model: Component) -> dict[str, Any] | None:
-    """Returns the effective ghost batch size: None where it is off, the whole batch, or without effect."""
-    batch = asked.get("batch_size")
+def ghost(asked: Asked, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
+    """Returns the effective ghost batch size: None where it is off, the whole of every batch, or without effect."""
+    batches = batch_sizes(asked, phases)
     size = asked.get("ghost_batch_size", "off")
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
     if size != "off" and not has_norm:
         asked.no_effect.append((f"a ghost batch size has no effect on a model without batch norm ({model.name})", asked.cell))
         return {"ghost_batch_size": None}
-    if size != "off" and batch % size:
-        batches = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
-        if batch not in batches:
-            batches.append(batch)
+    odd = [one for one in batches if size != "off" and one % size]
+    if odd:
+        known = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
+        known.extend(one for one in odd if one not in known)
         return None
-    if has_norm and (batch if size == "off" else size) == 1:
+    if has_norm and (min(batches) if size == "off" else size) == 1:
         asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
         return None
-    return {"ghost_batch_size": None if size in ("off", batch) else int(size)}
+    effective = None if size == "off" or batches == [size] else int(size)
+    if has_norm and examples:
+        check_ragged(asked, effective, examples)
+    return {"ghost_batch_size": effective}
 
 
 def misfit(ghost_batch_size: int, batch_sizes: Sequence[int]) -> str:
@@ -53,7 +58,7 @@ def check_batch(asked: Asked, name: str, examples: int) -> None:
         asked.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
 
 
-def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str, Any] | None:
+def numbers(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: int, tests: int) -> dict[str, Any] | None:
     """Returns updates, learning rate, warmup and what refers to the reference cell."""
     batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
     tail = asked.get("tail", "stream")
@@ -83,8 +88,10 @@ def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str
             f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
         )
         asked.problem("headline_evaluations", message)
+    grows = len(batch_sizes(asked, phases)) > 1
     return {
-        "updates": updates,
+        "updates": ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates,
+        "unramped_updates": updates if grows else None,
         "learning_rate": rate,
         "warmup": warmup,
         "warmup_start": start if warmup else 0.0,
@@ -107,18 +114,19 @@ def _evaluations(asked: Asked, examples: int, tests: int) -> int:
     )
 
 
-def schedule(asked: Asked, optimizer: Component) -> dict[str, Any]:
+def schedule(asked: Asked, optimizer: Component, tables: list[PhaseTable]) -> dict[str, Any]:
     """Returns phases and weight decay; what a phase repeats from the run is left out of it."""
     decay = asked.get("weight_decay", 0.0)
     momentum = optimizer.option("momentum")
     phases = []
-    for table in asked.get("phases", []):
+    for table in tables:
         if table.momentum is not None and momentum is None:
             asked.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
         phases.append(
             Phase(
                 start=table.start,
                 learning_rate_factor=table.learning_rate_factor,
+                batch_size_factor=table.batch_size_factor,
                 weight_decay=None if table.weight_decay == decay else table.weight_decay,
                 momentum=None if table.momentum == momentum else table.momentum,
             )

@@ -21,6 +21,8 @@ class Regime:
     warmup: float
     warmup_start: float | str
     """Factor of the learning rate, or "reference"."""
+    drops: str = "rate"
+    """What the recipe's drops of the learning rate become: "rate" or "batch"."""
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -55,4 +57,4 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
         changes.append(f"{budget.factor:g}x {budget.kind}")
     warmup = field("warmup")
     warmup_start = field("warmup_start")
-    return Regime(", ".join([name, *changes]), scaling, budget, warmup, warmup_start)
+    return Regime(", ".join([name, *changes]), scaling, budget, warmup, warmup_start, entry.drops)

@@ -10,7 +10,7 @@ from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite import fields
+from gapbench.suite import fields, growth
 from gapbench.suite.asked import REQUIRED, Asked
 from gapbench.suite.layers import Settings, Unknown
 from gapbench.suite.locate import KeyPath
@@ -69,12 +69,13 @@ class Resolver:
             _attempt(check_augmentation, asked, name, facts)
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)
-        ghost = _attempt(fields.ghost, asked, model)
+        phases = _attempt(growth.phases_of, asked, regime, examples or 0)
+        ghost = _attempt(fields.ghost, asked, model, phases, examples or 0)
         parts = [
             _attempt(fields.plain, asked),
             ghost,
-            _attempt(fields.numbers, asked, regime, examples, tests),
-            _attempt(fields.schedule, asked, optimizer),
+            _attempt(fields.numbers, asked, regime, phases, examples, tests),
+            _attempt(fields.schedule, asked, optimizer, phases),
             _attempt(fields.inputs, asked, facts),
             _attempt(fields.norm, asked, model, ghost),
             _attempt(fields.seeds, asked, dataset),

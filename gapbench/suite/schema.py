@@ -82,6 +82,7 @@ class PhaseTable(Section):
 
     start: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of all updates at which it begins; the first begins at 0.")
     learning_rate_factor: float = Field(1.0, ge=0.0, description="Of the peak learning rate.")
+    batch_size_factor: float = Field(1.0, gt=0.0, description="Of the run's batch size; starts are then fractions of the examples.")
     weight_decay: float | None = Field(None, ge=0.0, description="Left out: the run's.")
     momentum: float | None = Field(None, ge=0.0, lt=1.0, description="Left out: the optimizer's.")
 
@@ -178,7 +179,10 @@ class RunFields(Section):
         "mean", description="Of ghost batch norm: one moving-average step an update, or one for each ghost batch in order."
     )
     norm_momentum: NormMomentum = Field(0.1, description='Weight of new statistics in the moving average, or "cumulative".')
-    tail: Literal["stream", "drop"] = Field("stream", description="Where an epoch is no multiple of the batch: go on, or drop the rest.")
+    tail: Literal["stream", "drop", "ragged"] = Field(
+        "stream",
+        description="Where an epoch is no multiple of the batch: go on, drop the rest, or a full step on the rest as the released code.",
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the arithmetic; weights, statistics and loss stay fp32.")
     headline_evaluations: int = Field(1, ge=1, description="The headline accuracy is the mean of so many last evaluations.")
     holdout: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the training set that is kept for validation.")
@@ -233,6 +237,9 @@ class RegimeSection(Section):
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
+    drops: Literal["rate", "batch"] = Field(
+        "rate", description="Drops of the learning rate stay, or the batch grows instead while it is at most a tenth of the training set."
+    )
 
 
 class ReportSection(Section):

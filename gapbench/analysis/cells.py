@@ -59,8 +59,12 @@ class Cell:
     learning_rate: float
     learning_rate_rule: str
     planned_updates: int
+    planned_examples: int
+    """That a run of this cell sees."""
     reference_batch_size: int
     reference_updates: int
+    reference_examples: int
+    """That the recipe's own budget comes to at the reference batch size."""
     train_examples: int
     """Size of the training set, without the held-out part."""
     split_drawn: bool
@@ -68,19 +72,9 @@ class Cell:
     runs: tuple[Run, ...] = field(repr=False)
 
     @property
-    def planned_examples(self) -> int:
-        """Examples that a run of this cell sees."""
-        return self.planned_updates * self.batch_size
-
-    @property
     def method(self) -> tuple[str, str, str]:
         """Preset, optimizer and precision: cells that differ in them are seldom compared."""
         return self.preset, self.optimizer, self.precision
-
-    @property
-    def reference_examples(self) -> int:
-        """Examples that the recipe's own budget comes to at the reference batch size."""
-        return self.reference_updates * self.reference_batch_size
 
     @property
     def ok_runs(self) -> tuple[Run, ...]:
@@ -207,8 +201,11 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         learning_rate=float(first["learning_rate"]),
         learning_rate_rule=first.get("learning_rate_rule", "untouched"),
         planned_updates=int(first["planned_updates"]),
+        # Tables of older versions have no examples: all batches of a run were alike then.
+        planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),
         reference_batch_size=int(first["reference_batch_size"]),
         reference_updates=int(first["reference_updates"]),
+        reference_examples=int(first.get("reference_examples", first["reference_updates"] * first["reference_batch_size"])),
         train_examples=int(first["train_examples"]),
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,

@@ -213,4 +213,4 @@ def batch_loss(
     losses = F.cross_entropy(logits, labels, reduction="none")
     if group_size is None or losses.shape[1] % group_size == 0:
         return losses.mean(dim=1)
-    return torch.stack([group.mean(dim=1) for group in losses.split(group_size, dim=1)]).mean(dim=0)
+    return torch.stack([group.mean(dim=1) for group in torch.split(losses, group_size, dim=1)]).mean(dim=0)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gapbench.suite.arithmetic import examples_of_updates
 from gapbench.suite.batches import BatchTable, batches_of
 
 
@@ -146,6 +147,11 @@ class RunSpec(Frozen):
     def examples(self) -> int:
         """Examples seen in all updates."""
         return self.batches.examples(self.updates)
+
+    @property
+    def reference_examples(self) -> int:
+        """Examples that the reference cell sees."""
+        return examples_of_updates(self.reference_updates, self.train_examples, self.reference_batch_size, self.tail)
 
 
 class PlannedRun(Frozen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
+from gapbench.suite.batches import phase_starts
 from gapbench.suite.runspec import PlannedRun
 
 
@@ -51,8 +52,12 @@ def _short_phase(run: PlannedRun) -> str:
     spec = run.spec
     momentum = float(spec.optimizer.option("momentum", 0.0))
     needed = 10.0 / (1.0 - momentum)
+    batches = spec.batches
     starts = [*(phase.start for phase in spec.phases), 1.0]
     lengths = [round((end - start) * spec.updates) for start, end in itertools.pairwise(starts)]
+    if batches.grows:
+        ends = [batches.updates_at(step) for step in phase_starts(starts, round(batches.all_steps))]
+        lengths = [end - start for start, end in itertools.pairwise(ends)]
     if min(lengths) >= needed:
         return ""
     shown = ", ".join(str(length) for length in lengths)
@@ -62,9 +67,9 @@ def _short_phase(run: PlannedRun) -> str:
 def _large_batch(run: PlannedRun) -> str:
     """Scaling rules assume that the batch is much smaller than the training set."""
     spec = run.spec
-    if 4 * spec.batch_size <= spec.train_examples:
+    largest = spec.batches.largest
+    if 4 * largest <= spec.train_examples:
         return ""
     return (
-        f"batch size {spec.batch_size} is more than a quarter of the {spec.train_examples} training examples, "
-        "and the scaling rules assume far less"
+        f"batch size {largest} is more than a quarter of the {spec.train_examples} training examples, and the scaling rules assume far less"
     )

@@ -82,8 +82,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
     table = _table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
     table.add_column("cell", overflow="fold")
-    for heading in ("runs", "batch", "ghost", "rate", "updates", "examples", "epochs", "memory", "time"):
-        table.add_column(heading, justify="right")
+    for heading in ("runs", "batch", "ghost", "rate", "updates", "examples", "memory", "time"):
+        table.add_column(heading, justify="right", no_wrap=heading in ("updates", "examples"))  # counts are shown to the last digit
     table.add_column("known", style="dim")
     for cell in plan.cells:
         spec = cell.spec
@@ -95,7 +95,6 @@ def print_plan(console: Console, plan: Plan) -> None:
             f"{spec.learning_rate:.3g}",
             f"{spec.updates:,}",
             f"{spec.examples:,}",
-            f"{spec.examples / spec.train_examples:.4g}",
             mebibytes(cell.memory_mib),
             "?" if cell.seconds is None else duration(cell.seconds),
             cell.basis,

@@ -18,7 +18,7 @@ from gapbench.suite.regime import Regime
 from gapbench.suite.schema import PhaseTable
 
 LARGEST_SHARE = Fraction(1, 10)
-"""Of the training set, that a batch grows to; from there on the rate drops (Smith et al. 2018)."""
+"""Of the training set, that a batch grows to; from there on the rate drops, as in Smith et al. 2018."""
 
 
 def phases_of(asked: Asked, regime: Regime, examples: int) -> list[PhaseTable]:

@@ -39,7 +39,9 @@ def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]
             notes.append(f"{labels.cell}: batch {planned.spec.batch_size} -> {small.batch_size}{ghost}, so that an update fits")
     # Two programs may have become one, such as batches 512 and 4096 that were both divided down to 512.
     runs = tuple({planned.run_id: planned for planned in reversed(chosen.values())}.values())[::-1]
-    said = f"--smoke: {len(runs)} of {len(suite.runs)} runs, every distinct program once, {UPDATES} updates each; accuracies mean nothing"
+    longer = ", more where the batch grows" if any(planned.spec.updates > UPDATES for planned in runs) else ""
+    each = f"{UPDATES} updates each{longer}"
+    said = f"--smoke: {len(runs)} of {len(suite.runs)} runs, every distinct program once, {each}; accuracies mean nothing"
     return dataclasses.replace(suite, name=name, runs=runs, dropped=(), warnings=()), (said, *notes)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
 from gapbench.engine.normalization import pixel_statistics
-from gapbench.engine.pieces import cut
+from gapbench.engine.pieces import WHOLE, cut
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -29,8 +29,6 @@ ORDER_EXAMPLES = 1 << 17
 """Examples whose order is computed at once."""
 CALIBRATION_EPOCH = 1 << 31
 """Its draws are used to recalibrate norm statistics; no run trains for so many epochs."""
-WHOLE = Fraction(1)
-"""The share of a batch that is not cut."""
 
 
 @dataclass(frozen=True)

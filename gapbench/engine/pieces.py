@@ -8,14 +8,16 @@ are added up and divided by their number).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from gapbench.suite.batches import UpdateBatch, chunk_size
 
+WHOLE = Fraction(1)
+"""The share of a batch that is not cut."""
 
-@dataclass(frozen=True)
-class Piece:
+
+class Piece(NamedTuple):
     """A part of a batch that is computed at once."""
 
     first: int
@@ -41,6 +43,6 @@ def cut(batch: UpdateBatch, micro_batch_size: int, ghost_batch_size: int | None)
         group = unit = chunk_size(batch, ghost_batch_size)
         length, span = -(-batch.size // unit), max(1, micro_batch_size // ghost_batch_size)
     for start in range(0, length, span):
-        share = Fraction(min(span, length - start), length)
+        share = Fraction(min(span, length - start), length) if span < length else WHOLE
         first, stop = (start, start + span) if unit is None else (start * unit, (start + span) * unit)
         yield Piece(batch.first + first, min(stop, batch.size) - first, share, group)

@@ -77,7 +77,9 @@ def test_regimes_are_those_of_the_papers() -> None:
         "sqrt-lr": ("sqrt", "epochs", None),
         "linear-lr": ("linear", "epochs", 0.05),
         "adapted": ("sqrt", "updates", None),
+        "batch-ramp": ("none", "epochs", None),
     }
+    assert [name for name, regime in regimes.items() if regime.drops == "batch"] == ["batch-ramp"]
 
 
 @pytest.mark.parametrize("name", catalog.recipes())

@@ -13,7 +13,7 @@ from gapbench.analysis.examples import ExampleInterval, gap_over_examples
 from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_row, rate_text
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
-from gapbench.analysis.paper import Published, published_value
+from gapbench.analysis.paper import Published, not_comparable, published_value
 from gapbench.analysis.power import SIGNIFICANCE, Power, power
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class ArmRow:
     share_baseline: str = ""
     """Name of that baseline cell."""
     published: Published | None = None
+    not_comparable: str = ""
+    """Why a cell named like one of the paper's arms is not held against the paper's number."""
     prediction: tuple[float, float] | None = None
     """Where one new run of this cell falls with 95 % probability: what a published single run is held against."""
 
@@ -58,8 +60,7 @@ class ArmRow:
         """Whether the published single run, rounded as it is, may lie in our prediction interval; None without either."""
         if self.published is None or self.prediction is None:
             return None
-        low, high = self.prediction
-        return low - self.published.rounding <= self.published.test_accuracy <= high + self.published.rounding
+        return not self.published.off_by_pp(*self.prediction)
 
     @property
     def separated(self) -> bool:
@@ -156,6 +157,7 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         train_loss=t_interval([*cell.column("train_loss").values()]),
         train_test_gap_pp=t_interval([100 * (train[key] - accuracy[key]) for key in train]),
         published=published_value(panel, cell),
+        not_comparable=not_comparable(panel, cell),
         prediction=prediction_interval([*accuracy.values()]),
     )
     if reference is None or reference == cell:

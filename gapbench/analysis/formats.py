@@ -150,10 +150,13 @@ def ratio_text(ratio: Ratio) -> str:
 
 
 def paper_text(row: ArmRow) -> str:
-    """Returns the published accuracy and where one new run of ours would fall."""
+    """Returns the published accuracy and whether it is consistent with where one new run of ours would fall, or off by how much."""
     if row.published is None:
         return ""
     text = f"{100 * row.published.test_accuracy:.2f}"
     if row.prediction is None:
         return text
-    return f"{text}, {'in' if row.published_inside else 'not in'} {range_text(100 * row.prediction[0], 100 * row.prediction[1], 2)}"
+    low, high = row.prediction
+    off = row.published.off_by_pp(low, high)
+    where = "consistent with" if not off else f"{abs(off):.2f} pp {'above' if off > 0 else 'below'}"
+    return f"{text}, {where} {range_text(100 * low, 100 * high, 2)}"

@@ -166,12 +166,17 @@ def clipped(rows: Sequence[ArmRow]) -> list[str]:
 
 def _published(rows: Sequence[ArmRow]) -> list[str]:
     sources = dict.fromkeys(f"{row.published.source}; {row.published.how}" for row in rows if row.published)
+    other: dict[str, list[str]] = {}
+    for row in rows:
+        if row.not_comparable:
+            other.setdefault(row.not_comparable, []).append(row.cell.name)
+    apart = [f"Not comparable with the paper's number: {', '.join(cells)} ({reason})." for reason, cells in other.items()]
     if not sources:
-        return []
+        return apart
     text = f"Paper: {'; '.join(sources)}."
     if any(row.prediction for row in rows if row.published):
         text += " Beside it: where one new run of ours falls with probability 95 %, which a single published run is to be held against."
-    return [text]
+    return [text, *apart]
 
 
 def _count(number: int, noun: str) -> str:

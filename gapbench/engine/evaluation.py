@@ -42,11 +42,10 @@ class Evaluator:
     def __init__(self, program: Program, feed: Feed, splits: Sequence[Split], spec: RunSpec) -> None:
         self._program = program
         self._feed = feed
-        device = program.network.weights.device
         sets = {"test": [split.test for split in splits], "train": [split.train_evaluation for split in splits]}
         if len(splits[0].validation):
             sets["validation"] = [split.validation for split in splits]
-        self._sets = {name: torch.from_numpy(np.stack(indices)).to(device) for name, indices in sets.items()}
+        self._sets = {name: torch.from_numpy(np.stack(indices)).to(feed.home) for name, indices in sets.items()}
         self._ghost_batch_size = spec.ghost_batch_size
 
     def evaluate(self, *, recalibrate: bool, batch_size: int) -> Evaluation:
@@ -71,8 +70,7 @@ class Evaluator:
     def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor:
         indices = self._sets[name]
         losses, hits = [], []
-        for chunk in torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1):
-            batch = self._feed.evaluation_batch(chunk)
+        for batch in self._feed.evaluation_batches(torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1)):
             logits = self._program.forward(batch)
             losses.append(F.cross_entropy(logits, batch.labels, reduction="none").double().sum(dim=1))
             hits.append(logits.argmax(dim=1) == batch.labels)

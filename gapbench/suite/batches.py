@@ -64,6 +64,10 @@ class BatchTable:
     def _starts(self) -> list[int]:
         return [stretch.update for stretch in self.stretches]
 
+    @functools.cached_property
+    def _firsts(self) -> list[int]:
+        return [stretch.first for stretch in self.stretches]
+
     @property
     def updates(self) -> int:
         """Updates of the whole run."""
@@ -114,6 +118,20 @@ class BatchTable:
         if not self.grows:
             return steps
         return next((number for number in self._reaching(steps * self.batch_size)), self.updates)
+
+    def stretch_end(self, position: int) -> int:
+        """Returns the position after the stretch of batches of one size that a position lies in."""
+        stretch = self.stretches[max(0, bisect_right(self._firsts, position) - 1)]
+        return stretch.first + stretch.updates * stretch.size
+
+    def following(self, position: int) -> UpdateBatch | None:
+        """Returns what begins at a position, or first after it, as a batch of the size of its stretch; None where nothing does."""
+        number = max(0, bisect_right(self._firsts, position) - 1)
+        if number < len(self.stretches) and position < self.stretch_end(position):
+            stretch = self.stretches[number]
+            return UpdateBatch(position, stretch.size, stretch.batch_size)
+        later = self.stretches[number + 1 : number + 2]
+        return UpdateBatch(later[0].first, later[0].size, later[0].batch_size) if later else None
 
     def extended(self, updates: int, size: int) -> BatchTable:
         """Returns the table with so many updates of this size more, which go on where it ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gapbench import catalog
@@ -153,10 +154,43 @@ def inputs(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
     if table.kind == "fixed" and len(table.mean) not in (1, channels):
         wanted = f"1 or {channels}, one for each channel" if channels > 1 else "1, for the data set has one channel"
         asked.problem("normalization", f"mean and standard_deviation have {len(table.mean)} values; give {wanted}")
-    padding = asked.get("crop_padding", 0)
+    padding, crop = asked.get("crop_padding", 0), crop_size(asked, facts)
+    if not crop:
+        crop_scale(asked)
+    if padding and crop:
+        asked.problem("crop_size", f"crop_size = {crop} cuts images and crop_padding = {padding} pads them; set one of them to 0")
     normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
     fill = asked.get("crop_fill", 0) if padding else 0
-    return {"crop_padding": padding, "crop_fill": fill, "flip": asked.get("flip", False), "normalization": normalization}
+    crops = {"crop_padding": padding, "crop_fill": fill, "crop_size": crop, "crop_scale": crop_scale(asked) if crop else 0.0}
+    return {**crops, "flip": asked.get("flip", False), "normalization": normalization}
+
+
+def crop_size(asked: Asked, facts: DatasetFacts) -> int:
+    """Returns the side of the crops, 0 where they are the whole image. Adds a problem where images are smaller."""
+    size = int(asked.get("crop_size", 0))
+    if not size or not facts.is_image:
+        return 0  # for features it is said by check_augmentation
+    height, width, _ = facts.shape
+    if size > min(height, width):
+        asked.problem(
+            "crop_size", f"crop_size = {size} is more than the images have, {height} x {width}; choose a smaller one, or larger images"
+        )
+        return 0
+    return 0 if size == height == width and not crop_scale(asked) else size
+
+
+def crop_scale(asked: Asked) -> float:
+    """Returns the smallest share of the area of crops that are scaled. Adds a problem where there is no size to scale them to."""
+    scale = float(asked.get("crop_scale", 0.0))
+    if scale and not asked.get("crop_size", 0):
+        asked.problem("crop_scale", f"crop_scale = {scale:g} scales crops to crop_size, which is not set; set it, such as crop_size = 224")
+    return scale
+
+
+def cropped(asked: Asked, facts: DatasetFacts) -> DatasetFacts:
+    """Returns the facts of the images as the model sees them: after crops."""
+    size = int(asked.get("crop_size", 0))
+    return replace(facts, shape=(size, size, facts.shape[2])) if size and facts.is_image else facts
 
 
 def norm(asked: Asked, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ NEUTRAL: dict[str, Any] = {
     "clip_norm": None,
     "crop_padding": 0,
     "crop_fill": 0,
+    "crop_size": 0,
+    "crop_scale": 0.0,
     "flip": False,
     "normalization": {"kind": "global"},
     "running_statistics": "mean",

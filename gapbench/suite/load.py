@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
+from gapbench.suite import image_folder
 from gapbench.suite.identity import canonical_json
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.messages import without_repeats
@@ -102,6 +103,7 @@ def load_suite(
         GapbenchError: a plugin that cannot be loaded.
     """
     load_plugins(plugins)
+    image_folder.look_again()
     path = find_suite(path)
     document = read_document(path, settings or {})
     _make_paths_absolute(document)

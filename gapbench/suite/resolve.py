@@ -63,9 +63,9 @@ class Resolver:
         regime = _attempt(regime_of, asked.settings, self.regimes)
         facts = _attempt(facts_of, asked, dataset)
         examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
-        _attempt(check_model, asked, facts)
+        _attempt(check_model, asked, _attempt(fields.cropped, asked, facts))
         _attempt(check_optimizer, asked, optimizer)
-        for name in ("crop_padding", "flip"):
+        for name in ("crop_padding", "crop_size", "crop_scale", "flip"):
             _attempt(check_augmentation, asked, name, facts)
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)

@@ -106,6 +106,10 @@ class RunSpec(Frozen):
 
     crop_padding: int = Field(0, ge=0)
     crop_fill: int = Field(0, ge=0, le=255)
+    crop_size: int = Field(0, ge=0)
+    """Side of the square that is cut from each image, at random in training, the middle one in evaluation; 0: the whole image."""
+    crop_scale: float = Field(0.0, ge=0.0, le=1.0)
+    """Smallest share of an image's area that a random crop takes before it is scaled to `crop_size`; 0: crops are not scaled."""
     flip: bool = False
     normalization: Normalization = Normalization()
 

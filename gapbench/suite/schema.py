@@ -171,6 +171,13 @@ class RunFields(Section):
     clip_norm: ClipNorm = Field("off", description='Threshold of the gradient\'s global L2 norm, or "off".')
     crop_padding: int = Field(0, ge=0, description="Pixels that an image is padded with before a random crop; 0: no crops.")
     crop_fill: int = Field(0, ge=0, le=255, description="Value of the padding.")
+    crop_size: int = Field(0, ge=0, description="Side of the square cut from each larger image, at random in training; 0: the whole image.")
+    crop_scale: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Smallest share of the image that a crop takes before it is scaled to crop_size; 0: not scaled.",
+    )
     flip: bool = Field(False, description="Whether images are mirrored at random.")
     normalization: NormalizationField = Field(
         NormalizationTable(kind="global"), description="How pixels become inputs: (pixel - mean) / standard deviation."

@@ -51,7 +51,9 @@ def facts_of(asked: Asked, dataset: Component) -> DatasetFacts | None:
         asked.problem("dataset", f'dataset "{dataset.name}" needs the option path')
         return None
     try:
-        facts = dataset_facts(dataset)
+        # Without the content that may be insisted on: what lies at the path is looked at, not what is remembered of a content.
+        options = {name: value for name, value in dataset.options.items() if name != "content"}
+        facts = dataset_facts(dataset.model_copy(update={"options": options}))
     except DataError as error:
         asked.problem("dataset", str(error), "path")
         return None

@@ -56,3 +56,16 @@ def test_a_stack_trains_on_cuda(spec, pool, split):
         stop=lambda: None,
     )
     assert [end.outcome for end in ends] == ["ok"] * 4
+
+
+def test_batches_from_the_disk_are_those_from_the_device(spec, pool, split):
+    from gapbench.engine.feed import Feed
+
+    data, device = pool(height=12, channels=3), torch.device("cuda:0")
+    specs = [spec(seed=seed, crop_size=8, flip=True) for seed in range(2)]
+    resident, streamed = (Feed(data, [split(data)] * 2, specs, device, resident=there) for there in (True, False))
+    for update in range(30):
+        one, other = resident.batch(update), streamed.batch(update)
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.keys, other.keys)

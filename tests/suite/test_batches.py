@@ -118,6 +118,12 @@ def test_a_table_goes_on_where_it_ends() -> None:
     assert (table.updates, table.end, table.sizes, table.largest) == (6, 39, (4, 7, 10), 10)
 
 
+def test_blocks_of_examples_end_where_batches_change() -> None:
+    table = by_epoch(4, 5, 11, ragged=False)  # 0-7, 11-18, 22-25
+    assert [table.stretch_end(position) for position in (0, 5, 11, 22)] == [8, 8, 19, 26]
+    assert [table.following(position) for position in (4, 8, 19, 26)] == [(4, 4, 4), (11, 4, 4), (22, 4, 4), None]
+
+
 @given(st.integers(1, 16), st.integers(1, 16), st.data())
 def test_ragged_batches_are_cut_as_torch_chunk_cuts_them(chunks: int, ghost: int, data: Any) -> None:
     size = data.draw(st.integers(1, chunks * ghost))

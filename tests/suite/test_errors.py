@@ -35,7 +35,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, mnist, npz'),
+        ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, imagefolder, mnist, npz, svhn, svhn-extra'),
         ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: c1, c3, f1, mlp, resnet'),
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, baseline, batch-ramp, linear-lr, sqrt-lr'),

@@ -48,6 +48,8 @@ def test_every_field_is_either_part_of_the_identity_or_known_to_change_no_number
         {"weight_decay_on": "matrices"},
         {"clip_norm": None},
         {"crop_padding": 1},
+        {"crop_size": 4},
+        {"crop_scale": 0.08},
         {"flip": True},
         {"running_statistics": "sequential"},
         {"norm_momentum": None},

@@ -9,6 +9,7 @@ from gapbench.analysis.examples import ExampleInterval
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
 from gapbench.analysis.power import Power
+from gapbench.analysis.side_tables import SideTable, side_tables
 
 __all__ = [
     "ArmRow",
@@ -19,12 +20,14 @@ __all__ = [
     "MatchedLoss",
     "Power",
     "Ratio",
+    "SideTable",
     "arms_table",
     "difference",
     "holm",
     "matched_loss_gap",
     "prediction_interval",
     "share_closed",
+    "side_tables",
     "t_interval",
     "unpack_correct",
 ]

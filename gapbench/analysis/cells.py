@@ -58,6 +58,10 @@ class Cell:
     precision: str
     learning_rate: float
     learning_rate_rule: str
+    momentum_reset: str
+    """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
+    own_ghost_batch_size: int | None
+    """The ghost batch size that the preset has for every batch size; None: it has none."""
     planned_updates: int
     planned_examples: int
     """That a run of this cell sees."""
@@ -70,6 +74,11 @@ class Cell:
     split_drawn: bool
     """Whether each seed draws its own split: differences are then paired, and intervals are over splits."""
     runs: tuple[Run, ...] = field(repr=False)
+
+    @property
+    def scaling_rule(self) -> str:
+        """How the regime sets the learning rate: `learning_rate_rule` without what else multiplies it and without "untuned"."""
+        return self.learning_rate_rule.partition(", ")[0]
 
     @property
     def method(self) -> tuple[str, str, str]:
@@ -145,8 +154,19 @@ class Panel:
 
 
 def unadapted(cell: Cell) -> bool:
-    """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, ghost off."""
-    return cell.regime == "baseline" and cell.learning_rate_rule == "untouched" and cell.ghost_batch_size is None
+    """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
+    as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
+    return cell.regime == "baseline" and cell.scaling_rule == "untouched" and as_recipe
+
+
+def _own_ghost(recipe: str, preset: str) -> int | None:
+    from gapbench import catalog
+
+    if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
+        return None
+    entry = catalog.recipes()[recipe]
+    size = {**entry.fields, **entry.presets[preset].fields}.get("ghost_batch_size")
+    return size if isinstance(size, int) else None
 
 
 def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
@@ -200,6 +220,8 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         precision=first.get("precision", "fp32"),
         learning_rate=float(first["learning_rate"]),
         learning_rate_rule=first.get("learning_rate_rule", "untouched"),
+        momentum_reset=first.get("momentum_reset", "never"),
+        own_ghost_batch_size=_own_ghost(first.get("recipe", ""), first.get("preset", "")),
         planned_updates=int(first["planned_updates"]),
         # Tables of older versions have no examples: all batches of a run were alike then.
         planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),

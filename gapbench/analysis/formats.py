@@ -73,7 +73,7 @@ def budget_text(cell: Cell, reference: Cell) -> str:
 def rate_text(cell: Cell) -> str:
     """Names how a cell's learning rate came about."""
     rule = cell.learning_rate_rule
-    return f"by rule {rule}" if rule in ("sqrt", "linear") else rule
+    return f"by rule {rule}" if cell.scaling_rule in ("sqrt", "linear") else rule
 
 
 def signed(value: float, digits: int) -> str:

@@ -83,8 +83,8 @@ def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str
         return f"batch size {cell.batch_size} instead of {found.batch_size}"
     if fields.get("reference_batch_size") != cell.reference_batch_size:
         return f"reference batch size {cell.reference_batch_size}"
-    # Updates are whole, and `drop` leaves out what no full batch is left for: at most one batch an epoch.
+    # Updates are whole; `drop` leaves out what fills no batch, and `ragged` has one that is not full: at most one batch an epoch.
     epochs = fields.get("epochs", 0)
-    if not 0 <= epochs * cell.train_examples - cell.reference_examples <= epochs * cell.reference_batch_size:
+    if abs(epochs * cell.train_examples - cell.reference_examples) > epochs * cell.reference_batch_size:
         return f"{cell.reference_examples / cell.train_examples:.3g} of {epochs:g} epochs"
     return ""

@@ -83,6 +83,7 @@ class Plan:
                 "done": cell.done,
                 "batch_size": cell.spec.batch_size,
                 "largest_batch_size": cell.spec.batches.largest,
+                "batches_per_epoch": cell.spec.train_examples / cell.spec.batch_size,
                 "ghost_batch_size": cell.spec.ghost_batch_size,
                 "regime": cell.regime,
                 "learning_rate": cell.spec.learning_rate,

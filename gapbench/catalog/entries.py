@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -117,6 +118,10 @@ class Budget(BaseModel):
     """`epochs`: the recipe's epochs, so as many examples as the reference cell; `updates`: exactly the reference cell's
     updates; `examples`: exactly the reference cell's examples, in updates rounded down."""
     factor: float = Field(1.0, gt=0.0, description="So many times as long.")
+    rounding: Literal["down", "epochs-up"] | None = Field(
+        None, description="To whole updates, or up to whole epochs at each step, as the released code does. Left out: the recipe's."
+    )
+    """`down`: to whole updates; `epochs-up`: epochs, and what multiplies them, are rounded up; None: the recipe's, or else down."""
 
 
 class RegimeEntry(Entry):
@@ -139,6 +144,10 @@ class Preset(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     summary: str
+    extends: str = ""
+    """The preset whose fields and notes it has besides its own."""
+    needs_tuning: bool = False
+    """Whether its learning rates mean little until they are tuned for each batch size: labelled "untuned" until then."""
     fields: dict[str, JsonValue] = Field(default_factory=dict)
     notes: dict[str, str] = Field(default_factory=dict)
     """By field: where its value comes from, where that is not the source itself."""
@@ -150,3 +159,20 @@ class RecipeEntry(Entry):
     fields: dict[str, JsonValue]
     presets: dict[str, Preset]
     default_preset: str = "paper"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extended(cls, table: dict[str, Any]) -> dict[str, Any]:
+        presets = table.get("presets", {})
+        return {**table, "presets": {name: _extended(presets, name) for name in presets}}
+
+
+def _extended(presets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Returns a preset with what it extends. A value of its own has the note of its own, or none."""
+    own = dict(presets[name])
+    if not own.get("extends"):
+        return own
+    base = _extended(presets, own["extends"])
+    fields = own.get("fields", {})
+    notes = {field: note for field, note in base.get("notes", {}).items() if field not in fields}
+    return {**own, "fields": {**base.get("fields", {}), **fields}, "notes": {**notes, **own.get("notes", {})}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
@@ -37,15 +38,25 @@ class Program:
         specs: the runs, one a replica; what they share (clipping or not, precision, optimizer) is that of the first.
         micro_batch_probes: called after each backward pass of an observed update, before clipping, with the gradient of that
             micro-batch; what they return under one name is added up over the micro-batches.
+        resets: updates, counted from 0, before which the optimizer forgets its state, ascending.
     """
 
     kind = "eager"
     """How an update is executed; recorded in the results."""
 
-    def __init__(self, network: FlatNetwork, specs: Sequence[RunSpec], micro_batch_probes: Sequence[Probe] = ()) -> None:
+    def __init__(
+        self,
+        network: FlatNetwork,
+        specs: Sequence[RunSpec],
+        micro_batch_probes: Sequence[Probe] = (),
+        *,
+        resets: Sequence[int] = (),
+    ) -> None:
         spec, device = specs[0], network.weights.device
         self.network = network
         self._micro_batch_probes = micro_batch_probes
+        self._resets = tuple(resets)
+        self._resets_at = frozenset(resets)
         self._schedules = [schedule(item) for item in specs]
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
@@ -100,6 +111,8 @@ class Program:
         if self._clip_norm is not None:
             self._clip(norm)
         network.commit_norms()
+        if update in self._resets_at:
+            self.optimizer.reset()
         now = self._schedules[0].at(update)
         self.optimizer.update([now] * len(loss) if self._shared else [table.at(update) for table in self._schedules])
         network.weights_moved()
@@ -133,10 +146,12 @@ class Program:
 
     def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
         """Takes back what `snapshot` returned."""
-        self.optimizer.restore(replica, snapshot["optimizer"])
+        updates = int(snapshot["optimizer"]["steps"])
+        last = bisect.bisect_left(self._resets, updates)  # a reset that is due before the next update is still to come
+        self.optimizer.restore(replica, {**snapshot["optimizer"], "steps": updates - (self._resets[last - 1] if last else 0)})
         self.clipped_updates[replica] = snapshot["clipped_updates"]
         self._first_bad[replica] = snapshot["first_bad"]
-        self._settled = int(snapshot["optimizer"]["steps"])
+        self._settled = updates
 
     def _settle(self, updates: int) -> None:
         """Looks for the first non-finite loss among those kept since the last look: a few calls for many updates."""

@@ -77,7 +77,8 @@ class Session:
         self._probes = _load_probes(spec) if probes is None else probes
         self.batches = self.feed.batches
         self.micro_batch_size = micro_batch_size or self.batches.largest
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()))
+        resets = self.batches.epoch_starts(self.feed.train_size) if spec.momentum_reset == "epoch" else ()
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), resets=resets)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, self.batches, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)

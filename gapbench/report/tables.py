@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis import ArmsTable
+from gapbench.analysis import ArmsTable, SideTable
 from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:
@@ -23,11 +23,23 @@ def arms_markdown(suite: str, table: ArmsTable) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def side_markdown(suite: str, table: SideTable) -> str:
+    """Returns a side table as Markdown: what it says, the table, notes."""
+    parts = [f"# {suite}: {table.title}", "\n".join(f"- {sentence}" for sentence in table.sentences)]
+    parts += [markdown_table(table.columns, table.rows, words=(table.columns[0],))]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table.notes)]) + "\n"
+
+
+def side_csv(table: SideTable) -> str:
+    """Returns the numbers of a side table."""
+    return _csv(table.frame())
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
     """Returns a Markdown table whose columns line up also in plain text; numbers to the right, words to the left."""
     cells = [[*columns], *([text.replace("|", "\\|") for text in row] for row in rows)]
     widths = [max(len(row[position]) for row in cells) for position in range(len(columns))]
-    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT)}
+    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT, *words)}
 
     def line(row: Sequence[str]) -> str:
         padded = (

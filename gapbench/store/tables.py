@@ -44,6 +44,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "precision": "text",
     "learning_rate": "number",
     "learning_rate_rule": "text",
+    "momentum_reset": "text",
     "budget": "text",
     "seed": "integer",
     "init_seed": "integer",

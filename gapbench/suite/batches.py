@@ -119,6 +119,19 @@ class BatchTable:
             return steps
         return next((number for number in self._reaching(steps * self.batch_size)), self.updates)
 
+    def epoch_starts(self, examples: int) -> tuple[int, ...]:
+        """Returns the first update of each epoch of so many examples, counted from 0, ascending.
+
+        A batch that reaches into the next epoch belongs to the epoch of its first example.
+        """
+        starts = {self._first_from(epoch * examples) for epoch in range(-(-self.end // examples))}
+        return tuple(sorted(starts - {self.updates}))
+
+    def _first_from(self, position: int) -> int:
+        """Returns the first update whose batch begins at a position or after it; the number of updates where there is none."""
+        stretch = self.stretches[max(0, bisect_right(self._firsts, position) - 1)]
+        return stretch.update + min(stretch.updates, max(0, -(-(position - stretch.first) // stretch.size)))
+
     def stretch_end(self, position: int) -> int:
         """Returns the position after the stretch of batches of one size that a position lies in."""
         stretch = self.stretches[max(0, bisect_right(self._firsts, position) - 1)]

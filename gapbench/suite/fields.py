@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from gapbench import catalog
-from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
+from gapbench.suite.arithmetic import evaluations_of, exactly, late_evaluations, updates_of_budget, updates_of_epochs
 from gapbench.suite.asked import Asked
 from gapbench.suite.batches import ramp
 from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.growth import batch_sizes, check_ragged
+from gapbench.suite.rate import Length, rates, scaling_batch_size
 from gapbench.suite.regime import Regime
 from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.suite.schema import NormalizationTable, PhaseTable
@@ -59,14 +60,30 @@ def check_batch(asked: Asked, name: str, examples: int) -> None:
         asked.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
 
 
-def numbers(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: int, tests: int) -> dict[str, Any] | None:
-    """Returns updates, learning rate, warmup and what refers to the reference cell."""
+def numbers(
+    asked: Asked,
+    regime: Regime,
+    phases: list[PhaseTable],
+    examples: int,
+    tests: int,
+    *,
+    model: Component | None,
+    optimizer: Component | None,
+) -> dict[str, Any] | None:
+    """Returns updates, learning rate, warmup, evaluations and what refers to the reference cell."""
     batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
     tail = asked.get("tail", "stream")
     if max(batch, reference) > examples:
         return None  # said by check_batch
+    scaling = scaling_batch_size(asked, model)
     updates = updates_of_budget(
-        regime.budget, epochs=epochs, examples=examples, batch_size=batch, reference_batch_size=reference, tail=tail
+        regime.budget,
+        epochs=epochs,
+        examples=examples,
+        batch_size=batch,
+        reference_batch_size=reference,
+        tail=tail,
+        scaling_batch_size=scaling,
     )
     updates = asked.get("updates", updates)
     reference_updates = updates_of_epochs(exactly(epochs), examples, reference, tail)
@@ -74,31 +91,26 @@ def numbers(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: in
         size = batch if updates < 1 else reference
         asked.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
         return None
-    own_rate = asked.get("learning_rate")
-    layer = asked.settings.layer_of("learning_rate")
-    final = layer is not None and layer.kind == "override"
-    base_rate = asked.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = own_rate if final else own_rate * learning_rate_factor(regime.learning_rate_scaling, batch, reference)
-    start = regime.warmup_start
-    start = base_rate / rate if isinstance(start, str) else start
-    # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if start >= 1.0 else regime.warmup
+    rate = rates(asked, regime, Length(updates, examples, batch, tail), scaling, optimizer)
     evaluations = _evaluations(asked, examples, tests)
-    if asked.get("headline_evaluations", 1) > evaluations:
+    headline = asked.get("headline_evaluations", 1)
+    grows = len(batch_sizes(asked, phases)) > 1
+    made = ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates
+    headline = late_evaluations(made, evaluations) if headline == "late" else headline
+    if headline > evaluations:
         message = (
             f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
         )
         asked.problem("headline_evaluations", message)
-    grows = len(batch_sizes(asked, phases)) > 1
+    if rate is None:
+        return None
     return {
-        "updates": ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates,
+        "updates": made,
         "unramped_updates": updates if grows else None,
-        "learning_rate": rate,
-        "warmup": warmup,
-        "warmup_start": start if warmup else 0.0,
         "reference_updates": reference_updates,
-        "reference_learning_rate": base_rate,
         "evaluations": evaluations,
+        "headline_evaluations": headline,
+        **rate,
     }
 
 
@@ -116,7 +128,7 @@ def _evaluations(asked: Asked, examples: int, tests: int) -> int:
 
 
 def schedule(asked: Asked, optimizer: Component, tables: list[PhaseTable]) -> dict[str, Any]:
-    """Returns phases and weight decay; what a phase repeats from the run is left out of it."""
+    """Returns phases, weight decay and momentum reset; what a phase repeats from the run is left out of it."""
     decay = asked.get("weight_decay", 0.0)
     momentum = optimizer.option("momentum")
     phases = []
@@ -132,11 +144,14 @@ def schedule(asked: Asked, optimizer: Component, tables: list[PhaseTable]) -> di
                 momentum=None if table.momentum == momentum else table.momentum,
             )
         )
+    # Without momentum SGD has no state to forget; other optimizers are taken to have some.
+    stateless = momentum == 0 and not any(phase.momentum for phase in phases)
     decays = decay > 0 or any(phase.weight_decay for phase in phases)
     return {
         "phases": tuple(phases) or (Phase(),),
         "weight_decay": decay,
         "weight_decay_on": asked.get("weight_decay_on", "all") if decays else "all",
+        "momentum_reset": "never" if stateless else asked.get("momentum_reset", "never"),
     }
 
 
@@ -229,7 +244,6 @@ def plain(asked: Asked) -> dict[str, Any]:
         "tail": asked.get("tail", "stream"),
         "clip_norm": asked.number("clip_norm", "off"),
         "precision": asked.get("precision", "fp32"),
-        "headline_evaluations": asked.get("headline_evaluations", 1),
         "holdout": asked.get("holdout", 0.0),
         "keep_weights": tuple(asked.get("keep_weights", ())),
         "probes": tuple(asked.get("probes", default_probes)),

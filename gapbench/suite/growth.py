@@ -118,6 +118,8 @@ def _check(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: int
     if regime.budget.kind == "updates":
         text = 'a run whose batch grows makes fewer updates than another of its examples; choose a budget of kind "epochs" or "examples"'
         asked.problem("budget" if asked.settings.layer_of("budget") else key, text)
+    if asked.get("learning_rate_factor", 1.0) == "momentum-gain":
+        asked.problem("learning_rate_factor", '"momentum-gain" is of epochs of equally many updates, and the batch grows; give a number')
     if asked.settings.layer_of("updates"):
         asked.problem("updates", "the updates of a run whose batch grows follow from its phases; set epochs")
     if len(asked.problems) > before:

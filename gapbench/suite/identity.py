@@ -28,6 +28,7 @@ NEUTRAL: dict[str, Any] = {
     "weight_decay": 0.0,
     "weight_decay_on": "all",
     "clip_norm": None,
+    "momentum_reset": "never",
     "crop_padding": 0,
     "crop_fill": 0,
     "crop_size": 0,

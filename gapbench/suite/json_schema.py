@@ -137,6 +137,8 @@ def _with_names(name: str, field: Schema) -> Schema:
     if name == "normalization":
         kinds = field["properties"]["kind"]
         return {"description": text, "anyOf": [{**kinds, "enum": [kind for kind in kinds["enum"] if kind != "fixed"]}, field]}
+    if name == "scaling_batch_size":
+        return {"description": text, "anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["reference"]}, field]}
     return field
 
 

@@ -53,8 +53,33 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
 
     scaling = field("learning_rate_scaling", {"none": "rate untouched", "sqrt": "square-root rate", "linear": "linear rate"})
     budget = settings.get("budget") if settings.height("budget") >= max(named_at, 0) else entry.budget
-    if budget != entry.budget:
+    if (budget.kind, budget.factor) != (entry.budget.kind, entry.budget.factor):
         changes.append(f"{budget.factor:g}x {budget.kind}")
+    rounding, own = _rounding(settings, budget, entry)
+    if own:
+        changes.append("epochs rounded up" if rounding == "epochs-up" else "updates rounded down")
+    if scaling != "none" and settings.height("scaling_batch_size") >= 2:
+        table = settings.get("scaling_batch_size")
+        bases = dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))
+        changes.append(f"scaled from batch size {' or '.join(bases)}")
     warmup = field("warmup")
     warmup_start = field("warmup_start")
-    return Regime(", ".join([name, *changes]), scaling, budget, warmup, warmup_start, entry.drops)
+    if settings.height("learning_rate_factor") >= 2 and (factor := settings.get("learning_rate_factor")) != 1.0:
+        changes.append("rate at matched gain" if isinstance(factor, str) else f"rate times {factor:g}")
+    reset = settings.get("momentum_reset", "never")
+    if reset != settings.only("recipe", "preset", "run").get("momentum_reset", "never"):
+        changes.append("momentum reset" if reset == "epoch" else "no momentum reset")
+    return Regime(", ".join([name, *changes]), scaling, budget.model_copy(update={"rounding": rounding}), warmup, warmup_start, entry.drops)
+
+
+def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[str, bool]:
+    """Returns how a budget is rounded, and whether the suite itself says so.
+
+    Where neither the budget nor the regime does, the recipe's own budget decides: a regime names a kind, a recipe its rounding.
+    """
+    if budget.rounding is not None:
+        return budget.rounding, settings.height("budget") >= 2 and budget is settings.get("budget")
+    if entry.budget.rounding is not None:
+        return entry.budget.rounding, False
+    recipe = settings.only("recipe", "preset").get("budget")
+    return (recipe.rounding if recipe is not None and recipe.rounding else "down"), False

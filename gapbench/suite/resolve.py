@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from gapbench import catalog
@@ -74,7 +75,7 @@ class Resolver:
         parts = [
             _attempt(fields.plain, asked),
             ghost,
-            _attempt(fields.numbers, asked, regime, phases, examples, tests),
+            _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, phases, examples, tests),
             _attempt(fields.schedule, asked, optimizer, phases),
             _attempt(fields.inputs, asked, facts),
             _attempt(fields.norm, asked, model, ghost),

@@ -65,7 +65,8 @@ class Labels(Frozen):
     preset: str = ""
     regime: str = "baseline"
     learning_rate_rule: str = "untouched"
-    """How the learning rate came about: untouched, sqrt, linear, set (by [[override]]), tuned."""
+    """How the learning rate came about: untouched, sqrt, linear, set (by [[override]]), tuned; after a comma what else multiplies it
+    ("matched gain", "times 0.5"), and "untuned" where the preset asks for tuning."""
     budget: str = "epochs"
     """Kind of the budget: epochs, updates, examples."""
     reference_cell: bool = False
@@ -103,6 +104,8 @@ class RunSpec(Frozen):
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
     clip_norm: float | None = Field(None, gt=0)
     """Threshold of the gradient's global L2 norm, before weight decay; None: no clipping."""
+    momentum_reset: Literal["never", "epoch"] = "never"
+    """`epoch`: before the first update of each epoch the optimizer forgets its state, as if it were made anew."""
 
     crop_padding: int = Field(0, ge=0)
     crop_fill: int = Field(0, ge=0, le=255)

@@ -118,6 +118,27 @@ def _normalization(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+ScalingBatchSize = Annotated[int, Field(ge=1)] | Literal["reference"]
+
+
+class ScalingTable(Section):
+    """The batch size that learning-rate scaling refers to, by whether the run has a ghost batch size."""
+
+    with_ghost: Annotated[int, Field(ge=1)] | Literal["ghost", "reference"] = Field(
+        description='A number, "ghost": the ghost batch size, or "reference".'
+    )
+    without_ghost: ScalingBatchSize = Field(description='A number, or "reference".')
+
+
+def _scaling(value: Any) -> Any:
+    if isinstance(value, dict | ScalingTable):
+        return value
+    if value == "reference" or (type(value) is int and value >= 1):
+        return {"with_ghost": value, "without_ghost": value}
+    what = '"reference", a whole number of at least 1, or a table {with_ghost = "ghost", without_ghost = 256}'
+    raise ValueError(f"must be {what}, not {show(value)}")
+
+
 def _or(word: str, number: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"enum": [word]}, number]})
 
@@ -141,6 +162,14 @@ NormMomentum = Annotated[
     _or("cumulative", {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
 ]
 WarmupStart = Annotated[Any, _number_or("reference", "of at least 0", 0.0), _or("reference", {"type": "number", "minimum": 0})]
+LearningRateFactor = Annotated[
+    Any,
+    _number_or("momentum-gain", "greater than 0", 0.0, open_minimum=True),
+    _or("momentum-gain", {"type": "number", "exclusiveMinimum": 0}),
+]
+MinimumWarmup = Annotated[Any, _whole_number_or("momentum", 0), _or("momentum", {"type": "integer", "minimum": 0})]
+HeadlineEvaluations = Annotated[Any, _whole_number_or("late", 1), _or("late", {"type": "integer", "minimum": 1})]
+ScalingField = Annotated[ScalingTable, BeforeValidator(_scaling)]
 Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
 
@@ -162,13 +191,24 @@ class RunFields(Section):
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell. Overrides the regime's.")
     epochs: float = Field(0.0, gt=0.0, description="Passes over the training set at the reference batch size.")
     reference_batch_size: int = Field(0, ge=1, description="What learning rates and budgets refer to.")
+    scaling_batch_size: ScalingField = Field(
+        ScalingTable(with_ghost="reference", without_ghost="reference"),
+        description='What learning-rate scaling refers to: "reference", a batch size, or one with and one without ghost batch norm.',
+    )
+    learning_rate_factor: LearningRateFactor = Field(
+        1.0, description='Multiplies the scaled learning rate; "momentum-gain": the share of its gain that momentum has with a reset.'
+    )
     learning_rate: float = Field(0.0, gt=0.0, description="Peak at the reference batch size, before the regime scales it.")
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
+    minimum_warmup_updates: MinimumWarmup = Field(0, description='Warmup takes at least so many updates; "momentum": 5 / (1 - momentum).')
     phases: Phases = Field(default_factory=list, description="The schedule: parts of the training, each from a fraction of the updates on.")
     weight_decay: float = Field(0.0, ge=0.0, description="Factor of the L2 penalty's gradient.")
     weight_decay_on: Literal["all", "matrices"] = Field("all", description="All parameters, or only those of two or more dimensions.")
     clip_norm: ClipNorm = Field("off", description='Threshold of the gradient\'s global L2 norm, or "off".')
+    momentum_reset: Literal["never", "epoch"] = Field(
+        "never", description="Whether the optimizer forgets its state before the first update of each epoch, as the released code's does."
+    )
     crop_padding: int = Field(0, ge=0, description="Pixels that an image is padded with before a random crop; 0: no crops.")
     crop_fill: int = Field(0, ge=0, le=255, description="Value of the padding.")
     crop_size: int = Field(0, ge=0, description="Side of the square cut from each larger image, at random in training; 0: the whole image.")
@@ -191,7 +231,9 @@ class RunFields(Section):
         description="Where an epoch is no multiple of the batch: go on, drop the rest, or a full step on the rest as the released code.",
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the arithmetic; weights, statistics and loss stay fp32.")
-    headline_evaluations: int = Field(1, ge=1, description="The headline accuracy is the mean of so many last evaluations.")
+    headline_evaluations: HeadlineEvaluations = Field(
+        1, description='The headline accuracy is the mean of so many last evaluations; "late": of those in the last 5 % of the updates.'
+    )
     holdout: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the training set that is kept for validation.")
     seed: int = Field(0, ge=0, description="Number from which every random stream of a run is derived.")
     init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')

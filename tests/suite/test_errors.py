@@ -39,7 +39,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
         ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: c1, c3, f1, mlp, resnet'),
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, baseline, batch-ramp, linear-lr, sqrt-lr'),
-        ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: paper'),
+        ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: code, fair, paper'),
         ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, gradient_norm, learning_rate, weight_distance, weight_norm'),
         ("learning_rate = -1", "run.learning_rate: must be greater than 0, not -1"),
         ("learning_rate = inf", "run.learning_rate: must be a finite number, not inf"),

@@ -23,6 +23,7 @@ from gapbench.suite.arithmetic import (
     updates_of_budget,
     updates_of_epochs,
 )
+from gapbench.suite.batches import uniform
 
 Load = Callable[..., Suite]
 RESNET, F1, C1, C3 = (f"hoffer2017/{name}" for name in ("resnet44-cifar10", "f1-mnist", "c1-cifar10", "c3-cifar100"))

@@ -63,8 +63,12 @@ class Cell:
     own_ghost_batch_size: int | None
     """The ghost batch size that the preset has for every batch size; None: it has none."""
     planned_updates: int
+    planned_examples: int
+    """That a run of this cell sees."""
     reference_batch_size: int
     reference_updates: int
+    reference_examples: int
+    """That the recipe's own budget comes to at the reference batch size."""
     train_examples: int
     """Size of the training set, without the held-out part."""
     split_drawn: bool
@@ -76,11 +80,6 @@ class Cell:
     """Its levels on the axes of the suite's grid, seeds left out, by field."""
 
     @property
-    def planned_examples(self) -> int:
-        """Examples that a run of this cell sees."""
-        return self.planned_updates * self.batch_size
-
-    @property
     def scaling_rule(self) -> str:
         """How the regime sets the learning rate: `learning_rate_rule` without what else multiplies it and without "untuned"."""
         return self.learning_rate_rule.partition(", ")[0]
@@ -89,11 +88,6 @@ class Cell:
     def method(self) -> tuple[str, str, str]:
         """Preset, optimizer and precision: cells that differ in them are seldom compared."""
         return self.preset, self.optimizer, self.precision
-
-    @property
-    def reference_examples(self) -> int:
-        """Examples that the recipe's own budget comes to at the reference batch size."""
-        return self.reference_updates * self.reference_batch_size
 
     @property
     def ok_runs(self) -> tuple[Run, ...]:
@@ -240,8 +234,11 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         momentum_reset=first.get("momentum_reset", "never"),
         own_ghost_batch_size=_own_ghost(first.get("recipe", ""), first.get("preset", "")),
         planned_updates=int(first["planned_updates"]),
+        # Tables of older versions have no examples: all batches of a run were alike then.
+        planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),
         reference_batch_size=int(first["reference_batch_size"]),
         reference_updates=int(first["reference_updates"]),
+        reference_examples=int(first.get("reference_examples", first["reference_updates"] * first["reference_batch_size"])),
         train_examples=int(first["train_examples"]),
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,

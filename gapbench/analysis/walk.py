@@ -62,12 +62,14 @@ class Walk:
 
 
 def window_of(spec: RunSpec) -> Window:
-    """Returns the window of a run: it ends at the first change of the learning rate, or with training."""
-    start = spec.phases[0].learning_rate_factor
-    changes = [phase.start for phase in spec.phases[1:] if phase.learning_rate_factor != start]
-    last = float(max(1, math.floor(min(changes, default=1.0) * spec.updates)))
+    """Returns the window of a run: it ends at the first change of the learning rate or of the batch size, or with training."""
+    start, batches = spec.phases[0].learning_rate_factor, spec.batches
+    same = (start, spec.phases[0].batch_size_factor)
+    changes = [phase.start for phase in spec.phases[1:] if (phase.learning_rate_factor, phase.batch_size_factor) != same]
+    last = float(max(1, batches.updates_at(math.floor(min(changes, default=1.0) * batches.all_steps))))
     wanted = last / 2**DOUBLINGS
-    first = max(wanted, 1.0, spec.warmup * spec.updates)
+    warmup = spec.warmup * batches.all_steps
+    first = max(wanted, 1.0, float(batches.updates_at(math.ceil(warmup))) if batches.grows else warmup)
     return Window(first, last, clipped=first > wanted, decayed=last > MEMORY_SHARE * _memory(spec, start))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from gapbench import catalog, cost
 from gapbench.suite import Suite
+from gapbench.suite.batches import shortened
 from gapbench.suite.identity import run_id
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec
 
@@ -38,13 +39,15 @@ def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]
             notes.append(f"{labels.cell}: batch {planned.spec.batch_size} -> {small.batch_size}{ghost}, so that an update fits")
     # Two programs may have become one, such as batches 512 and 4096 that were both divided down to 512.
     runs = tuple({planned.run_id: planned for planned in reversed(chosen.values())}.values())[::-1]
-    said = f"--smoke: {len(runs)} of {len(suite.runs)} runs, every distinct program once, {UPDATES} updates each; accuracies mean nothing"
+    longer = ", more where the batch grows" if any(planned.spec.updates > UPDATES for planned in runs) else ""
+    each = f"{UPDATES} updates each{longer}"
+    said = f"--smoke: {len(runs)} of {len(suite.runs)} runs, every distinct program once, {each}; accuracies mean nothing"
     return dataclasses.replace(suite, name=name, runs=runs, dropped=(), warnings=()), (said, *notes)
 
 
 def _shortened(spec: RunSpec) -> RunSpec:
-    update = {"updates": UPDATES, "evaluations": 1, "headline_evaluations": 1, "keep_weights": (), "dataset": _few_tests(spec.dataset)}
-    return spec.model_copy(update=update)
+    update = {"evaluations": 1, "headline_evaluations": 1, "keep_weights": (), "dataset": _few_tests(spec.dataset)}
+    return spec.model_copy(update=update | shortened(spec, UPDATES))
 
 
 def _few_tests(dataset: Component) -> Component:
@@ -73,7 +76,8 @@ def _fits(spec: RunSpec, device_kind: str) -> bool:
 
 def _can_halve(spec: RunSpec) -> bool:
     """Batch norm needs two examples in every group."""
-    sizes = [spec.batch_size] if spec.ghost_batch_size is None else [spec.batch_size, spec.ghost_batch_size]
+    batches = spec.batches.sizes if spec.batches.grows else (spec.batch_size,)
+    sizes = batches if spec.ghost_batch_size is None else (*batches, spec.ghost_batch_size)
     return all(size % 2 == 0 and size >= 4 for size in sizes)
 
 

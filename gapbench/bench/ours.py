@@ -107,7 +107,7 @@ class OurFeed:
 
     def run(self) -> Iterator[int]:
         """Makes batches for ever."""
-        for update in range(self.feed.updates):
+        for update in range(self.feed.batches.updates):
             self.feed.batch(update)
             yield self._task.batch_size
 

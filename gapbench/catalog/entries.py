@@ -183,6 +183,8 @@ class RegimeEntry(Entry):
     warmup_start: float | Literal["reference"] | None = None
     """Factor of the learning rate that warmup starts from; "reference": the reference batch size's rate; None: the recipe's."""
     budget: Budget = Budget()
+    drops: Literal["rate", "batch"] = "rate"
+    """What the recipe's drops of the learning rate become: `rate`, they stay; `batch`, the batch grows by the inverse factor instead."""
     gradient_noise: NoiseRule | None = None
     """None: what the run says, as with the two that follow."""
     weight_decay_scaling: Literal["none", "inverse-learning-rate"] | None = None

@@ -93,20 +93,20 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
     table = _table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
     table.add_column("cell", overflow="fold")
-    for heading in ("runs", "batch", "N/B", "ghost", "rate", "updates", "epochs", "memory", "time"):
-        table.add_column(heading, justify="right")
+    for heading in ("runs", "batch", "N/B", "ghost", "rate", "updates", "examples", "memory", "time"):
+        table.add_column(heading, justify="right", no_wrap=heading in ("updates", "examples"))  # counts are shown to the last digit
     table.add_column("known", style="dim")
     for cell in plan.cells:
         spec = cell.spec
         table.add_row(
             escape(cell.cell),
             str(cell.runs) if not cell.done else f"{cell.runs} ({cell.done} done)",
-            f"{spec.batch_size:,}",
+            f"{spec.batch_size:,}" if not spec.batches.grows else f"{spec.batch_size:,} to {spec.batches.largest:,}",
             f"{spec.train_examples / spec.batch_size:.3g}",
             "off" if spec.ghost_batch_size is None else str(spec.ghost_batch_size),
             f"{spec.learning_rate:.3g}",
             f"{spec.updates:,}",
-            f"{spec.examples / spec.train_examples:.4g}",
+            f"{spec.examples:,}",
             mebibytes(cell.memory_mib),
             "?" if cell.seconds is None else duration(cell.seconds),
             cell.basis,

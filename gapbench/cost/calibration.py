@@ -150,13 +150,15 @@ def relatives(spec: RunSpec, place: Place, *, replicas: int) -> list[Entry]:
     """Returns what is known of the same model at other batch sizes or with other replicas, the nearest batch size first."""
     family, itself = _family(spec, place), _key(spec, place, replicas)
     found = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself]
-    return sorted(found, key=lambda entry: abs(math.log(entry.batch_size / spec.batch_size)))
+    return sorted(found, key=lambda entry: abs(math.log(entry.batch_size / _mean_batch(spec))))
 
 
 def program_of(spec: RunSpec) -> str:
     """Returns what jobs whose updates take equally long have in common, replicas apart."""
     model = json.dumps(spec.model.options, sort_keys=True)
     fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS)) | {"clips": spec.clip_norm is not None}
+    if spec.batches.grows:  # the mean update depends on how many there are of each size
+        fields["phases"] = [[phase.start, phase.batch_size_factor] for phase in spec.phases]
     return f"{spec.dataset.name} {spec.model.name} {model} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)}"
 
 
@@ -165,7 +167,7 @@ def _entry(known: Known, spec: RunSpec, place: Place, replicas: int) -> Entry:
     guess = guessed_parts(spec, replicas=replicas, device_kind=place.device_kind)
     entry = known.entries.get(_key(spec, place, replicas))
     if entry is None:
-        return Entry(family=_family(spec, place), batch_size=spec.batch_size, replicas=replicas, guess=guess)
+        return Entry(family=_family(spec, place), batch_size=_mean_batch(spec), replicas=replicas, guess=guess)
     return entry.model_copy(update={"guess": guess})
 
 
@@ -176,6 +178,10 @@ def _last(jobs: Sequence[TimedJob]) -> tuple[TimedJob, ...]:
         by_length.setdefault(job.work.updates, []).append(job)
     kept = [job for group in list(by_length.values())[:KEPT_LENGTHS] for job in group[:KEPT]]
     return tuple(job for job in jobs if any(job is other for other in kept))
+
+
+def _mean_batch(spec: RunSpec) -> int:
+    return max(1, round(spec.examples / spec.updates)) if spec.batches.grows else spec.batch_size
 
 
 def _family(spec: RunSpec, place: Place) -> str:

@@ -88,9 +88,9 @@ def memory_mib(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", pl
 
 
 def training_flops_per_update(spec: RunSpec) -> float | None:
-    """Returns the floating point operations of one update of one replica, or None where the model is unknown."""
+    """Returns the floating point operations of one update of one replica, their mean, or None where the model is unknown."""
     size = model_size(spec)
-    return None if size is None else 6.0 * size.multiplications * spec.batch_size
+    return None if size is None else 6.0 * size.multiplications * spec.examples / spec.updates
 
 
 def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:

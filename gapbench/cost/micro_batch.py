@@ -27,20 +27,21 @@ def micro_batch_size(spec: RunSpec, device_kind: str) -> int:
     sizes = exact_sizes(spec)
     size = model_size(spec)
     if size is None or len(sizes) == 1:
-        return spec.batch_size
+        return spec.batches.largest
     bound = PIECE_MIB.get(device_kind, PIECE_MIB["cpu"]) * MIB / 4.0 / max(1, size.activations)
     fitting = [examples for examples in sizes if examples <= bound]
     return max(fitting) if fitting else min(sizes)
 
 
 def exact_sizes(spec: RunSpec) -> list[int]:
-    """Returns the sizes of micro-batches that make the update of the whole batch, ascending; the last is the batch size.
+    """Returns the sizes of micro-batches that make the update of the whole batch, ascending; the last is the (largest) batch size.
 
     These are the divisors of the batch size that the ghost batch size divides, or, without batch norm, all its divisors. Plain batch
-    norm is never cut: that would make it ghost batch norm.
+    norm is never cut: that would make it ghost batch norm. Smaller batches of the same run are cut into as many of these as they hold.
     """
+    largest = spec.batches.largest
     models = catalog.models()
     coupled = spec.model.name not in models or models[spec.model.name].has_batch_norm(spec.model.options)
-    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else spec.batch_size if coupled else 1
-    pieces = spec.batch_size // unit
+    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if coupled else 1
+    pieces = largest // unit
     return [unit * count for count in range(1, pieces + 1) if pieces % count == 0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import math
 
+from gapbench.suite.runspec import RunSpec
+
 _PER_DECADE = 20
 _LAST = (0.96, 0.97, 0.98, 0.99, 1.0)
 _FEWEST_FOR_LAST = 100
@@ -20,13 +22,26 @@ def probed(updates: int) -> frozenset[int]:
     return frozenset(round(updates ** (point / (points - 1))) for point in range(points))
 
 
+def evaluated_of(spec: RunSpec) -> tuple[int, ...]:
+    """Returns the updates (counted from 1) after which a run is evaluated, ascending and different."""
+    batches = spec.batches
+    if not batches.grows:
+        return evaluated(spec.updates, spec.evaluations)
+    steps = _evaluated(round(batches.all_steps), spec.evaluations, last=spec.updates >= _FEWEST_FOR_LAST)
+    return tuple(sorted({batches.updates_at(step) for step in steps}))
+
+
 @functools.lru_cache(maxsize=512)
 def evaluated(updates: int, evaluations: int) -> tuple[int, ...]:
-    """Returns the updates (counted from 1) after which a run is evaluated, ascending and different."""
+    """Returns what `evaluated_of` returns for so many updates of equal batches."""
+    return _evaluated(updates, evaluations, last=updates >= _FEWEST_FOR_LAST)
+
+
+def _evaluated(steps: int, evaluations: int, *, last: bool) -> tuple[int, ...]:
     rest = max(evaluations - len(_LAST), 0)
-    early, last = rest // 3, _LAST[-evaluations:]
+    early = rest // 3
     even = rest - early
     fractions = [0.002 * 50.0 ** (point / early) for point in range(early)]
     fractions += [point * ((0.95 - 0.1) / even) + 0.1 for point in range(even)]
-    fractions += last if updates >= _FEWEST_FOR_LAST else last[-1:]
-    return tuple(sorted({max(1, round(fraction * updates)) for fraction in fractions}))
+    fractions += _LAST[-evaluations:] if last else _LAST[-1:]
+    return tuple(sorted({max(1, round(fraction * steps)) for fraction in fractions}))

@@ -108,7 +108,7 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
     forward = replicas * 2.0 * size.multiplications / FLOPS_PER_SECOND[kind]
     return Parts(
         begin_seconds=0.01,
-        update_seconds=1e-4 + kernels + pass_over_weights + 3.0 * spec.batch_size * forward,
+        update_seconds=1e-4 + kernels + pass_over_weights + 3.0 * (spec.examples / spec.updates) * forward,
         probe_seconds=kernels + pass_over_weights,
         evaluation_seconds=2e-3,
         example_seconds=forward + replicas * kernels / 3.0 / CHUNK_EXAMPLES,

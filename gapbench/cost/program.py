@@ -42,6 +42,8 @@ def program_key(spec: RunSpec) -> tuple[str, ...]:
     """
     fields = {name: value for name, value in spec.model_dump(mode="json").items() if name not in HYPERPARAMETERS}
     fields["optimizer"] = _without_momentum(spec.optimizer)
+    if spec.batches.grows:
+        fields["batches"] = spec.batches.stretches
     return tuple(f"{name}={json.dumps(value, sort_keys=True)}" for name, value in sorted(fields.items()))
 
 

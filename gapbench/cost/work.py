@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapbench.cost.moments import evaluated, probed
+from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.sizes import facts_of
 from gapbench.suite.runspec import Frozen, RunSpec
 
@@ -25,9 +25,9 @@ class Work(Frozen):
 
 def work_of(spec: RunSpec) -> Work:
     """Returns what one replica of a job has to do."""
-    moments = evaluated(spec.updates, spec.evaluations)
+    moments, batches = evaluated_of(spec), spec.batches
     once = evaluated_examples(spec)
-    again = sum(update == spec.updates or update < RECALIBRATED_UNTIL * spec.updates for update in moments)
+    again = sum(update == spec.updates or batches.steps(update) < RECALIBRATED_UNTIL * batches.all_steps for update in moments)
     more = 2 * _tests(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
     observed = len(probed(spec.updates).union(moments))
     return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=len(moments) * once + again * more)

@@ -41,7 +41,7 @@ def covariance_ratio(program: Program, feed: Feed, spec: RunSpec, update: int, m
     devices = [feed.device] if feed.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         noisy = _trace(program, ((number, feed.micro_batches(number, micro_batch_size)) for number in updates))
-        firsts = [number * spec.batch_size + position * small for number in updates for position in range(each)]
+        firsts = [feed.batches.at(number).first + position * small for number in updates for position in range(each)]
         plain = _trace(program, ((None, [feed.piece(first, small)]) for first in firsts))
     for norm in program.network.norms:
         norm.forget_pending()

@@ -47,19 +47,23 @@ class Evaluator:
             sets["validation"] = [split.validation for split in splits]
         self._sets = {name: torch.from_numpy(np.stack(indices)).to(feed.home) for name, indices in sets.items()}
         self._recalibrated_headline = spec.headline_statistics == "recalibrated"
-        self._calibration = _calibration_batches(feed, spec)
+        self._ghost_batch_size = spec.ghost_batch_size
 
-    def evaluate(self, *, recalibrate: bool) -> Evaluation:
+    def evaluate(self, *, recalibrate: bool, batch_size: int) -> Evaluation:
         """Returns losses and accuracies; with `recalibrate` also those under recalibrated norm statistics. Waits for the device.
 
         Where the headline is under recalibrated statistics, all of them are.
+
+        Args:
+            recalibrate: whether to measure these, too.
+            batch_size: of a full batch at this time, which their statistics are computed over where there are no ghost batches.
         """
         module = self._program.network.module
         module.eval()
         values: dict[str, list[float]] = {}
         with torch.no_grad():
             if self._recalibrated_headline:
-                with recalibrated(module, self._pass_calibration):
+                with recalibrated(module, lambda: self._pass_calibration(batch_size)):
                     correct = {name: self._measure(name, "", values) for name in self._sets}
                 if recalibrate:
                     values.update({f"recalibrated_{name}": value for name, value in values.items() if name.startswith(("test_", "train_"))})
@@ -67,7 +71,7 @@ class Evaluator:
                 return Evaluation(values, correct["test"])
             correct = {name: self._measure(name, "", values) for name in self._sets}
             if recalibrate:
-                with recalibrated(module, self._pass_calibration):
+                with recalibrated(module, lambda: self._pass_calibration(batch_size)):
                     for name in ("test", "train"):
                         self._measure(name, "recalibrated_", values)
         module.train()
@@ -85,19 +89,18 @@ class Evaluator:
         values[f"{prefix}{name}_accuracy"] = correct.double().mean(dim=1).tolist()
         return correct.cpu()
 
-    def _pass_calibration(self) -> None:
-        for indices in self._calibration:
+    def _pass_calibration(self, batch_size: int) -> None:
+        for indices in _calibration_batches(self._feed, self._ghost_batch_size, batch_size):
             self._program.forward(self._feed.calibration_batch(indices))
 
 
-def _calibration_batches(feed: Feed, spec: RunSpec) -> list[Tensor]:
+def _calibration_batches(feed: Feed, ghost: int | None, batch_size: int) -> list[Tensor]:
     """Returns the fixed training examples in batches that the ghost batch size divides; all in one where it is off.
 
     Without ghost batch norm a training batch is one group, so the examples are one group too (of the batch size at most).
     """
-    ghost = spec.ghost_batch_size
     examples = min(RECALIBRATION_EXAMPLES, feed.train_size)
-    group = min(ghost if ghost is not None else spec.batch_size, examples)
+    group = min(ghost if ghost is not None else batch_size, examples)
     groups = max(1, examples // group)
     chosen = feed.members[:, : groups * group]
     per_batch = max(1, CHUNK_EXAMPLES // group) * group if ghost is not None else group

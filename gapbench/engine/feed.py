@@ -13,15 +13,18 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
 from gapbench.cost.pool import block_size
 from gapbench.engine.normalization import pixel_statistics
+from gapbench.engine.pieces import WHOLE, cut
 from gapbench.engine.resized_crops import draw_boxes, resample
 from gapbench.engine.storage import Ahead, Resident, Streamed, fits, window_of
 from gapbench.suite.runspec import RunSpec
@@ -35,12 +38,16 @@ CALIBRATION_EPOCH = 1 << 31
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples of one update."""
+    """The examples of one update, or of a piece of it."""
 
     images: Float[Tensor, "replica batch ..."]
     labels: Int[Tensor, "replica batch"]
     keys: Int[Tensor, "replica batch"]
     """One 32-bit word an example for dropout masks."""
+    share: Fraction = WHOLE
+    """Of the update's loss and gradient."""
+    group_size: int | None = None
+    """Examples of its ghost groups, the last of which may be smaller, where the batch is ragged; None: as the norm layers have it."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ class Feed:
     ) -> None:
         spec = specs[0]
         self.device = device
-        self.batch_size = spec.batch_size
-        self.updates = spec.updates
+        self.batches = spec.batches
+        self._ghost_batch_size = spec.ghost_batch_size
         self.flip = spec.flip and pool.is_image
         self.is_image = pool.is_image
         self._window = window_of(pool, spec)
@@ -87,8 +94,8 @@ class Feed:
         self._labels = torch.from_numpy(np.array(pool.labels)).to(self.home)
         self.members: Int[Tensor, "replica train"] = _stacked([split.train for split in splits], self.home)
         self.train_size = self.members.shape[1]
-        # Tail "drop": the rest of each epoch's order that fills no batch is left out.
-        self._epoch_size = self.train_size if spec.tail == "stream" else self.train_size // spec.batch_size * spec.batch_size
+        if spec.tail != "stream" and spec.train_examples != self.train_size:  # the table of batches is by epoch
+            raise TrainingError(f"the run is planned for {spec.train_examples} training examples, and the data have {self.train_size}")
         mean, deviation = pixel_statistics(pool, splits, spec.normalization)
         shape = (len(specs), 1, -1) + (1, 1) * self.is_image
         self._shift = torch.tensor(mean * pool.pixel_max, dtype=torch.float32, device=device).view(shape)
@@ -110,24 +117,26 @@ class Feed:
 
     def batch(self, update: int) -> Batch:
         """Returns the batch of an update, counted from 0."""
-        return self.piece(update * self.batch_size, self.batch_size)
+        batch = self.batches.at(update)
+        return self.piece(batch.first, batch.size)
 
     def micro_batches(self, update: int, size: int) -> Iterator[Batch]:
-        """Yields the batch of an update in pieces of `size` examples, in order, none before it is asked for."""
-        for first in range(update * self.batch_size, (update + 1) * self.batch_size, size):
-            yield self.piece(first, size)
+        """Yields the batch of an update in pieces of `size` examples (the last may have fewer), in order, none before it is asked for."""
+        for piece in cut(self.batches.at(update), size, self._ghost_batch_size):
+            yield self.piece(piece.first, piece.size, share=piece.share, group_size=piece.group_size)
 
-    def piece(self, first: int, size: int) -> Batch:
-        """Returns `size` examples from position `first` on, counted from the first example of the first update."""
+    def piece(self, first: int, size: int, *, share: Fraction = WHOLE, group_size: int | None = None) -> Batch:
+        """Returns `size` examples from position `first` on in the orders of all epochs, one after another."""
         if self._block is None or not (self._block[0] <= first and first + size <= self._block[1]):
             stop = self._stop(first, size)
             self._block = None  # its memory may serve the next block
             self._block = (first, stop, self._fetched(first, stop))
-            if self._ahead is not None and stop < self._stop(stop, size):
-                self._prepare(stop, self._stop(stop, size))
+            following = self.batches.following(stop) if self._ahead is not None else None
+            if following is not None:
+                self._prepare(following.first, self._stop(following.first, min(size, following.size)))
         start, block = first - self._block[0], self._block[2]
         part = slice(start, start + size)
-        return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part])
+        return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part], share, group_size)
 
     def examples(self, first: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
         """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position.
@@ -140,11 +149,11 @@ class Feed:
             # The hash takes 32 bits of an index; the rest of a position counts on.
             chosen = below(self._drawn.at(positions >> 32, positions & MASK32), self.train_size)
             return self.members.gather(1, chosen), positions
-        epoch, end = first // self._epoch_size, (stop - 1) // self._epoch_size + 1
-        orders = self._epochs(epoch, end)[:, :, : self._epoch_size].flatten(1)
-        start = first - epoch * self._epoch_size
+        epoch, end = first // self.train_size, (stop - 1) // self.train_size + 1
+        orders = self._epochs(epoch, end).flatten(1)
+        start = first - epoch * self.train_size
         positions = torch.arange(first, stop, device=self.home)
-        return orders[:, start : start + stop - first], (positions // self._epoch_size)[None]
+        return orders[:, start : start + stop - first], (positions // self.train_size)[None]
 
     def evaluation_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples as they are: no crop but the central one, no flip."""
@@ -176,8 +185,9 @@ class Feed:
         return self._finished(self._gathered(indices, epochs, epochs))
 
     def _stop(self, first: int, size: int) -> int:
-        """Returns where the block of pieces of `size` examples that begins at `first` ends."""
-        return min(self.updates * self.batch_size, first + block_size(size, math.prod(self.input_shape)))
+        """Returns where the block of pieces of `size` examples that begins at `first` ends: with the stretch of batches of one size."""
+        block = first + block_size(size, math.prod(self.input_shape))
+        return min(self.batches.end, max(first + size, min(block, self.batches.stretch_end(first))))
 
     def _fetched(self, first: int, stop: int) -> Batch:
         """Returns the examples at positions `first` .. `stop` - 1, augmented."""
@@ -198,7 +208,7 @@ class Feed:
         """Returns the counter of crops and flips: that of dropout, but where the same ones come again."""
         if self._augmentation_epochs is None:
             return epochs
-        return (torch.arange(first, stop, device=self.home)[None] // self._epoch_size) % self._augmentation_epochs
+        return (torch.arange(first, stop, device=self.home)[None] // self.train_size) % self._augmentation_epochs
 
     def _central(self, indices: Tensor) -> Drawn:
         """Gathers examples as they are, but for the middle of their images. Never waits for a device that trains."""

@@ -66,6 +66,7 @@ class FlatNetwork:
         self.norms = [module for module in self.module.modules() if isinstance(module, GhostBatchNorm)]
         for norm in self.norms:
             norm.deferred = True
+        self._group_size: int | None = None
 
     @property
     def buffers(self) -> FlatBuffers:
@@ -92,6 +93,13 @@ class FlatNetwork:
         """Is to be called after every change of `weights`."""
         if self._shadow is not None:
             self._shadow.copy_(self.weights)
+
+    def use_groups_of(self, group_size: int | None) -> None:
+        """Lets the norm layers cut coming batches into groups of so many examples, the last maybe smaller; None: as their runs say."""
+        if group_size != self._group_size:
+            self._group_size = group_size
+            for norm in self.norms:
+                norm.ragged_group_size = group_size
 
     def commit_norms(self) -> None:
         """Moves the running statistics of all norm layers by one update."""

@@ -95,7 +95,8 @@ def train(
             clock.lap(session.seconds, "other")
             checkpointed = time.monotonic()
         if now - reported >= PROGRESS_SECONDS:
-            rate = (session.update - began_at) * session.spec.batch_size * len(specs) / max(clock.elapsed_since_start, 1e-9)
+            seen = session.batches.examples(session.update) - session.batches.examples(began_at)
+            rate = seen * len(specs) / max(clock.elapsed_since_start, 1e-9)
             emit(Progress(session.update, session.spec.updates, rate, accuracy))
             reported = now
     _finish(session, evaluation, emit)

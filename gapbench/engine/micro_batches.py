@@ -20,9 +20,10 @@ than 0.05 up to groups of some hundred examples."""
 
 def check_exact(program: Program, feed: Feed, spec: RunSpec, micro_batch_size: int) -> None:
     """Raises TrainingError unless updates in micro-batches of this size are those of the whole batch, but for rounding."""
-    if micro_batch_size < 1 or spec.batch_size % micro_batch_size:
-        raise TrainingError(f"a batch of {spec.batch_size} cannot be cut into micro-batches of {micro_batch_size}")
-    if micro_batch_size == spec.batch_size:
+    largest = feed.batches.largest
+    if micro_batch_size < 1 or largest % micro_batch_size:
+        raise TrainingError(f"a batch of {largest} cannot be cut into micro-batches of {micro_batch_size}")
+    if micro_batch_size == largest:
         return
     ghost = spec.ghost_batch_size
     if program.network.norms and (ghost is None or micro_batch_size % ghost):

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from gapbench.suite.batches import BatchTable
+
 PROBES_PER_DECADE = 20
 LAST_FRACTIONS = (0.96, 0.97, 0.98, 0.99, 1.0)
 """Evaluations in the last 5 % of training, so that a headline may average over them."""
@@ -34,14 +36,17 @@ def evaluation_fractions(evaluations: int) -> tuple[float, ...]:
     return tuple(float(value) for value in np.concatenate([log_spaced, spaced, last]))
 
 
-def evaluation_updates(updates: int, evaluations: int) -> tuple[int, ...]:
-    """Returns the numbers of updates done after which a run is evaluated, ascending and different."""
+def evaluation_updates(batches: BatchTable, evaluations: int) -> tuple[int, ...]:
+    """Returns the numbers of updates done after which a run is evaluated, ascending and different.
+
+    Fractions are of the updates, or of the examples where the batch grows: then evaluations are compared at equal examples.
+    """
     fractions = evaluation_fractions(evaluations)
-    if updates < FEWEST_UPDATES_FOR_LAST:
+    if batches.updates < FEWEST_UPDATES_FOR_LAST:
         fractions = tuple(fraction for fraction in fractions if fraction not in LAST_FRACTIONS[:-1])
-    return tuple(sorted({max(1, round(fraction * updates)) for fraction in fractions}))
+    return tuple(sorted({batches.updates_at(max(1, round(fraction * batches.all_steps))) for fraction in fractions}))
 
 
-def keep_updates(updates: int, fractions: tuple[float, ...]) -> dict[int, float]:
-    """Returns, by number of updates done (0 is before the first), the fraction at which weights are kept."""
-    return {round(fraction * updates): fraction for fraction in fractions}
+def keep_updates(batches: BatchTable, fractions: tuple[float, ...]) -> dict[int, float]:
+    """Returns, by number of updates done (0 is before the first), the fraction of the training at which weights are kept."""
+    return {batches.updates_at(round(fraction * batches.all_steps)): fraction for fraction in fractions}

@@ -46,6 +46,7 @@ class TrainingObjective:
         self._feed = feed
         self._seeds = [item.order_seed for item in specs]
         self._chunk = max(1, min(CHUNK_EXAMPLES // len(specs), max(FEWEST_EXAMPLES, micro_batch_size)))
+        self._ghost = spec.ghost_batch_size
         self._group = (spec.ghost_batch_size or spec.batch_size) if network.norms else 1
         self._dropouts = dropout_layers(network.module)
         self._fixed: dict[str, Int[Tensor, "replica train"]] = {}
@@ -69,10 +70,11 @@ class TrainingObjective:
 
     def batch(self) -> ObjectiveBatch:
         """See `probes.Objective`."""
-        size = self._feed.batch_size
-        first = max(0, self.update - 1) * size
-        indices, epochs = self._feed.examples(first, first + size)
-        return ObjectiveBatch(indices, epochs.expand_as(indices), "train", self._group)
+        batch = self._feed.batches.at(max(0, self.update - 1))
+        indices, epochs = self._feed.examples(batch.first, batch.first + batch.size)
+        # A ragged batch has groups of its own, and a batch without ghost batches is one group.
+        group = 1 if not self._network.norms else self._ghost if self._ghost and batch.size % self._ghost == 0 else batch.size
+        return ObjectiveBatch(indices, epochs.expand_as(indices), "train", group)
 
     def fixed(self, examples: int, *, norm: NormMode = "train") -> ObjectiveBatch:
         """See `probes.Objective`."""

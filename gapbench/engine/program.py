@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -39,7 +40,6 @@ class Program:
         specs: the runs, one a replica; what they share (clipping or not, precision, optimizer) is that of the first.
         micro_batch_probes: called after each backward pass of an observed update, before clipping, with the gradient of that
             micro-batch; what they return under one name is added up over the micro-batches.
-        micro_batches: into how many equal pieces each batch is cut. Their gradients are added up before the one step.
         resets: updates, counted from 0, before which the optimizer forgets its state, ascending.
     """
 
@@ -52,13 +52,11 @@ class Program:
         specs: Sequence[RunSpec],
         micro_batch_probes: Sequence[Probe] = (),
         *,
-        micro_batches: int = 1,
         resets: Sequence[int] = (),
     ) -> None:
         spec, device = specs[0], network.weights.device
         self.network = network
-        self.batch_size = spec.batch_size
-        self.micro_batches = micro_batches
+        self._batch_size = spec.batch_size
         self._micro_batch_probes = micro_batch_probes
         self.objective: TrainingObjective | None = None
         """Set where a probe needs it."""
@@ -84,37 +82,46 @@ class Program:
 
         Args:
             update: its number.
-            batches: the whole batch, or its micro-batches: `micro_batches` of equal size.
+            batches: the whole batch, or its micro-batches, whose shares of the update add up to 1. Their gradients are added up before the
+                one step.
             observe: whether probes are due after it.
         """
         network = self.network
         losses: list[Tensor] = []
+        shares: list[Fraction] = []
         correct: list[Tensor] = []
+        examples = 0
         early: dict[str, Tensor] = {}
         weights = self.noise.weights(update) if self.noise.multiplicative else None
         for number, batch in enumerate(batches):
+            network.use_groups_of(batch.group_size)
             logits = self.forward(batch)
-            loss = batch_loss(logits, batch.labels)
+            size = batch.labels.shape[1]
+            loss = batch_loss(logits, batch.labels, batch.group_size)
             losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
             if weights is not None:
-                size = batch.labels.shape[1]
-                loss = batch_loss(logits, batch.labels, weights[:, number * size : (number + 1) * size])
+                loss = batch_loss(logits, batch.labels, batch.group_size, weights[:, examples : examples + size])
+            shares.append(batch.share)
+            examples += size
             if not observe:
-                network.backward(loss, share=1.0 / self.micro_batches, add=number > 0)
+                network.backward(loss, share=float(batch.share), add=number > 0)
                 continue
             correct.append((logits.detach().argmax(dim=1) == batch.labels).float().sum(dim=1))
-            piece = self._observed_backward(loss, add=number > 0)
-            for probe in self._micro_batch_probes:
-                for name, value in probe(self._state(update, batch, losses[-1], correct[-1], piece)).items():
-                    early[name] = early[name] + value if name in early else value
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
+            piece = self._observed_backward(loss, batch.share, add=number > 0)
+            if self._micro_batch_probes:
+                seen = self._state(update, size, losses[-1], correct[-1], piece, pieces=_equal_pieces(batch.share))
+                for probe in self._micro_batch_probes:
+                    for name, value in probe(seen).items():
+                        early[name] = early[name] + value if name in early else value
+        network.use_groups_of(None)
+        loss = _shared(losses, shares)
         if self.noise.isotropic:
             self.noise.replace(network.gradients, network.layers, update)
         norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
         state = None
         if observe:
             assert norm is not None
-            state = self._state(update, None, loss, sum(correct[1:], correct[0]), network.gradients, norm)
+            state = self._state(update, examples, loss, sum(correct[1:], correct[0]), network.gradients, norm)
             state.early.update(early)
         if self._clip_norm is not None:
             self._clip(norm)
@@ -135,7 +142,7 @@ class Program:
         unknown = torch.full_like(self.clipped_updates, torch.nan)
         return TrainState(
             update=0,
-            batch_size=self.batch_size,
+            batch_size=self._batch_size,
             weights=network.weights,
             initial_weights=network.initial_weights,
             gradients=torch.full_like(network.gradients, torch.nan),
@@ -158,7 +165,7 @@ class Program:
         for batch in batches:
             size = batch.labels.shape[1]
             own = None if weights is None else weights[:, pieces * size : (pieces + 1) * size]
-            self.network.backward(batch_loss(self.forward(batch), batch.labels, own), rows=rows, add=True)
+            self.network.backward(batch_loss(self.forward(batch), batch.labels, weights=own), rows=rows, add=True)
             pieces += 1
         return rows.div_(pieces)
 
@@ -213,30 +220,30 @@ class Program:
         self.clipped_updates += scale < 1.0
         self.network.gradients.mul_(scale[:, None])
 
-    def _observed_backward(self, loss: Tensor, *, add: bool) -> Rows:
+    def _observed_backward(self, loss: Tensor, share: Fraction, *, add: bool) -> Rows:
         """Does the backward pass of a micro-batch, to the same bits, and returns the gradient of that micro-batch alone."""
-        network, share = self.network, 1.0 / self.micro_batches
-        if self.micro_batches == 1 or not self._micro_batch_probes:
-            network.backward(loss, share=share, add=add)
+        network = self.network
+        if share == 1 or not self._micro_batch_probes:
+            network.backward(loss, share=float(share), add=add)
             return network.gradients
         piece = torch.zeros_like(network.gradients)
-        network.backward(loss, share=share, rows=piece)
+        network.backward(loss, share=float(share), rows=piece)
         if add:
             network.gradients.add_(piece)
         else:
             network.gradients.copy_(piece)
-        return piece.mul_(self.micro_batches)
+        return piece.mul_(float(1 / share))
 
     def _state(
-        self, update: int, batch: Batch | None, loss: Tensor, correct: Tensor, gradients: Rows, norm: Tensor | None = None
+        self, update: int, examples: int, loss: Tensor, correct: Tensor, gradients: Rows, norm: Tensor | None = None, *, pieces: int = 1
     ) -> TrainState:
-        """Returns the state after the backward pass of a micro-batch, or of the whole batch where `batch` is None."""
+        """Returns the state after the backward pass of a micro-batch, one of `pieces`, or of the whole batch, of so many examples."""
         network = self.network
         now = [table.at(update) for table in self._schedules]
         rates = torch.tensor([(item.learning_rate, item.momentum) for item in now], dtype=torch.float32).to(loss.device, non_blocking=True)
         return TrainState(
             update=update + 1,
-            batch_size=self.batch_size if batch is None else batch.labels.shape[1],
+            batch_size=examples,
             weights=network.weights,
             initial_weights=network.initial_weights,
             gradients=gradients,
@@ -246,7 +253,7 @@ class Program:
             clipped_updates=self.clipped_updates,
             learning_rate=rates[:, 0],
             layers=network.layers,
-            micro_batches=self.micro_batches,
+            micro_batches=pieces,
             momentum=rates[:, 1] if self._has_momentum else None,
             provided=None if self.objective is None else self.objective.at(update + 1),
         )
@@ -256,11 +263,34 @@ def _within(norm: float, limit: float) -> bool:
     return norm + CLIP_EPSILON <= limit
 
 
+def _equal_pieces(share: Fraction) -> int:
+    """Returns how many pieces of this share make an update; 0 where they are of unequal sizes."""
+    return share.denominator if share.numerator == 1 else 0
+
+
+def _shared(losses: Sequence[Tensor], shares: Sequence[Fraction]) -> Tensor:
+    """Returns the loss of an update from those of its pieces."""
+    if len(losses) == 1:
+        return losses[0]
+    if len(set(shares)) == 1:
+        return torch.stack([*losses]).mean(dim=0)
+    return sum((loss * float(share) for loss, share in zip(losses[1:], shares[1:], strict=True)), losses[0] * float(shares[0]))
+
+
 def batch_loss(
     logits: Float[Tensor, "replica classes batch"],
     labels: Int[Tensor, "replica batch"],
+    group_size: int | None = None,
     weights: Float[Tensor, "replica batch"] | None = None,
 ) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean cross entropy, each example times its weight where there are weights."""
+    """Returns each replica's mean cross entropy, each example times its weight where there are weights.
+
+    With `group_size` it is the mean over groups of so many examples of the mean within each. The last group may be smaller: its
+    examples then weigh more.
+    """
     losses = F.cross_entropy(logits, labels, reduction="none")
-    return losses.mean(dim=1) if weights is None else (losses * weights).mean(dim=1)
+    if weights is not None:
+        losses = losses * weights
+    if group_size is None or losses.shape[1] % group_size == 0:
+        return losses.mean(dim=1)
+    return torch.stack([group.mean(dim=1) for group in torch.split(losses, group_size, dim=1)]).mean(dim=0)

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from gapbench.core.events import Event, Measured
 from gapbench.probes import Layer
+from gapbench.suite.batches import BatchTable
 
 
 class Recorder:
     """Collects values and emits them as `Measured` events, in the order of updates."""
 
-    def __init__(self, emit: Callable[[Event], None], batch_size: int, layers: Sequence[Layer]) -> None:
+    def __init__(self, emit: Callable[[Event], None], batches: BatchTable, layers: Sequence[Layer]) -> None:
         self._emit = emit
-        self._batch_size = batch_size
+        self._batches = batches
         self._layers = [layer.name for layer in layers]
         self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
 
@@ -44,4 +45,4 @@ class Recorder:
             elif math.isfinite(value):
                 rows.append((metric, "", value))
         if rows:
-            self._emit(Measured(replica, update, update * self._batch_size, tuple(rows)))
+            self._emit(Measured(replica, update, self._batches.examples(update), tuple(rows)))

@@ -30,7 +30,7 @@ from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import TrainState
-from gapbench.suite.arithmetic import epoch_starts
+from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -82,24 +82,23 @@ class Session:
         self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
-        kept = keep_updates(spec.updates, spec.keep_weights)
-        self._probes, looked = _load_probes(spec) if probes is None else (probes, frozenset(kept))
-        self.micro_batch_size = micro_batch_size or spec.batch_size
-        pieces = max(1, spec.batch_size // self.micro_batch_size)
-        starts = epoch_starts(spec.updates, self.feed.train_size, spec.batch_size, spec.tail)
-        resets = starts if spec.momentum_reset == "epoch" else ()
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces, resets=resets)
+        self.batches = self.feed.batches
+        kept = keep_updates(self.batches, spec.keep_weights)
+        self._probes, looked = _load_probes(spec, self.batches) if probes is None else (probes, frozenset(kept))
+        self.micro_batch_size = micro_batch_size or self.batches.largest
+        resets = self.batches.epoch_starts(self.feed.train_size) if spec.momentum_reset == "epoch" else ()
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), resets=resets)
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
-        self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
+        self.recorder = Recorder(emit, self.batches, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
-        self.evaluation_updates = frozenset(evaluation_updates(spec.updates, spec.evaluations))
+        self.evaluation_updates = frozenset(evaluation_updates(self.batches, spec.evaluations))
         self._covariance_updates = _first_from(self.evaluation_updates, [fraction * spec.updates for fraction in FRACTIONS])
         self.keep_updates = kept
         self.checkpoint_updates = looked | frozenset(kept)
         """Where weights are kept, and where probes of stage `checkpoint` look besides."""
-        self.early_updates = math.ceil(EARLY * spec.updates)
+        self.early_updates = self.batches.updates_at(math.ceil(EARLY * self.batches.all_steps))
         self.update = 0
         self.headline: list[dict[str, list[float]]] = []
         """The last evaluations, as many as the headline averages over."""
@@ -129,7 +128,8 @@ class Session:
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
         last = self.update == self.spec.updates
-        evaluation = self.evaluator.evaluate(recalibrate=last or self.update < 0.95 * self.spec.updates)
+        recalibrate = last or self.batches.steps(self.update) < 0.95 * self.batches.all_steps
+        evaluation = self.evaluator.evaluate(recalibrate=recalibrate, batch_size=self.batches.at(max(0, self.update - 1)).batch_size)
         first_bad = self.first_bad()
         if self.update in self._covariance_updates:
             ratios = covariance_ratio(self.program, self.feed, self.spec, self.update, self.micro_batch_size)
@@ -164,7 +164,7 @@ class Session:
         replicas = len(self.specs)
         return {
             "updates": self.update,
-            "examples": self.update * self.spec.batch_size,
+            "examples": self.batches.examples(self.update),
             "weight_distance": float(distance),
             "clipped_share": clipped / max(self.update, 1),
             "clipped_share_late": (clipped - early) / late if late > 0 else None,
@@ -240,7 +240,7 @@ def _chosen_probes(spec: RunSpec) -> list[ProbeEntry]:
     return [entry for name, entry in probes().items() if entry.default or name in spec.probe_options]
 
 
-def _load_probes(spec: RunSpec) -> tuple[dict[str, list[Probe]], frozenset[int]]:
+def _load_probes(spec: RunSpec, batches: BatchTable) -> tuple[dict[str, list[Probe]], frozenset[int]]:
     """Returns the chosen probes by stage, and the updates at which those of stage `checkpoint` look."""
     chosen: dict[str, list[Probe]] = {"micro-batch": [], "update": [], "evaluation": [], "checkpoint": []}
     looked: set[int] = set()
@@ -249,7 +249,7 @@ def _load_probes(spec: RunSpec) -> tuple[dict[str, list[Probe]], frozenset[int]]
         at = options.pop("at", []) if entry.stage == "checkpoint" else []
         probe: Probe = functools.partial(load_target(entry.target), **options) if options else load_target(entry.target)
         if entry.stage == "checkpoint":
-            updates = frozenset(keep_updates(spec.updates, tuple(cast("list[float]", at)) or spec.keep_weights))
+            updates = frozenset(keep_updates(batches, tuple(cast("list[float]", at)) or spec.keep_weights))
             looked |= updates
             probe = functools.partial(_when_due, probe, updates)
         chosen[entry.stage].append(probe)

@@ -20,10 +20,11 @@ from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Event, Finished
 from gapbench.core.outcome import Outcome
-from gapbench.cost.moments import evaluated, probed
+from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.parts import Buckets, Parts, buckets
 from gapbench.execution.backend import TorchBackend, data_context
 from gapbench.execution.protocol import Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.suite.batches import shortened
 from gapbench.suite.runspec import RunSpec
 
 LOOP_SECONDS = 4.0
@@ -110,7 +111,7 @@ def fitted(spec: RunSpec, seconds: Buckets, stamps: Sequence[float]) -> Parts:
             not told from updates.
     """
     work = cost.work_of(spec)
-    looked, evaluations = probed(spec.updates), set(evaluated(spec.updates, spec.evaluations))
+    looked, evaluations = probed(spec.updates), set(evaluated_of(spec))
     intervals = {done: after - before for done, (before, after) in enumerate(itertools.pairwise(stamps), start=1)}
     plain = [length for done, length in intervals.items() if done > 1 and done not in looked and done not in evaluations]
     observed = [length for done, length in intervals.items() if done > 1 and done in looked and done not in evaluations]
@@ -143,8 +144,8 @@ def _fitting(stamps: Sequence[float]) -> int:
 
 def _shortened(specs: Sequence[RunSpec], updates: int) -> list[RunSpec]:
     """Returns the runs with few updates and one evaluation, after the last: with recalibrated statistics, as most are."""
-    change = {"updates": updates, "evaluations": 1, "headline_evaluations": 1, "keep_weights": ()}
-    return [spec.model_copy(update=change) for spec in specs]
+    change = {"evaluations": 1, "headline_evaluations": 1, "keep_weights": ()}
+    return [spec.model_copy(update=change | shortened(spec, updates)) for spec in specs]
 
 
 def _train(specs: Sequence[RunSpec], pool: Any, splits: Sequence[Any], device: str, *, wait: bool) -> tuple[Buckets, Sequence[float]]:

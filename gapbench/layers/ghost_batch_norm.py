@@ -67,6 +67,8 @@ class GhostBatchNorm(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.deferred = False
         """True: `commit()` is called once an update by the training loop; False: every training forward commits."""
+        self.ragged_group_size: int | None = None
+        """Examples a group, of which the last may be smaller, in training forwards of a ragged batch; None: `ghost_batch_size`."""
         self._pending: list[GroupMoments] = []
 
     def forward(self, inputs: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
@@ -74,14 +76,19 @@ class GhostBatchNorm(nn.Module):
         if not self.training:
             mean, variance = self.statistics()
             return F.batch_norm(inputs, mean, variance, self.weight, self.bias, False, 0.0, self.epsilon)
-        groups = group_count(len(inputs), self.ghost_batch_size)
-        if groups == 1 or inputs.device.type == "cpu":
-            outputs, moments = normalize_chunks(inputs, groups, self.weight, self.bias, self.epsilon)
-        else:
-            outputs, moments = normalize_groups(inputs, groups, self.weight, self.bias, self.epsilon)
-        self._pending.append(moments)
+        parts = [
+            self._normalized(inputs[start:stop], groups)
+            for start, stop, groups in group_spans(len(inputs), self.ghost_batch_size, self.ragged_group_size)
+        ]
         if not self.deferred:
             self.commit()
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _normalized(self, inputs: Tensor, groups: int) -> Tensor:
+        """Returns a part of a batch normalized in so many equal groups, whose moments wait to be committed."""
+        normalize = normalize_chunks if groups == 1 or inputs.device.type == "cpu" else normalize_groups
+        outputs, moments = normalize(inputs, groups, self.weight, self.bias, self.epsilon)
+        self._pending.append(moments)
         return outputs
 
     @torch.no_grad()
@@ -134,12 +141,13 @@ def commit_all(layers: Sequence[GhostBatchNorm]) -> None:
 
 
 class GroupMoments:
-    """Mean and unbiased variance of each group: float32 [..., groups], with the number of elements a group."""
+    """Mean and unbiased variance of each group: float32 [..., groups], with the number of elements a group; the last may have fewer."""
 
-    def __init__(self, mean: Tensor, variance: Tensor, elements: int) -> None:
+    def __init__(self, mean: Tensor, variance: Tensor, elements: int, last_elements: int | None = None) -> None:
         self.mean = mean
         self.variance = variance
         self.elements = elements
+        self.last_elements = elements if last_elements is None else last_elements
 
     @staticmethod
     def joined(parts: list[GroupMoments]) -> GroupMoments:
@@ -148,17 +156,23 @@ class GroupMoments:
             return parts[0]
         mean = torch.cat([part.mean for part in parts], dim=-1)
         variance = torch.cat([part.variance for part in parts], dim=-1)
-        return GroupMoments(mean, variance, parts[0].elements)
+        return GroupMoments(mean, variance, parts[0].elements, parts[-1].last_elements)
 
     def whole(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and unbiased variance of all groups together, by the law of total variance. Shapes [...]."""
+        """Returns mean and unbiased variance of all groups together, by the law of total variance. Shapes [...].
+
+        Groups count alike: the examples of a smaller last one weigh more, as they do in the gradient of a ragged batch.
+        """
         groups = self.mean.shape[-1]
         if groups == 1:
             return self.mean[..., 0], self.variance[..., 0]
         mean = self.mean.mean(dim=-1)
         within = self.variance.mean(dim=-1) * ((self.elements - 1) / self.elements)
+        if self.last_elements != self.elements:
+            # What the last group's biased variance differs by from the share taken above; a mean, so divided by the groups.
+            within = within + self.variance[..., -1] * ((1 / self.elements - 1 / self.last_elements) / groups)
         between = (self.mean - mean[..., None]).square().mean(dim=-1)
-        total = groups * self.elements
+        total = (groups - 1) * self.elements + self.last_elements
         return mean, (within + between) * (total / (total - 1))
 
 
@@ -172,6 +186,28 @@ def group_count(examples: int, ghost_batch_size: int | None) -> int:
             f"the last group would have {examples % ghost_batch_size} examples and other statistics"
         )
     return examples // ghost_batch_size
+
+
+def group_spans(examples: int, ghost_batch_size: int | None, ragged_group_size: int | None) -> list[tuple[int, int, int]]:
+    """Returns the parts of a batch that are cut into equal groups, as (start, stop, groups): one, or two where the last group is smaller.
+
+    Args:
+        examples: of the batch.
+        ghost_batch_size: of the layer; must divide the batch where it is not ragged.
+        ragged_group_size: examples of all groups but the last, where the batch is ragged.
+
+    Raises:
+        TrainingError: the ghost batch size does not divide the batch, or a ragged batch leaves a group of one example.
+    """
+    if ragged_group_size is None:
+        return [(0, examples, group_count(examples, ghost_batch_size))]
+    groups, rest = divmod(examples, ragged_group_size)
+    if 1 in (rest, ragged_group_size):
+        raise TrainingError(
+            f"a ragged batch of {examples} in groups of {ragged_group_size} has a group of one example, and batch norm needs two or more"
+        )
+    spans = [(0, examples - rest, groups), (examples - rest, examples, 1)]
+    return [span for span in spans if span[0] < span[1]]
 
 
 def normalize_chunks(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm, GroupMoments, debiased, group_count
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm, GroupMoments, debiased, group_spans
 
 
 class StackedLinear(nn.Module):
@@ -59,12 +59,18 @@ class StackedGhostBatchNorm(GhostBatchNorm):
         if not self.training:
             mean, variance = debiased(self.running_mean, self.running_var, self.steps, self.momentum)
             return self._batch_norm(inputs, mean, variance, groups=1, training=False)
-        groups = group_count(inputs.shape[-1], self.ghost_batch_size)
+        parts = [
+            self._normalized(inputs[..., start:stop], groups)
+            for start, stop, groups in group_spans(inputs.shape[-1], self.ghost_batch_size, self.ragged_group_size)
+        ]
+        if not self.deferred:
+            self.commit()
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _normalized(self, inputs: Tensor, groups: int) -> Tensor:
         mean, variance = torch.zeros(2, *self.weight.shape, groups, device=inputs.device).unbind()
         outputs = self._batch_norm(inputs, mean, variance, groups=groups, training=True)
         self._pending.append(GroupMoments(mean, variance, inputs.shape[-1] // groups))
-        if not self.deferred:
-            self.commit()
         return outputs
 
     def _batch_norm(self, inputs: Tensor, mean: Tensor, variance: Tensor, *, groups: int, training: bool) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.optimizers.base import Hyperparameters
+from gapbench.suite.batches import BatchTable, phase_starts
 from gapbench.suite.runspec import RunSpec
 
 
@@ -39,18 +40,28 @@ def schedule(spec: RunSpec) -> Schedule:
     """Returns the table of a run: phases by fraction of updates, times linear warmup from `warmup_start` to 1.
 
     An update u of T belongs to the last phase whose start is <= u / T. Warmup over W = warmup * T updates multiplies by
-    warmup_start + (1 - warmup_start) * (u + 1) / W, per update as in Goyal et al. 2017, section 2.2.
+    warmup_start + (1 - warmup_start) * (u + 1) / W, per update as in Goyal et al. 2017, section 2.2. Where the batch grows, u and T count
+    examples in batches of the run's own size, so that every phase has the examples that it has where the batch does not grow.
     """
-    updates = np.arange(spec.updates)
-    starts = np.array([phase.start for phase in spec.phases]) * spec.updates
-    # The tolerance keeps a boundary such as 0.81 * 39062 from moving by one update through rounding.
-    phase_of = np.maximum(np.searchsorted(starts, updates + 1e-9, side="right") - 1, 0)
+    batches = spec.batches
+    total = batches.all_steps
+    done = _steps(batches)
+    starts = phase_starts([phase.start for phase in spec.phases], round(total))
+    phase_of = np.maximum(np.searchsorted(starts, done[:-1] + 1e-9, side="right") - 1, 0)
     momentum = float(spec.optimizer.option("momentum", 0.0))
     factors = np.array([phase.learning_rate_factor for phase in spec.phases])
     decays = np.array([spec.weight_decay if phase.weight_decay is None else phase.weight_decay for phase in spec.phases])
     momenta = np.array([momentum if phase.momentum is None else phase.momentum for phase in spec.phases])
     learning_rate = spec.learning_rate * factors[phase_of]
-    warmup_updates = spec.warmup * spec.updates
+    warmup_updates = spec.warmup * total
     if warmup_updates > 0:
-        learning_rate *= np.minimum(1.0, spec.warmup_start + (1.0 - spec.warmup_start) * (updates + 1) / warmup_updates)
+        learning_rate *= np.minimum(1.0, spec.warmup_start + (1.0 - spec.warmup_start) * done[1:] / warmup_updates)
     return Schedule(learning_rate, decays[phase_of], momenta[phase_of])
+
+
+def _steps(batches: BatchTable) -> npt.NDArray[np.float64]:
+    """Returns how far training is before each update, and at the end, in updates of the run's own batch size: float64 [updates + 1]."""
+    if not batches.grows:
+        return np.arange(batches.updates + 1, dtype=np.float64)
+    sizes = np.concatenate([np.full(stretch.updates, stretch.size) for stretch in batches.stretches])
+    return np.concatenate([[0], np.cumsum(sizes)]) / batches.batch_size

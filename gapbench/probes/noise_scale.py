@@ -80,6 +80,8 @@ def noise_scale_stream(state: TrainState, *, pieces: int = 8) -> dict[str, Tenso
         `noise_stream_count`, M, and `noise_stream_squares`, the sum of |g_m|^2; where the batch was cut for this probe alone also
         `noise_stream_square_of_mean`, |mean g_m|^2, which is elsewhere the square of `gradient_norm`. Nothing where the batch is one group.
     """
+    if state.micro_batches == 0:
+        return {}  # the estimates are of pieces of one size
     if state.micro_batches > 1:
         ones = torch.ones_like(state.gradient_norm, dtype=torch.float64)
         return {"noise_stream_count": ones, "noise_stream_squares": _square(state.gradients)}

@@ -48,7 +48,7 @@ class TrainState:
     """Of the last update."""
     layers: tuple[Layer, ...]
     micro_batches: int = 1
-    """In how many pieces an update is made."""
+    """At stage `micro-batch`: in how many pieces of equal size the update is made; 0 where their sizes differ."""
     early: dict[str, Tensor] = field(default_factory=dict)
     """What probes of stage `micro-batch` returned for this update."""
     momentum: Float[Tensor, " replica"] | None = None

@@ -63,9 +63,11 @@ RUN_COLUMNS: dict[str, Kind] = {
     "validation_loss": "number",
     "updates": "integer",
     "planned_updates": "integer",
+    "planned_examples": "integer",
     "examples": "integer",
     "reference_batch_size": "integer",
     "reference_updates": "integer",
+    "reference_examples": "integer",
     "train_examples": "integer",
     "weight_distance": "number",
     "clipped_share": "number",
@@ -238,7 +240,9 @@ def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[st
         "optimizer": spec.optimizer.name,
         "updates": updates,
         "planned_updates": spec.updates,
-        "examples": None if updates is None else updates * spec.batch_size,
+        "planned_examples": spec.examples,
+        "reference_examples": spec.reference_examples,
+        "examples": None if updates is None else spec.batches.examples(updates),
         "predicted_seconds": prediction.seconds if prediction else None,
     }
     return {name: _plain(values.get(name), kind) for name, kind in RUN_COLUMNS.items()}

@@ -40,6 +40,22 @@ def epoch_starts(updates: int, examples: int, batch_size: int, tail: str) -> tup
     return tuple(first for epoch in range(epochs) if (first := math.ceil(epoch * per_epoch)) < updates)
 
 
+def examples_of_updates(updates: int, examples: int, batch_size: int, tail: str) -> int:
+    """Returns how many examples are seen in so many updates over a training set of `examples`."""
+    if tail != "ragged":
+        return updates * batch_size
+    epochs, more = divmod(updates, -(-examples // batch_size))
+    return epochs * examples + more * batch_size
+
+
+def updates_of_examples(seen: int, examples: int, batch_size: int, tail: str) -> int:
+    """Returns the largest number of updates that see no more than `seen` examples."""
+    if tail != "ragged":
+        return seen // batch_size
+    epochs, more = divmod(seen, examples)
+    return epochs * -(-examples // batch_size) + more // batch_size
+
+
 def updates_of_budget(
     budget: Budget,
     *,
@@ -73,7 +89,8 @@ def updates_of_budget(
     reference_updates = updates_of_epochs(exactly(epochs), examples, reference_batch_size, tail)
     if budget.kind == "updates":
         return math.floor(reference_updates * factor)
-    return math.floor(reference_updates * reference_batch_size * factor / batch_size)
+    seen = math.floor(examples_of_updates(reference_updates, examples, reference_batch_size, tail) * factor)
+    return updates_of_examples(seen, examples, batch_size, tail)
 
 
 def momentum_gain(momentum: float, starts: tuple[int, ...], updates: int) -> float:

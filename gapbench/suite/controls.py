@@ -61,6 +61,11 @@ def _noise(asked: Asked, regime: Regime, has_norm: bool) -> GradientNoise | None
     if rule.kind == "isotropic":
         return GradientNoise(kind="isotropic")
     batch, reference = asked.get("batch_size"), asked.get("reference_batch_size")
+    phases = [phase for phase in asked.get("phases", []) if phase.batch_size_factor != 1.0]
+    if asked.get("tail", "stream") == "ragged" or phases or regime.drops == "batch":
+        message = "multiplicative noise is for batches of one size, and this run's differ; leave out ragged tails and growing batches"
+        asked.problem("gradient_noise" if asked.settings.layer_of("gradient_noise") else "regime", message)
+        return None
     variance = batch / reference - 1 if isinstance(rule.variance, str) else float(rule.variance)
     if variance < 0:
         what = "noise gives a batch the covariance of a smaller one, so none is added below the reference batch size"

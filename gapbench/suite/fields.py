@@ -9,31 +9,36 @@ from typing import Any
 from gapbench import catalog
 from gapbench.suite.arithmetic import evaluations_of, exactly, late_evaluations, updates_of_budget, updates_of_epochs
 from gapbench.suite.asked import Asked
+from gapbench.suite.batches import ramp
 from gapbench.suite.facts import DatasetFacts
+from gapbench.suite.growth import batch_sizes, check_ragged
 from gapbench.suite.probing import check_norm_group, resolved_probes
 from gapbench.suite.rate import Length, rates, scaling_batch_size
 from gapbench.suite.regime import Regime
 from gapbench.suite.runspec import Component, Normalization, Phase
-from gapbench.suite.schema import NormalizationTable
+from gapbench.suite.schema import NormalizationTable, PhaseTable
 
 
-def ghost(asked: Asked, model: Component) -> dict[str, Any] | None:
-    """Returns the effective ghost batch size: None where it is off, the whole batch, or without effect."""
-    batch = asked.get("batch_size")
+def ghost(asked: Asked, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
+    """Returns the effective ghost batch size: None where it is off, the whole of every batch, or without effect."""
+    batches = batch_sizes(asked, phases)
     size = asked.get("ghost_batch_size", "off")
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
     if size != "off" and not has_norm:
         asked.no_effect.append((f"a ghost batch size has no effect on a model without batch norm ({model.name})", asked.cell))
         return {"ghost_batch_size": None}
-    if size != "off" and batch % size:
-        batches = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
-        if batch not in batches:
-            batches.append(batch)
+    odd = [one for one in batches if size != "off" and one % size]
+    if odd:
+        known = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
+        known.extend(one for one in odd if one not in known)
         return None
-    if has_norm and (batch if size == "off" else size) == 1:
+    if has_norm and (min(batches) if size == "off" else size) == 1:
         asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
         return None
-    return {"ghost_batch_size": None if size in ("off", batch) else int(size)}
+    effective = None if size == "off" or batches == [size] else int(size)
+    if has_norm and examples:
+        check_ragged(asked, effective, examples)
+    return {"ghost_batch_size": effective}
 
 
 def misfit(ghost_batch_size: int, batch_sizes: Sequence[int]) -> str:
@@ -57,7 +62,14 @@ def check_batch(asked: Asked, name: str, examples: int) -> None:
 
 
 def numbers(
-    asked: Asked, regime: Regime, examples: int, tests: int, *, model: Component | None, optimizer: Component | None
+    asked: Asked,
+    regime: Regime,
+    phases: list[PhaseTable],
+    examples: int,
+    tests: int,
+    *,
+    model: Component | None,
+    optimizer: Component | None,
 ) -> dict[str, Any] | None:
     """Returns updates, learning rate, warmup, evaluations and what refers to the reference cell."""
     batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
@@ -83,7 +95,9 @@ def numbers(
     rate = rates(asked, regime, Length(updates, examples, batch, tail), scaling, optimizer)
     evaluations = _evaluations(asked, examples, tests)
     headline = asked.get("headline_evaluations", 1)
-    headline = late_evaluations(updates, evaluations) if headline == "late" else headline
+    grows = len(batch_sizes(asked, phases)) > 1
+    made = ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates
+    headline = late_evaluations(made, evaluations) if headline == "late" else headline
     if headline > evaluations:
         message = (
             f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
@@ -92,7 +106,8 @@ def numbers(
     if rate is None:
         return None
     return {
-        "updates": updates,
+        "updates": made,
+        "unramped_updates": updates if grows else None,
         "reference_updates": reference_updates,
         "evaluations": evaluations,
         "headline_evaluations": headline,
@@ -113,18 +128,19 @@ def _evaluations(asked: Asked, examples: int, tests: int) -> int:
     )
 
 
-def schedule(asked: Asked, optimizer: Component) -> dict[str, Any]:
+def schedule(asked: Asked, optimizer: Component, tables: list[PhaseTable]) -> dict[str, Any]:
     """Returns phases, weight decay and momentum reset; what a phase repeats from the run is left out of it."""
     decay = asked.get("weight_decay", 0.0)
     momentum = optimizer.option("momentum")
     phases = []
-    for table in asked.get("phases", []):
+    for table in tables:
         if table.momentum is not None and momentum is None:
             asked.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
         phases.append(
             Phase(
                 start=table.start,
                 learning_rate_factor=table.learning_rate_factor,
+                batch_size_factor=table.batch_size_factor,
                 weight_decay=None if table.weight_decay == decay else table.weight_decay,
                 momentum=None if table.momentum == momentum else table.momentum,
             )

@@ -20,6 +20,7 @@ ALWAYS = ("batch_size", "updates", "learning_rate")
 
 NEUTRAL: dict[str, Any] = {
     "ghost_batch_size": None,
+    "unramped_updates": None,
     "tail": "stream",
     "warmup": 0.0,
     "warmup_start": 0.0,
@@ -84,10 +85,10 @@ def identity(spec: RunSpec) -> dict[str, Any]:
         "optimizer": _component(spec.optimizer, catalog.optimizers()),
     }
     dumped = spec.model_dump(mode="json", include={*ALWAYS, *NEUTRAL})
-    dumped["phases"] = [_without_none(phase) for phase in dumped["phases"]]
+    dumped["phases"] = [_without_neutral(phase) for phase in dumped["phases"]]
     dumped["normalization"] = {name: value for name, value in dumped["normalization"].items() if value != []}
     if dumped["gradient_noise"] is not None:
-        dumped["gradient_noise"] = _without_none(dumped["gradient_noise"])
+        dumped["gradient_noise"] = {name: value for name, value in dumped["gradient_noise"].items() if value is not None}
     values.update({name: dumped[name] for name in ALWAYS})
     values.update({name: dumped[name] for name, neutral in NEUTRAL.items() if dumped[name] != neutral})
     return values
@@ -110,8 +111,8 @@ def _component(component: Component, registry: Mapping[str, Any]) -> dict[str, A
     return {"name": component.name, "version": component.version, "options": options}
 
 
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in table.items() if value is not None}
+def _without_neutral(phase: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in phase.items() if value is not None and (name, value) != ("batch_size_factor", 1.0)}
 
 
 def _slug(spec: RunSpec) -> str:

@@ -141,7 +141,8 @@ def _equals(settings: Settings, arm: str, name: str, wanted: Any) -> bool:
         component = settings.component(name)
         return all(component.get(option) == value for option, value in wanted.items())
     if name == "ghost_batch_size":
-        return bool(ghost_of(settings) == (None if wanted == "off" else wanted))
+        # A ghost batch of the batch's size is the whole batch, unless the batch grows: it is found under both names.
+        return bool(ghost_of(settings) == (None if wanted == "off" else wanted) or settings.get(name, "off") == wanted)
     if name == "regime":
         return bool(settings.get("regime", "baseline") == wanted)
     value = settings.get(name, 0 if name == "seed" else None)

@@ -23,6 +23,7 @@ M = TypeVar("M", bound=BaseModel)
 SHORT_NAMES = {
     "architecture": "model",
     "bs": "batch_size",
+    "factor": "learning_rate_factor",
     "ghost": "ghost_batch_size",
     "lr": "learning_rate",
     "network": "model",

@@ -25,6 +25,8 @@ class Regime:
     weight_decay_scaling: str
     augmentation_epochs: int | str
     """A number of epochs, "off" or "reference"."""
+    drops: str = "rate"
+    """What the recipe's drops of the learning rate become: "rate" or "batch"."""
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -76,7 +78,8 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
     if reset != settings.only("recipe", "preset", "run").get("momentum_reset", "never"):
         changes.append("momentum reset" if reset == "epoch" else "no momentum reset")
     budget = budget.model_copy(update={"rounding": rounding})
-    return Regime(", ".join([name, *changes]), scaling, budget, warmup, warmup_start, noise, decay, augmentation)
+    label = ", ".join([name, *changes])
+    return Regime(label, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops)
 
 
 _CONTROLS = frozenset({"gradient_noise", "weight_decay_scaling", "augmentation_epochs"})

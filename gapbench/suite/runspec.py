@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gapbench.suite.arithmetic import examples_of_updates
+from gapbench.suite.batches import BatchTable, batches_of
+
 
 class Frozen(BaseModel):
     """Base of the models here: unknown fields are errors, values cannot change."""
@@ -27,11 +30,13 @@ class Component(Frozen):
 
 
 class Phase(Frozen):
-    """A part of the schedule, from a fraction of the updates on, until the next phase."""
+    """A part of the schedule, from a fraction of the training on, until the next phase."""
 
     start: float = Field(0.0, ge=0.0, lt=1.0)
-    """Fraction of all updates at which the phase begins."""
+    """Fraction of all updates at which the phase begins; where the batch grows, of all examples. While batches are alike these are one."""
     learning_rate_factor: float = Field(1.0, ge=0.0)
+    batch_size_factor: float = Field(1.0, gt=0.0)
+    """Examples of an update in this phase, as a multiple of the run's batch size."""
     weight_decay: float | None = Field(None, ge=0.0)
     """None: the run's."""
     momentum: float | None = Field(None, ge=0.0, lt=1.0)
@@ -96,8 +101,12 @@ class RunSpec(Frozen):
     ghost_batch_size: int | None = None
     """Examples that batch norm statistics are computed over; None: the whole batch."""
     updates: int = Field(gt=0)
-    tail: Literal["stream", "drop"] = "stream"
-    """What happens where an epoch is no multiple of the batch: go on into the next epoch's order, or drop the rest."""
+    """Exactly those that the run makes."""
+    unramped_updates: int | None = Field(None, gt=0)
+    """Where phases change the batch size: the updates that the run would make if they did not. Its examples are theirs, and starts of
+    phases, warmup and evaluations are fractions of them. None: the batch size stays."""
+    tail: Literal["stream", "drop", "ragged"] = "stream"
+    """Where an epoch is no multiple of the batch: go on into the next epoch's order, drop the rest, or make an update of the rest."""
 
     learning_rate: float = Field(gt=0)
     """Peak, after scaling by the regime."""
@@ -169,9 +178,19 @@ class RunSpec(Frozen):
         return {probe if isinstance(probe, str) else probe.name: {} if isinstance(probe, str) else probe.options for probe in self.probes}
 
     @property
+    def batches(self) -> BatchTable:
+        """Position and size of every update's batch."""
+        return batches_of(self)
+
+    @property
     def examples(self) -> int:
         """Examples seen in all updates."""
-        return self.updates * self.batch_size
+        return self.batches.examples(self.updates)
+
+    @property
+    def reference_examples(self) -> int:
+        """Examples that the reference cell sees."""
+        return examples_of_updates(self.reference_updates, self.train_examples, self.reference_batch_size, self.tail)
 
 
 class PlannedRun(Frozen):

@@ -97,6 +97,7 @@ class PhaseTable(Section):
 
     start: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of all updates at which it begins; the first begins at 0.")
     learning_rate_factor: float = Field(1.0, ge=0.0, description="Of the peak learning rate.")
+    batch_size_factor: float = Field(1.0, gt=0.0, description="Of the run's batch size; starts are then fractions of the examples.")
     weight_decay: float | None = Field(None, ge=0.0, description="Left out: the run's.")
     momentum: float | None = Field(None, ge=0.0, lt=1.0, description="Left out: the optimizer's.")
 
@@ -247,7 +248,10 @@ class RunFields(Section):
         "mean", description="Of ghost batch norm: one moving-average step an update, or one for each ghost batch in order."
     )
     norm_momentum: NormMomentum = Field(0.1, description='Weight of new statistics in the moving average, or "cumulative".')
-    tail: Literal["stream", "drop"] = Field("stream", description="Where an epoch is no multiple of the batch: go on, or drop the rest.")
+    tail: Literal["stream", "drop", "ragged"] = Field(
+        "stream",
+        description="Where an epoch is no multiple of the batch: go on, drop the rest, or a full step on the rest as the released code.",
+    )
     gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients, as a control. Overrides the regime's.")
     sampling: Literal["permutation", "replacement"] = Field(
         "permutation", description="Whether an epoch shows every example once, or each is drawn by itself from all of them."
@@ -327,6 +331,9 @@ class RegimeSection(Section):
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
+    drops: Literal["rate", "batch"] = Field(
+        "rate", description="Drops of the learning rate stay, or the batch grows instead while it is at most a tenth of the training set."
+    )
     gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients; left out: what the run says.")
     weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
         "none", description="Factor of weight decay: 1, or reference rate / rate; left out: what the run says."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
+from gapbench.suite.batches import phase_starts
 from gapbench.suite.rate import UNTUNED
 from gapbench.suite.runspec import PlannedRun
 
@@ -52,8 +53,12 @@ def _short_phase(run: PlannedRun) -> str:
     spec = run.spec
     momentum = float(spec.optimizer.option("momentum", 0.0))
     needed = 10.0 / (1.0 - momentum)
+    batches = spec.batches
     starts = [*(phase.start for phase in spec.phases), 1.0]
     lengths = [round((end - start) * spec.updates) for start, end in itertools.pairwise(starts)]
+    if batches.grows:
+        ends = [batches.updates_at(step) for step in phase_starts(starts, round(batches.all_steps))]
+        lengths = [end - start for start, end in itertools.pairwise(ends)]
     if min(lengths) >= needed:
         return ""
     shown = ", ".join(str(length) for length in lengths)
@@ -63,11 +68,11 @@ def _short_phase(run: PlannedRun) -> str:
 def _large_batch(run: PlannedRun) -> str:
     """Scaling rules assume that the batch is much smaller than the training set."""
     spec = run.spec
-    if 4 * spec.batch_size <= spec.train_examples:
+    largest = spec.batches.largest
+    if 4 * largest <= spec.train_examples:
         return ""
     return (
-        f"batch size {spec.batch_size} is more than a quarter of the {spec.train_examples} training examples, "
-        "and the scaling rules assume far less"
+        f"batch size {largest} is more than a quarter of the {spec.train_examples} training examples, and the scaling rules assume far less"
     )
 
 
@@ -76,8 +81,9 @@ def _long_warmup(run: PlannedRun) -> str:
     spec = run.spec
     if len(spec.phases) < 2 or spec.warmup <= spec.phases[1].start:
         return ""
-    until = round(spec.phases[1].start * spec.updates)
-    return f"a warmup of {round(spec.warmup * spec.updates)} updates reaches beyond the first phase of {until}: the run is short for it"
+    steps = spec.batches.all_steps
+    until = round(spec.phases[1].start * steps)
+    return f"a warmup of {round(spec.warmup * steps)} updates reaches beyond the first phase of {until}: the run is short for it"
 
 
 def _untuned(run: PlannedRun) -> str:

@@ -76,6 +76,17 @@ def test_budgets_are_named_by_the_numbers(synthetic: ModuleType) -> None:
     }
 
 
+def test_budgets_go_by_the_examples_that_were_planned_where_batches_vary(synthetic: ModuleType) -> None:
+    runs, _ = synthetic.digits_suite(1, only=["SB", "LB"])
+    runs["planned_examples"] = 26_992
+    runs.loc[runs["cell"] == "LB", ["batch_size", "planned_updates"]] = (16, 900)  # grew on the way
+    panel = read_panels(runs)[0]
+    assert budget_text(cell_of(panel, "LB"), cell_of(panel, "SB")) == "equal examples"
+    runs.loc[runs["cell"] == "LB", "planned_examples"] = 53_984
+    panel = read_panels(runs)[0]
+    assert budget_text(cell_of(panel, "LB"), cell_of(panel, "SB")) == "2 × examples"
+
+
 def test_runs_on_the_same_split_are_averaged_before_they_count(synthetic: ModuleType) -> None:
     runs, _ = synthetic.digits_suite(4, only=["SB"])
     runs["split_seed"] = [0, 0, 1, 1]

@@ -16,6 +16,13 @@ def curve(updates: Any, values: Any) -> Curve:
     return Curve(np.asarray(updates, dtype=np.float64), np.asarray(values, dtype=np.float64))
 
 
+def test_the_window_ends_where_the_batch_first_grows(spec: Any) -> None:
+    phases = (Phase(), Phase(start=0.5, batch_size_factor=2.0), Phase(start=0.8, learning_rate_factor=0.1, batch_size_factor=2.0))
+    growing = spec(phases=phases, unramped_updates=1000, updates=750)
+    assert window_of(growing).last == 500
+    assert window_of(spec(phases=phases[:1], updates=1000)).last == 1000
+
+
 def test_a_logarithmic_walk_gives_back_its_slope_and_an_r_squared_of_one() -> None:
     updates = np.unique(np.geomspace(1, 1000, 60).round())
     fit = log_fit(curve(updates, 3 + 2.5 * np.log(updates)), Window(10, 1000, clipped=False, decayed=False))

@@ -140,6 +140,17 @@ def test_smoke_runs_every_program_once_with_three_updates(suite):
     assert "3 of 6 runs" in notes[0]
 
 
+def test_smoke_trains_every_size_of_a_growing_batch(monkeypatch):
+    monkeypatch.setattr("gapbench.api.smoke._fits", lambda *_: False)
+    small, notes = smoke_suite(load_suite("batch-ramp"), "cpu")
+    updates = {run.labels.cell: (run.spec.updates, run.spec.batches.sizes) for run in small.runs}
+    # Batches 8 and 32 in full, in their proportion, however far they were divided
+    assert {sizes[-1] // sizes[0] for _, sizes in updates.values()} == {1, 4}
+    assert all(count < 60 for count, _ in updates.values())
+    assert all(min(sizes) >= 2 for _, sizes in updates.values())
+    assert "3 updates each, more where the batch grows" in notes[0]
+
+
 def test_smoke_divides_batch_and_ghost_by_the_same_power_of_two_and_says_so(suite, monkeypatch):
     def fits(spec, _kind):
         return spec.batch_size <= 128

@@ -116,6 +116,7 @@ def test_suites_plans_and_status_are_frames(folder):
     plan = api.plan(suite.path, devices="cpu")
     assert [*plan.frame().cell] == ["SB", "LB"]
     assert plan.frame().runs.sum() == plan.runs
+    assert [*plan.frame().examples] == [*plan.frame().updates * plan.frame().batch_size]
     assert 0 < plan.frame().seconds.sum() < plan.device_seconds  # which counts the start of the workers, too
     assert repr(suite) == "Suite('small': 4 runs in 2 cells, 0 dropped)"
     assert repr(plan).startswith("Plan('small': 4 of 4 runs left")

@@ -77,6 +77,7 @@ def test_regimes_are_those_of_the_papers() -> None:
         "sqrt-lr": ("sqrt", "epochs", None),
         "linear-lr": ("linear", "epochs", 0.05),
         "adapted": ("sqrt", "updates", None),
+        "batch-ramp": ("none", "epochs", None),
         "noise": ("none", "epochs", None),
         "noise-as-in-paper": ("none", "epochs", None),
         "adapted-unscaled-rate": ("none", "updates", None),
@@ -85,6 +86,7 @@ def test_regimes_are_those_of_the_papers() -> None:
         "longer": ("none", "epochs", None),
     }
     assert {name for name, regime in regimes.items() if regime.gradient_noise} == {"noise", "noise-as-in-paper"}
+    assert [name for name, regime in regimes.items() if regime.drops == "batch"] == ["batch-ramp"]
 
 
 @pytest.mark.parametrize("name", catalog.recipes())

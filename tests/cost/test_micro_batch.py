@@ -4,7 +4,7 @@ import pytest
 
 from gapbench import cost
 from gapbench.cost.micro_batch import PIECE_MIB, exact_sizes, micro_batch_size
-from gapbench.suite.runspec import Component
+from gapbench.suite.runspec import Component, Phase
 
 CIFAR10 = Component(name="cifar10")
 C1 = Component(name="c1")
@@ -23,6 +23,13 @@ def test_pieces_are_divisors_of_the_batch_that_the_ghost_batch_size_divides(spec
 def test_plain_batch_norm_is_never_cut(spec):
     assert exact_sizes(of(spec, batch_size=4096)) == [4096]
     assert micro_batch_size(of(spec, model=RESNET44, batch_size=4096), "cpu") == 4096
+
+
+def test_pieces_of_a_growing_batch_are_those_of_its_largest(spec):
+    growing = {"phases": (Phase(), Phase(start=0.5, batch_size_factor=4.0)), "unramped_updates": 100, "updates": 50 + 1 + 12}
+    assert exact_sizes(of(spec, batch_size=256, ghost_batch_size=128, **growing)) == [128, 256, 512, 1024]
+    assert micro_batch_size(of(spec, batch_size=256, ghost_batch_size=128, **growing), "cpu") == 256
+    assert micro_batch_size(of(spec, batch_size=256, **growing), "cpu") == 1024  # plain batch norm is never cut
 
 
 def test_without_batch_norm_any_divisor_will_do(spec):

@@ -61,6 +61,19 @@ def test_shapes_kernels_and_evaluations_must_be_the_same(change: dict[str, Any])
     assert cost.program_key(SB.model_copy(update=change)) != cost.program_key(SB)
 
 
+def test_a_stack_has_one_table_of_batches() -> None:
+    def growing(*factors: float, updates: int) -> RunSpec:
+        phases = tuple(Phase(start=index / len(factors), batch_size_factor=factor) for index, factor in enumerate(factors))
+        return SB.model_copy(update={"phases": phases, "unramped_updates": 60, "updates": updates})
+
+    later = growing(1.0, 1.0, 2.0, updates=50)
+    other_rate = later.model_copy(
+        update={"phases": tuple(phase.model_copy(update={"learning_rate_factor": 0.5}) for phase in later.phases)}
+    )
+    assert cost.program_key(later) == cost.program_key(other_rate)
+    assert cost.program_key(later) != cost.program_key(growing(1.0, 2.0, 1.0, updates=50))
+
+
 def test_arms_with_another_rate_share_a_program() -> None:
     assert cost.program_key(of("LB")) == cost.program_key(of("LB+LR", seed=3))
     assert cost.program_key(of("LB")) != cost.program_key(of("LB+LR+GBN"))

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.engine.moments import evaluation_fractions, evaluation_updates, keep_updates, probe_updates
+from gapbench.suite.batches import uniform
 
 
 @given(st.integers(1, 200_000))
@@ -18,7 +19,7 @@ def test_probes_are_log_spaced_about_twenty_a_decade_and_end_with_the_run(update
 
 @given(st.integers(1, 60), st.integers(1, 50_000))
 def test_evaluations_end_with_the_run_and_are_no_more_than_asked(evaluations, updates):
-    points = evaluation_updates(updates, evaluations)
+    points = evaluation_updates(uniform(20, updates), evaluations)
     assert points[-1] == updates
     assert points[0] >= 1
     assert len(points) <= evaluations
@@ -27,18 +28,18 @@ def test_evaluations_end_with_the_run_and_are_no_more_than_asked(evaluations, up
 
 @given(st.integers(6, 60), st.integers(100, 50_000))
 def test_five_evaluations_lie_in_the_last_five_percent(evaluations, updates):
-    assert sum(point >= 0.955 * updates for point in evaluation_updates(updates, evaluations)) == 5
+    assert sum(point >= 0.955 * updates for point in evaluation_updates(uniform(20, updates), evaluations)) == 5
 
 
 def test_runs_of_different_length_are_evaluated_at_the_same_fractions():
     assert evaluation_fractions(20) == evaluation_fractions(20)
-    short, long = (evaluation_updates(updates, 20) for updates in (1000, 100_000))
+    short, long = (evaluation_updates(uniform(20, updates), 20) for updates in (1000, 100_000))
     assert [point / 1000 for point in short] == [round(point / 100_000, 3) for point in long]
 
 
 def test_fewer_than_a_hundred_updates_have_one_last_evaluation():
-    assert [point for point in evaluation_updates(52, 20) if point > 0.95 * 52] == [52]
+    assert [point for point in evaluation_updates(uniform(20, 52), 20) if point > 0.95 * 52] == [52]
 
 
 def test_weights_are_kept_at_fractions_of_the_updates():
-    assert keep_updates(52, (0.0, 0.5, 1.0)) == {0: 0.0, 26: 0.5, 52: 1.0}
+    assert keep_updates(uniform(20, 52), (0.0, 0.5, 1.0)) == {0: 0.0, 26: 0.5, 52: 1.0}

@@ -12,7 +12,7 @@ from gapbench.engine import feed as feed_module
 from gapbench.engine import storage, train
 from gapbench.engine.feed import Feed
 from gapbench.engine.session import Session
-from gapbench.suite.runspec import Component, Normalization
+from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 CPU = torch.device("cpu")
@@ -58,7 +58,9 @@ def assert_equal(batch, other):
         {"crop_size": 5, "flip": True},
         {"crop_size": 6, "crop_scale": 0.1, "flip": True},
         {"crop_size": 7, "normalization": Normalization(kind="channel")},
-        {"tail": "drop", "batch_size": 12},
+        {"tail": "drop", "batch_size": 12, "train_examples": 40},
+        {"tail": "ragged", "batch_size": 12, "train_examples": 40},
+        {"batch_size": 5, "phases": (Phase(), Phase(start=0.5, batch_size_factor=3.0)), "unramped_updates": 60, "updates": 40},
     ],
     ids=str,
 )

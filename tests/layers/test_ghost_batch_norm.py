@@ -198,6 +198,75 @@ def test_the_form_with_few_kernels_equals_the_chunks(groups, group, channels, se
     torch.testing.assert_close(chunk_moments.variance, view_moments.variance, rtol=1e-4, atol=1e-5)
 
 
+def ragged_oracle(layer, inputs, weights, group):
+    """Plain batch norm chunk after chunk, the mean of the chunks' losses: what the released code makes of a ragged batch."""
+    plain = plain_batch_norm(layer, inputs.ndim)
+    inputs = inputs.detach().clone().requires_grad_()
+    outputs = [plain(chunk) for chunk in inputs.split(group)]
+    losses = [(output * weight).mean() for output, weight in zip(outputs, weights.split(group), strict=True)]
+    torch.stack(losses).mean().backward()
+    return plain, inputs, torch.cat(outputs).detach()
+
+
+@pytest.mark.parametrize("shape", [(848 // 16, 5), (23, 5, 3, 4), (2, 5)])
+@pytest.mark.parametrize("form", ["chunks", "groups"])
+def test_a_ragged_batch_equals_plain_batch_norm_chunk_after_chunk(shape, form, monkeypatch):
+    torch.manual_seed(0)
+    group = 7
+    layer = layer_with_random_affine(5, ghost_batch_size=8, running_statistics="sequential")
+    layer.ragged_group_size = group
+    if form == "groups":  # as on a GPU
+        monkeypatch.setattr("gapbench.layers.ghost_batch_norm.normalize_chunks", normalize_groups)
+    ours, weights = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    plain, theirs, expected = ragged_oracle(layer, ours, weights, group)
+    outputs = layer(ours)
+    pairs = zip(outputs.split(group), weights.split(group), strict=True)
+    torch.stack([(output * weight).mean() for output, weight in pairs]).mean().backward()
+    torch.testing.assert_close(outputs.detach(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(layer.weight.grad, plain.weight.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(layer.bias.grad, plain.bias.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(layer.running_mean, plain.running_mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.running_var, plain.running_var, rtol=1e-4, atol=1e-5)
+    assert int(layer.steps) == -(-shape[0] // group)
+
+
+@pytest.mark.parametrize("pieces", [23, 14, 7])
+def test_groups_of_a_ragged_batch_count_alike_in_its_running_statistics(pieces):
+    torch.manual_seed(0)
+    layer = layer_with_random_affine(5, ghost_batch_size=8, momentum=1.0)
+    layer.ragged_group_size, layer.deferred = 7, True
+    inputs = torch.randn(23, 5, 2, 2) * 2 + torch.arange(23.0)[:, None, None, None]
+    for piece in inputs.split(pieces):
+        layer(piece)
+    layer.commit()
+    chunks = inputs.split(7)
+    means = torch.stack([chunk.mean(dim=(0, 2, 3)) for chunk in chunks])
+    within = torch.stack([chunk.var(dim=(0, 2, 3), correction=0) for chunk in chunks]).mean(dim=0)
+    total = 23 * 4
+    torch.testing.assert_close(layer.running_mean, means.mean(dim=0), rtol=1e-4, atol=1e-5)
+    expected = (within + means.var(dim=0, correction=0)) * total / (total - 1)
+    torch.testing.assert_close(layer.running_var, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_ragged_batch_that_its_groups_divide_has_the_bits_of_equal_groups():
+    torch.manual_seed(0)
+    even, ragged = (layer_with_random_affine(5, ghost_batch_size=7) for _ in range(2))
+    ragged.load_state_dict(even.state_dict())
+    ragged.ragged_group_size = 7
+    inputs = torch.randn(21, 5, 3)
+    assert torch.equal(even(inputs), ragged(inputs))
+    assert torch.equal(even.running_var, ragged.running_var)
+
+
+@pytest.mark.parametrize(("examples", "group"), [(22, 7), (8, 1), (1, 4)])
+def test_a_group_of_one_example_is_refused(examples, group):
+    layer = GhostBatchNorm(5, ghost_batch_size=8)
+    layer.ragged_group_size = group
+    with pytest.raises(TrainingError, match="a group of one example"):
+        layer(torch.randn(examples, 5))
+
+
 def test_group_count_is_exact():
     assert [group_count(32, ghost) for ghost in (None, 32, 8)] == [1, 1, 4]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
 from gapbench.store import RUN_COLUMNS, build_tables, read_tables
 from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
+from gapbench.suite.runspec import Phase
 
 
 @pytest.fixture
@@ -32,6 +34,19 @@ def test_every_planned_run_has_a_row_with_all_columns(results, planned, build, t
     assert list(table.outcome) == ["ok", "interrupted", "skipped"]
     assert list(table.ghost_batch_size.isna()) == [True, True, False]
     assert list(table.planned_updates) == [10, 10, 10]
+
+
+def test_examples_are_those_of_the_batches_that_were_made(results, planned, build, tables):
+    growing = {"phases": (Phase(), Phase(start=0.5, batch_size_factor=2.0)), "unramped_updates": 10, "updates": 8}  # 5 of 32, 32, 2 of 64
+    ragged = {"tail": "ragged", "train_examples": 70, "reference_updates": 7}  # 32, 32, 6
+    runs = planned(build.run("plain"), build.run("growing", **growing), build.run("ragged", **ragged))
+    for run in runs:
+        build.finish(results.run(run.run_id), run, replace(build.outcome(), update=7))
+    table = tables().runs
+    assert list(table.planned_updates) == [10, 8, 10]
+    assert list(table.planned_examples) == [320, 320, 3 * 70 + 32]
+    assert list(table.examples) == [224, 5 * 32 + 32 + 64, 2 * 70 + 32]
+    assert list(table.reference_examples) == [320, 320, 2 * 70 + 32]
 
 
 def test_an_ok_run_has_its_numbers_costs_and_provenance(results, planned, build, tables):

@@ -16,6 +16,14 @@ def test_short_phases_and_batches_beyond_a_quarter_are_warned_of(load: Load) -> 
     )
 
 
+def test_phases_of_a_growing_batch_are_counted_in_its_own_updates(load: Load) -> None:
+    phases = "phases = [{}, {start = 0.5, batch_size_factor = 20}]\n"
+    assert load(f"{DIGITS}{phases}{SB}").warnings == (
+        "short phases of 844, 43 updates: momentum 0.9 needs 100 updates in each to come to its full effect: SB",
+        "batch size 320 is more than a quarter of the 900 training examples, and the scaling rules assume far less: SB",
+    )
+
+
 def test_cells_with_the_same_warning_share_a_line(load: Load) -> None:
     arms = '[[arm]]\nlabel = "A"\nbatch_size = 512\n[[arm]]\nlabel = "B"\nbatch_size = 512\nregime = "sqrt-lr"\n'
     texts = load(f"{DIGITS}{SB}{arms}[grid]\nseed = [0, 1]\n").warnings

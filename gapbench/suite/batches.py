@@ -1,0 +1,276 @@
+"""The table of batches: where each update's batch begins in the order of the examples, and how many examples it has.
+
+Everything that asks for an update's examples reads this table: feed, schedule, recorder, moments of evaluation, plan and results. Where
+all batches are alike it has one stretch; a ragged tail or a batch that grows makes more. A stretch may be added at any time (`extended`),
+so that a batch size may also be decided while training.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from gapbench.core.errors import GapbenchError
+from gapbench.suite.arithmetic import exactly
+
+_ROUNDING = Fraction(1, 10**9)
+"""By which 0.6666666666666667 of 3 updates, or 3.3333333333333335 times 96 examples, may miss a whole number."""
+
+
+class UpdateBatch(NamedTuple):
+    """The batch of one update."""
+
+    first: int
+    """Position of its first example in the orders of all epochs, one after another."""
+    size: int
+    """Examples."""
+    batch_size: int
+    """Examples of a full batch: more than `size` only where it is the ragged end of an epoch."""
+
+
+class Stretch(NamedTuple):
+    """Updates with batches of one size, each beginning where the one before it ends."""
+
+    update: int
+    """Number of its first update, counted from 0."""
+    updates: int
+    first: int
+    """Position of its first example."""
+    size: int
+    """Examples of every update."""
+    batch_size: int
+    """Of a full batch."""
+    examples: int
+    """That are seen before it."""
+
+
+@dataclass(frozen=True)
+class BatchTable:
+    """Position and size of every update's batch."""
+
+    batch_size: int
+    """The run's own, which a batch that grows begins with."""
+    grows: bool = False
+    """Whether phases change the batch size: how far training is then counts in examples, else in updates."""
+    stretches: tuple[Stretch, ...] = ()
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return [stretch.update for stretch in self.stretches]
+
+    @functools.cached_property
+    def _firsts(self) -> list[int]:
+        return [stretch.first for stretch in self.stretches]
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole run."""
+        return self.stretches[-1].update + self.stretches[-1].updates if self.stretches else 0
+
+    @property
+    def end(self) -> int:
+        """Position after the last example."""
+        last = self.stretches[-1] if self.stretches else None
+        return last.first + last.updates * last.size if last else 0
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The different sizes of batches, ascending."""
+        return tuple(sorted({stretch.size for stretch in self.stretches}))
+
+    @property
+    def largest(self) -> int:
+        """Examples of the largest batch."""
+        return self.sizes[-1]
+
+    def at(self, update: int) -> UpdateBatch:
+        """Returns the batch of an update, counted from 0."""
+        stretch = self.stretches[max(0, bisect_right(self._starts, update) - 1)]
+        return UpdateBatch(stretch.first + (update - stretch.update) * stretch.size, stretch.size, stretch.batch_size)
+
+    def examples(self, updates: int) -> int:
+        """Returns how many examples have been seen after so many updates."""
+        if not self.stretches:
+            return 0
+        stretch = self.stretches[max(0, bisect_right(self._starts, updates) - 1)]
+        return stretch.examples + (updates - stretch.update) * stretch.size
+
+    def steps(self, updates: int) -> float:
+        """Returns how far training is after so many updates, counted in updates of the run's own batch size.
+
+        Where the batch grows these are the updates that would have seen as many examples; else they are the updates themselves.
+        """
+        return self.examples(updates) / self.batch_size if self.grows else float(updates)
+
+    @property
+    def all_steps(self) -> float:
+        """How far training is at its end: the updates of a run whose batch does not grow."""
+        return self.steps(self.updates)
+
+    def updates_at(self, steps: int) -> int:
+        """Returns after how many updates training is as far as `steps`, or the first time farther."""
+        if not self.grows:
+            return steps
+        return next((number for number in self._reaching(steps * self.batch_size)), self.updates)
+
+    def epoch_starts(self, examples: int) -> tuple[int, ...]:
+        """Returns the first update of each epoch of so many examples, counted from 0, ascending.
+
+        A batch that reaches into the next epoch belongs to the epoch of its first example.
+        """
+        starts = {self._first_from(epoch * examples) for epoch in range(-(-self.end // examples))}
+        return tuple(sorted(starts - {self.updates}))
+
+    def _first_from(self, position: int) -> int:
+        """Returns the first update whose batch begins at a position or after it; the number of updates where there is none."""
+        stretch = self.stretches[max(0, bisect_right(self._firsts, position) - 1)]
+        return stretch.update + min(stretch.updates, max(0, -(-(position - stretch.first) // stretch.size)))
+
+    def stretch_end(self, position: int) -> int:
+        """Returns the position after the stretch of batches of one size that a position lies in."""
+        stretch = self.stretches[max(0, bisect_right(self._firsts, position) - 1)]
+        return stretch.first + stretch.updates * stretch.size
+
+    def following(self, position: int) -> UpdateBatch | None:
+        """Returns what begins at a position, or first after it, as a batch of the size of its stretch; None where nothing does."""
+        number = max(0, bisect_right(self._firsts, position) - 1)
+        if number < len(self.stretches) and position < self.stretch_end(position):
+            stretch = self.stretches[number]
+            return UpdateBatch(position, stretch.size, stretch.batch_size)
+        later = self.stretches[number + 1 : number + 2]
+        return UpdateBatch(later[0].first, later[0].size, later[0].batch_size) if later else None
+
+    def extended(self, updates: int, size: int) -> BatchTable:
+        """Returns the table with so many updates of this size more, which go on where it ends."""
+        if not updates:
+            return self
+        more = Stretch(self.updates, updates, self.end, size, size, self.examples(self.updates))
+        return BatchTable(self.batch_size, self.grows, (*self.stretches, more))
+
+    def _reaching(self, examples: int) -> Iterator[int]:
+        for stretch in self.stretches:
+            if stretch.examples + stretch.updates * stretch.size >= examples:
+                yield stretch.update + max(0, -(-(examples - stretch.examples) // stretch.size))
+
+
+def uniform(batch_size: int, updates: int) -> BatchTable:
+    """Returns the table of full batches that go on from one epoch into the next."""
+    return BatchTable(batch_size).extended(updates, batch_size)
+
+
+def by_epoch(batch_size: int, updates: int, examples: int, *, ragged: bool) -> BatchTable:
+    """Returns the table of batches that do not reach into the next epoch.
+
+    Args:
+        batch_size: of the full batches.
+        updates: of the run; it may end within an epoch.
+        examples: of an epoch.
+        ragged: what fills no batch is one of its own; else it is left out.
+    """
+    full, rest = divmod(examples, batch_size)
+    if not rest:
+        return uniform(batch_size, updates)
+    stretches: list[Stretch] = []
+    update = seen = first = 0
+    while update < updates:
+        count = min(full, updates - update)
+        stretches.append(Stretch(update, count, first, batch_size, batch_size, seen))
+        update, seen = update + count, seen + count * batch_size
+        if ragged and update < updates:
+            stretches.append(Stretch(update, 1, first + full * batch_size, rest, batch_size, seen))
+            update, seen = update + 1, seen + rest
+        first += examples
+    return BatchTable(batch_size, stretches=tuple(stretches))
+
+
+def ramp(batch_size: int, updates: int, factors: Sequence[tuple[float, float]]) -> BatchTable:
+    """Returns the table of a batch that changes from phase to phase.
+
+    A phase has the examples that it has in the run whose batch stays as it is, to the last one. Where they are no multiple of its batch,
+    its first update takes what is left over, so that no phase ends with a small batch.
+
+    Args:
+        batch_size: that factors multiply.
+        updates: of the run whose batch stays as it is.
+        factors: of every phase its start, as a fraction of the examples, and the factor of its batch size.
+
+    Raises:
+        GapbenchError: a batch would not be a whole number of examples.
+    """
+    table = BatchTable(batch_size, grows=True)
+    begins = phase_starts([start for start, _ in factors], updates)
+    for (begin, end), (_, factor) in zip(pairwise([*begins, updates]), factors, strict=True):
+        size = grown(batch_size, factor)
+        full, rest = divmod((end - begin) * batch_size, size)
+        table = table.extended(1 if rest else 0, rest).extended(full, size)
+    return table
+
+
+def grown(batch_size: int, factor: float) -> int:
+    """Returns the batch size times a factor. Raises GapbenchError where that is no whole number of examples."""
+    size = exactly(factor) * batch_size
+    whole = round(size)
+    if whole < 1 or abs(size - whole) > _ROUNDING * whole:  # a third of 96 is 32, though no float is a third
+        raise GapbenchError(f"{factor:.6g} times the batch size {batch_size} is {float(size):.6g}, which is no whole number of examples")
+    return whole
+
+
+def phase_starts(starts: Sequence[float], updates: int) -> list[int]:
+    """Returns before which update each phase begins, of a run whose batch stays as it is: the first that is not before its fraction."""
+    return [math.ceil(exactly(start) * updates - _ROUNDING) for start in starts]
+
+
+def chunk_size(batch: UpdateBatch, ghost_batch_size: int) -> int:
+    """Returns the group size of a ragged batch as torch.chunk cuts it: into as many groups as a full batch has, or fewer.
+
+    All groups but the last have this many examples. Source: the released code (bigBatch, main_gbn.py), which chunks every batch alike.
+    """
+    return -(-batch.size // (batch.batch_size // ghost_batch_size))
+
+
+def batches_of(spec: Any) -> BatchTable:
+    """Returns the table of a run (a RunSpec).
+
+    Raises:
+        GapbenchError: its batch grows, and its updates are not those of its phases.
+    """
+    factors = tuple((phase.start, phase.batch_size_factor) for phase in spec.phases)
+    return _table(spec.batch_size, spec.updates, spec.unramped_updates, factors, spec.tail, spec.train_examples)
+
+
+@functools.lru_cache(maxsize=256)
+def _table(
+    batch_size: int, updates: int, unramped: int | None, factors: tuple[tuple[float, float], ...], tail: str, examples: int
+) -> BatchTable:
+    if unramped is None and all(factor == 1.0 for _, factor in factors):
+        return uniform(batch_size, updates) if tail == "stream" else by_epoch(batch_size, updates, examples, ragged=tail == "ragged")
+    table = ramp(batch_size, updates if unramped is None else unramped, factors)
+    if table.updates != updates or tail != "stream":
+        raise GapbenchError(
+            f'a run whose batch grows has tail "stream" and as many updates as its phases make, {table.updates}; '
+            f'this one has "{tail}" and {updates}'
+        )
+    return table
+
+
+def shortened(spec: Any, updates: int) -> dict[str, int | None]:
+    """Returns the fields by which a run (a RunSpec) is cut down to so many updates.
+
+    Where its batch grows, it keeps as many as let every batch size come up in full, in about the proportion in which they stand.
+    """
+    whole = batches_of(spec)
+    if not whole.grows:
+        return {"updates": updates}
+    factors = [(phase.start, phase.batch_size_factor) for phase in spec.phases]
+    wanted = {grown(spec.batch_size, phase.batch_size_factor) for phase in spec.phases} & set(whole.sizes)
+    unramped = updates
+    while unramped < spec.unramped_updates and not wanted <= set(ramp(spec.batch_size, unramped, factors).sizes):
+        unramped *= 2
+    unramped = min(unramped, spec.unramped_updates)
+    return {"updates": ramp(spec.batch_size, unramped, factors).updates, "unramped_updates": unramped}

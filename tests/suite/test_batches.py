@@ -1,0 +1,166 @@
+"""The table of batches against slow enumerations of every example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapbench.core.errors import GapbenchError
+from gapbench.suite import RunSpec
+from gapbench.suite.arithmetic import epoch_starts, exactly, examples_of_updates, updates_of_epochs, updates_of_examples
+from gapbench.suite.batches import BatchTable, UpdateBatch, by_epoch, chunk_size, grown, phase_starts, ramp, shortened, uniform
+from gapbench.suite.runspec import Phase
+
+
+def positions(table: BatchTable) -> list[list[int]]:
+    """Every update's positions, one by one."""
+    return [[*range(batch.first, batch.first + batch.size)] for batch in map(table.at, range(table.updates))]
+
+
+def walked(examples: int, batch_size: int, epochs: int, tail: str) -> list[list[int]]:
+    """Positions of the batches of whole epochs, by walking through every example as a plain loader does."""
+    found: list[list[int]] = []
+    waiting: list[int] = []
+    for epoch in range(epochs):
+        for index in range(examples):
+            waiting.append(epoch * examples + index)
+            if len(waiting) == batch_size:
+                found.append(waiting)
+                waiting = []
+        if tail != "stream":
+            if waiting and tail == "ragged":
+                found.append(waiting)
+            waiting = []
+    return found
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 7), st.sampled_from(["stream", "drop", "ragged"]))
+def test_positions_and_counts_are_those_of_a_plain_loader(examples: int, batch_size: int, epochs: int, tail: str) -> None:
+    batch_size = min(batch_size, examples)
+    expected = walked(examples, batch_size, epochs, tail)
+    updates = updates_of_epochs(Fraction(epochs), examples, batch_size, tail)
+    assert updates == len(expected)
+    table = uniform(batch_size, updates) if tail == "stream" else by_epoch(batch_size, updates, examples, ragged=tail == "ragged")
+    assert positions(table) == expected
+    epoch_of = [batch[0] // examples for batch in expected]
+    firsts = [update for update in range(updates) if update == 0 or epoch_of[update] != epoch_of[update - 1]]
+    assert list(table.epoch_starts(examples)) == list(epoch_starts(updates, examples, batch_size, tail)) == firsts
+    assert table.end == (expected[-1][-1] + 1 if expected else 0)
+    seen = 0
+    for number, batch in enumerate(expected):
+        assert table.examples(number) == examples_of_updates(number, examples, batch_size, tail) == seen
+        assert table.at(number).batch_size == batch_size
+        seen += len(batch)
+    assert table.examples(updates) == examples_of_updates(updates, examples, batch_size, tail) == seen
+
+
+@given(st.integers(0, 500), st.integers(1, 50), st.integers(1, 50), st.sampled_from(["stream", "drop", "ragged"]))
+def test_updates_of_examples_are_the_most_that_fit(seen: int, examples: int, batch_size: int, tail: str) -> None:
+    batch_size = min(batch_size, examples)
+    updates = updates_of_examples(seen, examples, batch_size, tail)
+    assert examples_of_updates(updates, examples, batch_size, tail) <= seen < examples_of_updates(updates + 1, examples, batch_size, tail)
+
+
+starts = st.lists(st.integers(1, 99), max_size=4, unique=True).map(lambda values: [0.0, *(value / 100 for value in sorted(values))])
+
+
+@given(st.integers(1, 9), st.integers(1, 300), starts, st.data())
+def test_a_ramp_has_the_examples_of_every_phase_to_the_last_one(batch_size: int, updates: int, begins: list[float], data: Any) -> None:
+    factors = [(start, float(data.draw(st.integers(1, 12)))) for start in begins]
+    table = ramp(batch_size, updates, factors)
+    # Slowly: every update of the run that does not grow belongs to a phase, and its examples are dealt out phase by phase.
+    phase_of = [max(index for index, start in enumerate(begins) if exactly(start) * updates <= update) for update in range(updates)]
+    expected: list[int] = []
+    for index, (_, factor) in enumerate(factors):
+        left, size = phase_of.count(index) * batch_size, int(factor) * batch_size
+        sizes = []
+        while left:
+            sizes.insert(0, min(left, size))
+            left -= sizes[0]
+        expected += sizes
+    assert [table.at(update).size for update in range(table.updates)] == expected
+    assert [place for places in positions(table) for place in places] == [*range(updates * batch_size)]
+    assert (table.all_steps, table.examples(table.updates)) == (updates, updates * batch_size)
+    for step in range(updates + 1):
+        reached = table.updates_at(step)
+        assert table.steps(reached) >= step
+        assert reached == 0 or table.steps(reached - 1) < step
+
+
+def test_phases_begin_where_written_decimals_say() -> None:
+    assert phase_starts([0.0, 0.29, 0.81], 100) == [0, 29, 81]
+    assert phase_starts([0.0, 1 / 3, 2 / 3], 3) == [0, 1, 2]  # two thirds are a little more than that in floating point
+    assert phase_starts([0.81], 39062) == [math.ceil(0.81 * 39062)]
+
+
+def test_a_factor_must_make_whole_examples() -> None:
+    assert grown(96, 1 / 0.3) == 320
+    with pytest.raises(GapbenchError, match=r"0\.3 times the batch size 16 is 4\.8"):
+        grown(16, 0.3)
+    with pytest.raises(GapbenchError, match="no whole number"):
+        grown(2, 0.1)
+
+
+def test_a_table_goes_on_where_it_ends() -> None:
+    table = uniform(4, 3).extended(0, 9).extended(2, 10).extended(1, 7)
+    assert [table.at(update) for update in range(6)] == [
+        (0, 4, 4),
+        (4, 4, 4),
+        (8, 4, 4),
+        (12, 10, 10),
+        (22, 10, 10),
+        (32, 7, 7),
+    ]
+    assert (table.updates, table.end, table.sizes, table.largest) == (6, 39, (4, 7, 10), 10)
+
+
+def test_blocks_of_examples_end_where_batches_change() -> None:
+    table = by_epoch(4, 5, 11, ragged=False)  # 0-7, 11-18, 22-25
+    assert [table.stretch_end(position) for position in (0, 5, 11, 22)] == [8, 8, 19, 26]
+    assert [table.following(position) for position in (4, 8, 19, 26)] == [(4, 4, 4), (11, 4, 4), (22, 4, 4), None]
+
+
+@given(st.integers(1, 16), st.integers(1, 16), st.data())
+def test_ragged_batches_are_cut_as_torch_chunk_cuts_them(chunks: int, ghost: int, data: Any) -> None:
+    size = data.draw(st.integers(1, chunks * ghost))
+    group = chunk_size(UpdateBatch(0, size, chunks * ghost), ghost)
+    sizes = [len(chunk) for chunk in torch.arange(size).chunk(chunks)]
+    assert sizes == [min(group, size - start) for start in range(0, size, group)]
+
+
+def test_the_released_codes_last_batch_at_4096_is_31_groups_of_27_and_one_of_11() -> None:
+    table = by_epoch(4096, 1300, 50_000, ragged=True)
+    last = table.at(12)
+    assert (last.first, last.size, last.batch_size) == (49_152, 848, 4096)
+    group = chunk_size(last, 128)
+    assert (group, -(-848 // group), 848 % group) == (27, 32, 11)
+    assert table.at(13).first == 50_000
+    assert table.examples(1300) == 100 * 50_000  # 100 epochs of the released code: 1,300 updates where floor would make 1,220
+
+
+def test_a_run_knows_its_batches(spec: Callable[..., RunSpec]) -> None:
+    assert spec(tail="ragged", batch_size=30).examples == 7 * 100 + 2 * 30  # 30 updates, four an epoch of 100
+    phases = (Phase(), Phase(start=0.5, batch_size_factor=3.0))
+    growing = spec(phases=phases, unramped_updates=30, updates=20)
+    assert (growing.examples, growing.batches.sizes) == (600, (20, 60))
+    with pytest.raises(GapbenchError, match="as many updates as its phases make, 20"):
+        _ = growing.model_copy(update={"updates": 21}).batches
+    with pytest.raises(GapbenchError, match='tail "stream"'):
+        _ = growing.model_copy(update={"tail": "drop"}).batches
+
+
+@pytest.mark.parametrize("updates", [1, 3, 12, 40])
+def test_a_shortened_ramp_still_has_every_batch_size(spec: Callable[..., RunSpec], updates: int) -> None:
+    phases = (Phase(), Phase(start=0.5, batch_size_factor=4.0), Phase(start=0.75, batch_size_factor=16.0))
+    whole = spec(phases=phases, unramped_updates=1000, updates=ramp(20, 1000, [(0.0, 1.0), (0.5, 4.0), (0.75, 16.0)]).updates)
+    short = whole.model_copy(update=shortened(whole, updates))
+    assert {20, 80, 320} <= set(short.batches.sizes)
+    assert short.updates < whole.updates
+    assert shortened(spec(), updates) == {"updates": updates}

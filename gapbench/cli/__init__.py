@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapbench.cli import bench, conformity, more, schema, sharing, status  # noqa: F401  (their commands register themselves)
+from gapbench.cli import bench, conformity, more, schema, sharing, status, tuning  # noqa: F401  (their commands register themselves)
 from gapbench.cli.app import app
 
 __all__ = ["app", "main"]

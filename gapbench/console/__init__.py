@@ -22,6 +22,7 @@ from gapbench.console.tables import (
     print_unfinished,
     print_warnings,
 )
+from gapbench.console.tuning import print_tuned_suite, print_tuning, print_tuning_plan, print_untuned
 
 __all__ = [
     "LastingConsole",
@@ -44,7 +45,11 @@ __all__ = [
     "print_plan",
     "print_status",
     "print_took",
+    "print_tuned_suite",
+    "print_tuning",
+    "print_tuning_plan",
     "print_unfinished",
+    "print_untuned",
     "print_warnings",
     "status_lines",
     "view",

@@ -42,18 +42,19 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 def arms_csv(table: ArmsTable) -> str:
     """Returns `arms.csv`: tidy numbers, one row per cell."""
-    return _csv(table.frame())
+    return csv_text(table.frame())
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
     """Returns `runs.csv`: `runs.parquet` without the bits of the test examples."""
-    return _csv(runs.drop(columns="test_correct", errors="ignore"))
+    return csv_text(runs.drop(columns="test_correct", errors="ignore"))
 
 
 def curves_csv(curves: pd.DataFrame) -> str:
     """Returns `curves.csv`: `curves.parquet`, one row per value."""
-    return _csv(curves)
+    return csv_text(curves)
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def csv_text(frame: pd.DataFrame) -> str:
+    """Returns a frame as CSV, the same bytes on every system."""
     return str(frame.to_csv(index=False, lineterminator="\n"))

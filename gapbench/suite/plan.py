@@ -66,16 +66,7 @@ def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Pla
 
 
 def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) -> None:
-    settings = draft.settings
-    completed = complete(settings)
-    for override in sections.overrides:
-        try:
-            if override.where.matches(completed, draft.arm):
-                plan.used_rules.add(override.path)
-                settings = settings.with_layer(override.layer)
-        except Unknown:
-            settings = settings.with_layer(override.layer.hidden())
-    settings = complete(settings)  # an override may have named another recipe
+    settings = overridden(draft, sections, plan.used_rules)
     if settings.sound:
         plan.used_run_fields.update(name for name in sections.run.fields if settings.layer_of(name) is sections.run)
     for exclude in sections.excludes:
@@ -89,11 +80,26 @@ def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) 
         plan.runs.append(PlannedRun(run_id=run_id(spec), spec=spec, labels=_labels(draft, settings, sections)))
 
 
+def overridden(draft: Draft, sections: Sections, used: set[KeyPath]) -> Settings:
+    """Returns a draft's settings with its recipe below and its overrides on top; the overrides that match are added to `used`."""
+    settings = draft.settings
+    completed = complete(settings)
+    for override in sections.overrides:
+        try:
+            if override.where.matches(completed, draft.arm):
+                used.add(override.path)
+                settings = settings.with_layer(override.layer)
+        except Unknown:
+            settings = settings.with_layer(override.layer.hidden())
+    return complete(settings)  # an override may have named another recipe
+
+
 def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
     regime = regime_of(settings, sections.regimes)
     scaling = regime.learning_rate_scaling
     rate_layer = settings.layer_of("learning_rate")
     final = rate_layer is not None and rate_layer.kind == "override"
+    tuned = any(override.tuned and override.layer is rate_layer for override in sections.overrides)
     recipe = settings.get("recipe", "")
     default_preset = catalog.recipes()[recipe].default_preset if recipe in catalog.recipes() else ""
     return Labels(
@@ -103,7 +109,7 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         recipe=recipe,
         preset=settings.get("preset", default_preset),
         regime=regime.label,
-        learning_rate_rule="set" if final else {"none": "untouched"}.get(scaling, scaling),
+        learning_rate_rule="tuned" if tuned else "set" if final else {"none": "untouched"}.get(scaling, scaling),
         budget=regime.budget.kind,
         reference_cell=_is_reference(draft, settings, sections, regime.label),
         cell_order=draft.order,

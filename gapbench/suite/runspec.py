@@ -109,6 +109,8 @@ class RunSpec(Frozen):
     """The headline accuracy is the mean over this many last evaluations."""
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the training set that is kept for validation and never trained on."""
+    fold: int = Field(0, ge=0)
+    """Which of the disjoint parts of that size is kept; only tuning asks for others than the first."""
 
     seed: int = Field(0, ge=0)
     init_seed: int = Field(0, ge=0)
@@ -128,6 +130,8 @@ class RunSpec(Frozen):
     keep_weights: tuple[float, ...] = ()
     probes: tuple[str, ...] = ()
     time_limit_seconds: float | None = Field(None, gt=0)
+    test_evaluation: bool = True
+    """Whether evaluations look at the test set; trials of `gapbench tune` do not, and have no test numbers."""
 
     @property
     def examples(self) -> int:

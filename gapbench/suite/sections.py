@@ -22,10 +22,12 @@ from gapbench.suite.schema import (
     RunSection,
     SetSection,
     SuiteSection,
+    TuneSection,
     expand_seeds,
     show,
 )
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document
+from gapbench.suite.tune_section import read_tune
 
 _PLANNED = frozenset({"run", "grid", "arm", "exclude", "override", "regimes"})
 """Sections that say which runs there are."""
@@ -34,6 +36,7 @@ _UNMATCHED = frozenset({"phases"})
 """Fields whose values are lists, so that a list of alternatives would be ambiguous."""
 _WHERE_KEYS = ("arm", *(name for name in RunFields.model_fields if name not in _UNMATCHED))
 _EXCLUDE_KEYS = (*_WHERE_KEYS, "reason")
+_OVERRIDE_KEYS = ("where", "set", "tuned")
 
 
 @dataclass
@@ -73,6 +76,8 @@ class Override:
     path: KeyPath
     where: Where
     layer: Layer
+    tuned: bool = False
+    """Whether its values were found by `gapbench tune`."""
 
 
 @dataclass
@@ -103,6 +108,7 @@ class Sections:
     report: ReportSection = field(default_factory=ReportSection)
     reference: dict[str, Any] = field(default_factory=dict)
     """The validated `report.reference`."""
+    tune: TuneSection = field(default_factory=TuneSection)
 
 
 def read_sections(document: Document, problems: list[Problem]) -> Sections:
@@ -140,6 +146,7 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
         sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken)))
     _read_rules(sections, document, problems)
     _read_report(sections, document, problems)
+    sections.tune = read_tune(*_table(document, "tune", problems), document, problems)
     return sections
 
 
@@ -264,8 +271,10 @@ def _read_rules(sections: Sections, document: Document, problems: list[Problem])
         where = _where(conditions, path, sections, document, problems)
         sections.excludes.append(Exclude(path, where, str(reason)))
     for path, table in _tables(document, "override", problems):
-        odd = [key for key in table if key not in ("where", "set")]
-        problems.extend(Problem(document.place((*path, key)), unknown_key(key, ("where", "set"), path)) for key in odd)
+        odd = [key for key in table if key not in _OVERRIDE_KEYS]
+        problems.extend(Problem(document.place((*path, key)), unknown_key(key, _OVERRIDE_KEYS, path)) for key in odd)
+        if not isinstance(table.get("tuned", False), bool):
+            problems.append(Problem(document.place((*path, "tuned")), f"must be true or false, not {show(table['tuned'])}"))
         missing = [key for key in ("where", "set") if not isinstance(table.get(key), dict) or not table[key]]
         meant = {probably(key, ("where", "set")) for key in odd} | document.damaged_in(path)
         if set(missing) - meant:
@@ -281,7 +290,8 @@ def _read_rules(sections: Sections, document: Document, problems: list[Problem])
                 Problem(document.place((*there, "seed")), "the seed cannot be overridden; set init_seed, order_seed or split_seed")
             )
         _check_names(fields, there, sections, document, problems)
-        sections.overrides.append(Override(path, where, Layer("override", there, fields, broken=values.broken)))
+        layer = Layer("override", there, fields, broken=values.broken)
+        sections.overrides.append(Override(path, where, layer, tuned=table.get("tuned") is True))
 
 
 def _table(document: Document, key: str, problems: list[Problem]) -> tuple[KeyPath, dict[str, Any]]:

@@ -1,0 +1,406 @@
+"""Tuning a suite: rounds of trials, each decided from the stored outcomes of those before, then a new suite with what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapbench.api.frames import as_html
+from gapbench.api.price import TooLongError, hours, pending_jobs
+from gapbench.api.running import RESULTS, Titles, check_data, retire
+from gapbench.api.selection import used_components
+from gapbench.api.status import FailedRun, failed_runs
+from gapbench.catalog.plugins import check_reachable
+from gapbench.core.errors import GapbenchError, StoreError
+from gapbench.core.outcome import RETRIED, Outcome
+from gapbench.core.paths import data_dir_default
+from gapbench.execution import Foreseen, Observer, Said, Settings, choose_devices, execute, foresee, ignore, plan_layout
+from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
+from gapbench.suite import shipped_suites
+from gapbench.suite.runspec import RunSpec
+from gapbench.suite.tunable import load_tunable
+from gapbench.tuning import (
+    KEY,
+    CellResult,
+    Round,
+    Search,
+    Trials,
+    Tuned,
+    check_writable,
+    specs_of,
+    tuned_name,
+    write_tuned_suite,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gapbench.report.figures import Figures
+    from gapbench.report.tuning import TuningFiles
+
+
+@dataclass(frozen=True)
+class PlannedSpace:
+    """What would be tried for one cell, or for several that only differ in what is searched."""
+
+    title: str
+    batch_size: int
+    lowest: float
+    """Learning rate of the first grid."""
+    highest: float
+    points: int
+    """Of the first grid."""
+    runs: int
+    """Of the first grid: points times seeds times folds."""
+    updates: int
+    train_examples: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """What tuning a suite would train here."""
+
+    suite: str
+    results: Path
+    output: Path
+    """The suite file that it would write."""
+    cells: tuple[PlannedSpace, ...]
+    folds: int
+    round: str
+    """The round that comes next; empty where the search is complete."""
+    runs: int
+    """That the round has left to train."""
+    runs_at_most: int
+    """Of this and all later rounds, if every extension is needed."""
+    device_seconds: float
+    """Predicted for the round."""
+    device_seconds_at_most: float
+    wall_seconds_at_most: float
+    unknown: int
+    """Jobs whose time cannot be predicted."""
+    devices: tuple[str, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a cell."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(cell) for cell in self.cells])
+
+    def __repr__(self) -> str:
+        return f"TuningPlan({self.suite!r}: {self.runs} runs in the next round, at most {self.runs_at_most} in all)"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.frame())
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What `tune` came to."""
+
+    results: Path
+    """The directory of the trials."""
+    interrupted: bool
+    files: TuningFiles | None
+    """Tables and figure; None after an interruption."""
+    suite_file: Path | None
+    """The tuned suite; None where the search did not come to its end, or some cell has no eligible point."""
+    failed: tuple[FailedRun, ...] = ()
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """What was found."""
+        return None if self.files is None else self.files.tuned
+
+    @property
+    def cells(self) -> tuple[CellResult, ...]:
+        """What was found, cell by cell."""
+        return () if self.tuned is None else self.tuned.cells
+
+    @property
+    def exit_status(self) -> int:
+        """0 the tuned suite is written, 1 it is not, 130 interrupted."""
+        return 130 if self.interrupted else 0 if self.suite_file else 1
+
+    def figures(self) -> Figures:
+        """Returns the figure of learning rates as matplotlib figure, by name."""
+        from gapbench.api.keeping import figures
+
+        return figures(self.results)
+
+    def __repr__(self) -> str:
+        return f"TuneReport({str(self.results)!r}: {self.tuned!r}, suite file {self.suite_file})"
+
+    def _repr_html_(self) -> str:
+        return "" if self.tuned is None else self.tuned._repr_html_()
+
+
+def tune(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    output: str | Path | None = None,
+    neighbours: bool | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = RESULTS,
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+    retry: bool = False,
+    max_device_hours: float | None = None,
+    plugins: Iterable[str | Path] = (),
+    announce: Callable[[TuningPlan], None] | None = None,
+    observe: Observer = ignore,
+    command: str = "",
+) -> TuneReport:
+    """Searches what [tune] names for every cell of a suite, on a held-out part of the training set, and writes the tuned suite.
+
+    Every cell gets as many trials as any other, so there is no way to tune only some. Interrupting is safe: calling it again decides
+    the same from the outcomes that are there, and goes on.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key, such as {"epochs": "1"}.
+        output: the file to write; default: `<suite>-tuned.toml` beside the suite, or here for a shipped one.
+        neighbours: whether the tuned suite also has arms at the rates beside the best ones; default: as [tune] says.
+        devices: such as "cuda:0,cuda:1" or "cpu"; default: all GPUs, else the CPU.
+        slots: runs that train at a time.
+        results: parent of the directory of trials, `<suite>.tune`.
+        data_dir: where data sets are.
+        offline: never download.
+        retry: trains crashed, timed-out and out-of-memory trials again.
+        max_device_hours: refuses to train where the prediction is longer, every extension counted.
+        plugins: Python files with the user's own components.
+        announce: receives what is left to train, and what that takes, once nothing is wrong and before anything trains.
+        observe: receives notices while it trains.
+        command: what `gapbench status` tells others to call to go on.
+
+    Raises:
+        GapbenchError: anything that can be known before training is wrong, such as a file that would be written over.
+    """
+    work = _Work.of(suite, settings, output, devices, slots, results, data_dir, offline, plugins, command)
+    check_writable(work.output)
+    check_reachable(used_components(work.every_spec()), work.how.plugins)
+    plan = work.plan(RETRIED if retry else ())
+    if max_device_hours is not None:
+        _check_hours(plan, max_device_hours)
+    check_data(work.every_spec(), work.how)
+    if announce is not None:
+        announce(plan)
+    keep_neighbours = work.trials.tunable.tune.neighbours if neighbours is None else neighbours
+    with ResultsDirectory.create(work.path, work.trials.name) as directory:
+        if retry:
+            retire(directory, [trial.run_id for tried in work.search().rounds for trial in work.trials.of_round(tried)], RETRIED)
+        return _Tuning(work, directory, observe).finish(keep_neighbours)
+
+
+def plan_tuning(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    output: str | Path | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = RESULTS,
+    plugins: Iterable[str | Path] = (),
+) -> TuningPlan:
+    """Returns what tuning a suite would train on this machine from where it is, and at most. Loads no data and writes nothing.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key.
+        output: the file that would be written.
+        devices: such as "cuda:0" or "cpu".
+        slots: runs that train at a time.
+        results: parent of the directory of trials.
+        plugins: Python files with the user's own components.
+
+    Raises:
+        GapbenchError: the suite is wrong or cannot be tuned, or a device does not exist.
+    """
+    return _Work.of(suite, settings, output, devices, slots, results, None, True, plugins, "").plan()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A search with its place on disk and on this machine."""
+
+    trials: Trials
+    path: Path
+    output: Path
+    how: Settings
+
+    @classmethod
+    def of(
+        cls,
+        suite: str | Path,
+        settings: Mapping[str, str] | None,
+        output: str | Path | None,
+        devices: str | None,
+        slots: int | None,
+        results: str | Path,
+        data_dir: str | Path | None,
+        offline: bool,
+        plugins: Iterable[str | Path],
+        command: str,
+    ) -> _Work:
+        files = tuple(str(Path(plugin).expanduser().absolute()) for plugin in plugins)
+        tunable = load_tunable(suite, settings=settings, plugins=files)
+        trials = Trials(tunable)
+        how = Settings(
+            devices=choose_devices(devices),
+            slots=slots,
+            data_dir=Path(data_dir).expanduser() if data_dir else data_dir_default(),
+            offline=offline,
+            suite_dir=tunable.suite.path.parent,
+            plugins=files,
+            command=command,
+        )
+        path = Path(results) / trials.name
+        ResultsDirectory.check(path, trials.name)
+        return cls(trials, path, Path(output).expanduser() if output else _default_output(tunable.suite.path, tunable.suite.name), how)
+
+    def search(self) -> Search:
+        """Returns how far the search is, from the outcomes on disk."""
+        directory = ResultsDirectory(self.path, self.trials.name)
+
+        def outcome(run_id: str) -> tuple[str, float, float] | None:
+            found = directory.run(run_id).outcome()
+            if found is None:
+                return None
+            numbers = found.summary if found.outcome is Outcome.OK else {}
+            return found.outcome.value, float(numbers.get("validation_accuracy", 0.0)), float(numbers.get("validation_loss", 0.0))
+
+        return self.trials.replay(outcome)
+
+    def every_spec(self) -> list[RunSpec]:
+        """Returns the specs of the first grid: those of later rounds differ from them in what is searched only."""
+        return list(specs_of(self.trials.of_round(self.search().rounds[0])).values())
+
+    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Foreseen:
+        """Returns what a round would take from where it is."""
+        specs = specs_of(self.trials.of_round(tried))
+        layout = plan_layout(specs, self.how.devices, self.how.slots)
+        pending = pending_jobs(ResultsDirectory(self.path, self.trials.name), layout.jobs, specs, frozenset(again))
+        return foresee(pending, layout.slots)
+
+    def plan(self, again: Iterable[Outcome] = ()) -> TuningPlan:
+        """Returns what is left."""
+        search = self.search()
+        following = [] if search.complete else [search.rounds[-1], *self.trials.at_most_after(search)]
+        every = [self.foreseen(tried, again) for tried in following]
+        runs = [sum(job.pending.job.replicas for job in one.jobs) for one in every]
+        return TuningPlan(
+            suite=self.trials.tunable.suite.name,
+            results=self.path,
+            output=self.output,
+            cells=tuple(self._planned(title) for title in self.trials.spaces),
+            folds=self.trials.folds,
+            round=following[0].name if following else "",
+            runs=runs[0] if runs else 0,
+            runs_at_most=sum(runs),
+            device_seconds=every[0].device_seconds if every else 0.0,
+            device_seconds_at_most=sum(one.device_seconds for one in every),
+            wall_seconds_at_most=sum(one.wall_seconds for one in every),
+            unknown=sum(one.unknown for one in every),
+            devices=tuple(device.name for device in self.how.devices),
+        )
+
+    def _planned(self, title: str) -> PlannedSpace:
+        space = self.trials.spaces[title]
+        grid = self.trials.rules.grid(space.centre)
+        points = grid.points(self.trials.rules.others)
+        runs = [trial for point in points for trial in self.trials.of_point(title, point, "trial")]
+        spec = runs[0].spec
+        return PlannedSpace(
+            title=title,
+            batch_size=spec.batch_size,
+            lowest=self.trials.rate(space, grid.low),
+            highest=self.trials.rate(space, grid.high),
+            points=len(points),
+            runs=len(runs),
+            updates=spec.updates,
+            train_examples=spec.train_examples,
+            held_out=self.trials.held_out(space),
+        )
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """A search that trains, under the lock of its directory."""
+
+    work: _Work
+    directory: ResultsDirectory
+    observe: Observer
+
+    def finish(self, neighbours: bool) -> TuneReport:
+        """Trains round after round until nothing follows, then writes tables, figure and suite."""
+        trials = self.work.trials
+        while True:
+            search = self.work.search()
+            tried = search.rounds[-1]
+            self._write_plan(search)
+            if search.complete:
+                break
+            specs = specs_of(trials.of_round(tried))
+            counts = {len(points) for points in tried.points.values()}
+            self.observe(
+                Said(
+                    f"round {len(search.rounds)}, {tried.name}: {' or '.join(map(str, sorted(counts)))} points a cell, {len(specs):,} runs"
+                )
+            )
+            done = execute(self.directory, specs, list(specs), self.work.how, titles=Titles(trials.planned([tried])), observe=self.observe)
+            if done.interrupted:
+                build_tables(self.directory)
+                return TuneReport(self.work.path, interrupted=True, files=None, suite_file=None, failed=self._failed(specs))
+            # Nothing is decided where a trial crashed: that says nothing about its learning rate.
+            if any(self.directory.run(run_id).state() not in (Outcome.OK, Outcome.DIVERGED) for run_id in specs):
+                break
+        build_tables(self.directory)
+        from gapbench.report.tuning import write_tuning_report
+
+        files = write_tuning_report(self.work.path)
+        written = None
+        if files.tuned.found:
+            write_tuned_suite(trials, files.tuned, self.work.output, neighbours=neighbours, plugins=self.work.how.plugins)
+            written = self.work.output
+        specs = specs_of([trial for tried in self.work.search().rounds for trial in trials.of_round(tried)])
+        return TuneReport(self.work.path, interrupted=False, files=files, suite_file=written, failed=self._failed(specs))
+
+    def _write_plan(self, search: Search) -> None:
+        """Stores every round so far: tables hold the whole search."""
+        trials = self.work.trials
+        try:
+            kept = self.directory.plan().predictions
+        except StoreError:  # there is none yet, or a damaged one, which is now written anew
+            kept = {}
+        new = {} if search.complete else self.work.foreseen(search.rounds[-1]).of_runs()
+        predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept}
+        plan = StoredPlan(trials.name, trials.planned(search.rounds), {KEY: trials.metadata(search.rounds)}, predictions)
+        text = f"# The trials of `gapbench tune` for this suite are here.\n{trials.tunable.suite.resolved_toml()}"
+        self.directory.write_plan(plan, text)
+
+    def _failed(self, specs: Mapping[str, RunSpec]) -> tuple[FailedRun, ...]:
+        planned = self.work.trials.planned(self.work.search().rounds)
+        diverged = {run_id for run_id in specs if self.directory.run(run_id).state() is Outcome.DIVERGED}
+        return failed_runs(self.directory, planned, set(specs) - diverged)
+
+
+def _check_hours(plan: TuningPlan, limit: float) -> None:
+    if not limit >= 0.0:
+        raise GapbenchError(f"--max-device-hours must be a number of at least 0, not {limit:g}")
+    if plan.device_seconds_at_most > limit * 3600.0:
+        raise TooLongError(
+            f"tuning is predicted to take up to {hours(plan.device_seconds_at_most)} device hours ({hours(plan.device_seconds)} of them "
+            f"the {plan.round}), more than --max-device-hours {limit:g}; give [tune] fewer trials, folds or seeds, or a smaller "
+            "extend_at_most, train for fewer epochs, or raise the limit"
+        )
+
+
+def _default_output(suite: Path, name: str) -> Path:
+    """Returns a file beside the suite, or here where the suite came with gapbench."""
+    shipped = {path.resolve() for path in shipped_suites().values()}
+    folder = Path() if suite.resolve() in shipped else suite.parent
+    return folder / f"{tuned_name(name)}.toml"

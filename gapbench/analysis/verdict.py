@@ -168,7 +168,9 @@ def _means(row: ArmRow) -> str:
     rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.learning_rate_rule)
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
     same, _, more = row.batch_gap_budget.partition("equal updates, ")
-    budget = f"the same number of updates ({more})" if more else same.replace("equal examples", "")
+    budget = (
+        f"the same number of updates ({more})" if more else same.replace("equal examples and updates", "").replace("equal examples", "")
+    )
     found = [part for part in (rule, ghost, budget) if part]
     return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 

@@ -24,7 +24,8 @@ from gapbench.api.running import RunReport, Took, run
 from gapbench.api.starter import starter_suite
 from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
 from gapbench.api.suite_schema import suite_schema, write_suite_schema
-from gapbench.api.tuning import PlannedSpace, TuneReport, TuningPlan, plan_tuning, tune
+from gapbench.api.tuning import TuneReport, plan_tuning, tune
+from gapbench.api.tuning_work import PlannedSpace, TuningPlan
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 

@@ -140,7 +140,8 @@ def _caption(tuned: Tuned) -> str:
     parts = [
         f"Points: mean accuracy on the held-out part of the training set ({seeds}{folds}"
         f"{'; bars: pointwise 95 % t interval over seeds' if len(tuned.seeds) > 1 else ''}).",
-        f"Ring: the best rate, chosen among the best three on {len(tuned.check_seeds)} fresh seeds; broad line: rates within 1 pp of it.",
+        f"Ring: the best rate, chosen among the best three on {len(tuned.check_seeds)} fresh seeds; broad line: the rates "
+        "around it that are at most 1 pp below.",
     ]
     if any(cell.diverged for cell in tuned.cells):
         parts.append("Crosses: rates at which a run diverged.")

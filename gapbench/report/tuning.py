@@ -12,7 +12,7 @@ from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 from gapbench.tuning import KEY, CellResult, Tuned, read_tuned
 
-COLUMNS = ("cell", "batch", "regime", "points", "best rate", "optimum", "within 1 pp", "held-out acc. (%)", "n")
+COLUMNS = ("cell", "batch", "regime", "points", "best rate", "optimum", "within 1 pp", "held-out acc. (%)", "fresh seeds")
 """Of the table for people; searched values beside the rate stand after it."""
 
 

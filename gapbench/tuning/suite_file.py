@@ -55,8 +55,9 @@ def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -
                 arms.append({"label": cell.name})
                 where = {"arm": cell.name}
             overrides.append({"where": where, "set": trials.values(space, best), "tuned": True})
-            if neighbours:
-                beside += [(cell, f"{cell.name}, rate {rate:g}", values) for rate, values in _neighbours(trials, space, found[title])]
+        if neighbours:  # cells that share a search would train the same runs there
+            first = space.cells[0]
+            beside += [(first, f"{first.name}, rate {rate:g}", values) for rate, values in _neighbours(trials, space, found[title])]
     for cell, label, values in beside:
         arms.append({**_arm(document, cell), "label": label})
         overrides.append({"where": {"arm": label}, "set": values})

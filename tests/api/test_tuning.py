@@ -6,6 +6,8 @@ import json
 import random
 import shutil
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from gapbench import api
 from gapbench.api.price import TooLongError
 from gapbench.core.errors import GapbenchError, StoreError, SuiteError
 from gapbench.core.outcome import Outcome
-from gapbench.execution import Ended, Said, pool
+from gapbench.execution import Ended, JobStarted, Said, Tracker, pool
+from gapbench.report.tuning import TuningFiles
 from gapbench.suite import load_suite
 
 SUITE = """
@@ -44,33 +47,74 @@ folds = 2
 """
 
 
-@pytest.fixture(autouse=True)
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A suite file whose best rates are 0.1 at batch 16 and 6.4 at batch 64: two steps beyond its grid."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FAKE_BEST", json.dumps({"16": 0.1, "64": 6.4}))
-    fake = Path(__file__).parents[1] / "tuning" / "fake_trials.py"
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report.tuning.drawings", lambda _: {})
-    path = tmp_path / "small.toml"
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Decoded data, shared by the tests here."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def enter(patch: pytest.MonkeyPatch, folder: Path, cache: Path) -> Path:
+    """Writes the suite into a folder and goes there. Its best rates are 0.1 at batch 16 and 6.4 at batch 64: beyond its grid."""
+    patch.chdir(folder)
+    patch.setenv("GAPBENCH_CACHE", str(cache))
+    patch.setenv("FAKE_BEST", json.dumps({"16": 0.1, "64": 6.4}))
+    patch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
+    patch.setattr("gapbench.report.tuning.drawings", lambda _: {})
+    path = folder / "small.toml"
     path.write_text(SUITE, encoding="utf-8")
     return path
+
+
+@pytest.fixture(autouse=True)
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    """A suite that is not tuned yet."""
+    return enter(monkeypatch, tmp_path, cache)
+
+
+@dataclass(frozen=True)
+class Once:
+    """A search that was watched from its beginning to its end."""
+
+    folder: Path
+    report: api.TuneReport
+    notices: list[Any]
+    plan: api.TuningPlan
+    announced: list[api.TuningPlan]
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Once]:
+    """Tunes once for all tests that only look."""
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        path = enter(patch, folder, cache)
+        plan = api.plan_tuning(path)
+        assert not Path("results").exists()
+        notices: list[Any] = []
+        announced: list[api.TuningPlan] = []
+        report = api.tune(path, announce=announced.append, observe=notices.append)
+        yield Once(folder, report, notices, plan, announced)
+
+
+@pytest.fixture
+def done(once: Once, suite: Path) -> Path:
+    """A copy of that search: its directory of trials; the tuned suite stands beside the suite."""
+    shutil.copytree(once.folder / "results", "results")
+    shutil.copy(once.folder / "small-tuned.toml", suite.with_name("small-tuned.toml"))
+    return Path("results/small.tune")
 
 
 def said(notices: list[Any]) -> list[str]:
     return [notice.text for notice in notices if isinstance(notice, Said)]
 
 
-def test_every_cell_gets_its_best_rate_after_as_many_trials_as_any_other(suite: Path) -> None:
-    notices: list[Any] = []
-    report = api.tune(suite, observe=notices.append)
-    assert report.exit_status == 0
-    found = {cell.title: cell for cell in report.cells}
+def test_every_cell_gets_its_best_rate_after_as_many_trials_as_any_other(once: Once) -> None:
+    assert once.report.exit_status == 0
+    found = {cell.title: cell for cell in once.report.cells}
     assert {title: cell.rate for title, cell in found.items()} == {"SB": 0.1, "LB = LB+LR": 6.4}
     assert {cell.trials for cell in found.values()} == {9}
     assert all(cell.interior for cell in found.values())
-    assert [text.split(":")[0] for text in said(notices)] == [
+    assert [text.split(":")[0] for text in said(once.notices)] == [
         "round 1, grid", "round 2, extension 1", "round 3, extension 2", "round 4, check"
     ]  # fmt: skip
     accuracy = found["SB"].accuracy
@@ -79,9 +123,10 @@ def test_every_cell_gets_its_best_rate_after_as_many_trials_as_any_other(suite: 
     assert found["SB"].near == (0.05, 0.2)
 
 
-def test_the_tuned_suite_extends_the_old_one_and_its_cells_train_at_the_best_rates_on_the_whole_training_set(suite: Path) -> None:
-    report = api.tune(suite)
-    assert report.suite_file == Path("small-tuned.toml").absolute() or report.suite_file == suite.with_name("small-tuned.toml")
+def test_the_tuned_suite_extends_the_old_one_and_its_cells_train_at_the_best_rates_on_the_whole_training_set(
+    done: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
     tuned = load_suite(suite.with_name("small-tuned.toml"))
     assert tuned.name == "small-tuned"
     assert {(run.labels.cell, run.spec.learning_rate, run.labels.learning_rate_rule) for run in tuned.runs} == {
@@ -93,37 +138,34 @@ def test_the_tuned_suite_extends_the_old_one_and_its_cells_train_at_the_best_rat
     assert [run.labels.reference_cell for run in tuned.runs] == [run.labels.reference_cell for run in load_suite(suite).runs]
     finished = api.run(suite.with_name("small-tuned.toml"))
     assert set(finished.outcomes.values()) == {Outcome.OK}
+    assert "tuned" in finished.frame()["learning_rate_rule"].unique()
 
 
-def test_trials_are_stored_as_runs_and_their_tables_hold_no_test_number(suite: Path) -> None:
-    report = api.tune(suite)
-    assert report.results == Path("results/small.tune")
-    runs = pd.read_parquet(report.results / "runs.parquet")
+def test_trials_are_stored_as_runs_and_their_tables_hold_no_test_number(done: Path) -> None:
+    runs = pd.read_parquet(done / "runs.parquet")
     assert not [name for name in runs.columns if name.startswith("test")]
     assert {"validation_accuracy", "validation_loss"} <= set(runs.columns)
     assert {cell.rpartition(", rate ")[0] for cell in runs["cell"]} == {"SB", "LB = LB+LR"}
     assert len(runs) == 2 * (9 * 2 + 3 * 3 * 2)
-    assert not [path for path in (report.results / "tables").iterdir() if "test_accuracy" in path.read_text(encoding="utf-8")]
-    for path in (report.results / "runs").glob("*/outcome.json"):
+    assert not [path for path in (done / "tables").iterdir() if "test_accuracy" in path.read_text(encoding="utf-8")]
+    for path in (done / "runs").glob("*/outcome.json"):
         outcome = json.loads(path.read_text(encoding="utf-8"))
         assert not [name for name in outcome["summary"] if "test" in name]
 
 
-def test_whatever_is_lost_tuning_again_decides_the_same(suite: Path) -> None:
-    report = api.tune(suite)
-    assert report.suite_file is not None
-    text, table = report.suite_file.read_text(encoding="utf-8"), (report.results / "tables" / "tuning.csv").read_text(encoding="utf-8")
-    folders = sorted((report.results / "runs").iterdir())
+def test_whatever_is_lost_tuning_again_decides_the_same(done: Path, suite: Path) -> None:
+    target = suite.with_name("small-tuned.toml")
+    text, table = target.read_text(encoding="utf-8"), (done / "tables" / "tuning.csv").read_text(encoding="utf-8")
+    folders = [folder for folder in sorted((done / "runs").iterdir()) if folder.is_dir()]
     chance = random.Random(0)
-    for share in (0.02, 0.3, 1.0):
+    for share in (0.05, 0.5):
         for folder in folders:
-            if chance.random() <= share and folder.is_dir():
+            if chance.random() <= share:
                 shutil.rmtree(folder)
-        report.suite_file.unlink()
-        again = api.tune(suite)
-        assert again.suite_file is not None
-        assert again.suite_file.read_text(encoding="utf-8") == text
-        assert (again.results / "tables" / "tuning.csv").read_text(encoding="utf-8") == table
+        target.unlink()
+        assert api.tune(suite).suite_file == target
+        assert target.read_text(encoding="utf-8") == text
+        assert (done / "tables" / "tuning.csv").read_text(encoding="utf-8") == table
 
 
 def test_an_interrupted_search_goes_on_and_comes_to_the_same_end(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +194,8 @@ def test_an_interrupted_search_goes_on_and_comes_to_the_same_end(suite: Path, mo
     assert whole.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.usefixtures("done")
 def test_the_same_command_again_trains_nothing(suite: Path) -> None:
-    api.tune(suite)
     notices: list[Any] = []
     api.tune(suite, output="again.toml", observe=notices.append)
     assert notices == []
@@ -171,18 +213,15 @@ def test_a_file_that_is_there_is_never_written_over_and_nothing_trains(suite: Pa
         api.tune(suite, output="nowhere/tuned.toml")
 
 
-def test_the_plan_says_what_is_left_and_what_it_may_come_to_at_most(suite: Path) -> None:
-    plan = api.plan_tuning(suite)
-    assert not Path("results").exists()
+def test_the_plan_says_what_is_left_and_what_it_may_come_to_at_most(once: Once) -> None:
+    plan = once.plan
     assert (plan.round, plan.runs) == ("grid", 2 * 5 * 2)
     assert plan.runs_at_most == 2 * ((5 + 8) * 2 + 3 * 3 * 2)
     assert [(cell.title, cell.lowest, cell.highest, cell.points, cell.held_out) for cell in plan.cells] == [
         ("SB", 0.025, 0.4, 5, 180), ("LB = LB+LR", 0.1, 1.6, 5, 180)
     ]  # fmt: skip
     assert 0 < plan.device_seconds < plan.device_seconds_at_most
-    announced: list[api.TuningPlan] = []
-    api.tune(suite, announce=announced.append)
-    assert [one.runs_at_most for one in announced] == [plan.runs_at_most]
+    assert [one.runs_at_most for one in once.announced] == [plan.runs_at_most]
 
 
 def test_a_limit_of_device_hours_counts_every_extension(suite: Path) -> None:
@@ -233,39 +272,46 @@ def test_an_optimum_beyond_the_reach_is_written_and_said(suite: Path, monkeypatc
 
 def test_splits_that_every_seed_draws_cannot_be_tuned_because_one_seeds_test_set_trains_another(suite: Path) -> None:
     suite.write_text(SUITE.replace("split_seed = 0\n", ""), encoding="utf-8")
-    with pytest.raises(SuiteError, match="every seed draws its own test set here.*split_seed = 0"):
+    with pytest.raises(SuiteError, match=r"every seed draws its own test set here.*split_seed = 0"):
         api.tune(suite)
     assert api.plan_tuning(suite, settings={"split_seed": "0"}).suite.startswith("small+")
 
 
-def test_what_report_writes_of_trials_is_a_function_of_the_tables_also_before_the_end(suite: Path) -> None:
-    report = api.tune(suite)
-    files = api.report(report.results)
-    assert files.tuned == report.tuned
-    for folder in sorted((report.results / "runs").iterdir())[::3]:
+def test_what_report_writes_of_trials_is_a_function_of_the_tables_also_before_the_end(done: Path, once: Once) -> None:
+    files = api.report(done)
+    assert isinstance(files, TuningFiles)
+    assert files.tuned == once.report.tuned
+    for folder in sorted((done / "runs").iterdir())[::3]:
         shutil.rmtree(folder)
-    partial = api.report(report.results).tuned
-    assert not partial.complete
-    assert all(cell.best is None for cell in partial.cells)
-    assert "The search is not finished" in (report.results / "tables" / "tuning.md").read_text(encoding="utf-8")
+    partial = api.report(done)
+    assert isinstance(partial, TuningFiles)
+    assert not partial.tuned.complete
+    assert all(cell.best is None for cell in partial.tuned.cells)
+    assert "The search is not finished" in (done / "tables" / "tuning.md").read_text(encoding="utf-8")
 
 
-def test_trials_cannot_be_compared_as_if_they_were_results(suite: Path) -> None:
-    report = api.tune(suite)
+def test_trials_cannot_be_compared_as_if_they_were_results(done: Path) -> None:
     with pytest.raises(StoreError, match="trials of `gapbench tune`, which have no test numbers"):
-        api.compare(report.results, report.results)
-    assert api.status(report.results).state == "done"
+        api.compare(done, done)
+    assert api.status(done).state == "done"
 
 
-def test_every_round_ends_and_begins_anew_for_those_who_watch(suite: Path) -> None:
-    from gapbench.execution import Tracker
-
+def test_every_round_ends_and_begins_anew_for_those_who_watch(once: Once) -> None:
     tracker, seen = Tracker(), []
-
-    def watch(notice: Any) -> None:
+    for notice in once.notices:
         tracker.take(notice)
         if isinstance(notice, Ended):
             seen.append((tracker.runs_ended, tracker.runs))
-
-    api.tune(suite, observe=watch)
     assert seen == [(20, 20), (8, 8), (8, 8), (36, 36)]
+
+
+def test_a_stack_of_trials_is_named_by_its_cells_and_its_size(once: Once) -> None:
+    titles = {notice.title for notice in once.notices if isinstance(notice, JobStarted)}
+    assert any(title.startswith("SB × ") for title in titles)
+
+
+def test_a_notebook_shows_what_was_found(once: Once, done: Path) -> None:
+    assert "SB: 0.1" in repr(once.report)
+    assert "<table" in once.report._repr_html_()
+    assert once.plan.frame()["runs"].tolist() == [10, 10]
+    assert list(api.figures(done)) == ["learning_rate"]

@@ -96,15 +96,16 @@ def test_folds_train_as_one_stack_each_on_its_own_part(spec, pool, split):
     alone = numbers(run(specs[3:4], pool(), splits[3:4]))[1]
     assert together[3]["validation_loss"] == pytest.approx(alone[0]["validation_loss"], rel=1e-4)
     assert len({summary["validation_loss"] for summary in together}) == 5
-    assert all(
-        event.outcome is Outcome.OK for event in run(specs, pool(), splits) if isinstance(event, Finished)
-    )
+    assert all(event.outcome is Outcome.OK for event in run(specs, pool(), splits) if isinstance(event, Finished))
 
 
 def test_the_evaluator_holds_no_test_examples(spec, pool, split):
-    from gapbench.engine.session import Session
     import torch
 
-    session = Session([spec(test_evaluation=False)], pool(), [split(pool(), validation=20)], device=torch.device("cpu"), emit=lambda _: None)
+    from gapbench.engine.session import Session
+
+    session = Session(
+        [spec(test_evaluation=False)], pool(), [split(pool(), validation=20)], device=torch.device("cpu"), emit=lambda _: None
+    )
     assert isinstance(session.evaluator, Evaluator)
     assert set(session.evaluator._sets) == {"train", "validation"}

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapbench.tuning.search import FINALISTS, NOT_ELIGIBLE, Point, Range, Rules, Score, Search, Stage, ranked, rate_of, replay, within
@@ -74,6 +74,7 @@ def test_every_cell_is_extended_by_the_same_count_where_one_needs_it() -> None:
     assert search.ranges["LB+GBN"] == Range(-2, 4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=4), st.integers(0, 8), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
 def test_no_cell_ever_has_more_trials_than_another(peaks: list[int], most: int, by: int, others: int, seed: int) -> None:
     rules = Rules(trials=4, extend_by=by, extend_at_most=most, others=others)
@@ -127,6 +128,7 @@ def test_where_the_rate_is_not_searched_one_round_and_the_check_suffice() -> Non
     assert len(search.rounds[0].points["SB"]) == 4
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_decisions_follow_from_outcomes_alone_however_often_the_search_is_begun_anew(seed: int) -> None:
     landscapes = {"SB": peak(-3, noise=0.02, seed=seed), "LB": peak(4, noise=0.02, diverges_from=6, seed=seed + 1)}

@@ -74,7 +74,9 @@ def test_arms_at_neighbouring_rates_stand_beside_the_best_and_are_no_reference(t
 
 def test_a_neighbouring_rate_that_diverged_gets_no_arm(trials: Make) -> None:
     search = trials(ARMS)
-    tuned = play(search, lambda spec: None if spec.learning_rate > 0.15 and spec.batch_size == 16 else 0.9 - abs(spec.learning_rate - 0.1) / 100)
+    tuned = play(
+        search, lambda spec: None if spec.learning_rate > 0.15 and spec.batch_size == 16 else 0.9 - abs(spec.learning_rate - 0.1) / 100
+    )
     suite = write_tuned_suite(search, tuned, Path("tuned.toml"), neighbours=True)
     assert [name for name in rates_of(suite) if name.startswith("SB")] == ["SB", "SB, rate 0.05"]
 

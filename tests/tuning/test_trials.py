@@ -53,7 +53,9 @@ def test_grids_hold_the_square_root_and_the_linear_guess_of_every_batch_size(tri
 
 
 def test_a_grid_too_small_for_both_guesses_is_refused_with_the_number_that_suffices(trials: Make) -> None:
-    with pytest.raises(SuiteError, match=r"tune\.trials: 3 learning rates by factors of 1\.4142 .* for LB.*; give 7 trials, or a larger step"):
+    with pytest.raises(
+        SuiteError, match=r"tune\.trials: 3 learning rates by factors of 1\.4142 .* for LB.*; give 7 trials, or a larger step"
+    ):
         trials(ARMS + "[tune]\nstep = 1.4142\ntrials = 3\n")
     trials(ARMS + "[tune]\nstep = 1.4142\ntrials = 7\n")
 
@@ -147,7 +149,10 @@ def test_without_the_learning_rate_only_the_named_values_are_tried_at_the_rates_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[run]\nrecipe = "digits"\nsplit_seed = 0\nbatch_size = 16\n[grid]\nlearning_rate = [0.1, 0.2]\n', "is an axis of the grid and is searched"),
+        (
+            '[run]\nrecipe = "digits"\nsplit_seed = 0\nbatch_size = 16\n[grid]\nlearning_rate = [0.1, 0.2]\n',
+            "is an axis of the grid and is searched",
+        ),
         (
             '[run]\nrecipe = "digits"\nsplit_seed = 0\nbatch_size = 16\nphases = [{ start = 0 }, { start = 0.5, momentum = 0.5 }]\n'
             '[tune]\nsearch = ["momentum"]\nmomentum = [0.8, 0.9]\n',

@@ -99,7 +99,6 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
     scaling = regime.learning_rate_scaling
     rate_layer = settings.layer_of("learning_rate")
     final = rate_layer is not None and rate_layer.kind == "override"
-    tuned = any(override.tuned and override.layer is rate_layer for override in sections.overrides)
     recipe = settings.get("recipe", "")
     default_preset = catalog.recipes()[recipe].default_preset if recipe in catalog.recipes() else ""
     return Labels(
@@ -109,7 +108,11 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         recipe=recipe,
         preset=settings.get("preset", default_preset),
         regime=regime.label,
-        learning_rate_rule="tuned" if tuned else "set" if final else {"none": "untouched"}.get(scaling, scaling),
+        learning_rate_rule="tuned"
+        if rate_layer is not None and rate_layer.tuned
+        else "set"
+        if final
+        else {"none": "untouched"}.get(scaling, scaling),
         budget=regime.budget.kind,
         reference_cell=_is_reference(draft, settings, sections, regime.label),
         cell_order=draft.order,

@@ -76,8 +76,6 @@ class Override:
     path: KeyPath
     where: Where
     layer: Layer
-    tuned: bool = False
-    """Whether its values were found by `gapbench tune`."""
 
 
 @dataclass
@@ -290,8 +288,8 @@ def _read_rules(sections: Sections, document: Document, problems: list[Problem])
                 Problem(document.place((*there, "seed")), "the seed cannot be overridden; set init_seed, order_seed or split_seed")
             )
         _check_names(fields, there, sections, document, problems)
-        layer = Layer("override", there, fields, broken=values.broken)
-        sections.overrides.append(Override(path, where, layer, tuned=table.get("tuned") is True))
+        layer = Layer("override", there, fields, broken=values.broken, tuned=table.get("tuned") is True)
+        sections.overrides.append(Override(path, where, layer))
 
 
 def _table(document: Document, key: str, problems: list[Problem]) -> tuple[KeyPath, dict[str, Any]]:

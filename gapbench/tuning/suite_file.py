@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gapbench.core.errors import GapbenchError, StoreError
-from gapbench.suite import Suite, load_suite, shipped_suites
+from gapbench.suite import RunSpec, Suite, load_suite, shipped_suites
 from gapbench.suite.schema import SEEDS
 from gapbench.suite.source import SECTIONS
 from gapbench.suite.toml_writer import dumps
@@ -111,18 +111,14 @@ def write_tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: b
 
 def _check_meaning(suite: Suite, trials: Trials, tuned: Tuned) -> None:
     """Raises GapbenchError where a cell of the written suite does not train with exactly its best values."""
-    best = {result.title: result for result in tuned.cells}
+    best = {result.title: result.best for result in tuned.cells}
     specs = {run.labels.cell: run.spec for run in suite.runs}
     for title, space in trials.spaces.items():
-        result = best[title]
+        point = best[title]
+        assert point is not None  # every cell has its best values
+        wanted = _searched(trials.of_point(title, point, "check")[0].spec)
         for cell in space.cells:
-            spec = specs.get(cell.name)
-            values = {"learning_rate": spec.learning_rate, "weight_decay": spec.weight_decay} if spec else {}
-            if spec:
-                values |= {"momentum": spec.optimizer.option("momentum"), "warmup": spec.warmup}
-            wanted = {**result.other, **({"learning_rate": result.rate} if trials.searches_rate else {})}
-            wanted.pop("warmup", None)  # a warmup from the reference rate is none where the best rate is lower
-            if any(values.get(name) != value for name, value in wanted.items()):
+            if cell.name not in specs or _searched(specs[cell.name]) != wanted:
                 raise GapbenchError(
                     f"the values found for {cell.name} cannot be set by an [[override]] of that cell alone; give it an [[arm]] of its own"
                 )
@@ -133,6 +129,10 @@ def _check_meaning(suite: Suite, trials: Trials, tuned: Tuned) -> None:
             f"with arms at neighbouring rates the reference cell would be {', '.join(sorted(after)) or 'none'} and not "
             f"{', '.join(sorted(before)) or 'none'}; name it in the suite: [report] reference = {{ arm = ... }}"
         )
+
+
+def _searched(spec: RunSpec) -> tuple[Any, ...]:
+    return spec.learning_rate, spec.weight_decay, spec.optimizer.option("momentum"), spec.warmup
 
 
 def _neighbours(trials: Trials, space: Space, result: CellResult) -> Iterator[tuple[float, dict[str, Any]]]:

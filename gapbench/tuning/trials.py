@@ -21,6 +21,8 @@ SUFFIX = ".tune"
 
 SMALL_PART = 1000
 """A held-out part with fewer examples resolves more than 0.1 percentage points, so that folds are worth their time."""
+FAR = 40
+"""Powers of the step that no search comes to."""
 FOLDS = 5
 """Where the part is small and the suite does not say."""
 
@@ -200,8 +202,10 @@ class Trials:
         for cell in self.tunable.cells:
             centre = self._centre(cell) if self.searches_rate else 0
             alone = Space(cell.name, (cell,), centre)
-            trial = self._spec(cell, self.values(alone, Point(centre)), self.tunable.tune.seeds[0], 0)
-            key = (run_id(trial), centre, alone.base_rate)
+            # Far below and above, too: a warmup from the reference rate is none below it.
+            far = (centre - FAR, centre, centre + FAR) if self.searches_rate else (centre,)
+            looked_at = [self._spec(cell, self.values(alone, Point(power)), self.tunable.tune.seeds[0], 0) for power in far]
+            key = (*map(run_id, looked_at), centre, alone.base_rate)
             groups.setdefault(key, []).append(cell)
             centres[key] = centre
         return [Space(" = ".join(cell.name for cell in cells), tuple(cells), centres[key]) for key, cells in groups.items()]

@@ -189,3 +189,10 @@ def test_an_estimate_rests_on_seeds_and_each_of_them_on_all_its_folds(trials: Ma
     assert best.accuracy.mean == pytest.approx(0.95 + 1e-4 + 2e-5)
     assert best.near == (0.05, 0.2)
     assert best.near_ends == (True, True)
+
+
+def test_cells_whose_warmup_differs_at_high_rates_only_are_tuned_by_themselves(trials: Make) -> None:
+    text = (
+        ARMS.replace('regime = "sqrt-lr"', 'regime = "linear-lr"') + '[[arm]]\nlabel = "SB+warmup"\nbatch_size = 16\nregime = "linear-lr"\n'
+    )
+    assert list(trials(text).spaces) == ["SB", "LB", "LB+LR", "LB+LR+RA", "SB+warmup"]

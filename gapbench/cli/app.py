@@ -139,6 +139,7 @@ def run(
         )
     if report.files is not None:
         console.print_arms(out(), report.files.arms)
+        console.print_side_tables(out(), report.files.side)
         console.print_files(out(), report.results, report.files.figures)
     if report.took is not None:
         console.print_took(out(), report.took)
@@ -203,6 +204,7 @@ def report(results: ResultsArgument = None) -> None:
         console.print_tuning(out(), files)
         return
     console.print_arms(out(), files.arms)
+    console.print_side_tables(out(), files.side)
     console.print_files(out(), files.tables[0].parent.parent, files.figures)
 
 

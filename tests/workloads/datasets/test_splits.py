@@ -183,3 +183,25 @@ def test_the_first_fold_is_the_part_that_holdout_alone_keeps() -> None:
 def test_more_folds_than_there_are_examples_for_are_refused() -> None:
     with pytest.raises(DataError, match="6 folds of 60 examples are more than the 300 training examples"):
         split(make_pool(400, 300), spec(holdout=0.2, fold=5))
+
+
+@given(cases())
+def test_a_stratified_subset_has_the_same_share_of_every_class_to_the_nearest_example(case: tuple[Pool, RunSpec]) -> None:
+    pool, run = case
+    sizes = {name: run.dataset.option(name) for name in ("train_size", "test_size")}
+    run = run.model_copy(update={"holdout": 0.0})
+    everything = split(pool, run.model_copy(update={"dataset": Component(name="toy")}))
+    drawn = split(pool, run.model_copy(update={"dataset": Component(name="toy", options={**sizes, "stratified": True})}))
+    for name, part, whole in (("train_size", drawn.train, everything.train), ("test_size", drawn.test, everything.test)):
+        size = sizes[name] or len(whole)
+        assert len(part) == size
+        assert np.isin(part, whole).all()
+        shares = np.bincount(pool.labels[whole], minlength=4) * (size / len(whole))
+        assert (np.abs(np.bincount(pool.labels[part], minlength=4) - shares) < 1).all()
+
+
+def test_another_seed_draws_another_stratified_subset() -> None:
+    pool = make_pool(200, 150)
+    drawn = [split(pool, spec(options={"train_size": 60, "stratified": True}, split_seed=seed)).train for seed in (0, 1, 0)]
+    assert np.array_equal(drawn[0], drawn[2])
+    assert not np.array_equal(drawn[0], drawn[1])

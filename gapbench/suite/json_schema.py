@@ -25,9 +25,9 @@ from gapbench.suite.schema import (
     Section,
     SetSection,
     SuiteSection,
-    TuneSection,
 )
 from gapbench.suite.source import COMPONENTS
+from gapbench.suite.tune_section import TuneSection
 
 Schema: TypeAlias = dict[str, Any]
 

@@ -23,12 +23,11 @@ from gapbench.suite.schema import (
     RunSection,
     SetSection,
     SuiteSection,
-    TuneSection,
     expand_seeds,
     show,
 )
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document
-from gapbench.suite.tune_section import read_tune
+from gapbench.suite.tune_section import TuneSection, read_tune
 
 _PLANNED = frozenset({"run", "grid", "arm", "exclude", "override", "regimes"})
 """Sections that say which runs there are."""

@@ -20,9 +20,10 @@ from gapbench.suite.messages import without_repeats
 from gapbench.suite.plan import overridden
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun, RunSpec
-from gapbench.suite.schema import SEEDS, TuneSection
+from gapbench.suite.schema import SEEDS
 from gapbench.suite.sections import Sections
 from gapbench.suite.source import Document
+from gapbench.suite.tune_section import TuneSection
 
 
 @dataclass(frozen=True)

@@ -133,3 +133,12 @@ def test_the_tuned_label_needs_tuned_true_and_a_rate(trials: Make) -> None:
                   '[[override]]\nwhere = { arm = "LB+LR" }\nset = { weight_decay = 0.2 }\ntuned = true\n')  # fmt: skip
     rules = {run.labels.cell: run.labels.learning_rate_rule for run in load_suite("suite.toml").runs}
     assert rules == {"SB": "tuned", "LB": "set", "LB+LR": "sqrt", "LB+LR+RA": "sqrt"}
+
+
+def test_preset_fair_is_untuned_before_and_tuned_after(trials: Make) -> None:
+    text = '[run]\nrecipe = "digits"\npreset = "fair"\nsplit_seed = 0\n[grid]\nbatch_size = [16, 64]\nseed = [0, 1]\n[tune]\nfolds = 1\n'
+    search = trials(text)
+    assert all("untuned" in run.labels.learning_rate_rule for run in search.tunable.suite.runs)
+    suite = written(search, {16: 0.1, 64: 0.4})
+    assert {run.labels.learning_rate_rule for run in suite.runs} == {"tuned"}
+    assert references(suite) == references(search.tunable.suite)

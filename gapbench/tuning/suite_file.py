@@ -132,7 +132,8 @@ def _check_meaning(suite: Suite, trials: Trials, tuned: Tuned) -> None:
 
 
 def _searched(spec: RunSpec) -> tuple[Any, ...]:
-    return spec.learning_rate, spec.weight_decay, spec.optimizer.option("momentum"), spec.warmup
+    """Returns what an override sets; a warmup of a least number of updates is another fraction of a longer run."""
+    return spec.learning_rate, spec.weight_decay, spec.optimizer.option("momentum")
 
 
 def _neighbours(trials: Trials, space: Space, result: CellResult) -> Iterator[tuple[float, dict[str, Any]]]:

@@ -105,6 +105,8 @@ def test_commands_are_commands_and_their_suites_can_be_planned(folder, page):
                 values = context.params
                 settings = dict(text.split("=", 1) for text in values["settings"] or ())
                 api.plan(values["suite"], plugins=values["plugin"] or (), only=values["only"], settings=settings, devices="cpu")
+            if name == "tune":
+                api.plan_tuning(context.params["suite"], devices="cpu")
             if name == "test":
                 api.listing("models", context.params["plugin"] or ())
 
@@ -258,3 +260,15 @@ def test_measured_times_are_those_of_the_reference_results():
         for name in (means.idxmin(), means.idxmax()):
             shown = f"{means[name]:.1f}" if means[name] < 1 else f"{means[name]:,.0f}"
             assert f"{shown} ({name})" in row
+
+
+def test_no_key_or_column_of_a_tuning_is_missing():
+    from gapbench.suite.tune_section import TuneSection
+    from gapbench.tuning import CellResult, Rules, Tuned
+
+    assert set(TuneSection.model_fields) - named("tuning.md", "`[tune]`") == set()
+    names = ("momentum", "weight_decay", "warmup")
+    one = CellResult("SB", ("SB",), 16, ("baseline",), "epochs", "digits, mlp", (), 0, 0, other=dict.fromkeys(names, 0.0))
+    tuned = Tuned("fair", Rules(7, 2, 8), 2.0, names, 0.2, (180,), 5, (0,), (1,), (one,), True, ("grid",), 0)
+    columns = {*tuned.frame().columns, "eligible"}
+    assert columns - named("tuning.md", "What it writes") == set()

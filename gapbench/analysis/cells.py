@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -185,7 +186,14 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
 
     A panel has one reference cell for each preset, optimizer and precision. Where none is marked as reference, the definition decides:
     reference batch size, nothing adapted, the reference's number of updates.
+
+    Raises:
+        StoreError: the runs are trials of a tuning, which have no test numbers.
     """
+    if "test_accuracy" not in runs.columns:
+        raise StoreError(
+            "these are the trials of `gapbench tune`, which have no test numbers to compare; `gapbench report` shows what they found"
+        )
     rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
     keys = list(dict.fromkeys(_panel_key(row) for row in rows))

@@ -25,6 +25,8 @@ from gapbench.api.running import RunReport, Took, run
 from gapbench.api.starter import starter_suite
 from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
 from gapbench.api.suite_schema import suite_schema, write_suite_schema
+from gapbench.api.tuning import TuneReport, plan_tuning, tune
+from gapbench.api.tuning_work import PlannedSpace, TuningPlan
 from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
@@ -38,10 +40,13 @@ __all__ = [
     "Listed",
     "Plan",
     "PlannedCell",
+    "PlannedSpace",
     "RunReport",
     "RunStatus",
     "Status",
     "Took",
+    "TuneReport",
+    "TuningPlan",
     "analyze",
     "calibrate",
     "check_components",
@@ -61,12 +66,14 @@ __all__ = [
     "merge",
     "names",
     "plan",
+    "plan_tuning",
     "report",
     "run",
     "starter_suite",
     "status",
     "suite_schema",
     "to_frame",
+    "tune",
     "verify_dataset",
     "write_comparison",
     "write_suite_schema",

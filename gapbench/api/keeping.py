@@ -15,6 +15,7 @@ from gapbench.store import Leftover, ResultsDirectory, Tables
 if TYPE_CHECKING:
     from gapbench.report import ReportFiles
     from gapbench.report.figures import Figures
+    from gapbench.report.tuning import TuningFiles
 
 
 def find(results: str | Path | None = None, parent: str | Path = "results") -> Path:
@@ -46,15 +47,19 @@ def load_results(results: str | Path | None = None) -> Tables:
     return store.read_tables(open_refreshed(find(results)).path)
 
 
-def report(results: str | Path | None = None) -> ReportFiles:
+def report(results: str | Path | None = None) -> ReportFiles | TuningFiles:
     """Writes tables, figures and report.html of a results directory, or of a bundle (unpacked beside it), and returns what was written.
+
+    Of the trials of a tuning, `<suite>.tune`, it writes their own table and figure.
 
     Raises:
         StoreError: there is no such directory, or something in it cannot be read or written.
     """
     from gapbench.report import write_report
+    from gapbench.report.tuning import is_tuning, write_tuning_report
 
-    return write_report(open_refreshed(find(results)).path)
+    path = open_refreshed(find(results)).path
+    return write_tuning_report(path) if is_tuning(store.read_tables(path)) else write_report(path)
 
 
 def figures(results: str | Path | None = None) -> Figures:

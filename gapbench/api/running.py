@@ -170,7 +170,7 @@ def run(
     )
     _check(whole, path, runs, selected, again, how, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
-        _retire(directory, selected, again)
+        retire(directory, selected, again)
         layout = plan_layout(runs, how.devices, how.slots)
         foreseen = foresee(pending_jobs(directory, layout.jobs, selected), layout.slots)
         directory.write_plan(stored_plan(whole, _predictions(directory, foreseen, layout)), _resolved(whole, smoke=smoke))
@@ -271,7 +271,7 @@ def _retired_outcomes(*, retry: bool, force: bool) -> frozenset[Outcome]:
     return RETRIED if retry else frozenset()
 
 
-def _retire(directory: ResultsDirectory, selected: Iterable[str], again: frozenset[Outcome]) -> None:
+def retire(directory: ResultsDirectory, selected: Iterable[str], again: frozenset[Outcome]) -> None:
     """Moves attempts that are to be repeated out of the way. Runs that never ended go on from where they are."""
     for run_id in selected:
         run = directory.run(run_id)

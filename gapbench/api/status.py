@@ -313,7 +313,7 @@ def _read_table(directory: ResultsDirectory, planned: Sequence[PlannedRun]) -> t
             training=False,
             update=min(int(update or 0), member.spec.updates),
             updates=member.spec.updates,
-            test_accuracy=_number(row["test_accuracy"]) if row is not None and outcome is Outcome.OK else None,
+            test_accuracy=_number(row.get("test_accuracy")) if row is not None and outcome is Outcome.OK else None,
         )
     return runs, failures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from gapbench.cli import analyze, bench, conformity, more, schema, sharing, status  # noqa: F401  (their commands register themselves)
+from gapbench.cli import analyze, bench, conformity, more, schema, sharing, status, tuning  # noqa: F401  (their commands register themselves)
 from gapbench.cli import analyze_batch as analyze_batch
 from gapbench.cli import analyze_loss as analyze_loss
 from gapbench.cli.app import app

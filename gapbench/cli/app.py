@@ -198,6 +198,11 @@ def report(results: ResultsArgument = None) -> None:
     """Write tables and figures from results, also partial ones and bundles, and print the arms table."""
     folder = api.find(results)
     files = api.report(folder)
+    from gapbench.report.tuning import TuningFiles
+
+    if isinstance(files, TuningFiles):
+        console.print_tuning(out(), files)
+        return
     console.print_arms(out(), files.arms)
     console.print_side_tables(out(), files.side)
     console.print_files(out(), files.tables[0].parent.parent, files.figures)

@@ -24,6 +24,7 @@ from gapbench.console.tables import (
     print_unfinished,
     print_warnings,
 )
+from gapbench.console.tuning import print_tuned_suite, print_tuning, print_tuning_plan, print_untuned
 
 __all__ = [
     "LastingConsole",
@@ -48,7 +49,11 @@ __all__ = [
     "print_side_tables",
     "print_status",
     "print_took",
+    "print_tuned_suite",
+    "print_tuning",
+    "print_tuning_plan",
     "print_unfinished",
+    "print_untuned",
     "print_warnings",
     "status_lines",
     "view",

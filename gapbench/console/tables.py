@@ -40,7 +40,7 @@ def print_arms(console: Console, arms: ArmsTable) -> None:
         rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
         widths = _fitting(arms.short_columns, rows, console.width)
         left_out = [column for column in arms.short_columns if column not in widths]
-        table = _table(title=panel.title)
+        table = plain_table(title=panel.title)
         for column, width in widths.items():
             table.add_column(column, justify="left" if column in (ARM, VERDICT, AT) else "right", overflow="fold", width=width)
         for row in rows:
@@ -91,7 +91,7 @@ def print_unfinished(console: Console, report: RunReport) -> None:
 
 def print_plan(console: Console, plan: Plan) -> None:
     """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
-    table = _table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
+    table = plain_table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
     table.add_column("cell", overflow="fold")
     for heading in ("runs", "batch", "N/B", "ghost", "rate", "updates", "examples", "memory", "time"):
         table.add_column(heading, justify="right", no_wrap=heading in ("updates", "examples"))  # counts are shown to the last digit
@@ -238,7 +238,8 @@ def _folded(heading: str) -> int:
     return min((max(len(" ".join(words[:cut])), len(" ".join(words[cut:]))) for cut in range(1, len(words))), default=len(heading))
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """Returns an empty table in the one style of all tables."""
     return Table(
         title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, GUTTER - 1, 0, 0), show_edge=False
     )

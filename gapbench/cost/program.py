@@ -21,6 +21,7 @@ HYPERPARAMETERS = frozenset(
         "init_seed",
         "order_seed",
         "split_seed",
+        "fold",
         # What only explains the run:
         "reference_batch_size",
         "reference_updates",

@@ -28,15 +28,24 @@ def work_of(spec: RunSpec) -> Work:
     moments, batches = evaluated_of(spec), spec.batches
     once = evaluated_examples(spec)
     again = sum(update == spec.updates or batches.steps(update) < RECALIBRATED_UNTIL * batches.all_steps for update in moments)
-    more = 2 * _tests(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
+    more = _seen_tests(spec) + _train_evaluation(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
     observed = len(probed(spec.updates).union(moments))
     return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=len(moments) * once + again * more)
 
 
 def evaluated_examples(spec: RunSpec) -> int:
-    """Returns how many examples one plain evaluation measures: the test set, as many for training, and those held out."""
+    """Returns how many examples one plain evaluation measures: the test set unless left alone, as many for training, those held out."""
     held_out = round(spec.train_examples * spec.holdout / (1.0 - spec.holdout))
-    return _tests(spec) + min(_tests(spec), spec.train_examples) + held_out
+    return _seen_tests(spec) + _train_evaluation(spec) + held_out
+
+
+def _seen_tests(spec: RunSpec) -> int:
+    return _tests(spec) if spec.test_evaluation else 0
+
+
+def _train_evaluation(spec: RunSpec) -> int:
+    """Returns how many training examples an evaluation measures: as many as there are test examples."""
+    return min(_tests(spec), spec.train_examples)
 
 
 def _tests(spec: RunSpec) -> int:

@@ -28,21 +28,27 @@ class Evaluation:
     """Values of all replicas after one update: metric -> one number a replica."""
 
     values: Mapping[str, list[float]]
-    test_correct: Tensor
-    """bool [replica, test examples], on the CPU."""
+    test_correct: Tensor | None
+    """bool [replica, test examples], on the CPU; None where the test set was left alone."""
 
     def packed_test_correct(self, replica: int) -> bytes:
         """Returns one bit for each test example of a replica, in the order of the test set (numpy.packbits)."""
+        if self.test_correct is None:
+            return b""
         return np.packbits(self.test_correct[replica].numpy()).tobytes()
 
 
 class Evaluator:
-    """Evaluates a program's network on the test set, a fixed part of the training set and, where there is one, the held-out part."""
+    """Evaluates a program's network on the test set, a fixed part of the training set and, where there is one, the held-out part.
+
+    Of a run without `test_evaluation` it never learns which examples the test set has.
+    """
 
     def __init__(self, program: Program, feed: Feed, splits: Sequence[Split], spec: RunSpec) -> None:
         self._program = program
         self._feed = feed
-        sets = {"test": [split.test for split in splits], "train": [split.train_evaluation for split in splits]}
+        sets = {"test": [split.test for split in splits]} if spec.test_evaluation else {}
+        sets["train"] = [split.train_evaluation for split in splits]
         if len(splits[0].validation):
             sets["validation"] = [split.validation for split in splits]
         self._sets = {name: torch.from_numpy(np.stack(indices)).to(feed.home) for name, indices in sets.items()}
@@ -68,14 +74,14 @@ class Evaluator:
                 if recalibrate:
                     values.update({f"recalibrated_{name}": value for name, value in values.items() if name.startswith(("test_", "train_"))})
                 module.train()
-                return Evaluation(values, correct["test"])
+                return Evaluation(values, correct.get("test"))
             correct = {name: self._measure(name, "", values) for name in self._sets}
             if recalibrate:
                 with recalibrated(module, lambda: self._pass_calibration(batch_size)):
-                    for name in ("test", "train"):
+                    for name in (name for name in ("test", "train") if name in self._sets):
                         self._measure(name, "recalibrated_", values)
         module.train()
-        return Evaluation(values, correct["test"])
+        return Evaluation(values, correct.get("test"))
 
     def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor:
         indices = self._sets[name]

@@ -80,7 +80,7 @@ def train(
             clock.lap(session.seconds, "train")
             session.probe(state, "evaluation")
             evaluation = session.evaluate()
-            accuracy = tuple(evaluation.values["test_accuracy"])
+            accuracy = tuple(evaluation.values.get("test_accuracy", accuracy))
             clock.lap(session.seconds, "evaluation")
             if min(session.first_bad()) >= 0:
                 break  # every replica has diverged

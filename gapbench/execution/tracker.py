@@ -53,7 +53,8 @@ class Tracker:
         """Takes a notice."""
         now = self.now()
         if isinstance(notice, Begun):
-            self.begun, self._started = notice, now
+            self.begun, self._started = notice, now  # of several executions, one after another, the latest counts
+            self.slots, self.ended, self.over, self._stopped = {}, Counter(), None, None
             self._forecast = Forecast(notice)
             self.predicted_seconds = self._forecast.seconds_left(now)
         elif self._forecast is not None:

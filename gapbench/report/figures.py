@@ -10,12 +10,14 @@ from gapbench.analysis.curves import Curves
 from gapbench.analysis.factorial import factorials
 from gapbench.report.accuracy import accuracy_figure
 from gapbench.report.factorial import factorial_figure
+from gapbench.report.learning_rate import learning_rate_figure
 from gapbench.report.loss_accuracy import loss_accuracy_figure
 from gapbench.report.seeds import seeds_figure
 from gapbench.report.style import house_style, render
 from gapbench.report.training_curves import training_curves_figure
 from gapbench.report.weight_distance import weight_distance_figure
 from gapbench.store.tables import Tables
+from gapbench.tuning import KEY, read_tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name: those that the suite's [report] asks for, else all that apply.
 
-    To be called in the house's style.
+    To be called in the house's style. Trials of a tuning have one figure of their own.
     """
+    if KEY in read.report:
+        return {"learning_rate": lambda: learning_rate_figure(read_tuned(read.runs, read.report))}
     panels, curves = read_panels(read.runs), Curves(read.curves)
     known: dict[str, Callable[[], Figure]] = {
         "weight_distance": lambda: weight_distance_figure(panels, curves),

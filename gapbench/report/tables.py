@@ -35,7 +35,7 @@ def side_markdown(suite: str, table: SideTable) -> str:
 
 def side_csv(table: SideTable) -> str:
     """Returns the numbers of a side table."""
-    return _csv(table.frame())
+    return csv_text(table.frame())
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
@@ -66,23 +66,24 @@ def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
 
 def factorial_csv(found: Sequence[Factorial]) -> str:
     """Returns `factorial.csv`: tidy numbers, one row for each effect and measure."""
-    return _csv(effects_frame(found))
+    return csv_text(effects_frame(found))
 
 
 def arms_csv(table: ArmsTable) -> str:
     """Returns `arms.csv`: tidy numbers, one row per cell."""
-    return _csv(table.frame())
+    return csv_text(table.frame())
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
     """Returns `runs.csv`: `runs.parquet` without the bits of the test examples."""
-    return _csv(runs.drop(columns="test_correct", errors="ignore"))
+    return csv_text(runs.drop(columns="test_correct", errors="ignore"))
 
 
 def curves_csv(curves: pd.DataFrame) -> str:
     """Returns `curves.csv`: `curves.parquet`, one row per value, without the sketches of displacements."""
-    return _csv(curves[curves["metric"] != SKETCH])
+    return csv_text(curves[curves["metric"] != SKETCH])
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def csv_text(frame: pd.DataFrame) -> str:
+    """Returns a frame as CSV, the same bytes on every system."""
     return str(frame.to_csv(index=False, lineterminator="\n"))

@@ -93,6 +93,9 @@ RUN_COLUMNS: dict[str, Kind] = {
 }
 """Columns of runs.parquet, in order. Accuracies are fractions, losses in nats, missing values null (never imputed)."""
 
+TEST_COLUMNS = frozenset({"test_accuracy", "test_loss", "test_correct"})
+"""Left out of the tables of trials, which leave the test set alone."""
+
 RESULTS = (
     "test_accuracy",
     "test_loss",
@@ -141,9 +144,9 @@ def build_tables(results: ResultsDirectory) -> None:
         if run.run_id not in read:
             read[run.run_id] = _Read.of(results.run(run.run_id), run.spec)
     rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
-    runs = pa.table(
-        {name: pa.array([row[name] for row in rows], _arrow_type(kind)) for name, kind in RUN_COLUMNS.items()}, metadata=metadata
-    )
+    untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
+    columns = {name: kind for name, kind in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
+    runs = pa.table({name: pa.array([row[name] for row in rows], _arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
     curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id].has_curve], metadata)
     _write(results.curves_table_path, curves)
     _write(results.runs_table_path, runs.replace_schema_metadata({**metadata, **_pandas_metadata(runs)}))

@@ -45,6 +45,7 @@ NEUTRAL: dict[str, Any] = {
     "precision": "fp32",
     "headline_evaluations": 1,
     "holdout": 0.0,
+    "fold": 0,
     "init_seed": 0,
     "order_seed": 0,
     "split_seed": 0,
@@ -63,6 +64,7 @@ WITHOUT_EFFECT = frozenset(
         "keep_weights",
         "probes",
         "time_limit_seconds",
+        "test_evaluation",
     }
 )
 """Fields that change no trained number."""

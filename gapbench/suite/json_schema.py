@@ -27,6 +27,7 @@ from gapbench.suite.schema import (
     SuiteSection,
 )
 from gapbench.suite.source import COMPONENTS
+from gapbench.suite.tune_section import TuneSection
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -70,7 +71,11 @@ def suite_schema() -> Schema:
         "exclude": _list({**_table({**where, "reason": reason}, "Drops the runs with all these values.", "reason"), "minProperties": 2}),
         "override": _list(
             _table(
-                {"where": _reference("where"), "set": _table({**references, "updates": _fields(SetSection)["updates"]}, "Final values.")},
+                {
+                    "where": _reference("where"),
+                    "set": _table({**references, "updates": _fields(SetSection)["updates"]}, "Final values."),
+                    "tuned": {"type": "boolean", "description": "Whether `gapbench tune` found these values."},
+                },
                 "Sets values of some runs.",
                 "where",
                 "set",
@@ -82,6 +87,7 @@ def suite_schema() -> Schema:
             "additionalProperties": _table(_fields(RegimeSection), "How a recipe adapts to another batch size."),
         },
         "report": _table(report, "What tables and figures show."),
+        "tune": _table(_fields(TuneSection), "What `gapbench tune` searches, and how hard."),
     }
     root = _table(sections, _HEADER["description"], "schema", "name")
     return {**_HEADER, **root, "definitions": definitions, "x-taplo": {"initKeys": ["schema", "name", "run"]}}

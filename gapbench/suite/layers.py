@@ -31,6 +31,8 @@ class Layer:
     """Fields that were given here and are mistaken, so that their values are unknown."""
     opaque: bool = False
     """Whether any field may have been given here: the layers of a recipe that does not exist."""
+    tuned: bool = False
+    """Whether these values were found by `gapbench tune`."""
 
     def hides(self, name: str) -> bool:
         """Returns whether this layer may set a field to a value that is unknown."""

@@ -105,6 +105,17 @@ def load_suite(
         SuiteError: with every mistake in the suite: place, what is allowed, nearest spelling.
         GapbenchError: a plugin that cannot be loaded.
     """
+    return load_parts(path, settings=settings, only=only, plugins=plugins)[0]
+
+
+def load_parts(
+    path: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    only: str | None = None,
+    plugins: Iterable[str | Path] = (),
+) -> tuple[Suite, Sections, Document]:
+    """Returns a suite as `load_suite` does, with the sections and the document that it was made from."""
     load_plugins(plugins)
     image_folder.look_again()
     path = find_suite(path)
@@ -124,7 +135,7 @@ def load_suite(
     general = missing_references(runs, named=bool(sections.reference)) + _unused(sections, document, plan, settings or {})
     if only:
         runs, dropped = keep_only(runs, dropped, only)
-    return Suite(
+    suite = Suite(
         name=sections.name,
         path=path,
         summary=sections.summary,
@@ -139,6 +150,7 @@ def load_suite(
         ),
         document=document.data,
     )
+    return suite, sections, document
 
 
 def _in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:

@@ -136,6 +136,7 @@ def _message(details: ErrorDetails) -> str:
         "finite_number": "a finite number",
         "string_type": "text in quotes",
         "string_too_short": "text that is not empty",
+        "too_short": "a list that is not empty",
         "bool_type": "true or false",
         "list_type": "a list",
         "dict_type": "a table",

@@ -67,16 +67,7 @@ def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Pla
 
 
 def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) -> None:
-    settings = draft.settings
-    completed = complete(settings)
-    for override in sections.overrides:
-        try:
-            if override.where.matches(completed, draft.arm):
-                plan.used_rules.add(override.path)
-                settings = settings.with_layer(override.layer)
-        except Unknown:
-            settings = settings.with_layer(override.layer.hidden())
-    settings = complete(settings)  # an override may have named another recipe
+    settings = overridden(draft, sections, plan.used_rules)
     if settings.sound:
         plan.used_run_fields.update(name for name in sections.run.fields if settings.layer_of(name) is sections.run)
     for exclude in sections.excludes:
@@ -88,6 +79,20 @@ def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) 
     spec = resolver.resolve(settings, draft.base, draft.cell)
     if spec is not None:
         plan.runs.append(PlannedRun(run_id=run_id(spec), spec=spec, labels=_labels(draft, settings, sections)))
+
+
+def overridden(draft: Draft, sections: Sections, used: set[KeyPath]) -> Settings:
+    """Returns a draft's settings with its recipe below and its overrides on top; the overrides that match are added to `used`."""
+    settings = draft.settings
+    completed = complete(settings)
+    for override in sections.overrides:
+        try:
+            if override.where.matches(completed, draft.arm):
+                used.add(override.path)
+                settings = settings.with_layer(override.layer)
+        except Unknown:
+            settings = settings.with_layer(override.layer.hidden())
+    return complete(settings)  # an override may have named another recipe
 
 
 def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:

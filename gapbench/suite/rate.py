@@ -91,7 +91,9 @@ def has_factor(settings: Settings) -> bool:
 
 def rule_of(settings: Settings, regime: Regime) -> str:
     """Returns what `Labels.learning_rate_rule` says of a run's learning rate."""
-    rule = "set" if is_final(settings) else {"none": "untouched"}.get(regime.learning_rate_scaling, regime.learning_rate_scaling)
+    layer = settings.layer_of("learning_rate")
+    final = "tuned" if layer is not None and layer.tuned else "set"
+    rule = final if is_final(settings) else {"none": "untouched"}.get(regime.learning_rate_scaling, regime.learning_rate_scaling)
     parts = [rule]
     if has_factor(settings):
         parts = [part for part in parts if part != "untouched"] + [factor_words(settings.get("learning_rate_factor"))]

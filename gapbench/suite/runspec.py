@@ -151,6 +151,8 @@ class RunSpec(Frozen):
     """The headline accuracy is the mean over this many last evaluations."""
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the training set that is kept for validation and never trained on."""
+    fold: int = Field(0, ge=0)
+    """Which of the disjoint parts of that size is kept; only tuning asks for others than the first."""
 
     seed: int = Field(0, ge=0)
     init_seed: int = Field(0, ge=0)
@@ -171,6 +173,8 @@ class RunSpec(Frozen):
     probes: tuple[str | Component, ...] = ()
     """What is measured besides what always is; a probe with options is a component, one without its name."""
     time_limit_seconds: float | None = Field(None, gt=0)
+    test_evaluation: bool = True
+    """Whether evaluations look at the test set; trials of `gapbench tune` do not, and have no test numbers."""
 
     @property
     def probe_options(self) -> dict[str, dict[str, JsonValue]]:

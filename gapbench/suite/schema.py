@@ -373,4 +373,7 @@ class SuiteSection(Section):
     schema_version: Annotated[Literal[1], BeforeValidator(_version)] = Field(alias="schema", description="Version of the file's form.")
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")] = Field(description="Name of the suite and of its results directory.")
     summary: str = Field("", description="One line for `gapbench ls suites`.")
-    extends: str = Field("", description="A suite file to start from: tables merge, lists replace, [[exclude]] append; this file wins.")
+    extends: str = Field(
+        "",
+        description="Suite file or shipped suite to start from: tables merge, lists replace, [[exclude]] append; this file wins.",
+    )

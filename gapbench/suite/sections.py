@@ -27,6 +27,7 @@ from gapbench.suite.schema import (
     show,
 )
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document
+from gapbench.suite.tune_section import TuneSection, read_tune
 
 _PLANNED = frozenset({"run", "grid", "arm", "exclude", "override", "regimes"})
 """Sections that say which runs there are."""
@@ -35,6 +36,7 @@ _UNMATCHED = frozenset({"phases"})
 """Fields whose values are lists, so that a list of alternatives would be ambiguous."""
 _WHERE_KEYS = ("arm", *(name for name in RunFields.model_fields if name not in _UNMATCHED))
 _EXCLUDE_KEYS = (*_WHERE_KEYS, "reason")
+_OVERRIDE_KEYS = ("where", "set", "tuned")
 
 
 @dataclass
@@ -106,6 +108,7 @@ class Sections:
     report: ReportSection = field(default_factory=ReportSection)
     reference: dict[str, Any] = field(default_factory=dict)
     """The validated `report.reference`."""
+    tune: TuneSection = field(default_factory=TuneSection)
 
 
 def read_sections(document: Document, problems: list[Problem]) -> Sections:
@@ -148,6 +151,7 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
             problems.append(Problem(document.place((*own.layer.path, "reference")), unknown_name("arm", own.reference, labels)))
     _read_rules(sections, document, problems)
     _read_report(sections, document, problems)
+    sections.tune = read_tune(*_table(document, "tune", problems), document, problems)
     return sections
 
 
@@ -269,8 +273,10 @@ def _read_rules(sections: Sections, document: Document, problems: list[Problem])
         where = _where(conditions, path, sections, document, problems)
         sections.excludes.append(Exclude(path, where, str(reason)))
     for path, table in _tables(document, "override", problems):
-        odd = [key for key in table if key not in ("where", "set")]
-        problems.extend(Problem(document.place((*path, key)), unknown_key(key, ("where", "set"), path)) for key in odd)
+        odd = [key for key in table if key not in _OVERRIDE_KEYS]
+        problems.extend(Problem(document.place((*path, key)), unknown_key(key, _OVERRIDE_KEYS, path)) for key in odd)
+        if not isinstance(table.get("tuned", False), bool):
+            problems.append(Problem(document.place((*path, "tuned")), f"must be true or false, not {show(table['tuned'])}"))
         missing = [key for key in ("where", "set") if not isinstance(table.get(key), dict) or not table[key]]
         meant = {probably(key, ("where", "set")) for key in odd} | document.damaged_in(path)
         if set(missing) - meant:
@@ -286,7 +292,8 @@ def _read_rules(sections: Sections, document: Document, problems: list[Problem])
                 Problem(document.place((*there, "seed")), "the seed cannot be overridden; set init_seed, order_seed or split_seed")
             )
         _check_names(fields, there, sections, document, problems)
-        sections.overrides.append(Override(path, where, Layer("override", there, fields, broken=values.broken)))
+        layer = Layer("override", there, fields, broken=values.broken, tuned=table.get("tuned") is True)
+        sections.overrides.append(Override(path, where, layer))
 
 
 def _table(document: Document, key: str, problems: list[Problem]) -> tuple[KeyPath, dict[str, Any]]:

@@ -12,9 +12,10 @@ from typing import Any
 
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.locate import KeyPath, locate
+from gapbench.suite.shipped import shipped_suites
 from gapbench.suite.toml_reader import DAMAGED, read_toml, written_path
 
-SECTIONS = ("schema", "name", "summary", "extends", "run", "grid", "arm", "exclude", "override", "regimes", "report")
+SECTIONS = ("schema", "name", "summary", "extends", "run", "grid", "arm", "exclude", "override", "regimes", "report", "tune")
 """The keys of a suite file, in the order in which a resolved file is written."""
 COMPONENTS = ("dataset", "model", "optimizer")
 _WHOLE = frozenset({"budget", "normalization", "reference"})
@@ -140,7 +141,12 @@ def _read_chain(path: Path) -> Document:
         if parent == DAMAGED:
             document.whole = False
             return document
-        path = path.parent / parent
+        path = _extended(path.parent / parent, parent)
+
+
+def _extended(path: Path, name: str) -> Path:
+    """Returns the file that `extends` names: one beside the suite or, where there is none, the shipped suite of that name."""
+    return path if path.exists() else shipped_suites().get(name, path)
 
 
 def _read_file(path: Path, place: str) -> tuple[Source | None, list[Problem]]:
@@ -185,7 +191,9 @@ def _settings_source(settings: Mapping[str, str], problems: list[Problem]) -> So
         if keys[0] not in SECTIONS:
             keys.insert(0, "run")
         if keys[0] in ("schema", "name", "extends", "arm", "exclude", "override"):
-            problems.append(Problem("--set", f"{keys[0]} cannot be set here; set keys of [run], [grid], [report] or [regimes.NAME]"))
+            problems.append(
+                Problem("--set", f"{keys[0]} cannot be set here; set keys of [run], [grid], [report], [tune] or [regimes.NAME]")
+            )
             continue
         table: Any = data
         for part in keys[:-1]:

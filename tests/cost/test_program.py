@@ -31,6 +31,7 @@ SB = of("SB")
         {"init_seed": 4},
         {"order_seed": 4},
         {"split_seed": 4},
+        {"fold": 2},
         {"optimizer": Component(name="sgd", options={"momentum": 0.5, "nesterov": False})},
     ],
 )

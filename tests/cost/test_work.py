@@ -16,6 +16,7 @@ def test_an_evaluation_measures_the_test_set_and_as_many_training_examples() -> 
     assert evaluated_examples(LB.model_copy(update={"train_examples": 500})) == 897 + 500
     held_out = LB.model_copy(update={"train_examples": 720, "holdout": 0.2})
     assert evaluated_examples(held_out) == 897 + 720 + 180
+    assert evaluated_examples(held_out.model_copy(update={"test_evaluation": False})) == 720 + 180
 
 
 def test_evaluations_before_the_last_part_and_the_last_one_measure_twice() -> None:

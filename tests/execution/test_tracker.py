@@ -84,3 +84,17 @@ def test_the_time_stops_when_training_is_over(tracker, clock):
     clock.seconds = 99.0
     assert tracker.seconds == 10.0
     assert tracker.stopping
+
+
+def test_a_second_execution_begins_anew(tracker, clock):
+    for notice in (
+        BEGUN,
+        JobStarted(0, "SB × 2", ("a", "b"), 100, 0),
+        JobEnded(0, "SB × 2", dict.fromkeys("ab", Outcome.OK)),
+        Ended(False),
+    ):
+        tracker.take(notice)
+    clock.seconds = 10.0
+    tracker.take(BEGUN)
+    clock.seconds = 12.0
+    assert (tracker.runs_ended, tracker.over, tracker.seconds) == (2, None, 2.0)

@@ -119,3 +119,11 @@ def test_resolved_suite_gives_the_same_runs_from_anywhere(write: Write, tmp_path
     assert again.runs == suite.runs
     assert again.dropped == suite.dropped
     assert "extends" not in tomllib.loads(suite.resolved_toml())
+
+
+def test_a_shipped_suite_is_extended_by_its_name_unless_a_file_of_that_name_is_there(write: Callable[..., Path]) -> None:
+    own = write('extends = "quickstart"\n[run]\nepochs = 2\n')
+    assert {run.labels.recipe for run in load_suite(own).runs} == {"digits"}
+    assert len(load_suite(own).runs) == len(load_suite("quickstart").runs)
+    write('[run]\nrecipe = "digits"\nbatch_size = 16\n', "quickstart")
+    assert len(load_suite(own).runs) == 1

@@ -63,6 +63,7 @@ def test_every_field_is_either_part_of_the_identity_or_known_to_change_no_number
         {"headline_statistics": "recalibrated"},
         {"headline_evaluations": 2},
         {"holdout": 0.1},
+        {"fold": 1},
         {"init_seed": 1},
         {"order_seed": 1},
         {"split_seed": 1},
@@ -141,3 +142,9 @@ def test_labels_and_names_of_regimes_do_not_count(load: Callable[..., Suite]) ->
 def test_slug_tells_what_a_reader_wants_to_see() -> None:
     assert run_id(SPECS["digits LB+LR+GBN"]).startswith("digits-mlp-b512-g16-lr0.566-u52-s3-")
     assert run_id(SPEC.model_copy(update={"init_seed": 4})).startswith("digits-mlp-b16-lr0.1-u1687-i4-o0-")
+
+
+def test_the_first_fold_and_a_look_at_the_test_set_are_no_part_of_the_identity_and_another_fold_is() -> None:
+    base = SPEC
+    assert run_id(base.model_copy(update={"fold": 0, "test_evaluation": False})) == run_id(base)
+    assert run_id(base.model_copy(update={"holdout": 0.2, "fold": 1})) != run_id(base.model_copy(update={"holdout": 0.2}))

@@ -66,7 +66,7 @@ def test_setting_that_every_arm_replaces_is_warned_of(load: Load) -> None:
         ("learning_rate", "-1", "--set: run.learning_rate: must be greater than 0, not -1"),
         ("learning_rate", "fast", '--set: run.learning_rate: must be a number, not "fast"'),
         ("grid.sed", "[1]", '--set: grid.sed: unknown axis "sed" (did you mean "seed"?)'),
-        ("name", "x", "--set: name cannot be set here; set keys of [run], [grid], [report] or [regimes.NAME]"),
+        ("name", "x", "--set: name cannot be set here; set keys of [run], [grid], [report], [tune] or [regimes.NAME]"),
         ("run..x", "1", '--set: "run..x=1" is not of the form key=value, such as epochs=2 or grid.seed=0..2'),
     ],
 )

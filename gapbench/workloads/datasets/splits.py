@@ -28,12 +28,13 @@ def split(pool: Pool, spec: RunSpec) -> Split:
        examples, rounded up, where it does not).
     2. Options train_size and test_size: subsets of its two parts, drawn by `split_seed`, uniformly or, with `stratified`, the same
        share of every class.
-    3. `holdout`: that fraction of the training examples, the same share of every class, by a fixed seed: for validation.
+    3. `holdout`: that fraction of the training examples, the same share of every class, by a fixed seed: for validation. `fold` says
+       which of the parts of that size; they are disjoint.
     4. `train_evaluation`: as many of the remaining ones as there are test examples, by a fixed seed.
 
     Args:
         pool: the data set.
-        spec: the run: `split_seed`, `holdout` and the options of its data set.
+        spec: the run: `split_seed`, `holdout`, `fold` and the options of its data set.
 
     Raises:
         DataError: the data set has fewer examples than are asked for, or nothing is left to train on or to validate on.
@@ -43,7 +44,7 @@ def split(pool: Pool, spec: RunSpec) -> Split:
     labels = pool.labels if spec.dataset.option("stratified", False) else None
     train = _subset(train, int(spec.dataset.option("train_size", 0)), labels, spec.split_seed, f"{name}: train_size")
     test = _subset(test, int(spec.dataset.option("test_size", 0)), labels, spec.split_seed, f"{name}: test_size")
-    validation = _holdout(pool.labels, train, spec.holdout, name)
+    validation = _fold(pool.labels, train, spec, name)
     train = np.setdiff1d(train, validation, assume_unique=True)
     train_evaluation = np.sort(permutation(stream(FIXED_SEED, "train evaluation"), 0, train)[: len(test)])
     return Split(train, test, validation, train_evaluation)
@@ -71,11 +72,23 @@ def _subset(indices: Indices, size: int, labels: npt.NDArray[np.int64] | None, s
     return np.sort(order[:size] if labels is None else _same_shares(order, size, labels))
 
 
-def _holdout(labels: npt.NDArray[np.int64], train: Indices, fraction: float, name: str) -> Indices:
-    """Returns that fraction of the training indices, as many as planning counts on, each class giving its share, to the nearest example."""
-    total = held_out(len(train), fraction)
-    if fraction > 0 and not 0 < total < len(train):
-        raise DataError(f"{name}: holdout = {fraction:g} takes {total} of {len(train)} training examples; it must take some and leave some")
+def _fold(labels: npt.NDArray[np.int64], train: Indices, spec: RunSpec, name: str) -> Indices:
+    """Returns the held-out part: the first that is drawn or, of a later fold, the part that is drawn from what the folds before leave."""
+    total = held_out(len(train), spec.holdout)
+    if spec.holdout > 0 and not 0 < total < len(train):
+        raise DataError(
+            f"{name}: holdout = {spec.holdout:g} takes {total} of {len(train)} training examples; it must take some and leave some"
+        )
+    if total * (spec.fold + 1) > len(train):
+        raise DataError(f"{name}: {spec.fold + 1} folds of {total} examples are more than the {len(train)} training examples")
+    left = train
+    for _ in range(spec.fold):
+        left = np.setdiff1d(left, _holdout(labels, left, total), assume_unique=True)
+    return _holdout(labels, left, total)
+
+
+def _holdout(labels: npt.NDArray[np.int64], train: Indices, total: int) -> Indices:
+    """Returns `total` of the training indices, each class giving its share, to the nearest example."""
     if total == 0:
         return train[:0]
     return np.sort(_same_shares(permutation(stream(FIXED_SEED, "holdout"), 0, train), total, labels))

@@ -160,6 +160,31 @@ def test_a_drawn_split_as_large_as_the_catalog_says_must_fit(make_spec: Callable
         split(make_pool(500, None), make_spec("digits"))
 
 
+@pytest.mark.parametrize("official", [None, 900])
+def test_folds_are_disjoint_parts_of_the_training_set_that_together_are_all_of_it(official: int | None) -> None:
+    pool = make_pool(1000 if official else 1800, official)
+    parts = [split(pool, spec(holdout=0.2, fold=fold)) for fold in range(5)]
+    whole = split(pool, spec()).train
+    assert np.array_equal(np.sort(np.concatenate([part.validation for part in parts])), whole)
+    for part in parts:
+        assert len(part.validation) == 180
+        assert np.array_equal(np.sort(np.concatenate([part.train, part.validation])), whole)
+        assert np.array_equal(part.test, parts[0].test)
+        for label in range(4):
+            share = np.count_nonzero(pool.labels[whole] == label) / len(whole)
+            assert abs(np.count_nonzero(pool.labels[part.validation] == label) - 180 * share) <= 5
+
+
+def test_the_first_fold_is_the_part_that_holdout_alone_keeps() -> None:
+    pool = make_pool(400, 300)
+    assert equal(split(pool, spec(holdout=0.25)), split(pool, spec(holdout=0.25, fold=0)))
+
+
+def test_more_folds_than_there_are_examples_for_are_refused() -> None:
+    with pytest.raises(DataError, match="6 folds of 60 examples are more than the 300 training examples"):
+        split(make_pool(400, 300), spec(holdout=0.2, fold=5))
+
+
 @given(cases())
 def test_a_stratified_subset_has_the_same_share_of_every_class_to_the_nearest_example(case: tuple[Pool, RunSpec]) -> None:
     pool, run = case

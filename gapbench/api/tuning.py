@@ -1,0 +1,229 @@
+"""Tuning a suite: rounds of trials, each decided from the stored outcomes of those before, then a new suite with what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapbench.api.running import RESULTS, check_data, retire
+from gapbench.api.selection import used_components
+from gapbench.api.status import FailedRun, failed_runs
+from gapbench.api.tuning_work import TuningPlan, Work, check_hours
+from gapbench.catalog.plugins import check_reachable
+from gapbench.core.errors import StoreError
+from gapbench.core.outcome import RETRIED, Outcome
+from gapbench.execution import Job, Observer, Said, execute, ignore
+from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
+from gapbench.suite.runspec import RunSpec
+from gapbench.tuning import KEY, CellResult, Search, Trial, Tuned, check_writable, specs_of, write_tuned_suite
+
+if TYPE_CHECKING:
+    from gapbench.report.figures import Figures
+    from gapbench.report.tuning import TuningFiles
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What `tune` came to."""
+
+    results: Path
+    """The directory of the trials."""
+    interrupted: bool
+    files: TuningFiles | None
+    """Tables and figure; None after an interruption."""
+    suite_file: Path | None
+    """The tuned suite; None where the search did not come to its end, or some cell has no eligible point."""
+    failed: tuple[FailedRun, ...] = ()
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """What was found."""
+        return None if self.files is None else self.files.tuned
+
+    @property
+    def cells(self) -> tuple[CellResult, ...]:
+        """What was found, cell by cell."""
+        return () if self.tuned is None else self.tuned.cells
+
+    @property
+    def exit_status(self) -> int:
+        """0 the tuned suite is written, 1 it is not, 130 interrupted."""
+        return 130 if self.interrupted else 0 if self.suite_file else 1
+
+    def figures(self) -> Figures:
+        """Returns the figure of learning rates as matplotlib figure, by name."""
+        from gapbench.api.keeping import figures
+
+        return figures(self.results)
+
+    def __repr__(self) -> str:
+        return f"TuneReport({str(self.results)!r}: {self.tuned!r}, suite file {self.suite_file})"
+
+    def _repr_html_(self) -> str:
+        return "" if self.tuned is None else self.tuned._repr_html_()
+
+
+def tune(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    output: str | Path | None = None,
+    neighbours: bool | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = RESULTS,
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+    retry: bool = False,
+    max_device_hours: float | None = None,
+    plugins: Iterable[str | Path] = (),
+    announce: Callable[[TuningPlan], None] | None = None,
+    observe: Observer = ignore,
+    command: str = "",
+) -> TuneReport:
+    """Searches what [tune] names for every cell of a suite, on a held-out part of the training set, and writes the tuned suite.
+
+    Every cell gets as many trials as any other, so there is no way to tune only some. Interrupting is safe: calling it again decides
+    the same from the outcomes that are there, and goes on.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key, such as {"epochs": "1"}.
+        output: the file to write; default: `<suite>-tuned.toml` beside the suite, or here for a shipped one.
+        neighbours: whether the tuned suite also has arms at the rates beside the best ones; default: as [tune] says.
+        devices: such as "cuda:0,cuda:1" or "cpu"; default: all GPUs, else the CPU.
+        slots: runs that train at a time.
+        results: parent of the directory of trials, `<suite>.tune`.
+        data_dir: where data sets are.
+        offline: never download.
+        retry: trains crashed, timed-out and out-of-memory trials again.
+        max_device_hours: refuses to train where the prediction is longer, every extension counted.
+        plugins: Python files with the user's own components.
+        announce: receives what is left to train, and what that takes, once nothing is wrong and before anything trains.
+        observe: receives notices while it trains.
+        command: what `gapbench status` tells others to call to go on.
+
+    Raises:
+        GapbenchError: anything that can be known before training is wrong, such as a file that would be written over.
+    """
+    work = Work.of(suite, settings, output, devices, slots, results, data_dir, offline, plugins, command)
+    check_writable(work.output)
+    check_reachable(used_components(work.every_spec()), work.how.plugins)
+    plan = work.plan(RETRIED if retry else ())
+    if max_device_hours is not None:
+        check_hours(plan, max_device_hours)
+    check_data(work.every_spec(), work.how)
+    if announce is not None:
+        announce(plan)
+    keep_neighbours = work.trials.tunable.tune.neighbours if neighbours is None else neighbours
+    with ResultsDirectory.create(work.path, work.trials.name) as directory:
+        if retry:
+            retire(directory, [trial.run_id for tried in work.search().rounds for trial in work.trials.of_round(tried)], RETRIED)
+        return _Tuning(work, directory, observe).finish(keep_neighbours)
+
+
+def plan_tuning(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    output: str | Path | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = RESULTS,
+    plugins: Iterable[str | Path] = (),
+) -> TuningPlan:
+    """Returns what tuning a suite would train on this machine from where it is, and at most. Loads no data and writes nothing.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key.
+        output: the file that would be written.
+        devices: such as "cuda:0" or "cpu".
+        slots: runs that train at a time.
+        results: parent of the directory of trials.
+        plugins: Python files with the user's own components.
+
+    Raises:
+        GapbenchError: the suite is wrong or cannot be tuned, or a device does not exist.
+    """
+    return Work.of(suite, settings, output, devices, slots, results, None, True, plugins, "").plan()
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """A search that trains, under the lock of its directory."""
+
+    work: Work
+    directory: ResultsDirectory
+    observe: Observer
+
+    def finish(self, neighbours: bool) -> TuneReport:
+        """Trains round after round until nothing follows, then writes tables, figure and suite."""
+        trials = self.work.trials
+        while True:
+            search = self.work.search()
+            tried = search.rounds[-1]
+            self._write_plan(search)
+            if search.complete:
+                break
+            specs = specs_of(trials.of_round(tried))
+            counts = {len(points) for points in tried.points.values()}
+            self.observe(
+                Said(
+                    f"round {len(search.rounds)}, {tried.name}: {' or '.join(map(str, sorted(counts)))} points a cell, {len(specs):,} runs"
+                )
+            )
+            done = execute(self.directory, specs, list(specs), self.work.how, titles=_Titles(trials.of_round(tried)), observe=self.observe)
+            if done.interrupted:
+                build_tables(self.directory)
+                return TuneReport(self.work.path, interrupted=True, files=None, suite_file=None, failed=self._failed(specs))
+            # Nothing is decided where a trial crashed: that says nothing about its learning rate.
+            if any(self.directory.run(run_id).state() not in (Outcome.OK, Outcome.DIVERGED) for run_id in specs):
+                break
+        build_tables(self.directory)
+        from gapbench.report.tuning import write_tuning_report
+
+        files = write_tuning_report(self.work.path)
+        written = None
+        if files.tuned.found:
+            write_tuned_suite(trials, files.tuned, self.work.output, neighbours=neighbours, plugins=self.work.how.plugins)
+            written = self.work.output
+        specs = specs_of([trial for tried in self.work.search().rounds for trial in trials.of_round(tried)])
+        return TuneReport(self.work.path, interrupted=False, files=files, suite_file=written, failed=self._failed(specs))
+
+    def _write_plan(self, search: Search) -> None:
+        """Stores every round so far: tables hold the whole search."""
+        trials = self.work.trials
+        try:
+            kept = self.directory.plan().predictions
+        except StoreError:  # there is none yet, or a damaged one, which is now written anew
+            kept = {}
+        new = {} if search.complete else self.work.foreseen(search.rounds[-1]).of_runs()
+        predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept}
+        plan = StoredPlan(trials.name, trials.planned(search.rounds), {KEY: trials.metadata(search.rounds)}, predictions)
+        text = f"# The trials of `gapbench tune` for this suite are here.\n{trials.tunable.suite.resolved_toml()}"
+        self.directory.write_plan(plan, text)
+
+    def _failed(self, specs: Mapping[str, RunSpec]) -> tuple[FailedRun, ...]:
+        planned = self.work.trials.planned(self.work.search().rounds)
+        diverged = {run_id for run_id in specs if self.directory.run(run_id).state() is Outcome.DIVERGED}
+        return failed_runs(self.directory, planned, set(specs) - diverged)
+
+
+class _Titles:
+    """Names a job of trials for people: the run of a cell or, of a stack, its cells and how many runs."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._trials = {trial.run_id: trial for trial in trials}
+
+    def __call__(self, job: Job) -> str:
+        """Returns the name."""
+        members = [self._trials[run_id] for run_id in job.run_ids]
+        cells = ", ".join(dict.fromkeys(member.title for member in members))
+        if len(members) > 1:
+            return f"{cells} × {len(members)}"
+        spec = members[0].spec
+        fold = f" fold {spec.fold + 1}" if spec.fold else ""
+        return f"{cells}, rate {spec.learning_rate:g} seed {spec.seed}{fold}"

@@ -1,0 +1,154 @@
+"""The figure of a tuning: held-out accuracy against learning rate for every cell, with the best rate and the range near it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from gapbench.report.accuracy_axis import ERROR_FLOOR, drawable, stretch_accuracy
+from gapbench.report.style import DASHES, MARKERS, MUTED, Style, batch_style, new_figure, say
+from gapbench.tuning import CellResult, Tuned
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 4.6, 3.1
+"""Inches of one axes."""
+MOST_LINES = 8
+"""Cells that share axes."""
+
+
+def learning_rate_figure(tuned: Tuned) -> Figure:
+    """Returns one axes for each model and budget (and regime, where there are many cells), a line for each cell in it."""
+    facets = _facets(tuned.cells)
+    drawn = {title: [cell for cell in cells if any(tried.accuracy for tried in cell.tried)] for title, cells in facets.items()}
+    drawn = {title: cells for title, cells in drawn.items() if cells}
+    if not drawn:
+        figure = new_figure(WIDTH, 2.0)
+        say(figure, "No trial has ended yet.")
+        return figure
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
+    lines = textwrap.wrap(_caption(tuned), int(16 * columns * WIDTH))
+    below = 0.15 + 0.16 * len(lines)
+    figure = new_figure(columns * WIDTH, rows * HEIGHT + below)
+    top, bottom = cast("Any", figure.subfigures(2, 1, height_ratios=[rows * HEIGHT, below]))
+    places = list(top.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axes, (title, cells) in zip(places, drawn.items(), strict=False):
+        _draw(axes, cells)
+        axes.set_title(title)
+    for axes in places[len(drawn) :]:
+        axes.set_axis_off()
+    used = places[: len(drawn)]
+    stretch_accuracy(used)
+    for position, axes in enumerate(used):
+        axes.fmt_ydata = _said
+        if position % columns == 0:
+            axes.set_ylabel("held-out accuracy (%)")
+        _mark_diverged(axes, drawn[axes.get_title(loc="left")])
+        axes.legend(loc="best", handlelength=2.6)
+    bottom.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    return figure
+
+
+def _facets(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    """Returns the cells by the title of their axes."""
+    titles = _titles(cells, by_regime=False)
+    if max(titles.count(title) for title in titles) > MOST_LINES:
+        titles = _titles(cells, by_regime=True)
+    facets: dict[str, list[CellResult]] = {}
+    for title, cell in zip(titles, cells, strict=True):
+        facets.setdefault(title, []).append(cell)
+    return facets
+
+
+def _titles(cells: Sequence[CellResult], *, by_regime: bool) -> list[str]:
+    budgets = {cell.budget for cell in cells}
+    return [
+        ", ".join(
+            [
+                cell.panel,
+                *([f"equal {cell.budget}"] if len(budgets) > 1 else []),
+                *([" and ".join(cell.regimes)] if by_regime else []),
+            ]
+        )
+        for cell in cells
+    ]
+
+
+def _styles(cells: Sequence[CellResult]) -> list[Style]:
+    """Returns a style for each cell: its colour is its batch size, its dashes and marker tell cells of one batch size apart."""
+    sizes = sorted({cell.batch_size for cell in cells})
+    seen: dict[int, int] = {}
+    styles = []
+    for cell in cells:
+        number = seen[cell.batch_size] = seen.get(cell.batch_size, -1) + 1
+        place = sizes.index(cell.batch_size)
+        color = batch_style(place, len(sizes)).color
+        styles.append(Style(color, DASHES[number % len(DASHES)], MARKERS[(place + 3 * number) % len(MARKERS)]))
+    return styles
+
+
+def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    for cell, style in zip(cells, _styles(cells), strict=True):
+        known = [(tried.rate, tried.accuracy) for tried in cell.tried if tried.accuracy is not None]
+        rates = [rate for rate, _ in known]
+        means = [drawable(accuracy.mean) for _, accuracy in known]
+        axes.plot(
+            rates, means, color=style.color, linestyle=style.dashes, marker=style.marker, markersize=4, label=_label(cell), zorder=3
+        )  # fmt: skip
+        for rate, accuracy in known:
+            if accuracy.low is not None and accuracy.high is not None:
+                axes.vlines(rate, accuracy.low, drawable(accuracy.high), color=style.color, linewidth=0.9, alpha=0.6)
+        if cell.near is not None and cell.rate is not None:
+            low, high = cell.near
+            near = [(rate, mean) for rate, mean in zip(rates, means, strict=True) if low <= rate <= high]
+            axes.plot(*zip(*near, strict=True), color=style.color, linewidth=7, alpha=0.22, solid_capstyle="round", zorder=2)
+            axes.plot(
+                cell.rate, means[rates.index(cell.rate)], marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4
+            )  # fmt: skip
+    axes.set_xlabel("learning rate (log scale)")
+    axes.xaxis.set_major_locator(LogLocator(base=10))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.fmt_xdata = lambda value: f"learning rate {value:.4g}"
+
+
+def _mark_diverged(axes: Axes, cells: Sequence[CellResult]) -> None:
+    """Puts a cross at the lower end of the axes for every rate that diverged."""
+    for cell, style in zip(cells, _styles(cells), strict=True):
+        rates = [tried.rate for tried in cell.tried if tried.accuracy is None]
+        if rates:
+            axes.plot(
+                rates, [0.02] * len(rates), transform=axes.get_xaxis_transform(), linestyle="none", marker="x", color=style.color,
+                markersize=6, clip_on=False,
+            )  # fmt: skip
+
+
+def _label(cell: CellResult) -> str:
+    name = cell.title if f"B {cell.batch_size}" in cell.title else f"{cell.title}, B {cell.batch_size}"
+    return f"{name} (no best rate inside)" if cell.interior is False else name
+
+
+def _caption(tuned: Tuned) -> str:
+    seeds = f"{len(tuned.seeds)} {'seed' if len(tuned.seeds) == 1 else 'seeds'}"
+    folds = f", {tuned.folds} folds" if tuned.folds > 1 else ""
+    parts = [
+        f"Points: mean accuracy on the held-out part of the training set ({seeds}{folds}"
+        f"{'; bars: pointwise 95 % t interval over seeds' if len(tuned.seeds) > 1 else ''}).",
+        f"Ring: the best rate, chosen among the best three on {len(tuned.check_seeds)} fresh seeds; broad line: the rates "
+        "around it that are at most 1 pp below.",
+    ]
+    if any(cell.diverged for cell in tuned.cells):
+        parts.append("Crosses: rates at which a run diverged.")
+    if not tuned.complete:
+        parts.append("The search is not finished.")
+    return " ".join([*parts, "The test set was left alone."])
+
+
+def _said(accuracy: float) -> str:
+    return f"held-out accuracy {100 * accuracy:.2f} %{' or more' if accuracy >= 1 - ERROR_FLOOR else ''}"

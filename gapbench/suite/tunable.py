@@ -1,0 +1,143 @@
+"""A suite whose cells can be resolved once more with other values: what tuning makes its trials from.
+
+A trial goes through the very steps that a run of the tuned suite will go through (merging, regime, budget, warmup), so that the values
+that a trial had are the values that the run gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gapbench import catalog
+from gapbench.core.errors import Problem, SuiteError
+from gapbench.suite.expand import Draft, expand
+from gapbench.suite.layers import Layer, Settings
+from gapbench.suite.load import Suite, load_parts
+from gapbench.suite.messages import without_repeats
+from gapbench.suite.plan import overridden
+from gapbench.suite.resolve import Resolver
+from gapbench.suite.runspec import PlannedRun, RunSpec
+from gapbench.suite.schema import SEEDS
+from gapbench.suite.sections import Sections
+from gapbench.suite.source import Document
+from gapbench.suite.tune_section import TuneSection
+
+
+@dataclass(frozen=True)
+class TunableCell:
+    """A cell of a suite."""
+
+    name: str
+    run: PlannedRun
+    """Its first run, as the suite has it."""
+    where: Mapping[str, Any]
+    """The conditions of an [[override]] that means this cell and no other: its arm, and its values of the grid's axes."""
+    settings: Settings = field(repr=False)
+    draft: Draft = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """A loaded suite, cell by cell."""
+
+    suite: Suite
+    cells: tuple[TunableCell, ...]
+    tune: TuneSection
+    changed: Mapping[str, Any]
+    """What `--set` options say, as the tables of a suite file."""
+    _sections: Sections = field(repr=False)
+    _document: Document = field(repr=False)
+
+    def trial(self, cell: TunableCell, values: Mapping[str, Any], *, seed: int, holdout: float, fold: int) -> RunSpec:
+        """Returns a run of a cell with other values, that keeps a part of the training set for its score and leaves the test set alone.
+
+        Args:
+            cell: of this suite.
+            values: fields of a run, as in the `set` of an [[override]].
+            seed: of its weights and order; the split stays the suite's own.
+            holdout: fraction of the training set that is held out.
+            fold: which of the parts of that size.
+
+        Raises:
+            SuiteError: the values do not fit the cell.
+        """
+        own = {"seed": seed, "init_seed": "seed", "order_seed": "seed", "split_seed": cell.run.spec.split_seed, "holdout": holdout}
+        layer = Layer("override", ("tune",), {**values, **own})
+        problems: list[Problem] = []
+        resolver = Resolver(self._document, self._sections.regimes, problems, [])
+        spec = resolver.resolve(cell.settings.with_layer(layer), cell.draft.base, cell.name)
+        resolver.add_misfits()
+        if problems or spec is None:
+            told = [Problem(problem.place, f"{problem.message} (in the trials of {cell.name})") for problem in problems]
+            raise SuiteError(without_repeats(dict.fromkeys(told)))
+        return spec.model_copy(update={"fold": fold, "test_evaluation": False, "keep_weights": (), "probes": ()})
+
+    def problem(self, path: tuple[str | int, ...], message: str) -> SuiteError:
+        """Returns an error about a place of the suite's file."""
+        return SuiteError([Problem(self._document.place(path), message)])
+
+
+def load_tunable(path: str | Path, *, settings: Mapping[str, str] | None = None, plugins: Iterable[str | Path] = ()) -> Tunable:
+    """Loads a suite for tuning.
+
+    Raises:
+        SuiteError: the suite is wrong, or it cannot be tuned: seeds draw their own test sets, or an axis of the grid is searched.
+        GapbenchError: a plugin cannot be loaded.
+    """
+    suite, sections, document = load_parts(path, settings=settings, plugins=plugins)
+    first: dict[str, PlannedRun] = {}
+    for planned in suite.runs:
+        first.setdefault(planned.labels.cell, planned)
+    cells: dict[str, TunableCell] = {}
+    for draft in expand(sections):
+        if draft.cell in first and draft.cell not in cells:
+            where = _where(draft, document)
+            cells[draft.cell] = TunableCell(draft.cell, first[draft.cell], where, overridden(draft, sections, set()), draft)
+    changed = document.sources[-1].data if settings else {}
+    tunable = Tunable(suite, tuple(cells.values()), sections.tune, changed, sections, document)
+    _check(tunable, sections)
+    return tunable
+
+
+def _where(draft: Draft, document: Document) -> dict[str, Any]:
+    axes: dict[str, Any] = {}
+    for layer in draft.settings.layers:
+        if layer.kind == "grid" and layer.path[1] not in SEEDS:
+            _, axis, index = layer.path
+            axes[str(axis)] = document.data["grid"][axis][index]
+    return {"arm": draft.arm, **axes}
+
+
+def _check(tunable: Tunable, sections: Sections) -> None:
+    problems = []
+    for name in tunable.tune.search:
+        if name in sections.grid:
+            message = f"{name} is an axis of the grid and is searched by [tune]; remove it from one of them"
+            problems.append(tunable.problem(("grid", name), message))
+    if "phases" in sections.grid:
+        problems.append(tunable.problem(("grid", "phases"), "an axis of phases cannot be tuned; write each schedule as an [[arm]]"))
+    drawn = {run.spec.split_seed for run in tunable.suite.runs if catalog.datasets()[run.spec.dataset.name].split == "drawn"}
+    if len(drawn) > 1:
+        message = (
+            "every seed draws its own test set here, so what is tuned on the training set of one seed would know test examples of another; "
+            "fix the split for tuning: split_seed = 0 in [run], or --set split_seed=0"
+        )
+        problems.append(tunable.problem(("run",), message))
+    if "momentum" in tunable.tune.search:
+        for cell in tunable.cells:
+            optimizer = cell.run.spec.optimizer
+            if optimizer.option("momentum") is None:
+                message = f'momentum is searched, and the optimizer "{optimizer.name}" of {cell.name} has none; remove it from search'
+                problems.append(tunable.problem(("tune", "search"), message))
+    for name in ("momentum", "weight_decay"):
+        fixed = [cell.name for cell in tunable.cells if any(getattr(phase, name) is not None for phase in cell.run.spec.phases)]
+        if name in tunable.tune.search and fixed:
+            message = (
+                f"{name} is searched, and the phases of {', '.join(fixed)} set it themselves; remove it from search or from the phases"
+            )
+            problems.append(tunable.problem(("tune", "search"), message))
+    if problems:
+        raise SuiteError([problem for error in problems for problem in error.problems])

@@ -1,0 +1,292 @@
+"""What a search came to, read from the tables of its results directory alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from gapbench.core.errors import StoreError
+from gapbench.core.outcome import Outcome
+from gapbench.tuning.scores import scores_of
+from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, rate_of, replay, within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gapbench.analysis.intervals import Estimate
+
+MARGIN = 0.01
+"""Accuracy that counts as near the best: one percentage point."""
+KEY = "tune"
+"""Of the report settings in the tables of a directory of trials."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A learning rate of a cell, at its best other values."""
+
+    power: int
+    rate: float
+    accuracy: Estimate | None
+    """On the held-out part, over the seeds of the trials (each the mean over its folds); None where a run diverged."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What the search found for one cell, or for several that only differ in what is searched."""
+
+    title: str
+    cells: tuple[str, ...]
+    batch_size: int
+    regimes: tuple[str, ...]
+    budget: str
+    panel: str
+    """Data set and model."""
+    tried: tuple[Tried, ...]
+    """Every learning rate that has outcomes, from the lowest."""
+    trials: int
+    """Points that were tried: learning rates times combinations of all else."""
+    diverged: int
+    """Of them, those that are not eligible."""
+    best: Point | None = None
+    """None while the search goes on, and where no point is eligible."""
+    rate: float | None = None
+    other: Mapping[str, float] = field(default_factory=dict)
+    """The best values of what else is searched."""
+    other_at_edge: tuple[str, ...] = ()
+    """Those of them that are the lowest or highest of their list."""
+    interior: bool | None = None
+    """Whether lower and higher rates than the best were tried; None where the rate is not searched."""
+    near: tuple[float, float] | None = None
+    """The rates, without a gap, within MARGIN of the best one."""
+    near_ends: tuple[bool, bool] = (True, True)
+    """Whether that range ends within what was tried, below and above."""
+    accuracy: Estimate | None = None
+    """Of the best point on the fresh seeds, each the mean over its folds."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A whole search."""
+
+    suite: str
+    rules: Rules
+    step: float
+    search: tuple[str, ...]
+    holdout: float
+    held_out: tuple[int, ...]
+    """Examples of one held-out part, of every cell."""
+    folds: int
+    seeds: tuple[int, ...]
+    check_seeds: tuple[int, ...]
+    cells: tuple[CellResult, ...]
+    complete: bool
+    """Whether the search has come to its end."""
+    rounds: tuple[str, ...]
+    failed: int
+    """Runs that crashed, ran out of memory or of time: no decision rests on them, so the search waits."""
+
+    @property
+    def found(self) -> bool:
+        """Whether every cell has its best values."""
+        return self.complete and all(cell.best is not None for cell in self.cells)
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row a cell; rates and accuracies as numbers, accuracies as fractions."""
+        import pandas as pd
+
+        rows = []
+        for cell in self.cells:
+            accuracy = cell.accuracy
+            low, high = cell.near or (None, None)
+            rows.append(
+                {
+                    "cell": cell.title,
+                    "batch_size": cell.batch_size,
+                    "regime": ", ".join(cell.regimes),
+                    "trials": cell.trials,
+                    "diverged": cell.diverged,
+                    "learning_rate": cell.rate,
+                    **{f"best_{name}": value for name, value in cell.other.items()},
+                    "interior": cell.interior,
+                    "near_low": low,
+                    "near_high": high,
+                    "validation_accuracy": accuracy.mean if accuracy else None,
+                    "validation_accuracy_low": accuracy.low if accuracy else None,
+                    "validation_accuracy_high": accuracy.high if accuracy else None,
+                    "n": accuracy.n if accuracy else 0,
+                    "folds": self.folds,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def trials_frame(self) -> pd.DataFrame:
+        """Returns one row for every learning rate that was tried at a cell's best other values, with its mean accuracy as a fraction."""
+        import pandas as pd
+
+        rows = [
+            {
+                "cell": cell.title,
+                "batch_size": cell.batch_size,
+                "learning_rate": tried.rate,
+                "validation_accuracy": tried.accuracy.mean if tried.accuracy else None,
+                "n": tried.accuracy.n if tried.accuracy else 0,
+                "eligible": tried.accuracy is not None,
+            }
+            for cell in self.cells
+            for tried in cell.tried
+        ]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{cell.title}: {'none' if cell.rate is None else f'{cell.rate:g}'}" for cell in self.cells)
+        return f"Tuned({self.suite!r}, {'complete' if self.complete else 'not finished'}: {best})"
+
+    def _repr_html_(self) -> str:
+        return str(self.frame().to_html(index=False, na_rep=""))
+
+
+def read_tuned(runs: pd.DataFrame, report: Mapping[str, Any]) -> Tuned:
+    """Returns what a search came to.
+
+    Args:
+        runs: the run table of a directory of trials.
+        report: the report settings that are stored with it.
+
+    Raises:
+        StoreError: they are of no search.
+    """
+    if KEY not in report:
+        raise StoreError("these are the results of a suite and not the trials of `gapbench tune`")
+    return _Reader(report[KEY], runs).read()
+
+
+class _Reader:
+    def __init__(self, stored: Mapping[str, Any], runs: pd.DataFrame) -> None:
+        self._stored = stored
+        self._rules = Rules(**stored["rules"])
+        self._seeds = {"trial": stored["seeds"], "check": stored["check_seeds"]}
+        rows = runs.drop_duplicates("run_id").to_dict("records")
+        self._outcomes = {str(row["run_id"]): _ended(row) for row in rows}
+        self._titles = [cell["title"] for cell in stored["cells"]]
+        self._runs: dict[tuple[str, Point, Stage], dict[int, list[str]]] = {}
+        for position, power, other, stage, seed, _, run_id in stored["trials"]:
+            key = (self._titles[position], Point(power, other), stage)
+            self._runs.setdefault(key, {}).setdefault(seed, []).append(run_id)
+        self._score = scores_of(self._run_ids, self._outcomes.get)
+
+    def read(self) -> Tuned:
+        stored = self._stored
+        return Tuned(
+            suite=stored["suite"],
+            rules=self._rules,
+            step=stored["step"],
+            search=tuple(stored["search"]),
+            holdout=stored["holdout"],
+            held_out=tuple(dict.fromkeys(cell["held_out"] for cell in stored["cells"])),
+            folds=stored["folds"],
+            seeds=tuple(stored["seeds"]),
+            check_seeds=tuple(stored["check_seeds"]),
+            cells=tuple(self._cell(cell) for cell in stored["cells"]),
+            complete=self._search.complete,
+            rounds=tuple(tried.name for tried in self._search.rounds),
+            failed=sum(one is not None and one[0] not in (Outcome.OK, Outcome.DIVERGED) for one in self._outcomes.values()),
+        )
+
+    @cached_property
+    def _search(self) -> Search:
+        return replay({cell["title"]: cell["centre"] for cell in self._stored["cells"]}, self._rules, self._score)
+
+    def _run_ids(self, cell: str, point: Point, stage: Stage) -> list[str]:
+        return [run_id for ids in self._runs.get((cell, point, stage), {}).values() for run_id in ids]
+
+    def _cell(self, stored: Mapping[str, Any]) -> CellResult:
+        title = stored["title"]
+        own = self._search.ranges[title]
+        points = own.points(self._rules.others)
+        known = {point: score for point in points if (score := self._score(title, point, "trial")) is not None}
+        best = self._best(title)
+        # While the search goes on, the best point so far says at which other values the rates are shown.
+        shown = best or next(iter(ranked(points, known.get)), Point(own.low, 0))
+        options = ", ".join(f"{name} {value}" for name, value in stored["model_options"].items())
+        result = CellResult(
+            title=title,
+            cells=tuple(stored["cells"]),
+            batch_size=stored["batch_size"],
+            regimes=tuple(stored["regimes"]),
+            budget=stored["budget"],
+            panel=f"{stored['dataset']}, {stored['model']}" + (f" ({options})" if self._options_differ() else ""),
+            tried=tuple(
+                Tried(point.power, self._rate(stored, point.power), self._estimate(title, point, "trial"))
+                for point in known
+                if point.other == shown.other
+            ),
+            trials=len(known),
+            diverged=sum(not score.eligible for score in known.values()),
+        )
+        return result if best is None else self._with_best(result, stored, best, own)
+
+    def _best(self, title: str) -> Point | None:
+        check = self._search.rounds[-1]
+        if not self._search.complete or check.stage != "check":
+            return None
+        return next(iter(ranked(check.points.get(title, ()), lambda point: self._score(title, point, "check"))), None)
+
+    def _with_best(self, result: CellResult, stored: Mapping[str, Any], best: Point, own: Range) -> CellResult:
+        def accuracy(power: int) -> float | None:
+            score = self._score(result.title, Point(power, best.other), "trial")
+            return score.accuracy if score else None
+
+        near = within(best.power, own, accuracy, MARGIN)
+        others = self._stored["others"]
+        chosen = others[best.other]
+        edges = tuple(
+            name
+            for name, value in chosen.items()
+            if len({other[name] for other in others}) > 1
+            and value in (min(other[name] for other in others), max(other[name] for other in others))
+        )
+        searched = "learning_rate" in self._stored["search"]
+        return CellResult(
+            **{
+                **vars(result),
+                "best": best,
+                "rate": self._rate(stored, best.power),
+                "other": chosen,
+                "other_at_edge": edges,
+                "interior": own.holds_inside(best.power) if searched else None,
+                "near": (self._rate(stored, near.low), self._rate(stored, near.high)),
+                "near_ends": (near.low > own.low, near.high < own.high),
+                "accuracy": self._estimate(result.title, best, "check"),
+            }
+        )
+
+    def _rate(self, stored: Mapping[str, Any], power: int) -> float:
+        return rate_of(stored["base_rate"], self._stored["step"], power) if stored["rate"] is None else float(stored["rate"])
+
+    def _estimate(self, title: str, point: Point, stage: Stage) -> Estimate | None:
+        score = self._score(title, point, stage)
+        if score is None or not score.eligible:
+            return None
+        from gapbench.analysis.intervals import t_interval  # with numpy, which planning does without
+
+        means = []
+        for run_ids in self._runs[title, point, stage].values():
+            accuracies = [found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None]
+            means.append(math.fsum(accuracies) / len(accuracies))
+        return t_interval(means)
+
+    def _options_differ(self) -> bool:
+        return len({str(cell["model_options"]) for cell in self._stored["cells"]}) > 1
+
+
+def _ended(row: Mapping[Any, Any]) -> tuple[str, float, float] | None:
+    outcome = str(row["outcome"])
+    if outcome in (Outcome.SKIPPED, Outcome.INTERRUPTED):
+        return None
+    if outcome != Outcome.OK:
+        return outcome, math.nan, math.nan
+    return outcome, float(row["validation_accuracy"]), float(row["validation_loss"])

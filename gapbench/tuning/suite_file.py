@@ -1,0 +1,202 @@
+"""The suite that a search ends in: it extends the one that was tuned, and overrides what was searched, cell by cell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gapbench.core.errors import GapbenchError, StoreError
+from gapbench.suite import RunSpec, Suite, load_suite, shipped_suites
+from gapbench.suite.schema import SEEDS
+from gapbench.suite.source import SECTIONS
+from gapbench.suite.toml_writer import dumps
+from gapbench.suite.tunable import TunableCell
+from gapbench.tuning.results import CellResult, Tuned
+from gapbench.tuning.search import Point
+from gapbench.tuning.trials import Space, Trials
+
+
+def tuned_name(suite: str) -> str:
+    """Returns the name of the tuned suite, and of its results directory."""
+    return f"{suite}-tuned"
+
+
+def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -> str:
+    """Returns the text of the tuned suite.
+
+    Args:
+        trials: the search.
+        tuned: what it found; every cell has its best values.
+        path: where the text will stand, for the path of the suite that it extends.
+        neighbours: whether it also has an arm at each of the rates beside the best ones.
+    """
+    tunable = trials.tunable
+    document = tunable.suite.document
+    found = {result.title: result for result in tuned.cells}
+    data: dict[str, Any] = {
+        "schema": 1,
+        "name": tuned_name(tunable.suite.name),
+        "summary": f"{tunable.suite.name} with tuned values",
+        "extends": _extended(tunable.suite.path, path),
+        **tunable.changed,
+    }
+    arms = [dict(arm) for arm in document.get("arm", [])]
+    overrides = [dict(override) for override in document.get("override", [])]
+    alone = not arms and all(axis in SEEDS for axis in document.get("grid", {}))
+    beside: list[tuple[TunableCell, str, dict[str, Any]]] = []
+    for title, space in trials.spaces.items():
+        best = found[title].best
+        assert best is not None  # every cell has its best values
+        for cell in space.cells:
+            where = dict(cell.where)
+            if neighbours and alone:  # arms beside it would take the place of a suite's only cell
+                arms.append({"label": cell.name})
+                where = {"arm": cell.name}
+            overrides.append({"where": where, "set": trials.values(space, best), "tuned": True})
+        if neighbours:  # cells that share a search would train the same runs there
+            first = space.cells[0]
+            beside += [(first, f"{first.name}, rate {rate:g}", values) for rate, values in _neighbours(trials, space, found[title])]
+    for cell, label, values in beside:
+        arms.append({**_arm(document, cell), "label": label})
+        overrides.append({"where": {"arm": label}, "set": values})
+    if beside:
+        data["arm"] = arms
+        reference = _reference(tunable.suite)
+        if reference:
+            data["report"] = {**data.get("report", {}), "reference": reference}
+    data["override"] = overrides
+    ordered = {key: data[key] for key in SECTIONS if key in data}
+    return f"{_comment(tuned)}\n{dumps(ordered)}"
+
+
+def check_writable(path: Path) -> None:
+    """Raises what would keep a tuned suite from being written, before anything trains.
+
+    Raises:
+        StoreError: there is a file already, or no folder for it.
+    """
+    if path.exists() or path.is_symlink():
+        raise StoreError(
+            f"{path}: exists already and is not written over; name another file with --output, or remove this one "
+            "(the trials are kept: tuning again writes the same values without training)"
+        )
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"{path}: there is no folder {path.parent}; make it, or name another file with --output")
+
+
+def write_tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool, plugins: tuple[str, ...] = ()) -> Suite:
+    """Writes the tuned suite into a new file, and returns it as loaded from there.
+
+    Raises:
+        StoreError: the file exists already or cannot be written.
+        GapbenchError: the suite cannot be expressed so; then there is no file.
+    """
+    check_writable(path)
+    text = tuned_suite(trials, tuned, path, neighbours=neighbours)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); name another file with --output") from error
+    try:
+        suite = load_suite(path, plugins=plugins)
+        _check_meaning(suite, trials, tuned)
+    except GapbenchError:
+        path.unlink()
+        raise
+    return suite
+
+
+def _check_meaning(suite: Suite, trials: Trials, tuned: Tuned) -> None:
+    """Raises GapbenchError where a cell of the written suite does not train with exactly its best values."""
+    best = {result.title: result.best for result in tuned.cells}
+    specs = {run.labels.cell: run.spec for run in suite.runs}
+    for title, space in trials.spaces.items():
+        point = best[title]
+        assert point is not None  # every cell has its best values
+        wanted = _searched(trials.of_point(title, point, "check")[0].spec)
+        for cell in space.cells:
+            if cell.name not in specs or _searched(specs[cell.name]) != wanted:
+                raise GapbenchError(
+                    f"the values found for {cell.name} cannot be set by an [[override]] of that cell alone; give it an [[arm]] of its own"
+                )
+    before = {run.labels.cell for run in trials.tunable.suite.runs if run.labels.reference_cell}
+    after = {run.labels.cell for run in suite.runs if run.labels.reference_cell}
+    if before != after:
+        raise GapbenchError(
+            f"with arms at neighbouring rates the reference cell would be {', '.join(sorted(after)) or 'none'} and not "
+            f"{', '.join(sorted(before)) or 'none'}; name it in the suite: [report] reference = {{ arm = ... }}"
+        )
+
+
+def _searched(spec: RunSpec) -> tuple[Any, ...]:
+    """Returns what an override sets; a warmup of a least number of updates is another fraction of a longer run."""
+    return spec.learning_rate, spec.weight_decay, spec.optimizer.option("momentum")
+
+
+def _neighbours(trials: Trials, space: Space, result: CellResult) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Yields the rates beside the best one that were tried and did not diverge, with their values."""
+    best = result.best
+    if best is None or not trials.searches_rate:
+        return
+    for tried in result.tried:
+        if abs(tried.power - best.power) == 1 and tried.accuracy is not None:
+            yield tried.rate, trials.values(space, Point(tried.power, best.other))
+
+
+def _arm(document: Mapping[str, Any], cell: TunableCell) -> dict[str, Any]:
+    """Returns an [[arm]] that trains as a cell does: its arm's fields, and its values of the grid's axes."""
+    own: dict[str, Any] = next((arm for arm in document.get("arm", []) if cell.draft.arm and arm.get("label") == cell.draft.arm), {})
+    return {**own, **{axis: value for axis, value in cell.where.items() if axis != "arm"}}
+
+
+def _reference(suite: Suite) -> dict[str, Any]:
+    """Returns conditions of the reference cell that no arm at a neighbouring rate fulfils."""
+    cells = [run for run in suite.runs if run.labels.reference_cell]
+    if not cells:
+        return {}
+    alone = not suite.document.get("arm") and all(axis in SEEDS for axis in suite.document.get("grid", {}))
+    conditions = dict(suite.report.reference) or {
+        "batch_size": sorted({run.spec.batch_size for run in cells}),
+        "regime": "baseline",
+        "ghost_batch_size": "off",
+    }
+    arms = dict.fromkeys(run.labels.cell if alone else run.labels.arm for run in cells)
+    return {"arm": list(arms), **conditions}
+
+
+def _extended(suite: Path, path: Path) -> str:
+    """Returns how the new file names the suite that it extends: a shipped one by its name, another by its path from there."""
+    for name, shipped in shipped_suites().items():
+        if shipped.resolve() == suite.resolve():
+            return name
+    try:
+        return Path(os.path.relpath(suite.resolve(), path.absolute().parent.resolve())).as_posix()
+    except ValueError:  # another drive
+        return suite.resolve().as_posix()
+
+
+def _comment(tuned: Tuned) -> str:
+    """Returns the head of the file: how the values were found, and which of them are no optimum inside what was tried."""
+    cells = tuned.cells
+    counts = sorted({cell.trials for cell in cells})
+    seeds = f"{len(tuned.seeds)} seed{'s' if len(tuned.seeds) > 1 else ''} and {tuned.folds} fold{'s' if tuned.folds > 1 else ''}"
+    searched = ", ".join(name.replace("_", " ") for name in tuned.search)
+    lines = [
+        f"Written by `gapbench tune`: {searched} of {tuned.suite} tuned, {' or '.join(map(str, counts))} points a cell with {seeds} each;",
+        f"the best three of each were tried again on {len(tuned.check_seeds)} fresh seeds. Scored on a held-out part of the training set "
+        f"({tuned.holdout:g} of it); the test set was left alone.",
+    ]
+    lines += [
+        f"{cell.title}: the best rate is the {_end(cell)} that was tried, so there may be a better one"
+        for cell in cells
+        if cell.interior is False
+    ]
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def _end(cell: CellResult) -> str:
+    rates = [tried.rate for tried in cell.tried]
+    return "lowest" if cell.rate == min(rates) else "highest"

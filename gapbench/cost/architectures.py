@@ -63,7 +63,7 @@ def _shallow(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -
         total += _pooling(64 * area) + _norm(64, area, norm=norm) + _relu(64 * area)
     inputs = 64 * height * width
     for units in (384, 192):
-        total += _linear(inputs, units, bias=norm == "none") + _norm(units, norm=norm) + _relu(units) + Size(activations=units)  # and a mask
+        total += _linear(inputs, units, bias=norm == "none") + _norm(units, norm=norm) + _relu(units) + _dropout(units)
         inputs = units
     return total + _linear(inputs, classes, bias=True)
 

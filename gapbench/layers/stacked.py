@@ -88,10 +88,12 @@ class StackedGroupNorm(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "replica feature batch"]) -> Float[Tensor, "replica feature batch"]:
         """Normalizes each example by itself."""
-        grouped = inputs.unflatten(1, (self.groups, -1)).float()  # bf16 activations, fp32 statistics
+        replicas, features, batch = inputs.shape
+        grouped = inputs.reshape(replicas, self.groups, features // self.groups, batch).float()  # bf16 activations, fp32 statistics
         variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
-        normalized = ((grouped - mean) * torch.rsqrt(variance + self.epsilon)).flatten(1, 2)
-        return (normalized * self.weight[:, :, None] + self.bias[:, :, None]).to(inputs.dtype)
+        normalized = ((grouped - mean) * torch.rsqrt(variance + self.epsilon)).view(inputs.shape)
+        outputs: Tensor = normalized * self.weight[:, :, None] + self.bias[:, :, None]
+        return outputs.to(inputs.dtype)
 
 
 class StackedFlatten(nn.Module):
@@ -129,7 +131,9 @@ def stack(models: Sequence[nn.Module]) -> nn.Module:
     Takes [replica, batch, ...], returns [replica, classes, batch]. Raises TrainingError where a layer has no stacked form.
     """
     if not can_stack(models[0]):
-        raise TrainingError(f"{type(models[0]).__name__} cannot be stacked: only sequences of Flatten, Linear, batch or group norm and ReLU can")
+        raise TrainingError(
+            f"{type(models[0]).__name__} cannot be stacked: only sequences of Flatten, Linear, batch or group norm and ReLU can"
+        )
     stacked = copy.deepcopy(models[0])
     for name, module in models[0].named_modules():
         if list(module.children()):

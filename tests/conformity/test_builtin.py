@@ -13,7 +13,8 @@ SMALL = {
     "alexnet": {"units": "32"},
     "resnet-imagenet": {"depth": "26"},
 }
-WITH_NORMS = [name for name, entry in catalog.models().items() if "norm" in entry.parameters and name != "c3"]  # c3 is c1 but for its classes
+WITH_NORMS = [name for name, entry in catalog.models().items() if "norm" in entry.parameters and name != "c3"]
+"""C3 is C1 but for its classes."""
 
 
 @pytest.mark.parametrize("name", [*catalog.models()])

@@ -111,7 +111,7 @@ def test_the_two_wide_networks_differ_in_their_stem_and_order():
     assert type(written.stage1[0].norm1) is nn.BatchNorm2d
     for model in (released, written):
         main_path = [m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "shortcut" not in name]
-            assert len(main_path) == 14  # 16 counts convolutions, with those of three shortcuts
+        assert len(main_path) == 14  # 16 counts convolutions, with those of three shortcuts
         assert [len(stage) for stage in (model.stage1, model.stage2, model.stage3)] == [2, 2, 2]
 
 

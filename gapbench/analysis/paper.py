@@ -33,22 +33,40 @@ def published_value(panel: Panel, cell: Cell) -> Published | None:
     """
     from gapbench import published
 
-    found = published.value(panel.recipe, cell.arm) if cell.arm else None
-    if found is None or cell.preset not in PRESETS or cell.batch_size != found.batch_size or not _full_length(panel, cell):
+    found = published.value(panel.recipe, cell.arm, cell.batch_size) if cell.arm else None
+    if found is None or cell.preset not in PRESETS or not _as_published(panel, cell, found.train_examples):
         return None
     return Published(found.test_accuracy, found.rounding_pp / 100, found.source, found.how)
 
 
-def _full_length(panel: Panel, cell: Cell) -> bool:
-    """Whether a cell's data and the reference's length are the recipe's own."""
+def _as_published(panel: Panel, cell: Cell, train_examples: int | None) -> bool:
+    """Whether a cell's model, its data and the reference's length are the recipe's own.
+
+    `train_examples` is the size of the paper's training set where the catalog does not know it.
+    """
     from gapbench import catalog
 
     if panel.recipe not in catalog.recipes() or panel.dataset not in catalog.datasets():
         return False
     recipe, dataset = catalog.recipes()[panel.recipe], catalog.datasets()[panel.dataset]
     fields: dict[str, Any] = {**recipe.fields, **(recipe.presets[cell.preset].fields if cell.preset in recipe.presets else {})}
-    whole = cell.train_examples == dataset.train_examples and not json.loads(panel.dataset_options).get("test_size")
-    own = fields.get("dataset") == panel.dataset and fields.get("reference_batch_size") == cell.reference_batch_size
+    whole = cell.train_examples == (dataset.train_examples or train_examples) and not json.loads(panel.dataset_options).get("test_size")
+    own = (
+        fields.get("dataset") == panel.dataset
+        and _is_model(panel, fields.get("model"))
+        and fields.get("reference_batch_size") == cell.reference_batch_size
+    )
     # Updates are whole, and `drop` leaves out what no full batch is left for: at most one batch an epoch.
     examples = fields.get("epochs", 0) * cell.train_examples
     return whole and own and 0 <= examples - cell.reference_examples <= fields.get("epochs", 0) * cell.reference_batch_size
+
+
+def _is_model(panel: Panel, recipes: Any) -> bool:
+    """Whether a panel's model is the recipe's: the same name, and the same options where some are left out on either side."""
+    from gapbench import catalog
+
+    table = {"name": recipes} if isinstance(recipes, str) else dict(recipes)
+    if table.pop("name") != panel.model or panel.model not in catalog.models():
+        return False
+    defaults = {name: parameter.default for name, parameter in catalog.models()[panel.model].parameters.items()}
+    return {**defaults, **table} == {**defaults, **json.loads(panel.model_options)}

@@ -43,6 +43,8 @@ class PublishedValue:
     how: str
     """How the number was obtained."""
     note: str = ""
+    train_examples: int | None = None
+    """Size of the training set, where the data set is a user's own folder; None: that of the catalog."""
 
     @property
     def test_accuracy(self) -> float:
@@ -61,7 +63,7 @@ class PublishedRow:
     batch_size: int
     """Of the arm SB."""
     large_batch_size: int
-    """Of the other arms."""
+    """Of the other arms; a value knows where it ran at another."""
     values: dict[str, PublishedValue]
     """By label of the arm, in the order of the paper."""
     note: str = ""
@@ -108,12 +110,15 @@ def tables(paper: str) -> tuple[str, ...]:
     return tuple(_tables(paper))
 
 
-def value(recipe: str, arm: str) -> PublishedValue | None:
-    """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing."""
+def value(recipe: str, arm: str, batch_size: int | None = None) -> PublishedValue | None:
+    """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing.
+
+    `batch_size` is that of the arm; None: the first that is reported.
+    """
     for paper in PAPERS:
         for published in _tables(paper).values():
             for row in published.rows:
-                if recipe and row.recipe == recipe and arm in row.values:
+                if recipe and row.recipe == recipe and arm in row.values and batch_size in (None, row.values[arm].batch_size):
                     return row.values[arm]
     return None
 
@@ -136,10 +141,10 @@ def _table(entry: dict[str, Any], paper: str, address: str) -> PublishedTable:
 
 
 def _row(row: dict[str, Any], source: str, how: str) -> PublishedRow:
-    note = row.get("note", "")
+    note, train_examples = row.get("note", ""), row.get("train_examples")
     values = {}
     for arm, printed in row["values"].items():
-        batch_size = row["batch_size"] if arm == "SB" else row["large_batch_size"]
+        batch_size = row.get("batch_sizes", {}).get(arm, row["batch_size"] if arm == "SB" else row["large_batch_size"])
         rounding = 0.5 * 10.0 ** -len(printed.partition(".")[2])
-        values[arm] = PublishedValue(float(printed), rounding, batch_size, source, how, note)
+        values[arm] = PublishedValue(float(printed), rounding, batch_size, source, how, note, train_examples)
     return PublishedRow(row["network"], row["dataset"], row["recipe"], row["batch_size"], row["large_batch_size"], values, note)

@@ -72,3 +72,9 @@ def test_what_the_paper_did_not_train_is_not_held_against_it(synthetic: ModuleTy
     table = arms_table(*f1_suite(synthetic, **changes))
     assert all(row.published is None for row in table.rows)
     assert "paper, %" not in table.columns
+
+
+@pytest.mark.parametrize(("options", "held"), [("{}", True), ('{"norm":"batch"}', True), ('{"norm":"none"}', False)])
+def test_a_model_with_other_options_is_not_what_the_paper_trained(synthetic: ModuleType, options: str, held: bool) -> None:
+    table = arms_table(*f1_suite(synthetic, model_options=options))
+    assert [row.published is not None for row in table.rows] == [held, held]

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapbench import catalog, published
+from gapbench import catalog, cost, published
 from gapbench.api.smoke import smoke_suite
+from gapbench.core.errors import SuiteError
 from gapbench.core.events import Event, Finished
 from gapbench.core.outcome import Outcome
 from gapbench.engine import train
@@ -96,3 +97,40 @@ def test_recipes_of_the_tables_name_models_and_data_sets_of_the_catalog() -> Non
     for name, recipe in catalog.recipes().items():
         model = recipe.fields["model"]
         assert (model if isinstance(model, str) else model["name"]) in catalog.models(), name
+
+
+@pytest.fixture(scope="module")
+def large_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 8,192 training images, links to two: planning counts files and never decodes one."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    for label in ("n01", "n02"):
+        image = folder / f"{label}.JPEG"
+        image.write_bytes(label.encode())
+        for part, count in (("train", 4096), ("val", 8)):
+            (folder / part / label).mkdir(parents=True)
+            for number in range(count):
+                (folder / part / label / f"{label}_{number}.JPEG").symlink_to(image)
+    return folder
+
+
+def test_table_2_has_every_cell_of_the_paper_at_its_batch_size(large_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path))
+    suite = load_suite("hoffer2017-table2", settings={"dataset.path": str(large_folder)})
+    planned = {(run.labels.arm, run.spec.batch_size): run for run in suite.runs}
+    rows = published.table("hoffer2017", "table2").rows
+    reported = {(arm, row.values[arm].batch_size) for row in rows for arm in ARMS}
+    assert reported <= set(planned)
+    assert {size for arm, size in planned if arm == "LB+LR+GBN"} == {2048, 4096, 8192}
+    assert {run.spec.updates for (arm, _), run in planned.items() if arm in ("SB", ARMS[-1])} == {30 * 8192 // 128}
+    estimates = {key: cost.estimate(run.spec) for key, run in planned.items()}
+    assert all(found.memory_mib and found.training_flops for found in estimates.values())
+    # At 224 pixels, whatever size the images are stored in: 0.71 billion multiplications of the published network, forward.
+    small = estimates["SB", 128]
+    assert small.training_flops is not None
+    assert small.training_flops / 6 / small.examples == pytest.approx(0.71e9, rel=0.01)
+    assert [phase.weight_decay for phase in planned["SB", 128].spec.phases] == [None, None, 0.0, 0.0, 0.0]
+
+
+def test_table_2_says_where_its_images_should_be() -> None:
+    with pytest.raises(SuiteError, match=r"run.dataset.path: .*imagenet/train cannot be read.*train/<class>/ and val/<class>/"):
+        load_suite("hoffer2017-table2")

@@ -147,3 +147,29 @@ def test_wrong_depths_and_images_are_errors_with_a_remedy():
     for build in (wresnet, vgg, alexnet, resnet_imagenet):
         with pytest.raises(TrainingError, match="use mlp"):
             build((64,), 10)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda norm: resnet((3, 8, 8), 4, depth=20, norm=norm),
+        lambda norm: wresnet((3, 8, 8), 4, depth=10, width=1, norm=norm),
+        lambda norm: wresnet((3, 8, 8), 4, depth=16, width=1, form="preactivation", norm=norm),
+    ],
+    ids=["resnet20", "released", "preactivation"],
+)
+def test_residual_networks_train_with_any_norm(build, norm):
+    torch.manual_seed(0)
+    model = build(norm)
+    labels = torch.arange(64) % 4
+    images = torch.randn(64, 3, 8, 8) + labels[:, None, None, None] - 1.5
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    losses = []
+    for _ in range(40):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]

@@ -127,11 +127,11 @@ def test_the_components_of_the_page_conform_and_train(folder, plugin):
         assert {"", "linear1.weight"} <= set(curves.layer[curves.metric == "relative_distance"])
 
 
-def test_the_page_shows_one_component_of_each_kind(folder):
+def test_the_page_shows_a_component_of_each_kind(folder):
     from gapbench.catalog.plugins import components_of
 
     write_files("extending.md", folder)
-    assert sorted(kind for kind, _ in components_of(COMPONENTS)) == ["dataset", "model", "optimizer", "probe", "regime"]
+    assert {kind for kind, _ in components_of(COMPONENTS)} == {"dataset", "model", "optimizer", "probe", "regime"}
 
 
 def test_the_entry_point_is_the_one_that_is_looked_for():
@@ -162,8 +162,27 @@ def test_the_python_of_the_notebook_page_runs(folder):
     assert (folder / "weight_distance.pdf").is_file()
 
 
+def test_the_python_of_the_diffusion_page_runs(folder):
+    shutil.copytree(ROOT / "results" / "reference" / "quickstart", folder / "results" / "quickstart")
+    for block in blocks("diffusion.md"):
+        if block.kind == "python":
+            exec(block.text, {})
+
+
 def test_every_public_function_is_on_the_notebook_page():
-    for name in ("load_suite", "plan", "run", "load_results", "report", "figures", "status", "check_components", "listing", "to_frame"):
+    for name in (
+        "load_suite",
+        "plan",
+        "run",
+        "load_results",
+        "report",
+        "figures",
+        "status",
+        "check_components",
+        "listing",
+        "to_frame",
+        "analyze",
+    ):
         assert hasattr(api, name)
         assert f"{name}(" in PAGES["notebook.md"]
 
@@ -198,6 +217,23 @@ def test_no_metric_of_the_curves_is_missing(results):
 
 def test_no_figure_is_missing():
     assert set(FIGURES) - named("numbers.md", "Figures") - named("numbers.md", "The arms table") == set()
+
+
+def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
+    from gapbench.analysis.diffusion.frames import COLUMNS
+
+    (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Diffusion")]
+    every = {column for columns in COLUMNS.values() for column in columns}
+    assert (every | {f"{name}.csv" for name in COLUMNS}) - set(re.findall(r"`([^`]+)`", text)) == set()
+    assert {"drift_and_spread", "local_exponents", "collapse", "weight_cosine"} <= named("numbers.md", "Diffusion")
+
+
+def test_no_column_of_the_analyses_around_the_weights_is_missing():
+    from gapbench.analysis import landscape, sharpness
+
+    (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Around the weights")]
+    every = {column for columns in landscape.COLUMNS.values() for column in columns} | set(sharpness.COLUMNS)
+    assert (every | {f"{name}.csv" for name in (*landscape.COLUMNS, "sharpness")}) - set(re.findall(r"`([^`]+)`", text)) == set()
 
 
 def test_no_column_of_a_plan_is_missing():

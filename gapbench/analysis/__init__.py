@@ -6,25 +6,33 @@ from gapbench.analysis.arms import ArmRow, ArmsTable, arms_table
 from gapbench.analysis.correctness import unpack_correct
 from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
 from gapbench.analysis.examples import ExampleInterval
+from gapbench.analysis.factorial import Effect, Factor, Factorial, factorials
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
 from gapbench.analysis.power import Power
+from gapbench.analysis.side_tables import SideTable, side_tables
 
 __all__ = [
     "ArmRow",
     "ArmsTable",
     "Difference",
+    "Effect",
     "Estimate",
     "ExampleInterval",
+    "Factor",
+    "Factorial",
     "MatchedLoss",
     "Power",
     "Ratio",
+    "SideTable",
     "arms_table",
     "difference",
+    "factorials",
     "holm",
     "matched_loss_gap",
     "prediction_interval",
     "share_closed",
+    "side_tables",
     "t_interval",
     "unpack_correct",
 ]

@@ -13,7 +13,7 @@ from gapbench.analysis.examples import ExampleInterval, gap_over_examples
 from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_row, rate_text
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
-from gapbench.analysis.paper import Published, published_value
+from gapbench.analysis.paper import Published, not_comparable, published_value
 from gapbench.analysis.power import SIGNIFICANCE, Power, power
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class ArmRow:
     share_baseline: str = ""
     """Name of that baseline cell."""
     published: Published | None = None
+    not_comparable: str = ""
+    """Why a cell named like one of the paper's arms is not held against the paper's number."""
     prediction: tuple[float, float] | None = None
     """Where one new run of this cell falls with 95 % probability: what a published single run is held against."""
 
@@ -58,8 +60,7 @@ class ArmRow:
         """Whether the published single run, rounded as it is, may lie in our prediction interval; None without either."""
         if self.published is None or self.prediction is None:
             return None
-        low, high = self.prediction
-        return low - self.published.rounding <= self.published.test_accuracy <= high + self.published.rounding
+        return not self.published.off_by_pp(*self.prediction)
 
     @property
     def separated(self) -> bool:
@@ -131,6 +132,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
 
     Works on partial results: cells without an ok run have no numbers, cells with a missing or diverged seed no verdict.
     """
+    from gapbench.analysis.noise import noise_notes
     from gapbench.analysis.notes import notes
     from gapbench.analysis.verdict import sentences
 
@@ -139,7 +141,8 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     rows, comparisons = _judge(rows)
     rows = _with_shares(rows)
     complete, short = columns_of(rows)
-    return ArmsTable(tuple(rows), complete, short, sentences(rows), [*notes(rows, comparisons), *environment_notes(runs)], comparisons)
+    remarks = [*notes(rows, comparisons), *noise_notes([row.cell for row in rows], book), *environment_notes(runs)]
+    return ArmsTable(tuple(rows), complete, short, sentences(rows), remarks, comparisons)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
@@ -156,6 +159,7 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         train_loss=t_interval([*cell.column("train_loss").values()]),
         train_test_gap_pp=t_interval([100 * (train[key] - accuracy[key]) for key in train]),
         published=published_value(panel, cell),
+        not_comparable=not_comparable(panel, cell),
         prediction=prediction_interval([*accuracy.values()]),
     )
     if reference is None or reference == cell:
@@ -229,7 +233,10 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
     for row in rows:
         baseline_cell = row.panel.baseline_of(row.cell)
         baseline = by_cell.get((id(row.panel), baseline_cell.name)) if baseline_cell else None
-        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.reference is None or row.p_holm is None:
+        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:
+            out.append(row)
+            continue
+        if row.reference is None or baseline.reference is not row.reference:
             out.append(row)
             continue
         samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]

@@ -58,6 +58,10 @@ class Cell:
     precision: str
     learning_rate: float
     learning_rate_rule: str
+    momentum_reset: str
+    """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
+    own_ghost_batch_size: int | None
+    """The ghost batch size that the preset has for every batch size; None: it has none."""
     planned_updates: int
     reference_batch_size: int
     reference_updates: int
@@ -66,11 +70,20 @@ class Cell:
     split_drawn: bool
     """Whether each seed draws its own split: differences are then paired, and intervals are over splits."""
     runs: tuple[Run, ...] = field(repr=False)
+    held_against: str = ""
+    """Name of the cell that the suite holds it against; empty: the panel's reference cell."""
+    axes: Mapping[str, str] = field(default_factory=dict)
+    """Its levels on the axes of the suite's grid, seeds left out, by field."""
 
     @property
     def planned_examples(self) -> int:
         """Examples that a run of this cell sees."""
         return self.planned_updates * self.batch_size
+
+    @property
+    def scaling_rule(self) -> str:
+        """How the regime sets the learning rate: `learning_rate_rule` without what else multiplies it and without "untuned"."""
+        return self.learning_rate_rule.partition(", ")[0]
 
     @property
     def method(self) -> tuple[str, str, str]:
@@ -132,7 +145,13 @@ class Panel:
     cells: tuple[Cell, ...]
 
     def reference_of(self, cell: Cell) -> Cell | None:
-        """Returns the reference cell that a cell is held against; among several, the one most like it in preset, optimizer, precision."""
+        """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
+
+        Among several reference cells it is the one most like it in preset, optimizer, precision.
+        """
+        named = [other for other in self.cells if cell.held_against in (other.name, other.arm) and cell.held_against and other is not cell]
+        if named:
+            return min(named, key=lambda other: other.name != cell.held_against)
         found = [other for other in self.cells if other.reference]
         alike = [sum(mine == other for mine, other in zip(cell.method, reference.method, strict=True)) for reference in found]
         return found[alike.index(max(alike))] if found else None
@@ -146,13 +165,25 @@ class Panel:
             other
             for other in self.cells
             if other.batch_size == cell.batch_size and other.method == cell.method and unadapted(other)
+            and other.held_against == cell.held_against
         ]  # fmt: skip
         return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
 
 
 def unadapted(cell: Cell) -> bool:
-    """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, ghost off."""
-    return cell.regime == "baseline" and cell.learning_rate_rule == "untouched" and cell.ghost_batch_size is None
+    """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
+    as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
+    return cell.regime == "baseline" and cell.scaling_rule == "untouched" and as_recipe
+
+
+def _own_ghost(recipe: str, preset: str) -> int | None:
+    from gapbench import catalog
+
+    if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
+        return None
+    entry = catalog.recipes()[recipe]
+    size = {**entry.fields, **entry.presets[preset].fields}.get("ghost_batch_size")
+    return size if isinstance(size, int) else None
 
 
 def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
@@ -206,12 +237,16 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         precision=first.get("precision", "fp32"),
         learning_rate=float(first["learning_rate"]),
         learning_rate_rule=first.get("learning_rate_rule", "untouched"),
+        momentum_reset=first.get("momentum_reset", "never"),
+        own_ghost_batch_size=_own_ghost(first.get("recipe", ""), first.get("preset", "")),
         planned_updates=int(first["planned_updates"]),
         reference_batch_size=int(first["reference_batch_size"]),
         reference_updates=int(first["reference_updates"]),
         train_examples=int(first["train_examples"]),
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,
+        held_against=first.get("reference", ""),
+        axes=json.loads(first.get("axes") or "{}"),
     )
 
 

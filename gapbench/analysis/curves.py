@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SKETCH = "displacement_sketch"
+"""A metric of many numbers an update, one for each bucket of a random projection: only the analysis of diffusion reads it, and neither
+figures nor exports show it."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """One metric of one run against the update count, increasing, finite values only."""
@@ -72,6 +77,18 @@ class Curves:
         if key not in self._cut:
             self._cut[key] = self._read(metric, layer)
         return self._cut[key]
+
+    def vectors(self, metric: str) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """Returns a metric of many numbers by run id: updates [point] and values [point, bucket]; incomplete updates are left out."""
+        if self._table.empty:
+            return {}
+        rows = self._table[self._table["metric"] == metric]
+        found = {}
+        for run_id, group in rows.groupby("run_id", observed=True):
+            wide = group.assign(bucket=group["layer"].astype("int64")).pivot_table(index="update", columns="bucket", values="value")
+            whole = wide.dropna().sort_index()
+            found[str(run_id)] = whole.index.to_numpy(dtype=np.float64), whole.to_numpy(dtype=np.float64)
+        return found
 
     def _read(self, metric: str, layer: str) -> dict[str, Curve]:
         table = self._table

@@ -30,6 +30,7 @@ NEVER_DROPPED = frozenset({ARM, BATCH, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, V
 def format_row(row: ArmRow) -> dict[str, str]:
     """Returns the text of a row under every heading of COLUMNS; empty where there is nothing to say."""
     cell = row.cell
+    against = f"against {row.reference.name}" if row.reference is not None and row.cell.held_against else ""
     return {
         ARM: cell.name,
         BATCH: str(cell.batch_size),
@@ -42,9 +43,9 @@ def format_row(row: ArmRow) -> dict[str, str]:
         TRAIN_TEST: estimate_text(row.train_test_gap_pp, 1, 2),
         GAP: gap_text(row.batch_gap_pp),
         EXAMPLES: examples_text(row),
-        AT: f"{row.batch_gap_budget}; {row.batch_gap_learning_rate}" if row.batch_gap_pp else "",
+        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap_pp else "",
         MATCHED: matched_text(row),
-        VERDICT: row.verdict,
+        VERDICT: row.verdict.replace("reference", row.reference.name) if against and row.reference else row.verdict,
         SHARE: share_text(row),
         PAPER: paper_text(row),
     }
@@ -73,7 +74,7 @@ def budget_text(cell: Cell, reference: Cell) -> str:
 def rate_text(cell: Cell) -> str:
     """Names how a cell's learning rate came about."""
     rule = cell.learning_rate_rule
-    return f"by rule {rule}" if rule in ("sqrt", "linear") else rule
+    return f"by rule {rule}" if cell.scaling_rule in ("sqrt", "linear") else rule
 
 
 def signed(value: float, digits: int) -> str:
@@ -150,10 +151,13 @@ def ratio_text(ratio: Ratio) -> str:
 
 
 def paper_text(row: ArmRow) -> str:
-    """Returns the published accuracy and where one new run of ours would fall."""
+    """Returns the published accuracy and whether it is consistent with where one new run of ours would fall, or off by how much."""
     if row.published is None:
         return ""
     text = f"{100 * row.published.test_accuracy:.2f}"
     if row.prediction is None:
         return text
-    return f"{text}, {'in' if row.published_inside else 'not in'} {range_text(100 * row.prediction[0], 100 * row.prediction[1], 2)}"
+    low, high = row.prediction
+    off = row.published.off_by_pp(low, high)
+    where = "consistent with" if not off else f"{abs(off):.2f} pp {'above' if off > 0 else 'below'}"
+    return f"{text}, {where} {range_text(100 * low, 100 * high, 2)}"

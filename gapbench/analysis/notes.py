@@ -28,6 +28,7 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         *_power(rows),
         "Batch gap: test accuracy of the reference cell minus that of the cell, in percentage points, so positive is worse; budgets are "
         "against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation.",
+        *_references(rows),
         *_matched(rows),
         *_shares(rows),
         *clipped(rows),
@@ -128,6 +129,19 @@ def spread_factors(n: int) -> tuple[float, float]:
     return low, high
 
 
+def _references(rows: Sequence[ArmRow]) -> list[str]:
+    """Names the cells that are held against another one than the reference cell."""
+    others: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reference is not None and not row.reference.reference:
+            others.setdefault(row.reference.name, []).append(row.cell.name)
+    if not others:
+        return []
+    return [
+        "Not against the reference cell are held: " + "; ".join(f"{', '.join(own)} against {name}" for name, own in others.items()) + "."
+    ]
+
+
 def _matched(rows: Sequence[ArmRow]) -> list[str]:
     matched = [row for row in rows if row.matched_loss is not None]
     found = [row.matched_loss for row in matched if row.matched_loss and row.matched_loss.gap_pp]
@@ -166,12 +180,17 @@ def clipped(rows: Sequence[ArmRow]) -> list[str]:
 
 def _published(rows: Sequence[ArmRow]) -> list[str]:
     sources = dict.fromkeys(f"{row.published.source}; {row.published.how}" for row in rows if row.published)
+    other: dict[str, list[str]] = {}
+    for row in rows:
+        if row.not_comparable:
+            other.setdefault(row.not_comparable, []).append(row.cell.name)
+    apart = [f"Not comparable with the paper's number: {', '.join(cells)} ({reason})." for reason, cells in other.items()]
     if not sources:
-        return []
+        return apart
     text = f"Paper: {'; '.join(sources)}."
     if any(row.prediction for row in rows if row.published):
         text += " Beside it: where one new run of ours falls with probability 95 %, which a single published run is to be held against."
-    return [text]
+    return [text, *apart]
 
 
 def _count(number: int, noun: str) -> str:

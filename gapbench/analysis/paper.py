@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel
+
+if TYPE_CHECKING:
+    from gapbench import published
 
 PRESETS = ("paper", "code")
 """Presets that stand for what the paper did; `fair` trains something else on purpose."""
@@ -25,40 +28,71 @@ class Published:
     how: str
     """How the number was obtained."""
 
+    def off_by_pp(self, low: float, high: float) -> float:
+        """Returns by how much the number lies below (-) or above (+) an interval of fractions, its rounding granted; 0: inside."""
+        if self.test_accuracy < low - self.rounding:
+            return 100 * (self.test_accuracy - low)
+        return 100 * (self.test_accuracy - high) if self.test_accuracy > high + self.rounding else 0.0
+
 
 def published_value(panel: Panel, cell: Cell) -> Published | None:
     """Returns what a paper reports for a cell; None where it reports nothing, or for something else than this cell trains.
 
     A reduced suite (fewer epochs, a subset, a held-out part, another large batch) is not held against the paper.
     """
-    from gapbench import published
-
-    found = published.value(panel.recipe, cell.arm, cell.batch_size) if cell.arm else None
-    if found is None or cell.preset not in PRESETS or not _as_published(panel, cell, found.train_examples):
+    found = _reported(panel, cell)
+    if found is None or _otherwise(panel, cell, found):
         return None
     return Published(found.test_accuracy, found.rounding_pp / 100, found.source, found.how)
 
 
-def _as_published(panel: Panel, cell: Cell, train_examples: int | None) -> bool:
-    """Whether a cell's model, its data and the reference's length are the recipe's own.
+def not_comparable(panel: Panel, cell: Cell) -> str:
+    """Returns why a cell that carries the label of one of the paper's arms is not held against its number; empty where it is."""
+    found = _reported(panel, cell)
+    return "" if found is None else _otherwise(panel, cell, found)
 
-    `train_examples` is the size of the paper's training set where the catalog does not know it.
-    """
+
+def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
+    """Returns the number of the paper's arm of this name; without a name that of the same batch size, where a figure shows it."""
+    from gapbench import published
+
+    if cell.arm:  # where a table has it at several batch sizes, that of the cell
+        return published.value(panel.recipe, cell.arm, cell.batch_size) or published.value(panel.recipe, cell.arm)
+    plain = cell.ghost_batch_size is None and cell.learning_rate_rule == "untouched"
+    return published.value_at(panel.recipe, cell.regime, cell.batch_size) if plain else None
+
+
+def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str:
+    """Returns what a cell trains otherwise than the paper, the first that is found; empty where it trains the same."""
     from gapbench import catalog
 
     if panel.recipe not in catalog.recipes() or panel.dataset not in catalog.datasets():
-        return False
+        return "the recipe or the data set is not known here"
     recipe, dataset = catalog.recipes()[panel.recipe], catalog.datasets()[panel.dataset]
     fields: dict[str, Any] = {**recipe.fields, **(recipe.presets[cell.preset].fields if cell.preset in recipe.presets else {})}
-    whole = cell.train_examples == (dataset.train_examples or train_examples) and not json.loads(panel.dataset_options).get("test_size")
-    own = (
-        fields.get("dataset") == panel.dataset
-        and _is_model(panel, fields.get("model"))
-        and fields.get("reference_batch_size") == cell.reference_batch_size
-    )
-    # Updates are whole, and `drop` leaves out what no full batch is left for: at most one batch an epoch.
-    examples = fields.get("epochs", 0) * cell.train_examples
-    return whole and own and 0 <= examples - cell.reference_examples <= fields.get("epochs", 0) * cell.reference_batch_size
+    if cell.preset not in PRESETS:
+        return f"preset {cell.preset or 'none'}"
+    if fields.get("dataset") != panel.dataset:
+        return f"data set {panel.dataset}"
+    if not _is_model(panel, fields.get("model")):
+        return "another model, or other options of it"
+    whole = dataset.train_examples or found.train_examples
+    if whole is None:
+        return "the size of the paper's training set is not known here"
+    if cell.train_examples != whole:
+        return f"{cell.train_examples:,} of {whole:,} training examples"
+    tests = json.loads(panel.dataset_options).get("test_size")
+    if tests:
+        return f"{tests:,} of {dataset.test_examples:,} test examples" if dataset.test_examples else f"{tests:,} test examples"
+    if cell.batch_size != found.batch_size:
+        return f"batch size {cell.batch_size} instead of {found.batch_size}"
+    if fields.get("reference_batch_size") != cell.reference_batch_size:
+        return f"reference batch size {cell.reference_batch_size}"
+    # Updates are whole; `drop` leaves out what fills no batch, and `ragged` has one that is not full: at most one batch an epoch.
+    epochs = fields.get("epochs", 0)
+    if abs(epochs * cell.train_examples - cell.reference_examples) > epochs * cell.reference_batch_size:
+        return f"{cell.reference_examples / cell.train_examples:.3g} of {epochs:g} epochs"
+    return ""
 
 
 def _is_model(panel: Panel, recipes: Any) -> bool:

@@ -68,6 +68,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         "prediction_low": low,
         "prediction_high": high,
         "published_inside": row.published_inside,
+        "published_not_comparable": row.not_comparable,
         "clipped_share_late": sum(clipped.values()) / len(clipped) if clipped else None,
     }
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.effects import effect_sentences
 from gapbench.analysis.formats import range_text, ratio_text
+from gapbench.analysis.paper import PRESETS
 from gapbench.analysis.power import Power, chances_text, power
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 MANY = 6
 """More cells than this are counted instead of listed."""
 NONE_TUNED = "No learning rate was tuned for a batch size here, so batch gaps mix optimization with generalization."
+SAID_BY_PARTS = ("baseline", "sqrt-lr", "linear-lr", "adapted")
+"""Regimes that are nothing but their learning-rate rule and their budget, which are said anyway."""
 ALIKE = 1.5
 """Mean train losses within this factor count as about the same."""
 
@@ -29,7 +33,7 @@ def sentences(rows: Sequence[ArmRow]) -> list[str]:
     panels: dict[int, list[ArmRow]] = {}
     for row in rows:
         panels.setdefault(id(row.panel), []).append(row)
-    found = [sentence for own in panels.values() for sentence in _panel(own)]
+    found = [sentence for own in panels.values() for sentence in (*_panel(own), *effect_sentences(own[0].panel))]
     return list(dict.fromkeys(found)) or ["No run is planned."]  # what holds for every panel is said once
 
 
@@ -49,10 +53,10 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
         head,
         *_tally(others),
         *_tuned(judged),
-        *_matched([row for row in others if row is baseline or row.cell.learning_rate_rule == "tuned"]),
+        *_matched([row for row in others if row is baseline or row.cell.scaling_rule == "tuned"]),
         *_none_tuned(others),
         *(_as_in_the_paper(row) for row in judged if row is baseline),
-        *_adapted([row for row in judged if row is not baseline and row.cell.learning_rate_rule != "tuned"]),
+        *_adapted([row for row in judged if row is not baseline and row.cell.scaling_rule != "tuned"]),
         *_without_verdict([row for row in others if row.p_holm is None]),
     ]
 
@@ -71,8 +75,8 @@ def _scope(rows: Sequence[ArmRow]) -> str:
 def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
     """The cell the paper calls LB: the largest batch with nothing adapted, at the recipe's own number of examples if there is one."""
 
-    def rank(row: ArmRow) -> tuple[bool, int]:
-        return row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
+    def rank(row: ArmRow) -> tuple[bool, bool, int]:
+        return not row.cell.held_against, row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
 
     found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
     return max(found, key=rank) if found else None
@@ -100,12 +104,12 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
 
 
 def _tuned(judged: Sequence[ArmRow]) -> list[str]:
-    tuned = sorted((row for row in judged if row.cell.learning_rate_rule == "tuned"), key=lambda row: -row.cell.batch_size)
+    tuned = sorted((row for row in judged if row.cell.scaling_rule == "tuned"), key=lambda row: -row.cell.batch_size)
     return [f"At {row.batch_gap_budget} and a tuned rate, {_against(row, sized=True)}." for row in tuned[:MANY]]
 
 
 def _none_tuned(rows: Sequence[ArmRow]) -> list[str]:
-    if any(row.cell.learning_rate_rule == "tuned" for row in rows):
+    if any(row.cell.scaling_rule == "tuned" for row in rows):
         return []
     return [NONE_TUNED]
 
@@ -128,7 +132,8 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
 
 
 def _as_in_the_paper(row: ArmRow) -> str:
-    text = f"As in the paper, at {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
+    head = "As in the paper, at" if row.cell.preset in PRESETS else "At"
+    text = f"{head} {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
     reference = row.reference
     if reference is None or row.train_loss is None or row.test_loss is None:
         return text + "."
@@ -165,18 +170,23 @@ def _adapted(rows: Sequence[ArmRow]) -> list[str]:
 def _means(row: ArmRow) -> str:
     """Names what a cell changes against the untouched large batch: "square-root scaling, ghost batch norm 16 and equal updates"."""
     cell = row.cell
-    rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.learning_rate_rule)
+    rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.scaling_rule)
+    factors = [part for part in cell.learning_rate_rule.split(", ") if part.startswith(("matched", "times"))]
+    factor = f"the rate {factors[0].replace('matched', 'at matched')}" if factors else None
+    reset = next((part for part in cell.regime.split(", ") if part.endswith("momentum reset")), None)
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
     same, _, more = row.batch_gap_budget.partition("equal updates, ")
-    budget = f"the same number of updates ({more})" if more else same.replace("equal examples", "")
-    found = [part for part in (rule, ghost, budget) if part]
+    budget = f"the same number of updates ({more})" if more else "" if same.startswith("equal examples") else same
+    base = cell.regime.partition(",")[0]
+    regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
+    found = [part for part in (regime, rule, factor, reset, ghost, budget) if part]
     return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 
 
 def _left_open(row: ArmRow) -> str:
     """Names budget and rate where what the cell changes does not: a batch gap always says both."""
     budget = f"at {row.batch_gap_budget}" if row.batch_gap_budget.startswith("equal examples") else ""
-    rate = "the rate untouched" if row.cell.learning_rate_rule == "untouched" else ""
+    rate = "the rate untouched" if row.cell.scaling_rule == "untouched" else ""
     found = [part for part in (budget, rate) if part]
     return f", {' and '.join(found)}" if found and _means(row) != f"{row.batch_gap_budget} and the rate untouched" else ""
 

@@ -10,6 +10,7 @@ Nothing here imports torch; pandas only where tables are returned.
 
 from __future__ import annotations
 
+from gapbench.api.analyzing import Analysis, analyze
 from gapbench.api.calibrating import calibrate
 from gapbench.api.checkup import Finding, doctor
 from gapbench.api.comparing import compare, comparison_failures, write_comparison
@@ -28,6 +29,7 @@ from gapbench.api.workloads import fetch_dataset, verify_dataset
 from gapbench.suite import load_suite
 
 __all__ = [
+    "Analysis",
     "CellStatus",
     "ConformityReport",
     "Exported",
@@ -40,6 +42,7 @@ __all__ = [
     "RunStatus",
     "Status",
     "Took",
+    "analyze",
     "calibrate",
     "check_components",
     "clean",

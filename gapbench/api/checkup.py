@@ -16,9 +16,9 @@ from gapbench.api.checkup_torch import torch_findings
 from gapbench.api.finding import Finding
 from gapbench.api.workloads import data_context
 from gapbench.core.errors import GapbenchError
+from gapbench.core.machine import free_memory_mib, total_memory_mib, usable_cores
 from gapbench.core.paths import cache_dir, data_dir_default
 from gapbench.execution.devices import cpu, find_gpus
-from gapbench.execution.machine import free_memory_mib, total_memory_mib, usable_cores
 
 __all__ = ["Finding", "doctor"]
 

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench import cost
 from gapbench.api.frames import as_html
 from gapbench.api.price import pending_jobs
 from gapbench.api.selection import select
 from gapbench.core.outcome import FINAL
-from gapbench.execution import (
-    Job,
-    choose_devices,
-    foresee,
-    place_of,
-    plan_layout,
-    predict,
-    predicted_seconds,
-)
+from gapbench.execution import Job, Predictions, choose_devices, foresee, place_of, plan_layout
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.runspec import PlannedRun, RunSpec
@@ -91,6 +82,7 @@ class Plan:
                 "runs": cell.runs,
                 "done": cell.done,
                 "batch_size": cell.spec.batch_size,
+                "batches_per_epoch": cell.spec.train_examples / cell.spec.batch_size,
                 "ghost_batch_size": cell.spec.ghost_batch_size,
                 "regime": cell.regime,
                 "learning_rate": cell.spec.learning_rate,
@@ -147,11 +139,12 @@ def plan(
     done = {run_id for run_id, state in states.items() if state in FINAL}
     layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    foreseen = foresee(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots)
+    predictions = Predictions(place_of(layout.slots))
+    foreseen = foresee(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
     return Plan(
         suite=loaded,
         results=path,
-        cells=tuple(_cell(members, done, job_of, place_of(layout.slots)) for members in by_cell(loaded.runs).values()),
+        cells=tuple(_cell(members, done, job_of, predictions) for members in by_cell(loaded.runs).values()),
         runs=len(states),
         done=len(done),
         jobs=len(foreseen.jobs),
@@ -172,12 +165,12 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
     return cells
 
 
-def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], place: cost.Place) -> PlannedCell:
+def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], predictions: Predictions) -> PlannedCell:
     first = members[0]
-    estimate = predict(job_of[first.run_id], place)
+    estimate = predictions.of(job_of[first.run_id])
     times = []
     for run_id in dict.fromkeys(member.run_id for member in members):
-        seconds = predicted_seconds(job_of[run_id], place)
+        seconds = predictions.of(job_of[run_id]).seconds
         times.append(None if seconds is None else seconds / job_of[run_id].replicas)
     return PlannedCell(
         cell=first.labels.cell,

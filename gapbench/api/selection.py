@@ -64,7 +64,7 @@ def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]
             (catalog.datasets(), spec.dataset.name),
             (catalog.models(), spec.model.name),
             (catalog.optimizers(), spec.optimizer.name),
-            *((catalog.probes(), name) for name in spec.probes),
+            *((catalog.probes(), name) for name in spec.probe_options),
         ]
         for registry, name in named:
             used.setdefault((registry.kind, name), (registry, name))

@@ -19,9 +19,9 @@ from gapbench.bench.summary import BenchReport, summarize
 from gapbench.bench.writing import write_outputs
 from gapbench.catalog import models
 from gapbench.core.errors import DeviceError, GapbenchError
+from gapbench.core.machine import usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
-from gapbench.execution.machine import usable_cores
 from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
 from gapbench.store.schema import utc_now
 

@@ -16,8 +16,8 @@ import psutil
 
 import gapbench
 from gapbench.core.errors import GapbenchError
+from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import DeviceKind, find_gpus
-from gapbench.execution.machine import usable_cores
 from gapbench.store.provenance import cpu_name, git_state
 
 BUSY = 0.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -38,6 +39,9 @@ COMMON_DATASET_PARAMETERS = {
     ),
     "test_size": Parameter(
         type="int", default=0, minimum=0, neutral=0, help="test on a subset of so many examples, drawn by split_seed; 0: all"
+    ),
+    "stratified": Parameter(
+        type="bool", default=False, neutral=False, help="whether train_size and test_size take the same share of every class"
     ),
 }
 """Options that every data set has besides its own. They are not passed to its loader: the split is taken afterwards."""
@@ -100,6 +104,16 @@ class OptimizerEntry(ComponentEntry):
     """An optimizer."""
 
 
+AT = Parameter(
+    type="list[float]",
+    default=[],
+    minimum=0,
+    maximum=1,
+    help="fractions of the training at which it is called; empty: where weights are kept (keep_weights)",
+)
+"""The option of all probes of stage `checkpoint`. It is not passed to them."""
+
+
 class ProbeEntry(ComponentEntry):
     """A measurement: a function of the training state."""
 
@@ -111,6 +125,18 @@ class ProbeEntry(ComponentEntry):
     """Whether it also gives a value for each layer."""
     default: bool = False
     """Whether it runs where a suite names no probes."""
+    needs_objective: bool = False
+    """Whether it asks for the loss at other examples or weights: the engine then provides `state.objective`."""
+    needs_norm_group: bool = False
+    """Whether batch norm must be over groups of a fixed size: then a ghost batch size must be named."""
+    vectors: tuple[str, ...] = ()
+    """Metrics of several numbers each, as many as its options say, which it returns as `metric/bucket`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_at(cls, table: dict[str, Any]) -> dict[str, Any]:
+        parameters = table.get("parameters", {})
+        return {**table, "parameters": {**parameters, "at": AT}} if table.get("stage") == "checkpoint" else table
 
 
 class Budget(BaseModel):
@@ -124,10 +150,38 @@ class Budget(BaseModel):
     """`epochs`: the recipe's epochs, so as many examples as the reference cell; `updates`: exactly the reference cell's
     updates; `examples`: exactly the reference cell's examples, in updates rounded down."""
     factor: float = Field(1.0, gt=0.0, description="So many times as long.")
+    rounding: Literal["down", "epochs-up"] | None = Field(
+        None, description="To whole updates, or up to whole epochs at each step, as the released code does. Left out: the recipe's."
+    )
+    """`down`: to whole updates; `epochs-up`: epochs, and what multiplies them, are rounded up; None: the recipe's, or else down."""
+
+
+class NoiseRule(BaseModel):
+    """Noise that is added to gradients on purpose, as a control."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["none", "multiplicative", "isotropic"] = Field(
+        "none",
+        description="None; each example's gradient times 1 + sigma e, e standard normal; or, in the gradient's place, a Gaussian direction "
+        "of the gradient's norm: a walk that learns nothing.",
+    )
+    variance: float | Literal["matched"] = Field(
+        "matched", description='Of multiplicative noise; "matched": batch / reference - 1, which gives a batch the reference\'s covariance.'
+    )
+    centred: bool = Field(True, description="Whether multiplicative noise sums to zero over the batch, so that the mean gradient stays.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> NoiseRule:
+        if not isinstance(self.variance, str) and not 0 <= self.variance < float("inf"):
+            raise ValueError('variance must be "matched" or a number of at least 0')
+        if self.kind != "multiplicative" and (self.variance != "matched" or not self.centred):
+            raise ValueError('variance and centred are only for kind = "multiplicative"')
+        return self
 
 
 class RegimeEntry(Entry):
-    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget, independent of each other."""
+    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget x noise, independent of each other."""
 
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
     """Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."""
@@ -136,6 +190,12 @@ class RegimeEntry(Entry):
     warmup_start: float | Literal["reference"] | None = None
     """Factor of the learning rate that warmup starts from; "reference": the reference batch size's rate; None: the recipe's."""
     budget: Budget = Budget()
+    gradient_noise: NoiseRule | None = None
+    """None: what the run says, as with the two that follow."""
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] | None = None
+    """Factor of weight decay: 1, or reference rate / rate, which keeps rate times decay."""
+    augmentation_epochs: int | Literal["off", "reference"] | None = None
+    """Epochs after which the same crops and flips come again; "reference": the recipe's epochs."""
 
 
 class Preset(BaseModel):
@@ -144,6 +204,10 @@ class Preset(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     summary: str
+    extends: str = ""
+    """The preset whose fields and notes it has besides its own."""
+    needs_tuning: bool = False
+    """Whether its learning rates mean little until they are tuned for each batch size: labelled "untuned" until then."""
     fields: dict[str, JsonValue] = Field(default_factory=dict)
     notes: dict[str, str] = Field(default_factory=dict)
     """By field: where its value comes from, where that is not the source itself."""
@@ -155,3 +219,20 @@ class RecipeEntry(Entry):
     fields: dict[str, JsonValue]
     presets: dict[str, Preset]
     default_preset: str = "paper"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extended(cls, table: dict[str, Any]) -> dict[str, Any]:
+        presets = table.get("presets", {})
+        return {**table, "presets": {name: _extended(presets, name) for name in presets}}
+
+
+def _extended(presets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Returns a preset with what it extends. A value of its own has the note of its own, or none."""
+    own = dict(presets[name])
+    if not own.get("extends"):
+        return own
+    base = _extended(presets, own["extends"])
+    fields = own.get("fields", {})
+    notes = {field: note for field, note in base.get("notes", {}).items() if field not in fields}
+    return {**own, "fields": {**base.get("fields", {}), **fields}, "notes": {**notes, **own.get("notes", {})}}

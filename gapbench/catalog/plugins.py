@@ -152,19 +152,31 @@ def probe(
     metrics: Sequence[str] = (),
     per_layer: bool = False,
     default: bool = False,
+    needs_objective: bool = False,
+    vectors: Sequence[str] = (),
     summary: str = "",
     source: str = "",
 ) -> Callable[[C], C]:
-    """Registers a probe: a function of the training state that returns metrics by name. Default name and metric: the function's name."""
+    """Registers a probe: a function (state, **options) that returns metrics by name.
+
+    Args:
+        stage: when it is called.
+        name: what suites call it; default: the function's name.
+        version: raised whenever the same state gives other numbers.
+        metrics: names of the values it returns; default: its name.
+        per_layer: whether it also returns `metric/layer`.
+        default: whether it runs in every suite.
+        needs_objective: whether its state has `objective`: loss, gradient and Hessian product at other examples and weights.
+        vectors: those of `metrics` that are several numbers each, returned as `metric/bucket`.
+        summary: one line for `gapbench ls`; default: the first line of the docstring.
+        source: a citation or an address.
+    """
 
     def register(component: C) -> C:
         called = name or getattr(component, "__name__", "")
         options = from_signature(component, reserved=("state",), owner=f'probe "{called}"')
-        if options:  # suites name probes and nothing more, so nobody could ever set them
-            raise GapbenchError(
-                f'probe "{called}" has the option "{next(iter(options))}", and probes take none; write one probe for each value'
-            )
         facts = {"name": called, "version": version, "source": source, "stage": stage, "per_layer": per_layer}
+        facts |= {"needs_objective": needs_objective, "parameters": options, "vectors": tuple(vectors)}
         add_component(catalog.probes(), ProbeEntry, component, summary, **facts, metrics=tuple(metrics) or (called,), default=default)
         return component
 

@@ -139,6 +139,7 @@ def run(
         )
     if report.files is not None:
         console.print_arms(out(), report.files.arms)
+        console.print_side_tables(out(), report.files.side)
         console.print_files(out(), report.results, report.files.figures)
     if report.took is not None:
         console.print_took(out(), report.took)
@@ -198,6 +199,7 @@ def report(results: ResultsArgument = None) -> None:
     folder = api.find(results)
     files = api.report(folder)
     console.print_arms(out(), files.arms)
+    console.print_side_tables(out(), files.side)
     console.print_files(out(), files.tables[0].parent.parent, files.figures)
 
 

@@ -80,7 +80,7 @@ def export(
         typer.Option("--bundle", metavar="FILE", help="One small archive that `gapbench report` reads elsewhere: .tar.gz or .zip."),
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="DIR", help="Tidy tables: runs.csv, curves.csv, arms.csv.")] = None,
-    latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="The arms table for a paper, with booktabs.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="The arms table for a paper (booktabs, graphicx).")] = None,
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Event files, a folder a run; needs gapbench[tensorboard].")
     ] = None,

@@ -41,7 +41,7 @@ def check_component(kind: str, name: str, options: Mapping[str, Any], context: D
         "optimizer": lambda: check_optimizer(name, options),
         "dataset": lambda: check_dataset(name, options, context),
         "regime": lambda: check_regime(name),
-        "probe": lambda: check_probe(name),
+        "probe": lambda: check_probe(name, options),
     }
     precision = torch.get_float32_matmul_precision()
     try:

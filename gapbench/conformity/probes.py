@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ class Watched:
 
     probe: Any
     answers: list[Any] = field(default_factory=list)
+    trained: list[Any] = field(default_factory=list)
+    """Those after at least one update; before it there is neither gradient nor learning rate, and what is made of them is NaN."""
     repeated: bool = True
     """Whether asking twice gave the same."""
     touched: set[str] = field(default_factory=set)
@@ -41,22 +44,25 @@ class Watched:
         self.touched |= {name for name in _TENSORS if not same_bits(before[name], getattr(state, name))}
         self.repeated = self.repeated and _equal(first, second)
         self.answers.append(_kept(first))
+        self.trained += self.answers[-1:] if state.update else []
         self.state = state
         return {}
 
 
-def check_probe(name: str) -> list[Check]:
-    """Returns the checks of a probe."""
+def check_probe(name: str, options: Mapping[str, Any]) -> list[Check]:
+    """Returns the checks of a probe with these options."""
     sheet = Sheet("probe", name)
     entry = known_probes()[name]
     pool = make_pool((8, 8, 1), 10)
-    specs = [make_spec(seed=seed, updates=UPDATES, reference_updates=UPDATES, clip_norm=0.5, keep_weights=(0.5,)) for seed in (0, 1)]
-    watched = Watched(load_target(entry.target))
+    specs = [make_spec(seed=seed, updates=UPDATES, reference_updates=UPDATES, clip_norm=0.5, keep_weights=(0.0, 0.5)) for seed in (0, 1)]
+    given = {option: value for option, value in options.items() if entry.stage != "checkpoint" or option != "at"}
+    watched = Watched(functools.partial(load_target(entry.target), **given))
     sessions: dict[str, Session] = {}
 
     def runs() -> Answer:
-        sessions["with"] = _drive(start(specs, pool, {entry.stage: [watched]}))
-        return passed(f"stage {entry.stage}, called {len(watched.answers)} times in {UPDATES} updates of two replicas")
+        sessions["with"] = _drive(start(specs, pool, {entry.stage: [watched]}, objective=entry.needs_objective))
+        asked = ", with the objective" if entry.needs_objective else ""
+        return passed(f"stage {entry.stage}{asked}, called {len(watched.answers)} times in {UPDATES} updates of two replicas")
 
     if not sheet.check("runs", runs) or not watched.answers:
         sheet.skip(LATER, "it does not run")
@@ -65,7 +71,7 @@ def check_probe(name: str) -> list[Check]:
     if not named or not sheet.check("shapes", lambda: _shapes(watched, entry)):
         sheet.skip(LATER[2:] if named else LATER[1:], "what it returns cannot be recorded")
         return sheet.checks
-    sheet.check("finite", lambda: _finite(watched.answers))
+    sheet.check("finite", lambda: _finite(watched.trained))
     sheet.check("pure", lambda: _pure(watched, sessions["with"], _drive(start(specs, pool))))
     sheet.check("repeatable", lambda: _repeatable(watched))
     sheet.check("replicas", lambda: _replicas(watched, entry, specs, pool))
@@ -74,6 +80,7 @@ def check_probe(name: str) -> list[Check]:
 
 def _drive(session: Session) -> Session:
     """Trains to the end and calls the probes as the training loop does."""
+    session.probe(session.program.untrained(), "checkpoint")
     while session.update < session.spec.updates:
         state = session.step()
         if state is None:
@@ -89,7 +96,8 @@ def _drive(session: Session) -> Session:
 
 
 def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
-    allowed = {*entry.metrics, *(f"{metric}/layer" for metric in entry.metrics if entry.per_layer)}
+    wanted = [f"{metric}/bucket" if metric in entry.vectors else metric for metric in entry.metrics]
+    allowed = {*wanted, *(f"{metric}/layer" for metric in entry.metrics if entry.per_layer)}
     for answer in answers:
         if not isinstance(answer, Mapping):
             return failed(f"it returns {type(answer).__name__}, not metrics by name", 'return a dict, such as {"my_metric": tensor}')
@@ -97,7 +105,7 @@ def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
             return failed(
                 f"it returns {listed(odd)}, and is declared with {listed(sorted(allowed))}", "declare them: metrics=[...], per_layer=True"
             )
-        if missing := [metric for metric in entry.metrics if metric not in answer]:
+        if missing := [metric for metric in wanted if metric not in answer]:
             return failed(f"it does not return {listed(missing)}", "return every metric that it is declared with, at every call")
     return passed(listed(sorted(allowed)))
 
@@ -108,12 +116,14 @@ def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:
     replicas, layers = len(state.weights), len(state.layers)
     for answer in watched.answers:
         for name, value in answer.items():
-            wanted = (replicas, layers) if name.endswith("/layer") else (replicas,)
             if not isinstance(value, Tensor):
                 return failed(
                     f"{name} is {type(value).__name__}, not a tensor",
                     "return tensors and never call item() or float(): that waits for the device",
                 )
+            wanted = (replicas, layers) if name.endswith("/layer") else (replicas,)
+            if name.endswith("/bucket") and value.ndim == 2:
+                wanted = (replicas, value.shape[1])
             if tuple(value.shape) != wanted:
                 return failed(
                     f"{name} has shape {list(value.shape)}, not {list(wanted)}",
@@ -121,7 +131,8 @@ def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:
                 )
             if value.device != state.weights.device:
                 return failed(f"{name} is on {value.device}, not on {state.weights.device}", "compute on the device of state.weights")
-    return passed("[replica]" + (" and [replica, layer]" if entry.per_layer else "") + ", on the training device")
+    shapes = {"[replica]": set(entry.metrics) - set(entry.vectors), "[replica, bucket]": entry.vectors, "[replica, layer]": entry.per_layer}
+    return passed(f"{' and '.join(shape for shape, some in shapes.items() if some)}, on the training device")
 
 
 def _finite(answers: list[Any]) -> Answer:
@@ -136,7 +147,8 @@ def _pure(watched: Watched, with_probe: Session, without: Session) -> Answer:
             f"it changes {listed(sorted(watched.touched))} of the state", "compute on copies: no in-place operations (x.mul_) on the state"
         )
     if not same_bits(with_probe.network.weights, without.network.weights):
-        return failed("training goes elsewhere with it", "use no random numbers and change nothing outside the probe")
+        remedy = "use no random numbers but generators of your own and change nothing outside the probe"
+        return failed("training goes elsewhere with it", remedy)
     return passed("training ends with the same bits with and without it")
 
 
@@ -149,7 +161,7 @@ def _repeatable(watched: Watched) -> Answer:
 def _replicas(watched: Watched, entry: ProbeEntry, specs: list[Any], pool: Any) -> Answer:
     for replica, spec in enumerate(specs):
         alone = Watched(watched.probe)
-        _drive(start([spec], pool, {entry.stage: [alone]}))
+        _drive(start([spec], pool, {entry.stage: [alone]}, objective=entry.needs_objective))
         for together, single in zip(watched.answers, alone.answers, strict=True):
             for name, value in single.items():
                 if not close(value[0].double(), together[name][replica].double(), 1e-4) and torch.isfinite(value[0]).all():

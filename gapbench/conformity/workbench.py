@@ -55,11 +55,12 @@ def make_spec(**changes: Any) -> RunSpec:
     return RunSpec(**(fields | changes))
 
 
-def start(specs: Sequence[RunSpec], pool: Pool, probes: Mapping[str, Sequence[Probe]] | None = None) -> Session:
-    """Returns a session of these runs, one stack; without probes unless some are given."""
+def start(specs: Sequence[RunSpec], pool: Pool, probes: Mapping[str, Sequence[Probe]] | None = None, *, objective: bool = False) -> Session:
+    """Returns a session of these runs, one stack; without probes unless some are given, which get the objective if so."""
     train = np.arange(TRAIN, dtype=np.int64)
     split = Split(train, np.arange(TRAIN, TRAIN + TEST, dtype=np.int64), train[:0], train[:TEST])
-    return Session(specs, pool, [split] * len(specs), device=torch.device("cpu"), emit=lambda _event: None, probes=probes or {})
+    splits, cpu = [split] * len(specs), torch.device("cpu")
+    return Session(specs, pool, splits, device=cpu, emit=lambda _event: None, probes=probes or {}, objective=objective)
 
 
 def advance(session: Session, updates: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gapbench.console.analysis import print_analysis
 from gapbench.console.bench import print_bench, print_bench_cases
 from gapbench.console.comparing import print_comparison, print_comparison_failures
 from gapbench.console.failures import print_failures
@@ -18,6 +19,7 @@ from gapbench.console.tables import (
     print_leftovers,
     print_listing,
     print_plan,
+    print_side_tables,
     print_took,
     print_unfinished,
     print_warnings,
@@ -29,6 +31,7 @@ __all__ = [
     "LiveView",
     "Region",
     "View",
+    "print_analysis",
     "print_arms",
     "print_bench",
     "print_bench_cases",
@@ -42,6 +45,7 @@ __all__ = [
     "print_listing",
     "print_merged",
     "print_plan",
+    "print_side_tables",
     "print_status",
     "print_took",
     "print_unfinished",

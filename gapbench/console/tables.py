@@ -20,7 +20,7 @@ from gapbench.console.words import count, duration, mebibytes, size
 from gapbench.core.outcome import FINAL, Outcome
 
 if TYPE_CHECKING:
-    from gapbench.analysis import ArmsTable
+    from gapbench.analysis import ArmsTable, SideTable
     from gapbench.api import Finding, Listed, Plan, RunReport, Took
     from gapbench.store import Leftover
     from gapbench.workloads.datasets import FileStatus
@@ -55,6 +55,17 @@ def print_arms(console: Console, arms: ArmsTable) -> None:
         console.print(Padding(Text(f"note: {note}", style="dim"), (0, 0, 0, 2)))
 
 
+def print_side_tables(console: Console, tables: Sequence[SideTable]) -> None:
+    """Prints what else a suite shows: the words and notes of each side table. The tables themselves are too wide for a terminal."""
+    for table in tables:
+        console.print()
+        console.print(f"{table.title} (tables/{table.name}.md)", style="bold", highlight=False)
+        for sentence in table.sentences:
+            console.print(escape(sentence), highlight=False)
+        for note in table.notes:
+            console.print(Padding(Text(f"note: {note}", style="dim"), (0, 0, 0, 2)))
+
+
 def print_files(console: Console, results: Path, figures: Sequence[Path]) -> None:
     """Says where the files are."""
     names = ", ".join(dict.fromkeys(path.stem for path in figures))
@@ -82,7 +93,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
     table = _table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
     table.add_column("cell", overflow="fold")
-    for heading in ("runs", "batch", "ghost", "rate", "updates", "epochs", "memory", "time"):
+    for heading in ("runs", "batch", "N/B", "ghost", "rate", "updates", "epochs", "memory", "time"):
         table.add_column(heading, justify="right")
     table.add_column("known", style="dim")
     for cell in plan.cells:
@@ -91,6 +102,7 @@ def print_plan(console: Console, plan: Plan) -> None:
             escape(cell.cell),
             str(cell.runs) if not cell.done else f"{cell.runs} ({cell.done} done)",
             f"{spec.batch_size:,}",
+            f"{spec.train_examples / spec.batch_size:.3g}",
             "off" if spec.ghost_batch_size is None else str(spec.ghost_batch_size),
             f"{spec.learning_rate:.3g}",
             f"{spec.updates:,}",

@@ -50,7 +50,10 @@ class Stream:
 
 
 def stream(seed: int, purpose: str) -> Stream:
-    """Returns the stream of a seed and a purpose. Purposes in use: order, crop, flip, dropout, split, subset, holdout."""
+    """Returns the stream of a seed and a purpose.
+
+    Purposes in use: order, sampling, crop, flip, dropout, noise, perturbation, split, subset, holdout.
+    """
     word = _digest(seed, purpose)
     return Stream(word & MASK32, word >> 32)
 
@@ -60,8 +63,8 @@ def derive_seed(seed: int, purpose: str) -> int:
     return _digest(seed, purpose) >> 1
 
 
-def below(words: Words, bound: int) -> Words:
-    """Maps 32-bit words to integers in [0, bound), bound < 2^31, with a bias below bound / 2^32."""
+def below(words: Words, bound: Words) -> Words:
+    """Maps 32-bit words to integers in [0, bound), bound < 2^31 (one, or one for each word), with a bias below bound / 2^32."""
     return (words * bound) >> 32
 
 
@@ -81,7 +84,7 @@ def content_hash(*arrays: npt.NDArray[Any]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy: it may be a mapped file
     return digest.hexdigest()
 
 

@@ -26,3 +26,8 @@ def data_dir_default() -> Path | None:
     """Returns the folder of data sets that `GAPBENCH_DATA` names, or None: then data sets are downloaded into the cache."""
     named = os.environ.get("GAPBENCH_DATA")
     return Path(named).expanduser() if named else None
+
+
+def shown(path: Path) -> str:
+    """Returns a path as it is seen from where the user stands."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

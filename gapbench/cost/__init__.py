@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gapbench.cost import calibration
-from gapbench.cost.estimate import Estimate, estimate, held_mib, training_flops_per_update
+from gapbench.cost.estimate import Estimate, estimate, held_mib, memory_mib, training_flops_per_update
 from gapbench.cost.learned import Basis
 from gapbench.cost.micro_batch import micro_batch_size
 from gapbench.cost.parts import Buckets, Parts
@@ -21,6 +21,7 @@ __all__ = [
     "calibration",
     "estimate",
     "held_mib",
+    "memory_mib",
     "micro_batch_size",
     "program_key",
     "stack_pays",

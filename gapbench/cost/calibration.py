@@ -31,7 +31,17 @@ KEPT = 4
 KEPT_LENGTHS = 4
 """Lengths of jobs of a program that are remembered: those that trained last. Eight short jobs must not push out the long one."""
 
-_SPEED_FIELDS = ("batch_size", "ghost_batch_size", "precision", "crop_padding", "flip", "running_statistics", "probes")
+_SPEED_FIELDS = (
+    "batch_size",
+    "ghost_batch_size",
+    "precision",
+    "crop_padding",
+    "crop_size",
+    "crop_scale",
+    "flip",
+    "running_statistics",
+    "probes",
+)
 """Besides data set, model, optimizer and clipping, what the time of an update depends on."""
 
 

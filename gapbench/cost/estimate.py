@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from gapbench.cost.calibration import base_of_worker
@@ -10,9 +9,9 @@ from gapbench.cost.learned import Basis, learned_parts
 from gapbench.cost.micro_batch import MIB, micro_batch_size
 from gapbench.cost.parts import CHUNK_EXAMPLES, Buckets, buckets, guessed_checkpoint_seconds, layers_of
 from gapbench.cost.place import Place
+from gapbench.cost.pool import held_bytes
 from gapbench.cost.sizes import facts_of, model_size
 from gapbench.cost.work import work_of
-from gapbench.suite.facts import DatasetFacts
 from gapbench.suite.runspec import RunSpec
 
 BASE_MIB = {"cpu": 750.0, "cuda": 800.0}
@@ -66,7 +65,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         place: where it would train, so that what was timed there counts; its device kind then holds. Default: seconds are a guess.
     """
     kind = place.device_kind if place else device_kind
-    size, data_mib = model_size(spec), held_mib(spec, replicas=replicas, device_kind=kind)
+    size = model_size(spec)
     found = learned_parts(spec, place, replicas=replicas, device_kind=kind)
     checkpoint = guessed_checkpoint_seconds(spec, replicas)
     return Estimate(
@@ -74,12 +73,18 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         examples=spec.examples,
         parameters=size.parameters if size else None,
         training_flops=6.0 * size.multiplications * spec.examples * replicas if size else None,
-        memory_mib=None if data_mib is None else _base_mib(kind, place) + data_mib,
+        memory_mib=memory_mib(spec, replicas=replicas, device_kind=kind, place=place),
         buckets=buckets(found.parts, work_of(spec), checkpoint_seconds=checkpoint) if found else None,
         outside_seconds=found.parts.outside_seconds if found else 0.0,
         program_seconds=found.parts.program_seconds if found else 0.0,
         basis=found.basis if found else "unknown",
     )
+
+
+def memory_mib(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", place: Place | None = None) -> float | None:
+    """Returns the memory of a job's worker process (cpu) or on the GPU (cuda), in MiB; None where sizes are unknown."""
+    data_mib = held_mib(spec, replicas=replicas, device_kind=device_kind)
+    return None if data_mib is None else _base_mib(device_kind, place) + data_mib
 
 
 def training_flops_per_update(spec: RunSpec) -> float | None:
@@ -94,22 +99,12 @@ def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
     if size is None or facts is None:
         return None
     kind = device_kind if device_kind in ACTIVATION_COPIES else "cpu"
-    update = ACTIVATION_COPIES[kind] * replicas * micro_batch_size(spec, device_kind) * size.activations
+    piece = micro_batch_size(spec, device_kind)
+    update = ACTIVATION_COPIES[kind] * replicas * piece * size.activations
     evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, layers_of(spec))
     floats = VECTORS * replicas * size.parameters + max(update, evaluation)
-    return (_pool_bytes(spec, facts, kind) + 4.0 * floats) / MIB
-
-
-def _pool_bytes(spec: RunSpec, facts: DatasetFacts, device_kind: str) -> int:
-    """Returns what the examples take: padded on the device and, where that is the CPU, once more as they were read."""
-    labels = 8
-    if not facts.is_image:
-        read = padded = math.prod(facts.shape) * 4 + labels
-    else:
-        height, width, channels = facts.shape
-        read = height * width * channels + labels
-        padded = (height + 2 * spec.crop_padding) * (width + 2 * spec.crop_padding) * channels + labels
-    return (facts.train_examples + facts.test_examples) * (padded + (read if device_kind == "cpu" else 0))
+    examples = held_bytes(spec, facts, piece=piece, replicas=replicas, device_kind=kind)
+    return (examples + 4.0 * floats) / MIB
 
 
 def _base_mib(device_kind: str, place: Place | None) -> float:

@@ -16,6 +16,7 @@ HYPERPARAMETERS = frozenset(
         "warmup_start",
         "phases",
         "weight_decay",
+        "initial_perturbation",
         "seed",
         "init_seed",
         "order_seed",

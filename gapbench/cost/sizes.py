@@ -6,14 +6,20 @@ import functools
 
 from gapbench.core.errors import DataError, UnknownNameError
 from gapbench.cost.architectures import Size, size_of
+from gapbench.cost.pool import cropped
 from gapbench.suite.facts import DatasetFacts, dataset_facts
 from gapbench.suite.runspec import Component, RunSpec
 
 
 def model_size(spec: RunSpec) -> Size | None:
     """Returns the size of a run's model for its data set, or None where it is unknown: a plugin's model, or data that are not there."""
-    facts = facts_of(spec)
-    return None if facts is None else size_of(spec.model.name, spec.model.options, facts.shape, facts.classes)
+    return _model_size(spec.model.model_dump_json(), spec.dataset.model_dump_json(), spec.crop_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _model_size(model: str, dataset: str, crop_size: int) -> Size | None:
+    facts, component = _facts_of(dataset), Component.model_validate_json(model)
+    return None if facts is None else size_of(component.name, component.options, cropped(facts, crop_size), facts.classes)
 
 
 def facts_of(spec: RunSpec) -> DatasetFacts | None:

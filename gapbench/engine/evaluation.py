@@ -42,19 +42,29 @@ class Evaluator:
     def __init__(self, program: Program, feed: Feed, splits: Sequence[Split], spec: RunSpec) -> None:
         self._program = program
         self._feed = feed
-        device = program.network.weights.device
         sets = {"test": [split.test for split in splits], "train": [split.train_evaluation for split in splits]}
         if len(splits[0].validation):
             sets["validation"] = [split.validation for split in splits]
-        self._sets = {name: torch.from_numpy(np.stack(indices)).to(device) for name, indices in sets.items()}
+        self._sets = {name: torch.from_numpy(np.stack(indices)).to(feed.home) for name, indices in sets.items()}
+        self._recalibrated_headline = spec.headline_statistics == "recalibrated"
         self._calibration = _calibration_batches(feed, spec)
 
     def evaluate(self, *, recalibrate: bool) -> Evaluation:
-        """Returns losses and accuracies; with `recalibrate` also those under recalibrated norm statistics. Waits for the device."""
+        """Returns losses and accuracies; with `recalibrate` also those under recalibrated norm statistics. Waits for the device.
+
+        Where the headline is under recalibrated statistics, all of them are.
+        """
         module = self._program.network.module
         module.eval()
         values: dict[str, list[float]] = {}
         with torch.no_grad():
+            if self._recalibrated_headline:
+                with recalibrated(module, self._pass_calibration):
+                    correct = {name: self._measure(name, "", values) for name in self._sets}
+                if recalibrate:
+                    values.update({f"recalibrated_{name}": value for name, value in values.items() if name.startswith(("test_", "train_"))})
+                module.train()
+                return Evaluation(values, correct["test"])
             correct = {name: self._measure(name, "", values) for name in self._sets}
             if recalibrate:
                 with recalibrated(module, self._pass_calibration):
@@ -66,8 +76,7 @@ class Evaluator:
     def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor:
         indices = self._sets[name]
         losses, hits = [], []
-        for chunk in torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1):
-            batch = self._feed.evaluation_batch(chunk)
+        for batch in self._feed.evaluation_batches(torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1)):
             logits = self._program.forward(batch)
             losses.append(F.cross_entropy(logits, batch.labels, reduction="none").double().sum(dim=1))
             hits.append(logits.argmax(dim=1) == batch.labels)

@@ -1,5 +1,7 @@
 """The feed: the data set lives on the device as bytes, and one gather makes the batches of an update.
 
+One that is too large stays on the disk, and the next batches are gathered on the host while the device trains (`storage.py`).
+
 Order, crops and flips are a counter hash of (seed, epoch, example): the same on every device, at every batch size, in
 every stack and after a resume. Each image is cropped and flipped by itself; one crop a batch would make augmentation
 poorer as the batch grows and so fake the effect that is measured.
@@ -7,21 +9,24 @@ poorer as the batch grows and so fake the effect that is measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
+from gapbench.cost.pool import block_size
 from gapbench.engine.normalization import pixel_statistics
+from gapbench.engine.resized_crops import draw_boxes, resample
+from gapbench.engine.storage import Ahead, Resident, Streamed, fits, window_of
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
-BLOCK_EXAMPLES = 2048
-"""Examples of one replica that a gather fetches: several updates at once where batches are small, to save calls."""
 ORDER_EXAMPLES = 1 << 17
 """Examples whose order is computed at once."""
 CALIBRATION_EPOCH = 1 << 31
@@ -38,6 +43,18 @@ class Batch:
     """One 32-bit word an example for dropout masks."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Examples as they were gathered, where they were: of crops the bytes, not yet mirrored or normalized."""
+
+    images: Shaped[Tensor, "replica examples ..."]
+    labels: Int[Tensor, "replica examples"]
+    keys: Int[Tensor, "replica examples"]
+    mirrored: Bool[Tensor, "replica examples"] | None
+    boxes: Int[Tensor, "replica examples 4"] | None = None
+    """Where images are whole: what is cut from them, and scaled to one size."""
+
+
 class Feed:
     """Batches of all replicas by update number. Keeps no state that matters: any update can be asked for at any time.
 
@@ -46,20 +63,29 @@ class Feed:
         splits: which of them each replica trains on and is tested on; of equal sizes.
         specs: the runs, one a replica; batch size and augmentation are those of the first.
         device: where to train.
+        resident: whether the whole pool lies on the device; default: where it takes no more than a share of the free memory.
     """
 
-    def __init__(self, pool: Pool, splits: Sequence[Split], specs: Sequence[RunSpec], device: torch.device) -> None:
+    def __init__(
+        self, pool: Pool, splits: Sequence[Split], specs: Sequence[RunSpec], device: torch.device, *, resident: bool | None = None
+    ) -> None:
         spec = specs[0]
         self.device = device
         self.batch_size = spec.batch_size
         self.updates = spec.updates
-        self.padding = spec.crop_padding if pool.is_image else 0
         self.flip = spec.flip and pool.is_image
         self.is_image = pool.is_image
-        self._pool = torch.from_numpy(_padded(pool.images, self.padding, spec.crop_fill)).to(device)
-        self._windows = _windows(self._pool, self.padding) if self.is_image else self._pool
-        self._labels = torch.from_numpy(np.array(pool.labels)).to(device)
-        self.members: Int[Tensor, "replica train"] = _stacked([split.train for split in splits], device)
+        self._window = window_of(pool, spec)
+        self._crop_scale = spec.crop_scale if pool.is_image else 0.0
+        self._image_sides = pool.images.shape[1:3] if pool.is_image else (1, 1)
+        self._channels = pool.images.shape[3] if pool.is_image else 0
+        resident = fits(pool, self._window, device) if resident is None else resident
+        self._storage = (Resident if resident else Streamed)(pool, self._window, device)
+        self._ahead: Ahead[Drawn] | None = None if resident else Ahead()
+        self.home = self._storage.home
+        """Where indices of examples lie and random draws are made: the device, or the host where that gathers the examples."""
+        self._labels = torch.from_numpy(np.array(pool.labels)).to(self.home)
+        self.members: Int[Tensor, "replica train"] = _stacked([split.train for split in splits], self.home)
         self.train_size = self.members.shape[1]
         # Tail "drop": the rest of each epoch's order that fills no batch is left out.
         self._epoch_size = self.train_size if spec.tail == "stream" else self.train_size // spec.batch_size * spec.batch_size
@@ -68,8 +94,10 @@ class Feed:
         self._shift = torch.tensor(mean * pool.pixel_max, dtype=torch.float32, device=device).view(shape)
         self._scale = torch.tensor(1.0 / (deviation * pool.pixel_max), dtype=torch.float32, device=device).view(shape)
         self._order, self._crop, self._flip, self._dropout = (
-            _stream([item.order_seed for item in specs], purpose, device) for purpose in ("order", "crop", "flip", "dropout")
+            _stream([item.order_seed for item in specs], purpose, self.home) for purpose in ("order", "crop", "flip", "dropout")
         )
+        self._drawn = _stream([item.order_seed for item in specs], "sampling", self.home) if spec.sampling == "replacement" else None
+        self._augmentation_epochs = spec.augmentation_epochs
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Batch] | None = None
 
@@ -77,9 +105,8 @@ class Feed:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example as the model takes it: [channels, height, width] or [features]."""
         if not self.is_image:
-            return tuple(self._pool.shape[1:])
-        _, height, width, channels = self._pool.shape
-        return channels, height - 2 * self.padding, width - 2 * self.padding
+            return (self._window.width,)
+        return self._channels, self._window.height, self._window.width
 
     def batch(self, update: int) -> Batch:
         """Returns the batch of an update, counted from 0."""
@@ -93,52 +120,125 @@ class Feed:
     def piece(self, first: int, size: int) -> Batch:
         """Returns `size` examples from position `first` on, counted from the first example of the first update."""
         if self._block is None or not (self._block[0] <= first and first + size <= self._block[1]):
-            stop = min(self.updates * self.batch_size, first + max(1, BLOCK_EXAMPLES // size) * size)
+            stop = self._stop(first, size)
             self._block = None  # its memory may serve the next block
-            self._block = (first, stop, self._augmented(*self.examples(first, stop)))
+            self._block = (first, stop, self._fetched(first, stop))
+            if self._ahead is not None and stop < self._stop(stop, size):
+                self._prepare(stop, self._stop(stop, size))
         start, block = first - self._block[0], self._block[2]
         part = slice(start, start + size)
         return Batch(block.images[:, part], block.labels[:, part], block.keys[:, part])
 
     def examples(self, first: int, stop: int) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "1 examples"]]:
-        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position."""
+        """Returns the pool indices of the examples at positions `first` .. `stop` - 1, in order, and the epoch of each position.
+
+        With replacement an epoch is only a count, and in its stead stands the position: an example that comes twice is augmented and
+        dropped out twice.
+        """
+        if self._drawn is not None:
+            positions = torch.arange(first, stop, device=self.home)[None]
+            # The hash takes 32 bits of an index; the rest of a position counts on.
+            chosen = below(self._drawn.at(positions >> 32, positions & MASK32), self.train_size)
+            return self.members.gather(1, chosen), positions
         epoch, end = first // self._epoch_size, (stop - 1) // self._epoch_size + 1
         orders = self._epochs(epoch, end)[:, :, : self._epoch_size].flatten(1)
         start = first - epoch * self._epoch_size
-        positions = torch.arange(first, stop, device=self.device)
+        positions = torch.arange(first, stop, device=self.home)
         return orders[:, start : start + stop - first], (positions // self._epoch_size)[None]
 
     def evaluation_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples as they are: no crop but the central one, no flip."""
-        if not self.is_image:
-            images = self._pool[indices]
-        else:
-            middle = torch.full_like(indices, self.padding)
-            images = self._windows[indices, middle, middle]
-        return Batch(self._normalized(images), self._labels[indices], self._dropout.at(CALIBRATION_EPOCH, indices))
+        return self._finished(self._central(indices))
+
+    def evaluation_batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yields `evaluation_batch` of each chunk, int64 [replica, examples]; a host that gathers does so one chunk ahead."""
+        if self._ahead is None:
+            yield from map(self.evaluation_batch, chunks)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(self._central, chunks[0])
+            for chunk in [*chunks[1:], None]:
+                drawn = waiting.result()
+                if chunk is not None:
+                    waiting = thread.submit(self._central, chunk)
+                yield self._finished(drawn)
 
     def calibration_batch(self, indices: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, always alike: for statistics of what training sees."""
-        return self._augmented(indices, torch.full_like(indices, CALIBRATION_EPOCH))
+        epochs = torch.full_like(indices, CALIBRATION_EPOCH)
+        return self._augmented(indices, epochs)
+
+    def drawn_batch(self, indices: Int[Tensor, "replica examples"], counters: Int[Tensor, "replica examples"]) -> Batch:
+        """Returns examples augmented and dropped out as in training, each under a counter of its own in the place of the epoch."""
+        return self._augmented(indices, counters)
 
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
-        labels, keys = self._labels[indices], self._dropout.at(epochs, indices)
-        if not self.is_image:
-            return Batch(self._normalized(self._pool[indices]), labels, keys)
+        return self._finished(self._gathered(indices, epochs, epochs))
+
+    def _stop(self, first: int, size: int) -> int:
+        """Returns where the block of pieces of `size` examples that begins at `first` ends."""
+        return min(self.updates * self.batch_size, first + block_size(size, math.prod(self.input_shape)))
+
+    def _fetched(self, first: int, stop: int) -> Batch:
+        """Returns the examples at positions `first` .. `stop` - 1, augmented."""
+        if self._ahead is None:
+            return self._finished(self._positions(first, stop))
+        return self._finished(self._ahead.take((first, stop), lambda: self._positions(first, stop)))
+
+    def _prepare(self, first: int, stop: int) -> None:
+        assert self._ahead is not None
+        self._ahead.prepare((first, stop), lambda: self._positions(first, stop))
+
+    def _positions(self, first: int, stop: int) -> Drawn:
+        """Gathers the examples at positions `first` .. `stop` - 1."""
+        indices, epochs = self.examples(first, stop)
+        return self._gathered(indices, epochs, self._augmentations(first, stop, epochs))
+
+    def _augmentations(self, first: int, stop: int, epochs: Tensor) -> Int[Tensor, "1 examples"]:
+        """Returns the counter of crops and flips: that of dropout, but where the same ones come again."""
+        if self._augmentation_epochs is None:
+            return epochs
+        return (torch.arange(first, stop, device=self.home)[None] // self._epoch_size) % self._augmentation_epochs
+
+    def _central(self, indices: Tensor) -> Drawn:
+        """Gathers examples as they are, but for the middle of their images. Never waits for a device that trains."""
+        indices = indices.to(self.home)
+        top, left = (torch.full_like(indices, begin) for begin in self._window.middle)
+        images = self._storage.gather(indices, top, left)
+        ready = self._storage.ready
+        return Drawn(images, ready(self._labels[indices]), ready(self._dropout.at(CALIBRATION_EPOCH, indices)), None)
+
+    def _gathered(self, indices: Tensor, epochs: Tensor, augmentations: Tensor) -> Drawn:
+        """Draws crops and flips, and gathers the crops; all of it at home."""
+        indices, epochs, augmentations = indices.to(self.home), epochs.to(self.home), augmentations.to(self.home)
+        ready = self._storage.ready
+        mirrored = ready((self._flip.at(augmentations, indices) & 1).bool()) if self.flip else None
+        labels, keys = ready(self._labels[indices]), ready(self._dropout.at(epochs, indices))
+        if self._crop_scale:
+            height, width = self._image_sides
+            boxes = draw_boxes(self._crop.at(augmentations, indices), height=height, width=width, smallest=self._crop_scale)
+            return Drawn(self._storage.whole(indices), labels, keys, mirrored, ready(boxes))
+        window = self._window
         vertical = horizontal = torch.zeros_like(indices)
-        if self.padding:
-            words = self._crop.at(epochs, indices)
-            vertical = below(words, 2 * self.padding + 1)
-            horizontal = below(mix32(words ^ 0x5BD1E995), 2 * self.padding + 1)
-        images = self._windows[indices, vertical, horizontal]
-        if self.flip:
-            mirrored = (self._flip.at(epochs, indices) & 1).bool()[..., None, None, None]
+        if window.tops > 1 or window.lefts > 1:
+            words = self._crop.at(augmentations, indices)
+            vertical = below(words, window.tops)
+            horizontal = below(mix32(words ^ 0x5BD1E995), window.lefts)
+        return Drawn(self._storage.gather(indices, vertical, horizontal), labels, keys, mirrored)
+
+    def _finished(self, drawn: Drawn) -> Batch:
+        """Returns examples on the device, scaled, mirrored and normalized."""
+        images, labels, keys = (part.to(self.device, non_blocking=True) for part in (drawn.images, drawn.labels, drawn.keys))
+        if drawn.boxes is not None:
+            images = resample(self._pixels(images), drawn.boxes.to(self.device, non_blocking=True), self._window.height)
+        if drawn.mirrored is not None:
+            mirrored = drawn.mirrored.to(self.device, non_blocking=True)[..., None, None, None]
             images = torch.where(mirrored, self._pixels(images).flip(3), self._pixels(images))
         return Batch(self._normalized(images), labels, keys)
 
     def _pixels(self, images: Tensor) -> Tensor:
         """[replica, examples, height, width * channels] -> [replica, examples, height, width, channels]."""
-        return images.view(*images.shape[:3], -1, self._pool.shape[3]) if images.ndim == 4 else images
+        return images.view(*images.shape[:3], -1, self._channels) if images.ndim == 4 else images
 
     def _normalized(self, images: Tensor) -> Float[Tensor, "replica examples ..."]:
         if self.is_image:
@@ -147,36 +247,15 @@ class Feed:
 
     def _epochs(self, first: int, stop: int) -> Int[Tensor, "replica epochs train"]:
         """Returns the order of epochs `first` .. `stop` - 1; keeps a few epochs' worth."""
-        if self._orders is None or first < self._orders[0] or stop > self._orders[1]:
+        known = self._orders  # once: the background, too, asks for orders
+        if known is None or first < known[0] or stop > known[1]:
             end = max(stop, first + ORDER_EXAMPLES // self.train_size)
-            epochs = torch.arange(first, end, device=self.device)[None, :, None]
+            epochs = torch.arange(first, end, device=self.home)[None, :, None]
             members = self.members[:, None, :]
             order = _stream_unsqueezed(self._order)
             keys = sort_keys(order.at(epochs, members), members)
-            self._orders = (first, end, keys.sort(dim=2).values & MASK32)
-        return self._orders[2][:, first - self._orders[0] : stop - self._orders[0]]
-
-
-def _padded(images: np.ndarray, padding: int, fill: int) -> np.ndarray:
-    """Returns a writable copy with `padding` rows and columns of `fill` around each image."""
-    if not padding:
-        return np.array(images)
-    count, height, width, channels = images.shape
-    padded = np.full((count, height + 2 * padding, width + 2 * padding, channels), fill, dtype=images.dtype)
-    padded[:, padding:-padding, padding:-padding] = images
-    return padded
-
-
-def _windows(pool: Tensor, padding: int) -> Tensor:
-    """Returns a view [example, top, left, height, width * channels] of all crops of all images.
-
-    Indexing it with three index tensors copies whole rows of pixels, which is several times faster than gathering pixel by pixel.
-    """
-    count, height, width, channels = pool.shape
-    example, row, column, _ = pool.stride()
-    crops = 2 * padding + 1
-    shape = (count, crops, crops, height - 2 * padding, (width - 2 * padding) * channels)
-    return pool.as_strided(shape, (example, row, column, row, 1))
+            known = self._orders = (first, end, keys.sort(dim=2).values & MASK32)
+        return known[2][:, first - known[0] : stop - known[0]]
 
 
 def _stream(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:

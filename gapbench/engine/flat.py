@@ -50,17 +50,17 @@ class FlatNetwork:
         self.gradients: Float[Tensor, "replica parameters"] = torch.zeros(len(models), width, device=device)
         named = dict(self.module.named_parameters())
         self.parameters = [named[name] for name in self.names]
-        self._weight_views = self._views(self.weights)
+        self._weight_views = self.views(self.weights)
         for view, parameter in zip(self._weight_views, self.parameters, strict=True):
             view.copy_(parameter.detach())
             parameter.data = view
         self._shadow = self.weights.to(torch.bfloat16) if bf16 else None
         if self._shadow is not None:
             shadowed = {id(module.weight) for module in self.module.modules() if isinstance(module, SHADOWED)}
-            for view, parameter in zip(self._views(self._shadow), self.parameters, strict=True):
+            for view, parameter in zip(self.views(self._shadow), self.parameters, strict=True):
                 if id(parameter) in shadowed:
                     parameter.data = view
-        self._gradient_views = self._views(self.gradients)
+        self._gradient_views = self.views(self.gradients)
         self._ones = torch.ones(len(models), device=device)
         self.initial_weights = self.weights.clone()
         self.norms = [module for module in self.module.modules() if isinstance(module, GhostBatchNorm)]
@@ -82,7 +82,7 @@ class FlatNetwork:
             add: adds to what is there.
         """
         gradients = torch.autograd.grad(loss, self.parameters, self._ones * share if share != 1.0 else self._ones)
-        views = self._gradient_views if rows is None else self._views(rows)
+        views = self._gradient_views if rows is None else self.views(rows)
         if add:
             torch._foreach_add_(views, gradients)
         else:
@@ -123,7 +123,7 @@ class FlatNetwork:
         # Counters of steps have no dimension and are the same for all replicas of a stack.
         return tensor[replica] if self.stacked and tensor.ndim else tensor
 
-    def _views(self, rows: Rows) -> list[Tensor]:
+    def views(self, rows: Rows) -> list[Tensor]:
         """Returns the pieces of flat rows in the shapes of the parameters."""
         return [self._view(rows, layer, parameter) for layer, parameter in zip(self.layers, self.parameters, strict=True)]
 
@@ -141,7 +141,7 @@ def _layout(names: Sequence[str], shapes: Mapping[str, torch.Size], decays: Mapp
     layers, start, decayed = [], 0, 0
     for name in names:
         stop = start + shapes[name].numel()
-        layers.append(Layer(name, start, stop))
+        layers.append(Layer(name, start, stop, tuple(shapes[name])))
         start = -(-stop // ALIGNMENT) * ALIGNMENT
         if decays[name]:
             decayed = start

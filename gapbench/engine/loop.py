@@ -58,7 +58,9 @@ def train(
         session.restore(snapshots)
     clock.lap(session.seconds, "other")
     emit(Started(session.update, session.spec.updates, session.program.kind, clock.elapsed))
-    _keep_weights(session, None, emit)
+    # A run that goes on has looked at its untrained weights already.
+    _keep_weights(session, session.program.untrained() if snapshots is None else None, emit)
+    clock.lap(session.seconds, "evaluation")
 
     evaluation: Evaluation | None = None
     accuracy: tuple[float | None, ...] = (None,) * len(specs)
@@ -82,7 +84,10 @@ def train(
             clock.lap(session.seconds, "evaluation")
             if min(session.first_bad()) >= 0:
                 break  # every replica has diverged
-        _keep_weights(session, state, emit)
+        if session.update in session.checkpoint_updates:
+            clock.lap(session.seconds, "train")
+            _keep_weights(session, state, emit)
+            clock.lap(session.seconds, "evaluation")
         now = time.monotonic()
         if now - checkpointed >= checkpoint_seconds and session.update < session.spec.updates:
             clock.lap(session.seconds, "train")
@@ -99,8 +104,10 @@ def train(
 def _finish(session: Session, evaluation: Evaluation | None, emit: Callable[[Event], None]) -> None:
     if evaluation is None:  # resumed after the last update: only the end is missing
         evaluation = session.evaluate()
+    first_bad = session.first_bad()
+    session.recorder.flush(first_bad)  # what was measured where the last weights were kept
     memory = peak_memory_mib(session.device)
-    for replica, bad in enumerate(session.first_bad()):
+    for replica, bad in enumerate(first_bad):
         summary = session.summary(replica, memory)
         if bad >= 0:
             for name in [name for name in summary if name.endswith(("_accuracy", "_loss"))]:
@@ -134,9 +141,11 @@ def _checkpoint(session: Session, emit: Callable[[Event], None]) -> None:
 
 
 def _keep_weights(session: Session, state: TrainState | None, emit: Callable[[Event], None]) -> None:
-    if session.update not in session.keep_updates:
+    if session.update not in session.checkpoint_updates:
         return
     if state is not None:
         session.probe(state, "checkpoint")
+    if session.update not in session.keep_updates:
+        return
     for replica in range(len(session.specs)):
         emit(WeightsKept(replica, session.update, session.keep_updates[session.update], session.network.state_dict(replica)))

@@ -11,8 +11,8 @@ from gapbench.core.errors import TrainingError
 from gapbench.suite.runspec import Normalization
 from gapbench.workloads.datasets.arrays import Pool, Split
 
-CHUNK = 8192
-"""Images whose pixels are counted at once."""
+CHUNK_BYTES = 1 << 24
+"""Pixels that are counted at once: a pool that is mapped from the disk is never wholly in memory."""
 
 
 def pixel_statistics(
@@ -47,8 +47,9 @@ def pixel_statistics(
 def _moments(pool: Pool, train: npt.NDArray[np.int64], channels: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     if pool.images.dtype == np.uint8:
         counts = np.zeros((channels, 256), dtype=np.int64)
-        for start in range(0, len(train), CHUNK):
-            pixels = pool.images[train[start : start + CHUNK]].reshape(-1, channels)
+        chunk = max(1, CHUNK_BYTES // max(1, pool.images[0].size))
+        for start in range(0, len(train), chunk):
+            pixels = pool.images[train[start : start + chunk]].reshape(-1, channels)
             for channel in range(channels):
                 counts[channel] += np.bincount(pixels[:, channel], minlength=256)
         values = np.arange(256) / pool.pixel_max

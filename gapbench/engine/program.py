@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +16,8 @@ from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch
 from gapbench.engine.flat import FlatNetwork, Rows
+from gapbench.engine.gradient_noise import GradientNoise
+from gapbench.engine.objective import TrainingObjective
 from gapbench.layers.dropout import dropout_layers
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
@@ -37,25 +40,38 @@ class Program:
         micro_batch_probes: called after each backward pass of an observed update, before clipping, with the gradient of that
             micro-batch; what they return under one name is added up over the micro-batches.
         micro_batches: into how many equal pieces each batch is cut. Their gradients are added up before the one step.
+        resets: updates, counted from 0, before which the optimizer forgets its state, ascending.
     """
 
     kind = "eager"
     """How an update is executed; recorded in the results."""
 
     def __init__(
-        self, network: FlatNetwork, specs: Sequence[RunSpec], micro_batch_probes: Sequence[Probe] = (), *, micro_batches: int = 1
+        self,
+        network: FlatNetwork,
+        specs: Sequence[RunSpec],
+        micro_batch_probes: Sequence[Probe] = (),
+        *,
+        micro_batches: int = 1,
+        resets: Sequence[int] = (),
     ) -> None:
         spec, device = specs[0], network.weights.device
         self.network = network
         self.batch_size = spec.batch_size
         self.micro_batches = micro_batches
         self._micro_batch_probes = micro_batch_probes
+        self.objective: TrainingObjective | None = None
+        """Set where a probe needs it."""
+        self._resets = tuple(resets)
+        self._resets_at = frozenset(resets)
         self._schedules = [schedule(item) for item in specs]
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
+        self._has_momentum = "momentum" in spec.optimizer.options
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
+        self.noise = GradientNoise(specs, device)
         self._dropouts = dropout_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
@@ -75,10 +91,14 @@ class Program:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         early: dict[str, Tensor] = {}
+        weights = self.noise.weights(update) if self.noise.multiplicative else None
         for number, batch in enumerate(batches):
             logits = self.forward(batch)
             loss = batch_loss(logits, batch.labels)
-            losses.append(loss.detach())
+            losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
+            if weights is not None:
+                size = batch.labels.shape[1]
+                loss = batch_loss(logits, batch.labels, weights[:, number * size : (number + 1) * size])
             if not observe:
                 network.backward(loss, share=1.0 / self.micro_batches, add=number > 0)
                 continue
@@ -88,6 +108,8 @@ class Program:
                 for name, value in probe(self._state(update, batch, losses[-1], correct[-1], piece)).items():
                     early[name] = early[name] + value if name in early else value
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
+        if self.noise.isotropic:
+            self.noise.replace(network.gradients, network.layers, update)
         norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
         state = None
         if observe:
@@ -97,6 +119,8 @@ class Program:
         if self._clip_norm is not None:
             self._clip(norm)
         network.commit_norms()
+        if update in self._resets_at:
+            self.optimizer.reset()
         now = self._schedules[0].at(update)
         self.optimizer.update([now] * len(loss) if self._shared else [table.at(update) for table in self._schedules])
         network.weights_moved()
@@ -104,6 +128,39 @@ class Program:
             self._settle(update)
         self._losses.append(loss)
         return state
+
+    def untrained(self) -> TrainState:
+        """Returns the state before the first update. What belongs to a batch or an update is NaN there, and so is recorded nowhere."""
+        network = self.network
+        unknown = torch.full_like(self.clipped_updates, torch.nan)
+        return TrainState(
+            update=0,
+            batch_size=self.batch_size,
+            weights=network.weights,
+            initial_weights=network.initial_weights,
+            gradients=torch.full_like(network.gradients, torch.nan),
+            gradient_norm=unknown,
+            batch_loss=unknown,
+            batch_correct=unknown,
+            clipped_updates=self.clipped_updates,
+            learning_rate=unknown,
+            layers=network.layers,
+            provided=None if self.objective is None else self.objective.at(0),
+        )
+
+    def gradients(self, update: int | None, batches: Iterable[Batch]) -> Rows:
+        """Returns the gradient of the mean loss over pieces of equal size, with the noise of an update where its number is given.
+
+        Nothing moves, but norm layers have moments pending.
+        """
+        rows = torch.zeros_like(self.network.gradients)
+        weights, pieces = None if update is None else self.noise.weights(update), 0
+        for batch in batches:
+            size = batch.labels.shape[1]
+            own = None if weights is None else weights[:, pieces * size : (pieces + 1) * size]
+            self.network.backward(batch_loss(self.forward(batch), batch.labels, own), rows=rows, add=True)
+            pieces += 1
+        return rows.div_(pieces)
 
     def first_bad(self, updates: int) -> Int[Tensor, " replica"]:
         """Returns, after `updates` updates, the number of the first whose loss was not finite, counted from 1; -1: none."""
@@ -130,10 +187,12 @@ class Program:
 
     def restore(self, replica: int, snapshot: Mapping[str, Any]) -> None:
         """Takes back what `snapshot` returned."""
-        self.optimizer.restore(replica, snapshot["optimizer"])
+        updates = int(snapshot["optimizer"]["steps"])
+        last = bisect.bisect_left(self._resets, updates)  # a reset that is due before the next update is still to come
+        self.optimizer.restore(replica, {**snapshot["optimizer"], "steps": updates - (self._resets[last - 1] if last else 0)})
         self.clipped_updates[replica] = snapshot["clipped_updates"]
         self._first_bad[replica] = snapshot["first_bad"]
-        self._settled = int(snapshot["optimizer"]["steps"])
+        self._settled = updates
 
     def _settle(self, updates: int) -> None:
         """Looks for the first non-finite loss among those kept since the last look: a few calls for many updates."""
@@ -173,7 +232,8 @@ class Program:
     ) -> TrainState:
         """Returns the state after the backward pass of a micro-batch, or of the whole batch where `batch` is None."""
         network = self.network
-        rates = torch.tensor([table.learning_rate[update] for table in self._schedules], dtype=torch.float32)
+        now = [table.at(update) for table in self._schedules]
+        rates = torch.tensor([(item.learning_rate, item.momentum) for item in now], dtype=torch.float32).to(loss.device, non_blocking=True)
         return TrainState(
             update=update + 1,
             batch_size=self.batch_size if batch is None else batch.labels.shape[1],
@@ -184,8 +244,11 @@ class Program:
             batch_loss=loss,
             batch_correct=correct,
             clipped_updates=self.clipped_updates,
-            learning_rate=rates.to(loss.device, non_blocking=True),
+            learning_rate=rates[:, 0],
             layers=network.layers,
+            micro_batches=self.micro_batches,
+            momentum=rates[:, 1] if self._has_momentum else None,
+            provided=None if self.objective is None else self.objective.at(update + 1),
         )
 
 
@@ -193,6 +256,11 @@ def _within(norm: float, limit: float) -> bool:
     return norm + CLIP_EPSILON <= limit
 
 
-def batch_loss(logits: Float[Tensor, "replica classes batch"], labels: Int[Tensor, "replica batch"]) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean cross entropy."""
-    return F.cross_entropy(logits, labels, reduction="none").mean(dim=1)
+def batch_loss(
+    logits: Float[Tensor, "replica classes batch"],
+    labels: Int[Tensor, "replica batch"],
+    weights: Float[Tensor, "replica batch"] | None = None,
+) -> Float[Tensor, " replica"]:
+    """Returns each replica's mean cross entropy, each example times its weight where there are weights."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses.mean(dim=1) if weights is None else (losses * weights).mean(dim=1)

@@ -21,7 +21,7 @@ class Recorder:
         self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
 
     def record(self, update: int, values: Mapping[str, Tensor]) -> None:
-        """Keeps device tensors of shape [replica] or [replica, layer] (named `metric/layer`) without waiting for them."""
+        """Keeps device tensors without waiting: [replica], [replica, layer] (named `metric/layer`), [replica, bucket] (`metric/bucket`)."""
         self._waiting.append((update, {name: value.detach().clone() for name, value in values.items()}))
 
     def flush(self, first_bad: Sequence[int]) -> None:
@@ -37,9 +37,10 @@ class Recorder:
         """Emits values that are on the host already. Numbers that are not finite are left out: they are no measurements."""
         rows: list[tuple[str, str, float]] = []
         for name, value in values.items():
-            metric = name.removesuffix("/layer")
+            metric = name.removesuffix("/layer").removesuffix("/bucket")
             if isinstance(value, list):
-                rows.extend((metric, layer, item) for layer, item in zip(self._layers, value, strict=True) if math.isfinite(item))
+                labels = map(str, range(len(value))) if name.endswith("/bucket") else self._layers
+                rows.extend((metric, label, item) for label, item in zip(labels, value, strict=True) if math.isfinite(item))
             elif math.isfinite(value):
                 rows.append((metric, "", value))
         if rows:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gapbench.catalog import models, probes
+from gapbench.catalog import ProbeEntry, models, probes
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Event
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
+from gapbench.engine.covariance import FRACTIONS, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
 from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
+from gapbench.engine.objective import TrainingObjective
+from gapbench.engine.perturbation import perturb
 from gapbench.engine.program import Probe, Program
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import TrainState
+from gapbench.suite.arithmetic import epoch_starts
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -42,6 +48,7 @@ class Session:
         device: where to train.
         emit: receives what is measured.
         probes: by stage, in place of those that the specs name.
+        objective: whether these get `state.objective`; probes that the specs name say so in the catalog.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
 
     Raises:
@@ -57,6 +64,7 @@ class Session:
         device: torch.device,
         emit: Callable[[Event], None],
         probes: Mapping[str, Sequence[Probe]] | None = None,
+        objective: bool = False,
         micro_batch_size: int | None = None,
     ) -> None:
         spec = specs[0]
@@ -74,15 +82,23 @@ class Session:
         self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
-        self._probes = _load_probes(spec) if probes is None else probes
+        kept = keep_updates(spec.updates, spec.keep_weights)
+        self._probes, looked = _load_probes(spec) if probes is None else (probes, frozenset(kept))
         self.micro_batch_size = micro_batch_size or spec.batch_size
         pieces = max(1, spec.batch_size // self.micro_batch_size)
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces)
+        starts = epoch_starts(spec.updates, self.feed.train_size, spec.batch_size, spec.tail)
+        resets = starts if spec.momentum_reset == "epoch" else ()
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), micro_batches=pieces, resets=resets)
+        if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
+            self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, spec.batch_size, self.network.layers)
         self.probe_updates = probe_updates(spec.updates)
         self.evaluation_updates = frozenset(evaluation_updates(spec.updates, spec.evaluations))
-        self.keep_updates = keep_updates(spec.updates, spec.keep_weights)
+        self._covariance_updates = _first_from(self.evaluation_updates, [fraction * spec.updates for fraction in FRACTIONS])
+        self.keep_updates = kept
+        self.checkpoint_updates = looked | frozenset(kept)
+        """Where weights are kept, and where probes of stage `checkpoint` look besides."""
         self.early_updates = math.ceil(EARLY * spec.updates)
         self.update = 0
         self.headline: list[dict[str, list[float]]] = []
@@ -95,7 +111,7 @@ class Session:
     def step(self) -> TrainState | None:
         """Makes the next update. Returns the state for probes where they are due. Never waits for the device."""
         done = self.update + 1
-        observe = done in self.probe_updates or done in self.evaluation_updates or done in self.keep_updates
+        observe = done in self.probe_updates or done in self.evaluation_updates or done in self.checkpoint_updates
         state = self.program.update(self.update, self.feed.micro_batches(self.update, self.micro_batch_size), observe=observe)
         self.update += 1
         if self.update == self.early_updates:
@@ -115,11 +131,16 @@ class Session:
         last = self.update == self.spec.updates
         evaluation = self.evaluator.evaluate(recalibrate=last or self.update < 0.95 * self.spec.updates)
         first_bad = self.first_bad()
+        if self.update in self._covariance_updates:
+            ratios = covariance_ratio(self.program, self.feed, self.spec, self.update, self.micro_batch_size)
+            if ratios is not None:
+                evaluation = replace(evaluation, values={**evaluation.values, "gradient_covariance_ratio": ratios})
         self.recorder.flush(first_bad)
         for replica, bad in enumerate(first_bad):
             if bad < 0:
                 self.recorder.emit(replica, self.update, {name: values[replica] for name, values in evaluation.values.items()})
-        self.headline = [*self.headline, dict(evaluation.values)][-self.spec.headline_evaluations :]
+        numbers = {name: values for name, values in evaluation.values.items() if name != "gradient_covariance_ratio"}
+        self.headline = [*self.headline, numbers][-self.spec.headline_evaluations :]
         return evaluation
 
     def first_bad(self) -> list[int]:
@@ -195,21 +216,45 @@ def exact_arithmetic() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def _first_from(updates: Iterable[int], starts: Iterable[float]) -> frozenset[int]:
+    """Returns the first of `updates` at or after each start."""
+    ordered = sorted(updates)
+    return frozenset(next(update for update in ordered if update >= start) for start in starts)
+
+
 def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Builds a run's model on the CPU, so that its initial weights are the same whatever the device."""
     build = load_target(models()[spec.model.name].target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
         model: nn.Module = build(input_shape, classes, **spec.model.options)
+    if spec.initial_perturbation:
+        perturb(model, spec.initial_perturbation, spec.init_seed)
     return convert_batch_norm(
         model, ghost_batch_size=spec.ghost_batch_size, running_statistics=spec.running_statistics, momentum=spec.norm_momentum
     )
 
 
-def _load_probes(spec: RunSpec) -> dict[str, list[Probe]]:
-    """Returns the probes by stage: those that always run, and those that the suite names."""
+def _chosen_probes(spec: RunSpec) -> list[ProbeEntry]:
+    """Returns the probes that always run, and those that the suite names."""
+    return [entry for name, entry in probes().items() if entry.default or name in spec.probe_options]
+
+
+def _load_probes(spec: RunSpec) -> tuple[dict[str, list[Probe]], frozenset[int]]:
+    """Returns the chosen probes by stage, and the updates at which those of stage `checkpoint` look."""
     chosen: dict[str, list[Probe]] = {"micro-batch": [], "update": [], "evaluation": [], "checkpoint": []}
-    for name, entry in probes().items():
-        if entry.default or name in spec.probes:
-            chosen[entry.stage].append(load_target(entry.target))
-    return chosen
+    looked: set[int] = set()
+    for entry in _chosen_probes(spec):
+        options = dict(spec.probe_options.get(entry.name, {}))
+        at = options.pop("at", []) if entry.stage == "checkpoint" else []
+        probe: Probe = functools.partial(load_target(entry.target), **options) if options else load_target(entry.target)
+        if entry.stage == "checkpoint":
+            updates = frozenset(keep_updates(spec.updates, tuple(cast("list[float]", at)) or spec.keep_weights))
+            looked |= updates
+            probe = functools.partial(_when_due, probe, updates)
+        chosen[entry.stage].append(probe)
+    return chosen, frozenset(looked)
+
+
+def _when_due(probe: Probe, updates: frozenset[int], state: TrainState) -> Mapping[str, Tensor]:
+    return probe(state) if state.update in updates else {}

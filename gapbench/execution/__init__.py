@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gapbench.core.machine import total_memory_mib, usable_cores
 from gapbench.core.outcome import Outcome
 from gapbench.core.paths import cache_dir
 from gapbench.execution import pool
@@ -13,8 +14,7 @@ from gapbench.execution.calibrating import Measured, calibrate
 from gapbench.execution.devices import Device, choose_devices
 from gapbench.execution.foresight import Foreseen, ForeseenJob, foresee
 from gapbench.execution.heartbeat import Heartbeat
-from gapbench.execution.jobs import Job, Slot, place_of, plan_jobs, plan_slots, predict, predicted_seconds
-from gapbench.execution.machine import total_memory_mib, usable_cores
+from gapbench.execution.jobs import Job, Predictions, Slot, place_of, plan_jobs, plan_slots, predict, predicted_seconds
 from gapbench.execution.notices import (
     Begun,
     Ended,
@@ -53,6 +53,7 @@ __all__ = [
     "Notice",
     "Observer",
     "Pending",
+    "Predictions",
     "Running",
     "Said",
     "Settings",

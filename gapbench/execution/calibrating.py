@@ -12,12 +12,12 @@ from typing import Any
 
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
+from gapbench.core.machine import free_memory_mib
 from gapbench.cost.calibration import Start, program_of, record_parts, record_start
 from gapbench.cost.parts import Parts, guessed_parts
 from gapbench.cost.sizes import facts_of
 from gapbench.cost.work import evaluated_examples
 from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib, predicted_seconds
-from gapbench.execution.machine import free_memory_mib
 from gapbench.execution.pool import Message, Worker
 from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gapbench import cost
 from gapbench.cost.calibration import start_of_worker
-from gapbench.execution.jobs import Slot, place_of, predict, predicted_memory_mib
+from gapbench.execution.jobs import Predictions, Slot, place_of, predicted_memory_mib
 from gapbench.execution.resume import Pending, in_order
 from gapbench.execution.scheduler import MEMORY_HEADROOM_MIB
 
@@ -61,7 +61,9 @@ class Foreseen:
         }
 
 
-def foresee(pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: float = math.inf) -> Foreseen:
+def foresee(
+    pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: float = math.inf, predictions: Predictions | None = None
+) -> Foreseen:
     """Plays jobs through.
 
     A slot's first job waits for its worker to start; a worker's first job of a program takes longer than the next ones. Where memory
@@ -71,10 +73,12 @@ def foresee(pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: floa
         pending: what is left to train.
         slots: where.
         free_mib: memory that is free before the first worker starts; default: there is always enough.
+        predictions: of jobs in these slots, as far as they are known already.
     """
     place = place_of(slots)
+    predictions = predictions or Predictions(place)
     start = start_of_worker(place)
-    waiting = in_order(pending, place)
+    waiting = in_order(pending, predictions)
     needs = {item.job.run_ids: predicted_memory_mib(item.job, place.device_kind) or 0.0 for item in waiting}
     bounded = place.device_kind == "cpu"
     seen: dict[int, set[object]] = {slot.number: set() for slot in slots}
@@ -101,7 +105,7 @@ def foresee(pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: floa
             continue
         waiting.remove(item)
         number = slots[position].number
-        job = _played(item, place, number, now, None if number in started else start, seen[number])
+        job = _played(item, predictions.of(item.job), number, now, None if number in started else start, seen[number])
         started.add(number)
         found.append(job)
         running.append((job.ends, needs[item.job.run_ids]))
@@ -110,9 +114,8 @@ def foresee(pending: Sequence[Pending], slots: Sequence[Slot], *, free_mib: floa
 
 
 def _played(
-    item: Pending, place: cost.Place, slot: int, now: float, start: cost.calibration.Start | None, seen: set[object]
+    item: Pending, estimate: cost.Estimate, slot: int, now: float, start: cost.calibration.Start | None, seen: set[object]
 ) -> ForeseenJob:
-    estimate = predict(item.job, place)
     outside = estimate.outside_seconds + (start.outside_seconds if start else 0.0)
     if estimate.buckets is None:
         return ForeseenJob(item, slot, now, now + outside, None, estimate.basis)

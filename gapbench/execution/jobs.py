@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gapbench import cost
+from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import Device
-from gapbench.execution.machine import usable_cores
 from gapbench.suite.runspec import RunSpec
 
 MAXIMUM_REPLICAS = {"cpu": 16, "cuda": 64}
@@ -106,7 +106,7 @@ def plan_slots(
 
 def predicted_memory_mib(job: Job, device_kind: str) -> float | None:
     """Returns the memory that a job is predicted to need, or None where nothing is known."""
-    return cost.estimate(job.specs[0], replicas=job.replicas, device_kind=device_kind).memory_mib
+    return cost.memory_mib(job.specs[0], replicas=job.replicas, device_kind=device_kind)
 
 
 def place_of(slots: Sequence[Slot]) -> cost.Place:
@@ -118,6 +118,20 @@ def place_of(slots: Sequence[Slot]) -> cost.Place:
 def predict(job: Job, place: cost.Place) -> cost.Estimate:
     """Returns what a job will take, from its beginning on."""
     return cost.estimate(job.specs[0], replicas=job.replicas, place=place)
+
+
+class Predictions:
+    """What jobs will take in one place, each predicted once: a plan asks for their order, their memory, their time and their cells."""
+
+    def __init__(self, place: cost.Place) -> None:
+        self.place = place
+        self._known: dict[tuple[str, ...], cost.Estimate] = {}
+
+    def of(self, job: Job) -> cost.Estimate:
+        """Returns what a job will take, from its beginning on."""
+        if job.run_ids not in self._known:
+            self._known[job.run_ids] = predict(job, self.place)
+        return self._known[job.run_ids]
 
 
 def predicted_seconds(job: Job, place: cost.Place) -> float | None:

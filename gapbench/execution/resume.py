@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from gapbench import cost
-from gapbench.execution.jobs import Job, predicted_seconds
+from gapbench.execution.jobs import Job, Predictions
 from gapbench.store import ResultsDirectory
 from gapbench.suite.runspec import RunSpec
 
@@ -60,9 +59,9 @@ def find_pending(results: ResultsDirectory, jobs: Sequence[Job], selected: Colle
     return [*found, *(Pending(part, None, 0) for part in parts if part is not None)]
 
 
-def in_order(pending: Sequence[Pending], place: cost.Place) -> list[Pending]:
+def in_order(pending: Sequence[Pending], predictions: Predictions) -> list[Pending]:
     """Returns jobs in the order in which slots take them: what has begun, then the longest first, so that no slot idles at the end.
 
     What has begun comes first so that repeated interruptions do not leave ever more runs half done.
     """
-    return sorted(pending, key=lambda item: (item.update == 0, -(predicted_seconds(item.job, place) or 0.0) * item.share_left))
+    return sorted(pending, key=lambda item: (item.update == 0, -(predictions.of(item.job).seconds or 0.0) * item.share_left))

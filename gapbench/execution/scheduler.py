@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gapbench.core.errors import GapbenchError
+from gapbench.core.machine import free_memory_mib, resident_mib
 from gapbench.core.outcome import Outcome
 from gapbench.cost.calibration import start_of_worker
 from gapbench.execution.expected import expected_jobs
 from gapbench.execution.interrupt import Interrupt
-from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib
-from gapbench.execution.machine import free_memory_mib, resident_mib
+from gapbench.execution.jobs import Job, Predictions, Slot, place_of, predicted_memory_mib
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
 from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
 from gapbench.execution.protocol import Setup
@@ -80,7 +80,7 @@ class Scheduler:
         Raises:
             GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
         """
-        self._waiting = in_order(pending, place_of(self._slots))
+        self._waiting = in_order(pending, Predictions(place_of(self._slots)))
         with Interrupt() as interrupt:
             try:
                 self._observe(self._begun(done, failed))

@@ -97,6 +97,17 @@ class Optimizer(ABC):
             wanted = hyperparameters[tile.replica]
             self.move(tile, wanted if tile.decays else replace(wanted, weight_decay=0.0))
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Forgets everything, as an optimizer that is made anew: all state is zero, and counted updates begin at none.
+
+        So AdamW corrects the bias of its moments from the start again.
+        """
+        for state in self.state.values():
+            state.zero_()
+        for tile in self._tiles:
+            tile.steps.zero_()
+
     def snapshot(self, replica: int, updates: int) -> dict[str, Any]:
         """Returns the state of one replica after `updates` updates: tensors [parameters] on the CPU."""
         return {"steps": updates, **{name: state[replica].cpu().clone() for name, state in self.state.items()}}

@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gapbench.core.errors import TrainingError
+from gapbench.probes.objective import Objective
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -17,6 +20,9 @@ class Layer:
     name: str
     start: int
     stop: int
+    shape: tuple[int, ...] = ()
+    """Of one replica's parameter. Its first dimension is the slowest in the row; the others may stand in another order (kernels are
+    channels-last), so that a filter is a contiguous piece."""
 
 
 @dataclass
@@ -39,9 +45,23 @@ class TrainState:
     clipped_updates: Float[Tensor, " replica"]
     """Updates so far in which the gradient was scaled down."""
     learning_rate: Float[Tensor, " replica"]
+    """Of the last update."""
     layers: tuple[Layer, ...]
+    micro_batches: int = 1
+    """In how many pieces an update is made."""
     early: dict[str, Tensor] = field(default_factory=dict)
     """What probes of stage `micro-batch` returned for this update."""
+    momentum: Float[Tensor, " replica"] | None = None
+    """Of the last update; None where the optimizer has none."""
+    provided: Objective | None = field(default=None, repr=False)
+    """The objective where a probe of the run declares that it needs it; probes read `objective`."""
+
+    @property
+    def objective(self) -> Objective:
+        """The loss at other examples and weights. Raises TrainingError where no probe of the run declares that it needs it."""
+        if self.provided is None:
+            raise TrainingError("a probe uses state.objective and does not declare it; declare it with needs_objective=True")
+        return self.provided
 
     @cached_property
     def displacement(self) -> Float[Tensor, "replica parameters"]:

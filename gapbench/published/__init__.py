@@ -14,8 +14,25 @@ from typing import Any
 
 from gapbench.core.errors import UnknownNameError
 from gapbench.core.registry import unknown_name
+from gapbench.published.figures import PublishedCurve, PublishedFigure, figure, figures
 
-PAPERS = ("hoffer2017",)
+__all__ = [
+    "PAPERS",
+    "Paper",
+    "PublishedCurve",
+    "PublishedFigure",
+    "PublishedRow",
+    "PublishedTable",
+    "PublishedValue",
+    "figure",
+    "figures",
+    "papers",
+    "table",
+    "tables",
+    "value",
+]
+
+PAPERS = ("hoffer2017", "keskar2017", "goyal2017")
 
 
 @dataclass(frozen=True)
@@ -32,17 +49,21 @@ class Paper:
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """The test accuracy of one published run."""
+    """A published test accuracy: of one run, or the mean of several."""
 
     percent: float
     rounding_pp: float
-    """Half a unit of the last printed digit, in percentage points."""
+    """Half a unit of the last printed digit, or the error of reading it off a figure, in percentage points."""
     batch_size: int
     source: str
     """Paper and table."""
     how: str
     """How the number was obtained."""
     note: str = ""
+    deviation_pp: float | None = None
+    """Standard deviation over the runs, in percentage points; None: one run, or not printed."""
+    runs: int = 1
+    """That `percent` is the mean of."""
     train_examples: int | None = None
     """Size of the training set, where the data set is a user's own folder; None: that of the catalog."""
 
@@ -63,20 +84,23 @@ class PublishedRow:
     batch_size: int
     """Of the arm SB."""
     large_batch_size: int
-    """Of the other arms; a value knows where it ran at another."""
+    """Of the other arms, where a value does not say its own; where arms are batch sizes, the largest."""
     values: dict[str, PublishedValue]
     """By label of the arm, in the order of the paper."""
     note: str = ""
+    regime: str = ""
+    """Where arms are batch sizes (as in a figure): the regime of all of them, without ghost batch norm."""
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One table of a paper."""
+    """One table of a paper, or the numbers of one of its figures."""
 
     caption: str
     source: str
     how: str
-    ghost_batch_size: int
+    ghost_batch_size: int | None
+    """None: no ghost batch norm."""
     rows: tuple[PublishedRow, ...]
 
 
@@ -123,6 +147,16 @@ def value(recipe: str, arm: str, batch_size: int | None = None) -> PublishedValu
     return None
 
 
+def value_at(recipe: str, regime: str, batch_size: int) -> PublishedValue | None:
+    """Returns what a paper reports for a recipe at a batch size in a regime without ghost batch norm, or None where it reports nothing."""
+    for paper in PAPERS:
+        for published in _tables(paper).values():
+            for row in published.rows:
+                if recipe and regime and (row.recipe, row.regime) == (recipe, regime):
+                    return next((found for found in row.values.values() if found.batch_size == batch_size), None)
+    return None
+
+
 @functools.cache
 def _tables(paper: str) -> dict[str, PublishedTable]:
     data = _data(paper)
@@ -136,15 +170,26 @@ def _data(paper: str) -> dict[str, Any]:
 
 def _table(entry: dict[str, Any], paper: str, address: str) -> PublishedTable:
     source = f"{paper}, {entry['source']}, {address}"
-    rows = tuple(_row(row, source, entry["how"]) for row in entry["rows"])
-    return PublishedTable(entry["caption"], source, entry["how"], entry["ghost_batch_size"], rows)
+    rows = tuple(_row(row, source, entry) for row in entry["rows"])
+    return PublishedTable(entry["caption"], source, entry["how"], entry.get("ghost_batch_size"), rows)
 
 
-def _row(row: dict[str, Any], source: str, how: str) -> PublishedRow:
-    note, train_examples = row.get("note", ""), row.get("train_examples")
+def _row(row: dict[str, Any], source: str, entry: dict[str, Any]) -> PublishedRow:
+    note = row.get("note", "")
+    sizes = {arm: row["batch_size"] if arm == "SB" else row["large_batch_size"] for arm in row["values"]} | row.get("batch_sizes", {})
     values = {}
     for arm, printed in row["values"].items():
-        batch_size = row.get("batch_sizes", {}).get(arm, row["batch_size"] if arm == "SB" else row["large_batch_size"])
-        rounding = 0.5 * 10.0 ** -len(printed.partition(".")[2])
-        values[arm] = PublishedValue(float(printed), rounding, batch_size, source, how, note, train_examples)
-    return PublishedRow(row["network"], row["dataset"], row["recipe"], row["batch_size"], row["large_batch_size"], values, note)
+        mean, _, deviation = printed.partition(" +- ")
+        values[arm] = PublishedValue(
+            percent=float(mean),
+            rounding_pp=entry.get("read_within_pp", 0.5 * 10.0 ** -len(mean.partition(".")[2])),
+            batch_size=sizes[arm],
+            source=source,
+            how=entry["how"],
+            note=note,
+            deviation_pp=float(deviation) if deviation else None,
+            runs=entry.get("runs", 1),
+            train_examples=row.get("train_examples"),
+        )
+    sizes_of_row = row["batch_size"], row["large_batch_size"]
+    return PublishedRow(row["network"], row["dataset"], row["recipe"], *sizes_of_row, values, note, row.get("regime", ""))

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench.analysis import ArmsTable, arms_table
+from gapbench.analysis import ArmsTable, SideTable, arms_table, side_tables
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.factorial import factorials
 from gapbench.report.figures import drawings
 from gapbench.report.html import write_page
 from gapbench.report.style import house_style, render
-from gapbench.report.tables import arms_csv, arms_markdown, runs_csv
+from gapbench.report.tables import arms_csv, arms_markdown, factorial_csv, factorial_markdown, runs_csv, side_csv, side_markdown
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 
@@ -30,6 +32,8 @@ class ReportFiles:
     """Each figure as .svg, then as .png."""
     page: Path
     """report.html."""
+    side: tuple[SideTable, ...] = ()
+    """What else the suite has the cells for: presets compared, the cost of the momentum reset."""
 
     def __repr__(self) -> str:
         return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
@@ -50,12 +54,17 @@ def write_report(results_dir: Path) -> ReportFiles:
     read = read_tables(results_dir)
     arms = arms_table(read.runs, read.curves)
     texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
+    side = side_tables(read.runs)
+    for table in side:
+        texts |= {f"{table.name}.csv": side_csv(table), f"{table.name}.md": side_markdown(read.suite, table)}
+    if effects := factorials(read_panels(read.runs)):
+        texts |= {"factorial.csv": factorial_csv(effects), "factorial.md": factorial_markdown(read.suite, effects)}
     tables = [_folder(results_dir, "tables") / name for name in texts]
     for path, text in zip(tables, texts.values(), strict=True):
         write_text(path, text)
     drawn: dict[str, Figure] = {}
     written = _write_figures(read, _folder(results_dir, "figures"), drawn)
-    return ReportFiles(arms, tuple(tables), tuple(written), write_page(results_dir, read, arms, drawn))
+    return ReportFiles(arms, tuple(tables), tuple(written), write_page(results_dir, read, arms, drawn, side), side)
 
 
 def _write_figures(read: Tables, folder: Path, drawn: dict[str, Figure]) -> list[Path]:

@@ -46,7 +46,7 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         f"{counts_text(panels)} Marks side by side have the same batch size."
     )
     both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
-    return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, measured, draw, caption, _labels(panels))
+    return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, measured, draw, caption, _labels)
 
 
 def _labels(panels: Sequence[Panel]) -> list[str]:

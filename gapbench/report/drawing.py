@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PAPER_LABEL = "paper (single run)"
 
+ENTRY = 0.185
+"""Inches that an entry of a legend takes."""
+
 _THIN: Any = (0, (1, 1.5))
 
 
@@ -28,7 +31,7 @@ def panel_figure(
     measured: Callable[[Panel], bool],
     draw: Callable[[SubFigure, Panel], Sequence[Axes]],
     caption: str,
-    labels: Sequence[str],
+    labels: Callable[[Sequence[Panel]], Sequence[str]],
 ) -> Figure:
     """Returns a figure with one band of axes per panel under its title, its legend to the right of them, and a caption below all.
 
@@ -39,14 +42,15 @@ def panel_figure(
         measured: whether there is anything to draw for a panel.
         draw: draws such a panel and returns its axes.
         caption: what lines, bands and marks are.
-        labels: of the legend, for which there is to be room; none where there is no legend.
+        labels: returns those of the legend of some panels, for which there is to be room; none where there is no legend.
     """
     if not panels:
         figure = new_figure(width, 2.0)
         say(figure, "No run is planned.")
         return figure
-    heights = [height(panel) if measured(panel) else 1.0 for panel in panels]
-    beside = 0.75 + 0.072 * max(map(len, labels)) if labels else 0.15
+    entries = [set(labels([panel])) for panel in panels]
+    heights = [max(height(panel), 0.5 + ENTRY * len(own)) if measured(panel) else 1.0 for panel, own in zip(panels, entries, strict=True)]
+    beside = 0.75 + 0.072 * max(map(len, set().union(*entries))) if any(entries) else 0.15
     lines = textwrap.wrap(caption, int(17 * (width + beside)))
     below = 0.12 + 0.16 * len(lines)
     figure = new_figure(width + beside, sum(heights) + below)

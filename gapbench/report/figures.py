@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
+from gapbench.analysis.factorial import factorials
 from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.factorial import factorial_figure
 from gapbench.report.loss_accuracy import loss_accuracy_figure
 from gapbench.report.seeds import seeds_figure
 from gapbench.report.style import house_style, render
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name: those that the suite's [report] asks for, else all. To be called in the house's style."""
+    """Returns what draws each figure, by name: those that the suite's [report] asks for, else all that apply.
+
+    To be called in the house's style.
+    """
     panels, curves = read_panels(read.runs), Curves(read.curves)
     known: dict[str, Callable[[], Figure]] = {
         "weight_distance": lambda: weight_distance_figure(panels, curves),
@@ -28,8 +33,10 @@ def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
         "training_curves": lambda: training_curves_figure(panels, curves),
         "seeds": lambda: seeds_figure(panels),
         "accuracy_vs_train_loss": lambda: loss_accuracy_figure(panels, curves),
+        "factorial": lambda: factorial_figure(panels),
     }
-    return {name: known[name] for name in read.report.get("figures") or known}
+    applicable = [name for name in known if name != "factorial" or factorials(panels)]
+    return {name: known[name] for name in read.report.get("figures") or applicable}
 
 
 class Figures(Mapping[str, "Figure"]):

@@ -33,6 +33,8 @@ SPECIAL = {
 
 MARKS = {BELOW: r"$\downarrow$", ABOVE: r"$\uparrow$", NOT_SEPARATED: r"$\circ$", REFERENCE: "ref."}
 NO_VERDICT = "--"
+NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+"""Shrinks what is wider than the text and leaves alone what is not."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,22 @@ def escape(text: str) -> str:
 
 
 def arms_latex(suite: str, table: ArmsTable) -> str:
-    """Returns a `table` environment for a document that loads booktabs: a row per cell, panels apart, columns that say nothing left out."""
+    """Returns a `table` environment for a document that loads booktabs and graphicx: a row per cell, panels apart.
+
+    Columns that say nothing are left out.
+    """
     budgets = _budgets(table.rows)
     columns = _columns(table.rows, budgets)
     lines = [
-        "% Needs \\usepackage{booktabs}; written by `gapbench export --latex`.",
+        "% Needs \\usepackage{booktabs,graphicx}; written by `gapbench export --latex`.",
         r"\begin{table}",
         r"\centering",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{_caption(suite, table, budgets)}}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', suite.lower()).strip('-')}}}",
-        rf"\begin{{tabular}}{{{''.join(column.alignment for column in columns)}}}",
+        r"\vspace{1ex}",  # LaTeX leaves room below a figure's caption, not below a table's
+        rf"{NO_WIDER}{{\begin{{tabular}}{{{''.join(column.alignment for column in columns)}}}",
         r"\toprule",
         _line([column.heading for column in columns]),
     ]
@@ -69,7 +75,7 @@ def arms_latex(suite: str, table: ArmsTable) -> str:
         if len(table.panels) > 1:
             lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(panel.title)}}}}} \\")
         lines.extend(_line(rows[row]) for row in table.rows_of(panel))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
 
 
 def _columns(rows: Sequence[ArmRow], budgets: dict[str, str]) -> list[_Column]:

@@ -75,7 +75,7 @@ def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         f"{counts_text(panels)} The accuracy axis is logarithmic in the error."
     )
     caption += " Batch norm statistics are recalibrated at each evaluation." if recalibrated else " Batch norm statistics are running ones."
-    return panel_figure(panels, 7.4, _height, measured, draw, caption, _labels(panels))
+    return panel_figure(panels, 7.4, _height, measured, draw, caption, _labels)
 
 
 def mean_path(cell: Cell, losses: Mapping[str, Curve], accuracies: Mapping[str, Curve]) -> MeanPath | None:

@@ -53,7 +53,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
     )
     if not any(_leaves(series, *_bounds(panel)) for panel in panels for series in _rows(panel) if measured(panel)):
         caption = caption.removesuffix(" An arrow: the interval goes on beyond the axis.")
-    return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), measured, draw, caption, [])
+    return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), measured, draw, caption, lambda _: [])
 
 
 def _rows(panel: Panel) -> list[Series]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.report.style import Style, arm_style, batch_style
+
+MOST_ARMS = 8
+"""Curves of more arms than this in one axes are no longer told apart."""
 
 Setting = tuple[str, int | None, str, str, str]
 """Regime, ghost batch size, preset, optimizer, precision: what cells on one line over batch sizes have in common."""
@@ -36,7 +40,7 @@ def facets(panel: Panel) -> list[Facet]:
     """Returns the axes of a panel: one for its arms, one for each setting of its grid, with one curve per batch size there."""
     arms = [cell for cell in panel.cells if cell.arm]
     grid = [cell for cell in panel.cells if not cell.arm]
-    out = [Facet("", arm_series(arms))] if arms else []
+    out = _arm_facets(panel, arms)
     sizes = sorted({cell.batch_size for cell in grid})
     for setting in settings(grid):
         own = sorted((cell for cell in grid if setting_of(cell) == setting), key=lambda cell: cell.batch_size)
@@ -47,6 +51,22 @@ def facets(panel: Panel) -> list[Facet]:
         )
         reference = panel.reference_of(own[0])
         out.append(Facet(setting_text(setting, grid), series, None if reference in own else reference))
+    return out
+
+
+def _arm_facets(panel: Panel, arms: Sequence[Cell]) -> list[Facet]:
+    """Returns one axes for the arms or, where they are too many to be told apart, several with the reference behind each."""
+    series = arm_series(arms)
+    if len(series) <= MOST_ARMS:
+        return [Facet("", series)] if arms else []
+    count = -(-len(series) // MOST_ARMS)
+    bounds = [len(series) * part // count for part in range(count + 1)]
+    reference = next((cell for cell in panel.cells if cell.reference), None)
+    out = []
+    for start, stop in itertools.pairwise(bounds):
+        own = series[start:stop]
+        behind = None if reference in [one.cell for one in own] else reference
+        out.append(Facet(f"arms {start + 1} to {stop} of {len(series)}", own, behind))
     return out
 
 

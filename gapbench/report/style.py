@@ -72,8 +72,11 @@ class Style:
 
 
 def arm_style(position: int) -> Style:
-    """Returns the style of the n-th arm; the reference is the 0-th."""
-    return Style(OKABE_ITO[position % len(OKABE_ITO)], DASHES[position % len(DASHES)], MARKERS[position % len(MARKERS)])
+    """Returns the style of the n-th arm; the reference is the 0-th and the only black one."""
+    colors = OKABE_ITO[1:]
+    color = colors[(position - 1) % len(colors)] if position else OKABE_ITO[0]
+    dashes = DASHES[(position + max(position - 1, 0) // 30) % len(DASHES)]  # colours and markers come again together after 30
+    return Style(color, dashes, MARKERS[position % len(MARKERS)])
 
 
 def batch_style(position: int, count: int) -> Style:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis import ArmsTable
+from gapbench.analysis import ArmsTable, SideTable
+from gapbench.analysis.curves import SKETCH
+from gapbench.analysis.effects import COLUMNS, effect_notes, effect_rows, effects_frame
+from gapbench.analysis.factorial import Factorial
 from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:
@@ -23,11 +26,23 @@ def arms_markdown(suite: str, table: ArmsTable) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def side_markdown(suite: str, table: SideTable) -> str:
+    """Returns a side table as Markdown: what it says, the table, notes."""
+    parts = [f"# {suite}: {table.title}", "\n".join(f"- {sentence}" for sentence in table.sentences)]
+    parts += [markdown_table(table.columns, table.rows, words=(table.columns[0],))]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table.notes)]) + "\n"
+
+
+def side_csv(table: SideTable) -> str:
+    """Returns the numbers of a side table."""
+    return _csv(table.frame())
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
     """Returns a Markdown table whose columns line up also in plain text; numbers to the right, words to the left."""
     cells = [[*columns], *([text.replace("|", "\\|") for text in row] for row in rows)]
     widths = [max(len(row[position]) for row in cells) for position in range(len(columns))]
-    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT)}
+    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT, COLUMNS[0], *words)}
 
     def line(row: Sequence[str]) -> str:
         padded = (
@@ -38,6 +53,20 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
     rule = [f":{'-' * (width - 1)}" if position in left else f"{'-' * (width - 1)}:" for position, width in enumerate(widths)]
     return "\n".join([line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])])
+
+
+def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
+    """Returns `factorial.md`: a table of effects per factorial, and notes."""
+    parts = [f"# {suite}: effects"]
+    for one in found:
+        parts += [f"## {one.title}", markdown_table(COLUMNS, effect_rows(one)) if one.effects else f"No effects: {one.reason}."]
+    notes = effect_notes(found)
+    return "\n\n".join([*parts, *(["## Notes", "\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+
+
+def factorial_csv(found: Sequence[Factorial]) -> str:
+    """Returns `factorial.csv`: tidy numbers, one row for each effect and measure."""
+    return _csv(effects_frame(found))
 
 
 def arms_csv(table: ArmsTable) -> str:
@@ -51,8 +80,8 @@ def runs_csv(runs: pd.DataFrame) -> str:
 
 
 def curves_csv(curves: pd.DataFrame) -> str:
-    """Returns `curves.csv`: `curves.parquet`, one row per value."""
-    return _csv(curves)
+    """Returns `curves.csv`: `curves.parquet`, one row per value, without the sketches of displacements."""
+    return _csv(curves[curves["metric"] != SKETCH])
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapbench import catalog
 from gapbench.core.errors import GapbenchError
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def write_tensorboard(tables: Tables, folder: Path) -> int:
         TensorboardError: the package tensorboard is missing.
     """
     writer_class = _writer_class()
-    by_run = {str(run_id): curve for run_id, curve in tables.curves.groupby("run_id", sort=False)}
+    many = {metric for probe in catalog.probes().values() for metric in probe.vectors}  # no scalars
+    shown = tables.curves[~tables.curves["metric"].isin(many)]
+    by_run = {str(run_id): curve for run_id, curve in shown.groupby("run_id", sort=False)}
     names = _folders(tables)
     for (run_id, name), row in names.items():
         began = _seconds(row.get("started_at"))

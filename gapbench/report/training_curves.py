@@ -51,4 +51,4 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
 
     statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
     caption = curve_caption(panels, f"The accuracy axis is logarithmic in the error.{statistics}")
-    return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels(panels))
+    return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels)

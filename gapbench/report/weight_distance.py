@@ -49,7 +49,7 @@ def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
 
     caption = curve_caption(panels, "Distances are over all trainable parameters.")
     width = 5.4 if all(len(facets(panel)) == 1 for panel in panels) else 7.6
-    return panel_figure(panels, width, height, measured, draw, caption, curve_labels(panels))
+    return panel_figure(panels, width, height, measured, draw, caption, curve_labels)
 
 
 def _shape(count: int) -> tuple[int, int]:

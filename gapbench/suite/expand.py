@@ -6,10 +6,11 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench import catalog
+from gapbench.catalog import Budget
 from gapbench.suite.layers import Layer, Settings, Unknown
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.schema import SEEDS, RunFields, show
@@ -29,6 +30,10 @@ class Draft:
     """The section that it comes from."""
     order: int
     """Position of its cell."""
+    reference: str = ""
+    """Name of the cell that its arm is held against, where the arm says so."""
+    axes: Mapping[str, str] = field(default_factory=dict)
+    """Its levels on the axes of the grid, seeds left out."""
 
 
 MAXIMUM_RUNS = 100_000
@@ -57,10 +62,13 @@ def expand(sections: Sections) -> list[Draft]:
         open_axes = {axis: values for axis, values in axes.items() if not _gives(arm.layer, axis)}
         open_seeds = {axis: values for axis, values in seeds.items() if not _gives(arm.layer, axis)}
         for values in _product(open_axes):
-            cell = ", ".join([arm.label, *_words(values, open_axes)])
+            words = _words(values, open_axes)
+            cell = ", ".join([arm.label, *words])
+            reference = ", ".join([arm.reference, *words]) if arm.reference else ""
+            levels = _levels(values, open_axes)
             for chosen in _product(open_seeds):
                 layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections), arm.layer)
-                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order))
+                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order, reference, levels))
             order += 1
     unknown = sections.unknown_axes - set(SEEDS)
     only_seeds = sections.arms and not axes and not unknown
@@ -72,7 +80,7 @@ def expand(sections: Sections) -> list[Draft]:
         cell = ", ".join(_words(values, axes)) or _plain_cell(sections.run)
         for chosen in _product(seeds):
             layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
-            drafts.append(Draft(Settings(layers), cell, "", base, order))
+            drafts.append(Draft(Settings(layers), cell, "", base, order, axes=_levels(values, axes)))
         order += 1
     return drafts
 
@@ -130,6 +138,17 @@ def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> list[str
     return [_word(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1]
 
 
+def _levels(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
+    """Returns the level of every axis, in words that do not repeat the axis where they can do without."""
+    return {axis: _word(axis, value, axes[axis]).removeprefix(_prefix(axis)) for axis, value in values.items()}
+
+
+def _prefix(axis: str) -> str:
+    return {"batch_size": "B ", "ghost_batch_size": "ghost ", "learning_rate": "rate ", "learning_rate_scaling": "rule "}.get(
+        axis, f"{axis.replace('_', ' ')} "
+    )
+
+
 def _word(axis: str, value: Any, values: list[Any]) -> str:
     if axis == "batch_size":
         return f"B {value}"
@@ -137,10 +156,14 @@ def _word(axis: str, value: Any, values: list[Any]) -> str:
         return f"ghost {value}"
     if axis == "learning_rate":
         return f"rate {value:g}"
+    if axis == "learning_rate_scaling":
+        return f"rule {value}"
     if axis in ("regime", "recipe", "preset", "precision"):
         return str(value)
     if axis in COMPONENTS:
         return _component_word(axis, value, values)
+    if isinstance(value, Budget):
+        return f"budget {value.kind}" if value.factor == 1 else f"budget {value.factor:g}x {value.kind}"
     if isinstance(value, RunFields) or hasattr(value, "model_dump"):
         value = value.model_dump(exclude_unset=True)
     if isinstance(value, list):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gapbench import catalog
-from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
+from gapbench.suite.arithmetic import evaluations_of, exactly, late_evaluations, updates_of_budget, updates_of_epochs
 from gapbench.suite.asked import Asked
 from gapbench.suite.facts import DatasetFacts
+from gapbench.suite.probing import check_norm_group, resolved_probes
+from gapbench.suite.rate import Length, rates, scaling_batch_size
 from gapbench.suite.regime import Regime
 from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.suite.schema import NormalizationTable
@@ -53,14 +56,23 @@ def check_batch(asked: Asked, name: str, examples: int) -> None:
         asked.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
 
 
-def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str, Any] | None:
-    """Returns updates, learning rate, warmup and what refers to the reference cell."""
+def numbers(
+    asked: Asked, regime: Regime, examples: int, tests: int, *, model: Component | None, optimizer: Component | None
+) -> dict[str, Any] | None:
+    """Returns updates, learning rate, warmup, evaluations and what refers to the reference cell."""
     batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
     tail = asked.get("tail", "stream")
     if max(batch, reference) > examples:
         return None  # said by check_batch
+    scaling = scaling_batch_size(asked, model)
     updates = updates_of_budget(
-        regime.budget, epochs=epochs, examples=examples, batch_size=batch, reference_batch_size=reference, tail=tail
+        regime.budget,
+        epochs=epochs,
+        examples=examples,
+        batch_size=batch,
+        reference_batch_size=reference,
+        tail=tail,
+        scaling_batch_size=scaling,
     )
     updates = asked.get("updates", updates)
     reference_updates = updates_of_epochs(exactly(epochs), examples, reference, tail)
@@ -68,29 +80,23 @@ def numbers(asked: Asked, regime: Regime, examples: int, tests: int) -> dict[str
         size = batch if updates < 1 else reference
         asked.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
         return None
-    own_rate = asked.get("learning_rate")
-    layer = asked.settings.layer_of("learning_rate")
-    final = layer is not None and layer.kind == "override"
-    base_rate = asked.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = own_rate if final else own_rate * learning_rate_factor(regime.learning_rate_scaling, batch, reference)
-    start = regime.warmup_start
-    start = base_rate / rate if isinstance(start, str) else start
-    # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if start >= 1.0 else regime.warmup
+    rate = rates(asked, regime, Length(updates, examples, batch, tail), scaling, optimizer)
     evaluations = _evaluations(asked, examples, tests)
-    if asked.get("headline_evaluations", 1) > evaluations:
+    headline = asked.get("headline_evaluations", 1)
+    headline = late_evaluations(updates, evaluations) if headline == "late" else headline
+    if headline > evaluations:
         message = (
             f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
         )
         asked.problem("headline_evaluations", message)
+    if rate is None:
+        return None
     return {
         "updates": updates,
-        "learning_rate": rate,
-        "warmup": warmup,
-        "warmup_start": start if warmup else 0.0,
         "reference_updates": reference_updates,
-        "reference_learning_rate": base_rate,
         "evaluations": evaluations,
+        "headline_evaluations": headline,
+        **rate,
     }
 
 
@@ -108,7 +114,7 @@ def _evaluations(asked: Asked, examples: int, tests: int) -> int:
 
 
 def schedule(asked: Asked, optimizer: Component) -> dict[str, Any]:
-    """Returns phases and weight decay; what a phase repeats from the run is left out of it."""
+    """Returns phases, weight decay and momentum reset; what a phase repeats from the run is left out of it."""
     decay = asked.get("weight_decay", 0.0)
     momentum = optimizer.option("momentum")
     phases = []
@@ -123,11 +129,14 @@ def schedule(asked: Asked, optimizer: Component) -> dict[str, Any]:
                 momentum=None if table.momentum == momentum else table.momentum,
             )
         )
+    # Without momentum SGD has no state to forget; other optimizers are taken to have some.
+    stateless = momentum == 0 and not any(phase.momentum for phase in phases)
     decays = decay > 0 or any(phase.weight_decay for phase in phases)
     return {
         "phases": tuple(phases) or (Phase(),),
         "weight_decay": decay,
         "weight_decay_on": asked.get("weight_decay_on", "all") if decays else "all",
+        "momentum_reset": "never" if stateless else asked.get("momentum_reset", "never"),
     }
 
 
@@ -145,10 +154,43 @@ def inputs(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
     if table.kind == "fixed" and len(table.mean) not in (1, channels):
         wanted = f"1 or {channels}, one for each channel" if channels > 1 else "1, for the data set has one channel"
         asked.problem("normalization", f"mean and standard_deviation have {len(table.mean)} values; give {wanted}")
-    padding = asked.get("crop_padding", 0)
+    padding, crop = asked.get("crop_padding", 0), crop_size(asked, facts)
+    if not crop:
+        crop_scale(asked)
+    if padding and crop:
+        asked.problem("crop_size", f"crop_size = {crop} cuts images and crop_padding = {padding} pads them; set one of them to 0")
     normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
     fill = asked.get("crop_fill", 0) if padding else 0
-    return {"crop_padding": padding, "crop_fill": fill, "flip": asked.get("flip", False), "normalization": normalization}
+    crops = {"crop_padding": padding, "crop_fill": fill, "crop_size": crop, "crop_scale": crop_scale(asked) if crop else 0.0}
+    return {**crops, "flip": asked.get("flip", False), "normalization": normalization}
+
+
+def crop_size(asked: Asked, facts: DatasetFacts) -> int:
+    """Returns the side of the crops, 0 where they are the whole image. Adds a problem where images are smaller."""
+    size = int(asked.get("crop_size", 0))
+    if not size or not facts.is_image:
+        return 0  # for features it is said by check_augmentation
+    height, width, _ = facts.shape
+    if size > min(height, width):
+        asked.problem(
+            "crop_size", f"crop_size = {size} is more than the images have, {height} x {width}; choose a smaller one, or larger images"
+        )
+        return 0
+    return 0 if size == height == width and not crop_scale(asked) else size
+
+
+def crop_scale(asked: Asked) -> float:
+    """Returns the smallest share of the area of crops that are scaled. Adds a problem where there is no size to scale them to."""
+    scale = float(asked.get("crop_scale", 0.0))
+    if scale and not asked.get("crop_size", 0):
+        asked.problem("crop_scale", f"crop_scale = {scale:g} scales crops to crop_size, which is not set; set it, such as crop_size = 224")
+    return scale
+
+
+def cropped(asked: Asked, facts: DatasetFacts) -> DatasetFacts:
+    """Returns the facts of the images as the model sees them: after crops."""
+    size = int(asked.get("crop_size", 0))
+    return replace(facts, shape=(size, size, facts.shape[2])) if size and facts.is_image else facts
 
 
 def norm(asked: Asked, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,8 +220,9 @@ def seeds(asked: Asked, dataset: Component) -> dict[str, Any]:
     }
 
 
-def plain(asked: Asked) -> dict[str, Any]:
+def plain(asked: Asked, model: Component) -> dict[str, Any]:
     """Returns the fields that stand by themselves."""
+    check_norm_group(asked, model)
     default_probes = [name for name, probe in catalog.probes().items() if probe.default]
     return {
         "batch_size": asked.get("batch_size"),
@@ -187,9 +230,8 @@ def plain(asked: Asked) -> dict[str, Any]:
         "tail": asked.get("tail", "stream"),
         "clip_norm": asked.number("clip_norm", "off"),
         "precision": asked.get("precision", "fp32"),
-        "headline_evaluations": asked.get("headline_evaluations", 1),
         "holdout": asked.get("holdout", 0.0),
         "keep_weights": tuple(asked.get("keep_weights", ())),
-        "probes": tuple(asked.get("probes", default_probes)),
+        "probes": resolved_probes(asked.get("probes", [{"name": name} for name in default_probes])),
         "time_limit_seconds": asked.get("time_limit_seconds"),
     }

@@ -27,12 +27,20 @@ NEUTRAL: dict[str, Any] = {
     "weight_decay": 0.0,
     "weight_decay_on": "all",
     "clip_norm": None,
+    "momentum_reset": "never",
     "crop_padding": 0,
     "crop_fill": 0,
+    "crop_size": 0,
+    "crop_scale": 0.0,
     "flip": False,
     "normalization": {"kind": "global"},
     "running_statistics": "mean",
     "norm_momentum": 0.1,
+    "gradient_noise": None,
+    "sampling": "permutation",
+    "augmentation_epochs": None,
+    "initial_perturbation": 0.0,
+    "headline_statistics": "running",
     "precision": "fp32",
     "headline_evaluations": 1,
     "holdout": 0.0,
@@ -78,6 +86,8 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     dumped = spec.model_dump(mode="json", include={*ALWAYS, *NEUTRAL})
     dumped["phases"] = [_without_none(phase) for phase in dumped["phases"]]
     dumped["normalization"] = {name: value for name, value in dumped["normalization"].items() if value != []}
+    if dumped["gradient_noise"] is not None:
+        dumped["gradient_noise"] = _without_none(dumped["gradient_noise"])
     values.update({name: dumped[name] for name in ALWAYS})
     values.update({name: dumped[name] for name, neutral in NEUTRAL.items() if dumped[name] != neutral})
     return values

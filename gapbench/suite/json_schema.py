@@ -61,11 +61,12 @@ def suite_schema() -> Schema:
     reason = {"type": "string", "minLength": 1, "description": "Shown with the dropped runs."}
     report = _fields(ReportSection)
     report["reference"] = _reference("where")
+    arm = {name: _fields(ArmSection)[name] for name in ("label", "reference")}
     sections = {
         **_fields(SuiteSection),
         "run": _table({**references, **extra}, "One complete run: every field that [grid] and [[arm]] leave out."),
         "grid": {**_table(axes, "The product of these lists, each cell with every seed."), "minProperties": 1},
-        "arm": _list(_table({"label": _fields(ArmSection)["label"], **references}, "A labelled way to train.", "label")),
+        "arm": _list(_table({**arm, **references}, "A labelled way to train.", "label")),
         "exclude": _list({**_table({**where, "reason": reason}, "Drops the runs with all these values.", "reason"), "minProperties": 2}),
         "override": _list(
             _table(
@@ -133,10 +134,12 @@ def _with_names(name: str, field: Schema) -> Schema:
         own = {"type": "string", "description": "One of [regimes.NAME]."}
         return {"description": text, "anyOf": [_names(catalog.regimes(), text), own]}
     if name == "probes":
-        return {**field, "items": _names(catalog.probes(), "Name of a probe (`gapbench ls probes`).")}
+        return {**field, "items": _probe()}
     if name == "normalization":
         kinds = field["properties"]["kind"]
         return {"description": text, "anyOf": [{**kinds, "enum": [kind for kind in kinds["enum"] if kind != "fixed"]}, field]}
+    if name == "scaling_batch_size":
+        return {"description": text, "anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["reference"]}, field]}
     return field
 
 
@@ -162,6 +165,17 @@ def _component(kind: str, text: str) -> Schema:
     unnamed = {option: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for option, schemas in shared.items()}
     tables.append(_table(unnamed, f"Options of the {kind} that a recipe or [run] names."))
     return {"description": text, "anyOf": [_reference(f"{kind}-name"), *tables]}
+
+
+def _probe() -> Schema:
+    """Returns the schema of a probe's name, and of a table with its options where it has any."""
+    named = _names(catalog.probes(), "Name of a probe (`gapbench ls probes`).")
+    tables = []
+    for name, entry in catalog.probes().items():
+        if entry.parameters:
+            options = {option: _option(parameter) for option, parameter in entry.parameters.items()}
+            tables.append(_table({"name": {"type": "string", "enum": [name]}, **options}, entry.summary, "name"))
+    return {"anyOf": [named, *tables]}
 
 
 def _option(parameter: Parameter) -> Schema:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
+from gapbench.suite import image_folder
 from gapbench.suite.identity import canonical_json
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.messages import without_repeats
@@ -38,10 +39,13 @@ class ReportSettings:
     """Order of the arms; those not named follow."""
     figures: tuple[str, ...] = ()
     """Those to draw; empty: all, also those that a later version adds."""
+    targets: tuple[Mapping[str, Any], ...] = ()
+    """Metric and value of what `gapbench analyze critical-batch` looks for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, for the metadata of tables."""
-        return {"reference": dict(self.reference), "arms": list(self.arms), "figures": list(self.figures)}
+        plain = {"reference": dict(self.reference), "arms": list(self.arms), "figures": list(self.figures)}
+        return plain | ({"targets": [dict(target) for target in self.targets]} if self.targets else {})
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def load_suite(
         GapbenchError: a plugin that cannot be loaded.
     """
     load_plugins(plugins)
+    image_folder.look_again()
     path = find_suite(path)
     document = read_document(path, settings or {})
     _make_paths_absolute(document)
@@ -126,7 +131,12 @@ def load_suite(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(sections.report.reference, tuple(sections.report.arms), tuple(sections.report.figures)),
+        report=ReportSettings(
+            sections.report.reference,
+            tuple(sections.report.arms),
+            tuple(sections.report.figures),
+            tuple({"metric": target.metric, "value": target.value} for target in sections.report.targets),
+        ),
         document=document.data,
     )
 

@@ -11,6 +11,7 @@ from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, exp
 from gapbench.suite.identity import run_id
 from gapbench.suite.layers import Settings, Unknown, ghost_of, matches
 from gapbench.suite.locate import KeyPath
+from gapbench.suite.rate import rule_of
 from gapbench.suite.regime import regime_of
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import Labels, PlannedRun
@@ -91,9 +92,6 @@ def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) 
 
 def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
     regime = regime_of(settings, sections.regimes)
-    scaling = regime.learning_rate_scaling
-    rate_layer = settings.layer_of("learning_rate")
-    final = rate_layer is not None and rate_layer.kind == "override"
     recipe = settings.get("recipe", "")
     default_preset = catalog.recipes()[recipe].default_preset if recipe in catalog.recipes() else ""
     return Labels(
@@ -103,9 +101,11 @@ def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
         recipe=recipe,
         preset=settings.get("preset", default_preset),
         regime=regime.label,
-        learning_rate_rule="set" if final else {"none": "untouched"}.get(scaling, scaling),
+        learning_rate_rule=rule_of(settings, regime),
         budget=regime.budget.kind,
         reference_cell=_is_reference(draft, settings, sections, regime.label),
+        reference=draft.reference,
+        axes=dict(draft.axes),
         cell_order=draft.order,
     )
 
@@ -114,7 +114,10 @@ def _is_reference(draft: Draft, settings: Settings, sections: Sections, regime: 
     if sections.reference:
         return matches(settings, draft.arm, sections.reference)
     at_reference = settings.get("batch_size") == settings.get("reference_batch_size")
-    return at_reference and regime == "baseline" and ghost_of(settings) is None
+    own = settings.only("recipe", "preset").get("ghost_batch_size", "off")  # such as the one ghost batch size of a preset `fair`
+    batch_size = settings.get("batch_size")
+    as_recipe = (ghost_of(settings) or batch_size) == (batch_size if own == "off" else own)
+    return at_reference and regime == "baseline" and as_recipe
 
 
 def _one_reference_each(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

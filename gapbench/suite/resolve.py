@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite import fields
+from gapbench.suite import controls, fields
 from gapbench.suite.asked import REQUIRED, Asked
 from gapbench.suite.layers import Settings, Unknown
 from gapbench.suite.locate import KeyPath
@@ -63,18 +64,22 @@ class Resolver:
         regime = _attempt(regime_of, asked.settings, self.regimes)
         facts = _attempt(facts_of, asked, dataset)
         examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
-        _attempt(check_model, asked, facts)
+        _attempt(check_model, asked, _attempt(fields.cropped, asked, facts))
         _attempt(check_optimizer, asked, optimizer)
-        for name in ("crop_padding", "flip"):
+        for name in ("crop_padding", "crop_size", "crop_scale", "flip"):
             _attempt(check_augmentation, asked, name, facts)
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)
         ghost = _attempt(fields.ghost, asked, model)
+        numbers = _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, examples, tests)
+        schedule = _attempt(fields.schedule, asked, optimizer)
         parts = [
-            _attempt(fields.plain, asked),
+            _attempt(fields.plain, asked, model),
             ghost,
-            _attempt(fields.numbers, asked, regime, examples, tests),
-            _attempt(fields.schedule, asked, optimizer),
+            numbers,
+            schedule,
+            _attempt(controls.decay, asked, regime, numbers, schedule),
+            _attempt(controls.controls, asked, regime, model, numbers, examples),
             _attempt(fields.inputs, asked, facts),
             _attempt(fields.norm, asked, model, ghost),
             _attempt(fields.seeds, asked, dataset),

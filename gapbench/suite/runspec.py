@@ -48,6 +48,18 @@ class Normalization(Frozen):
     standard_deviation: tuple[float, ...] = ()
 
 
+class GradientNoise(Frozen):
+    """Noise in the gradients, as a control."""
+
+    kind: Literal["multiplicative", "isotropic"]
+    """`multiplicative`: each example's loss times 1 + sigma e, e standard normal; `isotropic`: a Gaussian direction of the gradient's
+    norm in its place."""
+    variance: float | None = Field(None, gt=0)
+    """sigma^2 of multiplicative noise."""
+    centred: bool | None = None
+    """Whether the e of a batch sum to zero."""
+
+
 class Labels(Frozen):
     """What a run is called in one suite. Never part of its identity."""
 
@@ -60,10 +72,15 @@ class Labels(Frozen):
     preset: str = ""
     regime: str = "baseline"
     learning_rate_rule: str = "untouched"
-    """How the learning rate came about: untouched, sqrt, linear, set (by [[override]]), tuned."""
+    """How the learning rate came about: untouched, sqrt, linear, set (by [[override]]), tuned; after a comma what else multiplies it
+    ("matched gain", "times 0.5"), and "untuned" where the preset asks for tuning."""
     budget: str = "epochs"
     """Kind of the budget: epochs, updates, examples."""
     reference_cell: bool = False
+    reference: str = ""
+    """Name of the cell that it is held against, where the suite says so; empty: the reference cell."""
+    axes: dict[str, str] = Field(default_factory=dict)
+    """Its levels on the axes of [grid] that it does not set itself, seeds left out, by field."""
     cell_order: int = 0
     """Position of the cell in tables."""
 
@@ -94,15 +111,31 @@ class RunSpec(Frozen):
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
     clip_norm: float | None = Field(None, gt=0)
     """Threshold of the gradient's global L2 norm, before weight decay; None: no clipping."""
+    momentum_reset: Literal["never", "epoch"] = "never"
+    """`epoch`: before the first update of each epoch the optimizer forgets its state, as if it were made anew."""
 
     crop_padding: int = Field(0, ge=0)
     crop_fill: int = Field(0, ge=0, le=255)
+    crop_size: int = Field(0, ge=0)
+    """Side of the square that is cut from each image, at random in training, the middle one in evaluation; 0: the whole image."""
+    crop_scale: float = Field(0.0, ge=0.0, le=1.0)
+    """Smallest share of an image's area that a random crop takes before it is scaled to `crop_size`; 0: crops are not scaled."""
     flip: bool = False
     normalization: Normalization = Normalization()
 
     running_statistics: Literal["mean", "sequential"] = "mean"
     norm_momentum: float | None = Field(0.1, gt=0, le=1)
     """Weight of the new statistics in the moving average, as in torch; None: cumulative average."""
+
+    gradient_noise: GradientNoise | None = None
+    sampling: Literal["permutation", "replacement"] = "permutation"
+    """How an update gets its examples: epoch by epoch in random order, or each drawn by itself from all of them."""
+    augmentation_epochs: int | None = Field(None, gt=0)
+    """Epochs after which the same crops and flips come again; None: never."""
+    initial_perturbation: float = Field(0.0, ge=0.0)
+    """Length of a random step away from the initial weights, as a share of their norm: for a twin run."""
+    headline_statistics: Literal["running", "recalibrated"] = "running"
+    """Batch norm statistics that accuracies and losses are measured with."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     headline_evaluations: int = Field(1, ge=1)
@@ -113,7 +146,7 @@ class RunSpec(Frozen):
     seed: int = Field(0, ge=0)
     init_seed: int = Field(0, ge=0)
     order_seed: int = Field(0, ge=0)
-    """Seed of order, augmentation and dropout."""
+    """Seed of order, augmentation, dropout and noise."""
     split_seed: int = Field(0, ge=0)
 
     # What follows changes no trained number and is no part of the identity.
@@ -126,8 +159,14 @@ class RunSpec(Frozen):
     """Whether each seed draws its own split or subset: then differences are paired and intervals are over splits."""
     evaluations: int = Field(20, ge=1)
     keep_weights: tuple[float, ...] = ()
-    probes: tuple[str, ...] = ()
+    probes: tuple[str | Component, ...] = ()
+    """What is measured besides what always is; a probe with options is a component, one without its name."""
     time_limit_seconds: float | None = Field(None, gt=0)
+
+    @property
+    def probe_options(self) -> dict[str, dict[str, JsonValue]]:
+        """Options of each probe by its name; those that are not named have their defaults."""
+        return {probe if isinstance(probe, str) else probe.name: {} if isinstance(probe, str) else probe.options for probe in self.probes}
 
     @property
     def examples(self) -> int:

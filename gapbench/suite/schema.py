@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from gapbench.catalog import Budget
+from gapbench.catalog import Budget, NoiseRule
 
-FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss")
+FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial")
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
 SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 """Fields that distinguish the runs of one cell."""
@@ -44,6 +44,15 @@ def _component(value: Any) -> dict[str, Any]:
     raise ValueError(f'must be a name in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
 
 
+def _probe(value: Any) -> dict[str, Any]:
+    """A name, or a table with a name and options."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        return value
+    raise ValueError(f'must be the name of a probe in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
+
+
 def _whole_number_or(word: str, minimum: int) -> PlainValidator:
     def check(value: Any) -> Any:
         if value == word or (type(value) is int and value >= minimum):
@@ -64,6 +73,12 @@ def _number_or(word: str, condition: str, minimum: float, maximum: float = float
         raise ValueError(f'must be "{word}" or a number {condition}, not {show(value)}')
 
     return PlainValidator(check)
+
+
+def _epochs(value: Any) -> Any:
+    if value in ("off", "reference") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f'must be "off", "reference" or a whole number of at least 1, not {show(value)}')
 
 
 def show(value: Any) -> str:
@@ -117,6 +132,27 @@ def _normalization(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+ScalingBatchSize = Annotated[int, Field(ge=1)] | Literal["reference"]
+
+
+class ScalingTable(Section):
+    """The batch size that learning-rate scaling refers to, by whether the run has a ghost batch size."""
+
+    with_ghost: Annotated[int, Field(ge=1)] | Literal["ghost", "reference"] = Field(
+        description='A number, "ghost": the ghost batch size, or "reference".'
+    )
+    without_ghost: ScalingBatchSize = Field(description='A number, or "reference".')
+
+
+def _scaling(value: Any) -> Any:
+    if isinstance(value, dict | ScalingTable):
+        return value
+    if value == "reference" or (type(value) is int and value >= 1):
+        return {"with_ghost": value, "without_ghost": value}
+    what = '"reference", a whole number of at least 1, or a table {with_ghost = "ghost", without_ghost = 256}'
+    raise ValueError(f"must be {what}, not {show(value)}")
+
+
 def _or(word: str, number: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"enum": [word]}, number]})
 
@@ -127,6 +163,7 @@ def _version(value: Any) -> Any:
     return value
 
 
+Probe = Annotated[dict[str, Any], PlainValidator(_probe), WithJsonSchema({"type": ["string", "object"]})]
 Component = Annotated[dict[str, Any], PlainValidator(_component), WithJsonSchema({"type": ["string", "object"]})]
 """For editors, `suite.json_schema` puts the catalog's names and options in the place of this."""
 Ghost = Annotated[Any, _whole_number_or("off", 1), _or("off", {"type": "integer", "minimum": 1})]
@@ -140,6 +177,20 @@ NormMomentum = Annotated[
     _or("cumulative", {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
 ]
 WarmupStart = Annotated[Any, _number_or("reference", "of at least 0", 0.0), _or("reference", {"type": "number", "minimum": 0})]
+LearningRateFactor = Annotated[
+    Any,
+    _number_or("momentum-gain", "greater than 0", 0.0, open_minimum=True),
+    _or("momentum-gain", {"type": "number", "exclusiveMinimum": 0}),
+]
+MinimumWarmup = Annotated[Any, _whole_number_or("momentum", 0), _or("momentum", {"type": "integer", "minimum": 0})]
+HeadlineEvaluations = Annotated[Any, _whole_number_or("late", 1), _or("late", {"type": "integer", "minimum": 1})]
+ScalingField = Annotated[ScalingTable, BeforeValidator(_scaling)]
+AugmentationEpochs = Annotated[
+    Any,
+    PlainValidator(lambda value: _epochs(value)),
+    WithJsonSchema({"anyOf": [{"enum": ["off", "reference"]}, {"type": "integer", "minimum": 1}]}),
+]
+"""A name for one rule, which [run] and [regimes.NAME] share."""
 Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
 
@@ -161,15 +212,33 @@ class RunFields(Section):
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell. Overrides the regime's.")
     epochs: float = Field(0.0, gt=0.0, description="Passes over the training set at the reference batch size.")
     reference_batch_size: int = Field(0, ge=1, description="What learning rates and budgets refer to.")
+    scaling_batch_size: ScalingField = Field(
+        ScalingTable(with_ghost="reference", without_ghost="reference"),
+        description='What learning-rate scaling refers to: "reference", a batch size, or one with and one without ghost batch norm.',
+    )
+    learning_rate_factor: LearningRateFactor = Field(
+        1.0, description='Multiplies the scaled learning rate; "momentum-gain": the share of its gain that momentum has with a reset.'
+    )
     learning_rate: float = Field(0.0, gt=0.0, description="Peak at the reference batch size, before the regime scales it.")
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
+    minimum_warmup_updates: MinimumWarmup = Field(0, description='Warmup takes at least so many updates; "momentum": 5 / (1 - momentum).')
     phases: Phases = Field(default_factory=list, description="The schedule: parts of the training, each from a fraction of the updates on.")
     weight_decay: float = Field(0.0, ge=0.0, description="Factor of the L2 penalty's gradient.")
     weight_decay_on: Literal["all", "matrices"] = Field("all", description="All parameters, or only those of two or more dimensions.")
     clip_norm: ClipNorm = Field("off", description='Threshold of the gradient\'s global L2 norm, or "off".')
+    momentum_reset: Literal["never", "epoch"] = Field(
+        "never", description="Whether the optimizer forgets its state before the first update of each epoch, as the released code's does."
+    )
     crop_padding: int = Field(0, ge=0, description="Pixels that an image is padded with before a random crop; 0: no crops.")
     crop_fill: int = Field(0, ge=0, le=255, description="Value of the padding.")
+    crop_size: int = Field(0, ge=0, description="Side of the square cut from each larger image, at random in training; 0: the whole image.")
+    crop_scale: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Smallest share of the image that a crop takes before it is scaled to crop_size; 0: not scaled.",
+    )
     flip: bool = Field(False, description="Whether images are mirrored at random.")
     normalization: NormalizationField = Field(
         NormalizationTable(kind="global"), description="How pixels become inputs: (pixel - mean) / standard deviation."
@@ -179,12 +248,30 @@ class RunFields(Section):
     )
     norm_momentum: NormMomentum = Field(0.1, description='Weight of new statistics in the moving average, or "cumulative".')
     tail: Literal["stream", "drop"] = Field("stream", description="Where an epoch is no multiple of the batch: go on, or drop the rest.")
+    gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients, as a control. Overrides the regime's.")
+    sampling: Literal["permutation", "replacement"] = Field(
+        "permutation", description="Whether an epoch shows every example once, or each is drawn by itself from all of them."
+    )
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
+        "none", description="Factor of weight decay: 1, or reference rate / rate. Overrides the regime's."
+    )
+    augmentation_epochs: AugmentationEpochs = Field(
+        "off", description="Epochs after which the same crops and flips come again; \"reference\": the recipe's. Overrides the regime's."
+    )
+    initial_perturbation: float = Field(
+        0.0, ge=0.0, description="Length of a random step from the initial weights, as a share of their norm: a twin of another run."
+    )
+    headline_statistics: Literal["running", "recalibrated"] = Field(
+        "running", description="Batch norm statistics of all evaluations: running averages, or recomputed at the weights as they are."
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the arithmetic; weights, statistics and loss stay fp32.")
-    headline_evaluations: int = Field(1, ge=1, description="The headline accuracy is the mean of so many last evaluations.")
+    headline_evaluations: HeadlineEvaluations = Field(
+        1, description='The headline accuracy is the mean of so many last evaluations; "late": of those in the last 5 % of the updates.'
+    )
     holdout: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the training set that is kept for validation.")
     seed: int = Field(0, ge=0, description="Number from which every random stream of a run is derived.")
     init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')
-    order_seed: Seed = Field("seed", description='Of order, augmentation and dropout; "seed": the run\'s.')
+    order_seed: Seed = Field("seed", description='Of order, augmentation, dropout and noise; "seed": the run\'s.')
     split_seed: Seed = Field("seed", description='Of drawn splits and subsets; "seed": the run\'s.')
 
 
@@ -195,7 +282,10 @@ class RunSection(RunFields):
     keep_weights: list[Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
         default_factory=list, description="Fractions of the training at which weights are kept."
     )
-    probes: list[str] = Field(default_factory=list, description="What is measured; left out: the default probes.")
+    probes: list[Probe] = Field(
+        default_factory=list,
+        description="What is measured besides what always is: names, or tables {name, options}; left out: the default probes.",
+    )
     time_limit_seconds: float = Field(0.0, gt=0.0, description="A run that takes longer ends as a timeout.")
 
 
@@ -203,6 +293,10 @@ class ArmSection(RunFields):
     """One [[arm]]."""
 
     label: Annotated[str, Field(min_length=1)] = Field(description="Name of the arm in tables and figures; unique in the suite.")
+    reference: str = Field(
+        "",
+        description="Label of the arm that tables hold it against, such as a small batch with the same change; else the reference cell.",
+    )
 
 
 class SetSection(RunFields):
@@ -233,6 +327,22 @@ class RegimeSection(Section):
     warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
+    gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients; left out: what the run says.")
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
+        "none", description="Factor of weight decay: 1, or reference rate / rate; left out: what the run says."
+    )
+    augmentation_epochs: AugmentationEpochs = Field(
+        "off", description='Epochs after which crops and flips come again; "reference": the recipe\'s; left out: what the run says.'
+    )
+
+
+class TargetSection(Section):
+    """One of the `targets` of [report]."""
+
+    metric: Literal["train_loss", "validation_loss", "test_loss", "train_error", "validation_error", "test_error"] = Field(
+        description="What falls to the value; errors are fractions, 1 - accuracy."
+    )
+    value: float = Field(gt=0.0, description="To reach.")
 
 
 class ReportSection(Section):
@@ -242,9 +352,12 @@ class ReportSection(Section):
         default_factory=dict, description="Conditions of the reference cell; left out: reference batch size, regime baseline, ghost off."
     )
     arms: list[str] = Field(default_factory=list, description="Labels in the order of tables and figures.")
-    figures: list[Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss"]] = Field(
-        default_factory=list, description="Figures to draw; left out: all."
+    targets: list[TargetSection] = Field(
+        default_factory=list, description="Values whose first passage `gapbench analyze critical-batch` looks for."
     )
+    figures: list[
+        Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
+    ] = Field(default_factory=list, description="Figures to draw; left out: all that apply.")
 
 
 class SuiteSection(Section):

@@ -13,6 +13,7 @@ from gapbench.core.registry import unknown_name
 from gapbench.suite.layers import Layer, Settings, Unknown, matches
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.messages import option_mistakes, probably, unknown_key, validate, validate_value
+from gapbench.suite.probing import check_probes
 from gapbench.suite.schema import (
     SEEDS,
     ArmSection,
@@ -81,6 +82,8 @@ class Arm:
 
     label: str
     layer: Layer
+    reference: str = ""
+    """Label of the arm that it is held against."""
 
 
 @dataclass
@@ -133,11 +136,16 @@ def read_sections(document: Document, problems: list[Problem]) -> Sections:
     for path, table in _tables(document, "arm", problems):
         arm = validate(ArmSection, table, document, path, problems, fill={"label": "?"})
         label = table["label"] if isinstance(table.get("label"), str) else ""
-        fields = {name: value for name, value in arm.given().items() if name != "label"}
+        given = arm.given()
+        fields = {name: value for name, value in given.items() if name not in ("label", "reference")}
         _check_names(fields, path, sections, document, problems)
         if label and label in [other.label for other in sections.arms]:
             problems.append(Problem(document.place((*path, "label")), f"the label {show(label)} stands twice; labels must be unique"))
-        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken)))
+        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), given.get("reference", "")))
+    for own in sections.arms:
+        labels = [other.label for other in sections.arms if other is not own]
+        if own.reference and own.reference not in labels and _labels_known(sections, document):
+            problems.append(Problem(document.place((*own.layer.path, "reference")), unknown_name("arm", own.reference, labels)))
     _read_rules(sections, document, problems)
     _read_report(sections, document, problems)
     return sections
@@ -167,10 +175,7 @@ def _read_run(sections: Sections, document: Document, problems: list[Problem]) -
     fields = run.given()
     sections.run = Layer("run", path, fields, broken=run.broken)
     _check_names(fields, path, sections, document, problems)
-    for index, probe in enumerate(fields.get("probes", [])):
-        if probe not in catalog.probes():
-            place = document.place((*path, "probes", index))
-            problems.append(Problem(place, unknown_name("probe", probe, catalog.probes())))
+    check_probes(fields, path, document, problems)
 
 
 def _read_grid(sections: Sections, document: Document, problems: list[Problem]) -> None:

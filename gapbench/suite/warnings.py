@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
+from gapbench.suite.rate import UNTUNED
 from gapbench.suite.runspec import PlannedRun
 
 
@@ -17,7 +18,7 @@ def warnings_of(runs: Sequence[PlannedRun], no_effect: Iterable[tuple[str, str]]
         if cell in cells:
             found.setdefault(what, []).append(cell)
     for cell, run in cells.items():
-        for what in (_short_phase(run), _large_batch(run)):
+        for what in (_short_phase(run), _large_batch(run), _long_warmup(run), _untuned(run)):
             if what:
                 found.setdefault(what, []).append(cell)
     return [f"{what}: {', '.join(dict.fromkeys(names))}" for what, names in found.items()]
@@ -67,4 +68,22 @@ def _large_batch(run: PlannedRun) -> str:
     return (
         f"batch size {spec.batch_size} is more than a quarter of the {spec.train_examples} training examples, "
         "and the scaling rules assume far less"
+    )
+
+
+def _long_warmup(run: PlannedRun) -> str:
+    """A warmup that reaches into the second phase never comes to the peak rate."""
+    spec = run.spec
+    if len(spec.phases) < 2 or spec.warmup <= spec.phases[1].start:
+        return ""
+    until = round(spec.phases[1].start * spec.updates)
+    return f"a warmup of {round(spec.warmup * spec.updates)} updates reaches beyond the first phase of {until}: the run is short for it"
+
+
+def _untuned(run: PlannedRun) -> str:
+    """A preset may say that its learning rates are only where tuning starts."""
+    if UNTUNED not in run.labels.learning_rate_rule.split(", "):
+        return ""
+    return (
+        f"preset {run.labels.preset} is untuned: its learning rates are those of the recipe, and a fair comparison tunes them for each cell"
     )

@@ -51,7 +51,9 @@ def facts_of(asked: Asked, dataset: Component) -> DatasetFacts | None:
         asked.problem("dataset", f'dataset "{dataset.name}" needs the option path')
         return None
     try:
-        facts = dataset_facts(dataset)
+        # Without the content that may be insisted on: what lies at the path is looked at, not what is remembered of a content.
+        options = {name: value for name, value in dataset.options.items() if name != "content"}
+        facts = dataset_facts(dataset.model_copy(update={"options": options}))
     except DataError as error:
         asked.problem("dataset", str(error), "path")
         return None
@@ -72,6 +74,8 @@ def sizes(asked: Asked, dataset: Component, facts: DatasetFacts) -> tuple[int, i
             asked.problem("dataset", f"{option} = {size} exceeds the {all_of_them} examples that there are; 0 takes all", option)
         elif size:
             sizes[option] = size
+    if "stratified" in dataset.options and not any(dataset.option(option, 0) for option in sizes):
+        dataset.options["stratified"] = False  # all of them have the classes that they have
     examples = sizes["train_size"]
     holdout = asked.get("holdout", 0.0)
     kept = held_out(examples, holdout)

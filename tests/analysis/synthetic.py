@@ -31,6 +31,7 @@ def run_row(cell: str, seed: int, **fields: Any) -> dict[str, Any]:
         "reference_cell": False, "recipe": "digits", "preset": "paper", "dataset": "digits", "dataset_options": "{}",
         "model": "mlp", "model_options": MLP, "batch_size": 16, "regime": "baseline", "ghost_batch_size": None,
         "optimizer": "sgd", "precision": "fp32", "learning_rate": 0.1, "learning_rate_rule": "untouched", "budget": "epochs",
+        "momentum_reset": "never",
         "seed": seed, "init_seed": seed, "order_seed": seed, "split_seed": seed, "split_drawn": True, "outcome": "ok", "reason": "",
         "test_accuracy": 0.97, "test_loss": 0.1, "train_accuracy": 1.0, "train_loss": 0.001,
         "validation_accuracy": None, "validation_loss": None, "updates": 1687, "planned_updates": 1687, "examples": 26992,
@@ -83,6 +84,31 @@ def digits_suite(seeds: int = 8, *, diverged: Iterable[tuple[str, int]] = (), mi
             curves += curve_rows(row, stop=0.4 if (name, seed) in set(diverged) else 1.0 if (name, seed) not in set(missing) else 0.0)
             rows.append(unfinished(row, diverged, missing))
     return tables(rows, curves)
+
+
+def preset_suite(
+    seeds: int = 5, *, missing: Iterable[tuple[str, int]] = (), preset_cost: float = 0.02
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two arms in the presets paper and code, at one fixed split; of code also without its momentum reset, and at matched gain."""
+    large = {"batch_size": 1024, "updates": 195, "planned_updates": 195, "reference_cell": False}
+    never = {"regime": "baseline, no momentum reset", "preset": "code"}
+    matched = {"regime": "baseline, rate at matched gain, no momentum reset", "preset": "code", "learning_rate_rule": "matched gain",
+               "learning_rate": 0.04}  # fmt: skip
+    cells: dict[str, dict[str, Any]] = {
+        "SB, paper": {"arm": "SB", "reference_cell": True, "test_accuracy": 0.96},
+        "SB, code": {"arm": "SB", "reference_cell": True, "preset": "code", "momentum_reset": "epoch", "test_accuracy": 0.96},
+        "LB, paper": {"arm": "LB", **large, "test_accuracy": 0.92},
+        "LB, code": {"arm": "LB", **large, "preset": "code", "momentum_reset": "epoch", "test_accuracy": 0.92 - preset_cost},
+        "no reset, B 1024": {"arm": "no reset", **large, **never, "test_accuracy": 0.92},
+        "no reset, matched gain, B 1024": {"arm": "no reset, matched gain", **large, **matched, "test_accuracy": 0.92 - preset_cost},
+    }
+    rows = []
+    for order, (name, fields) in enumerate(cells.items()):
+        for seed in range(seeds):
+            row = run_row(name, seed, cell_order=order, split_drawn=False, split_seed=0, reference_batch_size=32, **fields)
+            row["test_accuracy"] += 0.0015 * noise(name, seed)
+            rows.append(unfinished(row, (), missing))
+    return tables(rows, [])
 
 
 def grid_suite(seeds: int = 3, batch_sizes: Iterable[int] = (128, 512, 2048, 4096)) -> tuple[pd.DataFrame, pd.DataFrame]:

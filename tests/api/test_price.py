@@ -63,9 +63,7 @@ def all_of(layout: Layout) -> float:
 @pytest.fixture(autouse=True)
 def _started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gapbench.execution.foresight.start_of_worker", lambda _: Start(outside_seconds=0.0))
-    monkeypatch.setattr(
-        "gapbench.execution.foresight.predict", lambda job, place: dataclasses.replace(predict(job, place), program_seconds=0.0)
-    )
+    monkeypatch.setattr("gapbench.execution.jobs.predict", lambda job, place: dataclasses.replace(predict(job, place), program_seconds=0.0))
 
 
 def interrupt(directory: ResultsDirectory, job: Job, share_done: float) -> None:

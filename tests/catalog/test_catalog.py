@@ -81,7 +81,14 @@ def test_regimes_are_those_of_the_papers() -> None:
         "sqrt-lr": ("sqrt", "epochs", None),
         "linear-lr": ("linear", "epochs", 0.05),
         "adapted": ("sqrt", "updates", None),
+        "noise": ("none", "epochs", None),
+        "noise-as-in-paper": ("none", "epochs", None),
+        "adapted-unscaled-rate": ("none", "updates", None),
+        "adapted-scaled-decay": ("sqrt", "updates", None),
+        "adapted-same-augmentation": ("sqrt", "updates", None),
+        "longer": ("none", "epochs", None),
     }
+    assert {name for name, regime in regimes.items() if regime.gradient_noise} == {"noise", "noise-as-in-paper"}
 
 
 @pytest.mark.parametrize("name", catalog.recipes())

@@ -93,7 +93,7 @@ def test_every_kind_of_component_can_be_added(write: Write) -> None:
     )
     plugins.load_plugins([path])
     assert catalog.datasets()["own"].split == "drawn"
-    assert set(catalog.datasets()["own"].parameters) == {"noise", "train_size", "test_size"}
+    assert set(catalog.datasets()["own"].parameters) == {"noise", "train_size", "test_size", "stratified"}
     assert catalog.optimizers()["signum"].parameters["beta"] == Parameter(type="float", default=0.9)
     assert catalog.optimizers()["signum"].parameters["steps"] == Parameter(type="list[int]", default=[1, 2])
     assert catalog.regimes()["cube-root"].budget.factor == 0.5
@@ -218,10 +218,15 @@ def test_one_function_may_have_two_names(write: Write) -> None:
     assert plugins.components_of([path]) == [("model", "two"), ("model", "one")]
 
 
-def test_probes_take_no_options(write: Write) -> None:
-    path = write('@gapbench.probe(stage="update")\ndef angle(state, *, power: int = 2): ...\n')
-    with pytest.raises(GapbenchError, match='probe "angle" has the option "power", and probes take none'):
-        plugins.load_plugins([path])
+def test_probes_take_options_and_those_at_fractions_of_training_also_the_fractions(write: Write) -> None:
+    path = write(
+        '@gapbench.probe(stage="update")\ndef angle(state, *, power: int = 2): ...\n'
+        '@gapbench.probe(stage="checkpoint", needs_objective=True)\ndef depth(state, *, examples: int = 9): ...\n'
+    )
+    plugins.load_plugins([path])
+    assert list(catalog.probes()["angle"].parameters) == ["power"]
+    assert list(catalog.probes()["depth"].parameters) == ["examples", "at"]
+    assert (catalog.probes()["angle"].needs_objective, catalog.probes()["depth"].needs_objective) == (False, True)
 
 
 def test_regimes_return_their_fields(write: Write) -> None:

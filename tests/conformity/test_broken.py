@@ -319,6 +319,23 @@ def test_good_probes_pass_at_every_stage(check, stage):
     assert set(states(check(probe(body, f'stage="{stage}", per_layer=True'))).values()) == {"pass"}
 
 
+def test_a_probe_of_the_objective_conforms_with_its_options(check):
+    text = """
+        @gapbench.probe(stage="checkpoint", needs_objective=True, metrics=["own", "many"], vectors=["many"])
+        def own(state, *, examples: int = 8):
+            \"\"\"Own.\"\"\"
+            batch = state.objective.fresh(examples, 0)
+            many = torch.stack([state.objective.loss(part) for part in batch.split(batch.group)], dim=1)
+            return {"own": state.objective.loss(batch), "many/bucket": many}
+        """
+    assert set(states(check(text)).values()) == {"pass"}
+    assert set(states(check(text, examples="32")).values()) == {"pass"}
+
+
+def test_a_probe_that_uses_the_objective_and_does_not_say_so_is_told(check):
+    _fails(check(probe("return {'own': state.objective.loss(state.objective.fixed(8))}")), "runs", "needs_objective=True")
+
+
 def test_values_that_are_not_finite_are_a_warning(check):
     assert check(probe("return {'own': state.weights.norm(dim=1) / 0}"))["finite"].state == "warning"
 

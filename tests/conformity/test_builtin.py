@@ -42,7 +42,8 @@ def test_zagoruykos_form_conforms():
 def test_every_optimizer_regime_and_probe_conforms(kind):
     names = {"optimizer": catalog.optimizers, "regime": catalog.regimes, "probe": catalog.probes}[kind]()
     report = api.check_components(*(f"{kind}:{name}" for name in names))
-    assert [check for check in report.checks if check.state in ("fail", "warning")] == []
+    # To train for longer at the reference batch size is what `longer` is for.
+    assert [check.component for check in report.checks if check.state in ("fail", "warning")] == ["longer"] * (kind == "regime")
     assert {check.component for check in report.checks} == set(names)
 
 

@@ -58,3 +58,23 @@ def test_memory_is_near_what_a_worker_held_at_its_peak(suite: str, batch_size: i
     held = cost.held_mib(of(suite, batch_size, ghost), replicas=1, device_kind="cpu")
     assert held is not None
     assert 620.0 + held == pytest.approx(measured, rel=0.15)
+
+
+def test_a_pool_that_stays_on_the_disk_counts_only_by_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = of("cifar10", 128)
+    resident = cost.held_mib(spec, replicas=1, device_kind="cpu")
+    images = 60_000 * (32 * 32 * 3 + 8 + 40 * 40 * 3 + 8) / 2**20
+    monkeypatch.setattr("gapbench.cost.pool.total_memory_mib", lambda: 200.0)
+    streamed = cost.held_mib(spec, replicas=1, device_kind="cpu")
+    assert resident is not None
+    assert streamed is not None
+    assert resident - streamed == pytest.approx(images - 2 * 2048 * 32 * 32 * 3 / 2**20)
+
+
+def test_sizes_are_those_of_the_crops() -> None:
+    whole = of("cifar10", 128)
+    cropped = whole.model_copy(update={"crop_padding": 0, "crop_size": 16})
+    flops = [cost.training_flops_per_update(spec) for spec in (whole, cropped)]
+    assert flops[0] is not None
+    assert flops[1] is not None
+    assert flops[1] == pytest.approx(flops[0] / 4, rel=0.01)

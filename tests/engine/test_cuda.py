@@ -6,14 +6,26 @@ import torch
 from gapbench.core.events import Finished
 from gapbench.engine import train
 from gapbench.engine.session import Session
-from gapbench.suite.runspec import Component
+from gapbench.suite.runspec import Component, GradientNoise
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+NOISE = {
+    "gradient_noise": GradientNoise(kind="multiplicative", variance=3.0, centred=True),
+    "ghost_batch_size": 5,
+    "sampling": "replacement",
+}
 RESNET8 = Component(name="resnet", options={"depth": 8})
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"clip_norm": 0.5, "ghost_batch_size": 5}, {"model": RESNET8, "crop_padding": 1, "flip": True, "ghost_batch_size": 5}]
+    "changes",
+    [
+        {},
+        NOISE,
+        {"gradient_noise": GradientNoise(kind="isotropic")},
+        {"clip_norm": 0.5, "ghost_batch_size": 5},
+        {"model": RESNET8, "crop_padding": 1, "flip": True, "ghost_batch_size": 5},
+    ],
 )
 def test_the_first_updates_agree_with_the_cpu(spec, pool, split, changes):
     data = pool(height=8)
@@ -27,7 +39,13 @@ def test_the_first_updates_agree_with_the_cpu(spec, pool, split, changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"clip_norm": 0.5}, {"model": RESNET8, "ghost_batch_size": 5, "clip_norm": 0.5, "running_statistics": "sequential"}]
+    "changes",
+    [
+        {"clip_norm": 0.5},
+        NOISE,
+        {"gradient_noise": GradientNoise(kind="isotropic")},
+        {"model": RESNET8, "ghost_batch_size": 5, "clip_norm": 0.5, "running_statistics": "sequential"},
+    ],
 )
 def test_nothing_in_the_update_loop_waits_for_the_device(spec, pool, split, changes):
     data = pool(height=8)
@@ -56,3 +74,16 @@ def test_a_stack_trains_on_cuda(spec, pool, split):
         stop=lambda: None,
     )
     assert [end.outcome for end in ends] == ["ok"] * 4
+
+
+def test_batches_from_the_disk_are_those_from_the_device(spec, pool, split):
+    from gapbench.engine.feed import Feed
+
+    data, device = pool(height=12, channels=3), torch.device("cuda:0")
+    specs = [spec(seed=seed, crop_size=8, flip=True) for seed in range(2)]
+    resident, streamed = (Feed(data, [split(data)] * 2, specs, device, resident=there) for there in (True, False))
+    for update in range(30):
+        one, other = resident.batch(update), streamed.batch(update)
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.keys, other.keys)

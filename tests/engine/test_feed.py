@@ -168,3 +168,32 @@ def test_features_are_normalized_each_by_itself(spec):
     expected = (train - train.mean(axis=0)) / np.array([*train.std(axis=0)[:2], 1.0])  # the third never varies: only shifted
     found = feed.evaluation_batch(torch.arange(20)[None]).images[0]
     assert np.allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_crops_of_larger_images_are_those_of_each_images_own_hash(spec):
+    pool = numbered_pool(side=9)
+    feed = feed_of(spec, pool, batch_size=20, updates=30, crop_size=5, flip=True)
+    assert feed.input_shape == (3, 5, 5)
+    corners = set()
+    for update in (0, 3, 17):
+        indices, epochs = feed.examples(20 * update, 20 * (update + 1))
+        batch = feed.batch(update)
+        for position, (index, epoch) in enumerate(zip(indices[0].tolist(), epochs[0].tolist(), strict=True)):
+            word = stream(0, "crop").at(epoch, index)
+            top, left = below(word, 5), below(mix32(word ^ 0x5BD1E995), 5)
+            corners.add((top, left))
+            image = pool.images[index][top : top + 5, left : left + 5]
+            if stream(0, "flip").at(epoch, index) & 1:
+                image = image[:, ::-1]
+            np.testing.assert_allclose(batch.images[0, position].permute(1, 2, 0).numpy(), image / 255, rtol=1e-6)
+    assert len(corners) > 15
+
+
+@pytest.mark.parametrize(("side", "size"), [(9, 5), (9, 4), (8, 5), (6, 5), (11, 4)])
+def test_evaluation_of_larger_images_takes_torchvisions_center_crop(spec, side, size):
+    from torchvision.transforms.functional import center_crop
+
+    pool = numbered_pool(side=side)
+    images = feed_of(spec, pool, crop_size=size, flip=True).evaluation_batch(torch.arange(40, 50)[None]).images[0]
+    expected = center_crop(torch.from_numpy(pool.images[40:50]).permute(0, 3, 1, 2), [size, size])
+    np.testing.assert_allclose(images.numpy(), expected.numpy() / 255, rtol=1e-6)

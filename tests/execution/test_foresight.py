@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gapbench import cost
 from gapbench.core.outcome import Outcome
 from gapbench.cost.calibration import Start
-from gapbench.execution import foresight, resume, scheduler
+from gapbench.execution import foresight, jobs, scheduler
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Job, Slot
 from gapbench.execution.notices import JobEnded, JobStarted
@@ -54,10 +54,9 @@ def arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foresight, "predict", estimate_of)
+    monkeypatch.setattr(jobs, "predict", estimate_of)
     monkeypatch.setattr(foresight, "start_of_worker", lambda _place: START)
     monkeypatch.setattr(foresight, "predicted_memory_mib", lambda *_: 100.0)
-    monkeypatch.setattr(resume, "predicted_seconds", lambda job, place: estimate_of(job, place).seconds)
 
 
 class Clockwork:
@@ -194,8 +193,7 @@ def test_jobs_wait_for_memory() -> None:
 def test_what_cannot_be_predicted_is_counted_and_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foresight, "start_of_worker", lambda _place: START)
     unknown: Callable[..., cost.Estimate] = lambda *_: cost.Estimate(1, 1, None, None, None, None, 0.0, 0.0, "unknown")  # noqa: E731
-    monkeypatch.setattr(foresight, "predict", unknown)
-    monkeypatch.setattr(resume, "predicted_seconds", lambda *_: None)
+    monkeypatch.setattr(jobs, "predict", unknown)
     found = foresight.foresee(pending([1, 2], [0, 1], [0, 0]), slots(1))
     assert (found.unknown, found.device_seconds, dict(found.of_runs())) == (2, 0.0, {})
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gapbench.core import machine
 from gapbench.core.errors import DeviceError
-from gapbench.execution import devices, machine
+from gapbench.execution import devices
 from gapbench.execution.devices import Device, choose_devices
 
 

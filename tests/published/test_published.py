@@ -80,6 +80,30 @@ def test_unknown_papers_and_tables_are_errors() -> None:
 
 
 def test_the_tables_of_a_paper_are_named():
-    assert published.tables("hoffer2017") == ("table1", "table2")
+    assert published.tables("hoffer2017") == ("table1", "table2", "figure1b", "figure3b", "figure5")
     with pytest.raises(UnknownNameError, match='did you mean "hoffer2017"'):
         published.tables("hofer2017")
+
+
+def test_numbers_read_off_figures_say_how_well_they_were_read() -> None:
+    errors = {64: 6.7, 128: 7.1, 256: 7.8, 512: 9.2, 1024: 10.3, 2048: 12.6}
+    for batch_size, error in errors.items():
+        found = published.value_at("hoffer2017/resnet44-cifar10", "baseline", batch_size)
+        assert found is not None
+        assert (found.percent, found.rounding_pp) == (pytest.approx(100 - error), 0.1)
+        assert "read off the figure" in found.how
+    assert published.value_at("hoffer2017/resnet44-cifar10", "baseline", 4096) is None
+    assert published.value_at("hoffer2017/resnet44-cifar10", "sqrt-lr", 2048) is None
+
+
+def test_means_of_several_runs_keep_their_number_and_deviation() -> None:
+    goyal = published.table("goyal2017", "resnet50").rows[0].values
+    assert {arm: (value.percent, value.deviation_pp, value.runs) for arm, value in goyal.items()} == {
+        "SB": (76.40, 0.12, 5),
+        "LB": (58.33, 0.10, 5),
+        "LB+LR": (73.78, 0.03, 5),
+        "LB+linear+warmup": (76.26, 0.09, 5),
+    }
+    keskar = {row.network: [value.percent for value in row.values.values()] for row in published.table("keskar2017", "accuracy").rows}
+    assert keskar == {"F1": [98.03, 97.81], "C1": [80.04, 77.26], "C2": [89.24, 87.26], "C3": [49.58, 46.45], "C4": [63.08, 57.81]}
+    assert all(row.values["LB"].batch_size > 10 * row.batch_size for row in published.table("keskar2017", "accuracy").rows)

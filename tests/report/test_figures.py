@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from gapbench.analysis import matched_loss_gap
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.factorial import factorial_figure
 from gapbench.report.loss_accuracy import loss_accuracy_figure, mean_path
 from gapbench.report.seeds import seeds_figure
 from gapbench.report.series import facets
@@ -227,3 +229,63 @@ def test_the_papers_numbers_are_gray_marks(synthetic: ModuleType) -> None:
     figure = list(drawn(synthetic.tables(rows, [])))[1]
     marks = [line for line in plots(figure)[0].get_lines() if line.get_color() == PAPER]
     assert [float(line.get_ydata()[0]) for line in marks] == pytest.approx([98.27, 97.05])
+
+
+def test_many_arms_are_spread_over_several_axes_with_the_reference_behind(synthetic: ModuleType) -> None:
+    runs, curves = many_arms(synthetic, 20)
+    (panel,) = read_panels(runs)
+    found = facets(panel)
+    assert [facet.title for facet in found] == ["arms 1 to 6 of 20", "arms 7 to 13 of 20", "arms 14 to 20 of 20"]
+    assert [facet.reference.name if facet.reference else None for facet in found] == [None, "arm 0", "arm 0"]
+    assert sum(len(facet.series) for facet in found) == 20
+    for figure in drawn((runs, curves)):
+        figure.canvas.draw()
+        for legend in legends(figure):
+            assert legend.get_window_extent().y0 >= legend.figure.bbox.y0 - 1, "the legend stays beside its panel"
+
+
+def test_only_the_reference_is_black() -> None:
+    assert [position for position in range(40) if arm_style(position).color == "#000000"] == [0]
+
+
+def test_effects_are_drawn_one_row_each_filled_where_separated(synthetic: ModuleType) -> None:
+    levels = {"ghost_batch_size": ("off", "16"), "budget": ("epochs", "updates")}
+    rows = [
+        synthetic.run_row(
+            f"{ghost}, {budget}", seed, arm="", axes=json.dumps({"ghost_batch_size": ghost, "budget": budget}), batch_size=512,
+            cell_order=2 * (ghost != "off") + (budget != "epochs"),
+            test_accuracy=0.95 + 0.02 * (budget == "updates") + 0.001 * seed + 0.0003 * ((3 * seed + len(ghost)) % 4),
+        )
+        for ghost in levels["ghost_batch_size"] for budget in levels["budget"] for seed in range(5)
+    ]  # fmt: skip
+    with house_style():
+        figure = factorial_figure(read_panels(pd.DataFrame(rows)))
+        figure.canvas.draw()
+    (axes,) = plots(figure)
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "ghost batch size off → 16", "budget epochs → updates", "ghost batch size × budget",
+    ]  # fmt: skip
+    marks = [line for line in axes.get_lines() if line.get_marker() in ("o", "D")]
+    assert [line.get_markerfacecolor() == "white" for line in marks] == [True, False, True]
+    assert marks[1].get_xdata()[0] == pytest.approx(2.0, abs=0.05)
+
+
+def test_a_grid_that_is_no_factorial_says_so(synthetic: ModuleType) -> None:
+    with house_style():
+        figure = factorial_figure(read_panels(synthetic.digits_suite(1)[0]))
+    assert "no factorial" in figure.axes[0].texts[0].get_text()
+
+
+def many_arms(synthetic: ModuleType, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A panel of `count` arms with the curves of one seed each."""
+    runs = [
+        synthetic.run_row(f"arm {number}", 0, reference_cell=number == 0, cell_order=number, batch_size=16 if number % 3 == 0 else 512)
+        for number in range(count)
+    ]  # fmt: skip
+    curves = [
+        {"run_id": row["run_id"], "update": update, "examples": 16 * update, "metric": metric, "layer": "", "value": value / update**0.3}
+        for row in runs
+        for update in (1, 10, 100)
+        for metric, value in (("train_loss", 1.0), ("test_accuracy", 0.9), ("weight_distance", 5.0))
+    ]
+    return pd.DataFrame(runs), pd.DataFrame(curves)

@@ -56,13 +56,14 @@ def test_every_table_is_well_formed(synthetic, name):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed; the structure is tested above")
 def test_pdflatex_sets_every_table(synthetic, tmp_path, name):
     (tmp_path / "table.tex").write_text(tables(synthetic)[name], encoding="utf-8")
-    head = "\\documentclass{article}\\usepackage[margin=1cm,landscape]{geometry}\\usepackage{booktabs}"
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx}"
     (tmp_path / "paper.tex").write_text(f"{head}\\begin{{document}}\\input{{table.tex}}\\end{{document}}", encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "paper.pdf").exists()
+    assert "Overfull" not in done.stdout  # no wider than the text
 
 
 def test_names_are_set_as_they_stand():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import subprocess
 import sys
@@ -114,7 +115,30 @@ def test_the_suite_may_ask_for_some_figures_only(synthetic: ModuleType, tmp_path
 
 def test_a_suite_may_ask_for_every_figure_and_for_no_other() -> None:
     (allowed,) = get_args(ReportSection.model_fields["figures"].annotation)
-    assert get_args(allowed) == FIGURES == NAMES
+    assert get_args(allowed) == FIGURES
+    assert set(FIGURES) == {*NAMES, "factorial"}
+
+
+def test_a_grid_of_two_levels_an_axis_is_reported_as_a_factorial_too(synthetic: ModuleType, tmp_path: Path) -> None:
+    rows = [
+        synthetic.run_row(
+            f"{ghost}, {budget}", seed, arm="", cell_order=order, axes=json.dumps({"ghost_batch_size": ghost, "budget": budget})
+        )
+        | {"test_accuracy": 0.9 + 0.01 * order + 0.001 * ((3 * seed + order * seed) % 5)}
+        for order, (ghost, budget) in enumerate([("off", "epochs"), ("off", "updates"), ("16", "epochs"), ("16", "updates")])
+        for seed in range(4)
+    ]
+    curves = synthetic.digits_suite(1, only=["SB"])[1].iloc[:0]
+    files = reported(synthetic, tmp_path, (pd.DataFrame(rows), curves))
+    assert [path.name for path in files.tables] == ["arms.csv", "arms.md", "runs.csv", "factorial.csv", "factorial.md"]
+    assert {path.name for path in files.figures} >= {"factorial.svg", "factorial.png"}
+    assert len(pd.read_csv(tmp_path / "tables" / "factorial.csv")) == 6
+    text = (tmp_path / "tables" / "factorial.md").read_text()
+    assert "| ghost batch size off → 16 " in text
+    assert (
+        "Effects of the grid&#39;s axes and their interactions" in files.page.read_text()
+        or "Effects of the grid's axes" in files.page.read_text()
+    )
 
 
 def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synthetic: ModuleType, tmp_path: Path) -> None:

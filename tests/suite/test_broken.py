@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gapbench import catalog
 from gapbench.core.errors import SuiteError
 from gapbench.suite import load_suite
 from gapbench.suite.locate import KeyPath, locate
@@ -233,5 +234,5 @@ def test_the_options_of_a_plugins_component_are_checked_with_the_rest(tmp_path: 
         'suite.toml:6: run.model.kind: must be one of "a", "b", not "c"',
         'suite.toml:6: run.model.widht: model "tiny" has no option widht (did you mean "width"?); its options: kind, width',
         "suite.toml:7: run.epochs: must be greater than 0, not 0",
-        'suite.toml:9: grid.regime[0]: unknown regime "sqrt" (did you mean "sqrt-lr"?); known: adapted, baseline, linear-lr, sqrt-lr',
+        'suite.toml:9: grid.regime[0]: unknown regime "sqrt" (did you mean "sqrt-lr"?); known: ' + ", ".join(sorted(catalog.regimes())),
     ]

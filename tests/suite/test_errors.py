@@ -16,7 +16,7 @@ RUN = '[run]\nrecipe = "digits"\nbatch_size = 16\n'
 def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None:
     (found,) = mistakes(f"{RUN}learning_rat = 0.1\n")
     assert found.startswith(
-        'suite.toml:6: run.learning_rat: unknown key "learning_rat" (did you mean "learning_rate"?); known: batch_size, '
+        'suite.toml:6: run.learning_rat: unknown key "learning_rat" (did you mean "learning_rate"?); known: augmentation_epochs, batch_size, '
     )
 
 
@@ -35,12 +35,17 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, mnist, npz'),
+        ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, imagefolder, mnist, npz, svhn, svhn-extra'),
         ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: alexnet, c1, c3, f1, mlp, resnet, resnet-imagenet, vgg, wresnet'),
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
-        ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, baseline, linear-lr, sqrt-lr'),
-        ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: paper'),
-        ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, gradient_norm, learning_rate, weight_distance, weight_norm'),
+        ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, adapted-same-augmentation, adapted-scaled-decay, adapted-unscaled-rate, baseline, linear-lr, longer, noise, noise-as-in-paper, sqrt-lr'),
+        ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: code, fair, paper'),
+        ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, displacement_sketch, gradient_norm, hessian, landscape, learning_rate, noise_scale, noise_scale_stream, sharpness, weight_cosine, weight_distance, weight_norm'),
+        ('probes = ["landscape"]', 'run.probes[0]: the probe "landscape" looks where weights are kept, and they are kept nowhere; set keep_weights = [0, 0.5, 1], or write {name = "landscape", at = [0, 0.5, 1]}'),
+        ('probes = [{ name = "hessian", at = [2] }]', "run.probes[0].at: must be a list of numbers, at least 0, at most 1, not [2]"),
+        ('probes = [{ name = "hessian", at = [1], exampels = 3 }]', 'run.probes[0].exampels: probe "hessian" has no option exampels (did you mean "examples"?); its options: at, examples, iterations, norm, tolerance, trace_vectors'),
+        ('probes = [{ examples = 3 }]', 'run.probes[0]: must be the name of a probe in quotes or a table {name = "...", option = ...}, not {examples = 3}'),
+        ('probes = ["weight_norm", { name = "weight_norm" }]', 'run.probes[1]: the probe "weight_norm" stands twice; its values would be two of one name'),
         ("learning_rate = -1", "run.learning_rate: must be greater than 0, not -1"),
         ("learning_rate = inf", "run.learning_rate: must be a finite number, not inf"),
         ('learning_rate = "0.1"', 'run.learning_rate: must be a number, not "0.1"'),
@@ -82,7 +87,7 @@ def test_values_in_run_that_cannot_be(mistakes: Mistakes, text: str, expected: s
         ("[grid]\nseed = \"4..0\"", '4: grid.seed: must be a list or a range such as "0..4" (both ends included), not "4..0"'),
         ("[grid]\nseed = [1, 1]", "4: grid.seed[1]: 1 stands twice in the axis seed"),
         ("[grid]\nevaluations = [1]", "4: grid.evaluations: evaluations changes no number of a run, so it cannot be an axis; put it into [run]"),
-        ("[grid]\nregime = ['baselin']", '4: grid.regime[0]: unknown regime "baselin" (did you mean "baseline"?); known: adapted, baseline, linear-lr, sqrt-lr'),
+        ("[grid]\nregime = ['baselin']", '4: grid.regime[0]: unknown regime "baselin" (did you mean "baseline"?); known: adapted, adapted-same-augmentation, adapted-scaled-decay, adapted-unscaled-rate, baseline, linear-lr, longer, noise, noise-as-in-paper, sqrt-lr'),
         ("[arm]\nlabel = 'A'", "3: arm: must be written as [[arm]], with two brackets"),
         ("[[arm]]\nbatch_size = 16", "3: arm[0]: needs the key label"),
         ("[[arm]]\nlabel = 'A'\n[[arm]]\nlabel = 'A'", '6: arm[A].label: the label "A" stands twice; labels must be unique'),
@@ -110,7 +115,9 @@ def test_suites_of_very_many_runs_are_taken_for_a_mistake(mistakes: Mistakes) ->
 
 def test_unknown_axis_names_the_nearest_field(mistakes: Mistakes) -> None:
     (found,) = mistakes(f'{RUN}[grid]\nregim = ["baseline"]\n')
-    assert found.startswith('suite.toml:7: grid.regim: unknown axis "regim" (did you mean "regime"?); known: batch_size, ')
+    assert found.startswith(
+        'suite.toml:7: grid.regim: unknown axis "regim" (did you mean "regime"?); known: augmentation_epochs, batch_size, '
+    )
 
 
 def test_key_in_run_and_in_grid_is_an_error(mistakes: Mistakes) -> None:

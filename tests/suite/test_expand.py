@@ -42,10 +42,10 @@ def test_cell_names_tell_what_varies(load: Load) -> None:
     assert cells(load(f"{DIGITS}batch_size = 16\n{models}")) == ["f1", "mlp norm none", "mlp norm batch"]
     text = '[grid]\nlearning_rate = [0.1, 0.025]\nbudget = [{ kind = "epochs" }, { kind = "updates", factor = 2 }]\n'
     assert cells(load(f"{DIGITS}batch_size = 16\n{text}")) == [
-        'rate 0.1, budget {kind = "epochs"}',
-        'rate 0.1, budget {kind = "updates", factor = 2.0}',
-        'rate 0.025, budget {kind = "epochs"}',
-        'rate 0.025, budget {kind = "updates", factor = 2.0}',
+        "rate 0.1, budget epochs",
+        "rate 0.1, budget 2x updates",
+        "rate 0.025, budget epochs",
+        "rate 0.025, budget 2x updates",
     ]
 
 
@@ -164,3 +164,12 @@ def test_any_grid_is_its_product_whatever_the_order_of_its_axes(load: Load, valu
     assert len(suite.runs) == product
     assert len({(run.labels.cell, run.spec.seed) for run in suite.runs}) == product
     assert {run.run_id for run in suite.runs} == {run.run_id for run in reordered.runs}
+
+
+def test_runs_know_their_levels_on_the_axes_of_the_grid(load: Load) -> None:
+    text = '[grid]\nlearning_rate_scaling = ["none", "sqrt"]\nbudget = [{ kind = "epochs" }, { kind = "updates" }]\nseed = [0, 1]\n'
+    text += '[[arm]]\nlabel = "SB"\nbatch_size = 16\nlearning_rate_scaling = "none"\nbudget = { kind = "epochs" }\n'
+    suite = load(f"{DIGITS}batch_size = 64\n{text}")
+    levels = {run.labels.cell: run.labels.axes for run in suite.runs}
+    assert levels["rule sqrt, budget updates"] == {"learning_rate_scaling": "sqrt", "budget": "updates"}
+    assert levels["SB"] == {}

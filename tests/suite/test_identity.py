@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gapbench.suite import RunSpec, Suite, run_id
 from gapbench.suite.identity import ALWAYS, NEUTRAL, WITHOUT_EFFECT, identity
+from gapbench.suite.runspec import Component, GradientNoise
 from gapbench.suite.source import COMPONENTS
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "run_ids.json").read_text())
@@ -45,10 +46,18 @@ def test_every_field_is_either_part_of_the_identity_or_known_to_change_no_number
         {"weight_decay_on": "matrices"},
         {"clip_norm": None},
         {"crop_padding": 1},
+        {"crop_size": 4},
+        {"crop_scale": 0.08},
         {"flip": True},
         {"running_statistics": "sequential"},
         {"norm_momentum": None},
         {"precision": "bf16"},
+        {"gradient_noise": GradientNoise(kind="isotropic")},
+        {"gradient_noise": GradientNoise(kind="multiplicative", variance=31.0, centred=True)},
+        {"sampling": "replacement"},
+        {"augmentation_epochs": 30},
+        {"initial_perturbation": 1e-6},
+        {"headline_statistics": "recalibrated"},
         {"headline_evaluations": 2},
         {"holdout": 0.1},
         {"init_seed": 1},
@@ -69,6 +78,7 @@ def test_whatever_changes_the_numbers_changes_the_id(change: dict[str, Any]) -> 
         {"evaluations": 60},
         {"keep_weights": (1.0,)},
         {"probes": ()},
+        {"probes": (Component(name="hessian", options={"examples": 64}),)},
         {"time_limit_seconds": 5.0},
         {"reference_batch_size": 99},
         {"split_drawn": False},

@@ -150,6 +150,18 @@ def test_probes_are_the_default_ones_unless_named(load: Load) -> None:
     assert (named.probes, named.keep_weights) == (("weight_norm",), (0.0, 0.5, 1.0))
 
 
+def test_a_probe_with_options_has_them_all_and_changes_no_id(load: Load) -> None:
+    plain, asked = (
+        only_run(load(f"{DIGITS}batch_size = 16\nprobes = {probes}\nkeep_weights = [1]\n"))
+        for probes in ('["hessian"]', '["weight_norm", { name = "hessian", examples = 64, at = [0, 0.5] }]')
+    )
+    assert plain.spec.probe_options == {"hessian": {}}
+    wanted = {"examples": 64, "norm": "train", "tolerance": 0.01, "iterations": 20, "trace_vectors": 16, "at": [0.0, 0.5]}
+    assert asked.spec.probe_options == {"weight_norm": {}, "hessian": wanted}
+    assert plain.run_id == asked.run_id
+    assert type(asked.spec).model_validate_json(asked.spec.model_dump_json()) == asked.spec
+
+
 @pytest.mark.parametrize(
     ("recipe", "options", "updates", "learning_rate", "momentum"),
     [

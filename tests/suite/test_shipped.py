@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from gapbench.suite import find_suite, load_suite, shipped_suites
+from gapbench.suite.cell_values import differing, values_of
 from gapbench.suite.runspec import PlannedRun
 
 OWN_DATA = {"hoffer2017-table2"}
@@ -38,6 +39,49 @@ def test_quickstart_is_the_paper_in_small_with_its_controls() -> None:
     assert [cell(runs, label).spec.updates for label in labels] == [1687, 52, 52, 52, 1687, 6750, 1687, 52]
     assert [cell(runs, label).spec.ghost_batch_size for label in labels] == [None, None, None, 16, 16, None, None, None]
     assert [label for label in labels if cell(runs, label).labels.reference_cell] == ["SB", "SB no norm"]
+
+
+ONE_CHANGE = {
+    "RA without GBN": ("LB+LR+GBN+RA", {"ghost_batch_size"}),
+    "RA unscaled rate": ("LB+LR+GBN+RA", {"learning_rate"}),
+    "RA scaled decay": ("LB+LR+GBN+RA", {"weight_decay"}),
+    "RA same crops": ("LB+LR+GBN+RA", {"augmentation_epochs"}),
+    "SB longer": ("SB", {"updates"}),
+    "LB+noise paper": ("LB", {"gradient_noise"}),
+    "LB+noise": ("LB", {"gradient_noise", "ghost_batch_size"}),
+    "LB+linear": ("LB+LR", {"learning_rate", "warmup", "warmup_start"}),
+    "SB no clip": ("SB", {"clip_norm"}),
+    "LB+LR no clip": ("LB+LR", {"clip_norm"}),
+    "SB no decay": ("SB", {"weight_decay"}),
+    "LB+LR no decay": ("LB+LR", {"weight_decay"}),
+    "SB recalibrated": ("SB", {"headline_statistics"}),
+    "LB recalibrated": ("LB", {"headline_statistics"}),
+    "LB+LR recalibrated": ("LB+LR", {"headline_statistics"}),
+}
+"""Controls: the arm that each is a control of, and the values in which alone it differs."""
+
+
+@pytest.mark.parametrize("name", ["controls-digits", "controls-f1-mnist"])
+def test_a_control_differs_from_what_it_controls_in_one_thing(name: str) -> None:
+    runs = load_suite(name).runs
+    assert len({run.run_id for run in runs}) == len(runs), "no control is another arm under another name"
+    for label, (of, keys) in ONE_CHANGE.items():
+        changed = differing(values_of(cell(runs, label).spec), values_of(cell(runs, of).spec))
+        assert {key for key in changed if key != "running_statistics"} == keys, label
+    small, adapted = cell(runs, "SB longer").spec, cell(runs, "LB+LR+GBN+RA").spec
+    assert abs(small.examples - adapted.examples) <= 32 * adapted.batch_size
+    held = {run.labels.arm: run.labels.reference for run in runs if run.labels.reference}
+    assert held == {
+        "LB+LR no clip": "SB no clip", "LB+LR no decay": "SB no decay",
+        "LB recalibrated": "SB recalibrated", "LB+LR recalibrated": "SB recalibrated",
+    }  # fmt: skip
+
+
+def test_the_factorial_on_digits_is_a_whole_one_beside_its_small_batch() -> None:
+    runs = load_suite("factorial-digits").runs
+    levels = {tuple(run.labels.axes.values()) for run in runs if not run.labels.arm}
+    assert len(levels) == 8
+    assert [run.labels.cell for run in runs if run.labels.reference_cell and run.spec.seed == 0] == ["SB"]
 
 
 def test_suites_of_the_paper_compare_128_with_4096() -> None:

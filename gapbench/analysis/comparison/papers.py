@@ -10,12 +10,10 @@ from gapbench.analysis.cells import Panel
 from gapbench.analysis.comparison.cells import ComparedCell
 from gapbench.analysis.comparison.changes import Change, change_from_published
 from gapbench.analysis.comparison.matching import Matched, match
-from gapbench.analysis.paper import published_value
+from gapbench.analysis.paper import not_comparable, published_value
 from gapbench.suite.cell_values import CellValues
 
 PREFIX = "published:"
-
-OTHERWISE = "not what the paper trained: another length, data, batch size or preset"
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,9 @@ class PublishedSet:
 
     def values(self) -> Iterator[tuple[str, str, published.PublishedRow, published.PublishedValue]]:
         """Yields network and data set, arm, row and value of everything in it."""
-        networks = [row.network for row in self.rows]
         for row in self.rows:
-            batch = f", batch {row.large_batch_size}" if networks.count(row.network) > 1 else ""
+            alike = [other for other in self.rows if other.network == row.network and other.values.keys() & row.values.keys()]
+            batch = f", batch {row.large_batch_size}" if len(alike) > 1 else ""
             for arm, value in row.values.items():
                 yield f"{row.network} on {row.dataset}{batch}", arm, row, value
 
@@ -56,16 +54,18 @@ def against_published(
     cells, only_ours, held = [], [], set()
     of_paper = {(row.recipe, arm, value.batch_size): value for _, arm, row, value in paper.values() if row.recipe}
     known = {(recipe, arm) for recipe, arm, _ in of_paper}
+    arm_at = {(row.recipe, row.regime, value.batch_size): arm for _, arm, row, value in paper.values() if row.recipe and row.regime}
     for panel in ours:
         for cell in panel.cells:
-            if (panel.recipe, cell.arm) not in known:
+            arm = cell.arm or arm_at.get((panel.recipe, cell.regime, cell.batch_size), "")
+            if (panel.recipe, arm) not in known:
                 only_ours.append(cell.name)
                 continue
-            value = of_paper.get((panel.recipe, cell.arm, cell.batch_size))
+            value = of_paper.get((panel.recipe, arm, cell.batch_size))
             if value is None or published_value(panel, cell) is None:
-                only_ours.append(f"{cell.name} ({OTHERWISE})")
+                only_ours.append(f"{cell.name} (not what the paper trained: {not_comparable(panel, cell)})")
                 continue
-            held.add((panel.recipe, cell.arm, cell.batch_size))
+            held.add((panel.recipe, arm, cell.batch_size))
             sample = [100 * accuracy for accuracy in cell.column("test_accuracy").values()]
             accuracy = change_from_published(value.percent, value.rounding_pp, sample, published_first=published_first)
             counts = ((1, 1), (len(cell.ok_runs), len(cell.runs)))

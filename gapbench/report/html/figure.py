@@ -24,6 +24,7 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 TITLES = {
     "accuracy_vs_batch_size": "Test accuracy against batch size",
     "accuracy_vs_train_loss": "Test accuracy against train loss",
+    "factorial": "Effects of the grid's axes and their interactions",
     "seeds": "Test accuracy of every seed",
     "training_curves": "Train loss and test accuracy against updates",
     "weight_distance": "Weight distance against updates",

@@ -9,12 +9,14 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from gapbench.core.errors import DataError
+from gapbench.core.progress import say
 from gapbench.workloads.datasets.arrays import Pool
 from gapbench.workloads.datasets.check import check_pool
 from gapbench.workloads.datasets.checksums import md5_of_bytes, unwritable_cache
@@ -24,6 +26,9 @@ FORMAT = 1
 
 KEPT_IN_MEMORY = 4
 """Pools that a process remembers: they are only mapped, so what this bounds is open files more than memory."""
+
+COPY_ON_WRITE_BYTES = 1 << 32
+"""Files from this size on are mapped read-only."""
 
 _in_memory: OrderedDict[Path, Pool] = OrderedDict()
 
@@ -43,11 +48,50 @@ def cached(name: str, checksums: Mapping[str, str], decode: Callable[[], Pool], 
     Raises:
         DataError: from `decode`, or where the cache cannot be written to.
     """
+    return _remembered(_entry(name, checksums, decoded_dir), lambda entry: _decode(entry, decode))
+
+
+def cached_in_place(name: str, checksums: Mapping[str, str], fill: Callable[[Path], None], decoded_dir: Path) -> Pool:
+    """Returns a data set from the cache that is too large to be decoded in memory.
+
+    Several processes may ask at the same time: one fills the entry, the others wait for it. A process that is killed leaves a folder of
+    another name, `.NAME.partial`, that the next one goes on with.
+
+    Args:
+        name: of the data set.
+        checksums: of everything that `fill` reads, as for `cached`.
+        fill: writes the files of an entry into the folder that it is given, which may hold what an earlier call left; `write_pool` last.
+        decoded_dir: where entries are kept.
+
+    Raises:
+        DataError: from `fill`, or where the cache cannot be written to.
+    """
+    return _remembered(_entry(name, checksums, decoded_dir), lambda entry: _fill(entry, fill))
+
+
+def write_pool(folder: Path, labels: npt.NDArray[np.int64], facts: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Writes what an entry has besides its images.
+
+    Args:
+        folder: of the entry.
+        labels: of the examples.
+        facts: `classes`, `pixel_max` and `official_train` of the pool.
+        manifest: what it was made from, for people; nothing reads it.
+    """
+    _save(folder / "labels.npy", labels)
+    (folder / "manifest.json").write_text(json.dumps(dict(manifest), indent=1), encoding="utf-8", errors="surrogateescape")
+    (folder / "pool.json").write_text(json.dumps(dict(facts)), encoding="utf-8")
+
+
+def _entry(name: str, checksums: Mapping[str, str], decoded_dir: Path) -> Path:
     key = md5_of_bytes(json.dumps([FORMAT, name, sorted(checksums.items())]).encode())[:16]
-    entry = decoded_dir / f"{name}-{key}"
+    return decoded_dir / f"{name}-{key}"
+
+
+def _remembered(entry: Path, make: Callable[[Path], Pool]) -> Pool:
     pool = _in_memory.get(entry)
     if pool is None:
-        pool = _read(entry) or _decode(entry, decode)
+        pool = _read(entry) or make(entry)
         _in_memory[entry] = pool
         while len(_in_memory) > KEPT_IN_MEMORY:
             _in_memory.popitem(last=False)
@@ -60,13 +104,44 @@ def forget() -> None:
     _in_memory.clear()
 
 
-def _decode(entry: Path, decode: Callable[[], Pool]) -> Pool:
+def _locked(entry: Path) -> FileLock:
+    """Returns the lock of an entry, taken: whoever else makes the entry is waited for."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(entry.with_name(f"{entry.name}.lock"))
-        lock.acquire()
+        try:
+            lock.acquire(timeout=5.0)
+        except Timeout:
+            say(f"waiting for another process that decodes {entry.name}")
+            lock.acquire()
     except OSError as error:
         raise unwritable_cache(entry.parent, error) from error
+    return lock
+
+
+def _fill(entry: Path, fill: Callable[[Path], None]) -> Pool:
+    lock = _locked(entry)
+    try:
+        pool = _read(entry)
+        if pool is None:
+            partial = entry.with_name(f".{entry.name}.partial")
+            try:
+                fill(partial)
+                if entry.exists():
+                    shutil.rmtree(entry)  # unreadable: `_read` has refused it
+                partial.rename(entry)
+            except OSError as error:
+                raise unwritable_cache(entry.parent, error) from error
+            pool = _read(entry)
+            if pool is None:
+                raise DataError(f"the cache {entry} cannot be read right after it was written; delete it and start again")
+        return check_pool(pool, entry.name)
+    finally:
+        lock.release()
+
+
+def _decode(entry: Path, decode: Callable[[], Pool]) -> Pool:
+    lock = _locked(entry)
     try:
         pool = _read(entry)  # another process may have decoded it while this one waited
         if pool is None:
@@ -89,10 +164,7 @@ def _write(entry: Path, pool: Pool) -> None:
     temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}.", suffix=".tmp"))
     try:
         for name, array in (("images", pool.images), ("labels", pool.labels)):
-            with (temporary / f"{name}.npy").open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
+            _save(temporary / f"{name}.npy", array)
         (temporary / "pool.json").write_text(json.dumps(facts), encoding="utf-8")
         if entry.exists():
             shutil.rmtree(entry)  # unreadable: `_read` has refused it
@@ -100,6 +172,13 @@ def _write(entry: Path, pool: Pool) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(entry: Path) -> Pool | None:
@@ -115,5 +194,9 @@ def _read(entry: Path) -> Pool | None:
 
 
 def _map(path: Path) -> npt.NDArray[Any]:
-    """Maps an array. Copy-on-write: the file stays as it is, and torch takes the array without a copy and without a warning."""
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    """Maps an array. Copy-on-write: the file stays as it is, and torch takes the array without a copy and without a warning.
+
+    A large one read-only: of copy-on-write the system wants to be sure that it could hold all copies.
+    """
+    mode: Literal["c", "r"] = "c" if path.stat().st_size < COPY_ON_WRITE_BYTES else "r"
+    return np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -13,8 +14,17 @@ from gapbench.workloads.datasets.checksums import unwritable_cache
 from gapbench.workloads.datasets.context import DataContext
 
 
-def download(name: str, torchvision_class: str, context: DataContext) -> None:
+def download(
+    name: str, torchvision_class: str, context: DataContext, *, splits: Sequence[str | None] = (None,), files: Sequence[str] = ()
+) -> None:
     """Downloads a data set and puts its files where they are missing below `context.root`, in torchvision's layout.
+
+    Args:
+        name: of the data set, for messages.
+        torchvision_class: in torchvision.datasets.
+        context: where to.
+        splits: to ask torchvision for, one after another; None: no split is named.
+        files: those that are wanted although they lie at the top of the layout, where torchvision also leaves archives behind.
 
     torchvision writes in place, so it works in a temporary folder: an interrupted download leaves nothing that looks
     like data, and no file that is there is written over. Its progress goes to the console.
@@ -39,8 +49,9 @@ def download(name: str, torchvision_class: str, context: DataContext) -> None:
                 f"({error.strerror or error}); name a writable directory with --data-dir or GAPBENCH_DATA, or none at all"
             ) from error
         try:
-            _fetch_with_torchvision(name, torchvision_class, temporary)
-            _move_missing(temporary, root)
+            for split in splits:
+                _fetch_with_torchvision(name, torchvision_class, temporary, split)
+            _move_missing(temporary, root, files)
         except OSError as error:
             raise DataError(f"{name}: the download to {root} failed: {error}; run `gapbench data fetch {name}` again") from error
         finally:
@@ -49,11 +60,11 @@ def download(name: str, torchvision_class: str, context: DataContext) -> None:
         lock.release()
 
 
-def _fetch_with_torchvision(name: str, torchvision_class: str, root: Path) -> None:
+def _fetch_with_torchvision(name: str, torchvision_class: str, root: Path, split: str | None) -> None:
     import torchvision.datasets
 
     try:
-        getattr(torchvision.datasets, torchvision_class)(root, download=True)
+        getattr(torchvision.datasets, torchvision_class)(root, download=True, **({} if split is None else {"split": split}))
     except RuntimeError as error:  # torchvision's word for a failed or damaged download
         raise DataError(
             f"{name}: the download failed: {' '.join(str(error).split())}; check the network and run `gapbench data fetch {name}` again, "
@@ -61,10 +72,10 @@ def _fetch_with_torchvision(name: str, torchvision_class: str, root: Path) -> No
         ) from error
 
 
-def _move_missing(source: Path, target: Path) -> None:
-    """Moves files that `target` does not have. Archives at the top stay behind: their contents were unpacked."""
+def _move_missing(source: Path, target: Path, wanted: Sequence[str]) -> None:
+    """Moves files that `target` does not have; at the top only those that are wanted, for archives stay behind: they were unpacked."""
     for file in sorted(source.rglob("*")):
         relative = file.relative_to(source)
-        if file.is_file() and len(relative.parts) > 1 and not (target / relative).exists():
+        if file.is_file() and (len(relative.parts) > 1 or relative.name in wanted) and not (target / relative).exists():
             (target / relative.parent).mkdir(parents=True, exist_ok=True)
             file.replace(target / relative)

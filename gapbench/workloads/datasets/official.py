@@ -28,6 +28,8 @@ class OfficialFile:
     md5: str
     packed_md5: str | None = None
     """MD5 of `path`.gz, where the data set is published so; None: there is no packed form."""
+    torchvision_split: str | None = None
+    """The `split` by which torchvision downloads this file alone; None: it downloads all files of the data set at once."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class OfficialDataset:
             return
         if context.offline:
             raise _missing(self.name, found, context)
-        download(self.name, self.torchvision_class, context)
+        missing = [file for file, status in zip(self.files, found, strict=True) if status.status == "missing"]
+        splits = tuple(dict.fromkeys(file.torchvision_split for file in missing))
+        download(self.name, self.torchvision_class, context, splits=splits, files=[file.path for file in missing])
         found = self.verify(context)
         _refuse_corrupt(self.name, found)
         if any(file.status == "missing" for file in found):

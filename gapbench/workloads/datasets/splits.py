@@ -14,7 +14,7 @@ from gapbench.workloads.datasets.arrays import Pool, Split
 
 Indices = npt.NDArray[np.int64]
 
-SIZE_OPTIONS = ("train_size", "test_size")
+SIZE_OPTIONS = ("train_size", "test_size", "stratified")
 """Options of every data set that choose from its pool; its loader does not get them."""
 
 FIXED_SEED = 0
@@ -26,7 +26,8 @@ def split(pool: Pool, spec: RunSpec) -> Split:
 
     1. The official split or, where the data set has none, one drawn by `split_seed`, as large as the catalog says (half of the
        examples, rounded up, where it does not).
-    2. Options train_size and test_size: subsets of its two parts, drawn uniformly (not by class) by `split_seed`.
+    2. Options train_size and test_size: subsets of its two parts, drawn by `split_seed`, uniformly or, with `stratified`, the same
+       share of every class.
     3. `holdout`: that fraction of the training examples, the same share of every class, by a fixed seed: for validation.
     4. `train_evaluation`: as many of the remaining ones as there are test examples, by a fixed seed.
 
@@ -39,8 +40,9 @@ def split(pool: Pool, spec: RunSpec) -> Split:
     """
     name = spec.dataset.name
     train, test = _official_or_drawn(pool, spec.split_seed, name)
-    train = _subset(train, int(spec.dataset.option("train_size", 0)), spec.split_seed, f"{name}: train_size")
-    test = _subset(test, int(spec.dataset.option("test_size", 0)), spec.split_seed, f"{name}: test_size")
+    labels = pool.labels if spec.dataset.option("stratified", False) else None
+    train = _subset(train, int(spec.dataset.option("train_size", 0)), labels, spec.split_seed, f"{name}: train_size")
+    test = _subset(test, int(spec.dataset.option("test_size", 0)), labels, spec.split_seed, f"{name}: test_size")
     validation = _holdout(pool.labels, train, spec.holdout, name)
     train = np.setdiff1d(train, validation, assume_unique=True)
     train_evaluation = np.sort(permutation(stream(FIXED_SEED, "train evaluation"), 0, train)[: len(test)])
@@ -59,13 +61,14 @@ def _official_or_drawn(pool: Pool, split_seed: int, name: str) -> tuple[Indices,
     return np.sort(order[:size]), np.sort(order[size:])
 
 
-def _subset(indices: Indices, size: int, split_seed: int, place: str) -> Indices:
-    """Returns `size` of the indices, drawn uniformly; 0 is all of them."""
+def _subset(indices: Indices, size: int, labels: npt.NDArray[np.int64] | None, split_seed: int, place: str) -> Indices:
+    """Returns `size` of the indices, drawn uniformly or, where labels are given, the same share of every class; 0 is all of them."""
     if not 0 <= size <= len(indices):
         raise DataError(f"{place} = {size}, but there are {len(indices)} examples; 0 takes all")
     if size in (0, len(indices)):
         return indices
-    return np.sort(permutation(stream(split_seed, "subset"), 0, indices)[:size])
+    order = permutation(stream(split_seed, "subset"), 0, indices)
+    return np.sort(order[:size] if labels is None else _same_shares(order, size, labels))
 
 
 def _holdout(labels: npt.NDArray[np.int64], train: Indices, fraction: float, name: str) -> Indices:
@@ -75,10 +78,14 @@ def _holdout(labels: npt.NDArray[np.int64], train: Indices, fraction: float, nam
         raise DataError(f"{name}: holdout = {fraction:g} takes {total} of {len(train)} training examples; it must take some and leave some")
     if total == 0:
         return train[:0]
-    order = permutation(stream(FIXED_SEED, "holdout"), 0, train)
-    members = [order[labels[order] == label] for label in np.unique(labels[train])]
-    shares = np.array([len(indices) for indices in members]) * (total / len(train))
+    return np.sort(_same_shares(permutation(stream(FIXED_SEED, "holdout"), 0, train), total, labels))
+
+
+def _same_shares(order: Indices, total: int, labels: npt.NDArray[np.int64]) -> Indices:
+    """Returns `total` of the indices: the first ones of each class, each class giving its share, to the nearest example."""
+    members = [order[labels[order] == label] for label in np.unique(labels[order])]
+    shares = np.array([len(indices) for indices in members]) * (total / len(order))
     quota = np.floor(shares).astype(np.int64)
     largest_remainders = np.argsort(quota - shares, kind="stable")[: total - int(quota.sum())]
     quota[largest_remainders] += 1
-    return np.sort(np.concatenate([indices[:count] for indices, count in zip(members, quota, strict=True)]))
+    return np.concatenate([indices[:count] for indices, count in zip(members, quota, strict=True)])

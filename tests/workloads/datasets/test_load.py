@@ -19,7 +19,7 @@ from gapbench.workloads.datasets.context import DataContext
 from gapbench.workloads.datasets.official import OfficialDataset
 from gapbench.workloads.datasets.splits import SIZE_OPTIONS
 
-BUILT_IN = ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "npz"]
+BUILT_IN = ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "svhn-extra", "npz", "imagefolder"]
 
 
 def test_all_data_sets_are_in_the_catalog() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from gapbench.core.errors import DataError
 from gapbench.suite.runspec import Component
-from gapbench.workloads.datasets import cache, check_available, fetch, load, verify
+from gapbench.workloads.datasets import cache, check_available, fetch, load, svhn, verify
 from gapbench.workloads.datasets.checksums import md5_of_bytes
 from gapbench.workloads.datasets.context import DataContext
 
@@ -31,10 +31,12 @@ class FakeTorchvision:
     def __init__(self, files: dict[str, bytes], error: Exception | None = None) -> None:
         self.files, self.error, self.calls = files, error, 0
 
-    def __call__(self, root: Path, *, download: bool) -> None:
+    def __call__(self, root: Path, *, download: bool, split: str | None = None) -> None:
         assert download
         self.calls += 1
         for path, content in self.files.items():
+            if split is not None and not path.startswith(split):
+                continue
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
         if self.error is not None:
@@ -45,7 +47,7 @@ class FakeTorchvision:
 def torchvision(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTorchvision]:
     def install(files: dict[str, bytes], error: Exception | None = None) -> FakeTorchvision:
         fake = FakeTorchvision(files, error)
-        module = SimpleNamespace(MNIST=fake, CIFAR10=fake)
+        module = SimpleNamespace(MNIST=fake, CIFAR10=fake, SVHN=fake)
         monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=module))  # type: ignore[arg-type]
         monkeypatch.setitem(sys.modules, "torchvision.datasets", module)  # type: ignore[arg-type]
         return fake
@@ -201,6 +203,19 @@ def test_a_failed_or_interrupted_download_leaves_nothing(
     if not isinstance(error, KeyboardInterrupt):
         assert "gapbench data fetch mnist" in str(caught.value)
     assert list(context.root.iterdir()) == []
+
+
+def test_only_the_missing_files_of_a_data_set_by_splits_are_downloaded(
+    context: DataContext, put: Put, torchvision: Callable[..., FakeTorchvision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {f"{part}_32x32.mat": part.encode() for part in ("train", "extra", "test")}
+    files = tuple(replace(file, md5=md5_of_bytes(contents[file.path])) for file in svhn.svhn_extra.files)
+    monkeypatch.setattr(svhn, "svhn_extra", replace(svhn.svhn_extra, files=files))
+    fake = torchvision({**contents, "archive.tar.gz": b"large"})
+    put({"train_32x32.mat": b"train"})
+    fetch("svhn-extra", replace(context, offline=False))
+    assert fake.calls == 2
+    assert listing(context.root) == contents
 
 
 def test_offline_never_downloads(context: DataContext, torchvision: Callable[..., FakeTorchvision], tiny_mnist: Any) -> None:

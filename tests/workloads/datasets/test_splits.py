@@ -158,3 +158,25 @@ def test_more_than_there_is_is_refused(fields: dict[str, Any], message: str) -> 
 def test_a_drawn_split_as_large_as_the_catalog_says_must_fit(make_spec: Callable[..., RunSpec]) -> None:
     with pytest.raises(DataError, match="a training set of 900 leaves no test set of its 500 examples"):
         split(make_pool(500, None), make_spec("digits"))
+
+
+@given(cases())
+def test_a_stratified_subset_has_the_same_share_of_every_class_to_the_nearest_example(case: tuple[Pool, RunSpec]) -> None:
+    pool, run = case
+    sizes = {name: run.dataset.option(name) for name in ("train_size", "test_size")}
+    run = run.model_copy(update={"holdout": 0.0})
+    everything = split(pool, run.model_copy(update={"dataset": Component(name="toy")}))
+    drawn = split(pool, run.model_copy(update={"dataset": Component(name="toy", options={**sizes, "stratified": True})}))
+    for name, part, whole in (("train_size", drawn.train, everything.train), ("test_size", drawn.test, everything.test)):
+        size = sizes[name] or len(whole)
+        assert len(part) == size
+        assert np.isin(part, whole).all()
+        shares = np.bincount(pool.labels[whole], minlength=4) * (size / len(whole))
+        assert (np.abs(np.bincount(pool.labels[part], minlength=4) - shares) < 1).all()
+
+
+def test_another_seed_draws_another_stratified_subset() -> None:
+    pool = make_pool(200, 150)
+    drawn = [split(pool, spec(options={"train_size": 60, "stratified": True}, split_seed=seed)).train for seed in (0, 1, 0)]
+    assert np.array_equal(drawn[0], drawn[2])
+    assert not np.array_equal(drawn[0], drawn[1])

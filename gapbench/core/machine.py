@@ -26,10 +26,18 @@ def usable_cores() -> int:
 
 def total_memory_mib() -> float:
     """Returns the machine's memory, or the control group's limit where that is less."""
-    import psutil
-
     limits = [limit for limit, _ in _memory_limits()]
-    return float(min([psutil.virtual_memory().total, *limits])) / MIB
+    return float(min([_physical_memory(), *limits])) / MIB
+
+
+def _physical_memory() -> int:
+    """Returns bytes. Every plan asks, and psutil takes longer to import than a plan to make, so the system is asked where it answers."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        import psutil
+
+        return int(psutil.virtual_memory().total)
 
 
 def free_memory_mib() -> float:

@@ -1,0 +1,13 @@
+"""Critical batch sizes: how many updates a target takes at each batch size, and beyond which size more examples buy few fewer updates.
+
+McCandlish, Kaplan, Amodei et al. 2018, arXiv:1812.06162.
+"""
+
+from __future__ import annotations
+
+from gapbench.analysis.critical_batch.rates import Passage
+from gapbench.analysis.critical_batch.series import read_series
+from gapbench.analysis.critical_batch.study import CurveStudy, Study, study, study_series
+from gapbench.analysis.critical_batch.targets import Target, parse_target
+
+__all__ = ["CurveStudy", "Passage", "Study", "Target", "parse_target", "read_series", "study", "study_series"]

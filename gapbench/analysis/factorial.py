@@ -1,0 +1,215 @@
+"""The grid as a factorial: what each axis of two levels does by itself, and how much that depends on another.
+
+Where arms stack one change on another, the order of stacking decides how much each seems to do. In a factorial every combination of
+levels is a cell; the effect of an axis is the mean difference between its levels over all combinations of the others, and the
+interaction of two axes is half of what the effect of one changes with the level of the other (Box, Hunter and Hunter, Statistics for
+Experimenters). Both are contrasts of cell means with coefficients plus or minus 2 / (number of cells).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench.analysis.cells import Cell, Panel
+from gapbench.analysis.differences import Method, holm, satterthwaite
+from gapbench.analysis.intervals import LEVEL, t_quantile, two_sided_p
+
+Measure = Literal["test_accuracy", "test_loss"]
+MEASURES: dict[Measure, float] = {"test_accuracy": 100.0, "test_loss": 1.0}
+"""What effects are given of, and the factor to their unit: percentage points, nats."""
+
+Values = npt.NDArray[np.float64]
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Factor:
+    """An axis of two levels."""
+
+    name: str
+    """Of the field, in words."""
+    low: str
+    high: str
+    """Its levels, in the suite's order: an effect is that of going from the first to the second."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.low} → {self.high}"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A main effect (one factor) or an interaction (two)."""
+
+    factors: tuple[Factor, ...]
+    measure: Measure
+    estimate: float
+    """Percentage points of test accuracy, or nats of test loss."""
+    low: float | None
+    high: float | None
+    """Ends of the 95 % t interval; None from one seed or split."""
+    degrees: float | None
+    p_value: float | None
+    method: Method
+    n: int
+    """Splits, or the seeds of the smallest cell."""
+    p_holm: float | None = None
+    """Adjusted over all effects of the factorial on this measure."""
+
+    @property
+    def name(self) -> str:
+        """Such as "ghost batch size off → 16" or "ghost batch size × budget"."""
+        return str(self.factors[0]) if len(self.factors) == 1 else " × ".join(factor.name for factor in self.factors)
+
+    @property
+    def separated(self) -> bool:
+        """Whether it differs from zero, all effects of the factorial on this measure judged together."""
+        return self.p_holm is not None and self.p_holm <= SIGNIFICANCE
+
+
+@dataclass(frozen=True, eq=False)
+class Factorial:
+    """The factorial of a panel's grid, at one combination of what is no factor."""
+
+    panel: Panel
+    stratum: Mapping[str, str]
+    """Axes of more than two levels, with the level that this factorial is at."""
+    factors: tuple[Factor, ...]
+    cells: tuple[Cell, ...] = field(repr=False)
+    """2 to the power of the number of factors, the last factor varying fastest."""
+    effects: tuple[Effect, ...]
+    """By measure: main effects, then interactions of two; empty where `reason` says why."""
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """Panel, and the stratum where there are several."""
+        at = ", ".join(f"{words(axis)} {level}" for axis, level in self.stratum.items())
+        return f"{self.panel.title}, {at}" if at else self.panel.title
+
+    def of(self, measure: Measure) -> tuple[Effect, ...]:
+        """Returns the effects on one measure."""
+        return tuple(effect for effect in self.effects if effect.measure == measure)
+
+
+def factorials(panels: Sequence[Panel]) -> tuple[Factorial, ...]:
+    """Returns the factorials of all panels whose grid has at least two axes of two levels; none is an empty tuple."""
+    return tuple(found for panel in panels for found in _of_panel(panel))
+
+
+def words(axis: str) -> str:
+    """Returns the name of a field in words."""
+    return axis.replace("_", " ")
+
+
+def _of_panel(panel: Panel) -> list[Factorial]:
+    grid = [cell for cell in panel.cells if not cell.arm and cell.axes]
+    levels: dict[str, list[str]] = {}
+    for cell in grid:
+        for axis, level in cell.axes.items():
+            known = levels.setdefault(axis, [])
+            if level not in known:
+                known.append(level)
+    factors = tuple(Factor(words(axis), *known) for axis, known in levels.items() if len(known) == 2)
+    axes = [axis for axis, known in levels.items() if len(known) == 2]
+    others = {axis: known for axis, known in levels.items() if len(known) > 2}
+    if len(factors) < 2:
+        return []
+    by_levels = {tuple(sorted(cell.axes.items())): cell for cell in grid}
+    out = []
+    for chosen in itertools.product(*others.values()):
+        stratum = dict(zip(others, chosen, strict=True))
+        keys = [{**stratum, **dict(zip(axes, own, strict=True))} for own in itertools.product(*(levels[axis] for axis in axes))]
+        single = {axis: known[0] for axis, known in levels.items() if len(known) == 1}
+        cells = [by_levels.get(tuple(sorted({**single, **key}.items()))) for key in keys]
+        out.append(_factorial(panel, stratum, factors, cells))
+    return out
+
+
+def _factorial(panel: Panel, stratum: Mapping[str, str], factors: tuple[Factor, ...], cells: Sequence[Cell | None]) -> Factorial:
+    found = tuple(cell for cell in cells if cell is not None)
+    missing = len(cells) - len(found)
+    if missing:
+        reason = f"{missing} of {len(cells)} combinations {'is' if missing == 1 else 'are'} not in the grid"
+        return Factorial(panel, stratum, factors, found, (), reason)
+    bad = [f"{cell.name}: {cell.ok_of()}" for cell in found if not cell.complete]
+    if bad:
+        return Factorial(panel, stratum, factors, found, (), "; ".join(bad))
+    paired = all(cell.split_drawn for cell in found)
+    effects: list[Effect] = []
+    for measure, factor in MEASURES.items():
+        samples = [{key: factor * value for key, value in cell.column(measure).items()} for cell in found]
+        if not all(samples):
+            continue
+        own = [_effect(factors, which, samples, measure, paired=paired) for which in _which(len(factors))]
+        effects.extend(_judged([effect for effect in own if effect is not None]))
+    reason = "" if effects else "no split in common"
+    return Factorial(panel, stratum, factors, found, tuple(effects), reason)
+
+
+def _which(count: int) -> list[tuple[int, ...]]:
+    return [which for size in (1, 2) for which in itertools.combinations(range(count), size)]
+
+
+def _effect(
+    factors: Sequence[Factor], which: tuple[int, ...], samples: Sequence[Mapping[int, float]], measure: Measure, *, paired: bool
+) -> Effect | None:
+    chosen = tuple(factors[position] for position in which)
+    coefficients = contrast_coefficients(len(factors), which)
+    if paired:
+        keys = sorted(set.intersection(*(set(sample) for sample in samples)))
+        values = [np.array([sample[key] for key in keys]) for sample in samples]
+    else:
+        values = [np.array([*sample.values()]) for sample in samples]
+    n = min(map(len, values))
+    if n == 0:
+        return None
+    method: Method = "paired" if paired else "welch"
+    estimate, error, degrees = effect_of(values, coefficients, paired=paired)
+    if error is None or degrees is None:
+        return Effect(chosen, measure, estimate, None, None, None, None, method, n)
+    half = t_quantile(LEVEL, degrees) * error
+    p_value = two_sided_p(estimate / error, degrees) if error > 0 else None
+    return Effect(chosen, measure, estimate, estimate - half, estimate + half, degrees, p_value, method, n)
+
+
+def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
+    """Returns the coefficient of every cell of a factorial of `count` factors, the last varying fastest.
+
+    Args:
+        count: number of factors.
+        which: positions of the factors whose effect (one) or interaction (two or more) it is.
+    """
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=count)))
+    coefficients: Values = signs[:, list(which)].prod(axis=1) / 2 ** (count - 1)
+    return coefficients
+
+
+def effect_of(samples: Sequence[Values], coefficients: Values, *, paired: bool) -> tuple[float, float | None, float | None]:
+    """Returns a contrast of cell means, its standard error and the degrees of freedom of that; None, None from one value.
+
+    Args:
+        samples: one a cell; where paired of one length, equal positions sharing a split.
+        coefficients: one a cell.
+        paired: of one contrast a split, or of independent cells: then the degrees of freedom are Welch and Satterthwaite's.
+    """
+    estimate = float(sum(c * sample.mean() for c, sample in zip(coefficients, samples, strict=True)))
+    if min(map(len, samples)) < 2:
+        return estimate, None, None
+    if paired:
+        contrasts = np.asarray(coefficients @ np.stack(samples))
+        return estimate, float(contrasts.std(ddof=1) / np.sqrt(len(contrasts))), float(len(contrasts) - 1)
+    variances = [np.asarray(c**2 * sample.var(ddof=1) / len(sample)) for c, sample in zip(coefficients, samples, strict=True)]
+    degrees = float(satterthwaite(variances, [len(sample) for sample in samples]))
+    return estimate, float(np.sqrt(sum(variances))), degrees
+
+
+def _judged(effects: Sequence[Effect]) -> list[Effect]:
+    p_values = [effect.p_value for effect in effects if effect.p_value is not None]
+    adjusted = iter(holm(p_values))
+    return [effect if effect.p_value is None else replace(effect, p_holm=next(adjusted)) for effect in effects]

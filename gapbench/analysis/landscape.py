@@ -1,0 +1,318 @@
+"""The landscape experiment of Hoffer et al. 2017, appendix B, read from the curves: spread of the loss against distance.
+
+The paper read "standard deviation linear in distance" as a random potential of exponent 2. To first order every differentiable loss does
+that, with slope ||g|| / sqrt(D); so each spread stands beside the one that the gradient predicts, and each rise of the mean beside what
+the curvature predicts, z^2 tr(H) / (2 D). Only where these fail has the experiment said anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench import catalog
+from gapbench.analysis.cells import Cell, Panel, Run, read_panels
+from gapbench.analysis.curves import Curves
+from gapbench.analysis.formats import MINUS
+from gapbench.analysis.intervals import LEVEL, Estimate, t_interval
+from gapbench.suite.runspec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[np.float64]
+
+BINS = 10
+FEWEST = 5
+"""Losses that a bin needs: two are spent on its mean and trend."""
+ROUNDS, TOLERANCE = 200, 1e-6
+"""Steps that the fit of an exponent may take, and the last of which may change it by no more."""
+KINDS = {"uniform": "landscape", "filter-normalized": "landscape_filter"}
+"""Kinds of directions and the beginning of their metrics."""
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "bins": (
+        "panel", "cell", "run_id", "seed", "update", "fraction", "directions", "bin", "losses", "distance", "standard_deviation",
+        "first_order", "rise", "second_order",
+    ),
+    "fits": (
+        "panel", "cell", "run_id", "seed", "update", "fraction", "directions", "largest_distance", "center", "floor", "slope",
+        "curvature", "curvature_error", "exponent", "exponent_error", "spread_ratio",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """Losses at distances in equal bins from 0 to the largest. Bins with fewer than FEWEST losses are left out."""
+
+    number: npt.NDArray[np.int64]
+    losses: npt.NDArray[np.int64]
+    distance: Array
+    """Root mean square: the spread of a linear loss is exactly slope times this."""
+    deviation: Array
+    """Standard deviation of the loss about its trend in the squared distance within the bin, so that a rising mean adds no spread."""
+    rise: Array
+    """Mean loss over the loss at the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """One run at one update along one kind of directions."""
+
+    run: Run
+    update: int
+    fraction: float
+    """Of the training, as the suite asked."""
+    kind: str
+    distances: Array
+    losses: Array
+    bins: Bins
+    center: float
+    """Loss at the weights."""
+    floor: float
+    """Standard deviation that the rounding of the weights alone gives."""
+    slope: float
+    """What the gradient predicts: spread per distance."""
+    curvature: float
+    """Mean of v H v; for uniform directions tr(H) / D."""
+    curvature_error: float
+
+    @property
+    def largest_distance(self) -> float:
+        """Of any direction."""
+        return float(self.distances.max())
+
+    @cached_property
+    def fit(self) -> tuple[float, float]:
+        """Exponent of the spread against distance and its standard error, the floor's variance subtracted; NaN if unknown."""
+        return spread_exponent(self.distances, self.losses - self.center, self.floor)
+
+    @property
+    def spread_ratio(self) -> float:
+        """Measured spread over that which the gradient predicts, over all bins: root of the mean squared ratio."""
+        ratios = (self.bins.deviation**2 - self.floor**2) / (self.slope * self.bins.distance) ** 2
+        return math.sqrt(max(float(np.average(ratios, weights=self.bins.losses - 2)), 0.0)) if len(ratios) else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class LandscapeStudy:
+    """The landscapes of a suite; in sentences and as frames."""
+
+    suite: str
+    panels: Mapping[Panel, tuple[tuple[Cell, Landscape], ...]]
+    specs: Mapping[str, RunSpec]
+
+    @cached_property
+    def sentences(self) -> dict[str, list[str]]:
+        """What can be concluded, by panel: each with its interval, or "not separated"."""
+        return {panel.title: list(self._sentences(panel)) for panel in self.panels}
+
+    @cached_property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The numbers as tidy frames: bins, fits."""
+        import pandas as pd
+
+        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in COLUMNS}
+        for panel, found in self.panels.items():
+            for cell, one in found:
+                key = (panel.title, cell.name, one.run.run_id, one.run.seed, one.update, one.fraction, one.kind)
+                rows["fits"].append(
+                    (*key, one.largest_distance, one.center, one.floor, one.slope, one.curvature, one.curvature_error, *one.fit,
+                     one.spread_ratio)
+                )  # fmt: skip
+                bins = one.bins
+                first, second = one.slope * bins.distance, 0.5 * one.curvature * bins.distance**2
+                columns = (bins.number, bins.losses, bins.distance, bins.deviation, first, bins.rise, second)
+                rows["bins"] += [(*key, *values) for values in zip(*columns, strict=True)]
+        return {name: pd.DataFrame(own, columns=list(COLUMNS[name])) for name, own in rows.items()}
+
+    def _sentences(self, panel: Panel) -> Iterator[str]:
+        found = self.panels[panel]
+        if not found:
+            yield (
+                'No run has measured its landscape: the suite needs probes = [{ name = "landscape", at = [0, 0.5] }] in [run] '
+                "before it trains."
+            )
+            return
+        groups: dict[tuple[str, int, str], list[tuple[Cell, Landscape]]] = {}
+        for cell, one in found:
+            groups.setdefault((cell.name, one.update, one.kind), []).append((cell, one))
+        for own in groups.values():
+            yield self._sentence(own[0][0], [one for _, one in own])
+        yield (
+            "A spread linear in distance is what any differentiable loss has to first order, so an exponent of 1 tells no random potential "
+            "from a smooth loss."
+        )
+
+    def _sentence(self, cell: Cell, found: Sequence[Landscape]) -> str:
+        first = found[0]
+        options = probe_options(self.specs.get(first.run.run_id), "landscape")
+        place = (
+            f"{cell.name}, {when(first.fraction)}, {first.kind} directions to distance {max(one.largest_distance for one in found):.3g} "
+            f"(norm statistics {options['norm']}, up to {options['examples']:,} fixed training examples): "
+        )
+        known = [one for one in found if math.isfinite(one.fit[0])]
+        if not known:
+            return f"{place}no exponent: the spread of the loss follows no power of distance above rounding."
+        exponent, source = _exponent(known)
+        ratio = t_interval([one.spread_ratio for one in known])
+        assert ratio is not None
+        verdict = "not separated from 1"
+        if exponent.low is not None and exponent.high is not None and not exponent.low <= 1.0 <= exponent.high:
+            verdict = "not the 1 of first order"
+        return (
+            f"{place}the spread of the loss grows with distance to the power {worded(exponent)} ({source}), {verdict}; it is "
+            f"{worded(ratio)} times what the gradient predicts."
+        )
+
+
+def landscape_study(
+    suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec], *, bins: int = BINS
+) -> LandscapeStudy:
+    """Reads the landscapes of every run.
+
+    Args:
+        suite: its name.
+        runs: runs.parquet.
+        curves: curves.parquet.
+        specs: by run id, for what the probe was asked.
+        bins: equal bins of distance from 0 to the largest.
+    """
+    read = Reader(Curves(curves), specs, bins)
+    panels = {
+        panel: tuple((cell, one) for cell in panel.cells for run in cell.runs for one in read.of(cell, run)) for panel in read_panels(runs)
+    }
+    return LandscapeStudy(suite, panels, specs)
+
+
+class Reader:
+    """Finds the landscapes of runs in the curves."""
+
+    def __init__(self, curves: Curves, specs: Mapping[str, RunSpec], bins: int) -> None:
+        self._curves = curves
+        self._specs = specs
+        self._bins = bins
+        self._distances = curves.vectors("landscape_distance")
+        self._losses = {kind: curves.vectors(f"{name}_loss") for kind, name in KINDS.items()}
+
+    def of(self, cell: Cell, run: Run) -> Iterator[Landscape]:
+        """Yields the landscapes of a run, by update and kind."""
+        if run.run_id not in self._distances:
+            return
+        updates, distances = self._distances[run.run_id]
+        for position, update in enumerate(updates):
+            for kind, name in KINDS.items():
+                measured, losses = self._losses[kind].get(run.run_id, (np.array([]), np.array([])))
+                if update not in measured:
+                    continue
+                center = self._value("landscape_center", run, update)
+                away, loss = distances[position], losses[list(measured).index(update)]
+                yield Landscape(
+                    run,
+                    int(update),
+                    asked_fraction(self._specs.get(run.run_id), "landscape", int(update), cell),
+                    kind,
+                    away,
+                    loss,
+                    binned(away, loss, center, self._bins),
+                    center,
+                    self._value("landscape_floor", run, update),
+                    self._value(f"{name}_slope", run, update),
+                    self._value(f"{name}_curvature", run, update),
+                    self._value(f"{name}_curvature_error", run, update),
+                )
+
+    def _value(self, metric: str, run: Run, update: float) -> float:
+        curve = self._curves.of(metric).get(run.run_id)
+        found = curve.values[curve.updates == update] if curve is not None else np.array([])
+        return float(found[0]) if len(found) else math.nan
+
+
+def binned(distances: Array, losses: Array, center: float, bins: int) -> Bins:
+    """Returns losses at distances in equal bins from 0 to the largest distance."""
+    number = np.minimum((distances / distances.max() * bins).astype(np.int64), bins - 1)
+    rows = []
+    for one in range(bins):
+        away, loss = distances[number == one], losses[number == one]
+        if len(away) < FEWEST:
+            continue
+        trend = np.polynomial.Polynomial.fit(away**2, loss, 1)
+        deviation = math.sqrt(float(((loss - trend(away**2)) ** 2).sum()) / (len(loss) - 2))
+        rows.append((one, len(loss), math.sqrt(float((away**2).mean())), deviation, float(loss.mean()) - center))
+    columns = [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.array([])] * 5
+    distance, spread, rise = columns[2:]
+    return Bins(columns[0].astype(np.int64), columns[1].astype(np.int64), distance, spread, rise)
+
+
+def spread_exponent(distances: Array, rises: Array, floor: float) -> tuple[float, float]:
+    """Returns the exponent p of a spread s z^p and its standard error, by maximum likelihood over all losses; NaN where it has none.
+
+    A rise is normal with mean a z^2 + b z^4 and variance floor^2 + (s z^p)^2. Its mean by weighted least squares and its variance by
+    scoring take turns; the information is that of the variance alone, which for normal losses is exact.
+    """
+    seen = distances > 0
+    away, rise = distances[seen], rises[seen]
+    if len(away) < FEWEST:
+        return math.nan, math.nan
+    scale = float(away.max())
+    x, trend = np.log(away / scale), np.stack([(away / scale) ** 2, (away / scale) ** 4], axis=1)
+    exponent, level = 1.0, math.log(max(float(np.mean((rise * scale / away) ** 2)), 1e-300))
+    for _ in range(ROUNDS):
+        signal = np.exp(level + 2 * exponent * x)
+        variance = floor**2 + signal
+        weight = 1 / np.sqrt(variance)
+        mean = trend @ np.linalg.lstsq(trend * weight[:, None], rise * weight, rcond=None)[0]
+        share = (signal / variance) ** 2
+        about = x - np.average(x, weights=share)
+        score = ((rise - mean) ** 2 - variance) / signal
+        spread = float((share * about**2).sum())
+        step = float(np.clip((share * about * score).sum() / spread / 2, -0.5, 0.5))
+        level += float(np.clip(np.average(score, weights=share), -1.0, 1.0)) - 2 * step * float(np.average(x, weights=share))
+        exponent += step
+        if abs(step) < TOLERANCE:
+            return exponent, 1 / math.sqrt(2 * spread)
+        if not abs(exponent) < 20:
+            break
+    return math.nan, math.nan
+
+
+def probe_options(spec: RunSpec | None, probe: str) -> dict[str, Any]:
+    """Returns the options that a run's probe was asked with, defaults included."""
+    defaults = {name: parameter.default for name, parameter in catalog.probes()[probe].parameters.items()}
+    return defaults | (dict(spec.probe_options.get(probe, {})) if spec is not None else {})
+
+
+def asked_fraction(spec: RunSpec | None, probe: str, update: int, cell: Cell) -> float:
+    """Returns the fraction of training at which a probe was asked to look; rounded to whole updates where the spec is not known."""
+    asked = [] if spec is None else [float(fraction) for fraction in probe_options(spec, probe)["at"] or spec.keep_weights]
+    return next((fraction for fraction in asked if round(fraction * cell.planned_updates) == update), update / cell.planned_updates)
+
+
+def when(fraction: float) -> str:
+    """Returns "at 50 % of training"."""
+    return f"at {100 * fraction:.3g} % of training" if fraction else "before training"
+
+
+def worded(estimate: Estimate, digits: int = 3) -> str:
+    """Returns "1.02 (0.98 to 1.06)", in significant digits; without an interval where there is none."""
+    low, high = estimate.low, estimate.high
+    interval = "" if low is None or high is None else f" ({low:.{digits}g} to {high:.{digits}g})"
+    return f"{estimate.mean:.{digits}g}{interval}".replace("-", MINUS)
+
+
+def _exponent(found: Sequence[Landscape]) -> tuple[Estimate, str]:
+    """Returns the exponent with the t interval over runs; of one run with that of its own standard error."""
+    estimate = t_interval([one.fit[0] for one in found])
+    assert estimate is not None
+    if estimate.n > 1:
+        return estimate, f"n = {estimate.n} runs"
+    from scipy.special import ndtri
+
+    half = float(ndtri((1 + LEVEL) / 2)) * found[0].fit[1]
+    return Estimate(estimate.mean, estimate.mean - half, estimate.mean + half, 1), "n = 1 run; interval over directions"

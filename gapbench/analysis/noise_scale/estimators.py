@@ -1,0 +1,184 @@
+"""Unbiased estimates of tr(Sigma) and |G|^2 from gradients of micro-batches at the same weights, and the noise scale as their ratio.
+
+With mean gradients g_1 .. g_M of b examples each, s = mean |g_m|^2 and q = |mean g_m|^2:
+
+    tr(Sigma) ~ b M / (M - 1) (s - q)        |G|^2 ~ (M q - s) / (M - 1)
+
+which is the two-batch form of McCandlish et al. 2018, appendix A.1, with small batch b and large batch M b, all M norms used. |G|^2 may
+come out negative. The noise scale tr(Sigma) / |G|^2 of several measurements is the ratio of their means; the mean of their ratios is biased
+without bound, because single measurements of |G|^2 come near zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench.analysis.intervals import LEVEL, t_quantile
+
+Array = npt.NDArray[np.float64]
+
+NEAR_ZERO = 3.0
+"""Where |G|^2 is within so many standard errors of zero, the interval of the ratio is Fieller's, which may have no upper end."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A noise scale, in examples, with its interval."""
+
+    value: float
+    """tr(Sigma) / |G|^2; infinity where the estimate of |G|^2 is not positive."""
+    low: float | None
+    """Lower bound; None: none can be given."""
+    high: float | None
+    """Upper bound; None: there is none, so that the scale is "at least" the lower one."""
+    trace: float
+    """tr(Sigma), the covariance of single examples' gradients."""
+    square: float
+    """|G|^2."""
+    n: int
+    """Measurements, or blocks of one, that the interval rests on."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an upper bound."""
+        return self.high is not None
+
+
+def trace_of_covariance(mean_square: Array | float, square_of_mean: Array | float, size: float, count: Array | float) -> Array:
+    """Returns the unbiased estimate of tr(Sigma), per example.
+
+    Args:
+        mean_square: s, the mean over micro-batches of |g_m|^2.
+        square_of_mean: q, |mean g_m|^2.
+        size: b, examples of a micro-batch.
+        count: M, micro-batches, at least 2.
+    """
+    return np.asarray(size * count / (np.asarray(count) - 1.0) * (mean_square - square_of_mean))
+
+
+def squared_gradient(mean_square: Array | float, square_of_mean: Array | float, count: Array | float) -> Array:
+    """Returns the unbiased estimate of |G|^2: the mean of g_m . g_n over pairs of different micro-batches. Arguments as above."""
+    return np.asarray((np.asarray(count) * square_of_mean - mean_square) / (np.asarray(count) - 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """One measurement at frozen weights, its micro-batches in K blocks of equal number."""
+
+    size: float
+    """b, examples of a micro-batch."""
+    count: int
+    """M, micro-batches in all."""
+    squares: Array
+    """Mean |g_m|^2 of each block's micro-batches, [K]."""
+    products: Array
+    """h_j . h_k of the blocks' mean gradients, [K, K]."""
+
+    def estimates(self) -> tuple[float, float, Array, Array]:
+        """Returns tr(Sigma) and |G|^2, and the same with each block left out, [K]."""
+        blocks = len(self.squares)
+        s, q = self.squares.mean(), self.products.mean()
+        without_s = (self.squares.sum() - self.squares) / (blocks - 1)
+        without_q = (self.products.sum() - 2.0 * self.products.sum(axis=1) + np.diag(self.products)) / (blocks - 1) ** 2
+        fewer = self.count * (blocks - 1) / blocks
+        return (
+            float(trace_of_covariance(s, q, self.size, self.count)),
+            float(squared_gradient(s, q, self.count)),
+            trace_of_covariance(without_s, without_q, self.size, fewer),
+            squared_gradient(without_s, without_q, fewer),
+        )
+
+    def square_of_covariance(self) -> float:
+        """Returns the unbiased estimate of tr(Sigma^2), from products of blocks that have nothing in common (four blocks or more).
+
+        Source: Li and Chen 2012, Annals of Statistics 40(2), equation 2.2.
+        """
+        own = len(self.squares)
+        apart = self.products - np.diag(np.diag(self.products))
+        pairs = float((apart**2).sum())
+        chains = float((apart.sum(axis=1) ** 2).sum()) - pairs
+        disjoint = float(apart.sum()) ** 2 - 4.0 * chains - 2.0 * pairs
+        two, three, four = own * (own - 1), own * (own - 1) * (own - 2), own * (own - 1) * (own - 2) * (own - 3)
+        of_blocks = pairs / two - 2.0 * chains / three + disjoint / four
+        return of_blocks * (self.size * self.count / own) ** 2
+
+
+def scale_of_blocks(blocks: Blocks, *, subtract: float = 0.0, level: float = LEVEL) -> Scale:
+    """Returns the noise scale of one measurement at frozen weights.
+
+    Args:
+        blocks: what was measured.
+        subtract: what is taken from |G|^2, as a share of tr(Sigma): 1 / N for the value of the population that N examples were drawn from.
+        level: coverage of the interval.
+    """
+    trace, square, traces, squares = blocks.estimates()
+    # Where noise outweighs the gradient, |G|^2 is a sum of products of pure noise, whose variance the jackknife counts twice.
+    noise = 2.0 * max(0.0, blocks.square_of_covariance()) / (blocks.size**2 * blocks.count * (blocks.count - 1))
+    return scale_with_interval(trace, square - subtract * trace, traces, squares - subtract * traces, level=level, counted_twice=noise)
+
+
+def scale_of_series(traces: Array, squares: Array, *, level: float = LEVEL) -> Scale:
+    """Returns the noise scale of several measurements near the same weights: the ratio of their means, with its interval.
+
+    Args:
+        traces: tr(Sigma) of each measurement.
+        squares: |G|^2 of each.
+        level: coverage of the interval.
+    """
+    n = len(traces)
+    without = [(values.sum() - values) / (n - 1) if n > 1 else values for values in (traces, squares)]
+    return scale_with_interval(float(traces.mean()), float(squares.mean()), *without, level=level)
+
+
+def scale_with_interval(
+    trace: float, square: float, traces: Array, squares: Array, *, level: float = LEVEL, counted_twice: float = 0.0
+) -> Scale:
+    """Returns the ratio with its interval by the jackknife.
+
+    Away from |G|^2 = 0 the interval is of the logarithm of the ratio, else Fieller's with the jackknife's covariance.
+
+    Args:
+        trace: tr(Sigma).
+        square: |G|^2.
+        traces: tr(Sigma) with each part left out, [K].
+        squares: |G|^2 with the same part left out, [K].
+        level: coverage.
+        counted_twice: part of the variance of |G|^2 that the jackknife counts twice.
+    """
+    n = len(traces)
+    value = trace / square if square > 0.0 else float("inf")
+    if n < 2:
+        return Scale(value, None, None, trace, square, n)
+    spread = np.stack([traces - traces.mean(), squares - squares.mean()])
+    covariance = (n - 1) / n * spread @ spread.T
+    covariance[1, 1] -= min(counted_twice, 0.5 * covariance[1, 1])
+    t = t_quantile(level, n - 1)
+    if square > NEAR_ZERO * np.sqrt(covariance[1, 1]) and trace > 0.0 and (squares > 0.0).all() and (traces > 0.0).all():
+        logs = np.log(traces / squares)
+        half = t * float(np.sqrt((n - 1) / n * ((logs - logs.mean()) ** 2).sum()))
+        return Scale(value, float(value * np.exp(-half)), float(value * np.exp(half)), trace, square, n)
+    low, high = _fieller(trace, square, covariance, t)
+    return Scale(value, low, high, trace, square, n)
+
+
+def _fieller(trace: float, square: float, covariance: Array, t: float) -> tuple[float | None, float | None]:
+    """Returns the bounds of the positive ratios r for which trace - r square is not separated from 0."""
+    a = square**2 - t**2 * covariance[1, 1]
+    b = trace * square - t**2 * covariance[0, 1]
+    c = trace**2 - t**2 * covariance[0, 0]
+    if c <= 0.0:  # tr(Sigma) itself is not separated from 0: every small ratio is possible
+        return 0.0, None
+    if a > 0.0 and square > 0.0:
+        root = np.sqrt(max(0.0, b**2 - a * c))
+        return float(c / (b + root)), float((b + root) / a)
+    # What is rejected is an interval around 0; all that lies beyond its upper end is possible.
+    root = np.sqrt(b**2 - a * c)
+    return float(c / (b + root)), None
+
+
+def effective_dimension(trace: float, square_of_covariance: float) -> float | None:
+    """Returns tr(Sigma)^2 / tr(Sigma^2): over how many directions the noise is spread; None where the estimates are not positive."""
+    return trace**2 / square_of_covariance if trace > 0.0 and square_of_covariance > 0.0 else None

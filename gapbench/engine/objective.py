@@ -1,0 +1,186 @@
+"""The objective over a network and its feed: loss, gradient and Hessian product that leave no trace in training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gapbench.core.errors import TrainingError
+from gapbench.core.hashing import MASK32, below, derive_seed, sort_keys, stream
+from gapbench.engine.feed import Batch, Feed
+from gapbench.engine.flat import FlatNetwork, Rows
+from gapbench.layers.dropout import dropout_layers
+from gapbench.probes import NormMode, ObjectiveBatch
+from gapbench.suite.runspec import RunSpec
+
+CHUNK_EXAMPLES = 1024
+"""Examples of all replicas together that are computed at once; no result depends on it beyond rounding."""
+FEWEST_EXAMPLES = 128
+"""Examples of a replica that may be computed at once even where its batches are smaller."""
+DRAWN = 1 << 31
+"""Counters of augmentation from here on belong to `fresh`; no run trains for so many epochs."""
+
+
+class TrainingObjective:
+    """`probes.Objective` of all replicas of a program.
+
+    Args:
+        network: the replicas.
+        feed: their examples.
+        specs: the runs, one a replica.
+        micro_batch_size: examples of a replica that training computes at once.
+    """
+
+    def __init__(self, network: FlatNetwork, feed: Feed, specs: Sequence[RunSpec], micro_batch_size: int) -> None:
+        spec = specs[0]
+        self.update = 0
+        """What `fresh` draws by, besides the draw."""
+        self._network = network
+        self._feed = feed
+        self._seeds = [item.order_seed for item in specs]
+        self._chunk = max(1, min(CHUNK_EXAMPLES // len(specs), max(FEWEST_EXAMPLES, micro_batch_size)))
+        self._group = (spec.ghost_batch_size or spec.batch_size) if network.norms else 1
+        self._dropouts = dropout_layers(network.module)
+        self._fixed: dict[str, Int[Tensor, "replica train"]] = {}
+
+    def at(self, update: int) -> TrainingObjective:
+        """Returns the objective whose fresh examples are those of `update`."""
+        moved = copy.copy(self)
+        moved.update = update
+        return moved
+
+    def fresh(self, examples: int, draw: int, *, norm: NormMode = "train", purpose: str = "objective") -> ObjectiveBatch:
+        """See `probes.Objective`."""
+        examples, group = self._whole_groups(examples, norm)
+        members = self._feed.members
+        positions = torch.arange(examples, device=members.device)
+        which = self._words(f"{purpose} example {draw}", positions)
+        indices = members.gather(1, below(which, self._feed.train_size))
+        # Each position has a counter of its own, so that an example that is drawn twice is augmented twice.
+        counters = DRAWN + (self._words(f"{purpose} augmentation {draw}", positions) >> 1)
+        return ObjectiveBatch(indices, counters, norm, group)
+
+    def batch(self) -> ObjectiveBatch:
+        """See `probes.Objective`."""
+        size = self._feed.batch_size
+        first = max(0, self.update - 1) * size
+        indices, epochs = self._feed.examples(first, first + size)
+        return ObjectiveBatch(indices, epochs.expand_as(indices), "train", self._group)
+
+    def fixed(self, examples: int, *, norm: NormMode = "train") -> ObjectiveBatch:
+        """See `probes.Objective`."""
+        if "order" not in self._fixed:
+            members = self._feed.members
+            keys = sort_keys(stream(0, "objective fixed").at(0, members), members)
+            self._fixed["order"] = keys.sort(dim=1).values & MASK32
+        examples, group = self._whole_groups(min(examples, self._feed.train_size), norm)
+        return ObjectiveBatch(self._fixed["order"][:, :examples], None, norm, group)
+
+    @torch.no_grad()
+    def loss(self, batch: ObjectiveBatch, weights: Rows | None = None) -> Float[Tensor, " replica"]:
+        """See `probes.Objective`."""
+        views = self._network.views(self._rows(weights))
+        with self._leaving_no_trace(batch):
+            sums = [self._losses(part, views).double().sum(dim=1) for part in self._chunks(batch)]
+        return torch.stack(sums).sum(dim=0) / batch.examples
+
+    def gradient(self, batch: ObjectiveBatch, weights: Rows | None = None) -> Rows:
+        """See `probes.Objective`."""
+        rows = torch.zeros_like(self._network.weights)
+        with self._leaving_no_trace(batch), torch.enable_grad():
+            for part in self._chunks(batch):
+                views = self._leaves(weights)
+                loss = self._losses(part, views).sum() / batch.examples
+                self._add(rows, torch.autograd.grad(loss, views, allow_unused=True, materialize_grads=True))
+        return rows
+
+    def hessian_product(self, batch: ObjectiveBatch, vector: Rows, weights: Rows | None = None) -> Rows:
+        """See `probes.Objective`."""
+        rows = torch.zeros_like(self._network.weights)
+        directions = self._network.views(vector.detach().to(rows.dtype))
+        with self._leaving_no_trace(batch), torch.enable_grad():
+            for part in self._chunks(batch):
+                views = self._leaves(weights)
+                loss = self._losses(part, views).sum() / batch.examples
+                gradients = torch.autograd.grad(loss, views, create_graph=True, allow_unused=True, materialize_grads=True)
+                along = torch.stack([(gradient * side).sum() for gradient, side in zip(gradients, directions, strict=True)]).sum()
+                self._add(rows, torch.autograd.grad(along, views, allow_unused=True, materialize_grads=True))
+        return rows
+
+    def _losses(self, batch: ObjectiveBatch, views: Sequence[Tensor]) -> Float[Tensor, "replica examples"]:
+        """Returns the cross entropy of each example at the weights that `views` are. No loss depends on another replica's weights."""
+        network = self._network
+        data = self._batch(batch)
+        for layer in self._dropouts:
+            layer.keys = data.keys[0]
+        # Buffers are copies, so that whatever a layer does to its own in training mode ends here.
+        tensors = dict(zip(network.names, views, strict=True)) | {name: value.clone() for name, value in network.module.named_buffers()}
+        with torch.autocast(data.images.device.type, enabled=False):
+            logits = functional_call(network.module, tensors, (data.images if network.stacked else data.images[0],))
+        return F.cross_entropy(logits if network.stacked else logits.T[None], data.labels, reduction="none")
+
+    def _batch(self, batch: ObjectiveBatch) -> Batch:
+        return self._feed.evaluation_batch(batch.indices) if batch.draws is None else self._feed.drawn_batch(batch.indices, batch.draws)
+
+    def _chunks(self, batch: ObjectiveBatch) -> tuple[ObjectiveBatch, ...]:
+        # Batch norm of the whole group cannot be cut: then a chunk is one group, however large.
+        return batch.split(max(self._chunk // batch.group, 1) * batch.group)
+
+    def _whole_groups(self, examples: int, norm: NormMode) -> tuple[int, int]:
+        """Returns how many examples a batch has and how many are normalized together."""
+        if examples < 1:
+            raise TrainingError(f"a batch of the objective needs at least one example, not {examples}")
+        if norm == "running" or self._group == 1:
+            return examples, 1
+        group = min(self._group, examples)
+        return examples // group * group, group
+
+    def _words(self, purpose: str, positions: Tensor) -> Int[Tensor, "replica examples"]:
+        words: Tensor = torch.stack([stream(seed, purpose).at(self.update, positions) for seed in self._seeds])
+        return words
+
+    def _rows(self, weights: Rows | None) -> Rows:
+        return self._network.weights if weights is None else weights.to(self._network.weights.dtype)
+
+    def _leaves(self, weights: Rows | None) -> list[Tensor]:
+        return [view.detach().requires_grad_() for view in self._network.views(self._rows(weights))]
+
+    def _add(self, rows: Rows, pieces: Sequence[Tensor]) -> None:
+        torch._foreach_add_(self._network.views(rows), [piece.detach() for piece in pieces])
+
+    @contextmanager
+    def _leaving_no_trace(self, batch: ObjectiveBatch) -> Iterator[None]:
+        """Within it the modules are as `batch` asks; afterwards modes, pending norm moments, keys and random state are as before."""
+        module, norms = self._network.module, self._network.norms
+        modes = [(part, part.training) for part in module.modules()]
+        kept = [(layer, layer.ghost_batch_size, list(layer._pending)) for layer in norms]
+        keys = [(layer, layer.keys) for layer in self._dropouts]
+        device = self._feed.device
+        try:
+            _set_modes(module, norms, batch)
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                # A user's own layers may draw: the same numbers at every call, so that losses at different weights can be compared.
+                torch.manual_seed(derive_seed(self._seeds[0], f"objective {self.update}"))
+                yield
+        finally:
+            for part, mode in modes:
+                part.training = mode
+            for norm, ghost, pending in kept:
+                norm.ghost_batch_size = ghost
+                norm._pending[:] = pending
+            for dropout, bound in keys:
+                dropout.keys = bound
+
+
+def _set_modes(module: nn.Module, norms: Sequence[nn.Module], batch: ObjectiveBatch) -> None:
+    module.train(batch.draws is not None)
+    for norm in norms:
+        norm.train(batch.norm == "train")
+        norm.ghost_batch_size = batch.group  # type: ignore[assignment]

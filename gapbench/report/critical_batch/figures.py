@@ -1,0 +1,185 @@
+"""Figures of the analysis of critical batch sizes: steps against batch size, and the trade of steps for examples."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench.analysis.critical_batch import CurveStudy, Study
+from gapbench.published.critical_batch import tasks
+from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, new_figure, say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float64]
+
+STEPS = (
+    "Dots: runs at the best learning rate of their batch size; open, at the end of what was trained: target not reached. Line: hyperbola, "
+    "fitted in log space. Dashed: perfect scaling, twice the batch for half the steps. Shaded: critical batch size, 95 % t interval."
+)
+PARETO = (
+    "Each curve is one target; along it the batch size grows from the upper left to the lower right. Dots: mean of the "
+    "seeds; line: fitted hyperbola; cross: the critical batch size, at twice the least steps and twice the least examples; "
+    "dotted: those least values."
+)
+PREDICTED = (
+    "Critical batch size predicted from the noise scale of single runs (mean over progress) against the measured one with its 95 % "
+    "interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish et al. "
+    "2018, averages over training. Line: equal; band: within a factor of 10."
+)
+
+
+def critical_batch_drawings(found: Study) -> Mapping[str, Callable[[], Figure]]:
+    """Returns what draws each figure, by name. To be called in the house's style."""
+    drawings: dict[str, Callable[[], Figure]] = {
+        "steps_vs_batch_size": lambda: _steps(found),
+        "steps_vs_examples": lambda: _pareto(found),
+    }
+    if any(curve.predictions and curve.fit for curve in found.curves):
+        drawings["predicted_vs_measured"] = lambda: _predicted(found)
+    return drawings
+
+
+def _steps(found: Study) -> Figure:
+    return _grid(found, _draw_steps, STEPS)
+
+
+def _grid(found: Study, draw: Callable[[Axes, CurveStudy, Style], None], caption: str) -> Figure:
+    """Returns a figure with axes for every curve, two in a row."""
+    curves = [curve for curve in found.curves if curve.passages]
+    if not curves:
+        figure = new_figure(5.0, 2.0)
+        say(figure, "No run has reached a target.")
+        return figure
+    columns = min(2, len(curves))
+    rows = -(-len(curves) // columns)
+    width = 4.6 * columns + 0.4
+    lines = textwrap.wrap(caption, int(17 * width))
+    below = 0.12 + 0.16 * len(lines)
+    figure = new_figure(width, 3.5 * rows + below)
+    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.5 * rows, below])[:, 0]
+    places = above.subplots(rows, columns, squeeze=False).flatten()
+    for position, (axes, curve) in enumerate(zip(places, curves, strict=False)):
+        draw(axes, curve, arm_style(1 + position))
+        method = f"\n{curve.method}" if curve.method else ""
+        axes.set_title(f"{curve.title}: {curve.target}{method}", fontsize=9)
+    for axes in places[len(curves) :]:
+        axes.set_axis_off()
+    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    return figure
+
+
+def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    sizes = np.array([size for size, _ in curve.points])
+    steps = np.array([value for _, value in curve.points])
+    axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
+    lost = [(one.batch_size, trained) for one in curve.chosen for trained in one.censored]
+    if lost:
+        axes.plot(*zip(*lost, strict=True), linestyle="none", marker="^", color=style.color, markerfacecolor="white", label="not reached")
+    if curve.fit is not None:
+        at = np.geomspace(sizes.min(), sizes.max(), 100)
+        critical = curve.fit.critical_batch
+        if sizes.min() < critical.high and critical.low < sizes.max():
+            axes.axvspan(max(critical.low, sizes.min()), min(critical.high, sizes.max()), color=SHADE, zorder=0)
+        axes.plot(at, curve.fit.steps(at), color=style.color, label="fit")
+        guide = curve.fit.steps(at[:1])[0] * at[0] / at
+        axes.plot(at, guide, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label="perfect scaling")
+        axes.set_ylim(bottom=0.7 * min(steps.min(), curve.fit.smallest_steps.value))
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelrotation=30)
+    axes.set_xlabel("batch size (log scale)")
+    axes.set_ylabel("updates to the target (log scale)")
+    axes.legend(loc="upper right")
+
+
+def _pareto(found: Study) -> Figure:
+    curves = [curve for curve in found.curves if curve.fit is not None]
+    titles = list(dict.fromkeys((curve.title, curve.method) for curve in curves))
+    if not titles:
+        figure = new_figure(5.0, 2.0)
+        say(figure, "No hyperbola could be fitted.")
+        return figure
+    width = 4.6 * min(2, len(titles)) + 0.4
+    lines = textwrap.wrap(PARETO, int(17 * width))
+    below = 0.12 + 0.16 * len(lines)
+    rows = -(-len(titles) // 2)
+    figure = new_figure(width, 3.5 * rows + below)
+    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.5 * rows, below])[:, 0]
+    places = above.subplots(rows, min(2, len(titles)), squeeze=False).flatten()
+    for axes, key in zip(places, titles, strict=False):
+        own = [curve for curve in curves if (curve.title, curve.method) == key]
+        axes.set_title(", ".join(part for part in key if part), fontsize=9)
+        _draw_pareto(axes, own)
+    for axes in places[len(titles) :]:
+        axes.set_axis_off()
+    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    return figure
+
+
+def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
+    for position, curve in enumerate(curves):
+        fit, style = curve.fit, arm_style(1 + position)
+        assert fit is not None
+        reached = [one for one in curve.chosen if one.steps]
+        sizes = np.array([one.batch_size for one in reached])
+        steps = np.array([float(np.exp(np.log(one.steps).mean())) for one in reached])
+        at = np.geomspace(sizes.min(), sizes.max(), 100)
+        axes.plot(sizes * steps, steps, linestyle="none", marker=style.marker, markersize=4, color=style.color)
+        axes.plot(at * fit.steps(at), fit.steps(at), color=style.color, linestyle=style.dashes, label=curve.target)
+        axes.plot(2 * fit.smallest_examples, 2 * fit.smallest_steps.value, marker="x", markersize=7, color=style.color)
+        axes.axhline(fit.smallest_steps.value, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
+        axes.axvline(fit.smallest_examples, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("examples to the target (log scale)")
+    axes.set_ylabel("updates to the target (log scale)")
+    axes.legend(loc="upper right")
+
+
+def _predicted(found: Study) -> Figure:
+    width = 6.4
+    lines = textwrap.wrap(PREDICTED, int(17 * width))
+    below = 0.12 + 0.16 * len(lines)
+    figure = new_figure(width, 4.6 + below)
+    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.6, below])[:, 0]
+    axes = above.subplots()
+    for task in tasks():
+        axes.plot(task.noise_scale[1], task.critical_batch[1], linestyle="none", marker="o", color=PAPER, markersize=5)
+        axes.annotate(
+            task.task, (task.noise_scale[1], task.critical_batch[1]), xytext=(5, -3), textcoords="offset points", fontsize=7, color=PAPER
+        )
+    curves = [curve for curve in found.curves if curve.fit is not None and curve.predictions]
+    for position, curve in enumerate(curves):
+        style = arm_style(1 + position)
+        assert curve.fit is not None
+        measured = curve.fit.critical_batch
+        error = [[measured.value - measured.low], [measured.high - measured.value]]
+        for number, one in enumerate(curve.predictions):
+            axes.errorbar(
+                one.weighted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
+                markerfacecolor=style.color if one.counts else "white", linestyle="none",
+                label=None if number else f"{curve.title}: {curve.target}",
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = axes.get_xlim()
+    at = np.geomspace(low, high, 50)
+    axes.plot(at, at, color=MUTED, linewidth=0.9)
+    axes.fill_between(at, at / 10, at * 10, color=SHADE, zorder=0)
+    axes.set_xlim(low, high)
+    axes.set_xlabel("predicted from the noise scale, examples (log scale)")
+    axes.set_ylabel("measured from steps to the target, examples (log scale)")
+    axes.legend(loc="upper left")
+    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
+    return figure

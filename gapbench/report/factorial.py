@@ -1,0 +1,77 @@
+"""Figure: the effects of a factorial, one row each: main effects above, interactions of two below, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gapbench.analysis.cells import Panel
+from gapbench.analysis.effects import effect_notes
+from gapbench.analysis.factorial import Effect, Factorial, factorials
+from gapbench.report.marks import CAPTION
+from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE, new_figure, say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 8.2
+ROW = 0.34
+"""Inches that an effect takes."""
+
+
+def factorial_figure(panels: Sequence[Panel]) -> Figure:
+    """Returns the figure, one axes for each factorial, all over the same percentage points."""
+    import textwrap
+
+    found = factorials(panels)
+    if not found:
+        figure = new_figure(WIDTH, 2.0)
+        say(figure, "The grid is no factorial: it has no two axes of two levels each.")
+        return figure
+    heights = [0.95 + ROW * max(2, len(one.of("test_accuracy"))) for one in found]
+    caption = (
+        "Mark and bar: effect on test accuracy with its pointwise 95 % t interval, none from one seed; filled: separated from zero, all "
+        "effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])
+    )
+    lines = textwrap.wrap(caption, int(17 * WIDTH))
+    below = 0.12 + 0.16 * len(lines)
+    figure = new_figure(WIDTH, sum(heights) + below)
+    parts = figure.subfigures(len(found) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
+    reach = _reach(found)
+    for part, one in zip(parts, found, strict=False):
+        part.suptitle(one.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        if one.of("test_accuracy"):
+            _draw(part.subplots(), one.of("test_accuracy"), reach)
+        else:
+            say(part, f"No effects: {one.reason}.")
+    parts[-1].text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
+    return figure
+
+
+def _draw(axes: Axes, effects: Sequence[Effect], reach: tuple[float, float]) -> None:
+    mains = sum(len(effect.factors) == 1 for effect in effects)
+    axes.axhspan(mains - 0.5, len(effects) - 0.5, color=SHADE, linewidth=0, zorder=0)
+    axes.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    for position, effect in enumerate(effects):
+        color = OKABE_ITO[1] if len(effect.factors) == 1 else OKABE_ITO[2]
+        half = None if effect.low is None else effect.estimate - effect.low
+        axes.errorbar(
+            effect.estimate, position, xerr=half, color=color, marker="o" if len(effect.factors) == 1 else "D", markersize=6,
+            markerfacecolor=color if effect.separated else "white", linestyle="none", elinewidth=1.3, capsize=2.6, zorder=4,
+        )  # fmt: skip
+    axes.set_yticks(range(len(effects)), [effect.name for effect in effects])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.yaxis.grid(visible=False)
+    axes.set_ylim(len(effects) - 0.5, -0.5)
+    axes.set_xlim(*reach)
+    axes.set_xlabel("effect on test accuracy (percentage points)")
+
+
+def _reach(found: Sequence[Factorial]) -> tuple[float, float]:
+    """Returns the ends of the axis: all intervals and zero, with some room."""
+    effects = [effect for one in found for effect in one.of("test_accuracy")]
+    ends = [0.0, *(end for effect in effects for end in (effect.estimate, effect.low, effect.high) if end is not None)]
+    low, high = min(ends), max(ends)
+    room = 0.05 * max(high - low, 0.5)
+    return low - room, high + room

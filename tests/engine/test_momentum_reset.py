@@ -1,0 +1,106 @@
+"""The optimizer that the released code makes anew at every epoch, against torch.optim made anew at every epoch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gapbench.core.hashing import derive_seed
+from gapbench.engine.session import Session
+from gapbench.optimizers import schedule
+from gapbench.suite.arithmetic import epoch_starts
+from gapbench.suite.runspec import Component
+from gapbench.workloads.models.mlp import mlp
+
+ADAMW = Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8})
+
+
+def session_of(specs, pool, split):
+    data = pool()
+    return Session(specs, data, [split(data)] * len(specs), device=torch.device("cpu"), emit=lambda _event: None)
+
+
+def plain_loop(spec, feed):
+    """Makes a new optimizer wherever the update's first example begins or is in a new epoch; returns the final weights."""
+    torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
+    model = mlp((1, 6, 6), 4, **spec.model.options).train()
+    table, optimizer, epoch_before = schedule(spec), None, -1
+    per_epoch = 100 if spec.tail == "stream" else 100 // spec.batch_size * spec.batch_size
+    for update in range(spec.updates):
+        epoch = update * spec.batch_size // per_epoch
+        if epoch != epoch_before:
+            if spec.optimizer.name == "sgd":
+                optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=spec.weight_decay)
+            else:
+                optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=spec.weight_decay)
+        epoch_before = epoch
+        optimizer.param_groups[0]["lr"] = table.learning_rate[update]
+        batch = feed.batch(update)
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch.images[0].contiguous()), batch.labels[0]).backward()
+        optimizer.step()
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def assert_weights(session, replica, expected):
+    found = session.network.state_dict(replica)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("tail", ["stream", "drop"])
+@pytest.mark.parametrize("batch_size", [20, 24, 60])
+def test_a_reset_at_every_epoch_is_sgd_made_anew_at_every_epoch(spec, pool, split, tail, batch_size):
+    """24 and 60 do not divide the epoch of 100 examples: with tail "stream" a batch reaches into the next one."""
+    wanted = spec(batch_size=batch_size, tail=tail, momentum_reset="epoch", updates=14)
+    session = session_of([wanted], pool, split)
+    for _ in range(14):
+        session.step()
+    assert_weights(session, 0, plain_loop(wanted, session.feed))
+
+
+def test_without_a_reset_the_weights_are_others(spec, pool, split):
+    reset, kept = (session_of([spec(momentum_reset=when, updates=14)], pool, split) for when in ("epoch", "never"))
+    for update in range(14):
+        reset.step()
+        kept.step()
+        assert torch.equal(reset.network.weights, kept.network.weights) == (update < 5)  # five updates an epoch
+
+
+def test_adamw_forgets_its_moments_and_corrects_their_bias_anew(spec, pool, split):
+    wanted = spec(optimizer=ADAMW, learning_rate=0.003, momentum_reset="epoch", updates=13)
+    session = session_of([wanted], pool, split)
+    for _ in range(13):
+        session.step()
+    assert_weights(session, 0, plain_loop(wanted, session.feed))
+
+
+def test_every_replica_of_a_stack_forgets(spec, pool, split):
+    specs = [spec(momentum_reset="epoch", updates=13, batch_size=24, seed=seed, learning_rate=0.1 / (1 + seed)) for seed in range(3)]
+    stack = session_of(specs, pool, split)
+    for _ in range(13):
+        stack.step()
+    for replica, wanted in enumerate(specs):
+        assert_weights(stack, replica, plain_loop(wanted, session_of([wanted], pool, split).feed))
+
+
+@pytest.mark.parametrize("optimizer", [Component(name="sgd", options={"momentum": 0.9, "nesterov": False}), ADAMW])
+@pytest.mark.parametrize("stopped_at", [4, 5, 6, 12])
+def test_a_resumed_run_forgets_where_it_would_have(spec, pool, split, optimizer, stopped_at):
+    """Before, at and after the end of an epoch of five updates; to the bit."""
+    wanted = spec(optimizer=optimizer, momentum_reset="epoch", updates=14, learning_rate=0.01)
+    whole, first, second = (session_of([wanted], pool, split) for _ in range(3))
+    for _ in range(14):
+        whole.step()
+    for _ in range(stopped_at):
+        first.step()
+    second.restore([first.snapshot(0)])
+    for _ in range(14 - stopped_at):
+        second.step()
+    assert torch.equal(second.network.weights, whole.network.weights)
+
+
+def test_an_update_belongs_to_the_epoch_of_its_first_example():
+    for tail, size in (("stream", 100), ("drop", 96), ("ragged", 120)):
+        epochs = [update * 24 // size for update in range(60)]
+        first = [update for update in range(60) if update == 0 or epochs[update] != epochs[update - 1]]
+        assert list(epoch_starts(60, 100, 24, tail)) == first

@@ -87,6 +87,18 @@ def test_the_floor_is_subtracted() -> None:
     assert subtracted[1] < 0.05
 
 
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_the_interval_of_one_run_covers_as_often_as_it_says(exponent: float) -> None:
+    scores = []
+    for draw in range(500):
+        generator = np.random.default_rng([draw, 7])
+        distances = generator.uniform(0, 5, 200)
+        value, error = spread_exponent(distances, losses(generator, distances, exponent) - 2.0, 1e-8)
+        scores.append((value - exponent) / error)
+    assert np.mean(np.abs(scores) < 1.96) == pytest.approx(0.95, abs=0.03)
+    assert abs(np.mean(scores)) < 0.2
+
+
 def test_losses_without_spread_have_no_exponent() -> None:
     distances = np.linspace(0, 5, 50)
     assert np.isnan(spread_exponent(distances, 1e-9 * np.cos(1e5 * distances), 1e-8)[0])
@@ -106,8 +118,10 @@ def test_the_interval_over_runs_covers_and_sentences_say_what_separates(syntheti
     assert 0.88 < np.mean(covered) <= 1.0
     (texts,) = found(synthetic, exponent=2.0, seeds=3).sentences.values()
     assert "not the 1 of first order" in texts[0]
-    (texts,) = found(synthetic, exponent=1.0, seeds=1, draw=1).sentences.values()
-    assert "n = 1 run; interval over directions), not separated from 1" in texts[0]
+    (texts,) = found(synthetic, exponent=1.0, seeds=10).sentences.values()
+    assert "(n = 10 runs), not separated from 1; it is" in texts[0]
+    (texts,) = found(synthetic, exponent=1.0, seeds=1).sentences.values()
+    assert "(n = 1 run; interval over directions)" in texts[0]
     assert texts[-1].startswith("A spread linear in distance is what any differentiable loss has")
 
 

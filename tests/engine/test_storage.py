@@ -105,9 +105,9 @@ def test_the_next_block_is_gathered_in_the_background_while_this_one_is_used(spe
     at_once = []
     plain = streamed._gathered
 
-    def drawn(indices, epochs):
+    def drawn(*asked):
         at_once.append(threading.current_thread() is threading.main_thread())
-        return plain(indices, epochs)
+        return plain(*asked)
 
     monkeypatch.setattr(streamed, "_gathered", drawn)
     for update in range(5):

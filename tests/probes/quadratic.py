@@ -17,6 +17,9 @@ class Quadratic:
     def fixed(self, examples, *, norm="train"):
         return ObjectiveBatch(torch.zeros(len(self.center), examples, dtype=torch.int64), None, norm, 1)
 
+    def batch(self):
+        return self.fixed(1)
+
     def fresh(self, examples, draw, *, norm="train", purpose="objective"):
         return self.fixed(examples, norm=norm)
 

@@ -56,8 +56,8 @@ def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
     """Returns the number of the paper's arm of this name; without a name that of the same batch size, where a figure shows it."""
     from gapbench import published
 
-    if cell.arm:
-        return published.value(panel.recipe, cell.arm)
+    if cell.arm:  # where a table has it at several batch sizes, that of the cell
+        return published.value(panel.recipe, cell.arm, cell.batch_size) or published.value(panel.recipe, cell.arm)
     plain = cell.ghost_batch_size is None and cell.learning_rate_rule == "untouched"
     return published.value_at(panel.recipe, cell.regime, cell.batch_size) if plain else None
 
@@ -74,11 +74,16 @@ def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str
         return f"preset {cell.preset or 'none'}"
     if fields.get("dataset") != panel.dataset:
         return f"data set {panel.dataset}"
-    if cell.train_examples != dataset.train_examples:
-        return f"{cell.train_examples:,} of {dataset.train_examples:,} training examples"
+    if not _is_model(panel, fields.get("model")):
+        return "another model, or other options of it"
+    whole = dataset.train_examples or found.train_examples
+    if whole is None:
+        return "the size of the paper's training set is not known here"
+    if cell.train_examples != whole:
+        return f"{cell.train_examples:,} of {whole:,} training examples"
     tests = json.loads(panel.dataset_options).get("test_size")
     if tests:
-        return f"{tests:,} of {dataset.test_examples:,} test examples"
+        return f"{tests:,} of {dataset.test_examples:,} test examples" if dataset.test_examples else f"{tests:,} test examples"
     if cell.batch_size != found.batch_size:
         return f"batch size {cell.batch_size} instead of {found.batch_size}"
     if fields.get("reference_batch_size") != cell.reference_batch_size:
@@ -88,3 +93,14 @@ def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str
     if abs(epochs * cell.train_examples - cell.reference_examples) > epochs * cell.reference_batch_size:
         return f"{cell.reference_examples / cell.train_examples:.3g} of {epochs:g} epochs"
     return ""
+
+
+def _is_model(panel: Panel, recipes: Any) -> bool:
+    """Whether a panel's model is the recipe's: the same name, and the same options where some are left out on either side."""
+    from gapbench import catalog
+
+    table = {"name": recipes} if isinstance(recipes, str) else dict(recipes)
+    if table.pop("name") != panel.model or panel.model not in catalog.models():
+        return False
+    defaults = {name: parameter.default for name, parameter in catalog.models()[panel.model].parameters.items()}
+    return {**defaults, **table} == {**defaults, **json.loads(panel.model_options)}

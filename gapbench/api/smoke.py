@@ -70,7 +70,7 @@ def _fitting(spec: RunSpec, device_kind: str) -> tuple[RunSpec, int]:
 def _fits(spec: RunSpec, device_kind: str) -> bool:
     estimate = cost.estimate(spec, device_kind=device_kind)
     memory = estimate.memory_mib or 0.0
-    seconds = (estimate.seconds or 0.0) / spec.updates
+    seconds = (estimate.buckets.train if estimate.buckets else 0.0) / spec.updates  # evaluations cost the same at any batch size
     return memory <= MAXIMUM_MEMORY_MIB and seconds <= MAXIMUM_SECONDS
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from gapbench.catalog.entries import (
     Budget,
+    ComponentEntry,
     DatasetEntry,
     Entry,
     ModelEntry,
@@ -29,6 +30,7 @@ from gapbench.core.registry import Registry
 
 __all__ = [
     "Budget",
+    "ComponentEntry",
     "DatasetEntry",
     "Entry",
     "ModelEntry",

@@ -81,16 +81,23 @@ class ModelEntry(ComponentEntry):
     """The only (height, width, channels) it takes; empty: any."""
     needs_images: bool = False
     """Whether it needs (height, width, channels) and not plain features."""
+    minimum_side: int = 0
+    """The smallest height and width that it takes."""
     stackable: bool = False
     """Whether replicas can train as one stack (dense layers only)."""
     without_norm: dict[str, JsonValue] | None = None
-    """Options under which it has no batch norm, so that ghost batch norm has no effect; {} is always, None is never."""
+    """Options under which it has no batch norm, so that ghost batch norm has no effect and micro-batches are exact. A list means any
+    of its values; {} is always, None is never."""
 
     def has_batch_norm(self, options: dict[str, Any]) -> bool:
         """Returns whether the model has batch norm under these options."""
         if self.without_norm is None:
             return True
-        return any(options.get(name) != value for name, value in self.without_norm.items())
+        return not all(_is_any_of(options.get(name), values) for name, values in self.without_norm.items())
+
+
+def _is_any_of(value: Any, values: JsonValue) -> bool:
+    return bool(value == values) or (isinstance(values, list) and value in values)
 
 
 class OptimizerEntry(ComponentEntry):

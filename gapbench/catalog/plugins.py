@@ -44,6 +44,7 @@ def model(
     source: str = "",
     input_shape: Sequence[int] = (),
     needs_images: bool = False,
+    minimum_side: int = 0,
     stackable: bool = False,
     without_norm: Mapping[str, Any] | None = None,
 ) -> Callable[[C], C]:
@@ -56,15 +57,16 @@ def model(
         source: a citation or an address.
         input_shape: the only (height, width, channels) that it takes; empty: any.
         needs_images: whether it needs images and not plain features.
-        stackable: whether its runs may train as one stack: a plain nn.Sequential of Flatten, Linear, BatchNorm1d and ReLU.
-        without_norm: options under which it has no batch norm; {} where it never has any.
+        minimum_side: the smallest height and width that it takes.
+        stackable: whether its runs may train as one stack: a plain nn.Sequential of Flatten, Linear, BatchNorm1d, GroupNorm and ReLU.
+        without_norm: options under which it has no batch norm (a list: any of its values); {} where it never has any.
     """
 
     def register(component: C) -> C:
         parameters = from_signature(component, reserved=("input_shape", "classes"), owner=f'model "{name}"')
         facts = {"name": name, "version": version, "source": source, "parameters": parameters, "needs_images": needs_images}
         norm = None if without_norm is None else dict(without_norm)
-        facts |= {"input_shape": tuple(input_shape), "stackable": stackable, "without_norm": norm}
+        facts |= {"input_shape": tuple(input_shape), "minimum_side": minimum_side, "stackable": stackable, "without_norm": norm}
         add_component(catalog.models(), ModelEntry, component, summary, **facts)
         return component
 

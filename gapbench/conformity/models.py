@@ -123,7 +123,9 @@ def shapes_of(entry: ModelEntry) -> list[tuple[tuple[int, ...], int]]:
     found = list(dict.fromkeys([*known, FEATURES]))
     if entry.input_shape:
         return [one for one in found if one[0] == entry.input_shape] or [(entry.input_shape, 10)]
-    return [one for one in found if len(one[0]) == 3] if entry.needs_images else found
+    images = [one for one in found if len(one[0]) == 3 and min(one[0][:2]) >= entry.minimum_side]
+    features = [one for one in found if len(one[0]) == 1 and not entry.needs_images]
+    return [*images, *features] or [((entry.minimum_side, entry.minimum_side, 3), 10)]
 
 
 def without_torch_dropout(model: nn.Module) -> nn.Module:

@@ -28,7 +28,7 @@ def check_replicas(component: Component, model: nn.Module, pool: Pool, entry: Mo
     if not can_stack(model):
         if entry.stackable:
             return failed(
-                "it is declared stackable and is no plain nn.Sequential of Flatten, Linear, BatchNorm1d and ReLU",
+                "it is declared stackable and is no plain nn.Sequential of Flatten, Linear, BatchNorm1d, GroupNorm and ReLU",
                 "write it so, or remove stackable=True",
             )
         return does_not_apply("its runs train one by one; only plain sequences of dense layers stack")

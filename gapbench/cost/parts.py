@@ -120,5 +120,5 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
 
 def layers_of(spec: RunSpec) -> int:
     """Returns roughly how many layers with weights a model has."""
-    known = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "resnet": int(spec.model.option("depth", 0))}
-    return max(1, known.get(spec.model.name, 5))
+    by_name = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "alexnet": 8}
+    return max(1, by_name.get(spec.model.name, int(spec.model.option("depth", 5))))

@@ -83,6 +83,25 @@ class StackedGhostBatchNorm(GhostBatchNorm):
         return outputs.view(inputs.shape)
 
 
+class StackedGroupNorm(nn.Module):
+    """Group norm of each replica's examples: scale and shift [replica, feature], groups of neighboring features."""
+
+    def __init__(self, layers: Sequence[nn.GroupNorm]) -> None:
+        super().__init__()
+        self.groups, self.epsilon = layers[0].num_groups, layers[0].eps
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, inputs: Float[Tensor, "replica feature batch"]) -> Float[Tensor, "replica feature batch"]:
+        """Normalizes each example by itself."""
+        replicas, features, batch = inputs.shape
+        grouped = inputs.reshape(replicas, self.groups, features // self.groups, batch).float()  # bf16 activations, fp32 statistics
+        variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
+        normalized = ((grouped - mean) * torch.rsqrt(variance + self.epsilon)).view(inputs.shape)
+        outputs: Tensor = normalized * self.weight[:, :, None] + self.bias[:, :, None]
+        return outputs.to(inputs.dtype)
+
+
 class StackedFlatten(nn.Module):
     """[replica, batch, ...] -> [replica, feature, batch]: images enter a stack with the batch in front and leave transposed."""
 
@@ -100,14 +119,16 @@ def can_stack(model: nn.Module) -> bool:
     if len(set(modules)) < len(modules) or any(module._forward_hooks or module._forward_pre_hooks for module in modules):
         return False
     leaves = [module for module in modules if type(module) is not nn.Sequential]
-    return all(type(leaf) in _STACKABLE and (not isinstance(leaf, nn.Flatten) or _flattens_examples(leaf)) for leaf in leaves)
+    return all(type(leaf) in _STACKABLE and _has_stacked_form(leaf) for leaf in leaves)
 
 
-_STACKABLE = (nn.Flatten, nn.Linear, nn.ReLU, GhostBatchNorm)
+_STACKABLE = (nn.Flatten, nn.Linear, nn.ReLU, nn.GroupNorm, GhostBatchNorm)
 
 
-def _flattens_examples(layer: nn.Flatten) -> bool:
-    return (layer.start_dim, layer.end_dim) == (1, -1)
+def _has_stacked_form(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Flatten):
+        return (layer.start_dim, layer.end_dim) == (1, -1)
+    return not isinstance(layer, nn.GroupNorm) or layer.affine
 
 
 def stack(models: Sequence[nn.Module]) -> nn.Module:
@@ -116,7 +137,9 @@ def stack(models: Sequence[nn.Module]) -> nn.Module:
     Takes [replica, batch, ...], returns [replica, classes, batch]. Raises TrainingError where a layer has no stacked form.
     """
     if not can_stack(models[0]):
-        raise TrainingError(f"{type(models[0]).__name__} cannot be stacked: only sequences of Flatten, Linear, batch norm and ReLU can")
+        raise TrainingError(
+            f"{type(models[0]).__name__} cannot be stacked: only sequences of Flatten, Linear, batch or group norm and ReLU can"
+        )
     stacked = copy.deepcopy(models[0])
     for name, module in models[0].named_modules():
         if list(module.children()):
@@ -132,6 +155,8 @@ def _stacked_layer(peers: Sequence[nn.Module]) -> nn.Module:
         return StackedLinear([peer for peer in peers if isinstance(peer, nn.Linear)])
     if isinstance(first, GhostBatchNorm):
         return StackedGhostBatchNorm([peer for peer in peers if isinstance(peer, GhostBatchNorm)])
+    if isinstance(first, nn.GroupNorm):
+        return StackedGroupNorm([peer for peer in peers if isinstance(peer, nn.GroupNorm)])
     if isinstance(first, nn.Flatten):
         return StackedFlatten()
     return nn.ReLU()  # not in place: its input is a view, and autograd would copy every gradient once more

@@ -64,6 +64,8 @@ class PublishedValue:
     """Standard deviation over the runs, in percentage points; None: one run, or not printed."""
     runs: int = 1
     """That `percent` is the mean of."""
+    train_examples: int | None = None
+    """Size of the training set, where the data set is a user's own folder; None: that of the catalog."""
 
     @property
     def test_accuracy(self) -> float:
@@ -82,7 +84,7 @@ class PublishedRow:
     batch_size: int
     """Of the arm SB."""
     large_batch_size: int
-    """Of the other arms; where arms are batch sizes, the largest."""
+    """Of the other arms, where a value does not say its own; where arms are batch sizes, the largest."""
     values: dict[str, PublishedValue]
     """By label of the arm, in the order of the paper."""
     note: str = ""
@@ -132,12 +134,15 @@ def tables(paper: str) -> tuple[str, ...]:
     return tuple(_tables(paper))
 
 
-def value(recipe: str, arm: str) -> PublishedValue | None:
-    """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing."""
+def value(recipe: str, arm: str, batch_size: int | None = None) -> PublishedValue | None:
+    """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing.
+
+    `batch_size` is that of the arm; None: the first that is reported.
+    """
     for paper in PAPERS:
         for published in _tables(paper).values():
             for row in published.rows:
-                if recipe and row.recipe == recipe and arm in row.values:
+                if recipe and row.recipe == recipe and arm in row.values and batch_size in (None, row.values[arm].batch_size):
                     return row.values[arm]
     return None
 
@@ -184,6 +189,7 @@ def _row(row: dict[str, Any], source: str, entry: dict[str, Any]) -> PublishedRo
             note=note,
             deviation_pp=float(deviation) if deviation else None,
             runs=entry.get("runs", 1),
+            train_examples=row.get("train_examples"),
         )
     sizes_of_row = row["batch_size"], row["large_batch_size"]
     return PublishedRow(row["network"], row["dataset"], row["recipe"], *sizes_of_row, values, note, row.get("regime", ""))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from gapbench import catalog
+from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
 from gapbench.store.directory import ResultsDirectory
@@ -237,9 +239,9 @@ def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[st
         "run_id": run.run_id,
         "axes": json.dumps(labels.axes) if labels.axes else None,
         "dataset": spec.dataset.name,
-        "dataset_options": _options(spec.dataset),
+        "dataset_options": _options(spec.dataset, catalog.datasets()),
         "model": spec.model.name,
-        "model_options": _options(spec.model),
+        "model_options": _options(spec.model, catalog.models()),
         "optimizer": spec.optimizer.name,
         "updates": updates,
         "planned_updates": spec.updates,
@@ -310,5 +312,8 @@ def _plain(value: Any, kind: Kind) -> Any:
     return str(value) if kind == "text" else value
 
 
-def _options(component: Component) -> str:
-    return json.dumps(component.options, sort_keys=True, separators=(",", ":"))
+def _options(component: Component, known: Mapping[str, ComponentEntry]) -> str:
+    """Returns all options as JSON; those younger than the plan have their neutral value, so that older and newer runs are alike."""
+    parameters = known[component.name].parameters if component.name in known else {}
+    younger = {name: parameter.neutral for name, parameter in parameters.items() if parameter.neutral is not None}
+    return json.dumps({**younger, **component.options}, sort_keys=True, separators=(",", ":"))

@@ -98,6 +98,9 @@ def check_model(asked: Asked, facts: DatasetFacts) -> None:
         asked.problem(
             "model", f'model "{entry.name}" takes images, and the data set has {shape} features; choose another model, such as mlp'
         )
+    elif facts.is_image and min(facts.shape[:2]) < entry.minimum_side:
+        wanted = f"images of at least {entry.minimum_side} x {entry.minimum_side}"
+        asked.problem("model", f'model "{entry.name}" takes {wanted}, and the data set has {shape}; choose another model')
 
 
 def check_augmentation(asked: Asked, name: str, facts: DatasetFacts) -> None:

@@ -81,9 +81,16 @@ def test_what_the_paper_did_not_train_is_not_held_against_it(synthetic: ModuleTy
 
 def test_a_grid_cell_is_held_against_the_figure_of_its_batch_size(synthetic: ModuleType) -> None:
     fields = {"recipe": "hoffer2017/resnet44-cifar10", "dataset": "cifar10", "train_examples": 50000, "reference_updates": 39062, "arm": ""}
+    fields |= {"model": "resnet", "model_options": '{"depth":44}'}
     table = arms_table(*f1_suite(synthetic, **fields | {"batch_size": 2048, "regime": "baseline"}))
     assert [row.published.test_accuracy for row in table.rows if row.published] == pytest.approx([0.874, 0.874])
     assert all(row.published is not None and row.published.rounding == pytest.approx(0.001) for row in table.rows)
     for changes in ({"ghost_batch_size": 128}, {"regime": "sqrt-lr"}, {"batch_size": 4096}):
         other = arms_table(*f1_suite(synthetic, **fields | {"batch_size": 2048, "regime": "baseline"} | changes))
         assert all(row.published is None for row in other.rows)
+
+
+@pytest.mark.parametrize(("options", "held"), [("{}", True), ('{"norm":"batch"}', True), ('{"norm":"none"}', False)])
+def test_a_model_with_other_options_is_not_what_the_paper_trained(synthetic: ModuleType, options: str, held: bool) -> None:
+    table = arms_table(*f1_suite(synthetic, model_options=options))
+    assert [row.published is not None for row in table.rows] == [held, held]

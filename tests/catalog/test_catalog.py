@@ -65,7 +65,11 @@ def test_models_know_when_they_have_batch_norm() -> None:
     models = catalog.models()
     assert models["resnet"].has_batch_norm({"depth": 20})
     assert models["mlp"].has_batch_norm({"norm": "batch"})
-    assert not models["mlp"].has_batch_norm({"norm": "none"})
+    for name in ("mlp", "f1", "c1", "c3", "resnet", "vgg", "wresnet"):
+        assert [models[name].has_batch_norm({"norm": norm}) for norm in ("batch", "group", "none")] == [True, False, False]
+    assert models["alexnet"].has_batch_norm({})
+    by_list = models["mlp"].model_copy(update={"without_norm": {"widths": [8, 8]}})
+    assert [by_list.has_batch_norm({"widths": widths}) for widths in ([8, 8], [8])] == [False, True]
     assert not models["mlp"].model_copy(update={"without_norm": {}}).has_batch_norm({})
 
 

@@ -111,7 +111,7 @@ def test_plan_has_nothing_to_measure_where_all_is_done(call, suite):
     assert "nothing was measured" in call("plan", suite, "--calibrate").stderr
 
 
-@pytest.mark.parametrize("name", [*shipped_suites()])
+@pytest.mark.parametrize("name", sorted(set(shipped_suites()) - {"hoffer2017-table2"}))  # which needs a folder of the user's own
 def test_every_shipped_suite_can_be_planned(call, name):
     assert "to train" in call("plan", name).stdout
 
@@ -269,4 +269,4 @@ def test_ls_says_what_options_mean(call):
     said = call("ls", "datasets").stdout
     assert "path = ...  # the .npz file, relative to the suite file's directory; must be given" in said
     assert "content" not in said
-    assert '# normalization after each hidden Linear; one of "batch", "none"' in call("ls", "models").stdout
+    assert '# after each hidden Linear; one of "batch", "group", "none"' in call("ls", "models").stdout

@@ -5,7 +5,16 @@ import pytest
 from gapbench import api, catalog
 from gapbench.core.errors import GapbenchError, UnknownNameError
 
-SMALL = {"resnet": {"depth": "8"}, "mlp": {"widths": "[16, 16]"}}
+SMALL = {
+    "resnet": {"depth": "8"},
+    "mlp": {"widths": "[16, 16]"},
+    "wresnet": {"depth": "10", "width": "1"},
+    "vgg": {"depth": "11", "dropout": "true"},
+    "alexnet": {"units": "32"},
+    "resnet-imagenet": {"depth": "26"},
+}
+WITH_NORMS = [name for name, entry in catalog.models().items() if "norm" in entry.parameters and name != "c3"]
+"""C3 is C1 but for its classes."""
 
 
 @pytest.mark.parametrize("name", [*catalog.models()])
@@ -13,6 +22,20 @@ def test_every_model_conforms(name):
     report = api.check_components(name, options=SMALL.get(name))
     assert [check for check in report.checks if check.state in ("fail", "warning")] == []
     assert report.ok
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+@pytest.mark.parametrize("name", WITH_NORMS)
+def test_every_model_conforms_without_batch_norm(name, norm):
+    report = api.check_components(name, options={**SMALL.get(name, {}), "norm": norm})
+    # A residual branch that begins at 0 passes no gradient back in the first update.
+    silent = {"gradients everywhere"} if norm == "none" and "resnet" in name else set()
+    assert {check.check for check in report.checks if check.state in ("fail", "warning")} == silent
+
+
+def test_zagoruykos_form_conforms():
+    report = api.check_components("wresnet", options={**SMALL["wresnet"], "form": "preactivation"})
+    assert [check for check in report.checks if check.state in ("fail", "warning")] == []
 
 
 @pytest.mark.parametrize("kind", ["optimizer", "regime", "probe"])

@@ -65,8 +65,10 @@ def test_a_stack_in_micro_batches_gives_each_replica_the_bits_it_has_alone(spec,
     assert torch.equal(together.network.weights[1], alone.network.weights[0])
 
 
-def test_a_model_without_batch_norm_may_be_cut_anywhere(spec, pool, split):
-    plain = Component(name="mlp", options={"widths": [16], "norm": "none", "bias": True})
+@pytest.mark.parametrize("norm", ["none", "group"])
+@pytest.mark.parametrize(("name", "options"), [("mlp", {"widths": [16], "bias": True}), ("wresnet", {"depth": 10, "width": 1})])
+def test_a_model_without_batch_norm_may_be_cut_anywhere(spec, pool, split, name, options, norm):
+    plain = Component(name=name, options={**options, "norm": norm})
     whole, pieces = (session_of(spec, pool, split, size, model=plain, batch_size=20) for size in (None, 2))
     for _ in range(3):
         whole.step()

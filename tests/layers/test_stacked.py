@@ -15,11 +15,11 @@ def networks(count: int, **options: object) -> list[nn.Module]:
     made = []
     for seed in range(count):
         torch.manual_seed(seed)
-        made.append(convert_batch_norm(mlp((1, 8, 8), 10, widths=[12, 9], **options), ghost_batch_size=4))
+        made.append(convert_batch_norm(mlp((1, 8, 8), 10, widths=[32, 9], **options), ghost_batch_size=4))
     return made
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_stack_computes_each_network_with_its_gradients_and_running_statistics(norm, bias):
     plain = networks(3, norm=norm, bias=bias)
@@ -41,8 +41,9 @@ def test_a_stack_computes_each_network_with_its_gradients_and_running_statistics
         torch.testing.assert_close(stacked(images)[replica].T, network.eval()(images[replica]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_replica_gives_the_same_bits_in_any_stack():
-    plain = networks(5)
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_replica_gives_the_same_bits_in_any_stack(norm):
+    plain = networks(5, norm=norm)
     torch.manual_seed(0)
     images = torch.randn(5, 16, 1, 8, 8)
     whole = stack(plain)(images)
@@ -52,6 +53,8 @@ def test_a_replica_gives_the_same_bits_in_any_stack():
 
 def test_sequences_of_dense_layers_stack_and_others_do_not():
     assert can_stack(convert_batch_norm(f1((1, 28, 28), 10), ghost_batch_size=None))
+    assert can_stack(f1((1, 28, 28), 10, norm="group"))
+    assert not can_stack(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.GroupNorm(1, 2, affine=False)))
     assert not can_stack(convert_batch_norm(c1((3, 32, 32), 10), ghost_batch_size=None))
     assert not can_stack(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Dropout()))
     with pytest.raises(TrainingError, match="cannot be stacked"):

@@ -13,7 +13,7 @@ from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
 from gapbench.store import RUN_COLUMNS, build_tables, read_tables
 from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
-from gapbench.suite.runspec import Phase
+from gapbench.suite.runspec import Component, Phase
 
 
 @pytest.fixture
@@ -191,3 +191,15 @@ def test_a_finished_run_in_the_wrong_folder_is_an_error(results, planned, build,
     (results.run(run.run_id).path / "spec.json").write_text(build.spec(seed=5).model_dump_json())
     with pytest.raises(StoreError, match="does not hold run"):
         tables()
+
+
+def test_runs_from_before_an_option_say_the_same_as_later_ones(results, planned, build, tables):
+    """Else a directory of both would compare neither with the other."""
+    older = Component(name="f1")
+    later = Component(name="f1", options={"norm": "batch"})
+    planned(
+        build.run(seed=0, model=older),
+        build.run(seed=1, model=later),
+        build.run("none", model=Component(name="f1", options={"norm": "none"})),
+    )
+    assert list(tables().runs.model_options) == ['{"norm":"batch"}', '{"norm":"batch"}', '{"norm":"none"}']

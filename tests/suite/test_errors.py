@@ -36,7 +36,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
     ("text", "expected"),
     [
         ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, imagefolder, mnist, npz, svhn, svhn-extra'),
-        ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: c1, c3, f1, mlp, resnet'),
+        ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: alexnet, c1, c3, f1, mlp, resnet, resnet-imagenet, vgg, wresnet'),
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, adapted-same-augmentation, adapted-scaled-decay, adapted-unscaled-rate, baseline, batch-ramp, linear-lr, longer, noise, noise-as-in-paper, sqrt-lr'),
         ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: code, fair, paper'),
@@ -59,7 +59,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
         ('budget = { kind = "epoch" }', 'run.budget.kind: must be one of "epochs", "updates", "examples", not "epoch" (did you mean "epochs"?)'),
         ('tail = "cut"', 'run.tail: must be one of "stream", "drop", "ragged", not "cut"'),
         ("holdout = 0.0001", "run.holdout: holdout = 0.0001 takes 0 of 900 training examples; it must take some and leave some"),
-        ("model = { norm = \"bach\" }", 'run.model.norm: must be one of "batch", "none", not "bach" (did you mean "batch"?)'),
+        ("model = { norm = \"bach\" }", 'run.model.norm: must be one of "batch", "group", "none", not "bach" (did you mean "batch"?)'),
         ("model = { width = [1] }", 'run.model.width: model "mlp" has no option width (did you mean "widths"?); its options: bias, norm, widths'),
         ("model = { widths = [0] }", "run.model.widths: must be a list of whole numbers, at least 1, not [0]"),
         ('model = { name = "resnet", depth = 45 }', "run.model.depth: must be a whole number, at least 8, of the form 6n + 2, not 45"),

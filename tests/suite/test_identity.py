@@ -109,6 +109,17 @@ def test_new_option_with_its_neutral_value_keeps_the_id() -> None:
     assert run_id(SPEC.model_copy(update={"model": older})) == run_id(SPEC)
 
 
+def test_models_from_before_the_option_norm_keep_their_ids() -> None:
+    for name in ("f1", "c1", "c3", "resnet"):
+        older = SPEC.model.model_copy(update={"name": name, "options": {"depth": 44} if name == "resnet" else {}})
+        ids = {}
+        for norm in ("batch", "group", "none"):
+            model = older.model_copy(update={"options": {**older.options, "norm": norm}})
+            ids[norm] = run_id(SPEC.model_copy(update={"model": model}))
+        assert ids["batch"] == run_id(SPEC.model_copy(update={"model": older}))
+        assert len(set(ids.values())) == 3
+
+
 @given(st.randoms(use_true_random=False))
 def test_order_of_keys_does_not_matter(shuffler: random.Random) -> None:
     def shuffled(value: Any) -> Any:

@@ -121,7 +121,7 @@ def test_names_and_options_are_those_of_the_catalog() -> None:
     assert fields["field-recipe"]["x-taplo"]["docs"]["enumValues"] == [recipe.summary for recipe in catalog.recipes().values()]
     (mlp,) = [table for table in fields["field-model"]["anyOf"] if table.get("properties", {}).get("name", {}).get("enum") == ["mlp"]]
     assert mlp["properties"]["widths"]["items"] == {"type": "integer", "minimum": 1}
-    assert mlp["properties"]["norm"]["enum"] == ["batch", "none"]
+    assert mlp["properties"]["norm"]["enum"] == ["batch", "group", "none"]
     (sgd,) = [table for table in fields["field-optimizer"]["anyOf"] if table.get("properties", {}).get("name", {}).get("enum") == ["sgd"]]
     assert (sgd["properties"]["momentum"]["minimum"], sgd["properties"]["momentum"]["maximum"]) == (0, 0.9999)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -168,15 +169,16 @@ def test_a_probe_with_options_has_them_all_and_changes_no_id(load: Load) -> None
         ("hoffer2017/c1-cifar10", {}, 78125, 0.01, 0.0),
         ("hoffer2017/c3-cifar100", {}, 78125, 0.01, 0.0),
         ("hoffer2017/resnet44-cifar10", {"depth": 44}, 39062, 0.1, 0.9),
+        ("hoffer2017/vgg-cifar10", {"depth": 16, "dropout": True}, 78125, 0.1, 0.9),
     ],
 )
 def test_paper_presets_train_as_the_paper(
-    load: Load, recipe: str, options: dict[str, int], updates: int, learning_rate: float, momentum: float
+    load: Load, recipe: str, options: dict[str, Any], updates: int, learning_rate: float, momentum: float
 ) -> None:
     run = only_run(load(f'[run]\nrecipe = "{recipe}"\nbatch_size = 4096\nghost_batch_size = 128\nregime = "adapted"\n'))
     spec = run.spec
     assert run.labels.preset == "paper"
-    assert spec.model.options == options
+    assert spec.model.options == {**options, "norm": "batch"}
     assert spec.updates == updates
     assert spec.learning_rate == learning_rate * math.sqrt(32)
     assert spec.optimizer.options == {"momentum": momentum, "nesterov": False}

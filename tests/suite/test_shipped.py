@@ -9,6 +9,9 @@ from gapbench.suite import find_suite, load_suite, shipped_suites
 from gapbench.suite.cell_values import differing, values_of
 from gapbench.suite.runspec import PlannedRun
 
+OWN_DATA = {"hoffer2017-table2"}
+"""Suites that need a folder of the user's own; see tests/api/test_paper_suites.py."""
+
 
 def cell(runs: tuple[PlannedRun, ...], name: str) -> PlannedRun:
     return next(run for run in runs if run.labels.cell == name)
@@ -18,7 +21,7 @@ def test_what_is_shipped() -> None:
     assert {"quickstart", "smoke", "mnist", "cifar10", "cifar100"} <= set(shipped_suites())
 
 
-@pytest.mark.parametrize("name", shipped_suites())
+@pytest.mark.parametrize("name", sorted(set(shipped_suites()) - OWN_DATA))
 def test_shipped_suites_are_right_and_explain_themselves(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name == find_suite(name).stem

@@ -52,19 +52,20 @@ def against_published(
     A cell that trains something else than the paper (a subset, fewer epochs, another batch) is not held against it.
     """
     cells, only_ours, held = [], [], set()
-    of_paper = {(row.recipe, arm): value for _, arm, row, value in paper.values() if row.recipe}
+    of_paper = {(row.recipe, arm, value.batch_size): value for _, arm, row, value in paper.values() if row.recipe}
+    known = {(recipe, arm) for recipe, arm, _ in of_paper}
     arm_at = {(row.recipe, row.regime, value.batch_size): arm for _, arm, row, value in paper.values() if row.recipe and row.regime}
     for panel in ours:
         for cell in panel.cells:
             arm = cell.arm or arm_at.get((panel.recipe, cell.regime, cell.batch_size), "")
-            value = of_paper.get((panel.recipe, arm))
-            if value is None:
+            if (panel.recipe, arm) not in known:
                 only_ours.append(cell.name)
                 continue
-            if published_value(panel, cell) is None:
+            value = of_paper.get((panel.recipe, arm, cell.batch_size))
+            if value is None or published_value(panel, cell) is None:
                 only_ours.append(f"{cell.name} (not what the paper trained: {not_comparable(panel, cell)})")
                 continue
-            held.add((panel.recipe, arm))
+            held.add((panel.recipe, arm, cell.batch_size))
             sample = [100 * accuracy for accuracy in cell.column("test_accuracy").values()]
             accuracy = change_from_published(value.percent, value.rounding_pp, sample, published_first=published_first)
             counts = ((1, 1), (len(cell.ok_runs), len(cell.runs)))
@@ -83,7 +84,11 @@ def against_published(
                     published=value.source,
                 )
             )
-    return cells, only_ours, _by_network((network, arm) for network, arm, row, _ in paper.values() if (row.recipe, arm) not in held)
+    return (
+        cells,
+        only_ours,
+        _by_network((network, arm) for network, arm, row, value in paper.values() if (row.recipe, arm, value.batch_size) not in held),
+    )
 
 
 def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[ComparedCell], list[str], list[str]]:

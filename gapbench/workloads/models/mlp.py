@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import nn
+
+from gapbench.layers.norms import Norm, norm1d
 
 
 def mlp(
@@ -15,10 +16,10 @@ def mlp(
     classes: int,
     *,
     widths: Sequence[int] = (128, 128, 128),
-    norm: Literal["batch", "none"] = "batch",
+    norm: Norm = "batch",
     bias: bool = False,
 ) -> nn.Sequential:
-    """Hidden layers of Linear, batch norm, ReLU with the given widths, then Linear with bias to the classes.
+    """Hidden layers of Linear, norm, ReLU with the given widths, then Linear with bias to the classes.
 
     Weights are drawn from the normal distribution of He et al. 2015 (variance 2 / fan-in), the last layer's too.
     `bias` is that of the hidden layers. Takes [batch, ...] of `input_shape`, returns logits [batch, classes].
@@ -32,18 +33,18 @@ def mlp(
     return network
 
 
-def f1(input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+def f1(input_shape: tuple[int, ...], classes: int, *, norm: Norm = "batch") -> nn.Sequential:
     """F1: five hidden layers of 512 with biases, batch norm and ReLU; 1,462,794 parameters on MNIST. Torch's own initial weights."""
-    return _dense(input_shape, classes, (512,) * 5, norm="batch", bias=True)
+    return _dense(input_shape, classes, (512,) * 5, norm=norm, bias=True)
 
 
-def _dense(input_shape: tuple[int, ...], classes: int, widths: Sequence[int], *, norm: str, bias: bool) -> nn.Sequential:
+def _dense(input_shape: tuple[int, ...], classes: int, widths: Sequence[int], *, norm: Norm, bias: bool) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(input_shape)
     for depth, width in enumerate(widths, start=1):
         layers[f"linear{depth}"] = nn.Linear(inputs, width, bias=bias)
-        if norm == "batch":
-            layers[f"norm{depth}"] = nn.BatchNorm1d(width)
+        for layer in norm1d(norm, width):
+            layers[f"norm{depth}"] = layer
         layers[f"relu{depth}"] = nn.ReLU()
         inputs = width
     layers["output"] = nn.Linear(inputs, classes)

@@ -7,34 +7,36 @@ from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
 from gapbench.layers.dropout import Dropout
+from gapbench.layers.norms import Norm, norm1d, norm2d
 
 
 class ShallowConvNet(nn.Module):
     """Two 5x5 convolutions and three dense layers: C1 (10 classes, 1,388,490 parameters) and C3 (100 classes, 1,405,860).
 
     Each convolution is followed by 3x3 max pooling, batch norm and ReLU, as in the code released with Hoffer et al. 2017
-    (Keskar's own code normalizes before it pools). 32x32 -> 15x15 -> 7x7.
+    (Keskar's own code normalizes before it pools). 32x32 -> 15x15 -> 7x7. Without norm, its shift becomes a bias of the layer before.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, norm: Norm) -> None:
         super().__init__()
+        bias = norm == "none"
         self.features = nn.Sequential(
-            nn.Conv2d(3, 64, kernel_size=5, padding=2, bias=False),
+            nn.Conv2d(3, 64, kernel_size=5, padding=2, bias=bias),
             nn.MaxPool2d(kernel_size=3, stride=2),
-            nn.BatchNorm2d(64),
+            *norm2d(norm, 64),
             nn.ReLU(),
-            nn.Conv2d(64, 64, kernel_size=5, padding=2, bias=False),
+            nn.Conv2d(64, 64, kernel_size=5, padding=2, bias=bias),
             nn.MaxPool2d(kernel_size=3, stride=2),
-            nn.BatchNorm2d(64),
+            *norm2d(norm, 64),
             nn.ReLU(),
         )
         self.classifier = nn.Sequential(
-            nn.Linear(64 * 7 * 7, 384, bias=False),
-            nn.BatchNorm1d(384),
+            nn.Linear(64 * 7 * 7, 384, bias=bias),
+            *norm1d(norm, 384),
             nn.ReLU(),
             Dropout(0.5),
-            nn.Linear(384, 192, bias=False),
-            nn.BatchNorm1d(192),
+            nn.Linear(384, 192, bias=bias),
+            *norm1d(norm, 192),
             nn.ReLU(),
             Dropout(0.5),
             nn.Linear(192, classes),
@@ -45,19 +47,19 @@ class ShallowConvNet(nn.Module):
         return self.classifier(self.features(images).flatten(1))  # type: ignore[no-any-return]
 
 
-def c1(input_shape: tuple[int, ...], classes: int) -> ShallowConvNet:
+def c1(input_shape: tuple[int, ...], classes: int, *, norm: Norm = "batch") -> ShallowConvNet:
     """C1: the network for CIFAR-10. Raises TrainingError for images other than 3 x 32 x 32."""
-    return _shallow("c1", input_shape, classes)
+    return _shallow("c1", input_shape, classes, norm)
 
 
-def c3(input_shape: tuple[int, ...], classes: int) -> ShallowConvNet:
+def c3(input_shape: tuple[int, ...], classes: int, *, norm: Norm = "batch") -> ShallowConvNet:
     """C3: the network for CIFAR-100. Raises TrainingError for images other than 3 x 32 x 32."""
-    return _shallow("c3", input_shape, classes)
+    return _shallow("c3", input_shape, classes, norm)
 
 
-def _shallow(name: str, input_shape: tuple[int, ...], classes: int) -> ShallowConvNet:
+def _shallow(name: str, input_shape: tuple[int, ...], classes: int, norm: Norm) -> ShallowConvNet:
     if tuple(input_shape) != (3, 32, 32):
         raise TrainingError(
             f"model {name} takes images of 3 x 32 x 32 (CIFAR), not {' x '.join(map(str, input_shape))}; choose another model"
         )
-    return ShallowConvNet(classes)
+    return ShallowConvNet(classes, norm)

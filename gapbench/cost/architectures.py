@@ -68,6 +68,17 @@ def _shallow(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -
     return total + _linear(inputs, classes, bias=True)
 
 
+def _cnn(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> Size:
+    height, width, inputs = shape
+    units = int(options["units"])
+    total = Size(activations=math.prod(shape))
+    for outputs in options["channels"]:
+        total += _convolution(inputs, outputs, 5, height * width, bias=True) + _relu(outputs * height * width)
+        inputs, height, width = outputs, height // 2, width // 2
+        total += _pooling(inputs * height * width)
+    return total + _linear(inputs * height * width, units, bias=True) + _relu(units) + _linear(units, classes, bias=True)
+
+
 def _resnet(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> Size:
     return _postactivation(shape, classes, blocks=(int(options["depth"]) - 2) // 6, width=1, norm=_norm_of(options))
 
@@ -233,6 +244,7 @@ _FORMULAS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], int], Size
     "f1": _f1,
     "c1": _shallow,
     "c3": _shallow,
+    "cnn": _cnn,
     "resnet": _resnet,
     "wresnet": _wresnet,
     "vgg": _vgg,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One cell of the table. Accuracies are fractions, losses in nats, `_pp` percentage points."""
+    """One cell of the table. Accuracies are fractions, losses and `_nats` in nats, `_pp` percentage points."""
 
     panel: Panel
     cell: Cell
@@ -35,6 +35,8 @@ class ArmRow:
     train_test_gap_pp: Estimate | None
     batch_gap_pp: Difference | None = None
     """Test accuracy of the reference cell minus that of this one; None for the reference itself."""
+    batch_gap_nats: Difference | None = None
+    """Of models that do not classify: test loss of this cell minus that of the reference cell, so that here, too, positive is worse."""
     batch_gap_examples: ExampleInterval | None = None
     """The same gap over test examples: what another test set would say of these networks, where `batch_gap_pp` is over seeds."""
     batch_gap_budget: str = ""
@@ -54,6 +56,11 @@ class ArmRow:
     """Why a cell named like one of the paper's arms is not held against the paper's number."""
     prediction: tuple[float, float] | None = None
     """Where one new run of this cell falls with 95 % probability: what a published single run is held against."""
+
+    @property
+    def headline(self) -> Estimate | None:
+        """Test accuracy, or test loss where nothing is classified."""
+        return self.test_accuracy if self.panel.headline == "test_accuracy" else self.test_loss
 
     @property
     def published_inside(self) -> bool | None:
@@ -164,13 +171,14 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     )
     if reference is None or reference == cell:
         return row
+    row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
+    if panel.headline == "test_loss":
+        return replace(row, batch_gap_nats=_gap_nats(reference, cell))
     gap = _gap_pp(reference, cell)
     return replace(
         row,
         batch_gap_pp=gap,
         batch_gap_examples=gap_over_examples(panel, reference, cell, gap),
-        batch_gap_budget=budget_text(cell, reference),
-        batch_gap_learning_rate=rate_text(cell),
         matched_loss=matched_loss_gap(reference, cell, curves),
     )
 
@@ -180,6 +188,10 @@ def _gap_pp(reference: Cell, cell: Cell) -> Difference | None:
         {key: 100 * value for key, value in one.column("test_accuracy").items()} for one in (reference, cell)
     )  # fmt: skip
     return difference(first, second, paired=_paired(reference, cell))
+
+
+def _gap_nats(reference: Cell, cell: Cell) -> Difference | None:
+    return difference(cell.column("test_loss"), reference.column("test_loss"), paired=_paired(reference, cell))
 
 
 def _paired(*cells: Cell) -> bool:
@@ -218,6 +230,8 @@ def _no_verdict(row: ArmRow) -> str:
         return row.cell.ok_of()
     if not row.reference.complete:
         return f"{row.reference.name}: {row.reference.ok_of()}"
+    if row.panel.headline == "test_loss":
+        return "compared by test loss"
     gap = row.batch_gap_pp
     if gap is None:
         return "no seed in common"

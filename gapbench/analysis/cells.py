@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import Outcome
@@ -36,8 +36,13 @@ class Run:
 
     @property
     def ok(self) -> bool:
-        """Whether the run ended ok and has its headline accuracy."""
-        return self.outcome == Outcome.OK and "test_accuracy" in self.numbers
+        """Whether the run ended ok and has its headline: test accuracy, or test loss where nothing is classified."""
+        return self.outcome == Outcome.OK and ("test_accuracy" in self.numbers or (self.unlabelled and "test_loss" in self.numbers))
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether its model has no accuracy, on no examples: it explains its inputs and not their labels."""
+        return not any(name.endswith("_accuracy") for name in self.numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +143,12 @@ class Panel:
     model_options: str
     recipe: str
     cells: tuple[Cell, ...]
+
+    @property
+    def headline(self) -> Literal["test_accuracy", "test_loss"]:
+        """What its cells are compared by: test loss where runs are ok and none of them has an accuracy."""
+        ok = [run for cell in self.cells for run in cell.ok_runs]
+        return "test_loss" if ok and all(run.unlabelled for run in ok) else "test_accuracy"
 
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.

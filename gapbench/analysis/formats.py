@@ -17,13 +17,15 @@ ArmCells = Mapping[str, str]
 MINUS = "−"
 ARM, BATCH, GHOST, RATE, COUNT = "arm", "batch", "ghost", "learning rate", "n ok of n"
 ACCURACY, TEST_LOSS, TRAIN_LOSS, TRAIN_TEST = "test accuracy, %", "test loss", "train loss", "train-test gap, pp"
+GAP_NATS = "batch gap, nats"
 GAP, EXAMPLES, AT, MATCHED = "batch gap, pp", "other test set, pp", "budget; rate", "matched-loss gap, pp"
 VERDICT, SHARE, PAPER = "verdict", "share of gap closed", "paper, %"
 
 COLUMNS = (
-    ARM, BATCH, GHOST, RATE, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, TRAIN_TEST, GAP, EXAMPLES, AT, MATCHED, VERDICT, SHARE, PAPER,
+    ARM, BATCH, GHOST, RATE, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, TRAIN_TEST, GAP, GAP_NATS, EXAMPLES, AT, MATCHED, VERDICT,
+    SHARE, PAPER,
 )  # fmt: skip
-SHORT_COLUMNS = (ARM, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, GAP, AT, VERDICT, SHARE)
+SHORT_COLUMNS = (ARM, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, GAP, GAP_NATS, AT, VERDICT, SHARE)
 NEVER_DROPPED = frozenset({ARM, BATCH, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, VERDICT})
 
 
@@ -42,8 +44,11 @@ def format_row(row: ArmRow) -> dict[str, str]:
         TRAIN_LOSS: loss(row.train_loss),
         TRAIN_TEST: estimate_text(row.train_test_gap_pp, 1, 2),
         GAP: gap_text(row.batch_gap_pp),
+        GAP_NATS: nats_text(row.batch_gap_nats),
         EXAMPLES: examples_text(row),
-        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap_pp else "",
+        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part)
+        if row.batch_gap_pp or row.batch_gap_nats
+        else "",
         MATCHED: matched_text(row),
         VERDICT: row.verdict.replace("reference", row.reference.name) if against and row.reference else row.verdict,
         SHARE: share_text(row),
@@ -54,7 +59,8 @@ def format_row(row: ArmRow) -> dict[str, str]:
 def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
     texts = [format_row(row) for row in rows]
-    telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | NEVER_DROPPED
+    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.panel.headline == "test_loss" for row in rows) else set())
+    telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | kept
     return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
 
 
@@ -117,6 +123,16 @@ def gap_text(gap: Difference | None) -> str:
         return ""
     text = signed(gap.estimate, 2)
     return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, 2)})"
+
+
+def nats_text(gap: Difference | None) -> str:
+    """Returns "1.66 (1.32 to 2.00)": a difference in nats with its interval, to two digits of its error (or else of itself)."""
+    if gap is None:
+        return ""
+    size = gap.error or abs(gap.estimate)
+    digits = 2 if size == 0 else max(0, 1 - math.floor(math.log10(size)))
+    text = signed(gap.estimate, digits)
+    return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, digits)})"
 
 
 def examples_text(row: ArmRow) -> str:

@@ -26,8 +26,7 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         *_intervals(rows, comparisons),
         *_examples(rows),
         *_power(rows),
-        "Batch gap: test accuracy of the reference cell minus that of the cell, in percentage points, so positive is worse; budgets are "
-        "against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation.",
+        *_quantities(rows),
         *_references(rows),
         *_matched(rows),
         *_shares(rows),
@@ -36,11 +35,30 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
     ]
 
 
+def _quantities(rows: Sequence[ArmRow]) -> list[str]:
+    """Says what batch gaps and losses are, of networks that classify and of those that do not."""
+    unlabelled = [row for row in rows if row.panel.headline == "test_loss"]
+    out = []
+    if len(unlabelled) < len(rows) or not rows:
+        out.append(
+            "Batch gap: test accuracy of the reference cell minus that of the cell, in percentage points, so positive is worse; budgets "
+            "are against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation."
+        )
+    if unlabelled:
+        out.append(
+            "Batch gap, nats: test loss of the cell minus that of the reference cell, so positive is worse; budgets are against the "
+            "reference cell. These networks explain images and not labels: there is no accuracy, and Holm's procedure leaves them out. "
+            "Their loss is in nats for a whole image, under a density of normalized pixels: only equal normalizations can be compared."
+        )
+    return out
+
+
 def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
-    methods = {row.batch_gap_pp.method for row in rows if row.batch_gap_pp and row.batch_gap_pp.low is not None}
-    if all(row.test_accuracy is None for row in rows):
+    gaps = [row.batch_gap_pp or row.batch_gap_nats for row in rows]
+    methods = {gap.method for gap in gaps if gap and gap.low is not None}
+    if all(row.headline is None for row in rows):
         return []
-    if all(row.test_accuracy is None or row.test_accuracy.n < 2 for row in rows):
+    if all(row.headline is None or row.headline.n < 2 for row in rows):
         return ["There is no interval from one seed, and so no verdict."]
     text = "Each interval is pointwise: 95 % by itself, Student t over seeds"
     if "paired" in methods:

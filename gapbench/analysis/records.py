@@ -45,6 +45,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         **_estimate("train_loss", row.train_loss),
         **_estimate("train_test_gap_pp", row.train_test_gap_pp),
         **_difference("batch_gap_pp", gap),
+        **_difference("batch_gap_nats", row.batch_gap_nats),
         "batch_gap_p_holm": row.p_holm,
         "batch_gap_method": gap.method if gap else None,
         "batch_gap_n": gap.n if gap else None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.effects import effect_sentences
-from gapbench.analysis.formats import range_text, ratio_text
+from gapbench.analysis.formats import nats_text, range_text, ratio_text
 from gapbench.analysis.paper import PRESETS
 from gapbench.analysis.power import Power, chances_text, power
 
@@ -39,7 +39,7 @@ def sentences(rows: Sequence[ArmRow]) -> list[str]:
 
 def _panel(rows: Sequence[ArmRow]) -> list[str]:
     title = rows[0].panel.title
-    if not any(row.test_accuracy for row in rows):
+    if not any(row.headline for row in rows):
         return [f"{title}: no run is ok yet, so there is nothing to compare."]
     head = f"{title}: {_counts(rows)}; {_scope(rows)}."
     if all(row.reference is None for row in rows):
@@ -47,6 +47,8 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     others = [row for row in rows if row.reference is not row.cell]
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
+    if rows[0].panel.headline == "test_loss":
+        return [head, "Nothing is classified here, so cells are compared by test loss, and there is no verdict.", *_in_nats(others)]
     judged = [row for row in others if row.p_holm is not None]
     baseline = _untouched_baseline(others)
     return [
@@ -59,6 +61,21 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
         *_adapted([row for row in judged if row is not baseline and row.cell.scaling_rule != "tuned"]),
         *_without_verdict([row for row in others if row.p_holm is None]),
     ]
+
+
+def _in_nats(rows: Sequence[ArmRow]) -> list[str]:
+    """Says the test loss of every cell against its reference, the largest batches first where they are many."""
+    known = [row for row in rows if row.batch_gap_nats is not None and row.cell.complete and row.reference and row.reference.complete]
+    known.sort(key=lambda row: -row.cell.batch_size)
+    out = []
+    for row in known[:MANY]:
+        gap, reference = row.batch_gap_nats, row.reference
+        assert gap is not None
+        assert reference is not None
+        said = f"95 % interval by itself; n = {gap.n}" if gap.low is not None else "no interval from one seed"
+        at = f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
+        out.append(f"{at}, {_named(row.cell)} has a batch gap in test loss of {nats_text(gap)} nats against {reference.name} ({said}).")
+    return out + _without_verdict([row for row in rows if all(row is not other for other in known)])
 
 
 def _counts(rows: Sequence[ArmRow]) -> str:

@@ -85,9 +85,16 @@ class ModelEntry(ComponentEntry):
     """The smallest height and width that it takes."""
     stackable: bool = False
     """Whether replicas can train as one stack (dense layers only)."""
+    loss: Literal["cross-entropy", "reconstruction", "evidence-lower-bound"] = "cross-entropy"
+    """Of the model's logits; of the two others, which explain inputs and not labels, the model itself returns each example's loss."""
     without_norm: dict[str, JsonValue] | None = None
     """Options under which it has no batch norm, so that ghost batch norm has no effect and micro-batches are exact. A list means any
     of its values; {} is always, None is never."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it predicts labels, so that there is an accuracy."""
+        return self.loss == "cross-entropy"
 
     def has_batch_norm(self, options: dict[str, Any]) -> bool:
         """Returns whether the model has batch norm under these options."""

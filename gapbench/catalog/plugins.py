@@ -47,6 +47,7 @@ def model(
     minimum_side: int = 0,
     stackable: bool = False,
     without_norm: Mapping[str, Any] | None = None,
+    loss: Literal["cross-entropy", "reconstruction", "evidence-lower-bound"] = "cross-entropy",
 ) -> Callable[[C], C]:
     """Registers a model: called with (input_shape, classes, **options), it returns a torch.nn.Module with plain batch norm layers.
 
@@ -60,13 +61,15 @@ def model(
         minimum_side: the smallest height and width that it takes.
         stackable: whether its runs may train as one stack: a plain nn.Sequential of Flatten, Linear, BatchNorm1d, GroupNorm and ReLU.
         without_norm: options under which it has no batch norm (a list: any of its values); {} where it never has any.
+        loss: of its logits; for the two others the model itself returns each example's loss in nats, [batch, 1], and has no accuracy.
     """
 
     def register(component: C) -> C:
         parameters = from_signature(component, reserved=("input_shape", "classes"), owner=f'model "{name}"')
         facts = {"name": name, "version": version, "source": source, "parameters": parameters, "needs_images": needs_images}
         norm = None if without_norm is None else dict(without_norm)
-        facts |= {"input_shape": tuple(input_shape), "minimum_side": minimum_side, "stackable": stackable, "without_norm": norm}
+        facts |= {"input_shape": tuple(input_shape), "minimum_side": minimum_side, "stackable": stackable}
+        facts |= {"without_norm": norm, "loss": loss}
         add_component(catalog.models(), ModelEntry, component, summary, **facts)
         return component
 

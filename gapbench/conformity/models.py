@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gapbench.catalog import ModelEntry, datasets, models
@@ -31,8 +30,9 @@ from gapbench.core.errors import GapbenchError
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
 from gapbench.core.tracebacks import place_of
-from gapbench.layers.dropout import bind_keys
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
+from gapbench.layers.keyed import bind_keys
+from gapbench.layers.losses import loss_of
 from gapbench.suite.runspec import Component
 
 FEATURES = ((13,), 3)
@@ -68,6 +68,15 @@ class Case:
     def input_shape(self) -> tuple[int, ...]:
         """As the model takes it: channels first."""
         return self.shape if len(self.shape) == 1 else (self.shape[2], *self.shape[:2])
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the model returns for an example: logits, or its loss."""
+        return self.classes if models()[self.component.name].classifies else 1
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the mean loss of a batch."""
+        return loss_of(self.component.name).of_examples(outputs.T[None], labels[None]).mean()
 
     def build(self, seed: int = 0) -> nn.Module:
         """Returns the model with the initial weights of a seed, in training mode, as it came from its author."""
@@ -193,18 +202,20 @@ def _output_shape(cases: list[Case]) -> Answer:
         except Exception as error:
             text = f"for {shape_text(case.shape)}: {type(error).__name__}: {first_sentence(error)}{place_of(error)}"
             return failed(text, _narrower(case, models()[case.component.name]))
-        if not isinstance(logits, Tensor) or logits.shape != (len(images), case.classes):
+        if not isinstance(logits, Tensor) or logits.shape != (len(images), case.outputs):
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             return failed(
-                f"for {shape_text(case.shape)} it returns {found}, not [{len(images)}, {case.classes}]",
-                "return logits of shape [batch, classes], with no softmax",
+                f"for {shape_text(case.shape)} it returns {found}, not [{len(images)}, {case.outputs}]",
+                "return logits of shape [batch, classes], with no softmax"
+                if case.outputs == case.classes
+                else "return the loss of each example, in nats, of shape [batch, 1]",
             )
-    return passed("[batch, classes] for each of them")
+    return passed(f"[batch, {'classes' if models()[case.component.name].classifies else 1}] for each of them")
 
 
 def _finite_loss(case: Case) -> Answer:
     images, labels = case.batch()
-    loss = float(F.cross_entropy(forward(case.build(), images), labels).detach())
+    loss = float(case.loss(forward(case.build(), images), labels).detach())
     if not torch.isfinite(torch.tensor(loss)):
         return failed(f"the first loss is {loss}", "scale the initial weights down, or look for a division by zero")
     return passed(f"the first loss is {loss:.3g}")
@@ -213,7 +224,7 @@ def _finite_loss(case: Case) -> Answer:
 def _gradients(case: Case) -> Answer:
     model = case.build()
     images, labels = case.batch()
-    torch.autograd.backward(F.cross_entropy(forward(model, images), labels))
+    torch.autograd.backward(case.loss(forward(model, images), labels))
     parameters = dict(model.named_parameters())
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
     if frozen:
@@ -276,7 +287,7 @@ def _one_group(case: Case) -> Answer:
     outputs, gradients = [], []
     for model in (plain, swapped):
         logits = forward(model, images)
-        gradients.append(torch.cat([one.flatten() for one in torch.autograd.grad(F.cross_entropy(logits, labels), [*model.parameters()])]))
+        gradients.append(torch.cat([one.flatten() for one in torch.autograd.grad(case.loss(logits, labels), [*model.parameters()])]))
         outputs.append(logits)
     apart = max(distance(*outputs), float((gradients[0] - gradients[1]).norm() / gradients[0].norm().clamp_min(1e-12)))
     if apart > 10 * TOLERANCE:

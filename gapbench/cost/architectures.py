@@ -79,6 +79,27 @@ def _cnn(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> Si
     return total + _linear(inputs * height * width, units, bias=True) + _relu(units) + _linear(units, classes, bias=True)
 
 
+def _autoencoder(options: Mapping[str, Any], shape: tuple[int, ...], classes: int, *, variational: bool = False) -> Size:
+    values, latent = math.prod(shape), int(options["latent"])
+    sizes = [(shape[2], shape[0], shape[1])]
+    total = Size(activations=2 * values)  # the images, for the first layer and for the loss
+    for outputs in options["channels"]:
+        inputs, height, width = sizes[-1]
+        sizes.append((outputs, height // 2, width // 2))
+        area = sizes[-1][1] * sizes[-1][2]
+        total += _convolution(inputs, outputs, 4, area, bias=True) + _relu(outputs * area)
+    units = math.prod(sizes[-1])
+    total += _linear(units, 2 * latent if variational else latent, bias=True) + _linear(latent, units, bias=True)
+    for (outputs, height, width), (inputs, below, left) in zip(reversed(sizes[:-1]), reversed(sizes[1:]), strict=True):
+        back = _convolution(inputs, outputs, 4, 0, bias=True)  # transposed: every input meets the kernel once
+        total += _relu(inputs * below * left) + Size(back.parameters, inputs * outputs * 16 * below * left, outputs * height * width)
+    return total + Size(activations=6 * latent if variational else 0)
+
+
+def _variational_autoencoder(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> Size:
+    return _autoencoder(options, shape, classes, variational=True)
+
+
 def _resnet(options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> Size:
     return _postactivation(shape, classes, blocks=(int(options["depth"]) - 2) // 6, width=1, norm=_norm_of(options))
 
@@ -245,6 +266,8 @@ _FORMULAS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...], int], Size
     "c1": _shallow,
     "c3": _shallow,
     "cnn": _cnn,
+    "autoencoder": _autoencoder,
+    "variational-autoencoder": _variational_autoencoder,
     "resnet": _resnet,
     "wresnet": _wresnet,
     "vgg": _vgg,

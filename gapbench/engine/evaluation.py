@@ -1,4 +1,4 @@
-"""Evaluation: loss and accuracy of all replicas on fixed examples, with running and with recalibrated norm statistics."""
+"""Evaluation: loss and accuracy (if there is one) of all replicas on fixed examples, with running and with recalibrated norm statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gapbench.engine.feed import Feed
@@ -29,7 +28,7 @@ class Evaluation:
 
     values: Mapping[str, list[float]]
     test_correct: Tensor | None
-    """bool [replica, test examples], on the CPU; None where the test set was left alone."""
+    """bool [replica, test examples], on the CPU; None where the test set was left alone, or nothing is classified."""
 
     def packed_test_correct(self, replica: int) -> bytes:
         """Returns one bit for each test example of a replica, in the order of the test set (numpy.packbits)."""
@@ -83,15 +82,19 @@ class Evaluator:
         module.train()
         return Evaluation(values, correct.get("test"))
 
-    def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor:
+    def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor | None:
         indices = self._sets[name]
         losses, hits = [], []
         for batch in self._feed.evaluation_batches(torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1)):
-            logits = self._program.forward(batch)
-            losses.append(F.cross_entropy(logits, batch.labels, reduction="none").double().sum(dim=1))
-            hits.append(logits.argmax(dim=1) == batch.labels)
-        correct = torch.cat(hits, dim=1)
+            outputs = self._program.forward(batch)
+            losses.append(self._program.loss.of_examples(outputs, batch.labels).double().sum(dim=1))
+            right = self._program.loss.correct(outputs, batch.labels)
+            if right is not None:
+                hits.append(right)
         values[f"{prefix}{name}_loss"] = (torch.stack(losses).sum(dim=0) / indices.shape[1]).tolist()
+        if not hits:
+            return None
+        correct = torch.cat(hits, dim=1)
         values[f"{prefix}{name}_accuracy"] = correct.double().mean(dim=1).tolist()
         return correct.cpu()
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.core.hashing import Stream, stream
-from gapbench.engine.hashed_normals import normals
+from gapbench.layers.hashed_normals import normals
 from gapbench.probes import Layer
 from gapbench.suite.runspec import RunSpec
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -16,7 +15,8 @@ from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, below, derive_seed, sort_keys, stream
 from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
-from gapbench.layers.dropout import dropout_layers
+from gapbench.layers.keyed import keyed_layers
+from gapbench.layers.losses import loss_of
 from gapbench.probes import NormMode, ObjectiveBatch
 from gapbench.suite.runspec import RunSpec
 
@@ -48,7 +48,8 @@ class TrainingObjective:
         self._chunk = max(1, min(CHUNK_EXAMPLES // len(specs), max(FEWEST_EXAMPLES, micro_batch_size)))
         self._ghost = spec.ghost_batch_size
         self._group = (spec.ghost_batch_size or spec.batch_size) if network.norms else 1
-        self._dropouts = dropout_layers(network.module)
+        self._loss = loss_of(spec.model.name)
+        self._keyed = keyed_layers(network.module)
         self._fixed: dict[str, Int[Tensor, "replica train"]] = {}
 
     def at(self, update: int) -> TrainingObjective:
@@ -117,16 +118,16 @@ class TrainingObjective:
         return rows
 
     def _losses(self, batch: ObjectiveBatch, views: Sequence[Tensor]) -> Float[Tensor, "replica examples"]:
-        """Returns the cross entropy of each example at the weights that `views` are. No loss depends on another replica's weights."""
+        """Returns the loss of each example at the weights that `views` are. No loss depends on another replica's weights."""
         network = self._network
         data = self._batch(batch)
-        for layer in self._dropouts:
+        for layer in self._keyed:
             layer.keys = data.keys[0]
         # Buffers are copies, so that whatever a layer does to its own in training mode ends here.
         tensors = dict(zip(network.names, views, strict=True)) | {name: value.clone() for name, value in network.module.named_buffers()}
         with torch.autocast(data.images.device.type, enabled=False):
-            logits = functional_call(network.module, tensors, (data.images if network.stacked else data.images[0],))
-        return F.cross_entropy(logits if network.stacked else logits.T[None], data.labels, reduction="none")
+            outputs = functional_call(network.module, tensors, (data.images if network.stacked else data.images[0],))
+        return self._loss.of_examples(outputs if network.stacked else outputs.T[None], data.labels)
 
     def _batch(self, batch: ObjectiveBatch) -> Batch:
         return self._feed.evaluation_batch(batch.indices) if batch.draws is None else self._feed.drawn_batch(batch.indices, batch.draws)
@@ -163,7 +164,7 @@ class TrainingObjective:
         module, norms = self._network.module, self._network.norms
         modes = [(part, part.training) for part in module.modules()]
         kept = [(layer, layer.ghost_batch_size, list(layer._pending)) for layer in norms]
-        keys = [(layer, layer.keys) for layer in self._dropouts]
+        keys = [(layer, layer.keys) for layer in self._keyed]
         device = self._feed.device
         try:
             _set_modes(module, norms, batch)
@@ -177,8 +178,8 @@ class TrainingObjective:
             for norm, ghost, pending in kept:
                 norm.ghost_batch_size = ghost
                 norm._pending[:] = pending
-            for dropout, bound in keys:
-                dropout.keys = bound
+            for layer, bound in keys:
+                layer.keys = bound
 
 
 def _set_modes(module: nn.Module, norms: Sequence[nn.Module], batch: ObjectiveBatch) -> None:

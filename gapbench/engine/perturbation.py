@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gapbench.core.hashing import stream
-from gapbench.engine.hashed_normals import normals
+from gapbench.layers.hashed_normals import normals
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,7 +18,8 @@ from gapbench.engine.feed import Batch
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.gradient_noise import GradientNoise
 from gapbench.engine.objective import TrainingObjective
-from gapbench.layers.dropout import dropout_layers
+from gapbench.layers.keyed import keyed_layers
+from gapbench.layers.losses import CROSS_ENTROPY, Loss, loss_of
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
 from gapbench.suite.runspec import RunSpec
@@ -70,7 +70,8 @@ class Program:
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self.noise = GradientNoise(specs, device)
-        self._dropouts = dropout_layers(network.module)
+        self.loss = loss_of(spec.model.name)
+        self._keyed = keyed_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
         self._first_bad = torch.full((len(specs),), -1, dtype=torch.int64, device=device)
@@ -95,18 +96,20 @@ class Program:
         weights = self.noise.weights(update) if self.noise.multiplicative else None
         for number, batch in enumerate(batches):
             network.use_groups_of(batch.group_size)
-            logits = self.forward(batch)
+            outputs = self.forward(batch)
             size = batch.labels.shape[1]
-            loss = batch_loss(logits, batch.labels, batch.group_size)
+            loss = batch_loss(outputs, batch.labels, batch.group_size, loss=self.loss)
             losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
             if weights is not None:
-                loss = batch_loss(logits, batch.labels, batch.group_size, weights[:, examples : examples + size])
+                own = weights[:, examples : examples + size]
+                loss = batch_loss(outputs, batch.labels, batch.group_size, own, loss=self.loss)
             shares.append(batch.share)
             examples += size
             if not observe:
                 network.backward(loss, share=float(batch.share), add=number > 0)
                 continue
-            correct.append((logits.detach().argmax(dim=1) == batch.labels).float().sum(dim=1))
+            right = self.loss.correct(outputs.detach(), batch.labels)
+            correct.append(torch.full_like(losses[-1], torch.nan) if right is None else right.float().sum(dim=1))
             piece = self._observed_backward(loss, batch.share, add=number > 0)
             if self._micro_batch_probes:
                 seen = self._state(update, size, losses[-1], correct[-1], piece, pieces=_equal_pieces(batch.share))
@@ -165,7 +168,7 @@ class Program:
         for batch in batches:
             size = batch.labels.shape[1]
             own = None if weights is None else weights[:, pieces * size : (pieces + 1) * size]
-            self.network.backward(batch_loss(self.forward(batch), batch.labels, weights=own), rows=rows, add=True)
+            self.network.backward(batch_loss(self.forward(batch), batch.labels, weights=own, loss=self.loss), rows=rows, add=True)
             pieces += 1
         return rows.div_(pieces)
 
@@ -174,10 +177,10 @@ class Program:
         self._settle(updates)
         return self._first_bad
 
-    def forward(self, batch: Batch) -> Float[Tensor, "replica classes batch"]:
-        """Returns the logits of all replicas, in the module's present mode."""
+    def forward(self, batch: Batch) -> Float[Tensor, "replica outputs batch"]:
+        """Returns the outputs of all replicas, logits or losses, in the module's present mode."""
         module = self.network.module
-        for layer in self._dropouts:
+        for layer in self._keyed:
             layer.keys = batch.keys[0]
         with self._autocast:
             if self.network.stacked:
@@ -278,17 +281,19 @@ def _shared(losses: Sequence[Tensor], shares: Sequence[Fraction]) -> Tensor:
 
 
 def batch_loss(
-    logits: Float[Tensor, "replica classes batch"],
+    outputs: Float[Tensor, "replica outputs batch"],
     labels: Int[Tensor, "replica batch"],
     group_size: int | None = None,
     weights: Float[Tensor, "replica batch"] | None = None,
+    *,
+    loss: Loss = CROSS_ENTROPY,
 ) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean cross entropy, each example times its weight where there are weights.
+    """Returns each replica's mean loss, each example times its weight where there are weights.
 
     With `group_size` it is the mean over groups of so many examples of the mean within each. The last group may be smaller: its
     examples then weigh more.
     """
-    losses = F.cross_entropy(logits, labels, reduction="none")
+    losses = loss.of_examples(outputs, labels)
     if weights is not None:
         losses = losses * weights
     if group_size is None or losses.shape[1] % group_size == 0:

@@ -1,4 +1,4 @@
-"""Loss and accuracy of the batch that an update was made from."""
+"""Loss and, of models that classify, accuracy of the batch that an update was made from."""
 
 from __future__ import annotations
 
@@ -8,5 +8,8 @@ from gapbench.probes.state import TrainState
 
 
 def batch_metrics(state: TrainState) -> dict[str, Tensor]:
-    """Mean cross entropy and accuracy (a fraction) of the last batch, in training mode, augmented, before the update."""
+    """Mean loss and accuracy (a fraction) of the last batch, in training mode, augmented, before the update.
+
+    The accuracy of a model that does not classify is NaN, and so is not recorded.
+    """
     return {"batch_loss": state.batch_loss, "batch_accuracy": state.batch_correct / state.batch_size}

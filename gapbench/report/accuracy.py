@@ -24,7 +24,7 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
     """Returns the figure: one axes for the arms of a panel, one for its grid."""
 
     def measured(panel: Panel) -> bool:
-        return any(cell.ok_runs for cell in panel.cells)
+        return panel.headline == "test_accuracy" and any(cell.ok_runs for cell in panel.cells)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
         arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
@@ -122,9 +122,9 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
 
 
 def sample_names(cell: Cell) -> list[str]:
-    """Returns what each value of `cell.column("test_accuracy")` is of: "seed 3", or the split that seeds share."""
+    """Returns what each value of a headline's `cell.column(...)` is of: "seed 3", or the split that seeds share."""
     if cell.split_drawn:
-        return [f"split {key}" for key in cell.column("test_accuracy")]
+        return [f"split {key}" for key in cell.groups]
     return [f"seed {run.seed}" for run in cell.ok_runs]
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+OF_ACCURACY = frozenset({"accuracy_vs_batch_size", "seeds", "accuracy_vs_train_loss"})
+"""Figures that say nothing where nothing is classified."""
+
+
 def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name: those that the suite's [report] asks for, else all that apply.
 
@@ -39,7 +43,10 @@ def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
         "accuracy_vs_train_loss": lambda: loss_accuracy_figure(panels, curves),
         "factorial": lambda: factorial_figure(panels),
     }
-    applicable = [name for name in known if name != "factorial" or factorials(panels)]
+    left_out = set() if factorials(panels) else {"factorial"}
+    if panels and all(panel.headline == "test_loss" for panel in panels):
+        left_out |= OF_ACCURACY
+    applicable = [name for name in known if name not in left_out]
     return {name: known[name] for name in read.report.get("figures") or applicable}
 
 

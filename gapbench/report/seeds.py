@@ -27,7 +27,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
     """Returns the figure, one axes per panel, its cells in table order from top to bottom."""
 
     def measured(panel: Panel) -> bool:
-        return any(cell.ok_runs for cell in panel.cells)
+        return panel.headline == "test_accuracy" and any(cell.ok_runs for cell in panel.cells)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
         axes = part.subplots()
@@ -51,7 +51,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the "
         f"reference cell. {counts_text(panels)} An arrow: the interval goes on beyond the axis."
     )
-    if not any(_leaves(series, *_bounds(panel)) for panel in panels for series in _rows(panel) if measured(panel)):
+    if not any(_leaves(series, *_bounds(panel)) for panel in panels if measured(panel) for series in _rows(panel)):
         caption = caption.removesuffix(" An arrow: the interval goes on beyond the axis.")
     return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), measured, draw, caption, lambda _: [])
 

@@ -1,4 +1,4 @@
-"""Figure: train loss and test accuracy against the update count, per arm (or batch size)."""
+"""Figure: train loss and test accuracy (or, of models that do not classify, test loss) against the update count, per arm or batch size."""
 
 from __future__ import annotations
 
@@ -21,28 +21,33 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     recalibrated = bool(curves.of("recalibrated_train_loss"))
     prefix = "recalibrated_" if recalibrated else ""
     losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
-    bounded = drawable_curves(accuracies)
+    bounded, test_losses = drawable_curves(accuracies), curves.of(f"{prefix}test_loss")
 
     def measured(panel: Panel) -> bool:
-        return any(run.run_id in losses and run.run_id in accuracies for cell in panel.cells for run in cell.runs)
+        second = accuracies if panel.headline == "test_accuracy" else test_losses
+        return any(run.run_id in losses and run.run_id in second for cell in panel.cells for run in cell.runs)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        own = facets(panel)
+        own, classifies = facets(panel), panel.headline == "test_accuracy"
         places = part.subplots(len(own), 2, squeeze=False, sharex=True, sharey="col")
         for row, facet in enumerate(own):
             left, right = places[row]
             draw_facet(left, facet, losses, logarithmic=True)
-            draw_facet(right, facet, bounded)
+            draw_facet(right, facet, bounded if classifies else test_losses, logarithmic=not classifies)
             left.set_ylabel("train loss (nats)")
-            right.set_ylabel("test accuracy (%)")
+            right.set_ylabel("test accuracy (%)" if classifies else "test loss (nats)")
             left.fmt_ydata = lambda value: f"train loss {value:.3g}"
+            right.fmt_ydata = lambda value: f"test loss {value:.3g}"  # of accuracies replaced below
             for axes in (left, right):
                 axes.set_title(facet.title)
                 update_axis(axes)
                 if row < len(own) - 1:
                     axes.set_xlabel("")
         places[0, 0].set_yscale("log")
-        stretch_accuracy(list(places[:, 1]))
+        if classifies:
+            stretch_accuracy(list(places[:, 1]))
+        else:
+            places[0, 1].set_yscale("log")
         return list(places.flat)
 
     def height(panel: Panel) -> float:
@@ -50,5 +55,6 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         return 3.3 if rows == 1 else 0.6 + 2.0 * rows
 
     statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
-    caption = curve_caption(panels, f"The accuracy axis is logarithmic in the error.{statistics}")
+    axis = "The accuracy axis is logarithmic in the error." if any(panel.headline == "test_accuracy" for panel in panels) else ""
+    caption = curve_caption(panels, f"{axis}{statistics}".strip())
     return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels)

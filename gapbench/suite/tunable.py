@@ -126,6 +126,13 @@ def _check(tunable: Tunable, sections: Sections) -> None:
             "fix the split for tuning: split_seed = 0 in [run], or --set split_seed=0"
         )
         problems.append(tunable.problem(("run",), message))
+    unlabelled = [cell for cell in tunable.cells if not catalog.models()[cell.run.spec.model.name].classifies]
+    if unlabelled:
+        message = (
+            f"rates are chosen by the accuracy on held-out examples, and the model {unlabelled[0].run.spec.model.name} classifies nothing; "
+            "give its rates as an axis, [grid] learning_rate = [...], and compare test losses"
+        )
+        problems.append(tunable.problem(("run",), message))
     if "momentum" in tunable.tune.search:
         for cell in tunable.cells:
             optimizer = cell.run.spec.optimizer

@@ -19,6 +19,10 @@ CASES = [
     ("c1", {}, (32, 32, 3), 10),
     ("c3", {}, (32, 32, 3), 100),
     ("cnn", {"channels": [32, 64], "units": 1024}, (32, 32, 3), 10),
+    ("autoencoder", {"channels": [32, 64], "latent": 128}, (32, 32, 3), 10),
+    ("autoencoder", {"channels": [5, 7, 3], "latent": 11}, (17, 9, 1), 4),
+    ("variational-autoencoder", {"channels": [32, 64], "latent": 32}, (32, 32, 3), 10),
+    ("variational-autoencoder", {"channels": [4], "latent": 3}, (8, 7, 1), 10),
     ("cnn", {"channels": [5, 7, 3], "units": 11}, (17, 9, 1), 4),
     ("resnet", {"depth": 20}, (32, 32, 3), 10),
     ("resnet", {"depth": 8}, (9, 9, 1), 4),
@@ -40,6 +44,8 @@ CASES = [
     ("resnet-imagenet", {"depth": 26, "zero_gamma": True}, (45, 32, 1), 10),
 ]
 
+COUNTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
 
 def build(model: str, options: dict[str, Any], shape: tuple[int, ...], classes: int) -> nn.Module:
     channels_first = (shape[-1], *shape[:-1])
@@ -54,6 +60,8 @@ def build(model: str, options: dict[str, Any], shape: tuple[int, ...], classes: 
         ("c1", {}, (32, 32, 3), 10, 1_388_490),
         ("c3", {}, (32, 32, 3), 100, 1_405_860),
         ("cnn", {"channels": [32, 64], "units": 1024}, (32, 32, 3), 10, 4_259_274),
+        ("autoencoder", {"channels": [32, 64], "latent": 128}, (32, 32, 3), 10, 1_121_539),
+        ("variational-autoencoder", {"channels": [32, 64], "latent": 32}, (32, 32, 3), 10, 466_115),
         ("resnet", {"depth": 44}, (32, 32, 3), 10, 661_338),
         ("wresnet", {"depth": 16, "width": 4}, (32, 32, 3), 100, 2_800_804),
         ("wresnet", {"depth": 16, "width": 4, "form": "preactivation"}, (32, 32, 3), 10, 2_748_890),
@@ -86,13 +94,15 @@ def test_multiplications_are_those_that_the_live_model_does(
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal done
-        assert isinstance(module, nn.Linear | nn.Conv2d)
-        done += math.prod(output.shape[1:]) * math.prod(module.weight.shape[1:])
+        assert isinstance(module, COUNTED)
+        counted = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output  # transposed: each input meets the kernel once
+        done += math.prod(counted.shape[1:]) * math.prod(module.weight.shape[1:])
 
     module = build(model, options, shape, classes).eval()
     for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, COUNTED):
             layer.register_forward_hook(count)
+    bind_keys(module, torch.arange(1))
     module(torch.zeros(1, shape[-1], *shape[:-1]))
     size = size_of(model, options, shape, classes)
     assert size is not None

@@ -13,7 +13,7 @@ import gapbench
 from gapbench.analysis import ArmRow, ArmsTable
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import ACCURACY, COUNT, GAP, MATCHED, SHARE, range_text, rate_text
+from gapbench.analysis.formats import ACCURACY, COUNT, GAP, GAP_NATS, MATCHED, SHARE, TEST_LOSS, range_text, rate_text
 from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.core.errors import StoreError
@@ -88,8 +88,9 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         ],
         "arms_columns": arms.columns,
         "arms_cells": {row.cell.name: arms.cells(row) for row in arms.rows},
-        "columns": {"accuracy": ACCURACY, "gap": GAP, "matched": MATCHED, "share": SHARE, "count": COUNT},
-        "shown": {column for column in (GAP, MATCHED, SHARE) if column in arms.columns},
+        "columns": {"test_accuracy": ACCURACY, "test_loss": TEST_LOSS, "count": COUNT}
+        | {"gap": GAP, "nats": GAP_NATS, "matched": MATCHED, "share": SHARE},
+        "shown": {column for column in (GAP, GAP_NATS, MATCHED, SHARE) if column in arms.columns},
         "notes": arms.notes,
         "toggles": toggles,
         "lead_figure": drawn.get(LEAD),
@@ -138,6 +139,8 @@ def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
 
 def _question(panels: Sequence[Panel]) -> str:
     """Asks what the suite asks; sizes only where all panels have the same ones."""
+    if panels and all(panel.headline == "test_loss" for panel in panels):
+        return "How much higher is the test loss of large batches, and what closes the gap?"
     sizes = {(panel.cells[0].reference_batch_size, max(cell.batch_size for cell in panel.cells)) for panel in panels if panel.cells}
     if len(sizes) == 1:
         reference, largest = next(iter(sizes))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from gapbench.analysis import ArmRow, t_interval
+from gapbench.analysis.formats import loss as estimate_nats
 from gapbench.report.accuracy import sample_names
 from gapbench.report.html.colors import variable
 from gapbench.report.marks import mean_text
@@ -47,8 +48,8 @@ class _Axis:
 def strips_of(rows: Sequence[ArmRow]) -> Strips:
     """Returns the strips of a panel's rows."""
     axis = _axis(rows)
-    reference = next((row for row in rows if row.cell.reference and row.test_accuracy), None)
-    line = None if reference is None or reference.test_accuracy is None else axis.place(100 * reference.test_accuracy.mean)
+    reference = next((row for row in rows if row.cell.reference and row.headline), None)
+    line = None if reference is None or reference.headline is None else axis.place(_factor(reference) * reference.headline.mean)
     arms = [row.cell for row in rows if row.cell.arm]
     color = {row.cell.name: "var(--ink)" for row in rows}
     color |= {one.cell.name: variable(str(one.style.color)) for one in arm_series(arms)}
@@ -56,17 +57,29 @@ def strips_of(rows: Sequence[ArmRow]) -> Strips:
     return Strips(_axis_svg(axis), strips, color)
 
 
+def _factor(row: ArmRow) -> float:
+    """Returns 100 for accuracies, which are shown in percent, and 1 for losses."""
+    return 100.0 if row.panel.headline == "test_accuracy" else 1.0
+
+
+def _values(row: ArmRow) -> list[float]:
+    """Returns what the dots of a row stand for: accuracies in percent, or losses in nats."""
+    return [_factor(row) * value for value in row.cell.column(row.panel.headline).values()]
+
+
 def _axis(rows: Sequence[ArmRow]) -> _Axis:
-    values = [100 * value for row in rows for value in row.cell.column("test_accuracy").values()]
+    values = [value for row in rows for value in _values(row)]
     if not values:
         return _Axis(0.0, 100.0, (0.0, 50.0, 100.0), 0)
     low, high = min(values), max(values)
-    reach = INTERVAL_SHARE * max(high - low, 0.2)
-    ends = [100 * end for row in rows if row.test_accuracy for end in (row.test_accuracy.low, row.test_accuracy.high) if end is not None]
+    percent = rows[0].panel.headline == "test_accuracy"
+    narrowest, most = (0.2, 100.0) if percent else (max(1e-6, 1e-3 * abs(high)), math.inf)
+    reach = INTERVAL_SHARE * max(high - low, narrowest)
+    ends = [_factor(row) * end for row in rows if row.headline for end in (row.headline.low, row.headline.high) if end is not None]
     low = max(low - reach, min([low, *ends]), 0.0)
-    high = min(high + reach, max([high, *ends]), 100.0)
-    if high - low < 0.2:
-        low, high = max(0.0, low - 0.1), min(100.0, high + 0.1)
+    high = min(high + reach, max([high, *ends]), most)
+    if high - low < narrowest:
+        low, high = max(0.0, low - narrowest / 2), min(most, high + narrowest / 2)
     step = _step((high - low) / 4)
     ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     return _Axis(low, high, tuple(ticks), max(0, -math.floor(math.log10(step))))
@@ -84,10 +97,12 @@ def _axis_svg(axis: _Axis) -> str:
 
 
 def _strip(row: ArmRow, axis: _Axis, reference: float | None, color: str) -> str:
-    values = [100 * value for value in row.cell.column("test_accuracy").values()]
+    values = _values(row)
     estimate = t_interval(values)
     if estimate is None:
         return ""
+    percent = row.panel.headline == "test_accuracy"
+    unit, how = ("%", ".2f") if percent else ("nats", ".4g")
     middle = HEIGHT / 2
     parts = [f'<path class="grid" d="{"".join(f"M{axis.place(tick):.1f} 0V{HEIGHT}" for tick in axis.ticks)}"/>']
     if reference is not None:
@@ -101,9 +116,10 @@ def _strip(row: ArmRow, axis: _Axis, reference: float | None, color: str) -> str
         level = seen.get(round(x / 3), 0)
         seen[round(x / 3)] = level + 1
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{middle - 4 - 3.2 * level:.1f}" r="3.4"><title>{escape(name)}: {value:.2f} %</title></circle>'
+            f'<circle cx="{x:.1f}" cy="{middle - 4 - 3.2 * level:.1f}" r="3.4"><title>{escape(name)}: {value:{how}} {unit}</title></circle>'
         )
-    text = f"{row.cell.name}: {mean_text(estimate)}; {', '.join(f'{value:.2f}' for value in sorted(values))}"
+    mean = mean_text(estimate) if percent else f"mean {estimate_nats(estimate)} nats, n = {estimate.n}"
+    text = f"{row.cell.name}: {mean}; {', '.join(f'{value:{how}}' for value in sorted(values))}"
     head = f'<svg class="strip" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(text)}" style="--own: {color}">'
     return head + "".join(parts) + "</svg>"
 

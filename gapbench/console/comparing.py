@@ -117,7 +117,7 @@ def _row(cell: ComparedCell) -> dict[str, str]:
         CELL: cell.label,
         COUNT: _side_counts(cell),
         MEANS: " -> ".join("none" if mean is None else f"{mean:.2f}" for mean in means) if any(means) else "",
-        ACCURACY: "0" if identical else _difference(accuracy, 2),
+        ACCURACY: "0" if identical and accuracy else _difference(accuracy, 2),
         TEST_LOSS: "0" if identical else _difference(cell.changes.get("test_loss")),
         TRAIN_LOSS: "0" if identical else _difference(cell.changes.get("train_loss")),
         SECONDS: _difference(cell.changes.get("train_seconds")),

@@ -32,8 +32,8 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         places = part.subplots(len(own), 2, squeeze=False, sharex=True, sharey="col")
         for row, facet in enumerate(own):
             left, right = places[row]
-            draw_facet(left, facet, losses, logarithmic=True)
-            draw_facet(right, facet, bounded if classifies else test_losses, logarithmic=not classifies)
+            draw_facet(left, facet, losses, logarithmic=classifies)
+            draw_facet(right, facet, bounded if classifies else test_losses)
             left.set_ylabel("train loss (nats)")
             right.set_ylabel("test accuracy (%)" if classifies else "test loss (nats)")
             left.fmt_ydata = lambda value: f"train loss {value:.3g}"
@@ -43,11 +43,9 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
                 update_axis(axes)
                 if row < len(own) - 1:
                     axes.set_xlabel("")
-        places[0, 0].set_yscale("log")
-        if classifies:
+        if classifies:  # else a loss is a density's, which may be negative, and no zero is far from it
+            places[0, 0].set_yscale("log")
             stretch_accuracy(list(places[:, 1]))
-        else:
-            places[0, 1].set_yscale("log")
         return list(places.flat)
 
     def height(panel: Panel) -> float:

@@ -1,0 +1,102 @@
+"""Models with their loss within: exact in pieces and after a stop, no accuracy anywhere, per-example gradients that add up."""
+
+import pytest
+import torch
+
+from gapbench.core.events import Finished, Snapshotted
+from gapbench.core.outcome import Outcome
+from gapbench.engine.loop import train
+from gapbench.engine.session import Session
+from gapbench.suite.runspec import Component, GradientNoise
+
+MODELS = [
+    Component(name="autoencoder", options={"channels": [3], "latent": 4}),
+    Component(name="variational-autoencoder", options={"channels": [3], "latent": 4}),
+]
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+
+
+def session_of(spec, pool, split, model, micro_batch_size=None, **changes):
+    data = pool()
+    # The loss is a sum over an image, so a rate for means would be too high.
+    wanted = spec(model=model, learning_rate=1e-3, **changes)
+    return Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+
+
+def run(spec, pool, split, model, *, stop_at=-1, snapshots=None, **changes):
+    data, events, asked = pool(), [], iter(range(10**6))
+    train(
+        [spec(model=model, learning_rate=1e-3, **changes)],
+        data,
+        [split(data)],
+        device="cpu",
+        emit=events.append,
+        stop=lambda: Outcome.INTERRUPTED if next(asked) == stop_at else None,
+        snapshots=snapshots,
+    )
+    return events
+
+
+def end_of(events):
+    return next(event for event in events if isinstance(event, Finished))
+
+
+@pytest.mark.parametrize("size", [1, 5, 10])
+def test_an_update_in_pieces_is_the_update(model, spec, pool, split, size):
+    whole, pieces = session_of(spec, pool, split, model), session_of(spec, pool, split, model, size)
+    for _ in range(4):
+        whole.step()
+        pieces.step()
+    torch.testing.assert_close(pieces.network.weights, whole.network.weights, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stop_in_the_middle_changes_no_bit(model, spec, pool, split):
+    straight = end_of(run(spec, pool, split, model))
+    first = run(spec, pool, split, model, stop_at=13)
+    snapshot = next(event.snapshot for event in first if isinstance(event, Snapshotted))
+    resumed = end_of(run(spec, pool, split, model, snapshots=[snapshot]))
+    for name in ("test_loss", "train_loss", "weight_distance"):
+        assert resumed.summary[name] == straight.summary[name]
+
+
+def test_there_is_a_loss_and_no_accuracy(model, spec, pool, split):
+    end = end_of(run(spec, pool, split, model))
+    assert end.outcome is Outcome.OK
+    assert end.summary["test_loss"] > 0
+    assert not [name for name in end.summary if "accuracy" in name]
+    assert end.test_correct == b""
+
+
+def test_it_learns(model, spec, pool, split):
+    session = session_of(spec, pool, split, model, updates=200)
+    before = session.evaluate().values["test_loss"][0]
+    for _ in range(200):
+        session.step()
+    assert session.evaluate().values["test_loss"][0] < before - 1
+
+
+def test_evaluating_twice_gives_one_number(model, spec, pool, split):
+    session = session_of(spec, pool, split, model)
+    first, second = session.evaluate(), session.evaluate()
+    assert first.values["test_loss"] == second.values["test_loss"]
+    assert first.values["train_loss"] == second.values["train_loss"]
+
+
+def test_the_batchs_gradient_is_the_mean_of_its_examples(model, spec, pool, split):
+    session = session_of(spec, pool, split, model)
+    batches = session.feed.micro_batches
+    whole = session.program.gradients(None, batches(0, 20)).clone()
+    one_by_one = session.program.gradients(None, batches(0, 1))
+    torch.testing.assert_close(one_by_one, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_noise_weighs_each_examples_loss(model, spec, pool, split):
+    noise = GradientNoise(kind="multiplicative", variance=1.0, centred=True)
+    noisy = session_of(spec, pool, split, model, gradient_noise=noise)
+    pieces = session_of(spec, pool, split, model, 5, gradient_noise=noise)
+    plain = session_of(spec, pool, split, model)
+    for session in (noisy, pieces, plain):
+        session.step()
+    torch.testing.assert_close(pieces.network.weights, noisy.network.weights, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(noisy.network.weights, plain.network.weights)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
 from gapbench.analysis.arms import ABOVE, BELOW, NOT_SEPARATED, REFERENCE
+from gapbench.analysis.formats import nats_text
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -89,19 +90,22 @@ def _columns(rows: Sequence[ArmRow], budgets: dict[str, str]) -> list[_Column]:
         _Column("Test loss", "r", tuple(_loss(row.test_loss) for row in rows)),
         _Column("Train loss", "r", tuple(_loss(row.train_loss) for row in rows)),
         _Column("Batch gap (pp)", "r", tuple(_gap(row, budgets) for row in rows)),
+        _Column("Batch gap (nats)", "r", tuple(_nats(row, budgets) for row in rows)),
         _Column("Matched-loss gap (pp)", "r", tuple(_difference(row.matched_loss.gap_pp if row.matched_loss else None) for row in rows)),
         _Column("", "c", tuple(MARKS.get(row.verdict, NO_VERDICT) for row in rows)),
         _Column(r"Paper (\%)", "r", tuple(f"{100 * row.published.test_accuracy:.2f}" if row.published else "" for row in rows)),
     ]
-    always = {"Arm", "Batch", "$n$", r"Test acc. (\%)"}
+    headline = "Test loss" if rows and all(row.panel.headline == "test_loss" for row in rows) else r"Test acc. (\%)"
+    always = {"Arm", "Batch", "$n$", headline}
     return [column for column in columns if column.heading in always or any(column.texts)]
 
 
 def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
     titles = "; ".join(escape(panel.title) for panel in table.panels) or "no run is planned"
     parts = [rf"{escape(suite)}: {titles}."]
-    methods = {row.batch_gap_pp.method for row in table.rows if row.batch_gap_pp and row.batch_gap_pp.low is not None}
-    if any(row.test_accuracy and row.test_accuracy.n > 1 for row in table.rows):
+    gaps = [row.batch_gap_pp or row.batch_gap_nats for row in table.rows]
+    methods = {gap.method for gap in gaps if gap and gap.low is not None}
+    if any(row.headline and row.headline.n > 1 for row in table.rows):
         over = "splits" if all(row.cell.split_drawn for row in table.rows) else "seeds of one split"
         parts.append(
             rf"Mean $\pm$ half width of the 95\,\% $t$ interval over {over}; $n$: runs that are ok (of those planned, where fewer)."
@@ -112,7 +116,10 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
         pairing = {"paired": "paired by split", "welch": "Welch's"}
         how = f" (interval, {' or '.join(pairing[method] for method in sorted(methods))})" if methods else ""
         listed = "; ".join(f"$^{{{letter}}}$ {escape(text)}" for text, letter in budgets.items())
-        parts.append(f"Batch gap: test accuracy of the reference minus that of the arm{how}, at {listed}.")
+        losses = any(row.batch_gap_nats for row in table.rows)
+        kinds = ["test accuracy of the reference minus that of the arm"] if any(row.batch_gap_pp for row in table.rows) else []
+        kinds += ["in nats, test loss of the arm minus that of the reference"] if losses else []
+        parts.append(f"Batch gap: {'; '.join(kinds)}{how}, at {listed}.")
     if any(row.matched_loss and row.matched_loss.gap_pp for row in table.rows):
         parts.append("Matched-loss gap: the same where both first reach the same train loss.")
     parts += _legend(table)
@@ -136,7 +143,7 @@ def _legend(table: ArmsTable) -> list[str]:
 
 def _budgets(rows: Sequence[ArmRow]) -> dict[str, str]:
     """Returns what gaps are taken at (budget and learning rate) with a letter for each, in order."""
-    texts = dict.fromkeys(_at(row) for row in rows if row.batch_gap_pp)
+    texts = dict.fromkeys(_at(row) for row in rows if row.batch_gap_pp or row.batch_gap_nats)
     return {text: string.ascii_lowercase[position] if position < 26 else str(position + 1) for position, text in enumerate(texts)}
 
 
@@ -151,6 +158,11 @@ def _count(row: ArmRow) -> str:
 
 def _gap(row: ArmRow, budgets: dict[str, str]) -> str:
     text = _difference(row.batch_gap_pp)
+    return f"{text}$^{{{budgets[_at(row)]}}}$" if text else ""
+
+
+def _nats(row: ArmRow, budgets: dict[str, str]) -> str:
+    text = escape(nats_text(row.batch_gap_nats))
     return f"{text}$^{{{budgets[_at(row)]}}}$" if text else ""
 
 

@@ -36,7 +36,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
     ("text", "expected"),
     [
         ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, imagefolder, mnist, npz, svhn, svhn-extra'),
-        ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: alexnet, c1, c3, f1, mlp, resnet, resnet-imagenet, vgg, wresnet'),
+        ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: alexnet, autoencoder, c1, c3, cnn, f1, mlp, resnet, resnet-imagenet, variational-autoencoder, vgg, wresnet'),
         ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, adapted-same-augmentation, adapted-scaled-decay, adapted-unscaled-rate, baseline, batch-ramp, linear-lr, longer, noise, noise-as-in-paper, sqrt-lr'),
         ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: code, fair, paper'),

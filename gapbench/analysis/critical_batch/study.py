@@ -17,6 +17,7 @@ from gapbench.analysis.critical_batch.rates import Chosen, Passage, choose_rates
 from gapbench.analysis.critical_batch.targets import Evaluations, Target
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.noise_scale.curves import NoiseCurves
+from gapbench.core.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,6 +133,10 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
     for cell in cells:
+        # A rate at which a run diverged was tried: it counts in the budget of its batch size, and as a run that did not arrive.
+        for run in (run for run in cell.runs if run.outcome == Outcome.DIVERGED):
+            before = evaluations.reached(run.run_id)
+            passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, None, max(1.0, before.trained if before else 1.0)))
         for run in cell.ok_runs:
             reached = evaluations.reached(run.run_id)
             if reached is None:

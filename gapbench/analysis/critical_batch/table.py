@@ -15,6 +15,8 @@ from gapbench.analysis.intervals import Estimate, t_interval
 from gapbench.analysis.side_tables import SideTable
 
 COLUMNS = ("cell", "target", "batch", "learning rate", "reached", "updates", "examples", "not reached after")
+NAMED = 6
+"""Cells that a sentence names; of a grid of rates most never reach a target."""
 NOTE = (
     "Updates: geometric mean over the seeds that reached the target, with the 95 % t interval of the logarithm. A passage is interpolated "
     "between two evaluations of the curve, smoothed over a fixed fraction of the updates. Seeds that did not reach it are left out of the "
@@ -96,7 +98,8 @@ def _sentences(panel: Panel, target: Target, rows: Sequence[TargetRow], titled: 
         yield f"{start}: no cell reached it with all of its seeds."
     missing = [f"{row.cell.name} ({len(row.censored)} of {len(row.reached)} runs)" for row in own if row.censored]
     if missing:
-        yield f"{start}: not reached by {', '.join(missing)}."
+        more = f" and {len(missing) - NAMED} more cells, which the table names" if len(missing) > NAMED else ""
+        yield f"{start}: not reached by {', '.join(missing[:NAMED])}{more}."
     early = sum(row.early for row in own)
     if early:
         yield f"{start}: {early} run{'s were' if early > 1 else ' was'} below it at the first evaluation, so that the passage was not seen."

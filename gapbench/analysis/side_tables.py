@@ -45,9 +45,7 @@ class SideTable:
         return pd.DataFrame(list(self.records))
 
 
-def side_tables(
-    runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets: Sequence[Mapping[str, Any]] = ()
-) -> tuple[SideTable, ...]:
+def side_tables(runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets: Sequence[Mapping[str, Any]] = ()) -> tuple[SideTable, ...]:
     """Returns the side tables that the runs of a suite have the cells for, and that of the targets that it names.
 
     Args:

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.critical_batch import CurveStudy, Study
+from gapbench.analysis.critical_batch.prediction import NEAR, by_batch_size
 from gapbench.published.critical_batch import tasks
 from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, new_figure, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
@@ -29,8 +31,8 @@ PARETO = (
     "dotted: those least values."
 )
 PREDICTED = (
-    "Critical batch size predicted from the noise scale of single runs (mean over progress) against the measured one with its 95 % "
-    "interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish et al. "
+    "Critical batch size predicted from the noise scale of runs at one batch size (mean over progress) against the measured one with its "
+    "95 % interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish et al. "
     "2018, averages over training. Line: equal; band: within a factor of 10."
 )
 
@@ -78,6 +80,10 @@ def _grid(found: Study, draw: Callable[[Axes, CurveStudy, Style], None], caption
 def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     from matplotlib.ticker import NullFormatter
 
+    if not curve.points and not any(one.censored for one in curve.chosen):
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "No run has reached it.", ha="center", va="center", transform=axes.transAxes, color=MUTED)
+        return
     sizes = np.array([size for size, _ in curve.points])
     steps = np.array([value for _, value in curve.points])
     axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
@@ -98,9 +104,19 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelrotation=30)
+    _plain_numbers(axes.yaxis, axes.get_ylim())
     axes.set_xlabel("batch size (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
+
+
+def _plain_numbers(axis: Axis, limits: tuple[float, float]) -> None:
+    """Writes numbers of a logarithmic axis as such, 200 and not 2 x 10^2; some between the powers of ten where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if limits[1] < 100 * limits[0] else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _pareto(found: Study) -> Figure:
@@ -142,6 +158,8 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
         axes.axvline(fit.smallest_examples, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_numbers(axes.xaxis, axes.get_xlim())
+    _plain_numbers(axes.yaxis, axes.get_ylim())
     axes.set_xlabel("examples to the target (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
@@ -160,24 +178,31 @@ def _predicted(found: Study) -> Figure:
             task.task, (task.noise_scale[1], task.critical_batch[1]), xytext=(5, -3), textcoords="offset points", fontsize=7, color=PAPER
         )
     curves = [curve for curve in found.curves if curve.fit is not None and curve.predictions]
+    single = len({curve.title for curve in curves}) == 1
+    xs, ys = [task.noise_scale[1] for task in tasks()], [task.critical_batch[1] for task in tasks()]
     for position, curve in enumerate(curves):
         style = arm_style(1 + position)
         assert curve.fit is not None
         measured = curve.fit.critical_batch
         error = [[measured.value - measured.low], [measured.high - measured.value]]
-        for number, one in enumerate(curve.predictions):
+        for size, predicted, _ in by_batch_size(curve.predictions):
+            counts = predicted / NEAR <= size <= predicted * NEAR
             axes.errorbar(
-                one.weighted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
-                markerfacecolor=style.color if one.counts else "white", linestyle="none",
-                label=None if number else f"{curve.title}: {curve.target}",
+                predicted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
+                markerfacecolor=style.color if counts else "white", linestyle="none",
             )  # fmt: skip
+            xs.append(predicted)
+        ys += [measured.low, measured.high]
+        label = curve.target if single else f"{curve.title}: {curve.target}"
+        axes.plot([], [], marker=style.marker, color=style.color, markersize=5, linestyle="none", label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    low, high = axes.get_xlim()
+    low, high = 0.4 * min(xs), 20.0 * max(xs)  # room for the names beside the dots
     at = np.geomspace(low, high, 50)
     axes.plot(at, at, color=MUTED, linewidth=0.9)
     axes.fill_between(at, at / 10, at * 10, color=SHADE, zorder=0)
     axes.set_xlim(low, high)
+    axes.set_ylim(0.3 * min(ys), 10.0 * max(ys))
     axes.set_xlabel("predicted from the noise scale, examples (log scale)")
     axes.set_ylabel("measured from steps to the target, examples (log scale)")
     axes.legend(loc="upper left")

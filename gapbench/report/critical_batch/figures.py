@@ -32,8 +32,8 @@ PARETO = (
 )
 PREDICTED = (
     "Critical batch size predicted from the noise scale of runs at one batch size (mean over progress) against the measured one with its "
-    "95 % interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish et al. "
-    "2018, averages over training. Line: equal; band: within a factor of 10."
+    "95 % interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish "
+    "et al. 2018, averages over training. Line: equal; band: within a factor of 10."
 )
 
 

@@ -80,13 +80,10 @@ def _grid(found: Study, draw: Callable[[Axes, CurveStudy, Style], None], caption
 def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     from matplotlib.ticker import NullFormatter
 
-    if not curve.points and not any(one.censored for one in curve.chosen):
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "No run has reached it.", ha="center", va="center", transform=axes.transAxes, color=MUTED)
-        return
     sizes = np.array([size for size, _ in curve.points])
     steps = np.array([value for _, value in curve.points])
-    axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
+    if len(steps):
+        axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
     lost = [(one.batch_size, trained) for one in curve.chosen for trained in one.censored]
     if lost:
         axes.plot(*zip(*lost, strict=True), linestyle="none", marker="^", color=style.color, markerfacecolor="white", label="not reached")

@@ -22,6 +22,8 @@ from gapbench.core.outcome import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
+ANY_TARGET = "the target"
+"""Of series from a file, which do not say it."""
 DENSE = 0.02
 """Two evaluations around a passage that are further apart than this share of the steps leave it to the interpolation; that is said."""
 
@@ -88,7 +90,7 @@ class Study:
 
 def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study:
     """Analyses curves of steps from a file."""
-    return Study(name, tuple(_curve(title, "", "the target", passages) for title, passages in series.items()))
+    return Study(name, tuple(_curve(title, "", ANY_TARGET, passages) for title, passages in series.items()))
 
 
 def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[Target]) -> Study:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from gapbench.analysis.critical_batch import CurveStudy, Study
 from gapbench.analysis.critical_batch.prediction import NEAR, by_batch_size
+from gapbench.analysis.critical_batch.study import ANY_TARGET
 from gapbench.published.critical_batch import tasks
+from gapbench.report.drawing import plain_numbers
 from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, new_figure, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
@@ -69,12 +70,16 @@ def _grid(found: Study, draw: Callable[[Axes, CurveStudy, Style], None], caption
     places = above.subplots(rows, columns, squeeze=False).flatten()
     for position, (axes, curve) in enumerate(zip(places, curves, strict=False)):
         draw(axes, curve, arm_style(1 + position))
-        method = f"\n{curve.method}" if curve.method else ""
-        axes.set_title(f"{curve.title}: {curve.target}{method}", fontsize=9)
+        axes.set_title(_title(curve.title if curve.target == ANY_TARGET else f"{curve.title}: {curve.target}", curve.method), fontsize=9)
     for axes in places[len(curves) :]:
         axes.set_axis_off()
     under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
     return figure
+
+
+def _title(*parts: str) -> str:
+    """Returns a title in lines that stay above their own axes."""
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, 54))
 
 
 def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
@@ -101,19 +106,10 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelrotation=30)
-    _plain_numbers(axes.yaxis, axes.get_ylim())
+    plain_numbers(axes.yaxis, axes.get_ylim())
     axes.set_xlabel("batch size (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
-
-
-def _plain_numbers(axis: Axis, limits: tuple[float, float]) -> None:
-    """Writes numbers of a logarithmic axis as such, 200 and not 2 x 10^2; some between the powers of ten where there is room."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if limits[1] < 100 * limits[0] else (1.0,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _pareto(found: Study) -> Figure:
@@ -132,7 +128,7 @@ def _pareto(found: Study) -> Figure:
     places = above.subplots(rows, min(2, len(titles)), squeeze=False).flatten()
     for axes, key in zip(places, titles, strict=False):
         own = [curve for curve in curves if (curve.title, curve.method) == key]
-        axes.set_title(", ".join(part for part in key if part), fontsize=9)
+        axes.set_title(_title(*key), fontsize=9)
         _draw_pareto(axes, own)
     for axes in places[len(titles) :]:
         axes.set_axis_off()
@@ -155,8 +151,8 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
         axes.axvline(fit.smallest_examples, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_numbers(axes.xaxis, axes.get_xlim())
-    _plain_numbers(axes.yaxis, axes.get_ylim())
+    plain_numbers(axes.xaxis, axes.get_xlim())
+    plain_numbers(axes.yaxis, axes.get_ylim())
     axes.set_xlabel("examples to the target (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, loss_at
+from gapbench.report.drawing import plain_numbers
 from gapbench.report.style import MUTED, Style, batch_style, new_figure, say
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _draw(found: NoiseStudy) -> Figure:
         for axes in (left, right):
             axes.set_xscale("log")
             axes.set_yscale("log")
+            plain_numbers(axes.xaxis, axes.get_xlim())
+        plain_numbers(left.yaxis, left.get_ylim())
         right.invert_xaxis()
         right.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
     under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)

@@ -191,7 +191,9 @@ class BatchRule(BaseModel):
     smallest: float = Field(0.25, gt=0.0, le=1.0, description="Lower bound of the batch size, as a multiple of the run's.")
     largest: float = Field(4.0, ge=1.0, allow_inf_nan=False, description="Upper bound of the batch size, as a multiple of the run's.")
     unit: int = Field(8, gt=0, description="Sizes are multiples of the ghost batch size or, without batch norm, of so many examples.")
-    decisions: int = Field(20, gt=1, description="The size changes only at multiples of 1 / decisions of the run's examples.")
+    decisions: int = Field(
+        20, gt=1, description="The size changes only at the first update from each multiple of 1 / decisions of the examples on."
+    )
     measure_every: int = Field(4, gt=0, description="The noise scale is measured on every so-manieth update.")
     smoothing: float = Field(
         0.9, ge=0.0, lt=1.0, description="Weight that averages of noise and signal keep from measurement to measurement."

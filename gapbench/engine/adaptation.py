@@ -6,6 +6,7 @@ and its micro-batches, so that sizes are the same everywhere but where rounding 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,11 +53,11 @@ class Adaptation:
 
     def decide(self, batches: BatchTable, update: int) -> bool:
         """Decides on the size from the next update on, where that is due after `update` updates; returns whether it was."""
-        made = len(self._sizes)
-        if made == len(self._steps) or batches.examples(update) < self._steps[made] * self._spec.batch_size:
+        due = bisect_right(self._steps, batches.examples(update) / self._spec.batch_size) - len(self._sizes)
+        if not due:
             return False
         now = self._sizes[-1] if self._sizes else self._spec.batch_size
-        self._sizes.append(next_size(self.rule, self.noise_scale, now))
+        self._sizes.extend([next_size(self.rule, self.noise_scale, now)] * due)  # a batch may be longer than the way to the next decision
         return True
 
     def measure(self, objective: Objective, update: int) -> None:

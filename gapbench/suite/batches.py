@@ -217,20 +217,22 @@ def ramp(batch_size: int, updates: int, factors: Sequence[tuple[float, float]]) 
 def decided(spec: Any, sizes: Sequence[int] = ()) -> BatchTable:
     """Returns the table of a run (a RunSpec) whose batch size follows the noise scale, as far as its sizes are decided.
 
-    Between two decisions there are the examples of the run whose batch stays as it is, to the last one; where they are no multiple of
-    the batch, the first update takes what is left over.
+    It has the examples of the run whose batch stays as it is, to the last one. A size counts from the first update that begins at its
+    decision or after it. What fills no batch is the first update after the last decision.
 
     Args:
         spec: of the run.
         sizes: that were decided on, one for each decision so far; the last one stands for those to come.
     """
-    rule, batch_size = spec.adaptive_batch, spec.batch_size
-    table = BatchTable(batch_size, grows=True, bound=rule.largest)
-    chosen = (batch_size, *sizes)
-    for number, (begin, end) in enumerate(pairwise([0, *decision_steps(spec), spec.unramped_updates])):
-        size = chosen[min(number, len(chosen) - 1)]
-        full, rest = divmod((end - begin) * batch_size, size)
-        table = table.extended(1 if rest else 0, rest).extended(full, size)
+    total, chosen = spec.unramped_updates * spec.batch_size, (spec.batch_size, *sizes)
+    table = BatchTable(spec.batch_size, grows=True, bound=spec.adaptive_batch.largest)
+    for number, end in enumerate([*decision_steps(spec), spec.unramped_updates]):
+        size, left = chosen[min(number, len(chosen) - 1)], total - table.end
+        count = max(0, -((table.end - end * spec.batch_size) // size))
+        if count * size >= left or end == spec.unramped_updates:
+            full, rest = divmod(left, size)
+            return table.extended(1 if rest else 0, rest).extended(full, size)
+        table = table.extended(count, size)
     return table
 
 

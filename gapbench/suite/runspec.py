@@ -74,11 +74,11 @@ class AdaptiveBatch(Frozen):
     exchange_rate: float = Field(gt=0)
     """Examples that one update fewer is worth."""
     smallest: int = Field(gt=1)
-    """Examples; a multiple of `unit`, as is `largest`. What is left over between two decisions may be a smaller batch."""
+    """Examples; a multiple of `unit`, as is `largest`. One update, which takes what is left over, may be smaller."""
     largest: int = Field(gt=1)
     unit: int = Field(gt=0)
     decisions: int = Field(gt=0)
-    """The size changes only at multiples of 1 / decisions of the run's examples."""
+    """The size changes only at the first update from each multiple of 1 / decisions of the run's examples on."""
     measure_every: int = Field(gt=0)
     """Updates from one measurement of the noise scale to the next."""
     smoothing: float = Field(ge=0, lt=1)

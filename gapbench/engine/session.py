@@ -140,7 +140,7 @@ class Session:
         observe = done in self.probe_updates or done in self.evaluation_updates or done in self.checkpoint_updates
         state = self.program.update(self.update, self.feed.micro_batches(self.update, self.micro_batch_size), observe=observe)
         self.update += 1
-        if self._adaptation is not None:
+        if self.batches.grows:
             self._record_size(changes, observe=observe)
         if self.update == self.early_updates:
             self.clipped_early = self.program.clipped_updates.clone()
@@ -161,7 +161,7 @@ class Session:
         """Records the size of the last batch where it is observed or another than before, so that the curve has every size."""
         size, before = self.batches.at(self.update - 1).size, self.batches.at(max(0, self.update - 2)).size
         if observe or size != before:
-            values = {"batch_size": torch.tensor([float(size)]), **values}
+            values = {"batch_size": torch.full((len(self.specs),), float(size)), **values}
         if values:
             self.recorder.record(self.update, values)
 

@@ -10,25 +10,30 @@ Nothing here imports torch; pandas only where tables are returned.
 
 from __future__ import annotations
 
-from gapbench.api.analyzing import Analysis, analyze
-from gapbench.api.calibrating import calibrate
-from gapbench.api.checkup import Finding, doctor
-from gapbench.api.comparing import compare, comparison_failures, write_comparison
-from gapbench.api.conformity import ConformityReport, check_components
-from gapbench.api.exporting import Exported, export
-from gapbench.api.frames import to_frame
-from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, report
-from gapbench.api.listing import Listed, kinds, listing, names
-from gapbench.api.merging import merge
-from gapbench.api.planning import Plan, PlannedCell, plan
-from gapbench.api.running import RunReport, Took, run
-from gapbench.api.starter import starter_suite
-from gapbench.api.status import CellStatus, FailedRun, RunStatus, Status, status
-from gapbench.api.suite_schema import suite_schema, write_suite_schema
-from gapbench.api.tuning import TuneReport, plan_tuning, tune
-from gapbench.api.tuning_work import PlannedSpace, TuningPlan
-from gapbench.api.workloads import fetch_dataset, verify_dataset
-from gapbench.suite import load_suite
+from typing import TYPE_CHECKING
+
+from gapbench.core.late import late_imports
+
+if TYPE_CHECKING:
+    from gapbench.api.analyzing import Analysis, analyze
+    from gapbench.api.calibrating import calibrate
+    from gapbench.api.checkup import Finding, doctor
+    from gapbench.api.comparing import compare, comparison_failures, write_comparison
+    from gapbench.api.conformity import ConformityReport, check_components
+    from gapbench.api.exporting import Exported, export
+    from gapbench.api.frames import to_frame
+    from gapbench.api.inventory import Listed, kinds, listing, names
+    from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, report
+    from gapbench.api.merging import merge
+    from gapbench.api.planning import Plan, PlannedCell, plan
+    from gapbench.api.progress import CellStatus, FailedRun, RunStatus, Status, status
+    from gapbench.api.running import RunReport, Took, run
+    from gapbench.api.schema_file import suite_schema, write_suite_schema
+    from gapbench.api.starter import starter_suite
+    from gapbench.api.tuning import TuneReport, plan_tuning, tune
+    from gapbench.api.tuning_work import PlannedSpace, TuningPlan
+    from gapbench.api.workloads import fetch_dataset, verify_dataset
+    from gapbench.suite import load_suite
 
 __all__ = [
     "Analysis",
@@ -78,3 +83,5 @@ __all__ = [
     "write_comparison",
     "write_suite_schema",
 ]
+
+__getattr__ = late_imports(__name__, __file__)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from gapbench.api.keeping import figures, load_results
 from gapbench.api.price import check_hours, pending_jobs
+from gapbench.api.progress import FailedRun, failed_runs
 from gapbench.api.selection import Selection, select, used_components
 from gapbench.api.smoke import smoke_suite
-from gapbench.api.status import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
 from gapbench.core.outcome import RETRIED, Outcome

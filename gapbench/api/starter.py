@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gapbench.api.suite_schema import write_suite_schema
+from gapbench.api.schema_file import write_suite_schema
 from gapbench.core.errors import StoreError
 from gapbench.suite.json_schema import FILE_NAME
 

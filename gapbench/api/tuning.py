@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapbench.api.progress import FailedRun, failed_runs
 from gapbench.api.running import RESULTS, check_data, retire
 from gapbench.api.selection import used_components
-from gapbench.api.status import FailedRun, failed_runs
 from gapbench.api.tuning_work import TuningPlan, Work, check_hours
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError

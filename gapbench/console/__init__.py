@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from gapbench.console.analysis import print_analysis
-from gapbench.console.bench import print_bench, print_bench_cases
-from gapbench.console.comparing import print_comparison, print_comparison_failures
-from gapbench.console.failures import print_failures
-from gapbench.console.live import LineView, LiveView, View, view
-from gapbench.console.merging import print_merged
-from gapbench.console.region import Region
-from gapbench.console.sentences import LastingConsole
-from gapbench.console.status import print_status, status_lines
-from gapbench.console.tables import (
-    print_arms,
-    print_data_files,
-    print_files,
-    print_findings,
-    print_leftovers,
-    print_listing,
-    print_plan,
-    print_side_tables,
-    print_took,
-    print_unfinished,
-    print_warnings,
-)
-from gapbench.console.tuning import print_tuned_suite, print_tuning, print_tuning_plan, print_untuned
+from typing import TYPE_CHECKING
+
+from gapbench.core.late import late_imports
+
+if TYPE_CHECKING:
+    from gapbench.console.analysis import print_analysis
+    from gapbench.console.bench import print_bench, print_bench_cases
+    from gapbench.console.comparing import print_comparison, print_comparison_failures
+    from gapbench.console.failures import print_failures
+    from gapbench.console.live import LineView, LiveView, View, view
+    from gapbench.console.merging import print_merged
+    from gapbench.console.region import Region
+    from gapbench.console.sentences import LastingConsole
+    from gapbench.console.status import print_status, status_lines
+    from gapbench.console.tables import (
+        print_arms,
+        print_data_files,
+        print_files,
+        print_findings,
+        print_leftovers,
+        print_listing,
+        print_plan,
+        print_side_tables,
+        print_took,
+        print_unfinished,
+        print_warnings,
+    )
+    from gapbench.console.tuning import print_tuned_suite, print_tuning, print_tuning_plan, print_untuned
 
 __all__ = [
     "LastingConsole",
@@ -58,3 +63,5 @@ __all__ = [
     "status_lines",
     "view",
 ]
+
+__getattr__ = late_imports(__name__, __file__)

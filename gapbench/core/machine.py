@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 MIB = 1 << 20
@@ -26,7 +27,13 @@ def usable_cores() -> int:
 
 def total_memory_mib() -> float:
     """Returns the machine's memory, or the control group's limit where that is less."""
-    limits = [limit for limit, _ in _memory_limits()]
+    return _total_memory_mib(tuple(_control_groups()))
+
+
+@functools.cache
+def _total_memory_mib(folders: tuple[Path, ...]) -> float:
+    # A plan asks for every job; a process keeps its limits.
+    limits = [limit for limit, _ in _memory_limits(folders)]
     return float(min([_physical_memory(), *limits])) / MIB
 
 
@@ -44,7 +51,7 @@ def free_memory_mib() -> float:
     """Returns how much memory more could be used now without swapping or being killed."""
     import psutil
 
-    left = [limit - used for limit, used in _memory_limits()]
+    left = [limit - used for limit, used in _memory_limits(_control_groups())]
     return max(0.0, float(min([psutil.virtual_memory().available, *left])) / MIB)
 
 
@@ -79,10 +86,10 @@ def _control_groups() -> Iterator[Path]:
         yield base
 
 
-def _memory_limits() -> list[tuple[int, int]]:
+def _memory_limits(folders: Iterable[Path]) -> list[tuple[int, int]]:
     """Returns (limit, used) in bytes of every control group that limits memory."""
     limits = []
-    for folder in _control_groups():
+    for folder in folders:
         for limit_name, used_name, cache_key in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench.suite.locate import KeyPath
@@ -52,6 +52,8 @@ class Settings:
     """All layers of one run, lowest first."""
 
     layers: tuple[Layer, ...]
+    _found: dict[str, Layer | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Answers of `layer_of`: each field is asked for several times."""
 
     @property
     def sound(self) -> bool:
@@ -60,12 +62,17 @@ class Settings:
 
     def layer_of(self, name: str) -> Layer | None:
         """Returns the highest layer that sets a field, or None."""
+        if name in self._found:
+            return self._found[name]
+        found = None
         for layer in reversed(self.layers):
-            if layer.hides(name):
+            if layer.opaque or name in layer.broken:
                 raise Unknown(name)
             if name in layer.fields:
-                return layer
-        return None
+                found = layer
+                break
+        self._found[name] = found
+        return found
 
     def get(self, name: str, default: Any = None) -> Any:
         """Returns a field's value; for components merged options (without the schema's defaults)."""

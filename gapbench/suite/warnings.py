@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gapbench.suite.batches import phase_starts
 from gapbench.suite.rate import UNTUNED
 from gapbench.suite.runspec import PlannedRun
+
+MOST_CELLS, SHOWN_CELLS = 8, 4
+"""A warning about more cells than the first number names as many as the second."""
 
 
 def warnings_of(runs: Sequence[PlannedRun], no_effect: Iterable[tuple[str, str]]) -> list[str]:
@@ -22,7 +25,17 @@ def warnings_of(runs: Sequence[PlannedRun], no_effect: Iterable[tuple[str, str]]
         for what in (_short_phase(run), _large_batch(run), _long_warmup(run), _untuned(run)):
             if what:
                 found.setdefault(what, []).append(cell)
-    return [f"{what}: {', '.join(dict.fromkeys(names))}" for what, names in found.items()]
+    return [f"{what}: {_listed(dict.fromkeys(names), len(cells))}" for what, names in found.items()]
+
+
+def _listed(names: Collection[str], of: int) -> str:
+    """Returns the names of the cells that a warning is about; of many the first ones and how many more there are, out of how many."""
+    if len(names) <= MOST_CELLS:
+        return ", ".join(names)
+    if len(names) == of:
+        return f"all {of} cells"
+    shown = list(names)[:SHOWN_CELLS]
+    return f"{', '.join(shown)} and {len(names) - SHOWN_CELLS} more of {of} cells"
 
 
 def missing_references(runs: Sequence[PlannedRun], *, named: bool) -> list[str]:
@@ -39,7 +52,7 @@ def missing_references(runs: Sequence[PlannedRun], *, named: bool) -> list[str]:
         wanted = "as in [report]" if named else f"batch size {spec.reference_batch_size}, regime baseline, ghost off"
         texts.append(
             f"no reference cell ({wanted}) for {spec.dataset.name} with {spec.model.name}, "
-            f"so tables have no batch gap for: {', '.join(cells)}"
+            f"so tables have no batch gap for: {_listed(cells, len(dict.fromkeys(other.labels.cell for other in runs)))}"
         )
     return texts
 

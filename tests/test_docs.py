@@ -164,9 +164,10 @@ def test_the_python_of_the_notebook_page_runs(folder):
     assert (folder / "weight_distance.pdf").is_file()
 
 
-def test_the_python_of_the_diffusion_page_runs(folder):
+@pytest.mark.parametrize("page", ["diffusion.md", "critical-batch.md"])
+def test_the_python_of_the_pages_of_analyses_runs(folder, page):
     shutil.copytree(ROOT / "results" / "reference" / "quickstart", folder / "results" / "quickstart")
-    for block in blocks("diffusion.md"):
+    for block in blocks(page):
         if block.kind == "python":
             exec(block.text, {})
 
@@ -228,6 +229,18 @@ def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
     every = {column for columns in COLUMNS.values() for column in columns}
     assert (every | {f"{name}.csv" for name in COLUMNS}) - set(re.findall(r"`([^`]+)`", text)) == set()
     assert {"drift_and_spread", "local_exponents", "collapse", "weight_cosine"} <= named("numbers.md", "Diffusion")
+
+
+def test_no_column_or_figure_of_the_analyses_of_batch_sizes_is_missing():
+    from gapbench.analysis.critical_batch.frames import COLUMNS
+    from gapbench.analysis.noise_scale.study import COLUMNS as OF_NOISE
+
+    sections = re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE)
+    (noise,), (batch,) = ([part for part in sections if part.startswith(start)] for start in ("Noise scale", "Critical batch size"))
+    assert {*OF_NOISE, "noise.csv", "noise_scale"} - set(re.findall(r"`([^`]+)`", noise)) == set()
+    every = {column for columns in COLUMNS.values() for column in columns} | {f"{name}.csv" for name in COLUMNS}
+    assert every - set(re.findall(r"`([^`]+)`", batch)) == set()
+    assert {"steps_vs_batch_size", "steps_vs_examples", "predicted_vs_measured"} <= named("numbers.md", "Critical batch size")
 
 
 def test_no_column_of_the_analyses_around_the_weights_is_missing():

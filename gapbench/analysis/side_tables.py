@@ -45,13 +45,23 @@ class SideTable:
         return pd.DataFrame(list(self.records))
 
 
-def side_tables(runs: pd.DataFrame) -> tuple[SideTable, ...]:
-    """Returns the side tables that the runs of a suite have the cells for."""
+def side_tables(runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets: Sequence[Mapping[str, Any]] = ()) -> tuple[SideTable, ...]:
+    """Returns the side tables that the runs of a suite have the cells for, and that of the targets that it names.
+
+    Args:
+        runs: runs.parquet.
+        curves: curves.parquet; None: no targets are looked for.
+        targets: metric and value of each, as the suite's [report] names them.
+    """
+    from gapbench.analysis.critical_batch.table import target_table
+    from gapbench.analysis.critical_batch.targets import Target
+    from gapbench.analysis.curves import Curves
     from gapbench.analysis.presets import preset_table
     from gapbench.analysis.resets import reset_table
 
     panels = read_panels(runs)
-    found = (preset_table(panels), reset_table(panels))
+    reached = target_table(panels, Curves(curves), [Target(**item) for item in targets]) if curves is not None and targets else None
+    found = (preset_table(panels), reset_table(panels), reached)
     return tuple(table for table in found if table is not None)
 
 

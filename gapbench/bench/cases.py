@@ -106,6 +106,19 @@ def _probes(name: str, summary: str, device: DeviceKind, task: Task, precision: 
     )
 
 
+def _noise(name: str, summary: str, device: DeviceKind, task: Task, precision: Precision = "fp32", threads: int | None = None) -> Case:
+    """Returns the case of what the noise scale's stream mode costs where updates are made in micro-batches anyway, over whole runs."""
+    return Case(
+        name,
+        summary,
+        device,
+        task,
+        (Side("default probes", "ours with default probes", precision), Side("noise scale", "ours with noise scale", precision)),
+        (Comparison("noise scale", ("default probes",), 1.01, "cost", "noise_scale_stream beside the probes that always run"),),
+        threads=threads,
+    )
+
+
 _CPU = (
     _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, Side("resident", "resident"), seconds=1.0),
     _plain("c1", "C1, CIFAR-10 shape, batch 128", _C1, 1.5, 2.5),
@@ -150,6 +163,13 @@ _CPU = (
         seconds=1.5,
     ),
     _probes("probes", "what measuring costs: MLP, digits shape, batch 16, 3,000 updates", "cpu", replace(_DIGITS, updates=3000), threads=1),
+    _noise(
+        "noise-stream",
+        "what the noise scale costs: MLP, digits shape, batch 128 in micro-batches of 32, 3,000 updates",
+        "cpu",
+        replace(_DIGITS, batch_size=128, ghost_batch_size=16, micro_batch_size=32, updates=3000),
+        threads=1,
+    ),
 )
 
 _ALL = 50_000
@@ -236,6 +256,13 @@ _CUDA = (
         "what measuring costs: ResNet-44, CIFAR-10 shape, batch 128, 4,000 updates",
         "cuda",
         replace(_RESNET44, examples=_ALL, test_examples=10_000, updates=4000),
+        "bf16",
+    ),
+    _noise(
+        "noise-stream-cuda",
+        "what the noise scale costs: ResNet-44, CIFAR-10 shape, batch 512 in micro-batches of 128, 2,000 updates",
+        "cuda",
+        replace(_RESNET44, batch_size=512, ghost_batch_size=32, micro_batch_size=128, examples=_ALL, updates=2000),
         "bf16",
     ),
 )

@@ -30,6 +30,7 @@ class Ours:
         precision: of activations.
         device: where.
         probes: whether probes run when they are due.
+        chosen: those that run besides the default ones; None: all that look at micro-batches or updates.
         evaluation: whether evaluations run when they are due.
         ghosts: False: plain batch norm over the whole batch.
         singly: every seed in a session of its own, taking turns.
@@ -43,17 +44,20 @@ class Ours:
         precision: Precision,
         device: torch.device,
         probes: bool = True,
+        chosen: tuple[str, ...] | None = None,
         evaluation: bool = False,
         ghosts: bool = True,
         singly: bool = False,
     ) -> None:
         self._task = task
         self._evaluation = evaluation
-        chosen = tuple(name for name, probe in catalog.probes().items() if probe.stage in ("micro-batch", "update") and not probe.default)
+        if chosen is None:
+            stages = ("micro-batch", "update")
+            chosen = tuple(name for name, probe in catalog.probes().items() if probe.stage in stages and not probe.default)
         specs = task.specs(precision, probes=chosen if probes else ())
         if not ghosts:
             specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
-        pieces = cost.micro_batch_size(specs[0], device.type)
+        pieces = task.micro_batch_size or cost.micro_batch_size(specs[0], device.type)
         self.sessions = [
             Session(part, pool, [whole_split(task)] * len(part), device=device, emit=lambda _event: None, micro_batch_size=pieces)
             for part in ([[spec] for spec in specs] if singly else [specs])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -43,7 +43,7 @@ class Build:
     """False in the correctness gate: compiled or not, the peer is the same program."""
 
 
-def _ours(**how: bool) -> Callable[[Build], Loop]:
+def _ours(**how: Any) -> Callable[[Build], Loop]:
     return lambda b: Ours(b.task, b.pool, precision=b.precision, device=b.device, **how)
 
 
@@ -51,6 +51,8 @@ PROGRAMS: Mapping[str, Callable[[Build], Loop]] = {
     "ours": _ours(),
     "ours singly": _ours(singly=True),
     "ours without probes": _ours(probes=False),
+    "ours with default probes": _ours(chosen=()),
+    "ours with noise scale": _ours(chosen=("noise_scale_stream",)),
     "ours with evaluation": _ours(evaluation=True),
     "ours without ghosts": _ours(ghosts=False),
     "our feed": lambda b: OurFeed(b.task, b.pool, device=b.device),

@@ -31,6 +31,8 @@ class Task:
     """[height, width, channels]"""
     batch_size: int
     ghost_batch_size: int | None = None
+    micro_batch_size: int | None = None
+    """Examples that our engine computes at once; None: as its cost model says."""
     crop_padding: int = 0
     flip: bool = False
     replicas: int = 1
@@ -86,4 +88,6 @@ class Task:
             return self
         groups = 1 if self.ghost_batch_size is None else min(4, self.batch_size // self.ghost_batch_size)
         ghost = None if self.ghost_batch_size is None else batch_size // groups
-        return replace(self, batch_size=batch_size, ghost_batch_size=ghost, examples=min(self.examples, 4 * batch_size))
+        return replace(
+            self, batch_size=batch_size, ghost_batch_size=ghost, micro_batch_size=None, examples=min(self.examples, 4 * batch_size)
+        )

@@ -33,7 +33,7 @@ class ReportFiles:
     page: Path
     """report.html."""
     side: tuple[SideTable, ...] = ()
-    """What else the suite has the cells for: presets compared, the cost of the momentum reset."""
+    """What else the suite has the cells for: presets compared, the cost of the momentum reset, updates to targets."""
 
     def __repr__(self) -> str:
         return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
@@ -54,7 +54,7 @@ def write_report(results_dir: Path) -> ReportFiles:
     read = read_tables(results_dir)
     arms = arms_table(read.runs, read.curves)
     texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
-    side = side_tables(read.runs)
+    side = side_tables(read.runs, read.curves, read.report.get("targets", ()))
     for table in side:
         texts |= {f"{table.name}.csv": side_csv(table), f"{table.name}.md": side_markdown(read.suite, table)}
     if effects := factorials(read_panels(read.runs)):

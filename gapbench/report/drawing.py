@@ -14,6 +14,7 @@ from gapbench.report.style import MUTED, new_figure, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
 PAPER_LABEL = "paper (single run)"
@@ -96,6 +97,22 @@ def update_axis(axes: Axes) -> None:
     axes.fmt_xdata = lambda value: f"update {value:.0f}"
     axes.xaxis.set_major_locator(LogLocator(base=10))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def plain_numbers(axis: Axis, limits: tuple[float, float]) -> None:
+    """Writes the numbers of a logarithmic axis as such, 200 and not 2 x 10^2, with some between the powers of ten where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = sorted(limits)
+
+    def text(value: float, _: int | None = None) -> str:
+        if value >= 1e6:
+            return f"{value / 1e6:g} million"
+        return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(text))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def counts_text(panels: Sequence[Panel]) -> str:

@@ -13,7 +13,9 @@ from pydantic import (
     Field,
     JsonValue,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -354,6 +356,13 @@ class TargetSection(Section):
         description="What falls to the value; errors are fractions, 1 - accuracy."
     )
     value: float = Field(gt=0.0, description="To reach.")
+
+    @field_validator("value")
+    @classmethod
+    def _of_an_error(cls, value: float, known: ValidationInfo) -> float:
+        if str(known.data.get("metric", "")).endswith("_error") and value >= 1.0:
+            raise ValueError(f"must be a fraction below 1, such as 0.08 for 8 %, not {value:g}")
+        return value
 
 
 class ReportSection(Section):

@@ -149,3 +149,13 @@ def test_a_smaller_task_keeps_ghosts_that_divide_its_batch(tiny):
     assert (small.batch_size, small.ghost_batch_size) == (64, 16)
     assert replace(tiny, batch_size=4096).smaller(64).ghost_batch_size is None
     assert tiny.smaller(64) is tiny
+
+
+def test_the_price_of_the_noise_scale_is_of_that_probe_alone_in_micro_batches(tiny):
+    task = replace(tiny, batch_size=16, ghost_batch_size=4, micro_batch_size=4, updates=10)
+    with_it, without = (build(task, program).sessions[0] for program in ("ours with noise scale", "ours with default probes"))
+    for session in (with_it, without):
+        assert session.micro_batch_size == 4
+        assert session.probe_updates
+    extra = set(with_it.specs[0].probe_options) - set(without.specs[0].probe_options)
+    assert extra == {"noise_scale_stream"}

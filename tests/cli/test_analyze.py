@@ -19,3 +19,27 @@ def test_wrong_input_is_refused(call: Callable[..., Result], refused: Callable[.
     assert "unknown paper" in refused("analyze", "diffusion", "published:hoffer")
     assert "must be greater" in refused("analyze", "diffusion", "--first", 20, "--last", 10)
     assert "diffusion" in call("analyze", code=2).output
+
+
+def test_a_published_series_has_its_critical_batch_by_both_definitions(call: Callable[..., Result], tmp_path: Path) -> None:
+    said = call("analyze", "critical-batch", "published:zhang2024", "--output", tmp_path / "zhang").stdout
+    assert said.splitlines()[0] == "zhang2024: critical-batch"
+    assert "85M, validation cross entropy 3.42 on C4 (batch sizes in sequences of 512 tokens)" in said
+    assert "critical batch size 2,235 (95 % interval 1,884 to 2,652) examples" in said.replace("\n", " ").replace("  ", " ")
+    assert "(Zhang et al. 2024) 447." in " ".join(said.split())
+    assert (tmp_path / "zhang" / "steps_vs_batch_size.svg").is_file()
+
+
+def test_a_csv_file_has_its_critical_batch(call: Callable[..., Result], tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("batch_size,steps\n" + "".join(f"{2**power},{50 * (1 + 200 / 2**power)}\n" for power in range(4, 14)))
+    said = " ".join(call("analyze", "critical-batch", file).stdout.split())
+    assert "The target: critical batch size 200 (95 % interval 200 to 200)" in said
+
+
+def test_wrong_input_of_critical_batches_is_refused(call: Callable[..., Result], refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "leave out --target" in refused("analyze", "critical-batch", "published:zhang2024", "--target", "train_loss=0.1")
+    assert 'unknown paper "zhang"' in refused("analyze", "critical-batch", "published:zhang")
+    assert "cannot be read as CSV" in refused("analyze", "critical-batch", "none.csv")
+    assert "papers published no gradients" in refused("analyze", "noise-scale", "published:zhang2024")
+    assert "holds no results yet" in refused("analyze", "noise-scale")

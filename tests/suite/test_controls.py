@@ -162,3 +162,15 @@ def test_a_stratified_whole_is_the_whole(load: Load) -> None:
     assert run_id(plain) == run_id(whole)
     assert part.dataset.options["stratified"] is True
     assert run_id(part) != run_id(one(load, "batch_size = 16\ndataset = { train_size = 300 }"))
+
+
+@pytest.mark.parametrize("probe", ["noise_scale", "noise_scale_stream"])
+def test_a_noise_scale_needs_norm_groups_of_one_size_where_there_is_batch_norm(
+    load: Load, mistakes: Callable[..., list[str]], probe: str
+) -> None:
+    fields = f'recipe = "digits"\nbatch_size = 64\nprobes = [{{ name = "{probe}"{", at = [1]" if probe == "noise_scale" else ""} }}]\n'
+    (message,) = mistakes(f"[run]\n{fields}")
+    assert f'the probe "{probe}" needs norm groups of a fixed size' in message
+    assert "set ghost_batch_size = 32, at batch size 32, too, or train without batch norm" in message
+    for more in ("ghost_batch_size = 16", 'model = { norm = "none" }', 'model = { norm = "group" }'):
+        assert len(load(f"[run]\n{fields}{more}\n").runs) == 1

@@ -76,6 +76,7 @@ def test_a_schema_that_is_there_is_not_written_over(tmp_path: Path) -> None:
         ("lists-over-lines", {"run.phases.1", "run.phases.2.start", "run.phases.2.momentum", "run.keep_weights.1", "grid.seed"}),
         ("components", {"run", "run.model", "run.optimizer"}),
         ("tables-and-arrays", {"regimes", "report", "run", "arm", "exclude", "grid"}),
+        ("noise-scale", {"report.targets.2.metric", "report.targets.3.value", "report.targets.4"}),
         ("dotted-keys", {"run", "run.model", "run.optimizer", "grid.seed", "report.reference.ghost_batch_size"}),
     ],
 )

@@ -9,6 +9,7 @@ batch size that it was measured at, and counts only where that is within a facto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,3 +58,15 @@ def predict(updates: Array, noise_scale: Array, batch_size: float, last: float) 
     noise = np.exp(np.interp(np.log(steps), np.log(np.maximum(updates, 0.5)), np.log(noise_scale)))
     weights = 1.0 / (1.0 + noise / batch_size)
     return Predicted(batch_size, float((weights * noise).sum() / weights.sum()), float(noise.mean()), float(weights.sum()))
+
+
+def by_batch_size(predictions: Sequence[Predicted]) -> list[tuple[float, float, float]]:
+    """Returns batch size, and geometric means of the weighted and the naive prediction of its runs, by ascending batch size."""
+    sizes: dict[float, list[Predicted]] = {}
+    for one in predictions:
+        sizes.setdefault(one.batch_size, []).append(one)
+    return [(size, _mean([one.weighted for one in own]), _mean([one.naive for one in own])) for size, own in sorted(sizes.items())]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.exp(np.log(values).mean()))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gapbench.analysis.critical_batch.hyperbola import BRACKET, Hyperbola, Interval
-from gapbench.analysis.critical_batch.prediction import Predicted
+from gapbench.analysis.critical_batch.prediction import NEAR, by_batch_size
 from gapbench.analysis.critical_batch.rates import unequal_budget
 
 if TYPE_CHECKING:
@@ -48,17 +46,15 @@ def _curve(curve: CurveStudy) -> list[str]:
 
 def _predictions(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
     """Returns what the noise scale of single runs predicts, by the batch size that it was measured at."""
-    by_size: dict[float, list[Predicted]] = {}
-    for one in curve.predictions:
-        by_size.setdefault(one.batch_size, []).append(one)
     out = []
-    for size, own in sorted(by_size.items()):
-        weighted, naive = (float(np.exp(np.mean(np.log(values)))) for values in ([p.weighted for p in own], [p.naive for p in own]))
+    for size, weighted, naive in by_batch_size(curve.predictions):
+        runs = sum(one.batch_size == size for one in curve.predictions)
         measured = fit.critical_batch
         verdict = "within" if measured.low <= weighted <= measured.high else "below" if weighted < measured.low else "above"
-        counts = "" if own[0].counts else "; it does not count, for it was measured more than a factor of 4 from it"
+        near = weighted / NEAR <= size <= weighted * NEAR
+        counts = "" if near else f"; it does not count, for it was measured more than a factor of {NEAR:g} from it"
         out.append(
-            f"{start}: the noise scale of {len(own)} run{'s' if len(own) > 1 else ''} at batch size {_count(size)} predicts "
+            f"{start}: the noise scale of {runs} run{'s' if runs > 1 else ''} at batch size {_count(size)} predicts "
             f"{_count(weighted)} (mean over progress; {_count(naive)} over updates), {weighted / measured.value:.2g} times the measured "
             f"one, {verdict} its interval{counts}."
         )

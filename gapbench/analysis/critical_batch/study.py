@@ -17,10 +17,13 @@ from gapbench.analysis.critical_batch.rates import Chosen, Passage, choose_rates
 from gapbench.analysis.critical_batch.targets import Evaluations, Target
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.noise_scale.curves import NoiseCurves
+from gapbench.core.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ANY_TARGET = "the target"
+"""Of series from a file, which do not say it."""
 DENSE = 0.02
 """Two evaluations around a passage that are further apart than this share of the steps leave it to the interpolation; that is said."""
 
@@ -87,7 +90,7 @@ class Study:
 
 def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study:
     """Analyses curves of steps from a file."""
-    return Study(name, tuple(_curve(title, "", "the target", passages) for title, passages in series.items()))
+    return Study(name, tuple(_curve(title, "", ANY_TARGET, passages) for title, passages in series.items()))
 
 
 def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[Target]) -> Study:
@@ -132,6 +135,10 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
     for cell in cells:
+        # A rate at which a run diverged was tried: it counts in the budget of its batch size, and as a run that did not arrive.
+        for run in (run for run in cell.runs if run.outcome == Outcome.DIVERGED):
+            before = evaluations.reached(run.run_id)
+            passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, None, max(1.0, before.trained if before else 1.0)))
         for run in cell.ok_runs:
             reached = evaluations.reached(run.run_id)
             if reached is None:

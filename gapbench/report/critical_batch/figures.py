@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.critical_batch import CurveStudy, Study
+from gapbench.analysis.critical_batch.prediction import NEAR, by_batch_size
+from gapbench.analysis.critical_batch.study import ANY_TARGET
 from gapbench.published.critical_batch import tasks
+from gapbench.report.drawing import plain_numbers
 from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, new_figure, say
 
 if TYPE_CHECKING:
@@ -29,9 +32,9 @@ PARETO = (
     "dotted: those least values."
 )
 PREDICTED = (
-    "Critical batch size predicted from the noise scale of single runs (mean over progress) against the measured one with its 95 % "
-    "interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish et al. "
-    "2018, averages over training. Line: equal; band: within a factor of 10."
+    "Critical batch size predicted from the noise scale of runs at one batch size (mean over progress) against the measured one with its "
+    "95 % interval; open: measured more than a factor of 4 from the prediction, so that it does not count. Gray: table 1 of McCandlish "
+    "et al. 2018, averages over training. Line: equal; band: within a factor of 10."
 )
 
 
@@ -67,12 +70,16 @@ def _grid(found: Study, draw: Callable[[Axes, CurveStudy, Style], None], caption
     places = above.subplots(rows, columns, squeeze=False).flatten()
     for position, (axes, curve) in enumerate(zip(places, curves, strict=False)):
         draw(axes, curve, arm_style(1 + position))
-        method = f"\n{curve.method}" if curve.method else ""
-        axes.set_title(f"{curve.title}: {curve.target}{method}", fontsize=9)
+        axes.set_title(_title(curve.title if curve.target == ANY_TARGET else f"{curve.title}: {curve.target}", curve.method), fontsize=9)
     for axes in places[len(curves) :]:
         axes.set_axis_off()
     under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
     return figure
+
+
+def _title(*parts: str) -> str:
+    """Returns a title in lines that stay above their own axes."""
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, 54))
 
 
 def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
@@ -80,7 +87,8 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
 
     sizes = np.array([size for size, _ in curve.points])
     steps = np.array([value for _, value in curve.points])
-    axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
+    if len(steps):
+        axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
     lost = [(one.batch_size, trained) for one in curve.chosen for trained in one.censored]
     if lost:
         axes.plot(*zip(*lost, strict=True), linestyle="none", marker="^", color=style.color, markerfacecolor="white", label="not reached")
@@ -98,6 +106,7 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelrotation=30)
+    plain_numbers(axes.yaxis, axes.get_ylim())
     axes.set_xlabel("batch size (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
@@ -119,7 +128,7 @@ def _pareto(found: Study) -> Figure:
     places = above.subplots(rows, min(2, len(titles)), squeeze=False).flatten()
     for axes, key in zip(places, titles, strict=False):
         own = [curve for curve in curves if (curve.title, curve.method) == key]
-        axes.set_title(", ".join(part for part in key if part), fontsize=9)
+        axes.set_title(_title(*key), fontsize=9)
         _draw_pareto(axes, own)
     for axes in places[len(titles) :]:
         axes.set_axis_off()
@@ -142,6 +151,8 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
         axes.axvline(fit.smallest_examples, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
     axes.set_xscale("log")
     axes.set_yscale("log")
+    plain_numbers(axes.xaxis, axes.get_xlim())
+    plain_numbers(axes.yaxis, axes.get_ylim())
     axes.set_xlabel("examples to the target (log scale)")
     axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
@@ -160,24 +171,31 @@ def _predicted(found: Study) -> Figure:
             task.task, (task.noise_scale[1], task.critical_batch[1]), xytext=(5, -3), textcoords="offset points", fontsize=7, color=PAPER
         )
     curves = [curve for curve in found.curves if curve.fit is not None and curve.predictions]
+    single = len({curve.title for curve in curves}) == 1
+    xs, ys = [task.noise_scale[1] for task in tasks()], [task.critical_batch[1] for task in tasks()]
     for position, curve in enumerate(curves):
         style = arm_style(1 + position)
         assert curve.fit is not None
         measured = curve.fit.critical_batch
         error = [[measured.value - measured.low], [measured.high - measured.value]]
-        for number, one in enumerate(curve.predictions):
+        for size, predicted, _ in by_batch_size(curve.predictions):
+            counts = predicted / NEAR <= size <= predicted * NEAR
             axes.errorbar(
-                one.weighted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
-                markerfacecolor=style.color if one.counts else "white", linestyle="none",
-                label=None if number else f"{curve.title}: {curve.target}",
+                predicted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
+                markerfacecolor=style.color if counts else "white", linestyle="none",
             )  # fmt: skip
+            xs.append(predicted)
+        ys += [measured.low, measured.high]
+        label = curve.target if single else f"{curve.title}: {curve.target}"
+        axes.plot([], [], marker=style.marker, color=style.color, markersize=5, linestyle="none", label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    low, high = axes.get_xlim()
+    low, high = 0.4 * min(xs), 20.0 * max(xs)  # room for the names beside the dots
     at = np.geomspace(low, high, 50)
     axes.plot(at, at, color=MUTED, linewidth=0.9)
     axes.fill_between(at, at / 10, at * 10, color=SHADE, zorder=0)
     axes.set_xlim(low, high)
+    axes.set_ylim(0.3 * min(ys), 10.0 * max(ys))
     axes.set_xlabel("predicted from the noise scale, examples (log scale)")
     axes.set_ylabel("measured from steps to the target, examples (log scale)")
     axes.legend(loc="upper left")

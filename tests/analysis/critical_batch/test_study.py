@@ -93,3 +93,16 @@ def test_a_mistaken_file_is_one_clear_error(tmp_path: Path, text: str, message: 
     file.write_text(text, encoding="utf-8")
     with pytest.raises(SeriesError, match=message):
         read_series(file)
+
+
+def test_a_rate_at_which_runs_diverge_counts_as_tried_and_is_not_chosen(synthetic: ModuleType) -> None:
+    runs, curves = suite(synthetic, (0.1, 0.2))
+    at_highest = runs["learning_rate"] == 0.2
+    diverged = runs.assign(outcome=runs["outcome"].mask(at_highest & (runs["batch_size"] == 2048), "diverged"))
+    (curve,) = study("made", diverged, curves, [Target("train_loss", 0.1)]).curves
+    assert [one.rates for one in curve.chosen] == [2] * len(SIZES)
+    assert {one.learning_rate for one in curve.chosen} == {0.1}
+    lost = [one for one in curve.passages if one.steps is None]
+    assert [(one.batch_size, one.learning_rate) for one in lost] == [(2048, 0.2)] * 3
+    (sentences,) = study("made", diverged, curves, [Target("train_loss", 0.1)]).sentences.values()
+    assert not any("unequal numbers" in sentence for sentence in sentences)

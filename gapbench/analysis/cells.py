@@ -69,6 +69,7 @@ class Cell:
     own_ghost_batch_size: int | None
     """The ghost batch size that the preset has for every batch size; None: it has none."""
     planned_updates: int
+    """Of a run whose batch follows the noise scale only an estimate."""
     planned_examples: int
     """That a run of this cell sees."""
     reference_batch_size: int
@@ -82,6 +83,8 @@ class Cell:
     runs: tuple[Run, ...] = field(repr=False)
     held_against: str = ""
     """Name of the cell that the suite holds it against; empty: the panel's reference cell."""
+    adaptive: bool = False
+    """Whether its batch size follows the noise scale, so that its updates follow from what is measured."""
     axes: Mapping[str, str] = field(default_factory=dict)
     """Its levels on the axes of the suite's grid, seeds left out, by field."""
 
@@ -262,6 +265,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         split_drawn=bool(first.get("split_drawn", False)),
         runs=runs,
         held_against=first.get("reference", ""),
+        adaptive=bool(first.get("adaptive_batch")),
         axes=json.loads(first.get("axes") or "{}"),
     )
 

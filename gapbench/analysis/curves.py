@@ -26,6 +26,33 @@ class Curve:
 
     updates: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
+    examples: npt.NDArray[np.float64] | None = None
+    """Seen after these updates; None: not known."""
+
+
+def at_equal_examples(curves: Sequence[Curve], *, logarithmic: bool = False) -> list[Curve]:
+    """Returns curves of runs whose updates differ, at points that they share: values, and mean updates, at the same examples.
+
+    Seeds whose batches follow the noise scale are evaluated at the same fractions of their examples, to within a batch, but after
+    different updates. Values between two of a run's own moments are interpolated linearly in the examples.
+
+    Args:
+        curves: one per run; those without examples stay as they are.
+        logarithmic: interpolate logarithms (values must then be positive).
+    """
+    known = [(curve, curve.examples) for curve in curves if curve.examples is not None and len(curve.examples)]
+    if len(known) < len(curves) or len(curves) < 2:
+        return list(curves)
+    first, last = max(float(examples[0]) for _, examples in known), min(float(examples[-1]) for _, examples in known)
+    shared = known[0][1]
+    points = np.unique(np.clip(shared, first, last))
+    updates = np.mean([np.interp(points, examples, curve.updates) for curve, examples in known], axis=0)
+    found = []
+    for curve, examples in known:
+        values = np.log(np.maximum(curve.values, np.finfo(np.float64).tiny)) if logarithmic else curve.values
+        between = np.interp(points, examples, values)
+        found.append(Curve(updates, np.exp(between) if logarithmic else between, points))
+    return found
 
 
 @dataclass(frozen=True)
@@ -101,6 +128,7 @@ class Curves:
             updates = group["update"].to_numpy(dtype=np.float64)
             values = group["value"].to_numpy(dtype=np.float64, na_value=np.nan)
             finite = np.isfinite(values)
+            examples = group["examples"].to_numpy(dtype=np.float64)[finite] if "examples" in group else None
             if finite.any():
-                found[str(run_id)] = Curve(updates[finite], values[finite])
+                found[str(run_id)] = Curve(updates[finite], values[finite], examples)
         return found

@@ -69,7 +69,7 @@ def budget_text(cell: Cell, reference: Cell) -> str:
 
     Examples count as equal when they differ by less than one batch, since updates are whole.
     """
-    equal_updates = cell.planned_updates == reference.planned_updates
+    equal_updates = not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates
     equal_examples = abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size)
     ratio = f"{cell.planned_examples / reference.planned_examples:.3g} × examples"
     if equal_examples:

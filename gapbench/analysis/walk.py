@@ -66,6 +66,8 @@ def window_of(spec: RunSpec) -> Window:
     start, batches = spec.phases[0].learning_rate_factor, spec.batches
     same = (start, spec.phases[0].batch_size_factor)
     changes = [phase.start for phase in spec.phases[1:] if (phase.learning_rate_factor, phase.batch_size_factor) != same]
+    if spec.adaptive_batch is not None:  # from the first decision on, sizes and updates are not those of the plan
+        changes.append(1.0 / spec.adaptive_batch.decisions)
     last = float(max(1, batches.updates_at(math.floor(min(changes, default=1.0) * batches.all_steps))))
     wanted = last / 2**DOUBLINGS
     warmup = spec.warmup * batches.all_steps

@@ -14,6 +14,7 @@ from gapbench.core.outcome import FINAL
 from gapbench.execution import Job, Predictions, choose_devices, foresee, place_of, plan_layout
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
+from gapbench.suite.batches import bounds_of_updates
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Plan:
                 "regime": cell.regime,
                 "learning_rate": cell.spec.learning_rate,
                 "updates": cell.spec.updates,
+                **dict(zip(("fewest_updates", "most_updates"), bounds_of_updates(cell.spec), strict=True)),
                 "examples": cell.spec.examples,
                 "epochs": cell.spec.examples / cell.spec.train_examples,
                 "parameters": cell.parameters,

@@ -287,8 +287,7 @@ def _read_runs(
             seed=member.spec.seed,
             outcome=outcome,
             training=job is not None and stored is None,
-            update=min(update, member.spec.updates),
-            updates=member.spec.updates,
+            **_progress(member, update, outcome, known=job.updates if job is not None and stored is None else None),
             test_accuracy=_number(accuracy),
         )
     return runs, failures
@@ -311,11 +310,18 @@ def _read_table(directory: ResultsDirectory, planned: Sequence[PlannedRun]) -> t
             seed=member.spec.seed,
             outcome=outcome,
             training=False,
-            update=min(int(update or 0), member.spec.updates),
-            updates=member.spec.updates,
+            **_progress(member, int(update or 0), outcome),
             test_accuracy=_number(row.get("test_accuracy")) if row is not None and outcome is Outcome.OK else None,
         )
     return runs, failures
+
+
+def _progress(member: PlannedRun, update: int, outcome: Outcome, known: int | None = None) -> dict[str, int]:
+    """Returns the updates that a run has made and will make: as planned or, where its batch follows the noise scale, as far as is known."""
+    updates = member.spec.updates
+    if member.spec.adaptive_batch is not None:
+        updates = update if outcome is Outcome.OK else max(update, known or updates)
+    return {"update": min(update, updates), "updates": updates}
 
 
 def _number(value: Any) -> float | None:

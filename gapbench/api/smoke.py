@@ -8,7 +8,7 @@ from gapbench import catalog, cost
 from gapbench.suite import Suite
 from gapbench.suite.batches import shortened
 from gapbench.suite.identity import run_id
-from gapbench.suite.runspec import Component, PlannedRun, RunSpec
+from gapbench.suite.runspec import AdaptiveBatch, Component, PlannedRun, RunSpec
 
 UPDATES = 3
 MAXIMUM_MEMORY_MIB = 4096.0
@@ -40,6 +40,8 @@ def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]
     # Two programs may have become one, such as batches 512 and 4096 that were both divided down to 512.
     runs = tuple({planned.run_id: planned for planned in reversed(chosen.values())}.values())[::-1]
     longer = ", more where the batch grows" if any(planned.spec.updates > UPDATES for planned in runs) else ""
+    if any(planned.spec.adaptive_batch for planned in runs):
+        longer += ", about as many where the batch follows the noise scale"
     each = f"{UPDATES} updates each{longer}"
     said = f"--smoke: {len(runs)} of {len(suite.runs)} runs, every distinct program once, {each}; accuracies mean nothing"
     return dataclasses.replace(suite, name=name, runs=runs, dropped=(), warnings=()), (said, *notes)
@@ -78,11 +80,24 @@ def _can_halve(spec: RunSpec) -> bool:
     """Batch norm needs two examples in every group."""
     batches = spec.batches.sizes if spec.batches.grows else (spec.batch_size,)
     sizes = batches if spec.ghost_batch_size is None else (*batches, spec.ghost_batch_size)
+    if spec.adaptive_batch is not None:
+        sizes = (*sizes, spec.adaptive_batch.smallest, spec.adaptive_batch.largest)
+        if spec.adaptive_batch.unit % 2:
+            return False
     return all(size % 2 == 0 and size >= 4 for size in sizes)
 
 
 def _divided(spec: RunSpec, divisor: int) -> RunSpec:
     ghost = spec.ghost_batch_size
     return spec.model_copy(
-        update={"batch_size": spec.batch_size // divisor, "ghost_batch_size": None if ghost is None else ghost // divisor}
+        update={
+            "batch_size": spec.batch_size // divisor,
+            "ghost_batch_size": None if ghost is None else ghost // divisor,
+            "adaptive_batch": None if spec.adaptive_batch is None else _divided_rule(spec.adaptive_batch, divisor),
+        }
     )
+
+
+def _divided_rule(rule: AdaptiveBatch, divisor: int) -> AdaptiveBatch:
+    sizes = {name: getattr(rule, name) // divisor for name in ("smallest", "largest", "unit")}
+    return rule.model_copy(update={**sizes, "exchange_rate": rule.exchange_rate / divisor})

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import TypeVar
 
 from gapbench.catalog.entries import (
+    BatchRule,
     Budget,
     ComponentEntry,
     DatasetEntry,
@@ -29,6 +30,7 @@ from gapbench.catalog.parameters import Parameter, check_options
 from gapbench.core.registry import Registry
 
 __all__ = [
+    "BatchRule",
     "Budget",
     "ComponentEntry",
     "DatasetEntry",

@@ -187,6 +187,33 @@ class NoiseRule(BaseModel):
         return self
 
 
+class BatchRule(BaseModel):
+    """A batch size that follows the gradient noise scale: B = sqrt(exchange_rate * noise scale), McCandlish et al. 2018."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exchange_rate: float | Literal["batch-size"] = Field(
+        "batch-size", description='Examples that one update fewer is worth; "batch-size": as many as the run\'s batch size.'
+    )
+    smallest: float = Field(0.25, gt=0.0, le=1.0, description="Lower bound of the batch size, as a multiple of the run's.")
+    largest: float = Field(4.0, ge=1.0, allow_inf_nan=False, description="Upper bound of the batch size, as a multiple of the run's.")
+    unit: int = Field(8, gt=0, description="Sizes are multiples of the ghost batch size or, without batch norm, of so many examples.")
+    decisions: int = Field(
+        20, gt=1, description="The size changes only at the first update from each multiple of 1 / decisions of the examples on."
+    )
+    measure_every: int = Field(4, gt=0, description="The noise scale is measured on every so-manieth update.")
+    smoothing: float = Field(
+        0.9, ge=0.0, lt=1.0, description="Weight that averages of noise and signal keep from measurement to measurement."
+    )
+    largest_change: float = Field(2.0, gt=1.0, allow_inf_nan=False, description="Factor by which a decision changes the size at most.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> BatchRule:
+        if not isinstance(self.exchange_rate, str) and not 0 < self.exchange_rate < float("inf"):
+            raise ValueError('exchange_rate must be "batch-size" or a positive number of examples')
+        return self
+
+
 class RegimeEntry(Entry):
     """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget x noise, independent of each other."""
 
@@ -199,6 +226,8 @@ class RegimeEntry(Entry):
     budget: Budget = Budget()
     drops: Literal["rate", "batch"] = "rate"
     """What the recipe's drops of the learning rate become: `rate`, they stay; `batch`, the batch grows by the inverse factor instead."""
+    adaptive_batch: BatchRule | None = None
+    """How the batch size follows the noise scale; None: it does not. The regime's learning-rate scaling then holds for every batch."""
     gradient_noise: NoiseRule | None = None
     """None: what the run says, as with the two that follow."""
     weight_decay_scaling: Literal["none", "inverse-learning-rate"] | None = None

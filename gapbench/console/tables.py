@@ -18,11 +18,13 @@ from gapbench.console.failures import print_failures, retry_advice
 from gapbench.console.sentences import say
 from gapbench.console.words import count, duration, mebibytes, size
 from gapbench.core.outcome import FINAL, Outcome
+from gapbench.suite.batches import bounds_of_updates
 
 if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable, SideTable
     from gapbench.api import Finding, Listed, Plan, RunReport, Took
     from gapbench.store import Leftover
+    from gapbench.suite import RunSpec
     from gapbench.workloads.datasets import FileStatus
 
 GUTTER = 3
@@ -101,11 +103,11 @@ def print_plan(console: Console, plan: Plan) -> None:
         table.add_row(
             escape(cell.cell),
             str(cell.runs) if not cell.done else f"{cell.runs} ({cell.done} done)",
-            f"{spec.batch_size:,}" if not spec.batches.grows else f"{spec.batch_size:,} to {spec.batches.largest:,}",
+            _batch_sizes(spec),
             f"{spec.train_examples / spec.batch_size:.3g}",
             "off" if spec.ghost_batch_size is None else str(spec.ghost_batch_size),
             f"{spec.learning_rate:.3g}",
-            f"{spec.updates:,}",
+            f"{spec.updates:,}" if spec.adaptive_batch is None else f"about {spec.updates:,}",
             f"{spec.examples:,}",
             mebibytes(cell.memory_mib),
             "?" if cell.seconds is None else duration(cell.seconds),
@@ -125,6 +127,9 @@ def print_plan(console: Console, plan: Plan) -> None:
             f"{duration(plan.wall_seconds)} by the clock{unknown}"
         )
         console.print(text, highlight=False)
+    for cell in plan.cells:
+        if cell.spec.adaptive_batch is not None:
+            console.print(f"{escape(cell.cell)}: {_about(cell.spec)}", style="dim", highlight=False)
     for sentence in _explained({cell.basis for cell in plan.cells}):
         console.print(sentence, style="dim", highlight=False)
     for reason, cells in _dropped(plan).items():
@@ -186,6 +191,20 @@ def print_leftovers(console: Console, leftovers: Sequence[Leftover]) -> None:
     for leftover in leftovers:
         text = f"{size(leftover.size_bytes):>10}  {leftover.what}: {escape(str(leftover.path))}"
         console.print(text, highlight=False, soft_wrap=True)
+
+
+def _batch_sizes(spec: RunSpec) -> str:
+    """Returns a run's batch size, or between which sizes it lies."""
+    if spec.adaptive_batch is not None:
+        return f"{spec.adaptive_batch.smallest:,} to {spec.adaptive_batch.largest:,}"
+    return f"{spec.batch_size:,} to {spec.batches.largest:,}" if spec.batches.grows else f"{spec.batch_size:,}"
+
+
+def _about(spec: RunSpec) -> str:
+    """Says what is exact of a run whose batch follows the noise scale, and what is not."""
+    fewest, most = bounds_of_updates(spec)
+    how = f"its batch begins with {spec.batch_size:,} and follows the noise scale"
+    return f"exactly {spec.examples:,} examples in {fewest:,} to {most:,} updates: {how}"
 
 
 def _explained(bases: Collection[str]) -> list[str]:

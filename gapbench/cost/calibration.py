@@ -158,6 +158,8 @@ def program_of(spec: RunSpec) -> str:
     model = json.dumps(spec.model.options, sort_keys=True)
     fields = spec.model_dump(mode="json", include=set(_SPEED_FIELDS)) | {"clips": spec.clip_norm is not None}
     if spec.batches.grows:  # the mean update depends on how many there are of each size
+        if spec.adaptive_batch is not None:
+            fields["adaptive_batch"] = spec.adaptive_batch.model_dump(mode="json")
         fields["phases"] = [[phase.start, phase.batch_size_factor] for phase in spec.phases]
     return f"{spec.dataset.name} {spec.model.name} {model} {spec.optimizer.name} {json.dumps(fields, sort_keys=True)}"
 

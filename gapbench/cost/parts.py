@@ -105,10 +105,13 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
     kind = device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
     kernels = layers_of(spec) * LAYER_SECONDS[kind]
     pass_over_weights = replicas * size.parameters * PARAMETER_SECONDS[kind]
+    examples = spec.examples / spec.updates
+    if spec.adaptive_batch is not None:  # a measured batch is computed once more
+        examples *= 1.0 + 1.0 / spec.adaptive_batch.measure_every
     forward = replicas * 2.0 * size.multiplications / FLOPS_PER_SECOND[kind]
     return Parts(
         begin_seconds=0.01,
-        update_seconds=1e-4 + kernels + pass_over_weights + 3.0 * (spec.examples / spec.updates) * forward,
+        update_seconds=1e-4 + kernels + pass_over_weights + 3.0 * examples * forward,
         probe_seconds=kernels + pass_over_weights,
         evaluation_seconds=2e-3,
         example_seconds=forward + replicas * kernels / 3.0 / CHUNK_EXAMPLES,

@@ -51,6 +51,8 @@ def program_key(spec: RunSpec) -> tuple[str, ...]:
 def stack_pays(spec: RunSpec, device_kind: str) -> bool:
     """Returns whether several runs of this program train faster as one stack than one after another."""
     models = catalog.models()
+    if spec.adaptive_batch is not None:
+        return False  # each run's batches have sizes of their own
     if spec.model.name not in models or not models[spec.model.name].stackable:
         return False
     flops = training_flops_per_update(spec)

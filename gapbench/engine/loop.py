@@ -57,7 +57,7 @@ def train(
     if snapshots is not None:
         session.restore(snapshots)
     clock.lap(session.seconds, "other")
-    emit(Started(session.update, session.spec.updates, session.program.kind, clock.elapsed))
+    emit(Started(session.update, session.batches.updates, session.program.kind, clock.elapsed))
     # A run that goes on has looked at its untrained weights already.
     _keep_weights(session, session.program.untrained() if snapshots is None else None, emit)
     clock.lap(session.seconds, "evaluation")
@@ -66,7 +66,7 @@ def train(
     accuracy: tuple[float | None, ...] = (None,) * len(specs)
     checkpointed = reported = time.monotonic()
     began_at = session.update
-    while session.update < session.spec.updates:
+    while session.update < session.batches.updates:
         if (asked := stop()) is not None:
             clock.lap(session.seconds, "train")
             _stopped(session, asked, emit)
@@ -89,7 +89,7 @@ def train(
             _keep_weights(session, state, emit)
             clock.lap(session.seconds, "evaluation")
         now = time.monotonic()
-        if now - checkpointed >= checkpoint_seconds and session.update < session.spec.updates:
+        if now - checkpointed >= checkpoint_seconds and session.update < session.batches.updates:
             clock.lap(session.seconds, "train")
             _checkpoint(session, emit)
             clock.lap(session.seconds, "other")
@@ -97,7 +97,7 @@ def train(
         if now - reported >= PROGRESS_SECONDS:
             seen = session.batches.examples(session.update) - session.batches.examples(began_at)
             rate = seen * len(specs) / max(clock.elapsed_since_start, 1e-9)
-            emit(Progress(session.update, session.spec.updates, rate, accuracy))
+            emit(Progress(session.update, session.batches.updates, rate, accuracy))
             reported = now
     _finish(session, evaluation, emit)
 
@@ -115,7 +115,11 @@ def _finish(session: Session, evaluation: Evaluation | None, emit: Callable[[Eve
                 del summary[name]  # numbers of a diverged run are no results
             emit(
                 Finished(
-                    replica, Outcome.DIVERGED, f"the training loss was not finite at update {bad} of {session.spec.updates}", bad, summary
+                    replica,
+                    Outcome.DIVERGED,
+                    f"the training loss was not finite at update {bad} of {session.batches.updates}",
+                    bad,
+                    summary,
                 )
             )
             continue
@@ -130,7 +134,7 @@ def _stopped(session: Session, outcome: Outcome, emit: Callable[[Event], None]) 
         session.recorder.flush(session.first_bad())
     memory = peak_memory_mib(session.device)
     for replica in range(len(session.specs)):
-        reason = f"stopped after {session.update} of {session.spec.updates} updates"
+        reason = f"stopped after {session.update} of {session.batches.updates} updates"
         summary = {} if outcome is Outcome.INTERRUPTED else session.timing(replica, memory)
         emit(Finished(replica, outcome, reason, session.update, summary))
 

@@ -42,7 +42,8 @@ def evaluation_updates(batches: BatchTable, evaluations: int) -> tuple[int, ...]
     Fractions are of the updates, or of the examples where the batch grows: then evaluations are compared at equal examples.
     """
     fractions = evaluation_fractions(evaluations)
-    if batches.updates < FEWEST_UPDATES_FOR_LAST:
+    counted = batches.updates if batches.bound is None else round(batches.all_steps)  # known when planning, and the same to the end
+    if counted < FEWEST_UPDATES_FOR_LAST:
         fractions = tuple(fraction for fraction in fractions if fraction not in LAST_FRACTIONS[:-1])
     return tuple(sorted({batches.updates_at(max(1, round(fraction * batches.all_steps))) for fraction in fractions}))
 

@@ -22,6 +22,7 @@ from gapbench.layers.keyed import keyed_layers
 from gapbench.layers.losses import CROSS_ENTROPY, Loss, loss_of
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import TrainState
+from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
 
 Probe = Callable[[TrainState], Mapping[str, Tensor]]
@@ -60,9 +61,8 @@ class Program:
         self._micro_batch_probes = micro_batch_probes
         self.objective: TrainingObjective | None = None
         """Set where a probe needs it."""
-        self._resets = tuple(resets)
-        self._resets_at = frozenset(resets)
-        self._schedules = [schedule(item) for item in specs]
+        self._specs = tuple(specs)
+        self.follow(spec.batches, resets)
         self._shared = all(self._schedules[0].same_as(other) for other in self._schedules[1:])
         build = load_target(optimizers()[spec.optimizer.name].target)
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
@@ -138,6 +138,12 @@ class Program:
             self._settle(update)
         self._losses.append(loss)
         return state
+
+    def follow(self, batches: BatchTable, resets: Sequence[int]) -> None:
+        """Takes a table of batches and the updates before which the optimizer forgets its state; what was made stays as it was."""
+        self._schedules = [schedule(item, batches) for item in self._specs]
+        self._resets = tuple(resets)
+        self._resets_at = frozenset(resets)
 
     def untrained(self) -> TrainState:
         """Returns the state before the first update. What belongs to a batch or an update is NaN there, and so is recorded nowhere."""

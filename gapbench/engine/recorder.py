@@ -21,6 +21,10 @@ class Recorder:
         self._layers = [layer.name for layer in layers]
         self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
 
+    def follow(self, batches: BatchTable) -> None:
+        """Takes another table of batches, which is the same for the updates that were made."""
+        self._batches = batches
+
     def record(self, update: int, values: Mapping[str, Tensor]) -> None:
         """Keeps device tensors without waiting: [replica], [replica, layer] (named `metric/layer`), [replica, bucket] (`metric/bucket`)."""
         self._waiting.append((update, {name: value.detach().clone() for name, value in values.items()}))

@@ -17,6 +17,7 @@ from gapbench.core.errors import TrainingError
 from gapbench.core.events import Event
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
+from gapbench.engine.adaptation import Adaptation
 from gapbench.engine.covariance import FRACTIONS, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
@@ -83,22 +84,14 @@ class Session:
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
         self.batches = self.feed.batches
-        kept = keep_updates(self.batches, spec.keep_weights)
-        self._probes, looked = _load_probes(spec, self.batches) if probes is None else (probes, frozenset(kept))
+        self._given_probes = probes
+        self._look_at_moments()
         self.micro_batch_size = micro_batch_size or self.batches.largest
-        resets = self.batches.epoch_starts(self.feed.train_size) if spec.momentum_reset == "epoch" else ()
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), resets=resets)
+        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets())
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.recorder = Recorder(emit, self.batches, self.network.layers)
-        self.probe_updates = probe_updates(spec.updates)
-        self.evaluation_updates = frozenset(evaluation_updates(self.batches, spec.evaluations))
-        self._covariance_updates = _first_from(self.evaluation_updates, [fraction * spec.updates for fraction in FRACTIONS])
-        self.keep_updates = kept
-        self.checkpoint_updates = looked | frozenset(kept)
-        """Where weights are kept, and where probes of stage `checkpoint` look besides."""
-        self.early_updates = self.batches.updates_at(math.ceil(EARLY * self.batches.all_steps))
         self.update = 0
         self.headline: list[dict[str, list[float]]] = []
         """The last evaluations, as many as the headline averages over."""
@@ -106,16 +99,71 @@ class Session:
         self.seconds = {"train": 0.0, "evaluation": 0.0, "other": 0.0}
         self.network.module.train()
         check_exact(self.program, self.feed, spec, self.micro_batch_size)
+        self._adaptation: Adaptation | None = None
+        if spec.adaptive_batch is not None:
+            if len(specs) > 1:
+                raise TrainingError("a run whose batch follows the noise scale has a table of batches of its own; train it alone")
+            self._adaptation = Adaptation(spec)
+            self._measured = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
+
+    def _look_at_moments(self) -> None:
+        """Finds when to look at what, from the table of batches; where that is decided while training, after each decision."""
+        spec, batches = self.spec, self.batches
+        self.keep_updates = keep_updates(batches, spec.keep_weights)
+        kept = frozenset(self.keep_updates)
+        self._probes, looked = _load_probes(spec, batches) if self._given_probes is None else (self._given_probes, kept)
+        self.checkpoint_updates = looked | kept
+        """Where weights are kept, and where probes of stage `checkpoint` look besides."""
+        self.probe_updates = probe_updates(batches.updates)
+        self.evaluation_updates = frozenset(evaluation_updates(batches, spec.evaluations))
+        self._covariance_updates = _first_from(self.evaluation_updates, [fraction * batches.updates for fraction in FRACTIONS])
+        self.early_updates = batches.updates_at(math.ceil(EARLY * batches.all_steps))
+
+    def _resets(self) -> tuple[int, ...]:
+        """Returns the updates before which the optimizer forgets its state."""
+        return self.batches.epoch_starts(self.feed.train_size) if self.spec.momentum_reset == "epoch" else ()
+
+    def _follow(self, batches: BatchTable) -> None:
+        """Takes another table of batches, which is the same for the updates that were made."""
+        self.batches = self.feed.batches = batches
+        self.recorder.follow(batches)
+        self.program.follow(batches, self._resets())
+        self._look_at_moments()
 
     def step(self) -> TrainState | None:
-        """Makes the next update. Returns the state for probes where they are due. Never waits for the device."""
+        """Makes the next update. Returns the state for probes where they are due.
+
+        Never waits for the device, but where a batch size that follows the noise scale is decided on.
+        """
+        changes = self._adapt() if self._adaptation is not None else {}
         done = self.update + 1
         observe = done in self.probe_updates or done in self.evaluation_updates or done in self.checkpoint_updates
         state = self.program.update(self.update, self.feed.micro_batches(self.update, self.micro_batch_size), observe=observe)
         self.update += 1
+        if self.batches.grows:
+            self._record_size(changes, observe=observe)
         if self.update == self.early_updates:
             self.clipped_early = self.program.clipped_updates.clone()
         return state
+
+    def _adapt(self) -> dict[str, Tensor]:
+        """Decides on the batch size and measures the noise scale, where either is due. Returns what the decision rests on."""
+        adaptation, rests = self._adaptation, {}
+        assert adaptation is not None
+        if adaptation.decide(self.batches, self.update):
+            self._follow(adaptation.table)
+            scale = adaptation.noise_scale
+            rests = {} if scale is None else {"adaptive_noise_scale": torch.tensor([scale], dtype=torch.float64)}
+        adaptation.measure(self._measured.at(self.update + 1), self.update)
+        return rests
+
+    def _record_size(self, values: Mapping[str, Tensor], *, observe: bool) -> None:
+        """Records the size of the last batch where it is observed or another than before, so that the curve has every size."""
+        size, before = self.batches.at(self.update - 1).size, self.batches.at(max(0, self.update - 2)).size
+        if observe or size != before:
+            values = {"batch_size": torch.full((len(self.specs),), float(size)), **values}
+        if values:
+            self.recorder.record(self.update, values)
 
     def probe(self, state: TrainState, stage: str) -> None:
         """Runs the probes of a stage; their values wait on the device."""
@@ -127,7 +175,7 @@ class Session:
 
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
-        last = self.update == self.spec.updates
+        last = self.update == self.batches.updates
         recalibrate = last or self.batches.steps(self.update) < 0.95 * self.batches.all_steps
         evaluation = self.evaluator.evaluate(recalibrate=recalibrate, batch_size=self.batches.at(max(0, self.update - 1)).batch_size)
         first_bad = self.first_bad()
@@ -186,6 +234,7 @@ class Session:
             "clipped_early": float(self.clipped_early[replica]),
             "headline": [{name: values[replica] for name, values in evaluation.items()} for evaluation in self.headline],
             "seconds": {name: seconds / len(self.specs) for name, seconds in self.seconds.items()},
+            "adaptation": None if self._adaptation is None else self._adaptation.snapshot(),
             "torch_random_state": torch.get_rng_state(),
             "cuda_random_state": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -196,6 +245,9 @@ class Session:
         if len(updates) != 1:
             raise TrainingError(f"cannot resume runs of different updates ({sorted(updates)}) as one stack")
         self.update = updates.pop()
+        if self._adaptation is not None:
+            self._adaptation.restore(snapshots[0]["adaptation"])
+            self._follow(self._adaptation.table)
         for replica, snapshot in enumerate(snapshots):
             self.network.restore(replica, snapshot["network"])
             self.program.restore(replica, snapshot["program"])

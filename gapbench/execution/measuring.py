@@ -145,7 +145,13 @@ def _fitting(stamps: Sequence[float]) -> int:
 def _shortened(specs: Sequence[RunSpec], updates: int) -> list[RunSpec]:
     """Returns the runs with few updates and one evaluation, after the last: with recalibrated statistics, as most are."""
     change = {"evaluations": 1, "headline_evaluations": 1, "keep_weights": ()}
-    return [spec.model_copy(update=change | shortened(spec, updates)) for spec in specs]
+    return [_steady(spec.model_copy(update=change | shortened(spec, updates))) for spec in specs]
+
+
+def _steady(spec: RunSpec) -> RunSpec:
+    """Returns a run that makes exactly its planned updates: of an adaptive batch size one that is measured, but never decided on."""
+    rule = spec.adaptive_batch
+    return spec if rule is None else spec.model_copy(update={"adaptive_batch": rule.model_copy(update={"decisions": 1})})
 
 
 def _train(specs: Sequence[RunSpec], pool: Any, splits: Sequence[Any], device: str, *, wait: bool) -> tuple[Buckets, Sequence[float]]:

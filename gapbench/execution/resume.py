@@ -23,7 +23,7 @@ class Pending:
     @property
     def share_left(self) -> float:
         """Fraction of its updates that is still to do."""
-        return 1.0 - self.update / self.job.specs[0].updates
+        return max(0.0, 1.0 - self.update / self.job.specs[0].updates)  # a batch that follows the noise scale may make more updates
 
     def singles(self) -> list[Pending]:
         """Returns its runs as jobs of their own; their slices stay where they are."""

@@ -65,7 +65,7 @@ class Tracker:
             case JobProgressed() if notice.slot in self.slots:
                 running = self.slots[notice.slot]
                 running.training = True
-                running.update = notice.update
+                running.update, running.updates = notice.update, notice.updates
                 running.examples_per_second = notice.examples_per_second
                 running.accuracies = notice.test_accuracy
             case JobEnded():

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.optimizers.base import Hyperparameters
+from gapbench.suite.arithmetic import learning_rate_factor
 from gapbench.suite.batches import BatchTable, phase_starts
 from gapbench.suite.runspec import RunSpec
 
@@ -36,14 +37,20 @@ class Schedule:
         )
 
 
-def schedule(spec: RunSpec) -> Schedule:
+def schedule(spec: RunSpec, batches: BatchTable | None = None) -> Schedule:
     """Returns the table of a run: phases by fraction of updates, times linear warmup from `warmup_start` to 1.
 
     An update u of T belongs to the last phase whose start is <= u / T. Warmup over W = warmup * T updates multiplies by
     warmup_start + (1 - warmup_start) * (u + 1) / W, per update as in Goyal et al. 2017, section 2.2. Where the batch grows, u and T count
     examples in batches of the run's own size, so that every phase has the examples that it has where the batch does not grow.
+
+    Where the batch size follows the noise scale, the rate of every update is scaled from the run's batch size to that of the update.
+
+    Args:
+        spec: of the run.
+        batches: its table, where more of it is known than when it was planned.
     """
-    batches = spec.batches
+    batches = spec.batches if batches is None else batches
     total = batches.all_steps
     done = _steps(batches)
     starts = phase_starts([phase.start for phase in spec.phases], round(total))
@@ -53,6 +60,9 @@ def schedule(spec: RunSpec) -> Schedule:
     decays = np.array([spec.weight_decay if phase.weight_decay is None else phase.weight_decay for phase in spec.phases])
     momenta = np.array([momentum if phase.momentum is None else phase.momentum for phase in spec.phases])
     learning_rate = spec.learning_rate * factors[phase_of]
+    if spec.adaptive_batch is not None:
+        scaling = spec.adaptive_batch.learning_rate_scaling
+        learning_rate *= [learning_rate_factor(scaling, size, spec.batch_size) for size in _sizes(batches)]
     warmup_updates = spec.warmup * total
     if warmup_updates > 0:
         learning_rate *= np.minimum(1.0, spec.warmup_start + (1.0 - spec.warmup_start) * done[1:] / warmup_updates)
@@ -63,5 +73,9 @@ def _steps(batches: BatchTable) -> npt.NDArray[np.float64]:
     """Returns how far training is before each update, and at the end, in updates of the run's own batch size: float64 [updates + 1]."""
     if not batches.grows:
         return np.arange(batches.updates + 1, dtype=np.float64)
-    sizes = np.concatenate([np.full(stretch.updates, stretch.size) for stretch in batches.stretches])
-    return np.concatenate([[0], np.cumsum(sizes)]) / batches.batch_size
+    return np.concatenate([[0], np.cumsum(_sizes(batches))]) / batches.batch_size
+
+
+def _sizes(batches: BatchTable) -> npt.NDArray[np.int64]:
+    """Returns the examples of every update, int64 [updates]."""
+    return np.concatenate([np.full(stretch.updates, stretch.size, dtype=np.int64) for stretch in batches.stretches])

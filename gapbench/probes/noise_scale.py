@@ -6,11 +6,15 @@ ratio of them. With batch norm the examples of a norm group are coupled, so that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.core.errors import TrainingError
+from gapbench.probes.objective import Objective, ObjectiveBatch
 from gapbench.probes.state import TrainState
 
 FEWEST = 4
@@ -90,17 +94,37 @@ def noise_scale_stream(state: TrainState, *, pieces: int = 8) -> dict[str, Tenso
     count = max((number for number in range(2, min(pieces, units) + 1) if units % number == 0), default=1)
     if count == 1:
         return {}
-    total = torch.zeros_like(state.weights)
-    squares = torch.zeros(len(state.weights), dtype=torch.float64, device=state.weights.device)
-    for part in batch.split(batch.examples // count):
-        gradient = state.objective.gradient(part)
-        squares += _square(gradient)
-        total += gradient
+    found = squares_of_pieces(state.objective, batch.split(batch.examples // count))
     return {
-        "noise_stream_count": torch.full_like(squares, count),
-        "noise_stream_squares": squares,
-        "noise_stream_square_of_mean": _square(total / count),
+        "noise_stream_count": torch.full_like(found.squares, count),
+        "noise_stream_squares": found.squares,
+        "noise_stream_square_of_mean": found.square_of_mean,
     }
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Squared gradients of the pieces of a batch at the same weights, float64."""
+
+    size: int
+    """b, examples of a piece."""
+    count: int
+    """M."""
+    squares: Float[Tensor, " replica"]
+    """The sum of |g_m|^2."""
+    square_of_mean: Float[Tensor, " replica"]
+    """|mean g_m|^2."""
+
+
+def squares_of_pieces(objective: Objective, parts: Sequence[ObjectiveBatch]) -> Pieces:
+    """Returns the squared gradients of pieces of equal size at the present weights."""
+    first = objective.gradient(parts[0])
+    squares, total = _square(first), first
+    for part in parts[1:]:
+        gradient = objective.gradient(part)
+        squares = squares + _square(gradient)
+        total += gradient
+    return Pieces(parts[0].examples, len(parts), squares, _square(total / len(parts)))
 
 
 def _square(rows: Float[Tensor, "replica parameters"]) -> Float[Tensor, " replica"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def drawable(accuracy: Any) -> Any:
 
 def drawable_curves(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     """Returns curves of accuracies with every value in its place on the axis."""
-    return {run: Curve(curve.updates, drawable(curve.values)) for run, curve in curves.items()}
+    return {run: replace(curve, values=drawable(curve.values)) for run, curve in curves.items()}
 
 
 def stretch_accuracy(places: Sequence[Axes]) -> None:

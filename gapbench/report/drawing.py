@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel
-from gapbench.analysis.curves import Curve, band
+from gapbench.analysis.curves import Curve, at_equal_examples, band
 from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
 from gapbench.report.series import Facet, Series, facets
 from gapbench.report.style import MUTED, new_figure, say
@@ -133,11 +133,16 @@ def curve_caption(panels: Sequence[Panel], remark: str) -> str:
     ]
     parts += ["Thin lines: each of two seeds."] if 2 in counts else []
     parts += ["Thin dotted lines: runs that did not end ok, up to where they ended."] if any(not cell.complete for cell in cells) else []
+    adaptive = "Seeds whose batch follows the noise scale are averaged at equal examples, and stand at their mean updates."
+    parts += [adaptive] if any(cell.adaptive for cell in cells) else []
     return " ".join([*parts, remark])
 
 
 def _values(cell: Cell, curves: Mapping[str, Curve], logarithmic: bool = False) -> list[Curve]:
     """Returns one curve for each value that the cell's intervals rest on: runs that share a drawn split are averaged first."""
+    if cell.adaptive:  # their updates differ from seed to seed
+        known = [run.run_id for run in cell.ok_runs if run.run_id in curves]
+        curves = dict(zip(known, at_equal_examples([curves[run_id] for run_id in known], logarithmic=logarithmic), strict=True))
     groups = [[curves[run_id] for run_id in ids if run_id in curves] for ids in cell.groups.values()]
     means = [(own[0], band(own, logarithmic=logarithmic) if len(own) > 1 else None) for own in groups if own]
     return [first if mean is None else Curve(mean.updates, mean.mean) for first, mean in means]

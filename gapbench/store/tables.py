@@ -18,6 +18,7 @@ from gapbench.store.files import write_atomically
 from gapbench.store.plan import METADATA_KEY, Prediction
 from gapbench.store.run_directory import RunDirectory
 from gapbench.store.schema import refuse_newer
+from gapbench.suite.identity import canonical_json
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "model_options": "text",
     "batch_size": "integer",
     "regime": "text",
+    "adaptive_batch": "text",
     "ghost_batch_size": "integer",
     "optimizer": "text",
     "precision": "text",
@@ -220,6 +222,7 @@ class _Read:
         columns["reason"] = outcome.reason
         columns["replicas"] = outcome.replicas
         columns["updates"] = outcome.update
+        columns["examples"] = outcome.summary.get("examples")
         for name in COSTS:
             columns[name] = outcome.summary.get(name)
         if outcome.outcome is Outcome.OK:
@@ -247,10 +250,18 @@ def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[st
         "planned_updates": spec.updates,
         "planned_examples": spec.examples,
         "reference_examples": spec.reference_examples,
-        "examples": None if updates is None else spec.batches.examples(updates),
+        "examples": _examples(spec, updates, read.columns.get("examples")),
+        "adaptive_batch": None if spec.adaptive_batch is None else canonical_json(spec.adaptive_batch.model_dump(mode="json")),
         "predicted_seconds": prediction.seconds if prediction else None,
     }
     return {name: _plain(values.get(name), kind) for name, kind in RUN_COLUMNS.items()}
+
+
+def _examples(spec: RunSpec, updates: Any, counted: Any) -> int | None:
+    """Returns the examples that a run has seen: as planned for its updates, or as counted where its sizes were decided while training."""
+    if updates is None:
+        return None
+    return spec.batches.examples(updates) if spec.adaptive_batch is None else counted
 
 
 def _curves(results: ResultsDirectory, run_ids: list[str], metadata: dict[bytes, bytes]) -> pa.Table:

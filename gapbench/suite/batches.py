@@ -59,6 +59,8 @@ class BatchTable:
     grows: bool = False
     """Whether phases change the batch size: how far training is then counts in examples, else in updates."""
     stretches: tuple[Stretch, ...] = ()
+    bound: int | None = None
+    """Examples of the largest batch that may still come, where that is decided while training."""
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -86,8 +88,8 @@ class BatchTable:
 
     @property
     def largest(self) -> int:
-        """Examples of the largest batch."""
-        return self.sizes[-1]
+        """Examples of the largest batch that there is or may be."""
+        return self.sizes[-1] if self.bound is None else self.bound
 
     def at(self, update: int) -> UpdateBatch:
         """Returns the batch of an update, counted from 0."""
@@ -151,7 +153,7 @@ class BatchTable:
         if not updates:
             return self
         more = Stretch(self.updates, updates, self.end, size, size, self.examples(self.updates))
-        return BatchTable(self.batch_size, self.grows, (*self.stretches, more))
+        return BatchTable(self.batch_size, self.grows, (*self.stretches, more), self.bound)
 
     def _reaching(self, examples: int) -> Iterator[int]:
         for stretch in self.stretches:
@@ -212,6 +214,46 @@ def ramp(batch_size: int, updates: int, factors: Sequence[tuple[float, float]]) 
     return table
 
 
+def decided(spec: Any, sizes: Sequence[int] = ()) -> BatchTable:
+    """Returns the table of a run (a RunSpec) whose batch size follows the noise scale, as far as its sizes are decided.
+
+    It has the examples of the run whose batch stays as it is, to the last one. A size counts from the first update that begins at its
+    decision or after it. What fills no batch is the first update after the last decision.
+
+    Args:
+        spec: of the run.
+        sizes: that were decided on, one for each decision so far; the last one stands for those to come.
+    """
+    total, chosen = spec.unramped_updates * spec.batch_size, (spec.batch_size, *sizes)
+    table = BatchTable(spec.batch_size, grows=True, bound=spec.adaptive_batch.largest)
+    for number, end in enumerate([*decision_steps(spec), spec.unramped_updates]):
+        size, left = chosen[min(number, len(chosen) - 1)], total - table.end
+        count = max(0, -((table.end - end * spec.batch_size) // size))
+        if count * size >= left or end == spec.unramped_updates:
+            full, rest = divmod(left, size)
+            return table.extended(1 if rest else 0, rest).extended(full, size)
+        table = table.extended(count, size)
+    return table
+
+
+def bounds_of_updates(spec: Any) -> tuple[int, int]:
+    """Returns how many updates a run (a RunSpec) makes at least and at most: exactly as many as planned, where its sizes are.
+
+    Where its batch size follows the noise scale, those with the largest and the smallest batch from the first decision on.
+    """
+    rule = spec.adaptive_batch
+    if rule is None:
+        return spec.updates, spec.updates
+    most, fewest = (decided(spec, [size]).updates for size in (rule.smallest, rule.largest))
+    return fewest, most
+
+
+def decision_steps(spec: Any) -> tuple[int, ...]:
+    """Returns when the batch size of a run (a RunSpec) is decided on, in updates of its own batch size, ascending."""
+    count, updates = spec.adaptive_batch.decisions, spec.unramped_updates
+    return tuple(sorted({-(-number * updates // count) for number in range(1, count)} - {updates}))
+
+
 def grown(batch_size: int, factor: float) -> int:
     """Returns the batch size times a factor. Raises GapbenchError where that is no whole number of examples."""
     size = exactly(factor) * batch_size
@@ -235,11 +277,13 @@ def chunk_size(batch: UpdateBatch, ghost_batch_size: int) -> int:
 
 
 def batches_of(spec: Any) -> BatchTable:
-    """Returns the table of a run (a RunSpec).
+    """Returns the table of a run (a RunSpec); where its batch size follows the noise scale, that of the run whose batch stays.
 
     Raises:
         GapbenchError: its batch grows, and its updates are not those of its phases.
     """
+    if spec.adaptive_batch is not None:
+        return decided(spec)
     factors = tuple((phase.start, phase.batch_size_factor) for phase in spec.phases)
     return _table(spec.batch_size, spec.updates, spec.unramped_updates, factors, spec.tail, spec.train_examples)
 
@@ -264,6 +308,8 @@ def shortened(spec: Any, updates: int) -> dict[str, int | None]:
 
     Where its batch grows, it keeps as many as let every batch size come up in full, in about the proportion in which they stand.
     """
+    if spec.adaptive_batch is not None:
+        return {"updates": updates, "unramped_updates": updates}
     whole = batches_of(spec)
     if not whole.grows:
         return {"updates": updates}

@@ -19,7 +19,7 @@ from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.suite.schema import NormalizationTable, PhaseTable
 
 
-def ghost(asked: Asked, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
+def ghost(asked: Asked, regime: Regime, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
     """Returns the effective ghost batch size: None where it is off, the whole of every batch, or without effect."""
     batches = batch_sizes(asked, phases)
     size = asked.get("ghost_batch_size", "off")
@@ -35,7 +35,8 @@ def ghost(asked: Asked, model: Component, phases: list[PhaseTable], examples: in
     if has_norm and (min(batches) if size == "off" else size) == 1:
         asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
         return None
-    effective = None if size == "off" or batches == [size] else int(size)
+    stays = batches == [size] and regime.adaptive_batch is None
+    effective = None if size == "off" or stays else int(size)
     if has_norm and examples:
         check_ragged(asked, effective, examples)
     return {"ghost_batch_size": effective}
@@ -107,7 +108,7 @@ def numbers(
         return None
     return {
         "updates": made,
-        "unramped_updates": updates if grows else None,
+        "unramped_updates": updates if grows or regime.adaptive_batch else None,
         "reference_updates": reference_updates,
         "evaluations": evaluations,
         "headline_evaluations": headline,

@@ -112,15 +112,29 @@ def _check(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: int
         if examples and size > examples:
             text = f"the batch of {size} from start = {phase.start:g} on is larger than the training set ({examples} examples)"
             asked.problem(key, f"{text}; choose a smaller factor")
-    if asked.get("tail", "stream") != "stream":
-        tail = asked.get("tail")
-        asked.problem("tail", f'a batch that grows goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
-    if regime.budget.kind == "updates":
-        text = 'a run whose batch grows makes fewer updates than another of its examples; choose a budget of kind "epochs" or "examples"'
-        asked.problem("budget" if asked.settings.layer_of("budget") else key, text)
-    if asked.get("learning_rate_factor", 1.0) == "momentum-gain":
-        asked.problem("learning_rate_factor", '"momentum-gain" is of epochs of equally many updates, and the batch grows; give a number')
-    if asked.settings.layer_of("updates"):
-        asked.problem("updates", "the updates of a run whose batch grows follow from its phases; set epochs")
+    check_changing(asked, regime, key, verb="grows", updates="makes fewer updates than another of its examples", source="its phases")
     if len(asked.problems) > before:
         raise Unknown("phases")
+
+
+def check_changing(asked: Asked, regime: Regime, key: str, *, verb: str, updates: str, source: str) -> None:
+    """Adds a mistake for each setting that does not go with a batch that changes.
+
+    Args:
+        asked: what the suite asks of the run.
+        regime: of the run.
+        key: that makes the batch change.
+        verb: what the batch does.
+        updates: what is so of the number of updates.
+        source: what that number follows from.
+    """
+    if asked.get("tail", "stream") != "stream":
+        tail = asked.get("tail")
+        asked.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
+    if regime.budget.kind == "updates":
+        text = f'a run whose batch {verb} {updates}; choose a budget of kind "epochs" or "examples"'
+        asked.problem("budget" if asked.settings.layer_of("budget") else key, text)
+    if asked.get("learning_rate_factor", 1.0) == "momentum-gain":
+        asked.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
+    if asked.settings.layer_of("updates"):
+        asked.problem("updates", f"the updates of a run whose batch {verb} follow from {source}; set epochs")

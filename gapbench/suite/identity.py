@@ -21,6 +21,7 @@ ALWAYS = ("batch_size", "updates", "learning_rate")
 NEUTRAL: dict[str, Any] = {
     "ghost_batch_size": None,
     "unramped_updates": None,
+    "adaptive_batch": None,
     "tail": "stream",
     "warmup": 0.0,
     "warmup_start": 0.0,

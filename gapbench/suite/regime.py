@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gapbench.catalog import Budget, NoiseRule, RegimeEntry
+from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
 from gapbench.suite.layers import Settings, Unknown
 
 
@@ -27,6 +27,8 @@ class Regime:
     """A number of epochs, "off" or "reference"."""
     drops: str = "rate"
     """What the recipe's drops of the learning rate become: "rate" or "batch"."""
+    adaptive_batch: BatchRule | None = None
+    """How the batch size follows the noise scale."""
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -79,7 +81,7 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
         changes.append("momentum reset" if reset == "epoch" else "no momentum reset")
     budget = budget.model_copy(update={"rounding": rounding})
     label = ", ".join([name, *changes])
-    return Regime(label, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops)
+    return Regime(label, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch)
 
 
 _CONTROLS = frozenset({"gradient_noise", "weight_decay_scaling", "augmentation_epochs"})

@@ -11,7 +11,7 @@ from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite import controls, fields, growth
+from gapbench.suite import adaptive, controls, fields, growth
 from gapbench.suite.asked import REQUIRED, Asked
 from gapbench.suite.layers import Settings, Unknown
 from gapbench.suite.locate import KeyPath
@@ -71,12 +71,13 @@ class Resolver:
         for name in ("batch_size", "reference_batch_size"):
             _attempt(fields.check_batch, asked, name, examples)
         phases = _attempt(growth.phases_of, asked, regime, examples or 0)
-        ghost = _attempt(fields.ghost, asked, model, phases, examples or 0)
+        ghost = _attempt(fields.ghost, asked, regime, model, phases, examples or 0)
         numbers = _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, phases, examples, tests)
         schedule = _attempt(fields.schedule, asked, optimizer, phases)
         parts = [
             _attempt(fields.plain, asked, model),
             ghost,
+            _attempt(adaptive.rule_of, asked, regime, model, ghost, examples),
             numbers,
             schedule,
             _attempt(controls.decay, asked, regime, numbers, schedule),

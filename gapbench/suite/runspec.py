@@ -65,6 +65,30 @@ class GradientNoise(Frozen):
     """Whether the e of a batch sum to zero."""
 
 
+class AdaptiveBatch(Frozen):
+    """A batch size B that follows the gradient noise scale B_noise; realised sizes are results, never part of a spec.
+
+    It is the multiple of `unit` within the bounds at which B + exchange_rate * B_noise / B is lowest: `gapbench.suite.adaptive`.
+    """
+
+    exchange_rate: float = Field(gt=0)
+    """Examples that one update fewer is worth."""
+    smallest: int = Field(gt=1)
+    """Examples; a multiple of `unit`, as is `largest`. One update, which takes what is left over, may be smaller."""
+    largest: int = Field(gt=1)
+    unit: int = Field(gt=0)
+    decisions: int = Field(gt=0)
+    """The size changes only at the first update from each multiple of 1 / decisions of the run's examples on."""
+    measure_every: int = Field(gt=0)
+    """Updates from one measurement of the noise scale to the next."""
+    smoothing: float = Field(ge=0, lt=1)
+    """Weight that the averages of tr(Sigma) and |G|^2 keep from measurement to measurement."""
+    largest_change: float = Field(gt=1)
+    """Factor by which a decision changes the size at most."""
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """Of the rate of every update, from the run's batch size to that of the update."""
+
+
 class Labels(Frozen):
     """What a run is called in one suite. Never part of its identity."""
 
@@ -101,10 +125,12 @@ class RunSpec(Frozen):
     ghost_batch_size: int | None = None
     """Examples that batch norm statistics are computed over; None: the whole batch."""
     updates: int = Field(gt=0)
-    """Exactly those that the run makes."""
+    """Exactly those that the run makes, but where the batch size follows the noise scale."""
     unramped_updates: int | None = Field(None, gt=0)
-    """Where phases change the batch size: the updates that the run would make if they did not. Its examples are theirs, and starts of
+    """Where the batch size changes: the updates that the run would make if it did not. Its examples are theirs, and starts of
     phases, warmup and evaluations are fractions of them. None: the batch size stays."""
+    adaptive_batch: AdaptiveBatch | None = None
+    """How the batch size follows the noise scale; then `updates` is what the run's own batch size would make. None: it does not."""
     tail: Literal["stream", "drop", "ragged"] = "stream"
     """Where an epoch is no multiple of the batch: go on into the next epoch's order, drop the rest, or make an update of the rest."""
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from gapbench.catalog import Budget, NoiseRule
+from gapbench.catalog import BatchRule, Budget, NoiseRule
 
 FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial")
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
@@ -335,6 +335,10 @@ class RegimeSection(Section):
     budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
     drops: Literal["rate", "batch"] = Field(
         "rate", description="Drops of the learning rate stay, or the batch grows instead while it is at most a tenth of the training set."
+    )
+    adaptive_batch: BatchRule = Field(
+        BatchRule(),
+        description="The batch size follows the gradient noise scale; left out: it does not.",
     )
     gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients; left out: what the run says.")
     weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(

@@ -87,6 +87,14 @@ def test_budgets_go_by_the_examples_that_were_planned_where_batches_vary(synthet
     assert budget_text(cell_of(panel, "LB"), cell_of(panel, "SB")) == "2 × examples"
 
 
+def test_a_run_whose_batch_follows_the_noise_scale_is_never_at_equal_updates(synthetic: ModuleType) -> None:
+    runs, _ = synthetic.digits_suite(1, only=["SB", "LB"])
+    runs["planned_examples"], runs["planned_updates"] = 26_992, 1687  # its own are only an estimate
+    assert budget_text(*(cell_of(read_panels(runs)[0], name) for name in ("LB", "SB"))) == "equal examples and updates"
+    runs["adaptive_batch"] = ['{"unit":16}' if cell == "LB" else None for cell in runs["cell"]]
+    assert budget_text(*(cell_of(read_panels(runs)[0], name) for name in ("LB", "SB"))) == "equal examples"
+
+
 def test_runs_on_the_same_split_are_averaged_before_they_count(synthetic: ModuleType) -> None:
     runs, _ = synthetic.digits_suite(4, only=["SB"])
     runs["split_seed"] = [0, 0, 1, 1]

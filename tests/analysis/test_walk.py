@@ -9,7 +9,7 @@ import pytest
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.walk import Window, log_fit, walk_of, window_of
-from gapbench.suite.runspec import Component, Phase
+from gapbench.suite.runspec import AdaptiveBatch, Component, Phase
 
 
 def curve(updates: Any, values: Any) -> Curve:
@@ -21,6 +21,9 @@ def test_the_window_ends_where_the_batch_first_grows(spec: Any) -> None:
     growing = spec(phases=phases, unramped_updates=1000, updates=750)
     assert window_of(growing).last == 500
     assert window_of(spec(phases=phases[:1], updates=1000)).last == 1000
+    rule = AdaptiveBatch(exchange_rate=20, smallest=10, largest=80, unit=5, decisions=10, measure_every=4, smoothing=0.9, largest_change=2)
+    following = spec(phases=phases[:1], updates=1000, unramped_updates=1000, adaptive_batch=rule)
+    assert window_of(following).last == 100  # there its batch size is first decided on
 
 
 def test_a_logarithmic_walk_gives_back_its_slope_and_an_r_squared_of_one() -> None:

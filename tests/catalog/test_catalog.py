@@ -82,6 +82,7 @@ def test_regimes_are_those_of_the_papers() -> None:
         "linear-lr": ("linear", "epochs", 0.05),
         "adapted": ("sqrt", "updates", None),
         "batch-ramp": ("none", "epochs", None),
+        "adaptive": ("sqrt", "epochs", None),
         "noise": ("none", "epochs", None),
         "noise-as-in-paper": ("none", "epochs", None),
         "adapted-unscaled-rate": ("none", "updates", None),
@@ -91,6 +92,7 @@ def test_regimes_are_those_of_the_papers() -> None:
     }
     assert {name for name, regime in regimes.items() if regime.gradient_noise} == {"noise", "noise-as-in-paper"}
     assert [name for name, regime in regimes.items() if regime.drops == "batch"] == ["batch-ramp"]
+    assert [name for name, regime in regimes.items() if regime.adaptive_batch] == ["adaptive"]
 
 
 @pytest.mark.parametrize("name", catalog.recipes())

@@ -90,6 +90,8 @@ class Reader:
             return "no ok run has measured its weight distance"
         if any(run_id not in self._specs for run_id in ids):
             return "the schedule of its runs is not known (the results have no plan)"
+        if any(self._specs[run_id].adaptive_batch is not None for run_id in ids):
+            return "its batch follows the noise scale, so that its clocks are not those of the plan and differ from seed to seed"
         updates = _common([self._distances[run_id] for run_id in ids])
         distances = np.stack([_values(self._distances[run_id], updates) for run_id in ids])
         spec = self._specs[ids[0]]

@@ -50,7 +50,7 @@ class NoiseCurves:
     def __init__(self, curves: Curves) -> None:
         self._squares = curves.vectors("noise_squares")
         self._products = curves.vectors("noise_products")
-        self._of = {name: curves.of(name) for name in ("noise_size", "noise_count", "gradient_norm")}
+        self._of = {name: curves.of(name) for name in ("noise_size", "noise_count", "gradient_norm", "batch_size")}
         self._stream = {name: curves.of(f"noise_stream_{name}") for name in ("count", "squares", "square_of_mean")}
 
     def probed(self, run_id: str, train_examples: int) -> list[Noise]:
@@ -86,7 +86,8 @@ class NoiseCurves:
             total, mean, norm = (_at(curve, update) for curve in (sums, own, norms))
             square_of_mean = mean if mean is not None else None if norm is None else norm**2
             if count >= 2 and total is not None and square_of_mean is not None:
-                size = batch_size / count
+                batch = _at(self._of["batch_size"].get(run_id), update) or batch_size  # where the batch changes, every size is recorded
+                size = batch / count
                 s = total / count
                 trace = float(trace_of_covariance(s, square_of_mean, size, count))
                 rows.append((update, count, trace, float(squared_gradient(s, square_of_mean, count))))

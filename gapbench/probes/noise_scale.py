@@ -37,7 +37,7 @@ def noise_scale(state: TrainState, *, examples: int = 2048, micro_batch: int = 0
     Returns:
         `noise_size` b and `noise_count` M; `noise_squares/bucket` [replica, K]: the mean of |g_m|^2 in each of K blocks;
         `noise_products/bucket` [replica, K (K + 1) / 2]: h_j . h_k of the blocks' mean gradients, row by row of the upper triangle;
-        `noise_mean_square/layer` s and `noise_square_of_mean/layer` q of each layer.
+        `noise_mean_square` s and `noise_square_of_mean` q, whole and of each layer.
     """
     objective = state.objective
     group = objective.batch().group
@@ -66,7 +66,9 @@ def noise_scale(state: TrainState, *, examples: int = 2048, micro_batch: int = 0
         "noise_count": each * blocks * ones,
         "noise_squares/bucket": torch.stack(squares, dim=1),
         "noise_products/bucket": _products(means),
+        "noise_mean_square": torch.stack(squares).mean(dim=0),
         "noise_mean_square/layer": by_layer / (each * blocks),
+        "noise_square_of_mean": _square(whole),
         "noise_square_of_mean/layer": state.by_layer(whole).double() ** 2,
     }
 
@@ -82,18 +84,21 @@ def noise_scale_stream(state: TrainState, *, pieces: int = 8) -> dict[str, Tenso
 
     Returns:
         `noise_stream_count`, M, and `noise_stream_squares`, the sum of |g_m|^2; where the batch was cut for this probe alone also
-        `noise_stream_square_of_mean`, |mean g_m|^2, which is elsewhere the square of `gradient_norm`. Nothing where the batch is one group.
+        `noise_stream_square_of_mean`, |mean g_m|^2, which is elsewhere the square of `gradient_norm`. What is not measured is NaN, and so
+        recorded nowhere: all of it where the batch is one group, or cut into pieces of unequal sizes.
     """
+    ones = torch.ones_like(state.gradient_norm, dtype=torch.float64)
+    unknown = torch.full_like(ones, torch.nan)
+    nothing = {"noise_stream_count": unknown, "noise_stream_squares": unknown, "noise_stream_square_of_mean": unknown}
     if state.micro_batches == 0:
-        return {}  # the estimates are of pieces of one size
+        return nothing  # the estimates are of pieces of one size
     if state.micro_batches > 1:
-        ones = torch.ones_like(state.gradient_norm, dtype=torch.float64)
-        return {"noise_stream_count": ones, "noise_stream_squares": _square(state.gradients)}
+        return nothing | {"noise_stream_count": ones, "noise_stream_squares": _square(state.gradients)}
     batch = state.objective.batch()
     units = batch.examples // batch.group
     count = max((number for number in range(2, min(pieces, units) + 1) if units % number == 0), default=1)
     if count == 1:
-        return {}
+        return nothing
     found = squares_of_pieces(state.objective, batch.split(batch.examples // count))
     return {
         "noise_stream_count": torch.full_like(found.squares, count),

@@ -63,7 +63,7 @@ def test_the_words_name_both_presets_the_size_and_the_interval(synthetic: Module
 
 def test_the_notes_say_what_the_recipes_presets_differ_in(synthetic: ModuleType) -> None:
     notes = tables_of(synthetic.preset_suite()[0])["presets"].notes
-    assert notes[1] == "In the recipe digits, preset code differs from paper in budget, momentum_reset, scaling_batch_size."
+    assert notes[1] == "In the recipe digits, preset code differs from paper in budget, momentum_reset, scaling_batch_size, tail."
 
 
 def test_the_reset_is_held_against_none_and_against_none_at_matched_gain(synthetic: ModuleType) -> None:

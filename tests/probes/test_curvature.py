@@ -117,7 +117,7 @@ def test_probes_of_a_network_agree_with_its_exact_hessian(spec, pool, split, rep
     session = Session(specs, data, [split(data)] * replicas, device=torch.device("cpu"), emit=lambda _event: None, objective=True)
     for _ in range(10):
         state = session.step()
-    state = session.program._state(10, None, *[state.batch_loss] * 2, state.gradients)
+    state = session.program._state(10, session.spec.batch_size, *[state.batch_loss] * 2, state.gradients)
     network = session.network
     batch = state.objective.fixed(60)
     images = session.feed.evaluation_batch(batch.indices)

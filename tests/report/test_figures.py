@@ -254,7 +254,7 @@ def test_effects_are_drawn_one_row_each_filled_where_separated(synthetic: Module
         synthetic.run_row(
             f"{ghost}, {budget}", seed, arm="", axes=json.dumps({"ghost_batch_size": ghost, "budget": budget}), batch_size=512,
             cell_order=2 * (ghost != "off") + (budget != "epochs"),
-            test_accuracy=0.95 + 0.02 * (budget == "updates") + 0.001 * seed + 0.0003 * ((3 * seed + len(ghost)) % 4),
+            test_accuracy=0.95 + 0.02 * (budget == "updates") + 0.001 * seed + 0.0003 * ((3 * seed + 5 * len(ghost) * len(budget)) % 7),
         )
         for ghost in levels["ghost_batch_size"] for budget in levels["budget"] for seed in range(5)
     ]  # fmt: skip

@@ -80,7 +80,7 @@ def test_a_control_differs_from_what_it_controls_in_one_thing(name: str) -> None
 def test_the_factorial_on_digits_is_a_whole_one_beside_its_small_batch() -> None:
     runs = load_suite("factorial-digits").runs
     levels = {tuple(run.labels.axes.values()) for run in runs if not run.labels.arm}
-    assert len(levels) == 8
+    assert len(levels) == 16
     assert [run.labels.cell for run in runs if run.labels.reference_cell and run.spec.seed == 0] == ["SB"]
 
 

@@ -13,7 +13,7 @@ from gapbench.catalog.parameters import Parameter
 class Entry(BaseModel):
     """What every entry has. Unknown keys in the catalog's tables are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str
     summary: str
@@ -149,7 +149,7 @@ class ProbeEntry(ComponentEntry):
 class Budget(BaseModel):
     """How long a run trains."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["epochs", "updates", "examples"] = Field(
         "epochs", description="The recipe's epochs; exactly the updates of the reference cell; or exactly its examples."
@@ -166,7 +166,7 @@ class Budget(BaseModel):
 class NoiseRule(BaseModel):
     """Noise that is added to gradients on purpose, as a control."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["none", "multiplicative", "isotropic"] = Field(
         "none",
@@ -190,7 +190,7 @@ class NoiseRule(BaseModel):
 class BatchRule(BaseModel):
     """A batch size that follows the gradient noise scale: B = sqrt(exchange_rate * noise scale), McCandlish et al. 2018."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     exchange_rate: float | Literal["batch-size"] = Field(
         "batch-size", description='Examples that one update fewer is worth; "batch-size": as many as the run\'s batch size.'
@@ -239,7 +239,7 @@ class RegimeEntry(Entry):
 class Preset(BaseModel):
     """Whose version of a recipe: values that replace the recipe's own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     summary: str
     extends: str = ""

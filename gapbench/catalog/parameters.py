@@ -27,7 +27,7 @@ _SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": st
 class Parameter(BaseModel):
     """One keyword option: its type, its default and what is allowed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     type: ParameterType
     default: JsonValue = None

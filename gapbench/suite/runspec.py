@@ -13,7 +13,7 @@ from gapbench.suite.batches import BatchTable, batches_of
 class Frozen(BaseModel):
     """Base of the models here: unknown fields are errors, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Component(Frozen):

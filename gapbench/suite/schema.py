@@ -30,7 +30,8 @@ SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, a text is no number, and neither infinity nor NaN is one."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    # Built when first used: a suite seldom has all sections, and a plan is to answer at once.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     def given(self) -> dict[str, Any]:
         """Returns the fields that were given, by name."""

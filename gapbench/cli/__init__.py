@@ -1,6 +1,6 @@
 """The command line: commands parse, call `api` and print."""
 
-# ruff: noqa: E402, I001 - what is said first is for the imports below it
+# ruff: noqa: E402 - what is said first is for the imports below it
 
 from __future__ import annotations
 

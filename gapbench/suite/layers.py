@@ -66,7 +66,7 @@ class Settings:
             return self._found[name]
         found = None
         for layer in reversed(self.layers):
-            if layer.opaque or name in layer.broken:
+            if layer.hides(name):
                 raise Unknown(name)
             if name in layer.fields:
                 found = layer

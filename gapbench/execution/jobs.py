@@ -14,6 +14,7 @@ from gapbench import cost
 from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import Device
 from gapbench.suite.runspec import RunSpec
+from gapbench.suite.schema import SEEDS
 
 MAXIMUM_REPLICAS = {"cpu": 16, "cuda": 64}
 """By device kind: larger stacks gain nothing more (on a CPU they leave its caches)."""
@@ -121,17 +122,18 @@ def predict(job: Job, place: cost.Place) -> cost.Estimate:
 
 
 class Predictions:
-    """What jobs will take in one place, each predicted once: a plan asks for their order, their memory, their time and their cells."""
+    """What jobs will take in one place, predicted once for all that differ in their seeds alone."""
 
     def __init__(self, place: cost.Place) -> None:
         self.place = place
-        self._known: dict[tuple[str, ...], cost.Estimate] = {}
+        self._known: dict[tuple[str, int], cost.Estimate] = {}
 
     def of(self, job: Job) -> cost.Estimate:
         """Returns what a job will take, from its beginning on."""
-        if job.run_ids not in self._known:
-            self._known[job.run_ids] = predict(job, self.place)
-        return self._known[job.run_ids]
+        key = (job.specs[0].model_dump_json(exclude=set(SEEDS)), job.replicas)
+        if key not in self._known:
+            self._known[key] = predict(job, self.place)
+        return self._known[key]
 
 
 def predicted_seconds(job: Job, place: cost.Place) -> float | None:

@@ -13,14 +13,16 @@ from gapbench.core.errors import Problem
 from gapbench.core.registry import unknown_name
 from gapbench.suite import adaptive, controls, fields, growth
 from gapbench.suite.asked import REQUIRED, Asked
-from gapbench.suite.layers import Settings, Unknown
+from gapbench.suite.layers import Layer, Settings, Unknown
 from gapbench.suite.locate import KeyPath
 from gapbench.suite.regime import regime_of
 from gapbench.suite.runspec import RunSpec
+from gapbench.suite.schema import SEEDS
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.workload import check_augmentation, check_model, check_optimizer, component, facts_of, sizes
 
 T = TypeVar("T")
+_SEEDS = frozenset(SEEDS)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Resolver:
     """Warnings, as (what, cell), of settings that change nothing."""
     misfits: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     """By place and ghost batch size: the batch sizes that it does not divide. Many runs, one mistake: `add_misfits` adds it."""
+    _sound: dict[str, tuple[tuple[Layer, ...], RunSpec]] = field(default_factory=dict, init=False)
+    """By cell: the last run without mistakes, and its layers but those of seeds."""
 
     def resolve(self, settings: Settings, base: KeyPath, cell: str) -> RunSpec | None:
         """Returns the spec of a run, or None where it is mistaken or holds unknown values.
@@ -47,10 +51,15 @@ class Resolver:
         """
         before = len(self.problems)
         asked = Asked(settings, base, self.document, self.problems, cell, self.no_effect, self.misfits)
+        layers = tuple(layer for layer in settings.layers if not layer.fields.keys() <= _SEEDS)
+        if settings.sound and cell in self._sound and self._sound[cell][0] == layers:  # only its seed is another
+            return self._sound[cell][1].model_copy(update=fields.seeds(asked, self._sound[cell][1].dataset))
         parts = self._parts(asked)
         if parts is None or len(self.problems) > before or not settings.sound:
             return None
-        return RunSpec(**parts)
+        spec = RunSpec(**parts)
+        self._sound[cell] = (layers, spec)
+        return spec
 
     def add_misfits(self) -> None:
         """Adds the mistakes of ghost batch sizes, one for each place."""

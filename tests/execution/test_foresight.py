@@ -36,15 +36,20 @@ def pending(lengths: list[int], programs: list[int], updates: list[int]) -> list
     """Jobs of which the third of `lengths` takes that many seconds; the batch size stands for the program."""
     return [
         Pending(
-            Job((f"run-{number}",), (SPEC.model_copy(update={"batch_size": 8 + program, "seed": length, "updates": 100}),)), None, update
+            Job(
+                (f"run-{number}",),
+                (SPEC.model_copy(update={"batch_size": 8 + program, "time_limit_seconds": length, "updates": 100}),),
+            ),
+            None,
+            update,
         )
         for number, (length, program, update) in enumerate(zip(lengths, programs, updates, strict=True))
     ]
 
 
 def estimate_of(job: Job, _place: cost.Place) -> cost.Estimate:
-    """A job whose train seconds are its seed."""
-    buckets = cost.Buckets(float(job.specs[0].seed), 0.0, OTHER)
+    """A job whose train seconds are its time limit."""
+    buckets = cost.Buckets(float(job.specs[0].time_limit_seconds), 0.0, OTHER)
     return cost.Estimate(100, 100, 1, 1.0, 100.0, buckets, OUTSIDE, PROGRAM, "measured")
 
 
@@ -94,7 +99,7 @@ def really(items: list[Pending], places: list[Slot], monkeypatch: pytest.MonkeyP
         def give(self, item: Pending) -> None:
             self.item, self.taken = item, True
             spec = item.job.specs[0]
-            seconds = OUTSIDE + item.share_left * spec.seed + OTHER
+            seconds = OUTSIDE + item.share_left * spec.time_limit_seconds + OTHER
             seconds += (START.outside_seconds + START.inside_seconds) if self.first else 0.0
             seconds += 0.0 if spec.batch_size in self.programs else PROGRAM
             self.first = False
@@ -209,3 +214,24 @@ def test_a_stack_shares_its_seconds_among_its_runs() -> None:
 
 def test_nothing_takes_no_time() -> None:
     assert foresight.foresee([], slots(2)).wall_seconds == 0.0
+
+
+def test_each_job_is_predicted_as_if_it_were_alone() -> None:
+    suite = load_suite("quickstart")
+    place = cost.Place("cpu", "a processor", 2, 1, 2)
+    known = jobs.Predictions(place)
+    for run in suite.runs:
+        job = Job((run.run_id,), (run.spec,))
+        assert known.of(job) == cost.estimate(run.spec, place=place)
+
+
+def test_seeds_share_a_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(jobs, "predict", lambda job, place: asked.append(job) or estimate_of(job, place))
+    known = jobs.Predictions(cost.Place("cpu", "a processor", 2, 1, 2))
+    for seed in range(4):
+        known.of(Job((f"run-{seed}",), (SPEC.model_copy(update={"seed": seed, "init_seed": seed, "time_limit_seconds": 3}),)))
+    assert len(asked) == 1
+    two = SPEC.model_copy(update={"time_limit_seconds": 3})
+    known.of(Job(("a", "b"), (two, two)))
+    assert len(asked) == 2

@@ -184,3 +184,16 @@ def test_paper_presets_train_as_the_paper(
     assert spec.optimizer.options == {"momentum": momentum, "nesterov": False}
     assert (spec.clip_norm, spec.running_statistics, spec.weight_decay_on, spec.crop_fill) == (5.0, "sequential", "all", 0)
     assert spec.flip == ("cifar" in recipe)
+
+
+def test_every_seed_resolves_as_it_does_alone(load: Load) -> None:
+    """Seeds of a cell are resolved from its first one: an override that meets some of them must not be lost."""
+    overrides = {
+        1: "[[override]]\nwhere = { seed = 1 }\nset = { epochs = 2, order_seed = 7 }\n",
+        2: "[[override]]\nwhere = { seed = 2 }\nset = { init_seed = 9, split_seed = 4 }\n",
+    }
+    text = DIGITS + "[grid]\nbatch_size = [32, 64]\nseed = [{}]\n"
+    together = load(text.format("0, 1, 2, 3") + "".join(overrides.values())).runs
+    alone = [run for seed in range(4) for run in load(text.format(seed) + overrides.get(seed, "")).runs]
+    assert {run.run_id: run.spec for run in together} == {run.run_id: run.spec for run in alone}
+    assert [run.spec.order_seed for run in together] == [0, 7, 2, 3] * 2

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
+from gapbench.layers.ghost_forms import Form, triton_applies
 
 RunningStatistics = Literal["mean", "sequential"]
 
@@ -69,6 +70,8 @@ class GhostBatchNorm(nn.Module):
         """True: `commit()` is called once an update by the training loop; False: every training forward commits."""
         self.ragged_group_size: int | None = None
         """Examples a group, of which the last may be smaller, in training forwards of a ragged batch; None: `ghost_batch_size`."""
+        self.form = ""
+        """How batches were normalized last, those of several groups where there are such; see `ghost_norm_form`."""
         self._pending: list[GroupMoments] = []
 
     def forward(self, inputs: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
@@ -86,7 +89,9 @@ class GhostBatchNorm(nn.Module):
 
     def _normalized(self, inputs: Tensor, groups: int) -> Tensor:
         """Returns a part of a batch normalized in so many equal groups, whose moments wait to be committed."""
-        normalize = normalize_chunks if groups == 1 or inputs.device.type == "cpu" else normalize_groups
+        name, normalize = _form(inputs, groups, self.weight)
+        if groups > 1 or not self.form:  # the smaller last group of a ragged batch does not count
+            self.form = name
         outputs, moments = normalize(inputs, groups, self.weight, self.bias, self.epsilon)
         self._pending.append(moments)
         return outputs
@@ -210,6 +215,15 @@ def group_spans(examples: int, ghost_batch_size: int | None, ragged_group_size: 
     return [span for span in spans if span[0] < span[1]]
 
 
+def _form(inputs: Tensor, groups: int, weight: Tensor) -> tuple[str, Form]:
+    """Returns name and function of the form that suits a batch; `normalize_chunks` is the definition, and the others equal it."""
+    if triton_applies(inputs, groups, weight):
+        return "triton", normalize_triton
+    if groups == 1 or inputs.device.type == "cpu":
+        return "chunks", normalize_chunks
+    return "groups", normalize_groups
+
+
 def normalize_chunks(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:
     """Normalizes group by group with torch's own batch norm: the definition, and on CPU also the fast way in either layout."""
     outputs, means, variances = [], [], []
@@ -234,6 +248,15 @@ def normalize_groups(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, 
     unbiased = variance.detach() * (elements / (elements - 1))
     moments = GroupMoments(mean.detach().flatten(1).T, unbiased.flatten(1).T, elements)
     return outputs.flatten(0, 1).to(inputs.dtype), moments
+
+
+def normalize_triton(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:
+    """Normalizes all groups of a channels-last batch with Triton's kernels: two passes over the inputs, fp32 statistics."""
+    from gapbench.layers.ghost_kernels import ghost_norm  # triton is not everywhere
+
+    outputs, statistics = ghost_norm(inputs, weight, bias, groups, epsilon)
+    mean, variance, _ = statistics.detach().unbind()
+    return outputs, GroupMoments(mean.T, variance.T, _elements(inputs, groups))
 
 
 def step_running_statistics(layer: GhostBatchNorm, moments: GroupMoments) -> None:

@@ -49,6 +49,7 @@ class StackedGhostBatchNorm(GhostBatchNorm):
             momentum=first.momentum,
             epsilon=first.epsilon,
         )
+        self.form = "stacked"
         self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
         self.running_mean = torch.zeros_like(self.weight.detach())

@@ -38,7 +38,8 @@ def triton_applies(inputs: Tensor, groups: int, weight: Tensor) -> bool:
     """
     if groups == 1 or inputs.device.type != "cuda" or not fits(inputs, groups, weight):
         return False
-    return triton_holds(inputs.device.index, inputs.dtype)
+    holds: bool = triton_holds(inputs.device.index, inputs.dtype)
+    return holds
 
 
 def fits(inputs: Tensor, groups: int, weight: Tensor) -> bool:
@@ -50,7 +51,8 @@ def fits(inputs: Tensor, groups: int, weight: Tensor) -> bool:
     return in_order and inputs.dtype in TOLERANCE and weight.dtype == torch.float32 and inputs.numel() > groups * inputs.shape[1]
 
 
-@torch.compiler.assume_constant_result  # so that a compiled network asks while it is traced
+# The decorator lets a compiled network ask while it is traced.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def triton_holds(device: int, dtype: torch.dtype) -> bool:
     """Whether the kernels are right for this type of activations, found out once in this process; once wrong, they stay out of use."""
     if any(_troubles.values()):
@@ -102,7 +104,8 @@ def largest_difference(form: Form, plain: Form, device: torch.device, dtype: tor
     generator = torch.Generator().manual_seed(0)
     shape = (CHECKED_GROUPS * CHECKED_EXAMPLES, CHECKED_WIDTH, CHECKED_WIDTH, CHECKED_CHANNELS)
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        drawn = torch.randn(2, *shape, generator=generator) * 2.0 + 3.0
+        drawn = torch.randn(2, *shape, generator=generator)
+        drawn[0] = drawn[0] * 2.0 + 3.0  # inputs; a mean of the gradients would only drown sums in rounding
         inputs, direction = drawn.to(device, dtype).permute(0, 1, 4, 2, 3).unbind()
         affine = (torch.randn(2, CHECKED_CHANNELS, generator=generator) + 1.5).to(device)
         ours, theirs = (_everything(one, inputs, direction, affine) for one in (form, plain))

@@ -32,6 +32,9 @@ SPLIT = 16 * TILE
 MERGED = 4096
 """Elements of a merge at most: partial results of all splits for a tile of channels are held at once."""
 
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+"""Of the compiler, said here because its own defaults change with its versions, and with them the last bits of results."""
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -253,9 +256,9 @@ def ghost_norm(inputs: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilo
     means, squares = torch.empty(2, groups, cut.splits, channels, dtype=torch.float32, device=inputs.device)
     arguments = (rows, channels, cut.rows_per_split, cut.splits, cut.rows, cut.channels)
     with _on(inputs):
-        split_moments[grid](inputs, means, squares, *arguments)
+        split_moments[grid](inputs, means, squares, *arguments, **OPTIONS)
         weight, bias = weight.contiguous(), bias.contiguous()
-        normalize_elements[grid](inputs, outputs, weight, bias, means, squares, statistics, epsilon, groups, *arguments)
+        normalize_elements[grid](inputs, outputs, weight, bias, means, squares, statistics, epsilon, groups, *arguments, **OPTIONS)
     return outputs, statistics
 
 
@@ -279,8 +282,8 @@ def ghost_norm_backward(
     sums = torch.empty(2, groups * cut.splits, channels, dtype=torch.float32, device=inputs.device)
     arguments = (groups, rows, channels, cut.rows_per_split, cut.splits, cut.rows, cut.channels)
     with _on(inputs):
-        split_gradients[grid](gradients, inputs, statistics, sums, *arguments)
-        input_gradients[grid](gradients, inputs, results, weight.contiguous(), statistics, sums, *arguments)
+        split_gradients[grid](gradients, inputs, statistics, sums, *arguments, **OPTIONS)
+        input_gradients[grid](gradients, inputs, results, weight.contiguous(), statistics, sums, *arguments, **OPTIONS)
     return results, sums.sum(dim=1)
 
 

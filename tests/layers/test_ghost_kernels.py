@@ -19,7 +19,8 @@ STATIC = ("splits", "tile_rows", "tile_channels")
 
 
 def test_under_the_interpreter_the_kernels_equal_the_definition(tmp_path):
-    arguments = ["-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'interpreted'}", "tests/layers/interpreted_ghost_kernels.py"]
+    file = "tests/layers/interpreted_ghost_kernels.py"
+    arguments = ["-q", "--noconftest", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'interpreted'}", file]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     environment = {name: value for name, value in environment.items() if not name.startswith(("PYTEST_", "COV_"))}
     done = subprocess.run(

@@ -24,7 +24,7 @@ Form = Callable[[Tensor, int, Tensor, Tensor, float], "tuple[Tensor, GroupMoment
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """Types of activations that the kernels take -> the largest difference from the plain form, as a share of its largest value."""
 CHECKED_GROUPS, CHECKED_EXAMPLES, CHECKED_CHANNELS, CHECKED_WIDTH = 3, 11, 24, 17
-"""Of the check: a group is cut in two, its end is no whole tile, and its channels are no power of two."""
+"""Of the check: a group is cut in four, its end is no whole tile, and its channels are no power of two."""
 
 _troubles: dict[torch.dtype, str | None] = {}
 """Types that were checked in this process -> what is wrong; None: nothing."""

@@ -27,11 +27,12 @@ from gapbench.core.errors import TrainingError
 
 TILE = 2048
 """Elements that a program holds at once: 16 a thread at triton's four warps."""
-SPLIT = 16 * TILE
-"""Elements that are worth a program of their own: it merges the splits of its group, which must stay small beside its own work."""
-MERGED = 4096
-"""Elements of a merge at most: partial results of all splits for a tile of channels are held at once."""
-
+SPLIT = 8 * TILE
+"""Elements that are worth a program of their own: each merges all splits of its group, which must stay small beside its own work."""
+MERGED = 2048
+"""Elements of a merge at most: the partial results of all splits for a tile of channels, which are held at once."""
+SPLITS = 64
+"""Splits of a group at most."""
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 """Of the compiler, said here because its own defaults change with its versions, and with them the last bits of results."""
 
@@ -50,7 +51,7 @@ def tiling(rows: int, channels: int) -> Tiling:
     """Returns the cut of a group [rows, channels]: a plain function of its shape, the same on every device and in every capture."""
     wide = min(64, triton.next_power_of_2(channels))
     high = min(TILE // wide, triton.next_power_of_2(rows))
-    worth = max(1, min(rows * wide // SPLIT, MERGED // wide, 256))
+    worth = max(1, min(rows * wide // SPLIT, MERGED // wide, SPLITS))
     splits = 1 << (worth.bit_length() - 1)
     return Tiling(high, wide, splits, triton.cdiv(triton.cdiv(rows, splits), high) * high)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 
 from gapbench.layers import ghost_kernels
-from gapbench.layers.ghost_kernels import MERGED, TILE, tiling
+from gapbench.layers.ghost_kernels import MERGED, OPTIONS, SPLITS, TILE, tiling
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ("splits", "tile_rows", "tile_channels")
@@ -37,7 +37,8 @@ def test_a_cut_covers_every_row_and_channel_and_fits_a_program(rows, channels):
     for size in (cut.rows, cut.channels, cut.splits):
         assert size & (size - 1) == 0  # triton's blocks are powers of two
     assert cut.rows * cut.channels <= TILE
-    assert cut.splits * cut.channels <= max(MERGED, cut.channels)
+    assert cut.splits * cut.channels <= MERGED
+    assert cut.splits <= SPLITS
     assert cut.rows_per_split % cut.rows == 0
     assert cut.splits * cut.rows_per_split >= rows
     assert cut.splits == 1 or (cut.splits // 2) * cut.rows_per_split < rows  # half of the splits would not do
@@ -62,6 +63,6 @@ def test_the_kernels_compile_for_gpus_without_one(kernel, capability, elements, 
     types |= dict.fromkeys(("groups", "rows", "channels", "rows_per_split"), "i32") | {"epsilon": "fp32"}
     types |= dict.fromkeys(static, "constexpr")
     signature = {name: types.get(name, "*fp32") for name in function.arg_names}
-    compiled = compile_kernel(ASTSource(function, signature, constexprs=static), target=GPUTarget("cuda", capability, 32))
+    compiled = compile_kernel(ASTSource(function, signature, constexprs=static), target=GPUTarget("cuda", capability, 32), options=OPTIONS)
     assert ".entry" in compiled.asm["ptx"]
     assert "atom." not in compiled.asm["ptx"]  # sums in any order would give other bits every time

@@ -56,13 +56,22 @@ def tiling(rows: int, channels: int) -> Tiling:
     return Tiling(high, wide, splits, triton.cdiv(triton.cdiv(rows, splits), high) * high)
 
 
-# Kernels are compiled, not called: what checks types while tests run must not wrap them, hence `no_type_check`.
+# Kernels are compiled, not called: what checks types while tests run must not wrap them, hence `no_type_check`. Every shape of a group
+# has kernels of its own, with loops of known length; a network has few such shapes.
 
 
 @triton.jit
 @no_type_check
 def split_moments(
-    inputs, means, squares, rows, channels, rows_per_split, splits: tl.constexpr, tile_rows: tl.constexpr, tile_channels: tl.constexpr
+    inputs,
+    means,
+    squares,
+    rows,
+    channels,
+    rows_per_split: tl.constexpr,
+    splits: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_channels: tl.constexpr,
 ):
     """Writes the mean and the sum of squared deviations of each split: `means`, `squares` [groups, splits, channels]."""
     group, split = tl.program_id(0) // splits, tl.program_id(0) % splits
@@ -105,7 +114,7 @@ def normalize_elements(
     groups,
     rows,
     channels,
-    rows_per_split,
+    rows_per_split: tl.constexpr,
     splits: tl.constexpr,
     tile_rows: tl.constexpr,
     tile_channels: tl.constexpr,
@@ -156,7 +165,7 @@ def split_gradients(
     groups,
     rows,
     channels,
-    rows_per_split,
+    rows_per_split: tl.constexpr,
     splits: tl.constexpr,
     tile_rows: tl.constexpr,
     tile_channels: tl.constexpr,
@@ -198,7 +207,7 @@ def input_gradients(
     groups,
     rows,
     channels,
-    rows_per_split,
+    rows_per_split: tl.constexpr,
     splits: tl.constexpr,
     tile_rows: tl.constexpr,
     tile_channels: tl.constexpr,

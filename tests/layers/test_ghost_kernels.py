@@ -15,7 +15,7 @@ from gapbench.layers import ghost_kernels
 from gapbench.layers.ghost_kernels import MERGED, OPTIONS, SPLITS, TILE, tiling
 
 ROOT = Path(__file__).resolve().parents[2]
-STATIC = ("splits", "tile_rows", "tile_channels")
+STATIC = ("rows_per_split", "splits", "tile_rows", "tile_channels")
 
 
 def test_under_the_interpreter_the_kernels_equal_the_definition(tmp_path):
@@ -58,9 +58,11 @@ def test_the_kernels_compile_for_gpus_without_one(kernel, capability, elements, 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     function = getattr(ghost_kernels, kernel)
     cut = tiling(128 * 32 * 32, 1 if "channels" in ones else 16)
-    static = dict(zip(STATIC, (cut.splits, cut.rows, cut.channels), strict=True)) | {name: 1 for name in ones if name in function.arg_names}
+    static = dict(zip(STATIC, (cut.rows_per_split, cut.splits, cut.rows, cut.channels), strict=True)) | {
+        name: 1 for name in ones if name in function.arg_names
+    }
     types = dict.fromkeys(("inputs", "outputs", "gradients", "results"), elements)
-    types |= dict.fromkeys(("groups", "rows", "channels", "rows_per_split"), "i32") | {"epsilon": "fp32"}
+    types |= dict.fromkeys(("groups", "rows", "channels"), "i32") | {"epsilon": "fp32"}
     types |= dict.fromkeys(static, "constexpr")
     signature = {name: types.get(name, "*fp32") for name in function.arg_names}
     compiled = compile_kernel(ASTSource(function, signature, constexprs=static), target=GPUTarget("cuda", capability, 32), options=OPTIONS)

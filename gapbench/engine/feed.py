@@ -265,7 +265,7 @@ class Feed:
         return Batch(self._normalized(images), labels, keys)
 
     def _along_rows(self, values: Tensor) -> Tensor:
-        """[replica, channels or 1] -> [replica, 1, 1, width * channels], one for each byte of a row of pixels; features stay as they are."""
+        """[replica, channels or 1] -> [replica, 1, 1, width * channels], one for each byte of a row of pixels; features stay so."""
         if not self.is_image:
             return values[:, None]
         return values.expand(-1, self._channels).repeat(1, self._window.width)[:, None, None]
@@ -281,7 +281,7 @@ class Feed:
         rows = images.flatten(3) if images.ndim == 5 else images
         numbers = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
         few = max(1, CACHED_NUMBERS // (len(rows) * rows[0, :1].numel())) if rows.device.type == "cpu" else rows.shape[1]
-        for target, part in zip(numbers.split(few, dim=1), rows.split(few, dim=1), strict=True):
+        for target, part in zip(torch.split(numbers, few, dim=1), torch.split(rows, few, dim=1), strict=True):
             target.copy_(part).sub_(self._shift).mul_(self._scale)
         return self._pixels(numbers).permute(0, 1, 4, 2, 3)  # a view: channels-last in memory
 

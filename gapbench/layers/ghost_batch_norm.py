@@ -72,7 +72,7 @@ class GhostBatchNorm(nn.Module):
         self.ragged_group_size: int | None = None
         """Examples a group, of which the last may be smaller, in training forwards of a ragged batch; None: `ghost_batch_size`."""
         self.form = ""
-        """How batches were normalized last, those of several groups where there are such; see `ghost_norm_form`."""
+        """How the last batch was normalized in training; see `ghost_norm_form`. Never read here, or compiled layers would depend on it."""
         self._pending: list[GroupMoments] = []
 
     def forward(self, inputs: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
@@ -91,7 +91,7 @@ class GhostBatchNorm(nn.Module):
     def _normalized(self, inputs: Tensor, groups: int) -> Tensor:
         """Returns a part of a batch normalized in so many equal groups, whose moments wait to be committed."""
         name, normalize = _form(inputs, groups, self.weight)
-        if groups > 1 or not self.form:  # the smaller last group of a ragged batch does not count
+        if groups > 1 or self.ragged_group_size is None:  # the smaller last group of a ragged batch does not count
             self.form = name
         outputs, moments = normalize(inputs, groups, self.weight, self.bias, self.epsilon)
         self._pending.append(moments)

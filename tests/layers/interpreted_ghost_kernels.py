@@ -237,6 +237,19 @@ def test_a_compiled_layer_asks_for_its_form_while_it_is_traced(monkeypatch):
     assert ghost_forms._troubles == {torch.float32: None}
 
 
+@pytest.mark.parametrize("ghost_batch_size", [2, None])
+def test_a_compiled_layer_is_compiled_once(monkeypatch, ghost_batch_size):
+    monkeypatch.setattr(ghost_forms, "_troubles", {torch.float32: None})
+    monkeypatch.setattr(ghost_batch_norm, "triton_applies", applies_on_the_cpu)
+    layer = GhostBatchNorm(10, ghost_batch_size=ghost_batch_size)
+    torch._dynamo.reset()  # what other layers compiled does not count
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for seed in range(3):
+            compiled(drawn((6, 10, 4, 4), seed))
+    assert layer.form == ("chunks" if ghost_batch_size is None else "triton")
+
+
 def applies_on_the_cpu(inputs, groups, weight):
     return groups > 1 and ghost_forms.fits(inputs, groups, weight) and ghost_forms.triton_holds(0, inputs.dtype)
 

@@ -151,7 +151,7 @@ def test_one_group_is_torch_batch_norm_and_a_ragged_end_does_not_hide_the_form()
     layer(torch.randn(8, 6))
     assert layer.form == "chunks"
     layer.to("meta")
-    layer.ragged_group_size = 3
+    layer.ragged_group_size = 3  # two groups, and one that is smaller
     layer(torch.empty(8, 6, device="meta"))
     assert layer.form == "groups"
 

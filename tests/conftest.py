@@ -1,15 +1,13 @@
-"""What tests share: small specs and pools. Shapes in signatures are checked while tests run."""
+"""What tests share. Shapes in signatures are checked while tests run."""
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Any
 
 # Two processes with two threads each on two cores are tens of times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -19,51 +17,7 @@ install_import_hook(CHECKED, "beartype.beartype")
 
 from gapbench import catalog
 from gapbench.catalog import plugins
-from gapbench.suite.runspec import Component, Normalization, Phase, RunSpec
-from gapbench.workloads.datasets.arrays import Pool, Split
-
-
-def make_spec(**changes: Any) -> RunSpec:
-    """A run of a tiny MLP on 100 random images; `changes` replace fields."""
-    fields: dict[str, Any] = {
-        "dataset": Component(name="npz", options={"path": "tiny.npz"}),
-        "model": Component(name="mlp", options={"widths": [16, 16], "norm": "batch", "bias": False}),
-        "optimizer": Component(name="sgd", options={"momentum": 0.9, "nesterov": False}),
-        "batch_size": 20,
-        "ghost_batch_size": None,
-        "updates": 30,
-        "learning_rate": 0.1,
-        "phases": (Phase(start=0.0), Phase(start=0.5, learning_rate_factor=0.1)),
-        "weight_decay": 1e-3,
-        "clip_norm": None,
-        "normalization": Normalization(kind="global"),
-        "train_examples": 100,
-        "reference_batch_size": 20,
-        "reference_updates": 30,
-        "reference_learning_rate": 0.1,
-        "evaluations": 6,
-    }
-    seed = changes.get("seed", 0)
-    fields.update(init_seed=seed, order_seed=seed)
-    return RunSpec(**(fields | changes))
-
-
-@functools.cache
-def make_pool(height: int = 6, channels: int = 1, train: int = 100, test: int = 60, classes: int = 4) -> Pool:
-    """Random images whose class shows in their brightness, so that there is something to learn."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, classes, train + test)
-    images = generator.integers(0, 120, (train + test, height, height, channels)) + 30 * labels[:, None, None, None]
-    return Pool(images.astype(np.uint8), labels.astype(np.int64), classes, 255.0, train)
-
-
-def make_split(pool: Pool, train: int = 100, validation: int = 0) -> Split:
-    """The official split of `make_pool`."""
-    assert pool.official_train is not None
-    members = np.arange(pool.official_train)[:train]
-    return Split(
-        members[validation:], np.arange(pool.official_train, len(pool.labels)), members[:validation], members[validation : validation + 60]
-    )
+from tests.small import make_pool, make_spec, make_split
 
 
 @pytest.fixture

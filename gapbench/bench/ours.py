@@ -63,6 +63,7 @@ class Ours:
             for part in ([[spec] for spec in specs] if singly else [specs])
         ]
         for session in self.sessions:
+            session.prepare()
             if not probes:
                 session.probe_updates = frozenset()
             if not evaluation:

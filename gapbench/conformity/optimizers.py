@@ -12,12 +12,12 @@ from gapbench.catalog import optimizers
 from gapbench.conformity.sheet import Answer, Check, Sheet, close, failed, passed, same_bits, warned
 from gapbench.conformity.workbench import UPDATES, advance, make_pool, make_spec, start
 from gapbench.core.registry import load_target
-from gapbench.optimizers import FlatBuffers, Hyperparameters, Optimizer
+from gapbench.optimizers import DeviceHyperparameters, FlatBuffers, Hyperparameters, Optimizer
 from gapbench.suite.runspec import Component
 
 COLUMNS, DECAYED = 64, 48
 RATE = 0.01
-LATER = ("downhill", "repeatable", "learning rate", "weight decay", "replicas", "snapshot and restore", "trains")
+LATER = ("downhill", "repeatable", "learning rate", "weight decay", "replicas", "on the device", "snapshot and restore", "trains")
 
 Gradient = Callable[[Tensor, int, int], Tensor]
 """From a replica's weights, its seed and the update's number."""
@@ -35,6 +35,10 @@ def check_optimizer(name: str, options: Mapping[str, Any]) -> list[Check]:
     sheet.check("learning rate", bench.obeys_learning_rate)
     sheet.check("weight decay", bench.obeys_weight_decay)
     sheet.check("replicas", bench.keeps_replicas_apart)
+    if bench.follows_device:
+        sheet.check("on the device", bench.moves_rows)
+    else:
+        sheet.skip(("on the device",), "it has no move_rows; on a GPU its updates are executed one operation at a time")
     sheet.check("snapshot and restore", bench.resumes)
     sheet.check("trains", bench.trains)
     return sheet.checks
@@ -50,12 +54,19 @@ class Walk:
         self.optimizer = build(FlatBuffers(self.weights, self.gradients, decayed), dict(options), shared=shared)
         self.updates = 0
 
-    def go(self, updates: int, gradient: Gradient, hyperparameters: Callable[[int, int], Hyperparameters]) -> Walk:
+    def go(
+        self, updates: int, gradient: Gradient, hyperparameters: Callable[[int, int], Hyperparameters], *, on_device: bool = False
+    ) -> Walk:
         """Makes updates; hyperparameters are a function of the update's number and the replica's seed."""
         for _ in range(updates):
             for row, seed in enumerate(self.seeds):
                 self.gradients[row] = gradient(self.weights[row], seed, self.updates)
-            self.optimizer.update([hyperparameters(self.updates, seed) for seed in self.seeds])
+            now = [hyperparameters(self.updates, seed) for seed in self.seeds]
+            if on_device:
+                columns = torch.tensor([[item.learning_rate, item.weight_decay, item.momentum] for item in now]).T[:, :, None]
+                self.optimizer.update_on_device(DeviceHyperparameters(columns[0], columns[1], columns[2]))
+            else:
+                self.optimizer.update(now)
             self.updates += 1
         return self
 
@@ -155,6 +166,22 @@ class Bench:
                         "work element by element, or per replica: a norm over a tile mixes the replicas in it",
                     )
         return passed("three replicas move as each does alone, with shared and with own hyperparameters")
+
+    @property
+    def follows_device(self) -> bool:
+        """Whether it takes hyperparameters that lie on the device, too."""
+        return bool(load_target(optimizers()[self.component.name].target).follows_device)
+
+    def moves_rows(self) -> Answer:
+        """`move_rows` is `move`, with hyperparameters in tensors."""
+        own = lambda update, seed: Hyperparameters(RATE * (1 + seed) / (1 + update), 0.1, self.plain().momentum)  # noqa: E731
+        by_tiles, by_rows = (self.walk((0, 1), shared=False).go(10, _noisy, own, on_device=there).weights for there in (False, True))
+        if not close(by_tiles, by_rows, 1e-5):
+            return failed(
+                "with hyperparameters on the device it moves otherwise than with the same ones on the host",
+                "let move_rows do to all rows what move does to a tile; decay only the first buffers.decayed columns",
+            )
+        return passed("10 updates with hyperparameters on the device are those with them on the host")
 
     def resumes(self) -> Answer:
         """Goes on from a snapshot bit by bit, also at another place of a stack."""

@@ -24,7 +24,7 @@ from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
 from gapbench.cost.pool import block_size
 from gapbench.engine.normalization import pixel_statistics
-from gapbench.engine.pieces import WHOLE, cut
+from gapbench.engine.pieces import WHOLE, Piece, Shape, cut
 from gapbench.engine.resized_crops import draw_boxes, resample
 from gapbench.engine.storage import Ahead, Resident, Streamed, fits, window_of
 from gapbench.suite.runspec import RunSpec
@@ -48,6 +48,23 @@ class Batch:
     """Of the update's loss and gradient."""
     group_size: int | None = None
     """Examples of its ghost groups, the last of which may be smaller, where the batch is ragged; None: as the norm layers have it."""
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """The pieces of an update's batch, in order, none of which is made before it is asked for."""
+
+    feed: Feed
+    pieces: tuple[Piece, ...]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for piece in self.pieces:
+            yield self.feed.piece(piece.first, piece.size, share=piece.share, group_size=piece.group_size)
+
+    @property
+    def shape(self) -> Shape:
+        """What updates have in common that differ in their examples alone."""
+        return tuple(piece[1:] for piece in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -120,10 +137,9 @@ class Feed:
         batch = self.batches.at(update)
         return self.piece(batch.first, batch.size)
 
-    def micro_batches(self, update: int, size: int) -> Iterator[Batch]:
-        """Yields the batch of an update in pieces of `size` examples (the last may have fewer), in order, none before it is asked for."""
-        for piece in cut(self.batches.at(update), size, self._ghost_batch_size):
-            yield self.piece(piece.first, piece.size, share=piece.share, group_size=piece.group_size)
+    def micro_batches(self, update: int, size: int) -> MicroBatches:
+        """Returns the batch of an update in pieces of `size` examples (the last may have fewer)."""
+        return MicroBatches(self, tuple(cut(self.batches.at(update), size, self._ghost_batch_size)))
 
     def piece(self, first: int, size: int, *, share: Fraction = WHOLE, group_size: int | None = None) -> Batch:
         """Returns `size` examples from position `first` on in the orders of all epochs, one after another."""

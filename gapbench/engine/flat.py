@@ -105,6 +105,18 @@ class FlatNetwork:
         """Moves the running statistics of all norm layers by one update."""
         commit_all(self.norms)
 
+    def forget_pending(self) -> None:
+        """Drops what forwards left for `commit_norms`, and a group size of a batch that was not finished."""
+        self.use_groups_of(None)
+        for norm in self.norms:
+            norm.forget_pending()
+
+    @property
+    def moved(self) -> list[Tensor]:
+        """All tensors that an update moves or writes."""
+        shadow = [] if self._shadow is None else [self._shadow]
+        return [self.weights, self.gradients, *shadow, *self.module.buffers()]
+
     def snapshot(self, replica: int) -> dict[str, Any]:
         """Returns weights and buffers of one replica, on the CPU."""
         return {

@@ -56,6 +56,7 @@ def train(
     session = Session(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size)
     if snapshots is not None:
         session.restore(snapshots)
+    session.prepare()
     clock.lap(session.seconds, "other")
     emit(Started(session.update, session.batches.updates, session.program.kind, clock.elapsed))
     # A run that goes on has looked at its untrained weights already.

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from gapbench.suite.batches import UpdateBatch, chunk_size
 
 WHOLE = Fraction(1)
 """The share of a batch that is not cut."""
+
+
+Shape: TypeAlias = tuple[tuple[int, Fraction, int | None], ...]
+"""Of an update: examples, share and size of ghost groups of each of its pieces."""
 
 
 class Piece(NamedTuple):

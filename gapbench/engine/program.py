@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from gapbench.catalog import optimizers
 from gapbench.core.registry import load_target
-from gapbench.engine.feed import Batch
+from gapbench.engine.feed import Batch, MicroBatches
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.gradient_noise import GradientNoise
 from gapbench.engine.objective import TrainingObjective
@@ -33,6 +34,19 @@ LOSSES = 256
 """Updates whose losses are kept before they are searched for the first that is not finite."""
 
 
+@dataclass(frozen=True)
+class Passed:
+    """What the forward and backward passes of an update leave, beside gradients."""
+
+    loss: Float[Tensor, " replica"]
+    """Of the whole batch."""
+    correct: Float[Tensor, " replica"] | None
+    """Examples classified right, NaN where nothing is classified; None where the update is not observed."""
+    examples: int
+    early: Mapping[str, Tensor]
+    """What micro-batch probes returned."""
+
+
 class Program:
     """Forward, backward, clipping, optimizer, norm statistics and counters of one update.
 
@@ -46,6 +60,8 @@ class Program:
 
     kind = "eager"
     """How an update is executed; recorded in the results."""
+    refused: tuple[str, ...] = ()
+    """Faster ways that were tried, and why each was not taken."""
 
     def __init__(
         self,
@@ -57,6 +73,8 @@ class Program:
     ) -> None:
         spec, device = specs[0], network.weights.device
         self.network = network
+        self._module: Callable[[Tensor], Tensor] = network.module
+        """What `forward` calls: the network's module, or a compiled form of it."""
         self._batch_size = spec.batch_size
         self._micro_batch_probes = micro_batch_probes
         self.objective: TrainingObjective | None = None
@@ -68,6 +86,7 @@ class Program:
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
         self._has_momentum = "momentum" in spec.optimizer.options
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
+        self._host_answers = device.type == "cpu"
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self.noise = GradientNoise(specs, device)
         self.loss = loss_of(spec.model.name)
@@ -78,7 +97,7 @@ class Program:
         self._losses: list[Float[Tensor, " replica"]] = []
         self._settled = 0
 
-    def update(self, update: int, batches: Iterable[Batch], *, observe: bool) -> TrainState | None:
+    def update(self, update: int, batches: MicroBatches, *, observe: bool) -> TrainState | None:
         """Makes update number `update`, counted from 0. Returns what probes need if `observe`, else None.
 
         Args:
@@ -87,13 +106,47 @@ class Program:
                 one step.
             observe: whether probes are due after it.
         """
+        loss, state = self._make(update, batches, observe=observe)
+        self._keep_loss(update, loss)
+        return state
+
+    def _make(self, update: int, batches: Iterable[Batch], *, observe: bool) -> tuple[Float[Tensor, " replica"], TrainState | None]:
+        """Makes an update. Returns its loss and what probes need."""
+        if update in self._resets_at:
+            self.optimizer.reset()
+        network = self.network
+        passed = self._passed(update, batches, self._noise_weights(update), observe=observe)
+        if self.noise.isotropic:
+            self.noise.replace(network.gradients, network.layers, update)
+        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
+        state = self._observed(update, passed, norm) if observe else None
+        if self._clip_norm is not None:
+            self._clip(norm)
+        network.commit_norms()
+        now = self._schedules[0].at(update)
+        self.optimizer.update([now] * len(passed.loss) if self._shared else [table.at(update) for table in self._schedules])
+        network.weights_moved()
+        return passed.loss, state
+
+    def _noise_weights(self, update: int) -> Float[Tensor, "replica batch"] | None:
+        """Returns the weights of an update's examples; None where none are weighted."""
+        return self.noise.weights(update) if self.noise.multiplicative else None
+
+    def _passed(self, update: int, batches: Iterable[Batch], weights: Tensor | None, *, observe: bool) -> Passed:
+        """Passes all micro-batches forward and backward: their gradients are added up in the network's rows.
+
+        Args:
+            update: its number, for micro-batch probes alone.
+            batches: its micro-batches.
+            weights: of all its examples, [replica, batch], where there is multiplicative noise.
+            observe: whether probes are due.
+        """
         network = self.network
         losses: list[Tensor] = []
         shares: list[Fraction] = []
         correct: list[Tensor] = []
         examples = 0
         early: dict[str, Tensor] = {}
-        weights = self.noise.weights(update) if self.noise.multiplicative else None
         for number, batch in enumerate(batches):
             network.use_groups_of(batch.group_size)
             outputs = self.forward(batch)
@@ -117,27 +170,27 @@ class Program:
                     for name, value in probe(seen).items():
                         early[name] = early[name] + value if name in early else value
         network.use_groups_of(None)
-        loss = _shared(losses, shares)
-        if self.noise.isotropic:
-            self.noise.replace(network.gradients, network.layers, update)
-        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
-        state = None
-        if observe:
-            assert norm is not None
-            state = self._state(update, examples, loss, sum(correct[1:], correct[0]), network.gradients, norm)
-            state.early.update(early)
-        if self._clip_norm is not None:
-            self._clip(norm)
-        network.commit_norms()
-        if update in self._resets_at:
-            self.optimizer.reset()
-        now = self._schedules[0].at(update)
-        self.optimizer.update([now] * len(loss) if self._shared else [table.at(update) for table in self._schedules])
-        network.weights_moved()
+        return Passed(_shared(losses, shares), sum(correct[1:], correct[0]) if correct else None, examples, early)
+
+    def _observed(self, update: int, passed: Passed, norm: Tensor | None) -> TrainState:
+        """Returns what probes need after an update."""
+        assert norm is not None
+        assert passed.correct is not None
+        state = self._state(update, passed.examples, passed.loss, passed.correct, self.network.gradients, norm)
+        state.early.update(passed.early)
+        return state
+
+    def _keep_loss(self, update: int, loss: Float[Tensor, " replica"]) -> None:
+        """Keeps the loss of an update until the next look for one that is not finite."""
         if len(self._losses) == LOSSES:
             self._settle(update)
         self._losses.append(loss)
-        return state
+
+    def _recent_losses(self, updates: int) -> Float[Tensor, "update replica"] | None:
+        """Returns the losses since the last look, after `updates` updates; None where there are none."""
+        kept = torch.stack(self._losses) if self._losses else None
+        self._losses.clear()
+        return kept
 
     def follow(self, batches: BatchTable, resets: Sequence[int]) -> None:
         """Takes a table of batches and the updates before which the optimizer forgets its state; what was made stays as it was."""
@@ -185,13 +238,13 @@ class Program:
 
     def forward(self, batch: Batch) -> Float[Tensor, "replica outputs batch"]:
         """Returns the outputs of all replicas, logits or losses, in the module's present mode."""
-        module = self.network.module
+        module = self._module
         for layer in self._keyed:
             layer.keys = batch.keys[0]
         with self._autocast:
             if self.network.stacked:
-                return module(batch.images).float()  # type: ignore[no-any-return]
-            return module(batch.images[0]).float().T[None]  # type: ignore[no-any-return]
+                return module(batch.images).float()
+            return module(batch.images[0]).float().T[None]
 
     def snapshot(self, replica: int, update: int) -> dict[str, Any]:
         """Returns optimizer state and counters of one replica after `update` updates."""
@@ -212,18 +265,18 @@ class Program:
 
     def _settle(self, updates: int) -> None:
         """Looks for the first non-finite loss among those kept since the last look: a few calls for many updates."""
-        if self._losses:
-            bad = ~torch.isfinite(torch.stack(self._losses))
+        losses = self._recent_losses(updates)
+        if losses is not None:
+            bad = ~torch.isfinite(losses)
             found = bad.any(dim=0) & (self._first_bad < 0)
             self._first_bad = torch.where(found, bad.int().argmax(dim=0) + (self._settled + 1), self._first_bad)
-            self._losses.clear()
         self._settled = updates
 
     def _clip(self, norm: Tensor | None) -> None:
         assert norm is not None
         assert self._clip_norm is not None
         # On the CPU the answer is at hand: where nothing is clipped, a pass over all gradients is saved (times 1 is exact).
-        if norm.device.type == "cpu" and all(map(_within, norm.tolist(), self._clip_limits)):
+        if self._host_answers and all(map(_within, norm.tolist(), self._clip_limits)):
             return
         scale = (self._clip_norm / (norm + CLIP_EPSILON)).clamp(max=1.0)
         self.clipped_updates += scale < 1.0

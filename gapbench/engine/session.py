@@ -22,11 +22,13 @@ from gapbench.engine.covariance import FRACTIONS, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
+from gapbench.engine.ladder import make_program, usual_updates
 from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.perturbation import perturb
-from gapbench.engine.program import Probe, Program
+from gapbench.engine.program import Probe
+from gapbench.engine.recorded import RecordedProgram
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.layers.stacked import can_stack
@@ -87,7 +89,7 @@ class Session:
         self._given_probes = probes
         self._look_at_moments()
         self.micro_batch_size = micro_batch_size or self.batches.largest
-        self.program = Program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets())
+        self.program = make_program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets())
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
@@ -105,6 +107,11 @@ class Session:
                 raise TrainingError("a run whose batch follows the noise scale has a table of batches of its own; train it alone")
             self._adaptation = Adaptation(spec)
             self._measured = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
+
+    def prepare(self) -> None:
+        """Records the updates that are still to come, where the program does so. To be called before the first `step`."""
+        if isinstance(self.program, RecordedProgram):
+            self.program.prepare(usual_updates(self.feed, self.micro_batch_size, begin=self.update))
 
     def _look_at_moments(self) -> None:
         """Finds when to look at what, from the table of batches; where that is decided while training, after each decision."""
@@ -221,6 +228,7 @@ class Session:
             "other_seconds": self.seconds["other"] / replicas,
             "peak_memory_mib": peak_memory_mib,
             "program": self.program.kind,
+            "program_refused": "; ".join(self.program.refused) or None,
             "micro_batch_size": self.micro_batch_size,
         }
 

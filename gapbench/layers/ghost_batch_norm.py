@@ -15,6 +15,7 @@ The paper's printed formula for the running statistics does not conserve weight 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -257,11 +258,17 @@ def step_running_statistics(layer: GhostBatchNorm, moments: GroupMoments) -> Non
         layer.running_var += (moments.variance.mean(dim=-1) - layer.running_var) * share
         return
     keep = 1.0 - layer.momentum
-    weights = torch.tensor([layer.momentum * keep ** (groups - 1 - i) for i in range(groups)], dtype=torch.float32)
-    weights = weights.to(moments.mean.device, non_blocking=True)
+    weights = _decaying(groups, layer.momentum, moments.mean.device)
     layer.running_mean.mul_(keep**groups).add_((moments.mean * weights).sum(dim=-1))
     layer.running_var.mul_(keep**groups).add_((moments.variance * weights).sum(dim=-1))
     layer.steps += groups
+
+
+@functools.lru_cache(maxsize=64)
+def _decaying(groups: int, momentum: float, device: torch.device) -> Float[Tensor, " groups"]:
+    """Returns the weight of each group in sequential steps. Kept, since a recorded update may copy nothing from the host."""
+    keep = 1.0 - momentum
+    return torch.tensor([momentum * keep ** (groups - 1 - i) for i in range(groups)], dtype=torch.float32).to(device)
 
 
 def debiased(mean: Tensor, variance: Tensor, steps: Tensor, momentum: float | None) -> tuple[Tensor, Tensor]:

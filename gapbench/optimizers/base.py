@@ -36,6 +36,15 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True)
+class DeviceHyperparameters:
+    """Hyperparameters of an update that lie on the device, so that one recorded program serves all updates."""
+
+    learning_rate: Float[Tensor, "replica 1"]
+    weight_decay: Float[Tensor, "replica 1"]
+    momentum: Float[Tensor, "replica 1"]
+
+
+@dataclass(frozen=True)
 class Tile:
     """A contiguous piece of the rows whose elements share their hyperparameters; one-dimensional views."""
 
@@ -63,9 +72,14 @@ class Optimizer(ABC):
 
     state_names: tuple[str, ...]
     """Names of the tensors of state that have the shape of the weights."""
+    counts_steps: bool = False
+    """Whether its rule depends on the number of updates made."""
+    follows_device: bool = False
+    """Whether `move_rows` is there, so that hyperparameters may lie on the device."""
 
     def __init__(self, buffers: FlatBuffers, options: Mapping[str, Any], *, shared: bool) -> None:
         self.options = options
+        self.buffers = buffers
         self.state = {name: torch.zeros_like(buffers.weights) for name in self.state_names}
         """Optimizer state, [replica, parameters] by name."""
         replicas, columns = buffers.weights.shape
@@ -96,6 +110,28 @@ class Optimizer(ABC):
         for tile in self._tiles:
             wanted = hyperparameters[tile.replica]
             self.move(tile, wanted if tile.decays else replace(wanted, weight_decay=0.0))
+
+    def move_rows(self, steps: Float[Tensor, ""], hyperparameters: DeviceHyperparameters) -> None:
+        """Moves all rows of `buffers` by one update, by the rule of `move`, with hyperparameters that only the device knows.
+
+        Args:
+            steps: updates made, this one included.
+            hyperparameters: of every replica.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs its hyperparameters on the host")
+
+    @torch.no_grad()
+    def update_on_device(self, hyperparameters: DeviceHyperparameters) -> None:
+        """Does what `update` does, but for rounding, where `follows_device`: nothing in it depends on the host."""
+        counters = [tile.steps for tile in self._tiles]
+        if self.counts_steps:
+            torch._foreach_add_(counters, 1)
+        self.move_rows(counters[0], hyperparameters)
+
+    @property
+    def moved(self) -> list[Tensor]:
+        """All tensors that an update moves, beside the weights."""
+        return [*self.state.values(), *(tile.steps for tile in self._tiles)]
 
     @torch.no_grad()
     def reset(self) -> None:

@@ -217,9 +217,27 @@ def test_an_optimizer_that(check, text, failing, message):
 
 
 def test_good_optimizers_pass(check):
-    assert set(states(check(optimizer(GOOD_MOVE))).values()) == {"pass"}
+    found = states(check(optimizer(GOOD_MOVE)))
+    assert found.pop("on the device") == "does not apply"
+    assert set(found.values()) == {"pass"}
     heavy_ball = 'tile.state["v"].mul_(hyperparameters.momentum).add_(gradients); tile.weights.add_(tile.state["v"], alpha=-rate)'
-    assert set(states(check(optimizer(heavy_ball, state='("v",)'))).values()) == {"pass"}
+    assert states(check(optimizer(heavy_ball, state='("v",)'))) == {**found, "on the device": "does not apply"}
+
+
+ROWS = """follows_device = True
+
+    def move_rows(self, steps, hyperparameters):
+        weights, decayed = self.buffers.weights, slice(0, self.buffers.decayed)
+        step = self.buffers.gradients.clone()
+        step[:, decayed] += hyperparameters.weight_decay * weights[:, decayed]
+        weights.sub_({rate} * step)
+"""
+
+
+@pytest.mark.parametrize(("rate", "state"), [("hyperparameters.learning_rate", "pass"), ("hyperparameters.learning_rate[0]", "fail")])
+def test_what_moves_rows_is_held_to_what_moves_tiles(check, rate, state):
+    found = check(optimizer(GOOD_MOVE, extra=ROWS.format(rate=rate)))["on the device"]
+    assert found.state == state, found.text
 
 
 def test_an_optimizer_without_weight_decay_is_warned_of(check):

@@ -5,6 +5,9 @@ import torch
 
 from gapbench.core.events import Finished
 from gapbench.engine import train
+from gapbench.engine.ladder import usual_updates
+from gapbench.engine.program import Program
+from gapbench.engine.recorded import LADDER, RecordedProgram
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise
 
@@ -50,6 +53,7 @@ def test_the_first_updates_agree_with_the_cpu(spec, pool, split, changes):
 def test_nothing_in_the_update_loop_waits_for_the_device(spec, pool, split, changes):
     data = pool(height=8)
     session = Session([spec(updates=400, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
+    session.prepare()
     for _ in range(3):
         session.step()
     torch.cuda.synchronize()
@@ -87,3 +91,54 @@ def test_batches_from_the_disk_are_those_from_the_device(spec, pool, split):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.keys, other.keys)
+
+
+RECORDABLE = [
+    {},
+    {"clip_norm": 0.5, "ghost_batch_size": 5, "running_statistics": "sequential"},
+    {"optimizer": Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8}), "learning_rate": 1e-3},
+    {"model": RESNET8, "crop_padding": 1, "flip": True, "ghost_batch_size": 5, "micro_batch_size": 10},
+    {"model": RESNET8, "precision": "bf16"},
+    {"gradient_noise": GradientNoise(kind="multiplicative", variance=3.0, centred=True), "ghost_batch_size": 5},
+]
+
+
+@pytest.mark.parametrize("changes", RECORDABLE)
+@pytest.mark.parametrize("compiles", [False, True])
+def test_recorded_updates_are_those_of_the_plain_program(spec, pool, split, changes, compiles):
+    changes = dict(changes)
+    pieces = changes.pop("micro_batch_size", None)
+    data = pool(height=8, channels=3)
+    ours, theirs = (
+        Session([spec(updates=200, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None,
+                micro_batch_size=pieces)
+        for _ in range(2)
+    )  # fmt: skip
+    assert isinstance(ours.program, RecordedProgram)
+    ours.program._compiles = compiles
+    ours.prepare()
+    assert ours.program.kind == LADDER[0 if compiles else 1].kind, ours.program.refused
+    assert type(theirs.program) is RecordedProgram  # not prepared: the plain updates
+    assert theirs.program.kind == Program.kind
+    for _ in range(10):
+        mine, other = ours.step(), theirs.step()
+        if mine is not None:
+            torch.testing.assert_close(mine.batch_loss, other.batch_loss, rtol=0.1, atol=1e-3)
+    way = theirs.network.weights - theirs.network.initial_weights
+    tolerance = 1.0 if changes.get("precision") == "bf16" else 0.05
+    assert float((ours.network.weights - theirs.network.weights).norm()) <= tolerance * float(way.norm())
+    for one, other in zip(ours.network.norms, theirs.network.norms, strict=True):
+        assert torch.equal(one.steps, other.steps)
+
+
+def test_recordings_of_all_shapes_share_their_memory(spec, pool, split):
+    data = pool(height=8, channels=3)
+    train_examples = len(split(data).train)
+    ragged = {"tail": "ragged", "train_examples": train_examples, "batch_size": 12, "ghost_batch_size": 4, "updates": 900}
+    session = Session([spec(**ragged)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
+    assert len(usual_updates(session.feed, session.micro_batch_size)) == 2
+    session.prepare()
+    assert len(session.program._recorded) == 2
+    for _ in range(50):
+        session.step()
+    assert session.first_bad() == [-1]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gapbench.optimizers import FlatBuffers, Hyperparameters
+from gapbench.optimizers import DeviceHyperparameters, FlatBuffers, Hyperparameters, Optimizer
 from gapbench.optimizers.adamw import AdamW
 from gapbench.optimizers.sgd import SGD
 
@@ -21,10 +21,21 @@ def reference(kind: type, options: dict, hyperparameters: Hyperparameters, tenso
     return kind(tensors, lr=1.0, betas=(options["beta1"], options["beta2"]), eps=options["epsilon"])
 
 
+def on_host(optimizer: Optimizer, rows: list[Hyperparameters]) -> None:
+    optimizer.update(rows)
+
+
+def on_device(optimizer: Optimizer, rows: list[Hyperparameters]) -> None:
+    """As a recorded update does, with hyperparameters in tensors."""
+    columns = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows]).T[:, :, None]
+    optimizer.update_on_device(DeviceHyperparameters(*columns))
+
+
 @pytest.mark.parametrize(("flat", "options", "plain"), CASES)
 @pytest.mark.parametrize("decayed", [0, 32, 48])
 @pytest.mark.parametrize("shared", [True, False])
-def test_rows_move_as_torchs_own_optimizer_moves_tensors(flat, options, plain, decayed, shared):
+@pytest.mark.parametrize("move", [on_host, on_device])
+def test_rows_move_as_torchs_own_optimizer_moves_tensors(flat, options, plain, decayed, shared, move):
     torch.manual_seed(0)
     weights, gradients = torch.randn(2, 48), torch.zeros(2, 48)
     rates = [0.1, 0.1 if shared else 0.03]
@@ -40,7 +51,9 @@ def test_rows_move_as_torchs_own_optimizer_moves_tensors(flat, options, plain, d
         gradients.normal_()
         factor = 1.0 if step < 3 else 0.1  # hyperparameters change from update to update
         rows = [Hyperparameters(rate * factor, 1e-2, momentum) for rate in rates]
-        optimizer.update(rows)
+        kept = gradients.clone()
+        move(optimizer, rows)
+        assert torch.equal(gradients, kept)  # probes look at them afterwards
         for row, (parts, pair) in enumerate(zip(tensors, oracles, strict=True)):
             for part, oracle in enumerate(pair):
                 columns = slice(0, decayed) if part == 0 else slice(decayed, 48)

@@ -1,0 +1,54 @@
+"""Small specs and pools that tests share."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from gapbench.suite.runspec import Component, Normalization, Phase, RunSpec
+from gapbench.workloads.datasets.arrays import Pool, Split
+
+
+def make_spec(**changes: Any) -> RunSpec:
+    """A run of a tiny MLP on 100 random images; `changes` replace fields."""
+    fields: dict[str, Any] = {
+        "dataset": Component(name="npz", options={"path": "tiny.npz"}),
+        "model": Component(name="mlp", options={"widths": [16, 16], "norm": "batch", "bias": False}),
+        "optimizer": Component(name="sgd", options={"momentum": 0.9, "nesterov": False}),
+        "batch_size": 20,
+        "ghost_batch_size": None,
+        "updates": 30,
+        "learning_rate": 0.1,
+        "phases": (Phase(start=0.0), Phase(start=0.5, learning_rate_factor=0.1)),
+        "weight_decay": 1e-3,
+        "clip_norm": None,
+        "normalization": Normalization(kind="global"),
+        "train_examples": 100,
+        "reference_batch_size": 20,
+        "reference_updates": 30,
+        "reference_learning_rate": 0.1,
+        "evaluations": 6,
+    }
+    seed = changes.get("seed", 0)
+    fields.update(init_seed=seed, order_seed=seed)
+    return RunSpec(**(fields | changes))
+
+
+@functools.cache
+def make_pool(height: int = 6, channels: int = 1, train: int = 100, test: int = 60, classes: int = 4) -> Pool:
+    """Random images whose class shows in their brightness, so that there is something to learn."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, train + test)
+    images = generator.integers(0, 120, (train + test, height, height, channels)) + 30 * labels[:, None, None, None]
+    return Pool(images.astype(np.uint8), labels.astype(np.int64), classes, 255.0, train)
+
+
+def make_split(pool: Pool, train: int = 100, validation: int = 0) -> Split:
+    """The official split of `make_pool`."""
+    assert pool.official_train is not None
+    members = np.arange(pool.official_train)[:train]
+    return Split(
+        members[validation:], np.arange(pool.official_train, len(pool.labels)), members[:validation], members[validation : validation + 60]
+    )

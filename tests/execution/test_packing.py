@@ -188,15 +188,22 @@ def test_no_more_train_beside_each_other_than_each_allows() -> None:
 
 
 def test_where_the_user_asked_for_slots_only_memory_decides() -> None:
-    asked = [Slot(number, gpus()[0], 4, asked=True) for number in range(3)]
-    packing = Packing(asked)
-    assert packing.admits(LARGE, asked[0], [LARGE, LARGE])
-    assert packing.most(LARGE, asked[0]) == 3
-    tight = [Slot(number, gpus(memory_mib=10_000.0)[0], 4, asked=True) for number in range(3)]
-    assert Packing(tight).admits(LARGE, tight[0], [])  # an empty GPU takes anything: it says itself when it cannot
-    assert not Packing(tight).admits(LARGE, tight[0], [LARGE])
-    unknown = [Slot(number, gpus(memory_mib=None)[0], 4, asked=True) for number in range(3)]
-    assert Packing(unknown).admits(LARGE, unknown[0], [LARGE, LARGE])
+    need = cost.memory_mib(LARGE.specs[0], device_kind="cuda")
+    assert need is not None
+
+    def asked(memory_mib: float | None) -> tuple[Packing, Slot]:
+        slots = [Slot(number, gpus(memory_mib=memory_mib)[0], 4, asked=True) for number in range(3)]
+        return Packing(slots), slots[0]
+
+    roomy, slot = asked(3.01 * need / 0.9)
+    assert roomy.admits(LARGE, slot, [LARGE, LARGE])
+    assert roomy.most(LARGE, slot) == 3
+    tight, slot = asked(1.99 * need / 0.9)
+    assert not tight.admits(LARGE, slot, [LARGE])
+    tiny, slot = asked(0.5 * need)
+    assert tiny.admits(LARGE, slot, [])  # an empty GPU takes anything: it says itself when it cannot
+    unknown, slot = asked(None)
+    assert unknown.admits(LARGE, slot, [LARGE, LARGE])
 
 
 def test_workers_without_a_job_hold_memory_too() -> None:

@@ -65,13 +65,15 @@ def held_bytes(spec: RunSpec, facts: DatasetFacts, *, piece: int, replicas: int,
         device_kind: "cpu" or "cuda".
     """
     resident = pool_bytes(spec, facts)
+    # A recorded update reads its batch, all micro-batches, at a place of its own.
+    placed = 4 * replicas * spec.batches.largest * math.prod(input_shape(spec, facts)) if device_kind == "cuda" else 0
     total = ASSUMED_GPU_MIB if device_kind == "cuda" else total_memory_mib()
     if resident > RESIDENT_SHARE * total * MIB:
         fetched = facts.shape if spec.crop_scale else input_shape(spec, facts)
         block = block_size(piece, math.prod(input_shape(spec, facts)))
-        return 2 * replicas * block * math.prod(fetched) * (1 if facts.is_image else 4)
+        return 2 * replicas * block * math.prod(fetched) * (1 if facts.is_image else 4) + placed
     if device_kind == "cuda":
-        return resident
+        return resident + placed
     as_read = math.prod(facts.shape) * (1 if facts.is_image else 4) + LABEL_BYTES
     return resident + _examples(facts) * as_read
 

@@ -1,10 +1,11 @@
-"""The recorder: what probes and evaluations measured waits on the device and reaches the host at evaluations and checkpoints."""
+"""The recorder: what probes measured goes to the host without anyone waiting for it, and is told at evaluations and checkpoints."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from gapbench.core.events import Event, Measured
@@ -20,6 +21,8 @@ class Recorder:
         self._batches = batches
         self._layers = [layer.name for layer in layers]
         self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
+        self._arrived: torch.cuda.Event | None = None
+        """Reached when the device has sent everything that waits."""
 
     def follow(self, batches: BatchTable) -> None:
         """Takes another table of batches, which is the same for the updates that were made."""
@@ -27,12 +30,20 @@ class Recorder:
 
     def record(self, update: int, values: Mapping[str, Tensor]) -> None:
         """Keeps device tensors without waiting: [replica], [replica, layer] (named `metric/layer`), [replica, bucket] (`metric/bucket`)."""
-        self._waiting.append((update, {name: value.detach().clone() for name, value in values.items()}))
+        # From a GPU into pinned memory, when it comes to it.
+        sent = {name: value.detach().to("cpu", non_blocking=True, copy=True) for name, value in values.items()}
+        self._waiting.append((update, sent))
+        devices = [value.device for value in values.values() if value.device.type == "cuda"]
+        if devices:
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record(torch.cuda.current_stream(devices[0]))
 
     def flush(self, first_bad: Sequence[int]) -> None:
         """Emits everything that waits; of a diverged replica only what precedes the update it diverged at. Waits for the device."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
         for update, values in self._waiting:
-            rows = {name: value.double().cpu().tolist() for name, value in values.items()}
+            rows = {name: value.double().tolist() for name, value in values.items()}
             for replica, bad in enumerate(first_bad):
                 if bad < 0 or update < bad:
                     self.emit(replica, update, {name: value[replica] for name, value in rows.items()})

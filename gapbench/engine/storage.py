@@ -69,10 +69,15 @@ class Resident:
         self._images = torch.from_numpy(_padded(pool.images, window.padding, window.fill)).to(device)
         self._windows = _windows(self._images, window) if pool.is_image else self._images
         self._is_image = pool.is_image
+        self._on_host = self._windows.numpy() if device.type == "cpu" else None
+        """The same memory, where NumPy copies it: by whole rows, ten times as fast as torch, which goes byte by byte."""
 
     def gather(self, indices: Indices, tops: Indices, lefts: Indices) -> Shaped[Tensor, "replica examples ..."]:
         """Returns a crop of each example, [replica, examples, height, width * channels], or its features."""
-        return self._windows[indices, tops, lefts] if self._is_image else self._windows[indices]
+        places = (indices, tops, lefts) if self._is_image else (indices,)
+        if self._on_host is not None:
+            return torch.from_numpy(self._on_host[tuple(place.numpy() for place in places)])
+        return self._windows[places]
 
     def whole(self, indices: Indices) -> UInt8[Tensor, "replica examples height row"]:
         """Returns each image whole, [replica, examples, height, width * channels]."""

@@ -8,8 +8,10 @@ from gapbench.engine import train
 from gapbench.engine.ladder import usual_updates
 from gapbench.engine.program import Program
 from gapbench.engine.recorded import LADDER, RecordedProgram
+from gapbench.engine.recorder import Recorder
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise
+from tests.small import make_spec
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 NOISE = {
@@ -142,3 +144,20 @@ def test_recordings_of_all_shapes_share_their_memory(spec, pool, split):
     for _ in range(50):
         session.step()
     assert session.first_bad() == [-1]
+
+
+def test_what_is_recorded_goes_to_the_host_without_waiting_and_is_not_written_over():
+    events = []
+    values = torch.arange(4.0, device="cuda:0")
+    recorder = Recorder(events.append, make_spec(updates=100).batches, [])
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for update in range(1, 51):
+            torch.cuda._sleep(100_000)
+            recorder.record(update, {"value": values})
+            values.add_(1.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    recorder.flush([-1] * 4)
+    assert [event.values[0][2] for event in events if event.replica == 2] == [2.0 + step for step in range(50)]

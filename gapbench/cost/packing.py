@@ -1,4 +1,8 @@
-"""How many jobs of a kind a GPU trains at a time with gain: while the kernels of one are launched, those of another may run."""
+"""How many jobs of a kind a GPU trains at a time with gain: while the kernels of one are launched, those of another may run.
+
+No GPU has shown yet what that gains. Jobs are processes of their own, whose kernels take turns on the device unless its owner runs CUDA's
+multi-process service, so that it is the time of the host that they hide from each other.
+"""
 
 from __future__ import annotations
 

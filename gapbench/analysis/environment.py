@@ -18,6 +18,7 @@ NAMES = {
     "device_name": "device name",
     "precision": "precision",
     "threads": "threads",
+    "slots": "jobs at a time",
     "replicas": "runs a stack",
     "program": "program",
 }
@@ -103,7 +104,7 @@ def _word(column: str, value: Any) -> str:
         return str(value).partition(":")[0]  # which of several equal devices it was changes nothing
     if column == "git_commit":
         return str(value)[:SHORT_COMMIT]
-    return str(int(value)) if column in ("threads", "replicas") else str(value)
+    return str(int(value)) if column in ("threads", "slots", "replicas") else str(value)
 
 
 def _runs(number: int) -> str:

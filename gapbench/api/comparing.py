@@ -43,8 +43,8 @@ def comparison_failures(comparison: Comparison, fail_on: FailOn) -> list[str]:
         comparison: from `compare`.
         fail_on: `regression`: a cell's test accuracy separated below A's (Holm over the cells, 5 %), a run that is ok in A and not in
             B, a cell that B lacks. `difference`: also what is separated above, a separated loss, any other outcome, a label that
-            stands for other values, a cell that A lacks. `environment`: other versions, device, precision, threads, commit, stacks or
-            program.
+            stands for other values, a cell that A lacks. `environment`: other versions, device, precision, threads, slots, commit,
+            stacks or program.
     """
     if fail_on == "regression":
         return comparison.regressions()

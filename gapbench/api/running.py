@@ -132,7 +132,7 @@ def run(
         settings: TOML values by key, such as {"epochs": "1"}; results then go to a directory of their own.
         only: trains only what matches, such as "arm=LB,seed=0"; the tables still know the rest as skipped.
         devices: such as "cuda:0,cuda:1" or "cpu"; default: all GPUs, else the CPU.
-        slots: runs that train at a time; default: one a GPU, one a core.
+        slots: runs that train at a time; default: one a core, or one a GPU and more where its runs are small.
         results: parent of the suite's results directory.
         data_dir: where data sets are; default: GAPBENCH_DATA, else downloads into the cache.
         offline: never download.

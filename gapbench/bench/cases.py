@@ -9,6 +9,9 @@ from gapbench.bench.task import Precision, Task
 from gapbench.execution.devices import DeviceKind
 from gapbench.suite.runspec import Component
 
+TRAINED, PREDICTED = "suite trained", "suite predicted"
+"""Programs of the sides of a case that names a suite; see `gapbench.bench.prices`."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -31,9 +34,10 @@ class Comparison:
     against: tuple[str, ...] = ()
     """The fastest of these; empty: the roofline."""
     goal: float | None = None
-    kind: Literal["speedup", "cost", "share"] = "speedup"
+    kind: Literal["speedup", "cost", "share", "agreement"] = "speedup"
     """`speedup`: images a second, side by rival, to be at least the goal. `cost`: seconds, side by rival, to be at most the goal.
-    `share`: of what the machine could do at best, to be at least the goal."""
+    `share`: of what the machine could do at best, to be at least the goal. `agreement`: seconds, side by rival, to be no farther from 1
+    than the goal."""
     remark: str = ""
 
 
@@ -51,6 +55,8 @@ class Case:
     """Length of a window."""
     threads: int | None = None
     """None: all cores. Stacks train on one thread, as the scheduler runs them; so does what they are held against."""
+    suite: str | None = None
+    """Of a case of prices: the shipped suite that its sides train and predict, of which the task is an example."""
 
     def side(self, name: str) -> Side:
         """Returns a side by name."""
@@ -119,6 +125,23 @@ def _noise(name: str, summary: str, device: DeviceKind, task: Task, precision: P
     )
 
 
+def _plan(name: str, device: DeviceKind) -> Case:
+    """Returns the case of how good prices are: the time by the clock of a suite, as predicted after calibrating and as it was."""
+    return Case(
+        name,
+        "prices: the suite quickstart, as a calibrated plan predicts it and as it trains",
+        device,
+        _DIGITS,
+        (Side("trained", TRAINED), Side("predicted", PREDICTED)),
+        (
+            Comparison(
+                "predicted", ("trained",), 0.15, "agreement", "seconds by the clock; the plan knows the machine from calibrating alone"
+            ),
+        ),
+        suite="quickstart",
+    )
+
+
 _CPU = (
     _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, Side("resident", "resident"), seconds=1.0),
     _plain("c1", "C1, CIFAR-10 shape, batch 128", _C1, 1.5, 2.5),
@@ -170,6 +193,7 @@ _CPU = (
         replace(_DIGITS, batch_size=128, ghost_batch_size=16, micro_batch_size=32, updates=3000),
         threads=1,
     ),
+    _plan("plan", "cpu"),
 )
 
 _ALL = 50_000
@@ -247,7 +271,12 @@ _CUDA = (
         )
         for name, title, model, goal in (
             ("resnet44", "ResNet-44", _RESNET44.model, 0.45),
-            ("wresnet16-4", "WResNet16-4", Component(name="wresnet", options={"depth": 16, "width": 4}), 0.5),
+            (
+                "wresnet16-4",
+                "WResNet16-4 as released",
+                Component(name="wresnet", options={"depth": 16, "width": 4, "form": "released"}),
+                0.5,
+            ),
             ("vgg16", "VGG-16", Component(name="vgg", options={"depth": 16}), 0.5),
         )
     ),
@@ -265,6 +294,7 @@ _CUDA = (
         replace(_RESNET44, batch_size=512, ghost_batch_size=32, micro_batch_size=128, examples=_ALL, updates=2000),
         "bf16",
     ),
+    _plan("plan-cuda", "cuda"),
 )
 
 CASES: dict[str, Case] = {case.name: case for case in (*_CPU, *_CUDA)}

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row
+from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, bounds
 from gapbench.bench.tables import goal_column, ratio_text
 from gapbench.report.style import GRID, INK, MUTED, OKABE_ITO, SHADE, new_figure
 
@@ -23,6 +23,7 @@ KINDS = (
     ("speedup", "images/s, ours to theirs (log scale)"),
     ("cost", "seconds of an update, with to without"),
     ("share", "share of the roofline"),
+    ("agreement", "seconds by the clock, predicted to actual"),
 )
 
 STYLES: dict[str, tuple[Any, str, str]] = {
@@ -68,8 +69,8 @@ def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
             axes.plot(ends, [place, place], color=color, linewidth=1.6, marker="|", markersize=9, markeredgewidth=1.4, zorder=3)
         face = color if not row.loaded else "white"
         axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
-        if row.goal is not None:
-            axes.plot([row.goal, row.goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
+        for goal in _goals(row):
+            axes.plot([goal, goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
         for left, text in ((1.015, ratio_text(ratio, row.kind)), (1.325, goal_column(row))):
             axes.text(left, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
     if kind != "share":
@@ -83,16 +84,21 @@ def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
     _scale(axes, kind, rows)
 
 
+def _goals(row: Row) -> list[float]:
+    """Returns the ratios at which a row's goal is just met."""
+    return [] if row.goal is None else [end for end in bounds(row.goal, row.kind) if end is not None]
+
+
 def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-    values = [value for row in rows for value in (row.ratio.value, row.ratio.low, row.ratio.high, row.goal) if value is not None]
+    values = [value for row in rows for value in (row.ratio.value, row.ratio.low, row.ratio.high, *_goals(row)) if value is not None]
     if kind == "share":
         axes.set_xlim(0.0, max(1.0, *values))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         return
     low, high = min(1.0, *values), max(1.0, *values)
-    if kind == "cost":
+    if kind in ("cost", "agreement"):
         room = 0.08 * max(high - low, 0.02)
         axes.set_xlim(low - room, high + room)
         return

@@ -28,7 +28,7 @@ class Speed:
     examples_per_second: float
     cpu_seconds_per_second: float
     """Cores kept busy."""
-    first_update_seconds: float
+    first_update_seconds: float | None
     share_of_peak: float | None
     """FLOP/s reached, of the measured peak of matrix products in this precision."""
     share_of_roofline: float | None
@@ -50,7 +50,7 @@ class Row:
     ratio: Ratio
     goal: float | None
     goal_side: str
-    """The sign of the goal: >= or <=."""
+    """How the goal is to be met: >=, <= or within."""
     rounds: int
     spread: float | None
     """How far two timings of the case's first side differ (a fraction); no smaller difference can be claimed."""
@@ -116,7 +116,7 @@ def summarize(timings: pd.DataFrame, reasons: Mapping[str, str], cases: Mapping[
 def goals_of(case: Case) -> tuple[str, ...]:
     """Returns the goals of a case in words."""
     return tuple(
-        f"{_what(item)} {sign(item.kind)} {goal_text(item.goal, item.kind)}{' in seconds' if item.kind == 'cost' else ''}"
+        f"{_what(item)} {sign(item.kind)} {goal_text(item.goal, item.kind)}{' in seconds' if item.kind in ('cost', 'agreement') else ''}"
         for item in case.comparisons
         if item.goal is not None
     )
@@ -124,14 +124,14 @@ def goals_of(case: Case) -> tuple[str, ...]:
 
 def sign(kind: str) -> str:
     """Returns on which side of a goal one wants to be."""
-    return "<=" if kind == "cost" else ">="
+    return {"cost": "<=", "agreement": "within"}.get(kind, ">=")
 
 
 def goal_text(goal: float | None, kind: str) -> str:
     """Returns a goal as people read it."""
     if goal is None:
         return ""
-    return f"{goal:.0%}".replace("%", " %") if kind == "share" else f"{goal:g}"
+    return f"{goal:.0%}".replace("%", " %") if kind in ("share", "agreement") else f"{goal:g}"
 
 
 def _what(comparison: Comparison) -> str:
@@ -165,7 +165,8 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
         rival = max((speeds[name] for name in comparison.against), key=lambda speed: speed.examples_per_second, default=None)
         if rival is not None:
             theirs = _by_round(group, rival.side)
-            ratio = ratio_of_medians(theirs, ours) if comparison.kind == "cost" else ratio_of_medians(ours, theirs)
+            in_seconds = comparison.kind in ("cost", "agreement")
+            ratio = ratio_of_medians(theirs, ours) if in_seconds else ratio_of_medians(ours, theirs)
         else:
             ratio = _roofline_ratio(group, comparison.side)
         yield Row(
@@ -193,15 +194,22 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
 
 def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     """Says what can be claimed."""
-    near = noise or 0.0
-    if comparison.goal is None:
+    near, goal = noise or 0.0, comparison.goal
+    if goal is None:
         return WITHIN if noise is not None and abs(ratio.value - 1.0) <= near else ""
-    if comparison.kind != "share" and abs(ratio.value / comparison.goal - 1.0) <= near:
+    lowest, highest = bounds(goal, comparison.kind)
+    ends = [end for end in (lowest, highest) if end is not None]
+    if comparison.kind != "share" and any(abs(ratio.value / end - 1.0) <= near for end in ends):
         return OPEN
     low, high = (ratio.value, ratio.value) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
-    if comparison.kind == "cost":
-        return REACHED if high <= comparison.goal else SHORT if low > comparison.goal else OPEN
-    return REACHED if low >= comparison.goal else SHORT if high < comparison.goal else OPEN
+    if (lowest is None or low >= lowest) and (highest is None or high <= highest):
+        return REACHED
+    return SHORT if (lowest is not None and high < lowest) or (highest is not None and low > highest) else OPEN
+
+
+def bounds(goal: float, kind: str) -> tuple[float | None, float | None]:
+    """Returns the least and the largest ratio that meets a goal; None: there is none."""
+    return {"cost": (None, goal), "agreement": (1.0 - goal, 1.0 + goal)}.get(kind, (goal, None))
 
 
 def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:
@@ -218,7 +226,7 @@ def _speed(group: pd.DataFrame, side: str) -> Speed:
         form=str(rows["form"].iloc[-1]),
         examples_per_second=float(per_second.median()),
         cpu_seconds_per_second=float((rows["cpu_seconds"] / rows["seconds"]).median()),
-        first_update_seconds=float(rows["first_update_seconds"].median()),
+        first_update_seconds=_number(rows["first_update_seconds"].median()),
         share_of_peak=_number(peak.median()),
         share_of_roofline=_number((per_second / _ceiling(rows)).median()),
     )

@@ -74,21 +74,21 @@ def bench_markdown(report: BenchReport) -> str:
 
 
 EXPLANATION = """\
-Ratios are of medians over rounds: images a second, ours to theirs (of a cost: seconds, with to without), with a 95 % bootstrap
-interval over rounds. `reached`: the whole interval is beyond the goal; `short`: none of it is; `open`: it holds the goal, or the ratio
-is no farther from it than the A/A spread. That is how far two timings of one program differ in the same rounds; no smaller difference
-is claimed (`within A/A`). Share: FLOP/s reached, of the measured peak of matrix products in this precision (on CUDA of the roofline,
-bandwidth included). First update: seconds from data in memory to the end of the first update.
+Ratios are of medians over rounds: images a second, ours to theirs (of a cost: seconds, with to without; of prices: seconds, predicted
+to actual), with a 95 % bootstrap interval over rounds. `reached`: the whole interval is beyond the goal; `short`: none of it is;
+`open`: it holds the goal, or the ratio is no farther from it than the A/A spread. That is how far two timings of one program differ in
+the same rounds; no smaller difference is claimed (`within A/A`). Share: FLOP/s reached, of the measured peak of matrix products in this
+precision (on CUDA of the roofline, bandwidth included). First update: seconds from data in memory to the end of the first update.
 """
 
 
 def ratio_text(ratio: Ratio, kind: str) -> str:
-    """Returns "3.12 [2.98, 3.20]"; a cost has three decimals, a share is "47.1 % [46.0, 48.2]"."""
+    """Returns "3.12 [2.98, 3.20]"; a cost or an agreement has three decimals, a share is "47.1 % [46.0, 48.2]"."""
 
     def number(value: float) -> str:
         if kind == "share":
             return f"{100 * value:.1f}"
-        return f"{value:.3f}" if kind == "cost" else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
+        return f"{value:.3f}" if kind in ("cost", "agreement") else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
 
     text = number(ratio.value) + (" %" if kind == "share" else "")
     return text if ratio.low is None or ratio.high is None else f"{text} [{number(ratio.low)}, {number(ratio.high)}]"
@@ -112,6 +112,7 @@ def _table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         theirs = row.against
+        speeds = [row.side, theirs] if theirs else [row.side]
         remark = "; ".join(filter(None, ["**loaded machine**" if row.loaded else "", row.side.form, row.remark]))
         cells = (
             row.summary,
@@ -123,7 +124,7 @@ def _table(rows: Sequence[Row]) -> str:
             str(row.rounds),
             "" if row.spread is None else f"{100 * row.spread:.1f} %",
             share_text(row.side, row.device_kind),
-            f"{row.side.first_update_seconds:.1f}" + (f" / {theirs.first_update_seconds:.1f}" if theirs else ""),
+            " / ".join(f"{speed.first_update_seconds:.1f}" for speed in speeds if speed.first_update_seconds is not None),
             remark,
         )
         lines.append("| " + " | ".join(cells) + " |")

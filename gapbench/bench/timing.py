@@ -25,8 +25,8 @@ class Timing:
 
     form: str
     """How an update is computed."""
-    first_update_seconds: float
-    """From nothing but data in memory to the end of the first update: building, compiling and capturing included."""
+    first_update_seconds: float | None
+    """From nothing but data in memory to the end of the first update: building, compiling and capturing included; None: of a suite."""
     updates: int
     examples: int
     seconds: float

@@ -94,7 +94,7 @@ DevicesOption: TypeAlias = Annotated[
     str | None, typer.Option("--devices", metavar="NAMES", help="Such as cuda:0,cuda:1 or cpu; default: all GPUs, else the CPU.")
 ]
 SlotsOption: TypeAlias = Annotated[
-    int | None, typer.Option("--slots", min=1, help="Runs that train at a time; default: one a GPU, or one a core.")
+    int | None, typer.Option("--slots", min=1, help="Runs that train at a time; default: one a core, or one a GPU and more of small runs.")
 ]
 ParentOption: TypeAlias = Annotated[
     Path, typer.Option("--results", metavar="DIR", help="Parent of the suite's results directory.", file_okay=False)

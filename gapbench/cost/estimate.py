@@ -17,6 +17,8 @@ from gapbench.suite.runspec import RunSpec
 BASE_MIB = {"cpu": 750.0, "cuda": 800.0}
 """Memory of a worker before it holds anything: Python with torch on a CPU (620 and 740 measured on two processors), a CUDA context with
 its libraries on a GPU. Where workers have trained, what they held takes its place."""
+HOST_MIB = 3000.0
+"""Memory of the host that a GPU's worker holds before any data: Python, torch, the libraries of CUDA. A guess, to be measured."""
 ACTIVATION_COPIES = {"cpu": 1.7, "cuda": 2.0}
 """Memory of an update by what its backward pass needs kept. On a CPU measured, freed blocks that the allocator keeps included: F1 at 4096
 1.7 to 2.0, C1 at 512 2.1, ResNet-44 at 128 1.4. On a GPU to be measured; two, since recorded updates have memory of their own and the plain
@@ -86,6 +88,20 @@ def memory_mib(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", pl
     """Returns the memory of a job's worker process (cpu) or on the GPU (cuda), in MiB; None where sizes are unknown."""
     data_mib = held_mib(spec, replicas=replicas, device_kind=device_kind)
     return None if data_mib is None else _base_mib(device_kind, place) + data_mib
+
+
+def host_mib(spec: RunSpec, *, replicas: int = 1) -> float | None:
+    """Returns the memory of the host that a job on a GPU takes, in MiB: that of its worker and of the examples as read; None: unknown."""
+    facts = facts_of(spec)
+    if facts is None:
+        return None
+    piece = micro_batch_size(spec, "cuda")
+    return HOST_MIB + held_bytes(spec, facts, piece=piece, replicas=replicas, device_kind="cpu") / MIB
+
+
+def idle_mib(device_kind: str) -> float:
+    """Returns the memory that a worker holds before and between its jobs, in MiB: of the GPU, or on a CPU of the machine."""
+    return _base_mib(device_kind, None)
 
 
 def training_flops_per_update(spec: RunSpec) -> float | None:

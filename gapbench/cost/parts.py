@@ -18,11 +18,13 @@ CHECKPOINT_BYTES_PER_SECOND = 1e8
 """At which checkpoints are written; F1 on MNIST (23 MB) took 0.17 to 0.3 s each."""
 
 FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 3e13}
-"""Rough guess at what an update reaches, of one core or of one GPU."""
+"""Rough guess at what an update reaches, of one core or of one GPU. What stands here for GPUs, and in the two below, no GPU has shown
+yet: it is to be measured on one."""
 LAYER_SECONDS = {"cpu": 2e-4, "cuda": 1e-4}
-"""Rough guess at the fixed cost of a layer's kernels in one update."""
+"""Rough guess at the fixed cost of a layer's kernels in one update: on a GPU the time to launch them. To be measured there."""
 PARAMETER_SECONDS = {"cpu": 5e-9, "cuda": 2e-11}
-"""Rough guess at what moving one weight costs in one update: gradient, norm and optimizer pass over all of them."""
+"""Rough guess at what moving one weight costs in one update: gradient, norm and optimizer pass over all of them. On a GPU to be
+measured."""
 CHUNK_EXAMPLES = 1024
 """Examples that an evaluation computes at once."""
 
@@ -99,26 +101,44 @@ def guessed_checkpoint_seconds(spec: RunSpec, replicas: int) -> float:
 
 def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | None:
     """Returns a rough guess, or None where the model is unknown."""
-    size = model_size(spec)
-    if size is None:
+    size, work = model_size(spec), guessed_work_seconds(spec, replicas=replicas, device_kind=device_kind)
+    if size is None or work is None:
         return None
-    kind = device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
-    kernels = layers_of(spec) * LAYER_SECONDS[kind]
+    kind = _kind(device_kind)
+    launch = guessed_launch_seconds(spec, kind)
     pass_over_weights = replicas * size.parameters * PARAMETER_SECONDS[kind]
-    examples = spec.examples / spec.updates
-    if spec.adaptive_batch is not None:  # a measured batch is computed once more
-        examples *= 1.0 + 1.0 / spec.adaptive_batch.measure_every
-    forward = replicas * 2.0 * size.multiplications / FLOPS_PER_SECOND[kind]
     return Parts(
         begin_seconds=0.01,
-        update_seconds=1e-4 + kernels + pass_over_weights + 3.0 * examples * forward,
-        probe_seconds=kernels + pass_over_weights,
+        update_seconds=1e-4 + launch + work,
+        probe_seconds=launch + pass_over_weights,
         evaluation_seconds=2e-3,
-        example_seconds=forward + replicas * kernels / 3.0 / CHUNK_EXAMPLES,
+        example_seconds=replicas * (2.0 * size.multiplications / FLOPS_PER_SECOND[kind] + launch / 3.0 / CHUNK_EXAMPLES),
         setup_seconds=0.01 + 2.0 * pass_over_weights,
         program_seconds=0.05,
         outside_seconds=0.05,
     )
+
+
+def guessed_launch_seconds(spec: RunSpec, device_kind: str) -> float:
+    """Returns a rough guess at what the kernels of an update cost whatever they work on: a stack pays it once for all replicas."""
+    return layers_of(spec) * LAYER_SECONDS[_kind(device_kind)]
+
+
+def guessed_work_seconds(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
+    """Returns a rough guess at what an update costs beyond its kernels: arithmetic, weights moved. None where the model is unknown."""
+    size = model_size(spec)
+    if size is None:
+        return None
+    kind = _kind(device_kind)
+    examples = spec.examples / spec.updates
+    if spec.adaptive_batch is not None:  # a measured batch is computed once more
+        examples *= 1.0 + 1.0 / spec.adaptive_batch.measure_every
+    arithmetic = 6.0 * examples * size.multiplications / FLOPS_PER_SECOND[kind]
+    return replicas * (size.parameters * PARAMETER_SECONDS[kind] + arithmetic)
+
+
+def _kind(device_kind: str) -> str:
+    return device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
 
 
 def layers_of(spec: RunSpec) -> int:

@@ -27,6 +27,8 @@ class Place:
     """Of one slot."""
     slots: int
     """That train at a time: they share the machine's memory bandwidth, so that each is slower than one alone."""
+    devices: int = 1
+    """That these slots are spread over: two slots of one GPU share it, one slot each of two GPUs share only the host."""
 
     def machine(self) -> Mapping[str, str | int]:
         """Returns what another machine, torch or gapbench would have different: none of its timings is used here."""
@@ -44,7 +46,8 @@ class Place:
 
     def sharing(self) -> str:
         """Returns how the machine is shared out, as part of a key."""
-        return f"{self.device_kind} {self.slots}x{self.threads}"
+        shared = f"{self.device_kind} {self.slots}x{self.threads}"
+        return shared if self.device_kind == "cpu" else f"{shared} on {self.devices}"
 
 
 @functools.cache

@@ -148,10 +148,10 @@ class RecordedProgram(Program):
         """Finds the first rung that works for some updates and all of their shapes. Nothing that an update moves is left moved.
 
         Args:
-            examples: number and batches of an update of each shape.
+            examples: number and batches of an update of each shape; where there are none, updates stay those of the plain program.
         """
         for rung in LADDER:
-            if rung.compiled and not self._compiles:
+            if not examples or (rung.compiled and not self._compiles):
                 continue
             try:
                 for update, batches in examples:

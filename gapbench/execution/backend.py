@@ -96,6 +96,7 @@ class TorchBackend:
             checkpoint_seconds=checkpoint_seconds,
             micro_batch_size=cost.micro_batch_size(specs[0], self._setup.device.partition(":")[0]),
         )
+        free_device_memory(self._setup.device)
 
     def dump(self, value: Any, file: BinaryIO) -> None:
         """Serializes with torch.save."""
@@ -129,3 +130,11 @@ def data_context(setup: Setup) -> Any:
         offline=setup.offline,
         suite_dir=Path(setup.suite_dir) if setup.suite_dir else None,
     )
+
+
+def free_device_memory(device: str) -> None:
+    """Gives back what torch keeps of a GPU's freed memory for its next use: a job in another slot of the same GPU may need it."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.empty_cache()

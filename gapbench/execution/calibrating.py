@@ -1,11 +1,11 @@
-"""`gapbench plan --calibrate`: a short measurement of every program of a suite, on all slots at once, as they will train."""
+"""`gapbench plan --calibrate`: a short measurement of every program of a suite, on as many slots at once as will train it."""
 
 from __future__ import annotations
 
 import queue
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
@@ -18,6 +18,7 @@ from gapbench.cost.parts import Parts, guessed_parts
 from gapbench.cost.sizes import facts_of
 from gapbench.cost.work import evaluated_examples
 from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib, predicted_seconds
+from gapbench.execution.packing import Packing
 from gapbench.execution.pool import Message, Worker
 from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending
@@ -88,6 +89,7 @@ def calibrate(
         GapbenchError: a worker cannot start.
     """
     place = place_of(slots)
+    packing = Packing(slots)
     crew = _Crew(slots, setup_of, command or MEASURING_COMMAND, now)
     left_out: dict[str, str] = {}
     started: list[tuple[float, float, float | None]] = []
@@ -108,21 +110,23 @@ def calibrate(
                 left_out[titles(job)] = reason
                 continue
             say(f"[{number}/{len(programs)}] {titles(job)}")
-            fresh = crew.assemble()
+            crew.assemble()
             try:
-                answers = crew.measure(small, PATIENCE * PROGRAM_SECONDS)
+                answers = crew.measure(small, packing.places(small), PATIENCE * PROGRAM_SECONDS)
             except _FailedError as error:
                 left_out[titles(job)] = str(error)
                 continue
-            parts = _mean_parts([answer["parts"] for answer in answers])
-            if fresh is None:
-                once.append(parts.program_seconds)
-            else:  # the first job of a worker: what only the start of a worker takes is in it
+            warm = [answer["parts"]["program_seconds"] for answer in answers if not answer["cold"]]
+            once += [fmean(warm)] if warm else []
+            cold = [answer for answer in answers if answer["cold"]]
+            if cold:  # the first job of a worker: what only the start of a worker takes is in it
                 held = cost.held_mib(small.specs[0], replicas=small.replicas, device_kind=place.device_kind)
-                peaks = [answer["peak_mib"] for answer in answers if answer["peak_mib"] is not None]
+                peaks = [answer["peak_mib"] for answer in cold if answer["peak_mib"] is not None]
                 base = max(0.0, fmean(peaks) - held) if peaks and held is not None else None
-                started.append((fresh + fmean(answer["import_seconds"] for answer in answers), parts.program_seconds, base))
-                parts = parts.model_copy(update={"program_seconds": median(once) if once else 0.0})
+                outside = crew.ready_seconds + fmean(answer["import_seconds"] for answer in cold)
+                started.append((outside, fmean(answer["parts"]["program_seconds"] for answer in cold), base))
+            program_seconds = fmean(warm) if warm else median(once) if once else 0.0
+            parts = _mean_parts([answer["parts"] for answer in answers]).model_copy(update={"program_seconds": program_seconds})
             record_parts(job.specs[0], place, replicas=job.replicas, parts=parts)
             measured += 1
     finally:
@@ -147,25 +151,37 @@ class _Crew:
         self._now = now
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._workers: list[Worker] = []
+        self._cold: set[int] = set()
+        """Slots whose worker has measured nothing yet."""
+        self.ready_seconds = 0.0
+        """Until all workers were ready, when they were last started."""
 
-    def assemble(self) -> float | None:
-        """Starts the workers and returns the seconds until all were ready; None where they were there already."""
+    def assemble(self) -> None:
+        """Starts the workers where there are none."""
         if self._workers:
-            return None
+            return
         began = self._now()
         self._inbox = queue.SimpleQueue()
         self._workers = [Worker(slot, self._setup_of(slot), self._inbox, self._command) for slot in self._slots]
+        self._cold = {slot.number for slot in self._slots}
         try:
-            self._gather("ready", START_SECONDS)
+            self._gather("ready", START_SECONDS, self._cold)
         except _FailedError as error:
             raise GapbenchError(f"a measuring process could not start: {error}; `gapbench doctor` looks for the cause") from error
-        return self._now() - began
+        self.ready_seconds = self._now() - began
 
-    def measure(self, job: Job, seconds: float) -> list[dict[str, Any]]:
-        """Lets all workers measure a job at once; returns their answers. After a failure there are no workers any more."""
+    def measure(self, job: Job, places: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+        """Lets the workers in these slots measure a job at once; returns their answers. After a failure there are no workers any more.
+
+        An answer is `cold` where it is the first of its worker.
+        """
         for worker in self._workers:
-            worker.give(Pending(job, None, 0))
-        return self._gather("measured", seconds)
+            if worker.slot.number in places:
+                worker.give(Pending(job, None, 0))
+        found = self._gather("measured", seconds, places)
+        answers = [{**answer, "cold": number in self._cold} for number, answer in found.items()]
+        self._cold -= set(places)
+        return answers
 
     def dismiss(self) -> None:
         """Ends the workers: they hold nothing that could be lost."""
@@ -175,11 +191,11 @@ class _Crew:
             worker.close()
         self._workers = []
 
-    def _gather(self, kind: str, seconds: float) -> list[dict[str, Any]]:
-        """Returns one message of this kind from every worker."""
+    def _gather(self, kind: str, seconds: float, places: Collection[int]) -> dict[int, dict[str, Any]]:
+        """Returns one message of this kind from every worker in these slots."""
         until = self._now() + seconds
         found: dict[int, dict[str, Any]] = {}
-        while len(found) < len(self._workers):
+        while len(found) < len(places):
             try:
                 worker, message = self._inbox.get(timeout=max(0.01, until - self._now()))
             except queue.Empty:
@@ -190,7 +206,7 @@ class _Crew:
                 self.dismiss()
                 raise _FailedError(words[-1] if words else "its process ended")
             found[worker.slot.number] = message
-        return list(found.values())
+        return found
 
 
 def _obstacle(job: Job, place: cost.Place, free_mib: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from gapbench import cost
@@ -12,7 +12,7 @@ from gapbench.execution.resume import Pending
 
 
 def expected_jobs(
-    pending: Sequence[Pending], place: cost.Place, done: Iterable[Job] = ()
+    pending: Sequence[Pending], place: cost.Place, done: Iterable[Job] = (), *, width: Callable[[Job], int] = lambda _job: 1
 ) -> tuple[tuple[ExpectedJob, ...], float, Literal["measured", "rough", "unknown"]]:
     """Returns the expectation of every pending job, the seconds predicted for the jobs that are done, and what all of it rests on.
 
@@ -27,7 +27,8 @@ def expected_jobs(
     for estimate, item in zip(estimates, pending, strict=True):
         key = (cost.program_key(item.job.specs[0]), item.job.replicas)
         seconds = estimate.seconds or per_example * _examples(item.job)
-        jobs.append(ExpectedJob(item.job.run_ids, seconds, item.share_left, programs.setdefault(key, len(programs))))
+        program = programs.setdefault(key, len(programs))
+        jobs.append(ExpectedJob(item.job.run_ids, seconds, item.share_left, program, width(item.job)))
     bases = {estimate.basis if estimate.seconds else "unknown" for estimate in estimates}
     basis: Literal["measured", "rough", "unknown"] = "rough"
     if not known:

@@ -158,7 +158,8 @@ class Forecast:
         if self.begun.basis == "unknown" and self._overall().actual < FIRST_SECONDS:
             return None
         ratios = self._ratios()
-        free = [self._slot_left(job, now, ratios) for job in self._running.values()]
+        # A job takes as many slots as its width: where one has a GPU to itself, the GPU's other slots wait with it.
+        free = [left for job in self._running.values() for left in [self._slot_left(job, now, ratios)] * job.expected.width]
         idle = max(0, self.begun.slots - len(free))
         fresh = max(0, self.begun.slots - len(self._used))
         last = max(free, default=0.0)
@@ -167,8 +168,10 @@ class Forecast:
         heapq.heapify(free)
         for job in self._waiting.values():
             seconds = self._setup(first=False) + job.seconds * job.share_left * ratios.of(job.program)
-            end = heapq.heappop(free) + seconds if free else last + seconds
-            heapq.heappush(free, end)
+            taken = [heapq.heappop(free) for _ in range(min(job.width, len(free)))]
+            end = max(taken, default=last) + seconds
+            for _ in range(max(1, len(taken))):
+                heapq.heappush(free, end)
             last = max(last, end)
         return last
 

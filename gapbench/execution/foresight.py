@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gapbench import cost
 from gapbench.cost.calibration import start_of_worker
 from gapbench.execution.jobs import Predictions, Slot, place_of, predicted_memory_mib
+from gapbench.execution.packing import Packing
 from gapbench.execution.resume import Pending, in_order
 from gapbench.execution.scheduler import MEMORY_HEADROOM_MIB
 
@@ -66,51 +67,92 @@ def foresee(
 ) -> Foreseen:
     """Plays jobs through.
 
-    A slot's first job waits for its worker to start; a worker's first job of a program takes longer than the next ones. Where memory
-    does not suffice for the longest waiting job, a slot takes the next one that fits, as the scheduler does.
+    A slot's first job waits for its worker to start; a worker's first job of a program takes longer than the next ones. Where the
+    longest waiting job may not begin, for lack of memory or beside what trains on the same GPU, a slot takes the next one that may, as
+    the scheduler does.
 
     Args:
         pending: what is left to train.
         slots: where.
-        free_mib: memory that is free before the first worker starts; default: there is always enough.
+        free_mib: memory that is free before the first worker starts; default: there is always enough. Of a GPU the whole of it counts.
         predictions: of jobs in these slots, as far as they are known already.
     """
     place = place_of(slots)
     predictions = predictions or Predictions(place)
     start = start_of_worker(place)
-    waiting = in_order(pending, predictions)
-    needs = {item.job.run_ids: predicted_memory_mib(item.job, place.device_kind) or 0.0 for item in waiting}
-    bounded = place.device_kind == "cpu"
+    queue = _Queue(in_order(pending, predictions), slots, free_mib)
     seen: dict[int, set[object]] = {slot.number: set() for slot in slots}
     started: set[int] = set()
-    # Of slots that become free at the same time, the one whose job began first comes first, as its worker's message does.
-    begun = itertools.count()
-    free = [(0.0, next(begun), position) for position in range(len(slots))]
-    running: list[tuple[float, float]] = []
-    """End and memory of every job in a slot."""
     found: list[ForeseenJob] = []
-    while waiting:
-        now, _, position = heapq.heappop(free)
-        running = [(ends, need) for ends, need in running if ends > now]
-        room = free_mib - MEMORY_HEADROOM_MIB - sum(need for _, need in running) if bounded else math.inf
-        item = next((item for item in waiting if needs[item.job.run_ids] <= room), None)
-        if item is None:
-            if running:  # waits for memory
-                heapq.heappush(free, (min(ends for ends, _ in running), next(begun), position))
+    # Of jobs that end at the same time, the one that began first ends first, as its worker's message comes first.
+    ends: list[tuple[float, int, Slot]] = []
+    begun = itertools.count()
+    now = 0.0
+    while queue.waiting or ends:
+        for slot in slots:
+            item = None if slot.number in queue.running else queue.take(slot)
+            found += [ForeseenJob(lost, slot.number, now, now, None, "unknown") for lost in queue.lost()]
+            if item is None:
                 continue
-            item = waiting[0]  # fits nowhere: an outcome that takes no time
-            waiting.remove(item)
-            found.append(ForeseenJob(item, slots[position].number, now, now, None, "unknown"))
-            heapq.heappush(free, (now, next(begun), position))
-            continue
-        waiting.remove(item)
-        number = slots[position].number
-        job = _played(item, predictions.of(item.job), number, now, None if number in started else start, seen[number])
-        started.add(number)
-        found.append(job)
-        running.append((job.ends, needs[item.job.run_ids]))
-        heapq.heappush(free, (job.ends, next(begun), position))
+            first = None if slot.number in started else start
+            job = _played(item, predictions.of(item.job), slot.number, now, first, seen[slot.number])
+            started.add(slot.number)
+            found.append(job)
+            heapq.heappush(ends, (job.ends, next(begun), slot))
+        if ends:
+            now, _, slot = heapq.heappop(ends)
+            del queue.running[slot.number]
     return Foreseen(tuple(found))
+
+
+class _Queue:
+    """What waits, what runs, and what may begin: the scheduler's rules, on predictions in the place of processes."""
+
+    def __init__(self, waiting: Sequence[Pending], slots: Sequence[Slot], free_mib: float) -> None:
+        self.waiting = list(waiting)
+        self.running: dict[int, Pending] = {}
+        """By number of the slot."""
+        self._slots = {slot.number: slot for slot in slots}
+        self._packing = Packing(slots)
+        self._room = free_mib - MEMORY_HEADROOM_MIB
+        self._needs: dict[tuple[str, ...], float | None] = {}
+        self._lost: list[Pending] = []
+
+    def take(self, slot: Slot) -> Pending | None:
+        """Takes the longest waiting job that may begin in a free slot, and puts it there."""
+        item = self._fitting() if slot.device.kind == "cpu" else self._admitted(slot)
+        if item is not None:
+            self.waiting.remove(item)
+            self.running[slot.number] = item
+        return item
+
+    def lost(self) -> list[Pending]:
+        """Returns, once, the jobs that were found to fit nowhere: outcomes that take no time."""
+        found, self._lost = self._lost, []
+        return found
+
+    def _admitted(self, slot: Slot) -> Pending | None:
+        beside = [item.job for number, item in self.running.items() if self._slots[number].device == slot.device]
+        return next((item for item in self.waiting if self._packing.admits(item.job, slot, beside)), None)
+
+    def _fitting(self) -> Pending | None:
+        room = self._room - sum(self._need(item) or 0.0 for item in self.running.values())
+        for item in list(self.waiting):
+            need = self._need(item)
+            if need is None or need <= room:
+                return item
+            if not self.running:
+                self.waiting.remove(item)
+                if item.job.replicas > 1:
+                    self.waiting.extend(item.singles())
+                else:
+                    self._lost.append(item)
+        return None
+
+    def _need(self, item: Pending) -> float | None:
+        if item.job.run_ids not in self._needs:
+            self._needs[item.job.run_ids] = predicted_memory_mib(item.job, "cpu")
+        return self._needs[item.job.run_ids]
 
 
 def _played(

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from gapbench import cost
 from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import Device
+from gapbench.execution.packing import HOST_MEMORY_SHARE, slots_a_gpu
 from gapbench.suite.runspec import RunSpec
 from gapbench.suite.schema import SEEDS
 
 MAXIMUM_REPLICAS = {"cpu": 16, "cuda": 64}
 """By device kind: larger stacks gain nothing more (on a CPU they leave its caches)."""
-
-MEMORY_SHARE = 0.8
-"""Share of the machine's memory that slots are planned to fill."""
 
 MAXIMUM_GPU_THREADS = 8
 """A GPU's worker only prepares data and launches kernels."""
@@ -55,6 +53,8 @@ class Slot:
     number: int
     device: Device
     threads: int
+    asked: bool = False
+    """Whether the user asked for so many slots: then jobs share a GPU however much work they have."""
 
 
 def plan_jobs(runs: Mapping[str, RunSpec], places: int, device_kind: str) -> tuple[Job, ...]:
@@ -86,9 +86,10 @@ def plan_jobs(runs: Mapping[str, RunSpec], places: int, device_kind: str) -> tup
 def plan_slots(
     jobs: Sequence[Job], devices: Sequence[Device], *, cores: int, memory_mib: float, slots: int | None = None
 ) -> tuple[Slot, ...]:
-    """Returns the slots: one a GPU; on a CPU one a core, with one thread.
+    """Returns the slots: on a CPU one a core, with one thread; one a GPU, or several where its jobs leave it idle while they launch.
 
     On a CPU there are fewer, with more threads, where there are fewer jobs than cores or the memory of the largest jobs asks for it.
+    How many share a GPU is said in `packing.py`.
 
     Args:
         jobs: of the whole plan.
@@ -98,9 +99,10 @@ def plan_slots(
         slots: the user's own choice.
     """
     if devices[0].kind == "cuda":
-        count = slots or len(devices)
+        chosen = min(slots_a_gpu(jobs, devices, cores=cores, memory_mib=memory_mib) * len(devices), max(1, len(jobs)))
+        count = slots or chosen
         threads = max(1, min(MAXIMUM_GPU_THREADS, cores // count))
-        return tuple(Slot(number, devices[number % len(devices)], threads) for number in range(count))
+        return tuple(Slot(number, devices[number % len(devices)], threads, asked=slots is not None) for number in range(count))
     count = slots if slots else _fitting(jobs, cores, memory_mib)
     return tuple(Slot(number, devices[0], max(1, cores // count)) for number in range(count))
 
@@ -113,7 +115,8 @@ def predicted_memory_mib(job: Job, device_kind: str) -> float | None:
 def place_of(slots: Sequence[Slot]) -> cost.Place:
     """Returns the place that these slots are: what is timed in them holds for the same machine shared out in the same way."""
     first = slots[0]
-    return cost.Place(first.device.kind, first.device.label, usable_cores(), first.threads, len(slots))
+    devices = len({slot.device.name for slot in slots})
+    return cost.Place(first.device.kind, first.device.label, usable_cores(), first.threads, len(slots), devices)
 
 
 def predict(job: Job, place: cost.Place) -> cost.Estimate:
@@ -144,7 +147,7 @@ def predicted_seconds(job: Job, place: cost.Place) -> float | None:
 def _fitting(jobs: Sequence[Job], cores: int, memory_mib: float) -> int:
     needs = sorted((predicted_memory_mib(job, "cpu") or 0.0 for job in jobs), reverse=True)
     count = max(1, min(cores, len(jobs)))
-    while count > 1 and sum(needs[:count]) > MEMORY_SHARE * memory_mib:
+    while count > 1 and sum(needs[:count]) > HOST_MEMORY_SHARE * memory_mib:
         count -= 1
     return count
 

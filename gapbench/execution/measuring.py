@@ -22,7 +22,7 @@ from gapbench.core.events import Event, Finished
 from gapbench.core.outcome import Outcome
 from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.parts import Buckets, Parts, buckets
-from gapbench.execution.backend import TorchBackend, data_context
+from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
 from gapbench.execution.protocol import Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.suite.batches import shortened
 from gapbench.suite.runspec import RunSpec
@@ -65,6 +65,7 @@ def main() -> None:
             say({"kind": "measured", **measure(specs, setup)})
         except Exception as error:  # whatever it is, a run would end with it, too; here it only means that nothing is known
             say({"kind": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0][:300]})
+        free_device_memory(setup.device)
 
 
 def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:

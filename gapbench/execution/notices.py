@@ -22,6 +22,8 @@ class ExpectedJob:
     """Fraction of its updates that is still to do."""
     program: int
     """Equal for jobs that run the same program, and so at the same speed."""
+    width: int = 1
+    """Slots of its device that it takes: more than one where some have to stay empty beside it."""
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,11 @@ class Worker:
         """The job that it trains, or was given to train."""
         return self.item.job if self.item else None
 
-    def give(self, item: Pending) -> None:
-        """Hands over a job."""
+    def give(self, item: Pending, *, at_a_time: int = 1) -> None:
+        """Hands over a job; `at_a_time`: how many may train on its device meanwhile, itself included."""
         self.item, self.taken = item, False
-        self._send(encode_job(JobOrder(item.job.run_ids, tuple(spec.model_dump(mode="json") for spec in item.job.specs), item.checkpoint)))
+        specs = tuple(spec.model_dump(mode="json") for spec in item.job.specs)
+        self._send(encode_job(JobOrder(item.job.run_ids, specs, item.checkpoint, at_a_time)))
 
     def ask_to_stop(self) -> None:
         """Asks for a checkpoint and an end."""

@@ -43,6 +43,8 @@ class JobOrder:
     specs: tuple[dict[str, Any], ...]
     checkpoint: str | None
     """Id of the run whose folder holds a checkpoint with their slices."""
+    slots: int = 1
+    """How many jobs may train on its device at a time meanwhile, this one included: for its results."""
 
 
 STOP = {"kind": "stop"}
@@ -72,7 +74,7 @@ def encode_job(order: JobOrder) -> bytes:
 
 def decode_job(message: dict[str, Any]) -> JobOrder:
     """Returns the content of an order."""
-    return JobOrder(tuple(message["run_ids"]), tuple(message["specs"]), message["checkpoint"])
+    return JobOrder(tuple(message["run_ids"]), tuple(message["specs"]), message["checkpoint"], int(message["slots"]))
 
 
 def read_messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:

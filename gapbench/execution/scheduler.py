@@ -14,6 +14,7 @@ from gapbench.execution.expected import expected_jobs
 from gapbench.execution.interrupt import Interrupt
 from gapbench.execution.jobs import Job, Predictions, Slot, place_of, predicted_memory_mib
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
+from gapbench.execution.packing import Packing
 from gapbench.execution.pool import WORKER_COMMAND, Message, Worker, how_it_died
 from gapbench.execution.protocol import Setup
 from gapbench.execution.resume import Pending, in_order
@@ -53,6 +54,7 @@ class Scheduler:
     ) -> None:
         self._results = results
         self._slots = tuple(slots)
+        self._packing = Packing(slots)
         self._setup_of = setup_of
         self._titles = titles
         self._observe = observe
@@ -131,13 +133,13 @@ class Scheduler:
             if worker is None:
                 worker = Worker(slot, self._setup_of(slot), self._inbox, self._command)
                 self._workers[slot.number] = worker
-            worker.give(item)
+            worker.give(item, at_a_time=self._packing.most(item.job, slot))
             self._observe(JobStarted(slot.number, self._titles(item.job), item.job.run_ids, item.job.specs[0].updates, item.update))
 
     def _next(self, slot: Slot) -> Pending | None:
-        """Takes the longest waiting job that fits in memory now; one that can never fit is an outcome, said in words."""
+        """Takes the longest waiting job that may begin now; one that can never fit is an outcome, said in words."""
         if slot.device.kind != "cpu":  # a GPU says itself when its memory does not suffice; a kernel kills
-            return self._waiting.pop(0) if self._waiting else None
+            return self._next_on_gpu(slot)
         room = self._room_mib(slot) if self._waiting else 0.0
         for item in list(self._waiting):
             need = self._need_mib(item.job)
@@ -147,6 +149,14 @@ class Scheduler:
             if not any(worker.job is not None for worker in self._workers.values()):
                 self._waiting.remove(item)
                 self._too_large(item, slot, need)
+        return None
+
+    def _next_on_gpu(self, slot: Slot) -> Pending | None:
+        beside = [worker.job for worker in self._workers.values() if worker.job is not None and worker.slot.device == slot.device]
+        for item in self._waiting:
+            if self._packing.admits(item.job, slot, beside):
+                self._waiting.remove(item)
+                return item
         return None
 
     def _room_mib(self, slot: Slot) -> float:
@@ -283,7 +293,7 @@ class Scheduler:
     def _begun(self, done: Sequence[Job], failed: int) -> Begun:
         place = place_of(self._slots)
         start = start_of_worker(place)
-        jobs, seconds_before, basis = expected_jobs(self._waiting, place, done)
+        jobs, seconds_before, basis = expected_jobs(self._waiting, place, done, width=self._packing.width)
         return Begun(
             suite=self._results.suite,
             results=self._results.path,

@@ -107,7 +107,7 @@ class _Worker:
                     return True
                 self._say({"kind": "taken"})
                 left = [(run, spec) for run, spec in zip(runs, specs, strict=True) if run not in ended]
-                outcomes, fit = self._train_locked([run for run, _ in left], [spec for _, spec in left], order.checkpoint)
+                outcomes, fit = self._train_locked([run for run, _ in left], [spec for _, spec in left], order)
                 fit = fit and not self._stop.is_set()
                 self._say_ended({**ended, **outcomes}, fit=fit)
                 return fit
@@ -115,15 +115,13 @@ class _Worker:
             self._say({"kind": "refused", "error": str(error)})
             return False
 
-    def _train_locked(
-        self, runs: list[RunDirectory], specs: list[RunSpec], checkpoint: str | None
-    ) -> tuple[Mapping[RunDirectory, Outcome], bool]:
+    def _train_locked(self, runs: list[RunDirectory], specs: list[RunSpec], order: JobOrder) -> tuple[Mapping[RunDirectory, Outcome], bool]:
         for run, spec in zip(runs, specs, strict=True):
             run.begin(spec)
-        candidates = [self._results.run(checkpoint), *runs] if checkpoint else runs
+        candidates = [self._results.run(order.checkpoint), *runs] if order.checkpoint else runs
         with _output_into(runs[0].log_path):
             resumed = find_resumed(runs, candidates, self._backend)
-            self._note_session(runs, specs, resumed)
+            self._note_session(runs, specs, resumed, order.slots)
             try:
                 with Recorder(runs, resumed, self._backend, self._say) as recorder:
                     self._backend.train(
@@ -163,7 +161,7 @@ class _Worker:
         commit(dict.fromkeys(runs, outcome))
         return dict.fromkeys(runs, outcome.outcome)
 
-    def _note_session(self, runs: list[RunDirectory], specs: list[RunSpec], resumed: Resumed | None) -> None:
+    def _note_session(self, runs: list[RunDirectory], specs: list[RunSpec], resumed: Resumed | None, slots: int) -> None:
         update = resumed.update if resumed else 0
         stack = [run.run_id for run in runs]
         for run, spec in zip(runs, specs, strict=True):
@@ -172,6 +170,7 @@ class _Worker:
                 device=self._setup.device_label,
                 device_name=self._setup.device_name,
                 threads=self._setup.threads,
+                slots=slots,
                 precision=spec.precision,
                 stack=stack,
                 resumed_at_update=update,

@@ -83,6 +83,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "peak_memory_mib": "number",
     "replicas": "integer",
     "threads": "integer",
+    "slots": "integer",
     "device": "text",
     "device_name": "text",
     "program": "text",
@@ -117,7 +118,7 @@ RESULTS = (
 COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program", "program_refused", "micro_batch_size")
 """What a run has taken, however it ended."""
 
-_EXECUTION = ("threads", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")
+_EXECUTION = ("threads", "slots", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")
 
 
 @dataclass(frozen=True)

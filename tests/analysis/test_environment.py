@@ -23,6 +23,7 @@ def test_the_same_environment_differs_in_nothing(runs):
         ("torch_version", "2.12.0", "torch"),
         ("device", "cpu", "device"),
         ("threads", 2, "threads"),
+        ("slots", 2, "jobs at a time"),
         ("precision", "bf16", "precision"),
         ("git_commit", "0123456789abcdef", "git commit"),
         ("replicas", 2, "runs a stack"),

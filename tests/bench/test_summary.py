@@ -11,7 +11,7 @@ import pytest
 from gapbench.bench.cases import Comparison
 from gapbench.bench.ratios import Ratio
 from gapbench.bench.records import Records
-from gapbench.bench.summary import goals_of, summarize
+from gapbench.bench.summary import bounds, goals_of, summarize
 from gapbench.bench.tables import CSV_COLUMNS, bench_csv, bench_markdown, ratio_text
 from gapbench.bench.writing import write_outputs
 
@@ -57,6 +57,26 @@ def test_a_verdict_needs_the_whole_interval(report, case, timings, speeds, goal,
     rounds = [timings(number, [ours, slow, 1, ours]) for number, (ours, slow) in enumerate(speeds)]
     (row,) = report(*rounds, of=one).rows
     assert row.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("predicted", "verdict"),
+    [
+        ([10.0, 10.5, 10.2], "reached"),
+        ([12.0, 12.1, 12.4], "short"),  # seconds predicted: 10 / 12 of those it took
+        ([8.0, 8.1, 8.2], "short"),
+        ([11.0, 12.5, 11.0, 12.5], "open"),
+    ],
+)
+def test_a_prediction_agrees_where_it_is_neither_too_long_nor_too_short(report, case, timings, predicted, verdict):
+    one = replace(case, comparisons=(Comparison("ours", ("slow",), 0.15, "agreement"),))
+    (row,) = report(
+        *(timings(number, [speed, 10, 1, speed], first_update_seconds=None) for number, speed in enumerate(predicted)), of=one
+    ).rows
+    assert row.verdict == verdict
+    assert goals_of(one) == ("ours / slow within 15 % in seconds",)
+    assert bounds(0.15, "agreement") == pytest.approx((0.85, 1.15))
+    assert row.side.first_update_seconds is None
 
 
 def test_no_difference_below_the_spread_is_claimed(report, case, timings):

@@ -168,6 +168,14 @@ def test_shapes_that_come_seldom_are_not_recorded_and_trained_all_the_same(graph
     assert 2 < graphs.replays < 20 + 2
 
 
+def test_a_short_run_records_nothing_and_says_so(graphs, monkeypatch, spec, pool, split):
+    monkeypatch.setattr(ladder, "RECORDED_FROM", 1000)
+    session = session_of(spec, pool, split)
+    session.prepare()
+    session.step()
+    assert (session.program.kind, session.program.refused, graphs.replays) == ("eager", (), 0)
+
+
 def test_preparing_moves_nothing(graphs, spec, pool, split):
     session = session_of(spec, pool, split, model=RESNET8, clip_norm=0.01)
     before = [tensor.clone() for tensor in (*session.network.moved, *session.program.optimizer.moved, session.program.clipped_updates)]

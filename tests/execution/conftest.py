@@ -86,7 +86,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done
         specs = {run.run_id: run.spec for run in suite.runs}
         with ResultsDirectory.create(tmp_path / "results" / suite.name, suite.name) as directory:
             directory.write_plan(StoredPlan(suite.name, suite.runs), suite.resolved_toml())
-            how = Settings(devices=choose_devices("cpu"), **{"checkpoint_seconds": 0.0, "slots": 1, **settings})
+            how = Settings(**{"devices": choose_devices("cpu"), "checkpoint_seconds": 0.0, "slots": 1, **settings})
             done = execute(directory, specs, list(specs), how, titles=lambda job: job.run_ids[0], observe=both)
             outcomes = {run_id: outcome.value for run_id, outcome in done.outcomes.items()}
             return Done(suite, directory, outcomes, notices, done.interrupted)

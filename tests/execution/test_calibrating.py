@@ -16,9 +16,11 @@ from gapbench.cost.parts import Parts, buckets
 from gapbench.execution import Settings, calibrating, choose_devices, plan_layout
 from gapbench.execution import measure as measure_suite
 from gapbench.execution.calibrating import programs_of
+from gapbench.execution.devices import Device
 from gapbench.execution.jobs import place_of
 from gapbench.execution.measuring import fitted, measure
 from gapbench.execution.protocol import Setup
+from gapbench.execution.resume import Pending
 from gapbench.suite import load_suite
 from gapbench.suite.runspec import RunSpec
 
@@ -120,6 +122,33 @@ def test_programs_that_are_too_slow_or_too_large_are_left_out(measuring: Measuri
     monkeypatch.undo()
     monkeypatch.setattr(calibrating, "predicted_memory_mib", lambda *_: 1e9)
     assert all("MiB are free" in reason for reason in measuring().left_out.values())
+
+
+def test_on_a_gpu_a_program_is_measured_on_as_many_slots_as_will_train_it(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The large batch fills the GPU; of the small one two train beside each other."""
+    monkeypatch.setattr("gapbench.execution.packing._at_a_time", lambda job: 2 if job.specs[0].batch_size == 16 else 1)
+    monkeypatch.setattr("gapbench.cost.stack_pays", lambda *_: False)
+    monkeypatch.setattr("gapbench.execution.usable_cores", lambda: 8)
+    given: dict[int, list[int]] = {}
+
+    class Watched(calibrating.Worker):
+        def give(self, item: Pending, *, at_a_time: int = 1) -> None:
+            given.setdefault(item.job.specs[0].batch_size, []).append(self.slot.number)
+            super().give(item, at_a_time=at_a_time)
+
+    monkeypatch.setattr(calibrating, "Worker", Watched)
+    how = Settings(devices=(Device("cuda:0", "cuda", "a GPU", "GPU-0", 80_000.0),))
+    found = measure_suite(measuring.specs, list(measuring.specs), how, titles=lambda job: str(job.specs[0].batch_size), say=print)
+    assert (found.programs, found.left_out) == (2, {})
+    assert given == {16: [0, 1], 512: [0]}
+    place = place_of(plan_layout(measuring.specs, how.devices).slots)
+    for spec in measuring.specs.values():
+        entry = calibration.lookup(spec, place, replicas=1)
+        assert entry is not None
+        assert entry.measured is not None
+        assert entry.measured.program_seconds in (0.0, 1.0)  # what only a worker's first job takes is no part of it
+    start = calibration.start_of_worker(place)
+    assert start.inside_seconds == pytest.approx(2.0)
 
 
 def test_a_process_that_cannot_start_is_an_error(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:

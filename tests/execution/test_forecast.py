@@ -43,6 +43,17 @@ def test_before_anything_has_trained_it_is_the_prediction_spread_over_the_slots(
     assert Forecast(begun(*jobs, slots=8)).seconds_left(0.0) == pytest.approx(60.0)
 
 
+def test_a_job_that_has_a_gpu_to_itself_takes_all_of_its_slots():
+    alone = [dataclasses.replace(job(name, 100.0), width=2) for name in "abc"]
+    beside = [job("d", 100.0), job("e", 100.0)]
+    assert Forecast(begun(*alone, slots=2)).seconds_left(0.0) == pytest.approx(300.0)
+    forecast = Forecast(begun(*alone, *beside, slots=2))
+    assert forecast.seconds_left(0.0) == pytest.approx(400.0)
+    forecast.take(started(0, alone[0]), 0.0)
+    assert forecast.seconds_left(0.0) == pytest.approx(400.0)
+    assert Forecast(begun(*alone, slots=4)).seconds_left(0.0) == pytest.approx(200.0)  # two GPUs
+
+
 def test_a_resumed_job_takes_only_the_rest():
     resumed = job("a", 100.0, share_left=0.25)
     forecast = Forecast(begun(resumed))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gapbench import cost
 from gapbench.core.outcome import Outcome
 from gapbench.cost.calibration import Start
-from gapbench.execution import foresight, jobs, scheduler
+from gapbench.execution import foresight, jobs, packing, scheduler
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Job, Slot
 from gapbench.execution.notices import JobEnded, JobStarted
@@ -96,7 +96,7 @@ def really(items: list[Pending], places: list[Slot], monkeypatch: pytest.MonkeyP
         def job(self) -> Job | None:
             return self.item.job if self.item else None
 
-        def give(self, item: Pending) -> None:
+        def give(self, item: Pending, *, at_a_time: int = 1) -> None:
             self.item, self.taken = item, True
             spec = item.job.specs[0]
             seconds = OUTSIDE + item.share_left * spec.time_limit_seconds + OTHER
@@ -166,6 +166,54 @@ def test_the_future_is_that_of_the_scheduler(jobs: list[tuple[int, int, int]], c
         assert sorted((run, pytest.approx(at)) for run, _, at in starts) == sorted((run, at) for run, _, at in expected)
 
 
+@example(jobs=[(9, 0, 0, 1, 100), (5, 0, 0, 2, 100), (5, 1, 0, 2, 100), (3, 0, 0, 4, 100)], gpus=1, count=2, asked=False)
+@example(jobs=[(9, 0, 0, 1, 500), (5, 0, 0, 1, 500), (4, 1, 0, 1, 300)], gpus=1, count=2, asked=True)  # the third waits for no memory
+@given(
+    jobs=st.lists(
+        st.tuples(
+            st.integers(1, 50),
+            st.integers(0, 3),
+            st.sampled_from([0, 0, 0, 25, 50]),
+            st.integers(1, 4),
+            st.sampled_from([100, 300, 500, 2000]),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    gpus=st.integers(1, 2),
+    count=st.integers(1, 4),
+    asked=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_future_is_that_of_the_scheduler_where_slots_share_gpus(
+    jobs: list[tuple[int, int, int, int, int]], gpus: int, count: int, asked: bool
+) -> None:
+    """Each job allows so many at a time on its GPU, itself included, and needs so much of its 1000 MiB."""
+    devices = [Device(f"cuda:{number}", "cuda", "a GPU", f"GPU-{number}", 1000.0) for number in range(gpus)]
+    places = [Slot(number, devices[number % gpus], 1, asked) for number in range(count * gpus)]
+    lengths, programs, updates, limits, needs = ([*column] for column in zip(*jobs, strict=True))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        patch(monkeypatch)
+        monkeypatch.setattr(packing, "_at_a_time", lambda job: limits[int(job.run_ids[0].removeprefix("run-"))])
+        monkeypatch.setattr(packing, "_gpu_mib", lambda job: needs[int(job.run_ids[0].removeprefix("run-"))])
+        monkeypatch.setattr(cost, "idle_mib", lambda _kind: 50.0)
+        items = pending(lengths, programs, updates)
+        expected, wall = really(items, places, monkeypatch)
+        found = foresight.foresee(items, places)
+        assert found.wall_seconds == pytest.approx(wall)
+        starts = [(job.pending.job.run_ids[0], job.slot, pytest.approx(job.begins)) for job in found.jobs]
+        assert starts == expected
+        for one in found.jobs:
+            device = places[one.slot].device
+            beside = [
+                int(other.pending.job.run_ids[0].removeprefix("run-"))
+                for other in found.jobs
+                if places[other.slot].device == device and other.begins <= one.begins < other.ends
+            ]
+            assert asked or len(beside) <= min(limits[number] for number in beside)
+            assert len(beside) == 1 or sum(needs[number] for number in beside) <= 900
+
+
 @pytest.mark.usefixtures("arithmetic")
 def test_one_slot_takes_the_sum_and_two_less_than_half_of_it_more_than_the_longest() -> None:
     items = pending([10, 20, 30], [0, 0, 0], [0, 0, 0])
@@ -193,6 +241,16 @@ def test_jobs_wait_for_memory() -> None:
     found = foresight.foresee(items, slots(2), free_mib=room)
     assert found.jobs[1].begins == pytest.approx(found.jobs[0].ends)
     assert foresight.foresee(items, slots(2), free_mib=10.0).wall_seconds == 0.0  # neither can ever begin
+
+
+def test_two_jobs_of_which_each_needs_a_gpu_to_itself_train_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    patch(monkeypatch)
+    monkeypatch.setattr(packing, "_at_a_time", lambda job: 1 if job.specs[0].time_limit_seconds == 10 else 2)
+    gpu = Device("cuda:0", "cuda", "a GPU", "GPU-0", 80_000.0)
+    found = foresight.foresee(pending([10, 10, 4, 4], [0, 0, 0, 0], [0, 0, 0, 0]), [Slot(number, gpu, 4) for number in range(2)])
+    first, second, third, fourth = found.jobs
+    assert second.begins == pytest.approx(first.ends)
+    assert third.begins == pytest.approx(fourth.begins) == pytest.approx(second.ends)
 
 
 def test_what_cannot_be_predicted_is_counted_and_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.outcome import Outcome
+from gapbench.execution.devices import Device
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Said
 from gapbench.store import commit
 
@@ -245,3 +246,59 @@ def test_outcomes_that_a_dying_worker_had_decided_are_kept(train, suite_file):
     assert train(path).outcomes == {}
     assert [Path(run.path / "outcome.json").read_bytes() for run in runs] == before
     assert not leader.journal_path.exists()
+
+
+def test_runs_say_how_many_could_share_their_device(train, suite_file):
+    assert set(train(suite_file(), slots=2).tables().runs.slots) == {2}
+
+
+GPU = Device("cuda:0", "cuda", "a GPU", "GPU-0", 80_000.0)
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch):
+    """Two slots of a GPU; runs of the small batch may share it, those of the large batch fill it."""
+    monkeypatch.setattr("gapbench.execution.packing._at_a_time", lambda job: 2 if job.specs[0].batch_size == 16 else 1)
+    monkeypatch.setattr("gapbench.cost.stack_pays", lambda *_: False)
+    monkeypatch.setattr("gapbench.execution.usable_cores", lambda: 8)
+    return {"devices": (GPU,), "slots": None}
+
+
+def test_on_a_gpu_runs_train_beside_each_other_as_far_as_their_kind_allows(train, suite_file, sharing):
+    running: dict[int, str] = {}
+    beside: set[tuple[str, ...]] = set()
+
+    def watch(notice):
+        if isinstance(notice, JobStarted):
+            running[notice.slot] = notice.run_ids[0]
+        if isinstance(notice, JobEnded):
+            running.pop(notice.slot, None)
+        beside.add(tuple(sorted(running.values())))
+
+    done = train(suite_file(last_seed=3), observe=watch, **sharing)
+    assert Counter(done.outcomes.values()) == {"ok": 8}
+    small = {done.run_of("SB", seed).run_id for seed in range(4)}
+    assert {len(ids) for ids in beside} == {0, 1, 2}
+    assert all(set(ids) <= small for ids in beside if len(ids) == 2)
+    runs = done.tables().runs
+    assert {arm: set(rows.slots) for arm, rows in runs.groupby("arm")} == {"SB": {2}, "LB": {1}}
+    assert set(runs.device) == {"cuda:0"}
+
+
+def test_on_a_gpu_a_run_waits_for_the_memory_of_another_one(train, suite_file, sharing, monkeypatch):
+    monkeypatch.setattr("gapbench.execution.packing._gpu_mib", lambda _job: 50_000.0)
+    running: set[int] = set()
+    most = 0
+
+    def watch(notice):
+        nonlocal most
+        if isinstance(notice, JobStarted):
+            running.add(notice.slot)
+        if isinstance(notice, JobEnded):
+            running.discard(notice.slot)
+        most = max(most, len(running))
+
+    done = train(suite_file(last_seed=1), observe=watch, **{**sharing, "slots": 2})
+    assert Counter(done.outcomes.values()) == {"ok": 4}
+    assert most == 1
+    assert set(done.tables().runs.slots) == {2}

@@ -102,3 +102,12 @@ heavy = {"torch", "torchvision", "pandas", "scipy", "matplotlib", "pyarrow", "sk
 sys.exit(f"imported: {heavy}" if heavy else 0)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_suite_to_time_is_the_grid_that_it_says() -> None:
+    runs = load_suite("speed-f1-mnist").runs
+    assert len(runs) == 5 * 6 * 3
+    assert len({run.run_id for run in runs}) == 5 * (5 * 3 + 1)
+    assert {run.spec.model.name for run in runs} == {"f1"}
+    assert {run.spec.train_examples for run in runs} == {10_000}
+    assert {run.labels.regime for run in runs} == {"baseline", "sqrt-lr", "adapted"}

@@ -18,6 +18,7 @@ FACTS: Mapping[str, str] = {
     "device_name": "device",
     "device": "device slot",
     "threads": "threads a run",
+    "slots": "jobs at a time on a device, at most",
     "precision": "precision",
     "program": "program",
     "replicas": "runs in a stack",

@@ -31,6 +31,7 @@ from gapbench.engine.program import Probe
 from gapbench.engine.recorded import RecordedProgram
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
+from gapbench.layers.ghost_forms import ghost_norm_form, triton_trouble
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import TrainState
 from gapbench.suite.batches import BatchTable
@@ -228,9 +229,15 @@ class Session:
             "other_seconds": self.seconds["other"] / replicas,
             "peak_memory_mib": peak_memory_mib,
             "program": self.program.kind,
-            "program_refused": "; ".join(self.program.refused) or None,
+            "program_refused": "; ".join(self._refused()) or None,
+            "ghost_norm_form": ghost_norm_form(self.network.module) or None,
             "micro_batch_size": self.micro_batch_size,
         }
+
+    def _refused(self) -> list[str]:
+        """Returns the faster ways that were not taken, and why."""
+        trouble = triton_trouble() if self.device.type == "cuda" else None
+        return [*self.program.refused, *([f"triton: {trouble}"] if trouble else [])]
 
     def snapshot(self, replica: int) -> dict[str, Any]:
         """Returns all that one run needs to go on bit by bit: tensors on the CPU and plain numbers."""

@@ -88,6 +88,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "device_name": "text",
     "program": "text",
     "program_refused": "text",
+    "ghost_norm_form": "text",
     "micro_batch_size": "integer",
     "gapbench_version": "text",
     "torch_version": "text",
@@ -115,7 +116,16 @@ RESULTS = (
 )
 """Numbers that only a run with outcome ok has."""
 
-COSTS = ("train_seconds", "evaluation_seconds", "other_seconds", "peak_memory_mib", "program", "program_refused", "micro_batch_size")
+COSTS = (
+    "train_seconds",
+    "evaluation_seconds",
+    "other_seconds",
+    "peak_memory_mib",
+    "program",
+    "program_refused",
+    "ghost_norm_form",
+    "micro_batch_size",
+)
 """What a run has taken, however it ended."""
 
 _EXECUTION = ("threads", "slots", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from gapbench.analysis.noise_scale.study import NoiseStudy, study
 from gapbench.report.figures import Figures
@@ -53,9 +54,16 @@ def drawn(found: NoiseStudy) -> Figure:
     return Figures(noise_scale_drawings(found))["noise_scale"]
 
 
+def entries(figure: Figure) -> list[str]:
+    (legend,) = figure.findobj(Legend)
+    assert isinstance(legend, Legend)
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise_made: ModuleType) -> None:
     found = made_study(synthetic, noise_made)
-    left, right = drawn(found).axes
+    figure = drawn(found)
+    left, right = figure.axes
     bars = [one for one in left.containers if isinstance(one, ErrorbarContainer)]
     frame = found.frames["noise"].query("batch_size == 64 and mode == 'probe' and update > 0")
     assert bars[0].lines[0].get_xdata() == pytest.approx(frame["examples"].to_numpy(float))
@@ -64,18 +72,17 @@ def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise
     losses = next(one for one in right.containers if isinstance(one, ErrorbarContainer)).lines[0].get_xdata()
     assert losses == pytest.approx(frame["train_loss"].to_numpy(float))
     assert right.get_xlim()[0] > right.get_xlim()[1]  # falling to the right
-    legend = right.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["B 64", "B 256"]
+    assert entries(figure) == ["B 64", "B 256"]
+    assert [part.get_suptitle() for part in figure.subfigs] == ["digits, mlp, recipe digits", ""]  # the panel's band, and the caption's
 
 
 def test_many_runs_are_dots_with_one_entry_for_each_batch_size(synthetic: ModuleType, noise_made: ModuleType) -> None:
     found = made_study(synthetic, noise_made, seeds=3, rates=(0.1, 0.2))
     assert len(found.runs) > CROWDED
     figure = drawn(found)
-    left, right = figure.axes
+    left, _ = figure.axes
     assert not any(one.has_yerr for one in left.containers if isinstance(one, ErrorbarContainer))
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["batch size 64 (2 cells)", "batch size 256 (2 cells)"]
+    assert entries(figure) == ["batch size 64 (2 cells)", "batch size 256 (2 cells)"]
     captions = [text.get_text().replace("\n", " ") for part in figure.subfigs for text in part.texts]
     assert any("intervals stand in noise.csv" in caption for caption in captions)
 

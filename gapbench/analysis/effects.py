@@ -102,7 +102,10 @@ def _interactions(effects: Sequence[Effect]) -> str:
 def _said(effect: Effect) -> str:
     sign = "+" if effect.estimate >= 0 else ""
     interval = "" if effect.low is None or effect.high is None else f" ({range_text(effect.low, effect.high, 2)})"
-    return f"{effect.name} {sign}{signed(effect.estimate, 2)}{interval}{'' if effect.separated else ', not separated'}"
+    text = f"{effect.name} {sign}{signed(effect.estimate, 2)}"
+    if effect.p_value is None:
+        return f"{text} (no spread between seeds)"
+    return f"{text}{interval}{'' if effect.separated else ', not separated'}"
 
 
 def _text(effect: Effect, digits: int) -> str:

@@ -51,6 +51,8 @@ class ArmRow:
     """Share of the batch gap of the untouched baseline cell that this cell closes; only where that gap is itself separated."""
     share_baseline: str = ""
     """Name of that baseline cell."""
+    same_runs_as: str = ""
+    """Name of the cell whose very runs these are; empty: they are its own."""
     published: Published | None = None
     not_comparable: str = ""
     """Why a cell named like one of the paper's arms is not held against the paper's number."""
@@ -175,8 +177,9 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         published=published_value(panel, cell),
         not_comparable=not_comparable(panel, cell),
         prediction=prediction_interval([*accuracy.values()]),
+        same_runs_as=original.name if (original := panel.original_of(cell)) else "",
     )
-    if reference is None or reference == cell:
+    if reference is None or reference.run_ids == cell.run_ids:
         return row
     row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
     if panel.headline == "test_loss":
@@ -236,6 +239,8 @@ def _no_verdict(row: ArmRow) -> str:
     """Returns why a row cannot be judged, or an empty text."""
     if row.reference is None:
         return "no reference cell"
+    if row.reference.run_ids == row.cell.run_ids:
+        return f"same runs as {row.reference.name}"
     if not row.cell.complete:
         return row.cell.ok_of()
     if not row.reference.complete:
@@ -258,7 +263,7 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
         if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:  # of accuracies alone
             out.append(row)
             continue
-        if row.reference is None or baseline.reference is not row.reference:
+        if row.reference is None or baseline.reference is not row.reference or row.cell.run_ids == baseline.cell.run_ids:
             out.append(row)
             continue
         samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]

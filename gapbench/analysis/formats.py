@@ -46,9 +46,7 @@ def format_row(row: ArmRow) -> dict[str, str]:
         GAP: gap_text(row.batch_gap_pp),
         GAP_NATS: nats_text(row.batch_gap_nats),
         EXAMPLES: examples_text(row),
-        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part)
-        if row.batch_gap
-        else "",
+        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap else "",
         MATCHED: matched_text(row),
         VERDICT: row.verdict.replace("reference", row.reference.name) if against and row.reference else row.verdict,
         SHARE: share_text(row),
@@ -156,9 +154,11 @@ def matched_text(row: ArmRow) -> str:
 
 
 def share_text(row: ArmRow) -> str:
-    """Returns the share of the gap closed; beyond 100 % "above" the reference cell's name."""
+    """Returns the share of the gap closed; beyond 100 % "above" the reference cell's name; of the baseline under another name, which."""
     if row.share_closed is None or row.reference is None:
-        return ""
+        baseline = row.panel.baseline_of(row.cell) if row.separated else None
+        again = baseline is not None and baseline is not row.cell and baseline.run_ids == row.cell.run_ids
+        return f"same runs as {baseline.name}" if baseline is not None and again else ""
     if row.share_closed.estimate > 1:
         return f"above {row.reference.name}" + ("" if row.separated else ", not separated")
     return ratio_text(row.share_closed)

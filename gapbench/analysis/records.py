@@ -67,6 +67,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         "verdict": row.verdict,
         **_ratio("share_closed", row.share_closed),
         "share_baseline": row.share_baseline or None,
+        "same_runs_as": row.same_runs_as or None,
         "published_test_accuracy": published.test_accuracy if published else None,
         "published_source": published.source if published else None,
         "prediction_low": low,

@@ -47,19 +47,22 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     others = [row for row in rows if row.reference is not row.cell]
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
+    told = [row for row in others if not _told_elsewhere(row)]
     if rows[0].panel.headline == "test_loss":
-        return [head, "Nothing is classified here, so cells are compared by test loss.", *_tally(others), *_in_nats(others)]
-    judged = [row for row in others if row.p_holm is not None]
-    baseline = _untouched_baseline(others)
+        by_loss = "Nothing is classified here, so cells are compared by test loss."
+        return [head, by_loss, *_tally(others), *_in_nats(told), *_same_runs(others)]
+    judged = [row for row in told if row.p_holm is not None]
+    baseline = _untouched_baseline(told)
     return [
         head,
         *_tally(others),
         *_tuned(judged),
-        *_matched([row for row in others if row is baseline or row.cell.scaling_rule == "tuned"]),
+        *_matched([row for row in told if row is baseline or row.cell.scaling_rule == "tuned"]),
         *_none_tuned(others),
         *(_as_in_the_paper(row) for row in judged if row is baseline),
         *_adapted([row for row in judged if row is not baseline and row.cell.scaling_rule != "tuned"]),
-        *_without_verdict([row for row in others if row.p_holm is None]),
+        *_without_verdict([row for row in told if row.p_holm is None]),
+        *_same_runs(others),
     ]
 
 
@@ -77,7 +80,7 @@ def _in_nats(rows: Sequence[ArmRow]) -> list[str]:
 
 
 def _loss_statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
-    """Says a difference of test losses as `_statement` says one of accuracies: "B 512 has a test loss higher by 0.12 nats than B 16 (...)"."""
+    """Says a difference of test losses, as `_statement` does of accuracies: "B 64 has a test loss higher by 0.12 nats than B 8 (...)"."""
     digits = nats_digits(gap.error or gap.estimate)
     side = f"{'higher' if gap.estimate >= 0 else 'lower'} by {abs(gap.estimate):.{digits}f} nats"
     if gap.low is None or gap.high is None:
@@ -230,6 +233,18 @@ def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
     more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
     return [f"No verdict on {_listed(named + more)}."]
+
+
+def _told_elsewhere(row: ArmRow) -> bool:
+    """Whether a cell is told under another name: its very runs, which came about alike. That a tuned rate is that of a rule is news."""
+    original = row.panel.original_of(row.cell)
+    return original is not None and original.learning_rate_rule == row.cell.learning_rate_rule
+
+
+def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
+    same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
+    more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
+    return [f"The very same runs under another name: {_listed(same[:MANY] + more)}."] if same else []
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:

@@ -88,6 +88,11 @@ class Factorial:
     reason: str = ""
 
     @property
+    def headline(self) -> tuple[Effect, ...]:
+        """The effects on what the panel's cells are compared by: test accuracy, or test loss where nothing is classified."""
+        return self.of(self.panel.headline)
+
+    @property
     def title(self) -> str:
         """Panel, and the stratum where there are several."""
         at = ", ".join(f"{words(axis)} {level}" for axis, level in self.stratum.items())

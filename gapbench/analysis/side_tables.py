@@ -114,6 +114,8 @@ def no_verdict(*cells: Cell) -> str:
     for cell in cells:
         if not cell.complete:
             return f"{cell.name}: {cell.ok_of()}"
+    if any(run.unlabelled for cell in cells for run in cell.runs):
+        return "no accuracy"
     if min(len(cell.column("test_accuracy")) for cell in cells) < 2:
         return "one seed"
     found = accuracy_difference(cells[0], cells[1])

@@ -15,30 +15,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+LABELS = {"test_accuracy": "test accuracy (percentage points)", "test_loss": "test loss (nats)"}
 WIDTH = 8.2
 ROW = 0.34
 """Inches that an effect takes."""
 
 
 def factorial_figure(panels: Sequence[Panel]) -> Figure:
-    """Returns the figure, one axes for each factorial, all over the same percentage points."""
+    """Returns the figure, one axes for each factorial, all over the same percentage points (or nats, where nothing is classified)."""
     found = factorials(panels)
-    reach = _reach(found)
 
     def draw(part: SubFigure, one: Factorial) -> Sequence[Axes]:
         axes = part.subplots()
-        _draw(axes, one.of("test_accuracy"), reach)
+        measure = one.panel.headline
+        _draw(axes, one.headline, _reach([other for other in found if other.panel.headline == measure]))
+        axes.set_xlabel(f"effect on {LABELS[measure]}")
         return [axes]
 
+    measures = dict.fromkeys(one.panel.headline.replace("_", " ") for one in found)
     caption = (
-        "Mark and bar: effect on test accuracy with its pointwise 95 % t interval, none from one seed; filled: separated from zero, all "
-        "effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])
+        f"Mark and bar: effect on {' or '.join(measures)} with its pointwise 95 % t interval, none from one seed; filled: separated from "
+        "zero, all effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])
     )
     return panel_figure(
         found,
         WIDTH,
-        lambda one: 0.95 + ROW * max(2, len(one.of("test_accuracy"))),
-        lambda one: bool(one.of("test_accuracy")),
+        lambda one: 0.95 + ROW * max(2, len(one.headline)),
+        lambda one: bool(one.headline),
         draw,
         caption,
         missing=lambda one: f"No effects: {one.reason}.",
@@ -62,13 +65,13 @@ def _draw(axes: Axes, effects: Sequence[Effect], reach: tuple[float, float]) -> 
     axes.yaxis.grid(visible=False)
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.set_xlim(*reach)
-    axes.set_xlabel("effect on test accuracy (percentage points)")
 
 
 def _reach(found: Sequence[Factorial]) -> tuple[float, float]:
     """Returns the ends of the axis: all intervals and zero, with some room."""
-    effects = [effect for one in found for effect in one.of("test_accuracy")]
+    effects = [effect for one in found for effect in one.headline]
     ends = [0.0, *(end for effect in effects for end in (effect.estimate, effect.low, effect.high) if end is not None)]
     low, high = min(ends), max(ends)
-    room = 0.05 * max(high - low, 0.5)
+    least = 0.5 if found[0].panel.headline == "test_accuracy" else 1e-6
+    room = 0.05 * max(high - low, least)
     return low - room, high + room

@@ -16,6 +16,8 @@ from gapbench.analysis import arms_table, factorials
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.effects import effect_notes, effect_rows, effect_sentences, effects_frame
 from gapbench.analysis.factorial import contrast_coefficients, effect_of
+from gapbench.report.factorial import factorial_figure
+from gapbench.report.tables import factorial_markdown
 
 LEVELS = {"learning_rate_scaling": ("none", "sqrt"), "ghost_batch_size": ("off", "16"), "budget": ("epochs", "updates")}
 TRUE = {(0,): 2.0, (1,): 0.5, (2,): 1.0, (0, 1): -0.25, (0, 2): 0.75, (1, 2): 0.0}
@@ -197,3 +199,20 @@ def test_effects_that_simply_add_have_no_interaction_and_no_spread_of_rounding(s
     by_name = {effect.name: effect.estimate for effect in found.of("test_accuracy")}
     assert by_name["ghost batch size off → 16"] == pytest.approx(0.7)
     assert [estimate for name, estimate in by_name.items() if "×" in name] == [0.0] * 6
+
+
+def test_effects_of_models_without_accuracy_are_on_test_loss(synthetic: ModuleType) -> None:
+    runs = runs_of(synthetic, means(TRUE), n=20).assign(test_accuracy=None, train_accuracy=None, test_loss=lambda own: 100 * own.test_loss)
+    (found,) = factorials(read_panels(runs))
+    assert [effect.measure for effect in found.effects] == ["test_loss"] * 6
+    assert found.headline == found.effects
+    main, interactions = effect_sentences(found.panel)
+    assert ", test loss in nats: learning rate scaling none → sqrt −" in main
+    assert interactions.startswith("What one does depends on another: ")
+    page = factorial_markdown("mine", [found])
+    assert "learning rate scaling none → sqrt" in page
+    figure = factorial_figure([found.panel])
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "effect on test loss (nats)"
+    low, high = axes.get_xlim()
+    assert all(low < end < high for effect in found.effects for end in (effect.low, effect.high) if end is not None)

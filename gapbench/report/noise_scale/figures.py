@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, loss_at
+from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, below_zero, loss_at
 from gapbench.report.drawing import plain_numbers
 from gapbench.report.layout import panel_figure
 from gapbench.report.style import Style, batch_style
@@ -49,12 +49,14 @@ def _draw(found: NoiseStudy) -> Figure:
             style = batch_style(position, len(sizes))
             right.plot([], [], color=style.color, marker=style.marker, markersize=4, linestyle="none", label=label)
         left.set_xlabel("examples seen (log scale)")
-        right.set_xlabel("train loss (log scale, falling to the right)")
+        linear = any(below_zero(run.loss) for run in runs[panel])
+        right.set_xlabel("train loss (falling to the right)" if linear else "train loss (log scale, falling to the right)")
         left.set_ylabel("noise scale, examples (log scale)")
         for axes in places:
-            axes.set_xscale("log")
             axes.set_yscale("log")
-            plain_numbers(axes.xaxis, axes.get_xlim())
+            if axes is left or not linear:
+                axes.set_xscale("log")
+                plain_numbers(axes.xaxis, axes.get_xlim())
         plain_numbers(left.yaxis, left.get_ylim())
         right.invert_xaxis()
         return list(places)

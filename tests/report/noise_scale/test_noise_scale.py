@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from gapbench.analysis.noise_scale.study import NoiseStudy, study
+from gapbench.analysis.noise_scale.study import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import noise_scale_drawings
 from gapbench.report.noise_scale.figures import CROWDED
@@ -85,6 +86,20 @@ def test_many_runs_are_dots_with_one_entry_for_each_batch_size(synthetic: Module
     assert entries(figure) == ["batch size 64 (2 cells)", "batch size 256 (2 cells)"]
     captions = [text.get_text().replace("\n", " ") for part in figure.subfigs for text in part.texts]
     assert any("intervals stand in noise.csv" in caption for caption in captions)
+
+
+def test_losses_below_zero_are_drawn_on_a_linear_axis(synthetic: ModuleType, noise_made: ModuleType) -> None:
+    found = made_study(synthetic, noise_made)
+    shifted = tuple(replace(run, loss=replace(run.loss, values=run.loss.values - 2.0)) for run in found.runs if run.loss)
+    figure = drawn(NoiseStudy("made", shifted))
+    left, right = figure.axes
+    assert (left.get_xscale(), right.get_xscale()) == ("log", "linear")
+    assert right.get_xlim()[0] > right.get_xlim()[1]
+    losses = next(one for one in right.containers if isinstance(one, ErrorbarContainer)).lines[0].get_xdata()
+    assert max(losses) < 0
+    run = shifted[0]
+    assert run.loss is not None
+    assert loss_at(run.loss, float(run.loss.updates[-1])) == pytest.approx(run.loss.values[-1])
 
 
 def test_without_measurements_the_figure_says_so(synthetic: ModuleType) -> None:

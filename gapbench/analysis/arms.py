@@ -14,7 +14,7 @@ from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_
 from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
 from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
 from gapbench.analysis.paper import Published, not_comparable, published_value
-from gapbench.analysis.power import SIGNIFICANCE, Power, power
+from gapbench.analysis.power import GAP_PP, SIGNIFICANCE, Power, power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,11 +51,18 @@ class ArmRow:
     """Share of the batch gap of the untouched baseline cell that this cell closes; only where that gap is itself separated."""
     share_baseline: str = ""
     """Name of that baseline cell."""
+    same_runs_as: str = ""
+    """Name of the cell whose very runs these are; empty: they are its own."""
     published: Published | None = None
     not_comparable: str = ""
     """Why a cell named like one of the paper's arms is not held against the paper's number."""
     prediction: tuple[float, float] | None = None
     """Where one new run of this cell falls with 95 % probability: what a published single run is held against."""
+
+    @property
+    def batch_gap(self) -> Difference | None:
+        """In percentage points, or in nats where nothing is classified; positive is worse. None for the reference itself."""
+        return self.batch_gap_pp or self.batch_gap_nats
 
     @property
     def headline(self) -> Estimate | None:
@@ -72,10 +79,12 @@ class ArmRow:
     @property
     def separated(self) -> bool:
         """Whether the verdict says below or above."""
-        return self.verdict in (BELOW, ABOVE)
+        return self.verdict in (BELOW, ABOVE, LOSS_ABOVE, LOSS_BELOW)
 
 
 REFERENCE, BELOW, ABOVE, NOT_SEPARATED = "reference", "below reference", "above reference", "not separated"
+LOSS_ABOVE, LOSS_BELOW = "loss above reference", "loss below reference"
+"""Verdicts on cells that are compared by test loss, where above is worse."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +177,9 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         published=published_value(panel, cell),
         not_comparable=not_comparable(panel, cell),
         prediction=prediction_interval([*accuracy.values()]),
+        same_runs_as=original.name if (original := panel.original_of(cell)) else "",
     )
-    if reference is None or reference == cell:
+    if reference is None or reference.run_ids == cell.run_ids:
         return row
     row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
     if panel.headline == "test_loss":
@@ -202,7 +212,7 @@ def _judge(rows: list[ArmRow]) -> tuple[list[ArmRow], int]:
     """Gives every row its verdict, Holm's procedure running over all rows that can have one."""
     reasons = [_no_verdict(row) for row in rows]
     judged = [position for position, row in enumerate(rows) if row.cell != row.reference and not reasons[position]]
-    p_values = [gap.p_value for position in judged if (gap := rows[position].batch_gap_pp) and gap.p_value is not None]
+    p_values = [gap.p_value for position in judged if (gap := rows[position].batch_gap) and gap.p_value is not None]
     adjusted = dict(zip(judged, holm(p_values), strict=True))
     out = []
     for position, row in enumerate(rows):
@@ -211,28 +221,31 @@ def _judge(rows: list[ArmRow]) -> tuple[list[ArmRow], int]:
         elif position not in adjusted:
             out.append(replace(row, verdict=f"no verdict ({reasons[position]})"))
         else:
-            gap, p_holm = row.batch_gap_pp, adjusted[position]
-            out.append(replace(row, p_holm=p_holm, power=power(gap, len(judged)), verdict=_verdict(gap, p_holm)))
+            p_holm = adjusted[position]
+            asked = GAP_PP if row.batch_gap_pp else None  # how many nats count as a gap depends on the data and the model
+            seen = power(row.batch_gap, len(judged), asked=asked)
+            out.append(replace(row, p_holm=p_holm, power=seen, verdict=_verdict(row, p_holm)))
     return out, len(judged)
 
 
-def _verdict(gap: Difference | None, p_holm: float) -> str:
-    if gap is None or p_holm > SIGNIFICANCE:
+def _verdict(row: ArmRow, p_holm: float) -> str:
+    if row.batch_gap is None or p_holm > SIGNIFICANCE:
         return NOT_SEPARATED
-    return BELOW if gap.estimate > 0 else ABOVE
+    worse, better = (BELOW, ABOVE) if row.batch_gap_pp else (LOSS_ABOVE, LOSS_BELOW)
+    return worse if row.batch_gap.estimate > 0 else better
 
 
 def _no_verdict(row: ArmRow) -> str:
     """Returns why a row cannot be judged, or an empty text."""
     if row.reference is None:
         return "no reference cell"
+    if row.reference.run_ids == row.cell.run_ids:
+        return f"same runs as {row.reference.name}"
     if not row.cell.complete:
         return row.cell.ok_of()
     if not row.reference.complete:
         return f"{row.reference.name}: {row.reference.ok_of()}"
-    if row.panel.headline == "test_loss":
-        return "compared by test loss"
-    gap = row.batch_gap_pp
+    gap = row.batch_gap
     if gap is None:
         return "no seed in common"
     if gap.low is None:
@@ -247,10 +260,10 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
     for row in rows:
         baseline_cell = row.panel.baseline_of(row.cell)
         baseline = by_cell.get((id(row.panel), baseline_cell.name)) if baseline_cell else None
-        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:
+        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:  # of accuracies alone
             out.append(row)
             continue
-        if row.reference is None or baseline.reference is not row.reference:
+        if row.reference is None or baseline.reference is not row.reference or row.cell.run_ids == baseline.cell.run_ids:
             out.append(row)
             continue
         samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]

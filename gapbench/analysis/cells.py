@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapbench.core.errors import StoreError
@@ -108,6 +109,11 @@ class Cell:
         """Whether every planned seed is ok; otherwise the cell gets no verdict."""
         return len(self.ok_runs) == len(self.runs)
 
+    @cached_property
+    def run_ids(self) -> frozenset[str]:
+        """The ids of its runs, of whatever outcome. Cells of equal ids are one under two names, such as an arm that is in the grid, too."""
+        return frozenset(run.run_id for run in self.runs)
+
     def sample(self, values: Mapping[str, float]) -> dict[int, float]:
         """Returns values of ok runs (by run id) as a sample: one per split where seeds draw a split (runs on the same split averaged).
 
@@ -164,6 +170,15 @@ class Panel:
         found = [other for other in self.cells if other.reference]
         alike = [sum(mine == other for mine, other in zip(cell.method, reference.method, strict=True)) for reference in found]
         return found[alike.index(max(alike))] if found else None
+
+    def original_of(self, cell: Cell) -> Cell | None:
+        """Returns the cell whose very runs a cell shows again under another name, held against the same; None: its runs are its own.
+
+        Of several names for the same runs the reference cell's is the first, then table order decides.
+        """
+        same = [other for other in self.cells if other.run_ids == cell.run_ids and other.held_against == cell.held_against]
+        first = min(same, key=lambda other: not other.reference)
+        return None if first is cell else first
 
     def baseline_of(self, cell: Cell) -> Cell | None:
         """Returns the cell of the same batch size with nothing adapted: regime `baseline`, rate untouched, ghost off.

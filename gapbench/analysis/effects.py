@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.factorial import Effect, Factorial, factorials
-from gapbench.analysis.formats import range_text, signed
+from gapbench.analysis.factorial import MEASURES, Effect, Factorial, factorials
+from gapbench.analysis.formats import nats_digits, range_text, signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("effect", "n", "test accuracy, pp", "p (Holm)", "test loss, nats", "p (Holm), loss")
+HEADLINES = {"test_accuracy": "test accuracy in pp", "test_loss": "test loss in nats"}
 
 
 def effect_sentences(panel: Panel) -> list[str]:
@@ -48,12 +49,12 @@ def effects_frame(found: Sequence[Factorial]) -> pd.DataFrame:
 
 def effect_rows(found: Factorial) -> list[tuple[str, ...]]:
     """Returns the texts of a table under COLUMNS, one row an effect."""
-    losses = {effect.factors: effect for effect in found.of("test_loss")}
+    accuracies, losses = ({effect.factors: effect for effect in found.of(measure)} for measure in MEASURES)
     out: list[tuple[str, ...]] = []
-    for effect in found.of("test_accuracy"):
-        loss = losses.get(effect.factors)
-        texts = (_text(effect, 2), _p(effect), _text(loss, 4) if loss else "", _p(loss) if loss else "")
-        out.append((effect.name, str(effect.n), *texts))
+    for effect in found.headline:
+        accuracy, loss = accuracies.get(effect.factors), losses.get(effect.factors)
+        texts = [(_text(one, digits), _p(one)) if one else ("", "") for one, digits in ((accuracy, 2), (loss, 4))]
+        out.append((effect.name, str(effect.n), *texts[0], *texts[1]))
     return out
 
 
@@ -76,12 +77,12 @@ def _sentences(found: Factorial) -> list[str]:
     head = f"Factorial of {_listed([factor.name for factor in found.factors])}{at}"
     if found.reason:
         return [f"{head}: no effects ({found.reason})."]
-    effects = found.of("test_accuracy")
+    effects = found.headline
     if any(effect.low is None for effect in effects):
         return [f"{head}: no interval from one seed."]
     main, two = ([effect for effect in effects if len(effect.factors) == order] for order in (1, 2))
     return [
-        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, test accuracy in pp: "
+        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, {HEADLINES[found.panel.headline]}: "
         f"{'; '.join(_said(effect) for effect in main)}.",
         _interactions(two),
     ]
@@ -101,8 +102,13 @@ def _interactions(effects: Sequence[Effect]) -> str:
 
 def _said(effect: Effect) -> str:
     sign = "+" if effect.estimate >= 0 else ""
-    interval = "" if effect.low is None or effect.high is None else f" ({range_text(effect.low, effect.high, 2)})"
-    return f"{effect.name} {sign}{signed(effect.estimate, 2)}{interval}{'' if effect.separated else ', not separated'}"
+    width = 0.0 if effect.low is None else effect.estimate - effect.low
+    digits = 2 if effect.measure == "test_accuracy" else nats_digits(width or effect.estimate)
+    interval = "" if effect.low is None or effect.high is None else f" ({range_text(effect.low, effect.high, digits)})"
+    text = f"{effect.name} {sign}{signed(effect.estimate, digits)}"
+    if effect.p_value is None:
+        return f"{text} (no spread between seeds)"
+    return f"{text}{interval}{'' if effect.separated else ', not separated'}"
 
 
 def _text(effect: Effect, digits: int) -> str:

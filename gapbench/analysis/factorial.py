@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell, Panel
-from gapbench.analysis.differences import Method, holm, satterthwaite
+from gapbench.analysis.differences import Method, beyond_rounding, holm, rounding, satterthwaite
 from gapbench.analysis.intervals import LEVEL, t_quantile, two_sided_p
 
 Measure = Literal["test_accuracy", "test_loss"]
@@ -55,6 +55,7 @@ class Effect:
     """Ends of the 95 % t interval; None from one seed or split."""
     degrees: float | None
     p_value: float | None
+    """None also where no value differs from another, so that there is no scale to judge by."""
     method: Method
     n: int
     """Splits, or the seeds of the smallest cell."""
@@ -85,6 +86,11 @@ class Factorial:
     effects: tuple[Effect, ...]
     """By measure: main effects, then interactions of two; empty where `reason` says why."""
     reason: str = ""
+
+    @property
+    def headline(self) -> tuple[Effect, ...]:
+        """The effects on what the panel's cells are compared by: test accuracy, or test loss where nothing is classified."""
+        return self.of(self.panel.headline)
 
     @property
     def title(self) -> str:
@@ -193,20 +199,23 @@ def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
 def effect_of(samples: Sequence[Values], coefficients: Values, *, paired: bool) -> tuple[float, float | None, float | None]:
     """Returns a contrast of cell means, its standard error and the degrees of freedom of that; None, None from one value.
 
+    What is not above rounding is zero: sums of equal numbers with weights of either sign seldom cancel to the last digit.
+
     Args:
         samples: one a cell; where paired of one length, equal positions sharing a split.
         coefficients: one a cell.
         paired: of one contrast a split, or of independent cells: then the degrees of freedom are Welch and Satterthwaite's.
     """
-    estimate = float(sum(c * sample.mean() for c, sample in zip(coefficients, samples, strict=True)))
+    limit = rounding(samples, coefficients)
+    estimate = float(beyond_rounding(sum(c * sample.mean() for c, sample in zip(coefficients, samples, strict=True)), limit))
     if min(map(len, samples)) < 2:
         return estimate, None, None
     if paired:
         contrasts = np.asarray(coefficients @ np.stack(samples))
-        return estimate, float(contrasts.std(ddof=1) / np.sqrt(len(contrasts))), float(len(contrasts) - 1)
+        return estimate, float(beyond_rounding(contrasts.std(ddof=1) / np.sqrt(len(contrasts)), limit)), float(len(contrasts) - 1)
     variances = [np.asarray(c**2 * sample.var(ddof=1) / len(sample)) for c, sample in zip(coefficients, samples, strict=True)]
     degrees = float(satterthwaite(variances, [len(sample) for sample in samples]))
-    return estimate, float(np.sqrt(sum(variances))), degrees
+    return estimate, float(beyond_rounding(np.sqrt(sum(variances)), limit)), degrees
 
 
 def _judged(effects: Sequence[Effect]) -> list[Effect]:

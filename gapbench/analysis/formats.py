@@ -46,9 +46,7 @@ def format_row(row: ArmRow) -> dict[str, str]:
         GAP: gap_text(row.batch_gap_pp),
         GAP_NATS: nats_text(row.batch_gap_nats),
         EXAMPLES: examples_text(row),
-        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part)
-        if row.batch_gap_pp or row.batch_gap_nats
-        else "",
+        AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap else "",
         MATCHED: matched_text(row),
         VERDICT: row.verdict.replace("reference", row.reference.name) if against and row.reference else row.verdict,
         SHARE: share_text(row),
@@ -129,10 +127,14 @@ def nats_text(gap: Difference | None) -> str:
     """Returns "1.66 (1.32 to 2.00)": a difference in nats with its interval, to two digits of its error (or else of itself)."""
     if gap is None:
         return ""
-    size = gap.error or abs(gap.estimate)
-    digits = 2 if size == 0 else max(0, 1 - math.floor(math.log10(size)))
+    digits = nats_digits(gap.error or gap.estimate)
     text = signed(gap.estimate, digits)
     return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, digits)})"
+
+
+def nats_digits(size: float) -> int:
+    """Returns how many decimals show two digits of a loss or its error; losses, unlike accuracies, have no scale of their own."""
+    return 2 if size == 0 else max(0, 1 - math.floor(math.log10(abs(size))))
 
 
 def examples_text(row: ArmRow) -> str:
@@ -152,9 +154,11 @@ def matched_text(row: ArmRow) -> str:
 
 
 def share_text(row: ArmRow) -> str:
-    """Returns the share of the gap closed; beyond 100 % "above" the reference cell's name."""
+    """Returns the share of the gap closed; beyond 100 % "above" the reference cell's name; of the baseline under another name, which."""
     if row.share_closed is None or row.reference is None:
-        return ""
+        baseline = row.panel.baseline_of(row.cell) if row.separated else None
+        again = baseline is not None and baseline is not row.cell and baseline.run_ids == row.cell.run_ids
+        return f"same runs as {baseline.name}" if baseline is not None and again else ""
     if row.share_closed.estimate > 1:
         return f"above {row.reference.name}" + ("" if row.separated else ", not separated")
     return ratio_text(row.share_closed)

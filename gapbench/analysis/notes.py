@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gapbench.analysis.formats import nats_digits
 from gapbench.analysis.power import CHANCE, Power, chances_text
 
 if TYPE_CHECKING:
@@ -47,15 +48,14 @@ def _quantities(rows: Sequence[ArmRow]) -> list[str]:
     if unlabelled:
         out.append(
             "Batch gap, nats: test loss of the cell minus that of the reference cell, so positive is worse; budgets are against the "
-            "reference cell. These networks explain images and not labels: there is no accuracy, and Holm's procedure leaves them out. "
+            "reference cell. These networks explain images and not labels, so there is no accuracy. "
             "Their loss is in nats for a whole image, under a density of normalized pixels: only equal normalizations can be compared."
         )
     return out
 
 
 def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
-    gaps = [row.batch_gap_pp or row.batch_gap_nats for row in rows]
-    methods = {gap.method for gap in gaps if gap and gap.low is not None}
+    methods = {row.batch_gap.method for row in rows if row.batch_gap and row.batch_gap.low is not None}
     if all(row.headline is None for row in rows):
         return []
     if all(row.headline is None or row.headline.n < 2 for row in rows):
@@ -68,20 +68,22 @@ def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
     out = [text + "; n is the number of runs that are ok."]
     if comparisons:
         over = f"over the {_count(comparisons, 'comparison')} of this table"
+        apart = any(row.batch_gap_pp for row in rows)
+        outside = " Matched-loss gaps and intervals over test examples stand outside that procedure." if apart else ""
         out = [
             f"{out[0]} Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure {over}, so an interval may leave out zero and "
-            "its cell not be separated. Matched-loss gaps and intervals over test examples stand outside that procedure."
+            f"its cell not be separated.{outside}"
         ]
     return out + _inexact(rows)
 
 
 def _inexact(rows: Sequence[ArmRow]) -> list[str]:
     """Says how far Welch's test is off where it is, and what decides it."""
-    judged = [row for row in rows if row.p_holm is not None and row.batch_gap_pp and row.batch_gap_pp.method == "welch"]
-    n = min((row.batch_gap_pp.n for row in judged if row.batch_gap_pp), default=FEW)
+    judged = [row for row in rows if row.p_holm is not None and row.batch_gap and row.batch_gap.method == "welch"]
+    n = min((row.batch_gap.n for row in judged if row.batch_gap), default=FEW)
     if n >= FEW:
         return []
-    spreads = [(_spread(row.cell), _spread(row.reference)) for row in judged if row.reference]
+    spreads = [(_spread(row.cell, row.panel.headline), _spread(row.reference, row.panel.headline)) for row in judged if row.reference]
     ratios = [own / reference for own, reference in spreads if reference > 0]
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
     return [
@@ -90,8 +92,8 @@ def _inexact(rows: Sequence[ArmRow]) -> list[str]:
     ]
 
 
-def _spread(cell: Cell) -> float:
-    values = [*cell.column("test_accuracy").values()]
+def _spread(cell: Cell, measure: str) -> float:
+    values = [*cell.column(measure).values()]
     mean = sum(values) / len(values)
     return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
@@ -122,21 +124,33 @@ def _power(rows: Sequence[ArmRow]) -> list[str]:
     if not judged:
         return []
     if len(judged) <= MANY:
-        each = ", ".join(f"{row.cell.name} {one.smallest_gap_pp:.2f} pp{_if_not_separated(row, one)}" for row, one in judged)
+        each = ", ".join(f"{row.cell.name} {_smallest(row, [one.smallest_gap])}{_if_not_separated(row, one)}" for row, one in judged)
     else:
-        smallest = [one.smallest_gap_pp for _, one in judged]
-        each = f"{min(smallest):.2f} to {max(smallest):.2f} pp by cell"
-    n = min(row.batch_gap_pp.n for row, _ in judged if row.batch_gap_pp)
+        alike = [[(row, one.smallest_gap) for row, one in judged if bool(row.batch_gap_pp) is pp] for pp in (True, False)]
+        each = f"{' and '.join(_smallest(own[0][0], [gap for _, gap in own]) for own in alike if own)} by cell"
+    n = min(row.batch_gap.n for row, _ in judged if row.batch_gap)
     low, high = spread_factors(n)
+    chances = chances_text([one for _, one in judged])
+    together = "judged together as the verdicts are"
+    told = f"{chances}, {together}; the smallest gap" if chances else f"{together}, the smallest gap"
     return [
-        f"Power: with this n and the measured spreads taken as the true ones, {chances_text([one for _, one in judged])}, judged together "
-        f"as the verdicts are; the smallest gap seen with {100 * CHANCE:.0f} % is {each}. Smaller gaps may well be there and not be "
-        f"separated. A true spread may be {low:.1f} to {high:.1f} times the one measured at n = {n}."
+        f"Power: with this n and the measured spreads taken as the true ones, {told} seen with {100 * CHANCE:.0f} % is {each}. Smaller "
+        f"gaps may well be there and not be separated. A true spread may be {low:.1f} to {high:.1f} times the one measured at n = {n}."
     ]
 
 
+def _smallest(row: ArmRow, gaps: Sequence[float]) -> str:
+    """Returns the smallest gap that is seen, or the range of several, in the unit of the row's gap."""
+    ends = (min(gaps), max(gaps))
+    texts = [f"{end:.2f}" if row.batch_gap_pp else f"{end:.{nats_digits(end)}f}" for end in ends]
+    return f"{' to '.join(dict.fromkeys(texts))} {'pp' if row.batch_gap_pp else 'nats'}"
+
+
 def _if_not_separated(row: ArmRow, seen: Power) -> str:
-    return "" if row.separated else f" (not separated; {chances_text([seen])})"
+    if row.separated:
+        return ""
+    chance = chances_text([seen])
+    return f" (not separated; {chance})" if chance else " (not separated)"
 
 
 def spread_factors(n: int) -> tuple[float, float]:

@@ -37,20 +37,21 @@ NODES = 48
 class Power:
     """What a comparison of two cells can see, judged at 5 % together with the others of its table."""
 
-    chance: float
-    """That a true gap of GAP_PP percentage points would have been separated, with the right sign."""
-    smallest_gap_pp: float
-    """The true gap that would have been separated with probability CHANCE."""
+    chance: float | None
+    """That the true gap asked for would have been separated, with the right sign; None where none was asked for."""
+    smallest_gap: float
+    """The true gap that would have been separated with probability CHANCE, in the unit of the difference."""
     comparisons: int
     """Number of comparisons that the significance is shared by."""
 
 
-def power(gap: Difference | None, comparisons: int = 1) -> Power | None:
+def power(gap: Difference | None, comparisons: int = 1, *, asked: float | None = GAP_PP) -> Power | None:
     """Returns what a comparison with these spreads and sizes can see; None from one seed and without any spread.
 
     Args:
-        gap: a difference in percentage points; its estimate does not count.
+        gap: a difference; its estimate does not count.
         comparisons: size of Holm's family, >= 1.
+        asked: the true gap whose chance is told, in the unit of the difference; None: of none.
     """
     from scipy.optimize import brentq
 
@@ -61,7 +62,7 @@ def power(gap: Difference | None, comparisons: int = 1) -> Power | None:
     while chance(high) < CHANCE:
         high *= 2
     smallest = float(brentq(lambda found: chance(found) - CHANCE, 0.0, high, xtol=1e-9 * high))
-    return Power(chance(GAP_PP), smallest, comparisons)
+    return Power(None if asked is None else chance(asked), smallest, comparisons)
 
 
 def _paired(gap: Difference, comparisons: int) -> Callable[[float], float]:
@@ -106,8 +107,13 @@ def variance_factors(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
 
 
 def chances_text(found: Sequence[Power]) -> str:
-    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several."""
-    percents = sorted({_percent(one.chance) for one in found}, key=lambda text: float(text.strip("<> ")))
+    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several.
+
+    Empty where none of them was asked for its chance, as of gaps in nats.
+    """
+    percents = sorted({_percent(one.chance) for one in found if one.chance is not None}, key=lambda text: float(text.strip("<> ")))
+    if not percents:
+        return ""
     shown = percents[0] if len(percents) == 1 else f"{percents[0]} to {percents[-1]}"
     return f"a gap of {GAP_PP:g} pp would have been seen with probability {shown} %"
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def record(row: ArmRow) -> dict[str, Any]:
     """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
-    panel, cell, matched, published, gap = row.panel, row.cell, row.matched_loss, row.published, row.batch_gap_pp
+    panel, cell, matched, published, gap = row.panel, row.cell, row.matched_loss, row.published, row.batch_gap
+    seen = row.power.smallest_gap if row.power else None
     low, high = row.prediction or (None, None)
     clipped = cell.column("clipped_share_late")
     return {
@@ -44,17 +45,19 @@ def record(row: ArmRow) -> dict[str, Any]:
         **_estimate("train_accuracy", row.train_accuracy),
         **_estimate("train_loss", row.train_loss),
         **_estimate("train_test_gap_pp", row.train_test_gap_pp),
-        **_difference("batch_gap_pp", gap),
+        **_difference("batch_gap_pp", row.batch_gap_pp),
         **_difference("batch_gap_nats", row.batch_gap_nats),
         "batch_gap_p_holm": row.p_holm,
         "batch_gap_method": gap.method if gap else None,
         "batch_gap_n": gap.n if gap else None,
         "batch_gap_degrees": gap.degrees if gap else None,
-        "batch_gap_pp_error": gap.error if gap else None,
+        "batch_gap_pp_error": row.batch_gap_pp.error if row.batch_gap_pp else None,
+        "batch_gap_nats_error": row.batch_gap_nats.error if row.batch_gap_nats else None,
         **_examples(row.batch_gap_examples),
         "batch_gap_comparisons": row.power.comparisons if row.power else None,
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
-        "batch_gap_pp_seen_with_80_percent": row.power.smallest_gap_pp if row.power else None,
+        "batch_gap_pp_seen_with_80_percent": seen if row.batch_gap_pp else None,
+        "batch_gap_nats_seen_with_80_percent": seen if row.batch_gap_nats else None,
         "batch_gap_budget": row.batch_gap_budget or None,
         "batch_gap_learning_rate": row.batch_gap_learning_rate or None,
         **_difference("matched_loss_gap_pp", matched.gap_pp if matched else None),
@@ -64,6 +67,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         "verdict": row.verdict,
         **_ratio("share_closed", row.share_closed),
         "share_baseline": row.share_baseline or None,
+        "same_runs_as": row.same_runs_as or None,
         "published_test_accuracy": published.test_accuracy if published else None,
         "published_source": published.source if published else None,
         "prediction_low": low,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.differences import Difference, Sample, difference, satterthwaite
+from gapbench.analysis.differences import Difference, Sample, beyond_rounding, difference, rounding, satterthwaite
 from gapbench.analysis.formats import range_text
 from gapbench.analysis.intervals import LEVEL, t_quantile, two_sided_p
 from gapbench.analysis.power import SIGNIFICANCE
@@ -94,14 +94,15 @@ def combination(samples: Sequence[Sample], weights: Sequence[float], *, paired: 
     n, method = min(map(len, values)), "paired" if paired else "welch"
     if n == 0:
         return None
-    estimate = float(sum(weight * own.mean() for weight, own in zip(weights, values, strict=True)))
+    limit = rounding(values, weights)
+    estimate = float(beyond_rounding(sum(weight * own.mean() for weight, own in zip(weights, values, strict=True)), limit))
     if n == 1:
         return Difference(estimate, None, None, None, "paired" if paired else "welch", n)
     if paired:
         values, weights = [np.asarray(sum(weight * own for weight, own in zip(weights, values, strict=True)))], [1.0]
     variances = [np.asarray(weight**2 * own.var(ddof=1) / len(own)) for weight, own in zip(weights, values, strict=True)]
     sizes = [len(own) for own in values]
-    error, degrees = float(np.sqrt(sum(variances))), float(satterthwaite(variances, sizes))
+    error, degrees = float(beyond_rounding(np.sqrt(sum(variances)), limit)), float(satterthwaite(variances, sizes))
     half = t_quantile(level, degrees) * error
     p_value = two_sided_p(estimate / error, degrees) if error > 0 else None
     kept = tuple(float(variance) for variance in variances)
@@ -113,6 +114,8 @@ def no_verdict(*cells: Cell) -> str:
     for cell in cells:
         if not cell.complete:
             return f"{cell.name}: {cell.ok_of()}"
+    if any(run.unlabelled for cell in cells for run in cell.runs):
+        return "no accuracy"
     if min(len(cell.column("test_accuracy")) for cell in cells) < 2:
         return "one seed"
     found = accuracy_difference(cells[0], cells[1])

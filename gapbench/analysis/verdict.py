@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.effects import effect_sentences
-from gapbench.analysis.formats import nats_text, range_text, ratio_text
+from gapbench.analysis.formats import nats_digits, range_text, ratio_text
 from gapbench.analysis.paper import PRESETS
 from gapbench.analysis.power import Power, chances_text, power
 
@@ -47,35 +47,48 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     others = [row for row in rows if row.reference is not row.cell]
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
+    told = [row for row in others if not _told_elsewhere(row)]
     if rows[0].panel.headline == "test_loss":
-        return [head, "Nothing is classified here, so cells are compared by test loss, and there is no verdict.", *_in_nats(others)]
-    judged = [row for row in others if row.p_holm is not None]
-    baseline = _untouched_baseline(others)
+        by_loss = "Nothing is classified here, so cells are compared by test loss."
+        return [head, by_loss, *_tally(others), *_in_nats(told), *_same_runs(others)]
+    judged = [row for row in told if row.p_holm is not None]
+    baseline = _untouched_baseline(told)
     return [
         head,
         *_tally(others),
         *_tuned(judged),
-        *_matched([row for row in others if row is baseline or row.cell.scaling_rule == "tuned"]),
+        *_matched([row for row in told if row is baseline or row.cell.scaling_rule == "tuned"]),
         *_none_tuned(others),
         *(_as_in_the_paper(row) for row in judged if row is baseline),
         *_adapted([row for row in judged if row is not baseline and row.cell.scaling_rule != "tuned"]),
-        *_without_verdict([row for row in others if row.p_holm is None]),
+        *_without_verdict([row for row in told if row.p_holm is None]),
+        *_same_runs(others),
     ]
 
 
 def _in_nats(rows: Sequence[ArmRow]) -> list[str]:
     """Says the test loss of every cell against its reference, the largest batches first where they are many."""
-    known = [row for row in rows if row.batch_gap_nats is not None and row.cell.complete and row.reference and row.reference.complete]
-    known.sort(key=lambda row: -row.cell.batch_size)
+    told = [row for row in rows if row.p_holm is not None or row.verdict == "no verdict (one seed)"]
     out = []
-    for row in known[:MANY]:
+    for row in sorted(told, key=lambda row: -row.cell.batch_size)[:MANY]:
         gap, reference = row.batch_gap_nats, row.reference
-        assert gap is not None
+        assert gap is not None  # else it would have another reason
         assert reference is not None
-        said = f"95 % interval by itself; n = {gap.n}" if gap.low is not None else "no interval from one seed"
         at = f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
-        out.append(f"{at}, {_named(row.cell)} has a batch gap in test loss of {nats_text(gap)} nats against {reference.name} ({said}).")
-    return out + _without_verdict([row for row in rows if all(row is not other for other in known)])
+        out.append(f"{at}, {_loss_statement(_named(row.cell), reference.name, gap, row.separated)}.")
+    return out + _without_verdict([row for row in rows if all(row is not other for other in told)])
+
+
+def _loss_statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
+    """Says a difference of test losses, as `_statement` does of accuracies: "B 64 has a test loss higher by 0.12 nats than B 8 (...)"."""
+    digits = nats_digits(gap.error or gap.estimate)
+    side = f"{'higher' if gap.estimate >= 0 else 'lower'} by {abs(gap.estimate):.{digits}f} nats"
+    if gap.low is None or gap.high is None:
+        return f"{name} has a test loss {side} than {reference} (no interval from one seed)"
+    interval = range_text(gap.low, gap.high, digits) if gap.estimate >= 0 else range_text(-gap.high, -gap.low, digits)
+    if separated:
+        return f"{name} has a test loss {side} than {reference} (95 % interval {interval}; n = {gap.n})"
+    return f"{name} is not separated from {reference} (test loss {side}; 95 % interval {interval}; n = {gap.n})"
 
 
 def _counts(rows: Sequence[ArmRow]) -> str:
@@ -108,16 +121,22 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
         return []
     reference = rows[0].reference
     name = reference.name if reference and all(row.reference is reference for row in rows) else "the reference"
+    of_loss = rows[0].panel.headline == "test_loss"
     kinds: list[tuple[str, Callable[[ArmRow], bool]]] = [
-        (f"below {name}", lambda row: row.verdict == "below reference"),
-        (f"above {name}", lambda row: row.verdict == "above reference"),
+        (f"with test loss above {name}" if of_loss else f"below {name}", lambda row: row.separated and _worse(row)),
+        (f"with test loss below {name}" if of_loss else f"above {name}", lambda row: row.separated and not _worse(row)),
         ("not separated from it", lambda row: row.verdict == "not separated"),
         ("without verdict", lambda row: row.p_holm is None),
     ]
     counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
     unclear = [row.power for row in rows if row.verdict == "not separated" and row.power]
-    seen = f"; in those not separated, {chances_text(unclear)}" if unclear else ""
+    chances = chances_text(unclear)
+    seen = f"; in those not separated, {chances}" if chances else ""
     return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
+
+
+def _worse(row: ArmRow) -> bool:
+    return row.batch_gap is not None and row.batch_gap.estimate > 0
 
 
 def _tuned(judged: Sequence[ArmRow]) -> list[str]:
@@ -216,6 +235,18 @@ def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     return [f"No verdict on {_listed(named + more)}."]
 
 
+def _told_elsewhere(row: ArmRow) -> bool:
+    """Whether a cell is told under another name: its very runs, which came about alike. That a tuned rate is that of a rule is news."""
+    original = row.panel.original_of(row.cell)
+    return original is not None and original.learning_rate_rule == row.cell.learning_rate_rule
+
+
+def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
+    same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
+    more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
+    return [f"The very same runs under another name: {_listed(same[:MANY] + more)}."] if same else []
+
+
 def _against(row: ArmRow, *, sized: bool = False) -> str:
     gap, reference = row.batch_gap_pp, row.reference
     assert gap is not None  # only rows with a verdict come here
@@ -241,7 +272,8 @@ def _statement(name: str, reference: str, gap: Difference, separated: bool, seen
     if separated:
         said = f"95 % interval {interval}; n = {gap.n}" if interval else "no interval from one seed"
         return f"{name} {'loses' if below else 'gains'} {abs(gap.estimate):.2f} pp against {reference} ({said})"
-    chance = f"; {chances_text([seen])}" if seen else ""
+    chances = chances_text([seen]) if seen else ""
+    chance = f"; {chances}" if chances else ""
     return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n}{chance})"
 
 

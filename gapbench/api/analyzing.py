@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from gapbench.store import read_tables
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from gapbench.report.figures import Figures
 
@@ -36,9 +38,15 @@ class Analysis:
     """Conclusions with their intervals, by panel: data set and model."""
     frames: Mapping[str, pd.DataFrame]
     """The numbers, tidy, by name."""
-    figures: Figures
-    """Matplotlib figures by name, drawn when first asked for."""
-    _write: Callable[[Path], list[Path]] = field(repr=False)
+    _drawings: Mapping[str, Callable[[], Figure]] = field(repr=False)
+    """What draws each figure, by name."""
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Matplotlib figures by name, drawn when first asked for."""
+        from gapbench.report.figures import Figures
+
+        return Figures(self._drawings)
 
     def write(self, folder: str | Path) -> list[Path]:
         """Writes page, figures (SVG and PNG) and CSV into a new folder; returns the files.
@@ -46,7 +54,9 @@ class Analysis:
         Raises:
             StoreError: the folder exists, or cannot be written.
         """
-        return self._write(Path(folder))
+        from gapbench.report.pages import write_analysis
+
+        return write_analysis(self.what, self.suite, self.sentences, self.frames, self._drawings, Path(folder))
 
     def __repr__(self) -> str:
         return (
@@ -83,8 +93,7 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
 
 def _diffusion(results: str | Path | None, *, first: int | None = None, last: int | None = None) -> Analysis:
     from gapbench.analysis.diffusion import study
-    from gapbench.report.diffusion import diffusion_drawings, write_diffusion
-    from gapbench.report.figures import Figures
+    from gapbench.report.diffusion import diffusion_drawings
 
     if first is not None and first < 1:
         raise AnalysisError(f"--first {first}: the first update is 1")
@@ -98,20 +107,15 @@ def _diffusion(results: str | Path | None, *, first: int | None = None, last: in
     tables = read_tables(directory.path)
     specs = {run.run_id: run.spec for run in directory.plan().runs}
     found = study(tables.suite, tables.runs, tables.curves, specs, first=first, last=last)
-    figures = Figures(diffusion_drawings(found))
-    return Analysis("diffusion", tables.suite, found.sentences, found.frames, figures, lambda folder: write_diffusion(found, folder))
+    return Analysis("diffusion", tables.suite, found.sentences, found.frames, diffusion_drawings(found))
 
 
 def _published(paper: str) -> Analysis:
     from gapbench.analysis.diffusion.published import published_exponents, published_sentences
     from gapbench.api.frames import to_frame
-    from gapbench.report.diffusion import write_pages
-    from gapbench.report.figures import Figures
 
     exponents = published_exponents(paper)
-    sentences = {"digitised curves": published_sentences(exponents)}
-    frames = {"exponents": to_frame(exponents)}
-    return Analysis("diffusion", paper, sentences, frames, Figures({}), lambda folder: write_pages(paper, sentences, frames, {}, folder))
+    return Analysis("diffusion", paper, {"digitised curves": published_sentences(exponents)}, {"exponents": to_frame(exponents)}, {})
 
 
 def _landscape(results: str | Path | None, **options: Any) -> Analysis:

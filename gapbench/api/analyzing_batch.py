@@ -17,23 +17,14 @@ if TYPE_CHECKING:
 def critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
     """Returns the critical batch size of every target."""
     from gapbench.report.critical_batch import critical_batch_drawings
-    from gapbench.report.diffusion import write_pages
-    from gapbench.report.figures import Figures
 
     found = _study(results, targets)
-    drawings = critical_batch_drawings(found)
-
-    def write(folder: Path) -> list[Path]:
-        return write_pages(found.suite, found.sentences, found.frames, drawings, folder, "critical-batch")
-
-    return Analysis("critical-batch", found.suite, found.sentences, found.frames, Figures(drawings), write)
+    return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found))
 
 
 def noise_scale(results: str | Path | None) -> Analysis:
     """Returns the gradient noise scale of every run along training."""
     from gapbench.analysis.noise_scale.study import study
-    from gapbench.report.diffusion import write_pages
-    from gapbench.report.figures import Figures
     from gapbench.report.noise_scale import noise_scale_drawings
 
     if str(results).startswith(PUBLISHED):
@@ -41,12 +32,7 @@ def noise_scale(results: str | Path | None) -> Analysis:
     directory = open_refreshed(find(results))
     tables = read_tables(directory.path)
     found = study(tables.suite, tables.runs, tables.curves)
-    drawings = noise_scale_drawings(found)
-
-    def write(folder: Path) -> list[Path]:
-        return write_pages(found.suite, found.sentences, found.frames, drawings, folder, "noise-scale")
-
-    return Analysis("noise-scale", found.suite, found.sentences, found.frames, Figures(drawings), write)
+    return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found))
 
 
 def _study(results: str | Path | None, targets: Sequence[str]) -> Study:

@@ -19,35 +19,22 @@ FEWEST_BINS = 3
 def landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
     """Returns the spread of the loss against distance, beside what gradient and curvature predict; `bins` of distance."""
     from gapbench.analysis.landscape import landscape_study
-    from gapbench.report.diffusion import write_pages
-    from gapbench.report.figures import Figures
     from gapbench.report.landscape import landscape_drawings
 
     if bins < FEWEST_BINS:
         raise AnalysisError(f"--bins {bins}: an exponent needs at least {FEWEST_BINS}")
     tables, specs = _read(results)
     found = landscape_study(tables.suite, tables.runs, tables.curves, specs, bins=bins)
-    draw = landscape_drawings(found)
-
-    def write(folder: Path) -> list[Path]:
-        return write_pages(found.suite, found.sentences, found.frames, draw, folder, "landscape")
-
-    return Analysis("landscape", found.suite, found.sentences, found.frames, Figures(draw), write)
+    return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found))
 
 
 def sharpness(results: str | Path | None) -> Analysis:
     """Returns sharpness, top eigenvalue and trace of every cell, with the loss and the share of the edge of stability."""
     from gapbench.analysis.sharpness import sharpness_study
-    from gapbench.report.diffusion import write_pages
-    from gapbench.report.figures import Figures
 
     tables, specs = _read(results)
     found = sharpness_study(tables.suite, tables.runs, tables.curves, specs)
-
-    def write(folder: Path) -> list[Path]:
-        return write_pages(found.suite, found.sentences, found.frames, {}, folder, "sharpness")
-
-    return Analysis("sharpness", found.suite, found.sentences, found.frames, Figures({}), write)
+    return Analysis("sharpness", found.suite, found.sentences, found.frames, {})
 
 
 def _read(results: str | Path | None) -> tuple[Tables, dict[str, RunSpec]]:

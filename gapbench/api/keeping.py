@@ -123,6 +123,5 @@ def open_refreshed(path: Path) -> ResultsDirectory:
 def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
     groups: dict[Path | None, list[Leftover]] = {}
     for leftover in leftovers:
-        holders = [path for path in leftover.path.parents if (path / store.SCHEMA_FILE).is_file()]
-        groups.setdefault(holders[0] if holders else None, []).append(leftover)
+        groups.setdefault(leftover.results, []).append(leftover)
     return groups

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.intervals import t_interval
 from gapbench.analysis.paper import published_value
-from gapbench.report.drawing import PAPER_LABEL, counts_text, panel_figure
+from gapbench.report.drawing import counts_text
+from gapbench.report.layout import PAPER_LABEL, panel_figure
 from gapbench.report.marks import mark, mark_bars
 from gapbench.report.series import Series, arm_series, setting_of, setting_text, settings
 from gapbench.report.style import MUTED, PAPER, SHADE, regime_style

@@ -1,70 +1,20 @@
-"""Drawing of panels and of curves over updates, shared by the figures."""
+"""Drawing of curves over updates, shared by the figures."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, at_equal_examples, band
-from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
+from gapbench.report.marks import mark
 from gapbench.report.series import Facet, Series, facets
-from gapbench.report.style import MUTED, new_figure, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure, SubFigure
-
-PAPER_LABEL = "paper (single run)"
-
-ENTRY = 0.185
-"""Inches that an entry of a legend takes."""
 
 _THIN: Any = (0, (1, 1.5))
-
-
-def panel_figure(
-    panels: Sequence[Panel],
-    width: float,
-    height: Callable[[Panel], float],
-    measured: Callable[[Panel], bool],
-    draw: Callable[[SubFigure, Panel], Sequence[Axes]],
-    caption: str,
-    labels: Callable[[Sequence[Panel]], Sequence[str]],
-) -> Figure:
-    """Returns a figure with one band of axes per panel under its title, its legend to the right of them, and a caption below all.
-
-    Args:
-        panels: models are never drawn into one another's axes.
-        width: inches of axes; the legend's width is added.
-        height: inches that a panel takes.
-        measured: whether there is anything to draw for a panel.
-        draw: draws such a panel and returns its axes.
-        caption: what lines, bands and marks are.
-        labels: returns those of the legend of some panels, for which there is to be room; none where there is no legend.
-    """
-    if not panels:
-        figure = new_figure(width, 2.0)
-        say(figure, "No run is planned.")
-        return figure
-    entries = [set(labels([panel])) for panel in panels]
-    heights = [max(height(panel), 0.5 + ENTRY * len(own)) if measured(panel) else 1.0 for panel, own in zip(panels, entries, strict=True)]
-    beside = 0.75 + 0.072 * max(map(len, set().union(*entries))) if any(entries) else 0.15
-    lines = textwrap.wrap(caption, int(17 * (width + beside)))
-    below = 0.12 + 0.16 * len(lines)
-    figure = new_figure(width + beside, sum(heights) + below)
-    parts = figure.subfigures(len(panels) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
-    for part, panel in zip(parts, panels, strict=False):
-        part.suptitle(panel.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
-        left, right = part.subfigures(1, 2, width_ratios=[width, beside])
-        if measured(panel):
-            _legend(right, draw(left, panel))
-        else:
-            say(left, "No run has measured this yet.")
-    parts[-1].text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
-    return figure
 
 
 def curve_labels(panels: Sequence[Panel]) -> list[str]:
@@ -174,24 +124,3 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
     elif others:
         (line,) = axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
         mark(line, series.cell, texts=())
-
-
-def _legend(figure: SubFigure, axes: Sequence[Axes]) -> None:
-    """Puts one legend for all axes, each label once, the paper's numbers last."""
-    from matplotlib.offsetbox import DrawingArea
-
-    handles: dict[str, Any] = {}
-    cells: dict[str, list[str]] = {}
-    for one in axes:
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-            drawn = mark_of(handle[0] if isinstance(handle, tuple) else handle)  # of a container, its line
-            cells.setdefault(label, []).extend(drawn.cells if drawn else ())
-    labels = sorted(handles, key=lambda label: label == PAPER_LABEL)
-    if labels:
-        legend = figure.legend(
-            [handles[label] for label in labels], labels, loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0
-        )
-        keys = legend.findobj(DrawingArea)
-        for label, key, text in zip(labels, keys, legend.get_texts(), strict=True):
-            mark_entry([*key.get_children(), text], cells[label])

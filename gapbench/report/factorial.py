@@ -8,45 +8,45 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.effects import effect_notes
 from gapbench.analysis.factorial import Effect, Factorial, factorials
-from gapbench.report.marks import CAPTION
-from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE, new_figure, say
+from gapbench.report.layout import panel_figure
+from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
+LABELS = {"test_accuracy": "test accuracy (percentage points)", "test_loss": "test loss (nats)"}
 WIDTH = 8.2
 ROW = 0.34
 """Inches that an effect takes."""
 
 
 def factorial_figure(panels: Sequence[Panel]) -> Figure:
-    """Returns the figure, one axes for each factorial, all over the same percentage points."""
-    import textwrap
-
+    """Returns the figure, one axes for each factorial, all over the same percentage points (or nats, where nothing is classified)."""
     found = factorials(panels)
-    if not found:
-        figure = new_figure(WIDTH, 2.0)
-        say(figure, "The grid is no factorial: it has no two axes of two levels each.")
-        return figure
-    heights = [0.95 + ROW * max(2, len(one.of("test_accuracy"))) for one in found]
+
+    def draw(part: SubFigure, one: Factorial) -> Sequence[Axes]:
+        axes = part.subplots()
+        measure = one.panel.headline
+        _draw(axes, one.headline, _reach([other for other in found if other.panel.headline == measure]))
+        axes.set_xlabel(f"effect on {LABELS[measure]}")
+        return [axes]
+
+    measures = dict.fromkeys(one.panel.headline.replace("_", " ") for one in found)
     caption = (
-        "Mark and bar: effect on test accuracy with its pointwise 95 % t interval, none from one seed; filled: separated from zero, all "
-        "effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])
+        f"Mark and bar: effect on {' or '.join(measures)} with its pointwise 95 % t interval, none from one seed; filled: separated from "
+        "zero, all effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])
     )
-    lines = textwrap.wrap(caption, int(17 * WIDTH))
-    below = 0.12 + 0.16 * len(lines)
-    figure = new_figure(WIDTH, sum(heights) + below)
-    parts = figure.subfigures(len(found) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
-    reach = _reach(found)
-    for part, one in zip(parts, found, strict=False):
-        part.suptitle(one.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
-        if one.of("test_accuracy"):
-            _draw(part.subplots(), one.of("test_accuracy"), reach)
-        else:
-            say(part, f"No effects: {one.reason}.")
-    parts[-1].text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
-    return figure
+    return panel_figure(
+        found,
+        WIDTH,
+        lambda one: 0.95 + ROW * max(2, len(one.headline)),
+        lambda one: bool(one.headline),
+        draw,
+        caption,
+        missing=lambda one: f"No effects: {one.reason}.",
+        nothing="The grid is no factorial: it has no two axes of two levels each.",
+    )
 
 
 def _draw(axes: Axes, effects: Sequence[Effect], reach: tuple[float, float]) -> None:
@@ -65,13 +65,13 @@ def _draw(axes: Axes, effects: Sequence[Effect], reach: tuple[float, float]) -> 
     axes.yaxis.grid(visible=False)
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.set_xlim(*reach)
-    axes.set_xlabel("effect on test accuracy (percentage points)")
 
 
 def _reach(found: Sequence[Factorial]) -> tuple[float, float]:
     """Returns the ends of the axis: all intervals and zero, with some room."""
-    effects = [effect for one in found for effect in one.of("test_accuracy")]
+    effects = [effect for one in found for effect in one.headline]
     ends = [0.0, *(end for effect in effects for end in (effect.estimate, effect.low, effect.high) if end is not None)]
     low, high = min(ends), max(ends)
-    room = 0.05 * max(high - low, 0.5)
+    least = 0.5 if found[0].panel.headline == "test_accuracy" else 1e-6
+    room = 0.05 * max(high - low, least)
     return low - room, high + room

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
-from gapbench.analysis.arms import ABOVE, BELOW, NOT_SEPARATED, REFERENCE
+from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
 from gapbench.analysis.formats import nats_text
 
 SPECIAL = {
@@ -32,7 +32,9 @@ SPECIAL = {
     "\n": " ",
 }
 
-MARKS = {BELOW: r"$\downarrow$", ABOVE: r"$\uparrow$", NOT_SEPARATED: r"$\circ$", REFERENCE: "ref."}
+MARKS = {
+    BELOW: r"$\downarrow$", ABOVE: r"$\uparrow$", LOSS_ABOVE: "$+$", LOSS_BELOW: "$-$", NOT_SEPARATED: r"$\circ$", REFERENCE: "ref."
+}  # fmt: skip
 NO_VERDICT = "--"
 NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 """Shrinks what is wider than the text and leaves alone what is not."""
@@ -103,8 +105,7 @@ def _columns(rows: Sequence[ArmRow], budgets: dict[str, str]) -> list[_Column]:
 def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
     titles = "; ".join(escape(panel.title) for panel in table.panels) or "no run is planned"
     parts = [rf"{escape(suite)}: {titles}."]
-    gaps = [row.batch_gap_pp or row.batch_gap_nats for row in table.rows]
-    methods = {gap.method for gap in gaps if gap and gap.low is not None}
+    methods = {row.batch_gap.method for row in table.rows if row.batch_gap and row.batch_gap.low is not None}
     if any(row.headline and row.headline.n > 1 for row in table.rows):
         over = "splits" if all(row.cell.split_drawn for row in table.rows) else "seeds of one split"
         parts.append(
@@ -130,7 +131,13 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
 
 
 def _legend(table: ArmsTable) -> list[str]:
-    words = {BELOW: "below the reference", ABOVE: "above it", NOT_SEPARATED: "not separated from it"}
+    words = {
+        BELOW: "below the reference",
+        ABOVE: "above it",
+        LOSS_ABOVE: "test loss above the reference's",
+        LOSS_BELOW: "test loss below the reference's",
+        NOT_SEPARATED: "not separated from it",
+    }
     present = [verdict for verdict in words if any(row.verdict == verdict for row in table.rows)]
     legend = [f"{MARKS[verdict]} {words[verdict]}" for verdict in present]
     if any(row.verdict not in MARKS for row in table.rows):
@@ -143,7 +150,7 @@ def _legend(table: ArmsTable) -> list[str]:
 
 def _budgets(rows: Sequence[ArmRow]) -> dict[str, str]:
     """Returns what gaps are taken at (budget and learning rate) with a letter for each, in order."""
-    texts = dict.fromkeys(_at(row) for row in rows if row.batch_gap_pp or row.batch_gap_nats)
+    texts = dict.fromkeys(_at(row) for row in rows if row.batch_gap)
     return {text: string.ascii_lowercase[position] if position < 26 else str(position + 1) for position, text in enumerate(texts)}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from gapbench.report.accuracy_axis import ERROR_FLOOR, drawable, stretch_accuracy
-from gapbench.report.style import DASHES, MARKERS, MUTED, Style, batch_style, new_figure, say
+from gapbench.report.layout import COLUMNS, grid_figure, sentence_figure
+from gapbench.report.style import DASHES, MARKERS, Style, batch_style
 from gapbench.tuning import CellResult, Tuned
 
 if TYPE_CHECKING:
@@ -26,30 +26,18 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
     drawn = {title: [cell for cell in cells if any(tried.accuracy for tried in cell.tried)] for title, cells in facets.items()}
     drawn = {title: cells for title, cells in drawn.items() if cells}
     if not drawn:
-        figure = new_figure(WIDTH, 2.0)
-        say(figure, "No trial has ended yet.")
-        return figure
-    columns = min(2, len(drawn))
-    rows = -(-len(drawn) // columns)
-    lines = textwrap.wrap(_caption(tuned), int(16 * columns * WIDTH))
-    below = 0.15 + 0.16 * len(lines)
-    figure = new_figure(columns * WIDTH, rows * HEIGHT + below)
-    top, bottom = cast("Any", figure.subfigures(2, 1, height_ratios=[rows * HEIGHT, below]))
-    places = list(top.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for axes, (title, cells) in zip(places, drawn.items(), strict=False):
+        return sentence_figure("No trial has ended yet.", WIDTH)
+    figure, places = grid_figure(len(drawn), _caption(tuned), size=(WIDTH, HEIGHT), share_y=True)
+    for axes, (title, cells) in zip(places, drawn.items(), strict=True):
         _draw(axes, cells)
         axes.set_title(title)
-    for axes in places[len(drawn) :]:
-        axes.set_axis_off()
-    used = places[: len(drawn)]
-    stretch_accuracy(used)
-    for position, axes in enumerate(used):
+    stretch_accuracy(places)
+    for position, (axes, cells) in enumerate(zip(places, drawn.values(), strict=True)):
         axes.fmt_ydata = _said
-        if position % columns == 0:
+        if position % COLUMNS == 0:
             axes.set_ylabel("held-out accuracy (%)")
-        _mark_diverged(axes, drawn[axes.get_title(loc="left")])
+        _mark_diverged(axes, cells)
         axes.legend(loc="best", handlelength=2.6)
-    bottom.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
     return figure
 
 

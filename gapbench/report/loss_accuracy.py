@@ -16,7 +16,8 @@ from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.matched import LossPath, loss_path
 from gapbench.report.accuracy_axis import drawable, stretch_accuracy
-from gapbench.report.drawing import counts_text, panel_figure
+from gapbench.report.drawing import counts_text
+from gapbench.report.layout import panel_figure
 from gapbench.report.marks import mark
 from gapbench.report.series import Series, facets
 from gapbench.report.style import Style

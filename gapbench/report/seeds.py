@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.intervals import t_interval
-from gapbench.report.drawing import counts_text, panel_figure
+from gapbench.report.drawing import counts_text
+from gapbench.report.layout import panel_figure
 from gapbench.report.marks import mark, mark_bars
 from gapbench.report.series import Series, arm_series, setting_of, settings
 from gapbench.report.style import MUTED, SHADE, regime_style
@@ -53,7 +54,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
     )
     if not any(_leaves(series, *_bounds(panel)) for panel in panels if measured(panel) for series in _rows(panel)):
         caption = caption.removesuffix(" An arrow: the interval goes on beyond the axis.")
-    return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), measured, draw, caption, lambda _: [])
+    return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), measured, draw, caption)
 
 
 def _rows(panel: Panel) -> list[Series]:

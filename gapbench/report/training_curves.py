@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.curves import Curves
 from gapbench.report.accuracy_axis import drawable_curves, stretch_accuracy
-from gapbench.report.drawing import curve_caption, curve_labels, draw_facet, panel_figure, update_axis
+from gapbench.report.drawing import curve_caption, curve_labels, draw_facet, update_axis
+from gapbench.report.layout import panel_figure
 from gapbench.report.series import facets
 
 if TYPE_CHECKING:

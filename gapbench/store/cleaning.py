@@ -19,25 +19,27 @@ class Leftover:
     path: Path
     what: str
     size_bytes: int
+    results: Path | None = None
+    """The results directory that it is part of, and whose lock is needed to remove it; None: of none."""
 
 
 def find_leftovers(results: ResultsDirectory) -> list[Leftover]:
     """Returns what may be removed from a results directory without losing a result or the way to resume one."""
-    found = [_leftover(path, "old attempt") for path in results.attempts()]
-    found += [_leftover(path, "half-written file") for path in temporary_files(results.path)]
+    found = [(path, "old attempt") for path in results.attempts()]
+    found += [(path, "half-written file") for path in temporary_files(results.path)]
     unfinished = {run.run_id for run in results.run_folders() if run.outcome() is None}
     for run in results.run_folders():
         header = run.checkpoint()
         # The slices of a whole stack stand in the folder of its first run: the others may still need them.
         needed = {run.run_id, *(header.stack if header else ())} & unfinished
         if run.checkpoint_path.exists() and not needed:
-            found.append(_leftover(run.checkpoint_path, "checkpoint of a finished run"))
-        found += [_leftover(path, "half-written file") for path in temporary_files(run.path)]
-    return found
+            found.append((run.checkpoint_path, "checkpoint of a finished run"))
+        found += [(path, "half-written file") for path in temporary_files(run.path)]
+    return [_leftover(path, what, results.path) for path, what in found]
 
 
 def folder_leftover(folder: Path, what: str) -> list[Leftover]:
-    """Returns a whole folder as something to remove; empty where it does not exist."""
+    """Returns a whole folder, which is part of no results, as something to remove; empty where it does not exist."""
     return [_leftover(folder, what)] if folder.exists() else []
 
 
@@ -57,6 +59,6 @@ def remove(leftovers: Iterable[Leftover]) -> None:
             raise StoreError(f"{leftover.path}: cannot be removed ({error.strerror or error})") from error
 
 
-def _leftover(path: Path, what: str) -> Leftover:
+def _leftover(path: Path, what: str, results: Path | None = None) -> Leftover:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return Leftover(path, what, sum(file.stat().st_size for file in files))
+    return Leftover(path, what, sum(file.stat().st_size for file in files), results)

@@ -59,6 +59,28 @@ def test_values_without_spread_are_not_judged(paired: bool) -> None:
     assert (found.estimate, found.p_value) == (1.0, None)
 
 
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 1 / 3])
+def test_what_rounding_leaves_is_no_spread_and_no_difference(shift: float, paired: bool) -> None:
+    """Sums of 7 times 90.7, and equal distances between numbers of unlike size, are off by a last digit."""
+    second = np.array([3.1 + 11.7 * seed for seed in range(8)]) if paired else np.full(7, 90.7)
+    found = difference(sample(second + shift), sample(second), paired=paired)
+    assert found is not None
+    assert (found.error, found.p_value, found.low, found.high) == (0.0, None, found.estimate, found.estimate)
+    assert found.estimate == (pytest.approx(shift) if shift else 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_what_is_above_rounding_counts_at_every_scale(scale: float) -> None:
+    rng = np.random.default_rng(3)
+    second = scale * rng.normal(100, 1, 8)
+    found = difference(sample(second + scale * rng.normal(1e-9, 1e-10, 8)), sample(second), paired=True)
+    assert found is not None
+    assert found.estimate == pytest.approx(1e-9 * scale, rel=0.2)
+    assert found.p_value is not None
+    assert found.p_value < 0.001
+
+
 def test_pairing_pays_where_seeds_share_a_split_and_costs_where_they_share_nothing() -> None:
     rng = np.random.default_rng(3)
     widths: dict[tuple[str, bool], list[float]] = {}

@@ -16,6 +16,8 @@ from gapbench.analysis import arms_table, factorials
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.effects import effect_notes, effect_rows, effect_sentences, effects_frame
 from gapbench.analysis.factorial import contrast_coefficients, effect_of
+from gapbench.report.factorial import factorial_figure
+from gapbench.report.tables import factorial_markdown
 
 LEVELS = {"learning_rate_scaling": ("none", "sqrt"), "ghost_batch_size": ("off", "16"), "budget": ("epochs", "updates")}
 TRUE = {(0,): 2.0, (1,): 0.5, (2,): 1.0, (0, 1): -0.25, (0, 2): 0.75, (1, 2): 0.0}
@@ -176,3 +178,41 @@ def test_tables_hold_every_effect_with_its_interval(synthetic: ModuleType) -> No
     rows = effect_rows(found)
     assert [row[0] for row in rows] == [effect.name for effect in found.of("test_accuracy")]
     assert all(" to " in row[2] and " to " in row[4] for row in rows)
+
+
+@pytest.mark.parametrize("split_drawn", [True, False], ids=["paired", "welch"])
+def test_equal_cells_have_effects_of_exactly_zero_that_nothing_separates(synthetic: ModuleType, split_drawn: bool) -> None:
+    (found,) = factorials(read_panels(runs_of(synthetic, np.full(8, 95.1), n=7, spread=0.0, split_drawn=split_drawn)))
+    assert {(effect.estimate, effect.low, effect.high, effect.p_value, effect.separated) for effect in found.effects} == {
+        (0.0, 0.0, 0.0, None, False)
+    }
+    assert "learning rate scaling none → sqrt +0.00 (no spread between seeds); " in effect_sentences(found.panel)[0]
+
+
+@pytest.mark.parametrize("split_drawn", [True, False], ids=["paired", "welch"])
+def test_effects_that_simply_add_have_no_interaction_and_no_spread_of_rounding(synthetic: ModuleType, split_drawn: bool) -> None:
+    levels = LEVELS | {"momentum_reset": ("never", "epoch")}
+    cell_means = means({(0,): 0.1, (1,): 0.7, (3,): -0.3}, 4, base=95.3)
+    (found,) = factorials(read_panels(runs_of(synthetic, cell_means, n=7, spread=0.0, levels=levels, split_drawn=split_drawn)))
+    for effect in found.effects:
+        assert (effect.low, effect.high, effect.p_value, effect.separated) == (effect.estimate, effect.estimate, None, False)
+    by_name = {effect.name: effect.estimate for effect in found.of("test_accuracy")}
+    assert by_name["ghost batch size off → 16"] == pytest.approx(0.7)
+    assert [estimate for name, estimate in by_name.items() if "×" in name] == [0.0] * 6
+
+
+def test_effects_of_models_without_accuracy_are_on_test_loss(synthetic: ModuleType) -> None:
+    runs = runs_of(synthetic, means(TRUE), n=20).assign(test_accuracy=None, train_accuracy=None, test_loss=lambda own: 100 * own.test_loss)
+    (found,) = factorials(read_panels(runs))
+    assert [effect.measure for effect in found.effects] == ["test_loss"] * 6
+    assert found.headline == found.effects
+    main, interactions = effect_sentences(found.panel)
+    assert ", test loss in nats: learning rate scaling none → sqrt −" in main
+    assert interactions.startswith("What one does depends on another: ")
+    page = factorial_markdown("mine", [found])
+    assert "learning rate scaling none → sqrt" in page
+    figure = factorial_figure([found.panel])
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "effect on test loss (nats)"
+    low, high = axes.get_xlim()
+    assert all(low < end < high for effect in found.effects for end in (effect.low, effect.high) if end is not None)

@@ -11,9 +11,9 @@ import pytest
 
 from gapbench.analysis.landscape import LandscapeStudy, binned, landscape_study, spread_exponent
 from gapbench.analysis.sharpness import sharpness_study
-from gapbench.report.diffusion import write_pages
 from gapbench.report.figures import Figures
 from gapbench.report.landscape import landscape_drawings
+from gapbench.report.pages import write_analysis
 from gapbench.suite.runspec import Component
 
 
@@ -145,7 +145,7 @@ def test_the_figure_shows_the_frames_and_files_are_whole(synthetic: ModuleType, 
     bins = study.frames["bins"]
     own = bins[(bins.run_id == runs.run_id[0]) & (bins.directions == "uniform")]
     assert line.get_ydata() == pytest.approx(own.standard_deviation.to_numpy())
-    files = write_pages("made", study.sentences, study.frames, landscape_drawings(study), tmp_path / "out", "landscape")
+    files = write_analysis("landscape", "made", study.sentences, study.frames, landscape_drawings(study), tmp_path / "out")
     assert [file.name for file in files] == ["bins.csv", "fits.csv", "landscape.md", "landscape.png", "landscape.svg"]
 
 

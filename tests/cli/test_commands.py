@@ -174,6 +174,13 @@ def test_clean_can_remove_the_cache_but_not_downloads(call, tmp_path):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["data"]
 
 
+def test_a_file_named_like_a_results_schema_above_the_cache_is_no_results_directory(call, tmp_path):
+    (tmp_path / "schema.json").write_text("something else")
+    (tmp_path / "cache" / "datasets").mkdir(parents=True)
+    assert "removed 1 leftover" in call("clean", "--cache", "--yes").stdout
+    assert not (tmp_path / "cache" / "datasets").exists()
+
+
 def test_clean_leaves_a_directory_in_use_alone(call, refused, suite):
     call("run", suite)
     call("run", suite, "--force")

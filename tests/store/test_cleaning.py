@@ -21,7 +21,7 @@ def test_old_attempts_half_written_files_and_checkpoints_of_finished_runs_go(res
     (run.path / ".env.json.1-1.tmp").write_bytes(b"half")
     found = find_leftovers(results)
     assert sorted(leftover.what for leftover in found) == ["checkpoint of a finished run", "half-written file", "old attempt"]
-    assert all(leftover.size_bytes > 0 for leftover in found)
+    assert all(leftover.size_bytes > 0 and leftover.results == results.path for leftover in found)
     remove(found)
     assert find_leftovers(results) == []
     assert run.state() is Outcome.CRASHED

@@ -26,6 +26,8 @@ IDENTICAL, SHARED_IDENTICAL = "identical", "identical where shared"
 """All runs of the cell, or all that both sides have, have exactly equal numbers."""
 
 BELOW, ABOVE, NOT_SEPARATED = "B below A", "B above A", "not separated"
+LOSS_BELOW, LOSS_ABOVE = "B's loss below A's", "B's loss above A's"
+"""Verdicts on cells that have no accuracy on either side: above is worse."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class ComparedCell:
         """The change of the test accuracy, in percentage points."""
         return self.changes.get("test_accuracy")
 
+    @property
+    def headline(self) -> Change | None:
+        """What the verdict is on: the change of the test accuracy, or of the test loss where neither side has an accuracy."""
+        return self.accuracy or self.changes.get("test_loss")
+
 
 @dataclass(frozen=True)
 class Member:
@@ -143,7 +150,7 @@ def compare_cell(matched: Matched, first: Member, second: Member) -> ComparedCel
 
 
 def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ...], int]:
-    """Returns the cells with their verdicts, and over how many of them Holm's procedure ran for the test accuracy.
+    """Returns the cells with their verdicts, and how many of them were judged by Holm's procedure.
 
     Cells with a run that is not ok, or with one seed, get no verdict; identical ones need none.
     """
@@ -154,20 +161,21 @@ def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ..
         for position, one in enumerate(changes):
             if one is not None:
                 found[position] = replace(found[position], changes={**found[position].changes, measure: one})
-    compared = sum(cell.accuracy is not None and cell.accuracy.p_holm is not None for cell in found)
+    compared = sum(cell.headline is not None and cell.headline.p_holm is not None for cell in found)
     return tuple(replace(cell, verdict=_verdict(cell)) for cell in found), compared
 
 
 def _verdict(cell: ComparedCell) -> str:
-    accuracy = cell.accuracy
+    headline = cell.headline
     if not _incomplete(cell) and _identical_cell(cell):
         return _identical_cell(cell)
     reason = _incomplete(cell) or _without_interval(cell)
     if reason:
         return f"no verdict ({reason})"
-    if accuracy is None or accuracy.estimate is None or not accuracy.separated:
+    if headline is None or headline.estimate is None or not headline.separated:
         return NOT_SEPARATED
-    return BELOW if accuracy.estimate < 0 else ABOVE
+    below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
+    return below if headline.estimate < 0 else above
 
 
 def _incomplete(cell: ComparedCell) -> str:
@@ -186,15 +194,15 @@ def _identical_cell(cell: ComparedCell) -> str:
 
 
 def _without_interval(cell: ComparedCell) -> str:
-    """Returns why the accuracy of a complete cell cannot be judged, or an empty text."""
-    accuracy = cell.accuracy
-    if accuracy is None or accuracy.estimate is None:
+    """Returns why a complete cell cannot be judged, or an empty text."""
+    headline = cell.headline
+    if headline is None or headline.estimate is None:
         return "no accuracy"
-    if cell.published and accuracy.n_first == accuracy.n_second == 1:
+    if cell.published and headline.n_first == headline.n_second == 1:
         return "single runs"
-    if min(accuracy.n_first, accuracy.n_second) < 2 and not cell.published:
+    if min(headline.n_first, headline.n_second) < 2 and not cell.published:
         return "one seed"
-    return "" if accuracy.p_value is not None else "no spread between seeds"
+    return "" if headline.p_value is not None else "no spread between seeds"
 
 
 def _shared_ids(first: Cell, second: Cell) -> list[str]:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.comparison.cells import BELOW, QUALITY, ComparedCell, compare_cell, members, outcome_lines, with_verdicts
+from gapbench.analysis.comparison.cells import (
+    BELOW,
+    LOSS_ABOVE,
+    QUALITY,
+    ComparedCell,
+    compare_cell,
+    members,
+    outcome_lines,
+    with_verdicts,
+)
 from gapbench.analysis.comparison.matching import match
 from gapbench.analysis.comparison.papers import PublishedSet, against_published, two_papers
 from gapbench.analysis.environment import EnvironmentLine, environment_lines
@@ -15,6 +24,10 @@ from gapbench.suite.cell_values import CellValues
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+REGRESSED = {("test_accuracy", BELOW), ("test_loss", LOSS_ABOVE)}
+"""Measures and verdicts that are a regression."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +71,16 @@ class Comparison:
     def regressions(self) -> list[str]:
         """Returns where B is worse than A, one sentence each; empty where it is nowhere.
 
-        B is worse where a cell's test accuracy is separated below A's (Holm over the cells, familywise 5 %), where a run that is ok in A
-        is not ok in B (diverged, crashed, not started, ...), and where A has a cell that B has not. Against a published set, cells that
-        only the paper has do not count.
+        B is worse where a cell's test accuracy is separated below A's (Holm over the cells, familywise 5 %; where neither side has an
+        accuracy: its test loss above A's), where a run that is ok in A is not ok in B (diverged, crashed, not started, ...), and where A
+        has a cell that B has not. Against a published set, cells that only the paper has do not count.
         """
         found = []
         for cell in self.cells:
             if cell.verdict == BELOW and cell.accuracy is not None and cell.accuracy.estimate is not None:
                 found.append(f"{cell.label}: test accuracy is {-cell.accuracy.estimate:.2f} pp below A's, separated")
+            if cell.verdict == LOSS_ABOVE and cell.headline is not None and cell.headline.estimate is not None:
+                found.append(f"{cell.label}: test loss is {cell.headline.estimate:.3g} nats above A's, separated")
             found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if change.worse]))
         if not self.published:
             found.extend(f"{name}: is missing in B" for name in self.only_first)
@@ -81,7 +96,7 @@ class Comparison:
         for cell in self.cells:
             for measure in QUALITY:
                 change = cell.changes.get(measure)
-                if change is not None and change.separated and not (measure == "test_accuracy" and cell.verdict == BELOW):
+                if change is not None and change.separated and (measure, cell.verdict) not in REGRESSED:
                     found.append(f"{cell.label}: {measure.replace('_', ' ')} differs, separated")
             found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if not change.worse]))
             found.extend(f"{cell.label}: {key} is {before} in A and {after} in B" for key, (before, after) in cell.values.items())

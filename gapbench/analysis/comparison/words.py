@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.comparison.cells import ABOVE, BELOW, IDENTICAL, NOT_SEPARATED, SHARED_IDENTICAL
+from gapbench.analysis.comparison.cells import ABOVE, BELOW, IDENTICAL, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, SHARED_IDENTICAL
 
 if TYPE_CHECKING:
     from gapbench.analysis.comparison.compare import Comparison
@@ -56,6 +56,8 @@ _KINDS = {
     SHARED_IDENTICAL: "identical in the runs that both have",
     BELOW: "with test accuracy in B below A",
     ABOVE: "with test accuracy in B above A",
+    LOSS_ABOVE: "with test loss in B above A",
+    LOSS_BELOW: "with test loss in B below A",
     NOT_SEPARATED: "not separated",
     "": "without verdict",
 }
@@ -69,18 +71,18 @@ def _equal(identical: int, shared: int) -> str:
 
 def _how(comparison: Comparison) -> list[str]:
     methods = {change.method for cell in comparison.cells for change in cell.changes.values() if change.low is not None}
-    accuracy = {cell.accuracy.method for cell in comparison.cells if cell.accuracy and cell.accuracy.low is not None}
+    judged = {cell.headline.method for cell in comparison.cells if cell.headline and cell.headline.low is not None}
     out = ["Differences are B minus A: below zero, B's accuracy is lower. Losses are in nats."]
     if not methods:
         return [*out, "There is no interval from one seed, and so no verdict."]
     text = "Intervals are 95 %, pointwise, Student t over seeds"
-    if "paired" in accuracy:
+    if "paired" in judged:
         text += "; paired by split where each seed draws its own and both sides have the same ones" + (
-            ", Welch's else" if "welch" in accuracy else ""
+            ", Welch's else" if "welch" in judged else ""
         )
-    elif "welch" in accuracy:
+    elif "welch" in judged:
         text += ", differences Welch's"
-    if "prediction" in accuracy:
+    if "prediction" in judged:
         text += "; a published single run is held against where one new run of ours falls with probability 95 %, its rounding added"
     if comparison.comparisons:
         text += f"; verdicts hold at 5 % together, by Holm's procedure over {_count(comparison.comparisons, 'cell')}"

@@ -95,7 +95,8 @@ def _flags(curve: CurveStudy, start: str) -> list[str]:
             f"{start}: evaluations around the passage lie up to {100 * curve.spacing:.0f} % of the steps apart; set evaluations in [run]."
         )
     if curve.early:
-        out.append(f"{start}: {curve.early} runs were below it at their first evaluation and are left out.")
+        which = "1 run was below it at its" if curve.early == 1 else f"{curve.early} runs were below it at their"
+        out.append(f"{start}: {which} first evaluation and {'is' if curve.early == 1 else 'are'} left out.")
     if curve.statistics == "running":
         out.append(f"{start}: evaluated with running norm statistics, which lag behind the weights and count against large batches.")
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -129,12 +129,22 @@ def _groups(panel: Panel) -> dict[str, list[Cell]]:
     return groups
 
 
+def _once(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells with every run in one of them: a run that is in the grid and in an arm is one measurement."""
+    seen: set[str] = set()
+    out = []
+    for cell in cells:
+        out.append(replace(cell, runs=tuple(run for run in cell.runs if run.run_id not in seen)))
+        seen |= cell.run_ids
+    return out
+
+
 def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves, noise: NoiseCurves) -> CurveStudy | str:
     runs = [run for cell in cells for run in cell.ok_runs]
     evaluations = Evaluations(curves, target, runs)
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
-    for cell in cells:
+    for cell in _once(cells):
         # A rate at which a run diverged was tried: it counts in the budget of its batch size, and as a run that did not arrive.
         for run in (run for run in cell.runs if run.outcome == Outcome.DIVERGED):
             before = evaluations.reached(run.run_id)

@@ -96,10 +96,21 @@ def scale_text(scale: Scale) -> str:
 
 
 def loss_at(loss: Curve | None, update: float) -> float | None:
-    """Returns the train loss about an update, interpolated against log updates; None outside of the evaluations."""
+    """Returns the train loss about an update, interpolated against log updates; None outside of the evaluations.
+
+    In log loss, but where the loss, being a density's, falls below zero.
+    """
     if loss is None or not loss.updates[0] <= update <= loss.updates[-1] or update <= 0:
         return None
-    return float(np.exp(np.interp(np.log(update), np.log(np.maximum(loss.updates, 0.5)), np.log(np.maximum(loss.values, 1e-12)))))
+    at, updates = np.log(update), np.log(np.maximum(loss.updates, 0.5))
+    if below_zero(loss):
+        return float(np.interp(at, updates, loss.values))
+    return float(np.exp(np.interp(at, updates, np.log(np.maximum(loss.values, 1e-12)))))
+
+
+def below_zero(loss: Curve | None) -> bool:
+    """Whether a loss has no logarithm everywhere."""
+    return loss is not None and bool(loss.values.min() < 0)
 
 
 def _sentence(run: RunNoise) -> str:

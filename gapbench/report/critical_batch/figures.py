@@ -7,20 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench.analysis.critical_batch import CurveStudy, Study
 from gapbench.analysis.critical_batch.prediction import NEAR, by_batch_size
 from gapbench.analysis.critical_batch.study import ANY_TARGET
 from gapbench.published.critical_batch import tasks
 from gapbench.report.drawing import plain_numbers
-from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, new_figure, say
+from gapbench.report.layout import grid_figure, sentence_figure
+from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.float64]
+SIZE, MARGIN = (4.6, 3.5), 0.4
+"""Inches of one axes, and of what stands beside a row of them."""
 
 STEPS = (
     "Dots: runs at the best learning rate of their batch size; open, at the end of what was trained: target not reached. Line: hyperbola, "
@@ -50,30 +51,13 @@ def critical_batch_drawings(found: Study) -> Mapping[str, Callable[[], Figure]]:
 
 
 def _steps(found: Study) -> Figure:
-    return _grid(found, _draw_steps, STEPS)
-
-
-def _grid(found: Study, draw: Callable[[Axes, CurveStudy, Style], None], caption: str) -> Figure:
-    """Returns a figure with axes for every curve, two in a row."""
     curves = [curve for curve in found.curves if curve.passages]
     if not curves:
-        figure = new_figure(5.0, 2.0)
-        say(figure, "No run has reached a target.")
-        return figure
-    columns = min(2, len(curves))
-    rows = -(-len(curves) // columns)
-    width = 4.6 * columns + 0.4
-    lines = textwrap.wrap(caption, int(17 * width))
-    below = 0.12 + 0.16 * len(lines)
-    figure = new_figure(width, 3.5 * rows + below)
-    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.5 * rows, below])[:, 0]
-    places = above.subplots(rows, columns, squeeze=False).flatten()
-    for position, (axes, curve) in enumerate(zip(places, curves, strict=False)):
-        draw(axes, curve, arm_style(1 + position))
+        return sentence_figure("No run has reached a target.", 5.0)
+    figure, places = grid_figure(len(curves), STEPS, size=SIZE, margin=MARGIN)
+    for position, (axes, curve) in enumerate(zip(places, curves, strict=True)):
+        _draw_steps(axes, curve, arm_style(1 + position))
         axes.set_title(_title(curve.title if curve.target == ANY_TARGET else f"{curve.title}: {curve.target}", curve.method), fontsize=9)
-    for axes in places[len(curves) :]:
-        axes.set_axis_off()
-    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
     return figure
 
 
@@ -113,26 +97,16 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
 
 
 def _pareto(found: Study) -> Figure:
-    curves = [curve for curve in found.curves if curve.fit is not None]
-    titles = list(dict.fromkeys((curve.title, curve.method) for curve in curves))
-    if not titles:
-        figure = new_figure(5.0, 2.0)
-        say(figure, "No hyperbola could be fitted.")
-        return figure
-    width = 4.6 * min(2, len(titles)) + 0.4
-    lines = textwrap.wrap(PARETO, int(17 * width))
-    below = 0.12 + 0.16 * len(lines)
-    rows = -(-len(titles) // 2)
-    figure = new_figure(width, 3.5 * rows + below)
-    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.5 * rows, below])[:, 0]
-    places = above.subplots(rows, min(2, len(titles)), squeeze=False).flatten()
-    for axes, key in zip(places, titles, strict=False):
-        own = [curve for curve in curves if (curve.title, curve.method) == key]
+    curves: dict[tuple[str, str], list[CurveStudy]] = {}
+    for curve in found.curves:
+        if curve.fit is not None:
+            curves.setdefault((curve.title, curve.method), []).append(curve)
+    if not curves:
+        return sentence_figure("No hyperbola could be fitted.", 5.0)
+    figure, places = grid_figure(len(curves), PARETO, size=SIZE, margin=MARGIN)
+    for axes, (key, own) in zip(places, curves.items(), strict=True):
         axes.set_title(_title(*key), fontsize=9)
         _draw_pareto(axes, own)
-    for axes in places[len(titles) :]:
-        axes.set_axis_off()
-    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
     return figure
 
 
@@ -159,12 +133,7 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
 
 
 def _predicted(found: Study) -> Figure:
-    width = 6.4
-    lines = textwrap.wrap(PREDICTED, int(17 * width))
-    below = 0.12 + 0.16 * len(lines)
-    figure = new_figure(width, 4.6 + below)
-    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.6, below])[:, 0]
-    axes = above.subplots()
+    figure, (axes,) = grid_figure(1, PREDICTED, size=(6.4, 4.6))
     for task in tasks():
         axes.plot(task.noise_scale[1], task.critical_batch[1], linestyle="none", marker="o", color=PAPER, markersize=5)
         axes.annotate(
@@ -199,5 +168,4 @@ def _predicted(found: Study) -> Figure:
     axes.set_xlabel("predicted from the noise scale, examples (log scale)")
     axes.set_ylabel("measured from steps to the target, examples (log scale)")
     axes.legend(loc="upper left")
-    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
     return figure

@@ -14,7 +14,8 @@ from gapbench.analysis.diffusion.clocks import CLOCKS, decayed_walk_exponent
 from gapbench.analysis.diffusion.ensemble import Walks
 from gapbench.analysis.diffusion.frames import local_exponents, run_exponents
 from gapbench.analysis.diffusion.orders import Decomposition
-from gapbench.report.drawing import panel_figure, update_axis
+from gapbench.report.drawing import update_axis
+from gapbench.report.layout import panel_figure
 from gapbench.report.series import Series, facets
 from gapbench.report.style import MUTED, PAPER, SHADE
 

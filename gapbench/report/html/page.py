@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gapbench
 from gapbench.analysis import ArmRow, ArmsTable
+from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import ACCURACY, COUNT, GAP, GAP_NATS, MATCHED, SHARE, TEST_LOSS, range_text, rate_text
@@ -57,7 +58,7 @@ class ArmLine:
     texts: Mapping[str, str]
     verdict: str
     kind: str
-    """Class of the verdict: reference, below, above, open, none."""
+    """Class of the verdict: reference, below (worse, also of a loss that is above), above, open, none."""
 
 
 def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, Figure]) -> dict[str, Any]:
@@ -165,7 +166,9 @@ def _arm_line(arms: ArmsTable, row: ArmRow, strips: Mapping[str, str], colors: M
     ghost = f"ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
     sizes = f"batch {cell.batch_size}" + (f", {ghost}" if ghost else "") if cell.arm else ""
     lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(cell)}", row.batch_gap_budget)
-    kinds = {"reference": "reference", "below reference": "below", "above reference": "above", "not separated": "open"}
+    kinds = {
+        REFERENCE: "reference", BELOW: "below", LOSS_ABOVE: "below", ABOVE: "above", LOSS_BELOW: "above", NOT_SEPARATED: "open"
+    }  # fmt: skip
     return ArmLine(
         row=row,
         color=colors[cell.name],

@@ -9,6 +9,7 @@ from html import escape
 
 from gapbench.analysis import ArmRow, t_interval
 from gapbench.analysis.formats import loss as estimate_nats
+from gapbench.analysis.formats import signed
 from gapbench.report.accuracy import sample_names
 from gapbench.report.html.colors import variable
 from gapbench.report.marks import mean_text
@@ -73,13 +74,14 @@ def _axis(rows: Sequence[ArmRow]) -> _Axis:
         return _Axis(0.0, 100.0, (0.0, 50.0, 100.0), 0)
     low, high = min(values), max(values)
     percent = rows[0].panel.headline == "test_accuracy"
-    narrowest, most = (0.2, 100.0) if percent else (max(1e-6, 1e-3 * abs(high)), math.inf)
+    narrowest = 0.2 if percent else max(1e-6, 1e-3 * abs(high))
+    least, most = 0.0 if low >= 0 else -math.inf, 100.0 if percent else math.inf  # the loss of a density may be below zero
     reach = INTERVAL_SHARE * max(high - low, narrowest)
     ends = [_factor(row) * end for row in rows if row.headline for end in (row.headline.low, row.headline.high) if end is not None]
-    low = max(low - reach, min([low, *ends]), 0.0)
+    low = max(low - reach, min([low, *ends]), least)
     high = min(high + reach, max([high, *ends]), most)
     if high - low < narrowest:
-        low, high = max(0.0, low - narrowest / 2), min(most, high + narrowest / 2)
+        low, high = max(least, low - narrowest / 2), min(most, high + narrowest / 2)
     step = _step((high - low) / 4)
     ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     return _Axis(low, high, tuple(ticks), max(0, -math.floor(math.log10(step))))
@@ -92,7 +94,7 @@ def _step(rough: float) -> float:
 
 
 def _axis_svg(axis: _Axis) -> str:
-    labels = "".join(f'<text x="{axis.place(tick):.1f}" y="12">{tick:.{axis.digits}f}</text>' for tick in axis.ticks)
+    labels = "".join(f'<text x="{axis.place(tick):.1f}" y="12">{signed(tick, axis.digits)}</text>' for tick in axis.ticks)
     return f'<svg class="strip axis" viewBox="0 0 {WIDTH} 16" aria-hidden="true">{labels}</svg>'
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, loss_at
+from gapbench.analysis.cells import Panel
+from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, below_zero, loss_at
 from gapbench.report.drawing import plain_numbers
-from gapbench.report.style import MUTED, Style, batch_style, new_figure, say
+from gapbench.report.layout import panel_figure
+from gapbench.report.style import Style, batch_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 CAPTION = (
     "Noise scale tr(Sigma) / |G|^2 of the training set, in examples; bars: 95 % intervals by jackknife, by Fieller near |G|^2 = 0; arrow "
@@ -34,41 +35,52 @@ def noise_scale_drawings(found: NoiseStudy) -> Mapping[str, Callable[[], Figure]
 
 
 def _draw(found: NoiseStudy) -> Figure:
-    panels = list(dict.fromkeys(run.panel.title for run in found.runs))
-    if not panels:
-        figure = new_figure(5.0, 2.0)
-        say(figure, "No run has measured its noise scale.")
-        return figure
-    crowded = max(sum(run.panel.title == title for run in found.runs) for title in panels) > CROWDED
-    lines = textwrap.wrap(CAPTION_CROWDED if crowded else CAPTION, 165)
-    below = 0.12 + 0.16 * len(lines)
-    figure = new_figure(10.6, 3.6 * len(panels) + below)
-    above, under = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.6 * len(panels), below])[:, 0]
-    rows = above.subplots(len(panels), 2, squeeze=False, sharey="row")
-    for (left, right), title in zip(rows, panels, strict=True):
-        runs = [run for run in found.runs if run.panel.title == title]
-        sizes = sorted({run.cell.batch_size for run in runs})
-        cells = {size: sorted({run.cell.name for run in runs if run.cell.batch_size == size}) for size in sizes}
-        for run in runs:
-            style = batch_style(sizes.index(run.cell.batch_size), len(sizes))
-            _draw_run(left, right, run, style, crowded)
-        for position, size in enumerate(sizes):
+    runs: dict[Panel, list[RunNoise]] = {}
+    for run in found.runs:
+        runs.setdefault(run.panel, []).append(run)
+    crowded = max(map(len, runs.values()), default=0) > CROWDED
+
+    def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
+        places = left, right = part.subplots(1, 2, sharey=True)
+        sizes = _sizes(runs[panel])
+        for run in runs[panel]:
+            _draw_run(left, right, run, batch_style(sizes.index(run.cell.batch_size), len(sizes)), crowded)
+        for position, label in enumerate(_labels(runs[panel])):
             style = batch_style(position, len(sizes))
-            label = cells[size][0] if len(cells[size]) == 1 else f"batch size {size:,} ({len(cells[size])} cells)"
             right.plot([], [], color=style.color, marker=style.marker, markersize=4, linestyle="none", label=label)
-        left.set_title(title, fontsize=9)
         left.set_xlabel("examples seen (log scale)")
-        right.set_xlabel("train loss (log scale, falling to the right)")
+        linear = any(below_zero(run.loss) for run in runs[panel])
+        right.set_xlabel("train loss (falling to the right)" if linear else "train loss (log scale, falling to the right)")
         left.set_ylabel("noise scale, examples (log scale)")
-        for axes in (left, right):
-            axes.set_xscale("log")
+        for axes in places:
             axes.set_yscale("log")
-            plain_numbers(axes.xaxis, axes.get_xlim())
+            if axes is left or not linear:
+                axes.set_xscale("log")
+                plain_numbers(axes.xaxis, axes.get_xlim())
         plain_numbers(left.yaxis, left.get_ylim())
         right.invert_xaxis()
-        right.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
-    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35)
-    return figure
+        return list(places)
+
+    return panel_figure(
+        list(runs),
+        8.8,
+        lambda _: 3.6,
+        lambda _: True,
+        draw,
+        CAPTION_CROWDED if crowded else CAPTION,
+        lambda panels: [label for panel in panels for label in _labels(runs[panel])],
+        nothing="No run has measured its noise scale.",
+    )
+
+
+def _sizes(runs: Sequence[RunNoise]) -> list[int]:
+    return sorted({run.cell.batch_size for run in runs})
+
+
+def _labels(runs: Sequence[RunNoise]) -> list[str]:
+    """Returns an entry of the legend for each batch size: its cell, or how many it has."""
+    cells = [sorted({run.cell.name for run in runs if run.cell.batch_size == size}) for size in _sizes(runs)]
+    return [own[0] if len(own) == 1 else f"batch size {size:,} ({len(own)} cells)" for size, own in zip(_sizes(runs), cells, strict=True)]
 
 
 def _draw_run(left: Axes, right: Axes, run: RunNoise, style: Style, crowded: bool) -> None:

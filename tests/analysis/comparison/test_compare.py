@@ -72,6 +72,25 @@ def test_a_separated_loss_is_a_difference_and_no_regression(side, digits):
     assert found.differences() == ["SB: test loss differs, separated"]
 
 
+def test_without_accuracies_a_higher_loss_is_a_regression_and_a_lower_one_a_difference(side, digits):
+    unlabelled = digits.assign(test_accuracy=None, train_accuracy=None, test_correct=None)
+    factors = [1.5, 1.55, 1.6, 1.45, 1.5]
+    worse = changed(unlabelled, "LB", test_loss=lambda old: old * factors)
+    found = compare_results(side(unlabelled), side(worse))
+    assert cell(found, "LB").verdict == "B's loss above A's"
+    assert cell(found, "SB").verdict == "identical"
+    assert found.comparisons == 1
+    (regression,) = found.regressions()
+    assert regression.startswith("LB: test loss is 0.0")
+    assert regression.endswith(" nats above A's, separated")
+    assert found.differences() == [regression]
+    assert "1 with test loss in B above A" in summary(found)[0]
+    assert any("paired by split" in sentence for sentence in summary(found))
+    back = compare_results(side(worse), side(unlabelled))
+    assert cell(back, "LB").verdict == "B's loss below A's"
+    assert (back.regressions(), back.differences()) == ([], ["LB: test loss differs, separated"])
+
+
 def test_other_seconds_are_shown_and_are_neither(side, digits):
     found = compare_results(side(digits), side(changed(digits, "SB", train_seconds=lambda old: old * 3 + [0, 0.1, 0.2, 0.3, 0.4])))
     assert cell(found, "SB").verdict == "identical"

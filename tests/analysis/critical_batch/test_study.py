@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gapbench.analysis.critical_batch import Target, read_series, study, study_series
@@ -45,6 +46,16 @@ def test_a_suite_gives_the_critical_batch_size_that_its_curves_were_made_with(sy
     assert sentences[0].startswith("Train loss 0.1: critical batch size ")
     assert "(n = 21 runs at 7 batch sizes, 32 to 2,048)" in sentences[0]
     assert any("one learning rate for each batch size" in text for text in sentences)
+
+
+def test_a_run_that_is_in_the_grid_and_in_an_arm_counts_once(synthetic: ModuleType) -> None:
+    runs, curves = suite(synthetic)
+    again = runs[runs["batch_size"] == 512].assign(cell="LB", arm="LB", cell_order=20)
+    (once,), (twice,) = (study("made", one, curves, [Target("train_loss", 0.1)]).curves for one in (runs, pd.concat([runs, again])))
+    assert twice.chosen == once.chosen
+    assert once.fit is not None
+    assert twice.fit is not None
+    assert (twice.fit.n, twice.fit.critical_batch) == (once.fit.n, once.fit.critical_batch)
 
 
 def test_each_batch_size_has_its_best_rate_and_what_is_doubtful_is_said(synthetic: ModuleType) -> None:

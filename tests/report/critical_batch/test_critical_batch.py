@@ -13,8 +13,8 @@ from gapbench.analysis.critical_batch.prediction import Predicted
 from gapbench.analysis.critical_batch.study import CurveStudy
 from gapbench.published.critical_batch import tasks
 from gapbench.report.critical_batch import critical_batch_drawings
-from gapbench.report.diffusion import write_pages
 from gapbench.report.figures import Figures
+from gapbench.report.pages import write_analysis
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
@@ -113,7 +113,7 @@ def test_nothing_that_arrives_is_said_and_there_is_no_figure_of_predictions_with
 
 def test_files_are_written_and_the_same_again(found: Study, tmp_path: Path) -> None:
     drawings = critical_batch_drawings(found)
-    one, two = (write_pages("mine", found.sentences, found.frames, drawings, tmp_path / name, "critical-batch") for name in ("1", "2"))
+    one, two = (write_analysis("critical-batch", "mine", found.sentences, found.frames, drawings, tmp_path / name) for name in ("1", "2"))
     assert {path.name for path in one} == {
         "critical-batch.md", "passages.csv", "fits.csv", "predictions.csv",
         *(f"{name}.{kind}" for name in drawings for kind in ("png", "svg")),

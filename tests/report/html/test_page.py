@@ -135,6 +135,17 @@ def test_toggles_are_arms_batch_sizes_and_settings_and_never_one_alone(synthetic
     assert large.key in classes_of(["SB", "LB"], arms, every=False).split()  # a line that joins two goes with either
 
 
+def test_strips_of_losses_below_zero_spread_over_the_axis(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(5, only=["SB", "LB"])
+    runs = runs.assign(test_accuracy=None, train_accuracy=None, test_correct=None, test_loss=lambda own: 1000 * own.test_loss - 900)
+    strips = strips_of(arms_table(runs, curves).rows)
+    places = [float(x) for strip in strips.by_cell.values() for x in re.findall(r'cx="(-?[\d.]+)"', strip)]
+    assert min(places) > 0
+    assert max(places) < 300
+    assert max(places) - min(places) > 100
+    assert "\u2212800" in strips.axis
+
+
 def test_strips_hold_every_seed_on_an_axis_that_rows_share(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.digits_suite(5, only=["SB", "LB"]))
     strips = strips_of(table.rows)

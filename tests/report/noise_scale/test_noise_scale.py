@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
-from gapbench.analysis.noise_scale.study import NoiseStudy, study
+from gapbench.analysis.noise_scale.study import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import noise_scale_drawings
 from gapbench.report.noise_scale.figures import CROWDED
@@ -53,9 +55,16 @@ def drawn(found: NoiseStudy) -> Figure:
     return Figures(noise_scale_drawings(found))["noise_scale"]
 
 
+def entries(figure: Figure) -> list[str]:
+    (legend,) = figure.findobj(Legend)
+    assert isinstance(legend, Legend)
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise_made: ModuleType) -> None:
     found = made_study(synthetic, noise_made)
-    left, right = drawn(found).axes
+    figure = drawn(found)
+    left, right = figure.axes
     bars = [one for one in left.containers if isinstance(one, ErrorbarContainer)]
     frame = found.frames["noise"].query("batch_size == 64 and mode == 'probe' and update > 0")
     assert bars[0].lines[0].get_xdata() == pytest.approx(frame["examples"].to_numpy(float))
@@ -64,20 +73,33 @@ def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise
     losses = next(one for one in right.containers if isinstance(one, ErrorbarContainer)).lines[0].get_xdata()
     assert losses == pytest.approx(frame["train_loss"].to_numpy(float))
     assert right.get_xlim()[0] > right.get_xlim()[1]  # falling to the right
-    legend = right.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["B 64", "B 256"]
+    assert entries(figure) == ["B 64", "B 256"]
+    assert [part.get_suptitle() for part in figure.subfigs] == ["digits, mlp, recipe digits", ""]  # the panel's band, and the caption's
 
 
 def test_many_runs_are_dots_with_one_entry_for_each_batch_size(synthetic: ModuleType, noise_made: ModuleType) -> None:
     found = made_study(synthetic, noise_made, seeds=3, rates=(0.1, 0.2))
     assert len(found.runs) > CROWDED
     figure = drawn(found)
-    left, right = figure.axes
+    left, _ = figure.axes
     assert not any(one.has_yerr for one in left.containers if isinstance(one, ErrorbarContainer))
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["batch size 64 (2 cells)", "batch size 256 (2 cells)"]
+    assert entries(figure) == ["batch size 64 (2 cells)", "batch size 256 (2 cells)"]
     captions = [text.get_text().replace("\n", " ") for part in figure.subfigs for text in part.texts]
     assert any("intervals stand in noise.csv" in caption for caption in captions)
+
+
+def test_losses_below_zero_are_drawn_on_a_linear_axis(synthetic: ModuleType, noise_made: ModuleType) -> None:
+    found = made_study(synthetic, noise_made)
+    shifted = tuple(replace(run, loss=replace(run.loss, values=run.loss.values - 2.0)) for run in found.runs if run.loss)
+    figure = drawn(NoiseStudy("made", shifted))
+    left, right = figure.axes
+    assert (left.get_xscale(), right.get_xscale()) == ("log", "linear")
+    assert right.get_xlim()[0] > right.get_xlim()[1]
+    losses = next(one for one in right.containers if isinstance(one, ErrorbarContainer)).lines[0].get_xdata()
+    assert max(losses) < 0
+    run = shifted[0]
+    assert run.loss is not None
+    assert loss_at(run.loss, float(run.loss.updates[-1])) == pytest.approx(run.loss.values[-1])
 
 
 def test_without_measurements_the_figure_says_so(synthetic: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The analysis of diffusion as files: figures as SVG and PNG, tidy CSV, and a Markdown page of sentences."""
+"""An analysis as files, whichever it is: a Markdown page of sentences, tidy CSV, figures as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.diffusion import Study
-from gapbench.report.diffusion.figures import diffusion_drawings
 from gapbench.report.style import house_style, render
 from gapbench.store.files import whole_folder, write_bytes, write_text
 
@@ -16,31 +14,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_diffusion(found: Study, folder: Path) -> list[Path]:
+def write_analysis(
+    what: str,
+    suite: str,
+    sentences: Mapping[str, Sequence[str]],
+    frames: Mapping[str, pd.DataFrame],
+    drawings: Mapping[str, Callable[[], Figure]],
+    folder: Path,
+) -> list[Path]:
     """Writes everything into a new folder, which appears whole or not at all; returns its files.
 
-    Figures are drawn anew, so that the same study gives the same bytes whatever was done to figures in a notebook.
+    Figures are drawn anew, so that the same analysis gives the same bytes whatever was done to figures in a notebook.
+
+    Args:
+        what: name of the analysis, and of its page.
+        suite: what was analysed.
+        sentences: conclusions, by panel.
+        frames: the numbers, tidy, by name.
+        drawings: what draws each figure, by name; called in the house's style.
+        folder: must not exist yet.
 
     Raises:
         StoreError: the folder exists, or cannot be written.
     """
-    return write_pages(found.suite, found.sentences, found.frames, diffusion_drawings(found), folder)
-
-
-def write_pages(
-    suite: str,
-    sentences: Mapping[str, Sequence[str]],
-    frames: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Callable[[], Figure]],
-    folder: Path,
-    what: str = "diffusion",
-) -> list[Path]:
-    """Writes sentences, frames and figures of an analysis as `write_diffusion` does."""
     with whole_folder(folder) as temporary:
-        write_text(temporary / f"{what}.md", diffusion_markdown(suite, sentences, tuple(figures), what))
+        write_text(temporary / f"{what}.md", analysis_markdown(what, suite, sentences, tuple(drawings)))
         for name, frame in frames.items():
             write_text(temporary / f"{name}.csv", str(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")))
-        for name, draw in figures.items():
+        for name, draw in drawings.items():
             with house_style():
                 figure = draw()
                 for kind in ("svg", "png"):
@@ -48,7 +49,7 @@ def write_pages(
     return sorted(folder.iterdir())
 
 
-def diffusion_markdown(suite: str, sentences: Mapping[str, Sequence[str]], figures: Sequence[str] = (), what: str = "diffusion") -> str:
+def analysis_markdown(what: str, suite: str, sentences: Mapping[str, Sequence[str]], figures: Sequence[str] = ()) -> str:
     """Returns the page: every conclusion as a sentence, panel by panel, with the figures below."""
     parts = [f"# {suite}: {what}"]
     for title, texts in sentences.items():

@@ -58,6 +58,11 @@ class Case:
     suite: str | None = None
     """Of a case of prices: the shipped suite that its sides train and predict, of which the task is an example."""
 
+    @property
+    def together(self) -> bool:
+        """Whether the sides take turns within whole runs, in one process: all are the engine's, and differ by a few percent at most."""
+        return self.task.updates is not None and self.suite is None
+
     def side(self, name: str) -> Side:
         """Returns a side by name."""
         return next(side for side in self.sides if side.name == name)

@@ -1,4 +1,7 @@
-"""Rounds of all sides of every case, each timing in a fresh process, the sides in turns; goes on where an earlier start ended."""
+"""Rounds of all sides of every case, the sides in turns; goes on where an earlier start ended.
+
+Each timing is made in a fresh process; of sides that differ by a few percent at most, each round.
+"""
 
 from __future__ import annotations
 
@@ -163,35 +166,48 @@ class _Sitting:
         order = [*((side, False) for side in self.case.sides), (self.case.sides[0], True)]
         number = self.records.next_round(self.group)
         turn = number % len(order)
-        return [self._timing(side, again, number, peaks, difference) for side, again in (*order[turn:], *order[:turn])]
+        order = [*order[turn:], *order[:turn]]
+        if not self.case.together:
+            return [self._timed([(side, again)], number, peaks, difference)[0] for side, again in order]
+        return self._timed(order, number, peaks, difference)
 
-    def _timing(self, side: Side, again: bool, number: int, peaks: Mapping[str, float], difference: float) -> dict[str, Any]:
+    def _timed(
+        self, sides: Sequence[tuple[Side, bool]], number: int, peaks: Mapping[str, float], difference: float
+    ) -> list[dict[str, Any]]:
+        """Times sides, as (side, whether it is timed again), in one process."""
         started, watch = utc_now(), machine.Watch()
-        found = self.ask({"do": "time", "side": side.name, "seconds": self.seconds}, ours=side.program.startswith("our"))
+        ours = all(side.program.startswith("our") for side, _ in sides)
+        if self.case.together:
+            found = self.ask({"do": "together", "sides": [side.name for side, _ in sides]}, ours=ours)["timings"]
+        else:
+            found = [self.ask({"do": "time", "side": side.name, "seconds": self.seconds}, ours=ours) for side, _ in sides]
         load = watch.others()
         task = self.case.task
-        return {
-            **self.machine.columns,
-            **self.details,
-            **found,
-            "examples_per_second": found["examples"] / found["seconds"],
-            "group": self.group,
-            "case": self.case.name,
-            "round": number,
-            "side": side.name,
-            "again": again,
-            "started_at": started,
-            "loaded": load > machine.BUSY,
-            "load_cores": load,
-            "precision": side.precision,
-            "peak_flops_per_second": peaks[f"flops {side.precision}"],
-            "peak_bytes_per_second": peaks.get("bytes"),
-            "gate_difference": difference,
-            "threads": self.threads,
-            "batch_size": task.batch_size,
-            "ghost_batch_size": task.ghost_batch_size,
-            "replicas": task.replicas,
-        }
+        return [
+            {
+                **self.machine.columns,
+                **self.details,
+                **timing,
+                "examples_per_second": timing["examples"] / timing["seconds"],
+                "group": self.group,
+                "case": self.case.name,
+                "round": number,
+                "side": side.name,
+                "again": again,
+                "started_at": started,
+                "loaded": load > machine.BUSY,
+                "load_cores": load,
+                "precision": side.precision,
+                "peak_flops_per_second": peaks[f"flops {side.precision}"],
+                "peak_bytes_per_second": peaks.get("bytes"),
+                "gate_difference": difference,
+                "threads": self.threads,
+                "batch_size": task.batch_size,
+                "ghost_batch_size": task.ghost_batch_size,
+                "replicas": task.replicas,
+            }
+            for (side, again), timing in zip(sides, found, strict=True)
+        ]
 
     def ask(self, request: Mapping[str, Any], *, ours: bool = False) -> dict[str, Any]:
         """Sends a request about this case to a fresh process."""

@@ -127,9 +127,7 @@ def _legend(axes: Axes, report: BenchReport, caption: Sequence[str]) -> None:
 def _caption(report: BenchReport) -> str:
     rounds = sorted({row.rounds for row in report.rows})
     count = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-    text = (
-        f"Ratio of medians over {count} rounds, sides in turns, each timing in a fresh process; bar: 95 % bootstrap interval over rounds."
-    )
+    text = f"Ratio of medians over {count} rounds, sides in turns; bar: 95 % bootstrap interval over rounds."
     if any(row.loaded for row in report.rows):
         text += " Open marks: timed on a loaded machine, not to be quoted."
     return text

@@ -1,24 +1,26 @@
 """The process that measures, one for each timing: `python -m gapbench.bench.measure REQUEST`, a JSON object; prints a JSON line.
 
-Requests: {"do": "time", "case", "side", "seconds", "threads", "device"}, {"do": "gate", "case", "threads", "device"} and
-{"do": "peaks", "threads", "device"}.
+Requests: {"do": "time", "case", "side", "seconds", "threads", "device"}, {"do": "together", "case", "sides", "threads", "device"},
+{"do": "gate", "case", "threads", "device"} and {"do": "peaks", "threads", "device"}.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from gapbench.bench.cases import CASES
+from gapbench.bench.cases import CASES, Case, Side
 from gapbench.bench.gate import gate
 from gapbench.bench.ours import random_pool
 from gapbench.bench.programs import PROGRAMS, Build, workers_of
 from gapbench.bench.roofline import measure_peaks, work_of
-from gapbench.bench.timing import time_loop
+from gapbench.bench.timing import time_loop, time_together
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +33,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     case = CASES[request["case"]]
     if request["do"] == "gate":
         return {"agreements": [asdict(agreement) for agreement in gate(case, device)]}
+    if request["do"] == "together":
+        return {"timings": _together(case, request["sides"], threads, device)}
     side = case.side(request["side"])
     if case.suite is not None:
         from gapbench.bench.prices import time_suite  # no other timing needs the rooms that plan and schedule
@@ -40,14 +44,23 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     build = Build(case.task, random_pool(case.task), side.precision, device, workers_of(side.workers, threads))
     clock = _clock_mhz(device)
     timing = time_loop(lambda: PROGRAMS[side.program](build), case.task, device, seconds=float(request["seconds"]))
+    return {**asdict(timing), **_work(case, side, device), "clock_before_mhz": clock, "clock_after_mhz": _clock_mhz(device)}
+
+
+def _together(case: Case, names: Sequence[str], threads: int, device: torch.device) -> list[dict[str, Any]]:
+    pool, clock = random_pool(case.task), _clock_mhz(device)
+    sides = [case.side(name) for name in names]
+    builds = [Build(case.task, pool, side.precision, device, workers_of(side.workers, threads)) for side in sides]
+    loops = [functools.partial(PROGRAMS[side.program], build) for side, build in zip(sides, builds, strict=True)]
+    timings = time_together(loops, case.task, device)
+    clocks = {"clock_before_mhz": clock, "clock_after_mhz": _clock_mhz(device)}
+    return [{**asdict(timing), **_work(case, side, device), **clocks} for side, timing in zip(sides, timings, strict=True)]
+
+
+def _work(case: Case, side: Side, device: torch.device) -> dict[str, Any]:
     work = work_of(case.task, side.precision, device.type)
-    return {
-        **asdict(timing),
-        "flops_per_example": None if "feed" in side.program or side.program == "loader" else work.flops,
-        "bytes_per_example": work.bytes,
-        "clock_before_mhz": clock,
-        "clock_after_mhz": _clock_mhz(device),
-    }
+    counted = "feed" not in side.program and side.program != "loader"
+    return {"flops_per_example": work.flops if counted else None, "bytes_per_example": work.bytes}
 
 
 def _clock_mhz(device: torch.device) -> int | None:

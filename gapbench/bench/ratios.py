@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,32 @@ def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float])
     return Ratio(value, float(low), float(high))
 
 
-def spread(first: Sequence[float], second: Sequence[float]) -> float | None:
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+    """Returns the median of each round's ratio, where the sides of a round took turns, with a bootstrap interval over rounds.
+
+    Args:
+        numerators: one a round.
+        denominators: one a round, of the same rounds.
+
+    Raises:
+        ValueError: see `ratio_of_medians`.
+    """
+    if len(numerators) != len(denominators):
+        raise ValueError(f"needs as many numerators as denominators, not {len(numerators)} and {len(denominators)}")
+    ratios = [above / below for above, below in zip(numerators, denominators, strict=True)]
+    return ratio_of_medians(ratios, [1.0] * len(ratios))
+
+
+def spread(
+    first: Sequence[float], second: Sequence[float], ratio_of: Callable[[Sequence[float], Sequence[float]], Ratio] = ratio_of_medians
+) -> float | None:
     """Returns how far equal things differ: the largest distance from 1 of the interval of second to first, two timings of one program.
 
     No difference that is smaller can be claimed. None from a single round.
     """
     if len(first) < 2:
         return None
-    ratio = ratio_of_medians(second, first)
+    ratio = ratio_of(second, first)
     assert ratio.low is not None
     assert ratio.high is not None
     return max(abs(ratio.low - 1.0), abs(ratio.high - 1.0))

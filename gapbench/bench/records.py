@@ -74,7 +74,15 @@ def group_of(case: Case, machine: Machine, *, seconds: float, threads: int) -> s
     """Returns a digest of what has to be equal for rounds to be counted together, 12 hex digits. Goals and texts are no part of it."""
     task = asdict(case.task) | {"model": case.task.model.model_dump(mode="json")}
     sides = [asdict(side) for side in case.sides]
-    what = {"case": case.name, "task": task, "sides": sides, "seconds": seconds, "threads": threads, **machine.columns}
+    what = {
+        "case": case.name,
+        "task": task,
+        "sides": sides,
+        "seconds": seconds,
+        "threads": threads,
+        "together": case.together,
+        **machine.columns,
+    }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

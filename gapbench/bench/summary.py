@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapbench.bench.cases import CASES, Case, Comparison
-from gapbench.bench.ratios import Ratio, ratio_of_medians, spread
+from gapbench.bench.ratios import Ratio, median_ratio, ratio_of_medians, spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +157,8 @@ def _last(timings: pd.DataFrame) -> Any:
 
 def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
     first = _by_round(group, case.sides[0].name)
-    noise = spread(first, _by_round(group, case.sides[0].name, again=True))
+    ratio_of = median_ratio if case.together else ratio_of_medians
+    noise = spread(first, _by_round(group, case.sides[0].name, again=True), ratio_of)
     last = _last(group)
     speeds = {side.name: _speed(group, side.name) for side in case.sides}
     for comparison in case.comparisons:
@@ -166,7 +167,7 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
         if rival is not None:
             theirs = _by_round(group, rival.side)
             in_seconds = comparison.kind in ("cost", "agreement")
-            ratio = ratio_of_medians(theirs, ours) if in_seconds else ratio_of_medians(ours, theirs)
+            ratio = ratio_of(theirs, ours) if in_seconds else ratio_of(ours, theirs)
         else:
             ratio = _roofline_ratio(group, comparison.side)
         yield Row(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -16,6 +17,8 @@ from gapbench.bench.task import Task
 WARM_UP_UPDATES = {"cpu": 1, "cuda": 10}
 WARM_UP_SECONDS = 0.5
 """Of updates, where these are short: a DataLoader's queue is full at first, and its first batches come for nothing."""
+TURN_SECONDS = 0.05
+"""Of a loop that takes turns with others: long beside a cold cache, short beside what disturbs a machine."""
 FEWEST_UPDATES = {"cpu": 2, "cuda": 100}
 
 
@@ -101,6 +104,53 @@ def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, se
         cpu_seconds=_processor_seconds() - processor,
         event_seconds=events[0].elapsed_time(events[1]) / 1e3 if events else None,
     )
+
+
+def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torch.device) -> list[Timing]:
+    """Times whole runs of several of the engine's loops that take turns, so that what slows the machine slows all of them alike.
+
+    A turn is some milliseconds long: two timings a minute apart differ by more than what measuring costs.
+
+    Args:
+        builds: makes each loop; counts into its time to the first update.
+        task: with `updates`, which each loop makes from its first to its last.
+        device: whose work is waited for.
+    """
+    if task.updates is None:
+        raise TypeError("only whole runs take turns")
+    loops, firsts, per_update = [], [], 0.0
+    for build in builds:
+        started = time.perf_counter()
+        loop = build()
+        if not isinstance(loop, Ours):
+            raise TypeError("only the engine's own loops go back to their first update")
+        steps = loop.run()
+        next(steps)
+        _wait(device)
+        firsts.append(time.perf_counter() - started)
+        per_update = max(per_update, _warm_up(steps, device, most=task.updates - 1))
+        loop.again()
+        loops.append((loop, steps))
+    turn = max(1, round(TURN_SECONDS / per_update))
+    seconds, processor, examples = ([0.0] * len(loops) for _ in range(3))
+    done = 0
+    for number in itertools.count():
+        now = min(turn, task.updates - done)
+        if now == 0:
+            break
+        # Forth and back, so that none always comes after the same one.
+        for position in range(len(loops)) if number % 2 == 0 else reversed(range(len(loops))):
+            start, used = time.perf_counter(), time.process_time()
+            for _ in range(now):
+                examples[position] += next(loops[position][1])
+            _wait(device)
+            seconds[position] += time.perf_counter() - start
+            processor[position] += time.process_time() - used
+        done += now
+    return [
+        Timing(loop.form, firsts[position], done, int(examples[position]), seconds[position], processor[position], None)
+        for position, (loop, _) in enumerate(loops)
+    ]
 
 
 def _warm_up(steps: Iterator[int], device: torch.device, most: int | None) -> float:

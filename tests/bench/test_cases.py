@@ -146,7 +146,7 @@ def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp
         if request["do"] == "peaks":
             return {"peaks": {"flops fp32": 5e13, "flops bf16": 8e14, "flops fp16": 8e14, "bytes": 4e12}}
         suite = CASES[request["case"]].suite is not None
-        return {
+        timing = {
             "form": "invented",
             "first_update_seconds": None if suite else 1.0,
             "updates": 10,
@@ -159,6 +159,7 @@ def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp
             "clock_before_mhz": None,
             "clock_after_mhz": None,
         }
+        return {"timings": [timing] * len(request["sides"])} if request["do"] == "together" else timing
 
     gpus = (Device("cuda:0", "cuda", "an invented GPU", "GPU-0", 80_000.0),)
     monkeypatch.setattr(module, "find_gpus", lambda: gpus)

@@ -43,6 +43,9 @@ def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
             return {"agreements": [{"side": "reference", "difference": run.difference, "tolerance": 1e-3}]}
         if request["do"] == "peaks":
             return {"peaks": {"flops fp32": 1e11, "flops bf16": 2e11}}
+        if request["do"] == "together":
+            return {"timings": [ANSWER | {"seconds": 1.0 + 0.01 * CASES[request["case"]].sides.index(CASES[request["case"]].side(side))}
+                                for side in request["sides"]]}  # fmt: skip
         return ANSWER
 
     def run(*names, **options):
@@ -71,6 +74,17 @@ def test_a_gate_comes_first_and_sides_take_turns(bench):
     assert list(table["again"]).count(True) == 3
     assert set(table["gate_difference"]) == {1e-6}
     assert (bench.output / "bench.png").exists()
+
+
+def test_costs_of_measuring_are_timed_together(bench):
+    report = bench("noise-stream", rounds=2)
+    asked = [request for request in bench.asked if request["do"] not in ("gate", "peaks")]
+    assert [request["do"] for request in asked] == ["together"] * 2
+    assert [sorted(request["sides"]) for request in asked] == [["default probes", "default probes", "noise scale"]] * 2
+    assert asked[0]["sides"] != asked[1]["sides"]  # another order
+    (row,) = report.rows
+    assert row.ratio.value == pytest.approx(1.01)
+    assert row.spread == 0.0
 
 
 def test_a_second_start_goes_on_and_a_third_has_nothing_to_do(bench):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.bench.ratios import ratio_of_medians, spread
+from gapbench.bench.ratios import median_ratio, ratio_of_medians, spread
 
 SPEEDS = st.floats(0.1, 1e6)
 
@@ -72,3 +72,13 @@ def test_sides_of_different_rounds_are_refused():
         ratio_of_medians([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="not 0 and 0"):
         ratio_of_medians([], [])
+
+
+def test_rounds_of_sides_in_turns_are_compared_one_by_one():
+    slow_minutes = [1.0, 2.0, 5.0, 9.0]
+    with_it = [1.02 * minute for minute in slow_minutes]
+    ratio = median_ratio(with_it, slow_minutes)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.02, 1.02, 1.02))
+    assert spread(with_it, slow_minutes, median_ratio) == pytest.approx(1.0 - 1 / 1.02)
+    with pytest.raises(ValueError, match="as many"):
+        median_ratio([1.0], [])

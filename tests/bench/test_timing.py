@@ -12,7 +12,7 @@ from gapbench.bench import timing
 from gapbench.bench.cases import CASES
 from gapbench.bench.ours import LATE, Ours, random_pool
 from gapbench.bench.roofline import measure_peaks, traffic_numbers, work_of
-from gapbench.bench.timing import time_loop
+from gapbench.bench.timing import time_loop, time_together
 
 CPU = torch.device("cpu")
 
@@ -89,6 +89,36 @@ def test_windows_of_ours_lie_late_in_a_long_run(tiny):
 def test_only_ours_is_timed_over_a_whole_run(clock, tiny):
     with pytest.raises(TypeError, match="the engine's own loops"):
         time_loop(lambda: Loop(clock), replace(tiny, updates=12), CPU, seconds=1.0)
+
+
+def test_whole_runs_take_turns_and_each_is_timed_by_itself(tiny, monkeypatch):
+    whole = replace(tiny, updates=12)
+    pool = random_pool(whole)
+    orders = []
+
+    class Watched(Ours):
+        def __init__(self, name):
+            super().__init__(whole, pool, precision="fp32", device=CPU)
+            self.name = name
+
+        def run(self):
+            for examples in super().run():
+                orders.append((self.name, self.sessions[0].update))
+                yield examples
+
+    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)  # turns of one update
+    first, second = time_together([lambda: Watched("a"), lambda: Watched("b")], whole, CPU)
+    assert (first.updates, second.updates) == (12, 12)
+    assert first.examples == second.examples == 12 * whole.batch_size
+    assert first.seconds > 0.0
+    assert orders[-24:] == [(name, update) for update in range(1, 13) for name in ("ab" if update % 2 else "ba")]
+
+
+def test_only_whole_runs_of_ours_take_turns(clock, tiny):
+    with pytest.raises(TypeError, match="only whole runs"):
+        time_together([lambda: Loop(clock)], tiny, CPU)
+    with pytest.raises(TypeError, match="only the engine's own loops"):
+        time_together([lambda: Loop(clock)], replace(tiny, updates=12), CPU)
 
 
 @pytest.mark.parametrize(("name", "megabytes"), [("resnet44", 13.7), ("c1", 1.28), ("f1", 0.0749)])

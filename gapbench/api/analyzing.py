@@ -79,7 +79,8 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
         results: a results directory, a bundle, a name below `results/` (default: the newest there), or `published:PAPER`, whose
             digitised curves are analysed then; of critical-batch also a CSV file of batch sizes and steps.
         options: of critical-batch, `targets` such as ["train_loss=0.1"], default: those of the suite. Of diffusion, `first`: the first
-            update of every window; `last`: the last of the common one. Of landscape, `bins` of distance.
+            update of every window; `last`: the last of the common one. Of landscape, `bins` of distance. Of noise-scale, `only`
+            such as "batch_size=32,seed=0".
 
     Raises:
         UnknownNameError: there is no such analysis or paper.
@@ -136,10 +137,10 @@ def _critical_batch(results: str | Path | None, **options: Any) -> Analysis:
     return critical_batch(results, **options)
 
 
-def _noise_scale(results: str | Path | None) -> Analysis:
+def _noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
     from gapbench.api.analyzing_batch import noise_scale
 
-    return noise_scale(results)
+    return noise_scale(results, only=only)
 
 
 ANALYSES: Mapping[str, Callable[..., Analysis]] = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gapbench.api.analyzing import PUBLISHED, Analysis, AnalysisError
 from gapbench.api.keeping import find, open_refreshed
 from gapbench.store import read_tables
+from gapbench.suite.only import keep_only
 
 if TYPE_CHECKING:
     from gapbench.analysis.critical_batch import Study
@@ -22,8 +23,8 @@ def critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -
     return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found))
 
 
-def noise_scale(results: str | Path | None) -> Analysis:
-    """Returns the gradient noise scale of every run along training."""
+def noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
+    """Returns the gradient noise scale of every run along training, or of the runs that match `only`."""
     from gapbench.analysis.noise_scale.study import study
     from gapbench.report.noise_scale import noise_scale_drawings
 
@@ -31,7 +32,12 @@ def noise_scale(results: str | Path | None) -> Analysis:
         raise AnalysisError("papers published no gradients; name results of your own")
     directory = open_refreshed(find(results))
     tables = read_tables(directory.path)
-    found = study(tables.suite, tables.runs, tables.curves)
+    runs, curves = tables.runs, tables.curves
+    if only:
+        kept, _ = keep_only(directory.plan().runs, (), only)
+        runs = runs[runs["run_id"].isin({run.run_id for run in kept}) & runs["cell"].isin({run.labels.cell for run in kept})]
+        curves = curves[curves["run_id"].isin(set(runs["run_id"]))]
+    found = study(tables.suite, runs, curves)
     return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found))
 
 

@@ -34,6 +34,12 @@ def critical_batch(
 
 
 @analyze_app.command("noise-scale")
-def noise_scale(results: ResultsArgument = None, output: OutputOption = None) -> None:
+def noise_scale(
+    results: ResultsArgument = None,
+    output: OutputOption = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="KEY=VALUE,...", help="Only the runs that match, such as batch_size=32,seed=0.")
+    ] = None,
+) -> None:
     """How noisy are the gradients? The noise scale of every run along training, with intervals."""
-    tell(api.analyze("noise-scale", results), output)
+    tell(api.analyze("noise-scale", results, only=only), output)

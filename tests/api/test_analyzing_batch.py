@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gapbench import api
 from gapbench.analysis.critical_batch.targets import TargetError
 from gapbench.api.analyzing import AnalysisError
+from gapbench.core.errors import SuiteError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +62,17 @@ def test_noise_scales_of_both_probes(results: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in found.write(tmp_path / "noise")) == [
         "noise-scale.md", "noise.csv", "noise_scale.png", "noise_scale.svg",
     ]  # fmt: skip
+
+
+def test_the_noise_scale_of_some_runs(results: Path) -> None:
+    whole = api.analyze("noise-scale", results).frames["noise"]
+    found = api.analyze("noise-scale", results, only="batch_size=64,seed=1")
+    expected = whole[(whole["batch_size"] == 64) & (whole["seed"] == 1)]
+    assert len(found.frames["noise"]) == len(expected) > 0
+    assert set(found.frames["noise"]["run_id"]) == set(expected["run_id"])
+    assert all("seed 1" in sentence or "seed" not in sentence for sentence in found.sentences)
+    with pytest.raises(SuiteError, match="no run has batch_size"):
+        api.analyze("noise-scale", results, only="batch_size=65")
 
 
 def test_the_critical_batch_of_the_suites_target_and_of_another(results: Path) -> None:

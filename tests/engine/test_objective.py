@@ -43,11 +43,11 @@ def session_of(spec, pool, split, replicas=1, probes=None, micro_batch_size=None
 def plain_loss(session, indices, group):
     """Returns f(parameters by name) of an unstacked session: the mean over groups of the loss of each, by torch's own batch norm."""
     module, feed = session.network.module, session.feed
+    batches = [feed.evaluation_batch(part[None]) for part in indices[0].split(group)]
 
     def loss(parameters):
         total = 0.0
-        for part in indices[0].split(group):
-            data = feed.evaluation_batch(part[None])
+        for data in batches:
             module.train()
             logits = functional_call(module, parameters, (data.images[0],))
             for norm in session.network.norms:

@@ -139,7 +139,7 @@ def test_points_say_their_values_to_pointer_and_keyboard(opened: Any) -> None:
         page.keyboard.press("ArrowLeft")
         assert page.locator("#said").text_content() == first
         page.keyboard.press("Escape")
-        assert page.locator("#tip").is_hidden()
+        page.locator("#tip").wait_for(state="hidden", timeout=5_000)
 
 
 def test_the_page_follows_the_systems_theme_and_the_readers_choice(opened: Any) -> None:

@@ -132,7 +132,8 @@ def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torc
         loop.again()
         loops.append((loop, steps))
     turn = max(1, round(TURN_SECONDS / per_update))
-    seconds, processor, examples = ([0.0] * len(loops) for _ in range(3))
+    seconds, processor = ([0.0] * len(loops) for _ in range(2))
+    examples = [0] * len(loops)
     done = 0
     for number in itertools.count():
         now = min(turn, task.updates - done)
@@ -148,7 +149,7 @@ def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torc
             processor[position] += time.process_time() - used
         done += now
     return [
-        Timing(loop.form, firsts[position], done, int(examples[position]), seconds[position], processor[position], None)
+        Timing(loop.form, firsts[position], done, examples[position], seconds[position], processor[position], None)
         for position, (loop, _) in enumerate(loops)
     ]
 

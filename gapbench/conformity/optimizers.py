@@ -63,8 +63,7 @@ class Walk:
                 self.gradients[row] = gradient(self.weights[row], seed, self.updates)
             now = [hyperparameters(self.updates, seed) for seed in self.seeds]
             if on_device:
-                columns = torch.tensor([[item.learning_rate, item.weight_decay, item.momentum] for item in now]).T[:, :, None]
-                self.optimizer.update_on_device(DeviceHyperparameters(columns[0], columns[1], columns[2]))
+                self.optimizer.update_on_device(DeviceHyperparameters.of(now))
             else:
                 self.optimizer.update(now)
             self.updates += 1

@@ -186,10 +186,11 @@ class RecordedProgram(Program):
 
     def _climb(self, rung: Rung, update: int, batches: MicroBatches) -> None:
         """Records updates of a shape by a rung. Raises where that cannot be done or where they are not those of the plain program."""
-        expected = self._movement(lambda: self._make(update, batches, observe=False))
+        plainly = functools.partial(self._make, update, batches, observe=False)
+        expected = self._movement(plainly)
         with self._calling(rung.compiled):
             if not rung.recorded:
-                self._check(self._movement(lambda: self._make(update, batches, observe=False)), expected)
+                self._check(self._movement(plainly), expected)
                 return
             static = Static(list(batches), keyed=bool(self._keyed), weighted=self.noise.multiplicative)
             static.fill(batches, self._noise_weights(update))

@@ -43,6 +43,12 @@ class DeviceHyperparameters:
     weight_decay: Float[Tensor, "replica 1"]
     momentum: Float[Tensor, "replica 1"]
 
+    @staticmethod
+    def of(rows: Sequence[Hyperparameters]) -> DeviceHyperparameters:
+        """Returns what the host knows, one set a replica, as tensors of the CPU."""
+        columns = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows]).T[:, :, None]
+        return DeviceHyperparameters(columns[0], columns[1], columns[2])
+
 
 @dataclass(frozen=True)
 class Tile:

@@ -27,8 +27,7 @@ def on_host(optimizer: Optimizer, rows: list[Hyperparameters]) -> None:
 
 def on_device(optimizer: Optimizer, rows: list[Hyperparameters]) -> None:
     """As a recorded update does, with hyperparameters in tensors."""
-    columns = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows]).T[:, :, None]
-    optimizer.update_on_device(DeviceHyperparameters(*columns))
+    optimizer.update_on_device(DeviceHyperparameters.of(rows))
 
 
 @pytest.mark.parametrize(("flat", "options", "plain"), CASES)

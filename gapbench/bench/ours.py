@@ -15,6 +15,7 @@ from gapbench import catalog, cost
 from gapbench.bench.task import CLASSES, Precision, Task
 from gapbench.engine.feed import Feed
 from gapbench.engine.session import Session
+from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 LATE = 10_000
@@ -59,7 +60,15 @@ class Ours:
             specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
         pieces = task.micro_batch_size or cost.micro_batch_size(specs[0], device.type)
         self.sessions = [
-            Session(part, pool, [whole_split(task)] * len(part), device=device, emit=lambda _event: None, micro_batch_size=pieces)
+            Session(
+                part,
+                pool,
+                [whole_split(task)] * len(part),
+                device=device,
+                emit=lambda _event: None,
+                micro_batch_size=pieces,
+                compiles=cost.worth_compiling(_of_recipe(part[0], task), replicas=len(part), device_kind=device.type),
+            )
             for part in ([[spec] for spec in specs] if singly else [specs])
         ]
         for session in self.sessions:
@@ -115,6 +124,11 @@ class OurFeed:
         for update in range(self.feed.batches.updates):
             self.feed.batch(update)
             yield self._task.batch_size
+
+
+def _of_recipe(spec: RunSpec, task: Task) -> RunSpec:
+    """Returns the run as long as one of its recipe: what pays there is what is timed."""
+    return spec.model_copy(update={"updates": task.recipe_updates})
 
 
 def random_pool(task: Task) -> Pool:

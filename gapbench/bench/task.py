@@ -41,6 +41,10 @@ class Task:
     test_examples: int = 64
     updates: int | None = None
     """Length of a whole run that is timed from its first update to its last; None: a window within a long run is timed."""
+    evaluations: int = 20
+    """Of a whole run."""
+    recipe_updates: int = LONG
+    """Of a run of the recipe, or of its regime adaptation to a larger batch: whether compiling pays depends on how long a run is."""
 
     def specs(self, precision: Precision, *, probes: tuple[str, ...] = ()) -> list[RunSpec]:
         """Returns the runs, one a seed, as a suite would ask for them."""
@@ -67,6 +71,7 @@ class Task:
                 reference_batch_size=self.batch_size,
                 reference_updates=updates,
                 reference_learning_rate=LEARNING_RATE,
+                evaluations=self.evaluations,
                 probes=probes,
             )
             for seed in range(self.replicas)

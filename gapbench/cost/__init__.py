@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gapbench.cost import calibration
+from gapbench.cost.compiling import worth_compiling
 from gapbench.cost.estimate import Estimate, estimate, held_mib, host_mib, idle_mib, memory_mib, training_flops_per_update
 from gapbench.cost.learned import Basis
 from gapbench.cost.micro_batch import micro_batch_size
@@ -32,4 +33,5 @@ __all__ = [
     "stack_pays",
     "training_flops_per_update",
     "work_of",
+    "worth_compiling",
 ]

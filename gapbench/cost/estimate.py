@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gapbench.cost.calibration import base_of_worker
+from gapbench.cost.compiling import worth_compiling
 from gapbench.cost.learned import Basis, learned_parts
 from gapbench.cost.micro_batch import MIB, micro_batch_size
-from gapbench.cost.parts import CHUNK_EXAMPLES, Buckets, buckets, guessed_checkpoint_seconds, layers_of
+from gapbench.cost.parts import CHUNK_EXAMPLES, Buckets, buckets, guessed_checkpoint_seconds
 from gapbench.cost.place import Place
 from gapbench.cost.pool import held_bytes
-from gapbench.cost.sizes import facts_of, model_size
+from gapbench.cost.sizes import facts_of, layers_of, model_size
 from gapbench.cost.work import work_of
 from gapbench.suite.runspec import RunSpec
 
@@ -23,6 +24,8 @@ ACTIVATION_COPIES = {"cpu": 1.7, "cuda": 2.0}
 """Memory of an update by what its backward pass needs kept. On a CPU measured, freed blocks that the allocator keeps included: F1 at 4096
 1.7 to 2.0, C1 at 512 2.1, ResNet-44 at 128 1.4. On a GPU to be measured; two, since recorded updates have memory of their own and the plain
 program, to which they are held before training, has its own."""
+COMPILER_MIB = 150.0
+"""Memory of a worker that has compiled a network, on a CPU: F1 took 110 MiB more, ResNet-44 90. The C++ compiler is gone by then."""
 EVALUATED_LAYERS = 4
 """Layers whose outputs an evaluation holds at a time. Measured on a CPU: C1 3.7, ResNet-44 4.0."""
 VECTORS = 5
@@ -121,7 +124,8 @@ def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
     evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, layers_of(spec))
     floats = VECTORS * replicas * size.parameters + max(update, evaluation)
     examples = held_bytes(spec, facts, piece=piece, replicas=replicas, device_kind=kind)
-    return (examples + 4.0 * floats) / MIB
+    compiler = COMPILER_MIB if kind == "cpu" and worth_compiling(spec, replicas=replicas, device_kind=kind) else 0.0
+    return (examples + 4.0 * floats) / MIB + compiler
 
 
 def _base_mib(device_kind: str, place: Place | None) -> float:

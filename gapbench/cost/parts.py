@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from gapbench.cost.sizes import model_size
+from gapbench.cost.compiling import guessed_compile_seconds, worth_compiling
+from gapbench.cost.sizes import layers_of, model_size
 from gapbench.cost.work import Work
 from gapbench.suite.runspec import Frozen, RunSpec
 
@@ -106,6 +107,7 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
         return None
     kind = _kind(device_kind)
     launch = guessed_launch_seconds(spec, kind)
+    compiles = worth_compiling(spec, replicas=replicas, device_kind=kind)
     pass_over_weights = replicas * size.parameters * PARAMETER_SECONDS[kind]
     return Parts(
         begin_seconds=0.01,
@@ -114,7 +116,7 @@ def guessed_parts(spec: RunSpec, *, replicas: int, device_kind: str) -> Parts | 
         evaluation_seconds=2e-3,
         example_seconds=replicas * (2.0 * size.multiplications / FLOPS_PER_SECOND[kind] + launch / 3.0 / CHUNK_EXAMPLES),
         setup_seconds=0.01 + 2.0 * pass_over_weights,
-        program_seconds=0.05,
+        program_seconds=0.05 + (guessed_compile_seconds(spec) if compiles else 0.0),
         outside_seconds=0.05,
     )
 
@@ -139,9 +141,3 @@ def guessed_work_seconds(spec: RunSpec, *, replicas: int, device_kind: str) -> f
 
 def _kind(device_kind: str) -> str:
     return device_kind if device_kind in FLOPS_PER_SECOND else "cpu"
-
-
-def layers_of(spec: RunSpec) -> int:
-    """Returns roughly how many layers with weights a model has."""
-    by_name = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "alexnet": 8}
-    return max(1, by_name.get(spec.model.name, int(spec.model.option("depth", 5))))

@@ -22,6 +22,12 @@ def _model_size(model: str, dataset: str, crop_size: int) -> Size | None:
     return None if facts is None else size_of(component.name, component.options, cropped(facts, crop_size), facts.classes)
 
 
+def layers_of(spec: RunSpec) -> int:
+    """Returns roughly how many layers with weights a model has."""
+    by_name = {"mlp": len(spec.model.option("widths", ())) + 1, "f1": 6, "alexnet": 8}
+    return max(1, by_name.get(spec.model.name, int(spec.model.option("depth", 5))))
+
+
 def facts_of(spec: RunSpec) -> DatasetFacts | None:
     """Returns what is known of a run's data set without reading it, or None where that is nothing."""
     return _facts_of(spec.dataset.model_dump_json())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gapbench import catalog
+from gapbench.core.errors import UnknownNameError
 from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.sizes import facts_of
 from gapbench.suite.runspec import Frozen, RunSpec
@@ -9,7 +11,8 @@ from gapbench.suite.runspec import Frozen, RunSpec
 RECALIBRATION_EXAMPLES = 2048
 """Training examples, at most, that an evaluation recalibrates norm statistics over."""
 RECALIBRATED_UNTIL = 0.95
-"""Fraction of the updates up to which every evaluation also measures with recalibrated statistics; the last one always does."""
+"""Fraction of the updates up to which every evaluation of a model with batch norm also measures with recalibrated statistics; the last one
+always does."""
 
 
 class Work(Frozen):
@@ -27,7 +30,10 @@ def work_of(spec: RunSpec) -> Work:
     """Returns what one replica of a job has to do."""
     moments, batches = evaluated_of(spec), spec.batches
     once = evaluated_examples(spec)
-    again = sum(update == spec.updates or batches.steps(update) < RECALIBRATED_UNTIL * batches.all_steps for update in moments)
+    has_norm = _has_norm(spec)
+    again = sum(
+        has_norm and (update == spec.updates or batches.steps(update) < RECALIBRATED_UNTIL * batches.all_steps) for update in moments
+    )
     more = _seen_tests(spec) + _train_evaluation(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
     observed = len(probed(spec.updates).union(moments))
     return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=len(moments) * once + again * more)
@@ -52,3 +58,11 @@ def _tests(spec: RunSpec) -> int:
     """Returns the size of the test set; where it is not known before the data are loaded, that of the training set stands for it."""
     facts = facts_of(spec)
     return int(spec.dataset.option("test_size", 0) or (facts.test_examples if facts else spec.train_examples))
+
+
+def _has_norm(spec: RunSpec) -> bool:
+    """Returns whether a run's model has batch norm; True where the plugin that it came from is not loaded."""
+    try:
+        return catalog.models()[spec.model.name].has_batch_norm(spec.model.options)
+    except UnknownNameError:
+        return True

@@ -71,11 +71,13 @@ class Evaluator:
                 with recalibrated(module, lambda: self._pass_calibration(batch_size)):
                     correct = {name: self._measure(name, "", values) for name in self._sets}
                 if recalibrate:
-                    values.update({f"recalibrated_{name}": value for name, value in values.items() if name.startswith(("test_", "train_"))})
+                    values.update(_as_recalibrated(values))
                 module.train()
                 return Evaluation(values, correct.get("test"))
             correct = {name: self._measure(name, "", values) for name in self._sets}
-            if recalibrate:
+            if recalibrate and not self._program.network.norms:  # there is nothing to recalibrate
+                values.update(_as_recalibrated(values))
+            elif recalibrate:
                 with recalibrated(module, lambda: self._pass_calibration(batch_size)):
                     for name in (name for name in ("test", "train") if name in self._sets):
                         self._measure(name, "recalibrated_", values)
@@ -99,18 +101,17 @@ class Evaluator:
         return correct.cpu()
 
     def _pass_calibration(self, batch_size: int) -> None:
-        for indices in _calibration_batches(self._feed, self._ghost_batch_size, batch_size):
+        """Passes the fixed training examples through the network in groups of the size that training has, many of them at once."""
+        network, examples = self._program.network, min(RECALIBRATION_EXAMPLES, self._feed.train_size)
+        group = min(self._ghost_batch_size or batch_size, examples)
+        at_once = max(1, CHUNK_EXAMPLES // (group * len(network.weights))) * group
+        if self._ghost_batch_size is None:
+            network.use_groups_of(group)  # a batch of training is one group, and one of these holds many
+        chosen = self._feed.members[:, : examples // group * group]
+        for indices in torch.split(chosen, at_once, dim=1):
             self._program.forward(self._feed.calibration_batch(indices))
+        network.use_groups_of(None)
 
 
-def _calibration_batches(feed: Feed, ghost: int | None, batch_size: int) -> list[Tensor]:
-    """Returns the fixed training examples in batches that the ghost batch size divides; all in one where it is off.
-
-    Without ghost batch norm a training batch is one group, so the examples are one group too (of the batch size at most).
-    """
-    examples = min(RECALIBRATION_EXAMPLES, feed.train_size)
-    group = min(ghost if ghost is not None else batch_size, examples)
-    groups = max(1, examples // group)
-    chosen = feed.members[:, : groups * group]
-    per_batch = max(1, CHUNK_EXAMPLES // group) * group if ghost is not None else group
-    return list(torch.split(chosen, per_batch, dim=1))
+def _as_recalibrated(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {f"recalibrated_{name}": value for name, value in values.items() if name.startswith(("test_", "train_"))}

@@ -31,6 +31,7 @@ def train(
     snapshots: Sequence[Mapping[str, Any]] | None = None,
     checkpoint_seconds: float = 60.0,
     micro_batch_size: int | None = None,
+    compiles: bool = False,
 ) -> None:
     """Trains runs that share a program, as one stack where there are several, and reports through `emit`.
 
@@ -45,6 +46,7 @@ def train(
         checkpoint_seconds: time between `Snapshotted` events.
         micro_batch_size: examples of one run that are computed at once, where that is exact; default: the whole batch. Runs that go
             on do so in the pieces in which they began, so that a stop changes no bit.
+        compiles: whether to try to compile the network, which pays where many updates are still to come.
 
     Raises:
         TrainingError: the runs cannot be trained as specified.
@@ -53,7 +55,7 @@ def train(
     clock = Clock(torch.device(device))
     if snapshots is not None:
         micro_batch_size = snapshots[0]["micro_batch_size"]
-    session = Session(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size)
+    session = Session(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size, compiles=compiles)
     if snapshots is not None:
         session.restore(snapshots)
     session.prepare()

@@ -27,8 +27,8 @@ from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.perturbation import perturb
+from gapbench.engine.prepared import PreparedProgram
 from gapbench.engine.program import Probe
-from gapbench.engine.recorded import RecordedProgram
 from gapbench.engine.recorder import Recorder
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.layers.ghost_forms import ghost_norm_form, triton_trouble
@@ -54,6 +54,7 @@ class Session:
         probes: by stage, in place of those that the specs name.
         objective: whether these get `state.objective`; probes that the specs name say so in the catalog.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
+        compiles: whether `prepare` is to try to compile the network.
 
     Raises:
         TrainingError: the runs cannot train together, the model does not fit the data, or micro-batches would not be exact.
@@ -70,6 +71,7 @@ class Session:
         probes: Mapping[str, Sequence[Probe]] | None = None,
         objective: bool = False,
         micro_batch_size: int | None = None,
+        compiles: bool = False,
     ) -> None:
         spec = specs[0]
         exact_arithmetic()
@@ -90,7 +92,7 @@ class Session:
         self._given_probes = probes
         self._look_at_moments()
         self.micro_batch_size = micro_batch_size or self.batches.largest
-        self.program = make_program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets())
+        self.program = make_program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets(), compiles=compiles)
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
@@ -110,9 +112,10 @@ class Session:
             self._measured = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
 
     def prepare(self) -> None:
-        """Records the updates that are still to come, where the program does so. To be called before the first `step`."""
-        if isinstance(self.program, RecordedProgram):
-            self.program.prepare(usual_updates(self.feed, self.micro_batch_size, begin=self.update))
+        """Compiles and records the updates that are still to come, where the program does so. To be called before the first `step`."""
+        if isinstance(self.program, PreparedProgram):
+            usual = usual_updates(self.feed, self.micro_batch_size, begin=self.update, compiles=self.program.compiles)
+            self.program.prepare(usual)
 
     def _look_at_moments(self) -> None:
         """Finds when to look at what, from the table of batches; where that is decided while training, after each decision."""

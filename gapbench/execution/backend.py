@@ -85,6 +85,7 @@ class TorchBackend:
         assert self._setup is not None
         pool = datasets.load(specs[0].dataset, data_context(self._setup))
         splits = [datasets.split(pool, spec) for spec in specs]
+        device_kind = self._setup.device.partition(":")[0]
         engine.train(
             specs,
             pool,
@@ -94,7 +95,8 @@ class TorchBackend:
             stop=stop,
             snapshots=snapshots,
             checkpoint_seconds=checkpoint_seconds,
-            micro_batch_size=cost.micro_batch_size(specs[0], self._setup.device.partition(":")[0]),
+            micro_batch_size=cost.micro_batch_size(specs[0], device_kind),
+            compiles=cost.worth_compiling(specs[0], replicas=len(specs), device_kind=device_kind),
         )
         free_device_memory(self._setup.device)
 

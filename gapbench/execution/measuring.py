@@ -7,6 +7,7 @@ It speaks to its parent as a training worker does (`protocol.py`); its answer to
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
@@ -83,15 +84,18 @@ def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
     pool = datasets.load(specs[0].dataset, data_context(setup))
     splits = [datasets.split(pool, spec) for spec in specs]
     loaded = time.perf_counter()
-    cold, stamps = _train(_shortened(specs, COLD_UPDATES), pool, splits, setup.device, wait=True)
+    kind = setup.device.partition(":")[0]
+    compiles = cost.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
+    train = functools.partial(_train, pool=pool, splits=splits, device=setup.device, compiles=compiles)
+    cold, stamps = train(_shortened(specs, COLD_UPDATES), wait=True)
     evaluations = []
     updates = _fitting(stamps)
     if updates > FEWEST_UPDATES:  # first updates are slow: a second look at how many fit
-        trial, stamps = _train(_shortened(specs, TRIAL_UPDATES), pool, splits, setup.device, wait=True)
+        trial, stamps = train(_shortened(specs, TRIAL_UPDATES), wait=True)
         evaluations.append(trial.evaluation)
         updates = _fitting(stamps)
     timed = _shortened(specs, updates)
-    warm, stamps = _train(timed, pool, splits, setup.device, wait=False)
+    warm, stamps = train(timed, wait=False)
     warm = Buckets(warm.train, fmean([*evaluations, warm.evaluation]), warm.other)
     parts = fitted(timed[0], warm, stamps if setup.device == "cpu" else ())
     expected = buckets(parts, cost.work_of(_shortened(specs, COLD_UPDATES)[0]))
@@ -155,7 +159,9 @@ def _steady(spec: RunSpec) -> RunSpec:
     return spec if rule is None else spec.model_copy(update={"adaptive_batch": rule.model_copy(update={"decisions": 1})})
 
 
-def _train(specs: Sequence[RunSpec], pool: Any, splits: Sequence[Any], device: str, *, wait: bool) -> tuple[Buckets, Sequence[float]]:
+def _train(
+    specs: Sequence[RunSpec], *, pool: Any, splits: Sequence[Any], device: str, compiles: bool, wait: bool
+) -> tuple[Buckets, Sequence[float]]:
     """Trains as a run does and returns what its buckets hold, and the time before each update.
 
     Args:
@@ -163,6 +169,7 @@ def _train(specs: Sequence[RunSpec], pool: Any, splits: Sequence[Any], device: s
         pool: all examples.
         splits: of the runs.
         device: where.
+        compiles: whether the job compiles its network.
         wait: for the device before each look at the clock.
     """
     import torch
@@ -183,7 +190,9 @@ def _train(specs: Sequence[RunSpec], pool: Any, splits: Sequence[Any], device: s
             ended[event.replica] = event.summary
 
     micro = cost.micro_batch_size(specs[0], device.partition(":")[0])
-    engine.train(specs, pool, splits, device=device, emit=emit, stop=look, checkpoint_seconds=math.inf, micro_batch_size=micro)
+    engine.train(
+        specs, pool, splits, device=device, emit=emit, stop=look, checkpoint_seconds=math.inf, micro_batch_size=micro, compiles=compiles
+    )
     totals = [sum(float(summary[f"{name}_seconds"]) for summary in ended.values()) for name in ("train", "evaluation", "other")]
     return Buckets(*totals), stamps
 

@@ -26,7 +26,7 @@ def recalibrated(model: nn.Module, forward: Callable[[], None]) -> Iterator[None
     """
     layers = [module for module in model.modules() if isinstance(module, GhostBatchNorm)]
     kept = [(layer.running_mean.clone(), layer.running_var.clone(), layer.steps.clone()) for layer in layers]
-    rules = [(layer.momentum, layer.running_statistics, layer.deferred) for layer in layers]
+    rules = [(layer.momentum, layer.running_statistics, layer.deferred, layer.form) for layer in layers]
     mode = model.training
     for layer in layers:
         layer.reset_running_statistics()
@@ -42,8 +42,8 @@ def recalibrated(model: nn.Module, forward: Callable[[], None]) -> Iterator[None
         yield
     finally:
         model.train(mode)
-        for layer, (mean, variance, steps), (momentum, statistics, deferred) in zip(layers, kept, rules, strict=True):
+        for layer, (mean, variance, steps), (momentum, statistics, deferred, form) in zip(layers, kept, rules, strict=True):
             layer.running_mean.copy_(mean)
             layer.running_var.copy_(variance)
             layer.steps.copy_(steps)
-            layer.momentum, layer.running_statistics, layer.deferred = momentum, statistics, deferred
+            layer.momentum, layer.running_statistics, layer.deferred, layer.form = momentum, statistics, deferred, form

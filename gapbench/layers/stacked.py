@@ -97,8 +97,10 @@ class StackedGroupNorm(nn.Module):
         """Normalizes each example by itself."""
         replicas, features, batch = inputs.shape
         grouped = inputs.reshape(replicas, self.groups, features // self.groups, batch).float()  # bf16 activations, fp32 statistics
-        variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
-        normalized = ((grouped - mean) * torch.rsqrt(variance + self.epsilon)).view(inputs.shape)
+        # Not var_mean, which on a CPU takes a hundred times as long as mean along a dimension that is not the innermost.
+        centred = grouped - grouped.mean(dim=2, keepdim=True)
+        variance = centred.square().mean(dim=2, keepdim=True)
+        normalized = (centred * torch.rsqrt(variance + self.epsilon)).view(inputs.shape)
         outputs: Tensor = normalized * self.weight[:, :, None] + self.bias[:, :, None]
         return outputs.to(inputs.dtype)
 

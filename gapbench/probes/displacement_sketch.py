@@ -23,7 +23,8 @@ PURPOSE = "displacement sketch"
 def displacement_sketch(state: TrainState) -> dict[str, Tensor]:
     """Count sketch of w_t - w_0 over all trainable parameters: 256 signed sums, the same projection for all runs of a model."""
     gather, signs = _projection(state.layers, str(state.weights.device))
-    return {"displacement_sketch/bucket": (state.displacement[:, gather] * signs).sum(dim=2, dtype=torch.float64).float()}
+    drawn = state.displacement.index_select(1, gather.flatten()).view(-1, *gather.shape)
+    return {"displacement_sketch/bucket": (drawn * signs).sum(dim=2, dtype=torch.float64).float()}
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gapbench import cost
 from gapbench.bench import CASES, compare, machine, unmeasurable
 from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side
 from gapbench.bench.gate import gate
@@ -17,6 +18,7 @@ from gapbench.bench.programs import PROGRAMS, Build
 from gapbench.bench.roofline import work_of
 from gapbench.bench.task import Task
 from gapbench.execution.devices import Device
+from gapbench.suite.arithmetic import evaluations_of
 
 CPU = torch.device("cpu")
 
@@ -46,8 +48,8 @@ GOALS = {
     ("roofline-wresnet16-4-cuda", "ours bf16", "", "share", 0.5),
     ("roofline-vgg16-cuda", "ours bf16", "", "share", 0.5),
     # What measuring costs: probes; with test evaluation
-    *((f"probes{device}", "probes on", "probes off", "cost", 1.01) for device in ("", "-cuda")),
-    *((f"probes{device}", "probes and evaluation", "probes off", "cost", 1.03) for device in ("", "-cuda")),
+    *((f"probes{device}", "probes on", "probes off", "cost", 1.01) for device in ("", "-f1", "-cuda")),
+    *((f"probes{device}", "probes and evaluation", "probes off", "cost", 1.03) for device in ("", "-f1", "-cuda")),
     *((f"noise-stream{device}", "noise scale", "default probes", "cost", 1.01) for device in ("", "-cuda")),
     # The plan of a calibrated machine
     *((f"plan{device}", "predicted", "trained", "agreement", 0.15) for device in ("", "-cuda")),
@@ -72,6 +74,17 @@ def test_goals_are_for_the_batches_and_replicas_that_they_name() -> None:
     assert tasks["ghost-cuda"] == (4096, 128, 1)
     assert tasks["f1-stack-cuda"] == (128, None, 32)
     assert tasks["digits-stack"] == (16, None, 8)
+
+
+@pytest.mark.parametrize(("name", "examples", "epochs"), [("probes-f1", 60_000, 50), ("probes-cuda", 50_000, 100)])
+def test_a_run_that_is_shorter_than_a_recipes_has_its_share_of_evaluations(name: str, examples: int, epochs: int) -> None:
+    task = CASES[name].task
+    short = task.specs("fp32")[0]
+    updates = examples * epochs // task.batch_size
+    often = evaluations_of(reference_updates=updates, reference_batch_size=128, test_examples=10_000, train_evaluation_examples=10_000)
+    long = short.model_copy(update={"train_examples": examples, "updates": updates, "evaluations": often})
+    share, whole = (cost.work_of(run).examples / run.updates for run in (short, long))
+    assert share == pytest.approx(whole, rel=0.15)
 
 
 def test_without_a_gpu_that_is_all_that_a_gpus_case_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

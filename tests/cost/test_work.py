@@ -26,6 +26,12 @@ def test_evaluations_before_the_last_part_and_the_last_one_measure_twice() -> No
     assert (five.evaluations, five.examples) == (5, 5 * (897 + 897) + (2 * 897 + 900))
 
 
+def test_without_batch_norm_nothing_is_measured_twice() -> None:
+    model = LB.model.model_copy(update={"options": {**LB.model.options, "norm": "none"}})
+    once = cost.work_of(LB.model_copy(update={"model": model, "updates": 1000, "evaluations": 5}))
+    assert (once.evaluations, once.examples) == (5, 5 * (897 + 897))
+
+
 def test_short_runs_are_observed_in_most_of_their_updates() -> None:
     short, long = cost.work_of(LB), cost.work_of(SB)
     assert (short.updates, long.updates) == (52, 1687)

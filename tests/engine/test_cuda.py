@@ -6,8 +6,8 @@ import torch
 from gapbench.core.events import Finished
 from gapbench.engine import train
 from gapbench.engine.ladder import usual_updates
+from gapbench.engine.prepared import LADDER, PreparedProgram
 from gapbench.engine.program import Program
-from gapbench.engine.recorded import LADDER, RecordedProgram
 from gapbench.engine.recorder import Recorder
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise
@@ -116,11 +116,11 @@ def test_recorded_updates_are_those_of_the_plain_program(spec, pool, split, chan
                 micro_batch_size=pieces)
         for _ in range(2)
     )  # fmt: skip
-    assert isinstance(ours.program, RecordedProgram)
-    ours.program._compiles = compiles
+    assert isinstance(ours.program, PreparedProgram)
+    ours.program.compiles = compiles
     ours.prepare()
     assert ours.program.kind == LADDER[0 if compiles else 1].kind, ours.program.refused
-    assert type(theirs.program) is RecordedProgram  # not prepared: the plain updates
+    assert type(theirs.program) is PreparedProgram  # not prepared: the plain updates
     assert theirs.program.kind == Program.kind
     for _ in range(10):
         mine, other = ours.step(), theirs.step()

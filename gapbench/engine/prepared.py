@@ -1,8 +1,8 @@
-"""The step program of a GPU: updates of the usual shapes are recorded, with what changes between them in tables on the device.
+"""The step program that is prepared: networks are compiled and, on a GPU, updates recorded, with what changes between them in tables there.
 
 There is a ladder of ways to execute an update: recorded with a compiled network inside, recorded, compiled, and the plain program of
 `program.py`. The first that works is taken, and works means: it makes an update that the plain program makes, too. Whatever goes wrong
-on the way up is told in the results and costs no run.
+on the way up is told in the results and costs no run. A CPU has the last two rungs: nothing waits to be started there.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ REASON = 300
 """Characters of a reason that are kept."""
 RECOMPILATIONS = 256
 """Compiled forms of one layer's code that a process may hold: by shape, mode and kind of network."""
-TOLERANCE = {"fp32": (0.01, 0.01), "bf16": (1.0, 0.1)}
+TOLERANCE = {"fp32": (0.1, 0.01), "bf16": (1.0, 0.1)}
 """How far an update may be from that of the plain program, and how much longer or shorter, relative to its length. Other kernels round
-otherwise, which in bf16 turns the first update of a deep network (measured: that of ResNet-44 is 0.24 to 0.47 from fp32's) but leaves its
-length (within 0.02). A wrong learning rate, a lost micro-batch or an update made twice changes the length."""
+otherwise, which turns the first update of a deep network and leaves its length. Measured on a CPU: in fp32 the gradient of ResNet-44 is
+0.026 from float64's, and 0.004 where it is compiled; in bf16 the update is 0.24 to 0.47 from fp32's, and its length within 0.02. A wrong
+learning rate, a lost micro-batch or an update made twice changes the length."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,15 @@ class Recorded:
     """None where micro-batch probes look at each gradient by itself: then observed updates are the plain program's."""
 
 
-class RecordedProgram(Program):
-    """A `Program` that executes the usual updates as recordings, once `prepare` has found a way.
+class PreparedProgram(Program):
+    """A `Program` that executes the usual updates in a faster way, once `prepare` has found one.
 
     Args:
         network: the replicas.
         specs: the runs, one a replica.
         micro_batch_probes: see `Program`.
         resets: see `Program`.
-        graphs: where to record.
+        graphs: where to record; None: nowhere.
         compiles: whether to try `torch.compile`.
     """
 
@@ -121,21 +122,23 @@ class RecordedProgram(Program):
         micro_batch_probes: Sequence[Probe] = (),
         *,
         resets: Sequence[int] = (),
-        graphs: Graphs,
+        graphs: Graphs | None,
         compiles: bool,
     ) -> None:
         device = network.weights.device
         self._graphs = graphs
-        self._compiles = compiles
+        self.compiles = compiles
         self._tolerance = TOLERANCE[specs[0].precision]
         self._recorded: dict[Shape, Recorded] = {}
+        self._compiled: set[Shape] = set()
+        """Shapes of updates whose network is compiled and which are not recorded."""
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         """The update that a recording makes next."""
         self._counter_at = 0
         self._ring: Float[Tensor, "update replica"] = torch.zeros(LOSSES, len(specs), device=device)
         """Losses by update, modulo LOSSES."""
         super().__init__(network, specs, micro_batch_probes, resets=resets)
-        self._host_answers = False
+        self._host_answers = self._host_answers and graphs is None
 
     def follow(self, batches: BatchTable, resets: Sequence[int]) -> None:
         """See `Program`. The hyperparameters of all updates lie on the device."""
@@ -151,13 +154,14 @@ class RecordedProgram(Program):
             examples: number and batches of an update of each shape; where there are none, updates stay those of the plain program.
         """
         for rung in LADDER:
-            if not examples or (rung.compiled and not self._compiles):
+            if not examples or (rung.compiled and not self.compiles) or (rung.recorded and self._graphs is None):
                 continue
             try:
                 for update, batches in examples:
                     self._climb(rung, update, batches)
             except Exception as error:  # whatever a compiler, a driver or a user's layer raises: the next rung may do without
                 self._recorded.clear()
+                self._compiled.clear()
                 reason = (str(error).strip().splitlines() or [""])[0]
                 self.refused = (*self.refused, f"{rung.kind}: {type(error).__name__}: {reason}"[:REASON])
                 continue
@@ -169,7 +173,7 @@ class RecordedProgram(Program):
         recorded = self._recorded.get(batches.shape)
         replay = None if recorded is None else recorded.observed if observe else recorded.plain
         if recorded is None or replay is None:
-            with self._calling(self.kind == "compiled"):
+            with self._calling(batches.shape in self._compiled):
                 return super().update(update, batches, observe=observe)
         if update in self._resets_at:
             self.optimizer.reset()
@@ -191,6 +195,7 @@ class RecordedProgram(Program):
         with self._calling(rung.compiled):
             if not rung.recorded:
                 self._check(self._movement(plainly), expected)
+                self._compiled.add(batches.shape)
                 return
             static = Static(list(batches), keyed=bool(self._keyed), weighted=self.noise.multiplicative)
             static.fill(batches, self._noise_weights(update))
@@ -202,6 +207,7 @@ class RecordedProgram(Program):
         """Returns the recorded update of static batches, once it has moved the weights as is expected of the one that they hold."""
         with self._unmoved():
             self._counter.fill_(update)
+            assert self._graphs is not None
             replay = self._graphs.record(functools.partial(self._recordable, static, observe=observe))
         self._check(self._movement(functools.partial(self._replayed, replay, update)), expected)
         return replay

@@ -1,0 +1,31 @@
+"""What a worker tells the engine besides the runs: pieces and compiling are the cost model's decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gapbench import cost, engine
+from gapbench.execution.backend import TorchBackend
+from gapbench.execution.protocol import Setup
+from gapbench.suite import load_suite
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_the_cost_model_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiles: bool) -> None:
+    asked = {}
+    monkeypatch.setattr(
+        cost, "worth_compiling", lambda spec, *, replicas, device_kind: asked.update(ask=(replicas, device_kind)) or compiles
+    )
+    monkeypatch.setattr(cost, "micro_batch_size", lambda spec, device_kind: 7)
+    monkeypatch.setattr(engine, "train", lambda specs, pool, splits, **more: asked.update(more))
+    backend = TorchBackend()
+    backend._setup = Setup(
+        results="", suite="", device="cpu", device_label="cpu", device_name="", threads=1, data_dir=None, cache_dir=str(tmp_path),
+        offline=True, suite_dir=None, plugins=(), machine={}, checkpoint_seconds=60.0,
+    )  # fmt: skip
+    specs = [run.spec for run in load_suite("quickstart", only="arm=SB").runs[:3]]
+    backend.train(specs, emit=lambda event: None, stop=lambda: None, snapshots=None, checkpoint_seconds=60.0)
+    assert asked["ask"] == (3, "cpu")
+    assert (asked["micro_batch_size"], asked["compiles"], asked["device"]) == (7, compiles, "cpu")

@@ -23,7 +23,7 @@ COMPILE_SECONDS = 300.0
 """A first compilation takes half a minute on a slow core, on each device."""
 
 _REINSTALL = "reinstall it: pip install --force-reinstall torch torchvision"
-_NOT_NEEDED = "gapbench trains without it"
+_NOT_NEEDED = "gapbench trains without it; long runs may then take half as long again"
 
 
 def torch_findings() -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -138,6 +138,18 @@ class ProbeEntry(ComponentEntry):
     """Whether batch norm must be over groups of a fixed size: then a ghost batch size must be named."""
     vectors: tuple[str, ...] = ()
     """Metrics of several numbers each, as many as its options say, which it returns as `metric/bucket`."""
+    passes: dict[str, float] = Field(default_factory=dict)
+    """What a look costs, for the plan: how often it passes its `examples` through the network, with the loss 1, a gradient 4 and a product
+    with the Hessian 12, for each unit of a parameter, and under "" besides. Rough: jobs that trained correct it. Empty: hardly anything."""
+    one_by_one: bool = False
+    """Whether it looks at one replica of a stack at a time."""
+
+    @model_validator(mode="after")
+    def _passes_of_parameters(self) -> Self:
+        unknown = [name for name in self.passes if name and name not in self.parameters]
+        if self.passes and (unknown or self.stage != "checkpoint" or "examples" not in self.parameters):
+            raise ValueError('passes are of a probe of stage checkpoint that has a parameter `examples`, by its parameters and ""')
+        return self
 
     @model_validator(mode="before")
     @classmethod

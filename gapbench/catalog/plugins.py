@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from gapbench import catalog
@@ -157,6 +158,7 @@ def probe(
     default: bool = False,
     needs_objective: bool = False,
     vectors: Sequence[str] = (),
+    passes: Mapping[str, float] = MappingProxyType({}),
     summary: str = "",
     source: str = "",
 ) -> Callable[[C], C]:
@@ -171,6 +173,8 @@ def probe(
         default: whether it runs in every suite.
         needs_objective: whether its state has `objective`: loss, gradient and Hessian product at other examples and weights.
         vectors: those of `metrics` that are several numbers each, returned as `metric/bucket`.
+        passes: of stage `checkpoint`, roughly, for the price of a plan: how often a look passes its option `examples` through the network,
+            for each unit of its other options, and under "" besides. A loss is 1, a gradient 4, a product with the Hessian 12.
         summary: one line for `gapbench ls`; default: the first line of the docstring.
         source: a citation or an address.
     """
@@ -179,7 +183,7 @@ def probe(
         called = name or getattr(component, "__name__", "")
         options = from_signature(component, reserved=("state",), owner=f'probe "{called}"')
         facts = {"name": called, "version": version, "source": source, "stage": stage, "per_layer": per_layer}
-        facts |= {"needs_objective": needs_objective, "parameters": options, "vectors": tuple(vectors)}
+        facts |= {"needs_objective": needs_objective, "parameters": options, "vectors": tuple(vectors), "passes": dict(passes)}
         add_component(catalog.probes(), ProbeEntry, component, summary, **facts, metrics=tuple(metrics) or (called,), default=default)
         return component
 

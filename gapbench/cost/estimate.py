@@ -80,7 +80,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         parameters=size.parameters if size else None,
         training_flops=6.0 * size.multiplications * spec.examples * replicas if size else None,
         memory_mib=memory_mib(spec, replicas=replicas, device_kind=kind, place=place),
-        buckets=buckets(found.parts, work_of(spec), checkpoint_seconds=checkpoint) if found else None,
+        buckets=buckets(found.parts, work_of(spec, replicas=replicas), checkpoint_seconds=checkpoint) if found else None,
         outside_seconds=found.parts.outside_seconds if found else 0.0,
         program_seconds=found.parts.program_seconds if found else 0.0,
         basis=found.basis if found else "unknown",

@@ -53,11 +53,11 @@ def learned_parts(spec: RunSpec, place: Place | None, *, replicas: int, device_k
         return None if guess is None else Learned(guess, "rough")
     entry = calibration.lookup(spec, place, replicas=replicas)
     measured = entry.measured if entry else None
-    shape = measured or (None if guess is None else _corrected(guess, calibration.relatives(spec, place, replicas=replicas), work_of(spec)))
+    asked = work_of(spec, replicas=replicas)
+    shape = measured or (None if guess is None else _corrected(guess, calibration.relatives(spec, place, replicas=replicas), asked))
     jobs = entry.jobs if entry else ()
     if shape is None and not jobs:
         return None
-    asked = work_of(spec)
     trust = _trust(jobs, asked)
     basis: Basis = "rough" if measured is None else "calibrated"
     if sum(trust) >= MEASUREMENT_TRUST:

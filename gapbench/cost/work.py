@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gapbench import catalog
 from gapbench.core.errors import UnknownNameError
 from gapbench.cost.moments import evaluated_of, probed
@@ -23,11 +25,11 @@ class Work(Frozen):
     """Updates after which probes run, evaluations included."""
     evaluations: int
     examples: int
-    """Examples that all evaluations together pass through the network."""
+    """Examples that all evaluations together pass through the network, and probes of stage `checkpoint`."""
 
 
-def work_of(spec: RunSpec) -> Work:
-    """Returns what one replica of a job has to do."""
+def work_of(spec: RunSpec, *, replicas: int = 1) -> Work:
+    """Returns what one replica of a job has to do, of so many that train as a stack."""
     moments, batches = evaluated_of(spec), spec.batches
     once = evaluated_examples(spec)
     has_norm = _has_norm(spec)
@@ -36,13 +38,28 @@ def work_of(spec: RunSpec) -> Work:
     )
     more = _seen_tests(spec) + _train_evaluation(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
     observed = len(probed(spec.updates).union(moments))
-    return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=len(moments) * once + again * more)
+    examples = len(moments) * once + again * more + _looked_at(spec, replicas)
+    return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=examples)
 
 
 def evaluated_examples(spec: RunSpec) -> int:
     """Returns how many examples one plain evaluation measures: the test set unless left alone, as many for training, those held out."""
     held_out = round(spec.train_examples * spec.holdout / (1.0 - spec.holdout))
     return _seen_tests(spec) + _train_evaluation(spec) + held_out
+
+
+def _looked_at(spec: RunSpec, replicas: int) -> int:
+    """Returns how many examples the probes of stage `checkpoint` pass through the network, all their looks together."""
+    known, batches, total = catalog.probes(), spec.batches, 0.0
+    for name, options in spec.probe_options.items():
+        if name not in known or not known[name].passes:
+            continue
+        entry = known[name]
+        values: dict[str, Any] = {key: options.get(key, parameter.default) for key, parameter in entry.parameters.items()}
+        looks = {batches.updates_at(round(fraction * batches.all_steps)) for fraction in values["at"] or spec.keep_weights}
+        passes = sum(weight * (values[key] if key else 1.0) for key, weight in entry.passes.items())
+        total += len(looks) * passes * min(values["examples"], spec.train_examples) * (replicas if entry.one_by_one else 1)
+    return round(total)
 
 
 def _seen_tests(spec: RunSpec) -> int:

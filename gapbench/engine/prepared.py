@@ -214,15 +214,10 @@ class PreparedProgram(Program):
 
     def _recordable(self, static: Static, *, observe: bool) -> None:
         """Makes an update of the static batches, and all that differs between updates it finds on the device."""
-        network = self.network
         passed = self._passed(0, static.batches, static.weights, observe=observe)
-        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
-        if self._clip_norm is not None:
-            self._clip(norm)
-        network.commit_norms()
+        norm = self._norm(observe=observe)
         now = self._table.index_select(0, self._counter)[0, :, :, None]
-        self.optimizer.update_on_device(DeviceHyperparameters(now[0], now[1], now[2]))
-        network.weights_moved()
+        self._finish(norm, lambda: self.optimizer.update_on_device(DeviceHyperparameters(now[0], now[1], now[2])))
         self._ring.index_copy_(0, self._counter % LOSSES, passed.loss[None])
         self._counter.add_(1)
         static.loss.copy_(passed.loss)

@@ -118,15 +118,24 @@ class Program:
         passed = self._passed(update, batches, self._noise_weights(update), observe=observe)
         if self.noise.isotropic:
             self.noise.replace(network.gradients, network.layers, update)
-        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
+        norm = self._norm(observe=observe)
         state = self._observed(update, passed, norm) if observe else None
+        now = self._schedules[0].at(update)
+        hyperparameters = [now] * len(passed.loss) if self._shared else [table.at(update) for table in self._schedules]
+        self._finish(norm, lambda: self.optimizer.update(hyperparameters))
+        return passed.loss, state
+
+    def _norm(self, *, observe: bool) -> Float[Tensor, " replica"] | None:
+        """Returns the norm of the gradients where somebody asks for it."""
+        return self.network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
+
+    def _finish(self, norm: Tensor | None, step: Callable[[], None]) -> None:
+        """Ends an update whose gradients are there: clips them, moves running statistics and, by `step`, the weights."""
         if self._clip_norm is not None:
             self._clip(norm)
-        network.commit_norms()
-        now = self._schedules[0].at(update)
-        self.optimizer.update([now] * len(passed.loss) if self._shared else [table.at(update) for table in self._schedules])
-        network.weights_moved()
-        return passed.loss, state
+        self.network.commit_norms()
+        step()
+        self.network.weights_moved()
 
     def _noise_weights(self, update: int) -> Float[Tensor, "replica batch"] | None:
         """Returns the weights of an update's examples; None where none are weighted."""

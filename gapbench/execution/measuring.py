@@ -97,8 +97,8 @@ def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
     timed = _shortened(specs, updates)
     warm, stamps = train(timed, wait=False)
     warm = Buckets(warm.train, fmean([*evaluations, warm.evaluation]), warm.other)
-    parts = fitted(timed[0], warm, stamps if setup.device == "cpu" else ())
-    expected = buckets(parts, cost.work_of(_shortened(specs, COLD_UPDATES)[0]))
+    parts = fitted(timed[0], len(specs), warm, stamps if setup.device == "cpu" else ())
+    expected = buckets(parts, cost.work_of(_shortened(specs, COLD_UPDATES)[0], replicas=len(specs)))
     parts = parts.model_copy(
         update={"program_seconds": max(0.0, cold.total - expected.total), "outside_seconds": loaded - imported + FILES_SECONDS}
     )
@@ -106,16 +106,17 @@ def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
     return {"parts": parts.model_dump(), "import_seconds": imported - began, "peak_mib": peak}
 
 
-def fitted(spec: RunSpec, seconds: Buckets, stamps: Sequence[float]) -> Parts:
+def fitted(spec: RunSpec, replicas: int, seconds: Buckets, stamps: Sequence[float]) -> Parts:
     """Returns the parts that a timed loop of updates shows.
 
     Args:
         spec: of the loop.
-        seconds: that it took, of all replicas.
+        replicas: that it trained.
+        seconds: that it took, of all of them.
         stamps: the time before each of its updates; empty where the device works on by itself, so that they say nothing: then probes are
             not told from updates.
     """
-    work = cost.work_of(spec)
+    work = cost.work_of(spec, replicas=replicas)
     looked, evaluations = probed(spec.updates), set(evaluated_of(spec))
     intervals = {done: after - before for done, (before, after) in enumerate(itertools.pairwise(stamps), start=1)}
     plain = [length for done, length in intervals.items() if done > 1 and done not in looked and done not in evaluations]

@@ -99,7 +99,7 @@ class Stopwatch:
             record_start(self._place, start)
         warm = slot.jobs > 0 and slot.sound
         timed = TimedJob(
-            work=cost.work_of(spec),
+            work=cost.work_of(spec, replicas=job.replicas),
             train_seconds=seconds.train,
             evaluation_seconds=seconds.evaluation,
             setup_seconds=setup if warm and program in slot.programs else None,

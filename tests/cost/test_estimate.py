@@ -40,7 +40,7 @@ def test_memory_grows_with_batch_and_replicas() -> None:
 
 def of(suite: str, batch_size: int, ghost: int | None = None) -> RunSpec:
     spec = load_suite(suite, only="arm=SB,seed=0").runs[0].spec
-    return spec.model_copy(update={"batch_size": batch_size, "ghost_batch_size": ghost})
+    return spec.model_copy(update={"batch_size": batch_size, "ghost_batch_size": ghost, "updates": 50})  # too short to be compiled
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_a_loop_shows_its_parts(updates: int) -> None:
     for done in range(1, updates):
         observed = done in probed(updates)
         stamps.append(stamps[-1] + PARTS.update_seconds + observed * PARTS.probe_seconds + (done == 1) * PARTS.begin_seconds)
-    found = fitted(spec, buckets(PARTS, cost.work_of(spec)), stamps)
+    found = fitted(spec, 1, buckets(PARTS, cost.work_of(spec)), stamps)
     for name, value in PARTS.model_dump().items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-6), name
 
@@ -193,7 +193,7 @@ def test_without_stamps_and_in_the_shortest_loops_only_the_sum_is_known() -> Non
     spec = next(iter(specs_of("quickstart", only="arm=SB,seed=0").values())).model_copy(update={"updates": 3, "evaluations": 1})
     seconds = buckets(PARTS, cost.work_of(spec))
     for stamps in ([], [0.0, 0.214, 0.228]):
-        found = fitted(spec, seconds, stamps)
+        found = fitted(spec, 1, seconds, stamps)
         assert buckets(found, cost.work_of(spec)).train == pytest.approx(seconds.train)
         assert found.probe_seconds == 0.0
 

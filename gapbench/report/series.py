@@ -75,7 +75,13 @@ def arm_series(arms: Sequence[Cell]) -> tuple[Series, ...]:
     ordered = sorted(arms, key=lambda cell: (not cell.reference, cell.order))
     styles = {id(cell): arm_style(position) for position, cell in enumerate(ordered)}
     several = len({cell.batch_size for cell in arms}) > 1
-    return tuple(Series(cell, f"{cell.name} (B {cell.batch_size})" if several else cell.name, styles[id(cell)]) for cell in arms)
+    return tuple(Series(cell, _with_batch(cell) if several else cell.name, styles[id(cell)]) for cell in arms)
+
+
+def _with_batch(cell: Cell) -> str:
+    """Returns a cell's name and batch size; in a grid of batch sizes the name says it already."""
+    batch = f"B {cell.batch_size}"
+    return cell.name if batch in cell.name.split(", ") else f"{cell.name} ({batch})"
 
 
 def setting_of(cell: Cell) -> Setting:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ from gapbench.report.accuracy import accuracy_figure
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.loss_accuracy import loss_accuracy_figure, mean_path
 from gapbench.report.seeds import seeds_figure
-from gapbench.report.series import facets
+from gapbench.report.series import arm_series, facets
 from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
 from gapbench.report.training_curves import training_curves_figure
 from gapbench.report.weight_distance import weight_distance_figure
@@ -289,3 +290,10 @@ def many_arms(synthetic: ModuleType, count: int) -> tuple[pd.DataFrame, pd.DataF
         for metric, value in (("train_loss", 1.0), ("test_accuracy", 0.9), ("weight_distance", 5.0))
     ]
     return pd.DataFrame(runs), pd.DataFrame(curves)
+
+
+def test_a_name_that_says_the_batch_size_says_it_once(synthetic: ModuleType) -> None:
+    cells = read_panels(synthetic.digits_suite(3, only=["SB", "LB"])[0])[0].cells
+    small, large = (next(cell for cell in cells if cell.name == name) for name in ("SB", "LB"))
+    named = [replace(small, name="no reset, B 16"), large]
+    assert [one.label for one in arm_series(named)] == ["no reset, B 16", "LB (B 512)"]

@@ -151,11 +151,12 @@ def test_an_interrupt_leaves_checkpoints_and_the_next_start_goes_on(train, suite
         if isinstance(notice, JobProgressed) and notice.update == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     stopped = train(path, observe=interrupt)
     assert stopped.interrupted
     assert set(stopped.outcomes.values()) == {"interrupted"}
     assert stopped.run_of("LB", 0).checkpoint().update >= 5
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.delenv("FAKE_UPDATE_SECONDS")
     again = train(path)
     assert Counter(again.outcomes.values()) == {"ok": 4}

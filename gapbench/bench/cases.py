@@ -100,11 +100,7 @@ def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more:
 
 
 def _probes(name: str, summary: str, device: DeviceKind, task: Task, precision: Precision = "fp32", threads: int | None = None) -> Case:
-    """Returns the case of what measuring costs, over whole runs: probes are spread over a run's logarithm.
-
-    A run that is shorter than a recipe's has as many probes and a greater share of them, but no greater share of evaluations: its task
-    says how many.
-    """
+    """Returns the case of what measuring costs, over a run that has its recipe's share of probes and, as its task says, of evaluations."""
     return Case(
         name,
         summary,

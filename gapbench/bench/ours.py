@@ -5,6 +5,7 @@ Nothing else in the bench knows the engine, but for the gate, which asks it for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 from gapbench import catalog, cost
 from gapbench.bench.task import CLASSES, Precision, Task
 from gapbench.engine.feed import Feed
+from gapbench.engine.moments import probe_updates
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
@@ -73,6 +75,8 @@ class Ours:
         ]
         for session in self.sessions:
             session.prepare()
+            if task.updates is not None:
+                session.probe_updates = _share_of_probes(task)
             if not probes:
                 session.probe_updates = frozenset()
             if not evaluation:
@@ -124,6 +128,16 @@ class OurFeed:
         for update in range(self.feed.batches.updates):
             self.feed.batch(update)
             yield self._task.batch_size
+
+
+def _share_of_probes(task: Task) -> frozenset[int]:
+    """Returns after which updates of a run probes look: in the share of its recipe's, evenly, as often as that is in so many updates.
+
+    Probes are spread over a run's logarithm, so that a shorter run by itself would have almost as many of them as a long one.
+    """
+    assert task.updates is not None
+    often = max(1, round(len(probe_updates(task.recipe_updates)) * task.updates / task.recipe_updates))
+    return frozenset(math.ceil(task.updates * (index + 1) / often) for index in range(min(often, task.updates)))
 
 
 def _of_recipe(spec: RunSpec, task: Task) -> RunSpec:

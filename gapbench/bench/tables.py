@@ -79,7 +79,7 @@ to actual), with a 95 % bootstrap interval over rounds. `reached`: the whole int
 `open`: it holds the goal, or the ratio is no farther from it than the A/A spread. That is how far two timings of one program differ in
 the same rounds; no smaller difference is claimed (`within A/A`). Share: FLOP/s reached, of the measured peak of matrix products in this
 precision (on CUDA of the roofline, bandwidth included). First update: seconds from data in memory to the end of the first update.
-Costs of measuring are medians of each round's ratio, of whole runs that take turns of 50 ms in one process.
+Costs of measuring are medians of each round's ratio, of runs with their recipe's share of probes that take turns of 50 ms in one process.
 """
 
 

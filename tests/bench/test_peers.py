@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from gapbench.bench.peers.parts import initial_model
 from gapbench.bench.peers.resident import _cropped
 from gapbench.bench.programs import PROGRAMS, Build, workers_of
 from gapbench.cost import program_key
+from gapbench.engine.moments import probe_updates
 
 CPU = torch.device("cpu")
 
@@ -110,6 +112,16 @@ def test_without_probes_or_evaluation_none_is_due(tiny):
     assert on.probe_updates
     assert 10 in on.evaluation_updates
     assert off.step() is None
+
+
+@pytest.mark.parametrize(("updates", "recipe", "often"), [(2000, 23_437, 8), (4000, 39_062, 10), (3000, 3000, 71), (10, 23_437, 1), (1, 2, 1)])
+def test_a_run_has_its_recipes_share_of_probes(tiny, updates, recipe, often):
+    part = replace(tiny, updates=updates, recipe_updates=recipe)
+    due = Ours(part, random_pool(part), precision="fp32", device=CPU).sessions[0].probe_updates
+    assert len(due) == often == max(1, round(len(probe_updates(recipe)) * updates / recipe))
+    assert max(due) == updates
+    gaps = {after - before for before, after in itertools.pairwise(sorted({0, *due}))}
+    assert max(gaps) - min(gaps) <= 1
 
 
 def test_a_whole_run_goes_back_to_its_first_update(tiny):

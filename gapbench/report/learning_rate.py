@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ WIDTH, HEIGHT = 4.6, 3.1
 """Inches of one axes."""
 MOST_LINES = 8
 """Cells that share axes."""
+TITLE_CHARACTERS = 42
+"""Of one line over one axes."""
 
 
 def learning_rate_figure(tuned: Tuned) -> Figure:
@@ -30,7 +33,7 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
     figure, places = grid_figure(len(drawn), _caption(tuned), size=(WIDTH, HEIGHT), share_y=True)
     for axes, (title, cells) in zip(places, drawn.items(), strict=True):
         _draw(axes, cells)
-        axes.set_title(title)
+        axes.set_title("\n".join(textwrap.wrap(title, TITLE_CHARACTERS)))
     stretch_accuracy(places)
     for position, (axes, cells) in enumerate(zip(places, drawn.values(), strict=True)):
         axes.fmt_ydata = _said
@@ -83,12 +86,12 @@ def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    for cell, style in zip(cells, _styles(cells), strict=True):
+    for cell, name, style in zip(cells, _names(cells), _styles(cells), strict=True):
         known = [(tried.rate, tried.accuracy) for tried in cell.tried if tried.accuracy is not None]
         rates = [rate for rate, _ in known]
         means = [drawable(accuracy.mean) for _, accuracy in known]
         axes.plot(
-            rates, means, color=style.color, linestyle=style.dashes, marker=style.marker, markersize=4, label=_label(cell), zorder=3
+            rates, means, color=style.color, linestyle=style.dashes, marker=style.marker, markersize=4, label=name, zorder=3
         )  # fmt: skip
         for rate, accuracy in known:
             if accuracy.low is not None and accuracy.high is not None:
@@ -117,9 +120,16 @@ def _mark_diverged(axes: Axes, cells: Sequence[CellResult]) -> None:
             )  # fmt: skip
 
 
-def _label(cell: CellResult) -> str:
-    name = cell.title if f"B {cell.batch_size}" in cell.title else f"{cell.title}, B {cell.batch_size}"
-    return f"{name} (no best rate inside)" if cell.interior is False else name
+def _names(cells: Sequence[CellResult]) -> list[str]:
+    """Returns the names of cells that share axes: what all of them have in common is said above the axes."""
+    parts = [cell.title.split(", ") for cell in cells]
+    common = set(parts[0]).intersection(*parts[1:]) if len(cells) > 1 else set()
+    names = []
+    for cell, own in zip(cells, parts, strict=True):
+        size = f"B {cell.batch_size}"
+        shown = [part for part in own if part not in common or part == size]
+        names.append(", ".join([*shown, *([] if size in shown else [size])]) + (" (no best rate inside)" if cell.interior is False else ""))
+    return names
 
 
 def _caption(tuned: Tuned) -> str:

@@ -44,7 +44,7 @@ class CellResult:
     regimes: tuple[str, ...]
     budget: str
     panel: str
-    """Data set and model."""
+    """Data set and model, and those of the model's options in which the cells differ."""
     tried: tuple[Tried, ...]
     """Every learning rate that has outcomes, from the lowest."""
     trials: int
@@ -211,14 +211,14 @@ class _Reader:
         best = self._best(title)
         # While the search goes on, the best point so far says at which other values the rates are shown.
         shown = best or next(iter(ranked(points, known.get)), Point(own.low, 0))
-        options = ", ".join(f"{name} {value}" for name, value in stored["model_options"].items())
+        options = ", ".join(f"{name} {value}" for name, value in stored["model_options"].items() if name in self._varied_options)
         result = CellResult(
             title=title,
             cells=tuple(stored["cells"]),
             batch_size=stored["batch_size"],
             regimes=tuple(stored["regimes"]),
             budget=stored["budget"],
-            panel=f"{stored['dataset']}, {stored['model']}" + (f" ({options})" if self._options_differ() else ""),
+            panel=f"{stored['dataset']}, {stored['model']}" + (f" ({options})" if options else ""),
             tried=tuple(
                 Tried(point.power, self._rate(stored, point.power), self._estimate(title, point, "trial"))
                 for point in known
@@ -279,8 +279,11 @@ class _Reader:
             means.append(math.fsum(accuracies) / len(accuracies))
         return t_interval(means)
 
-    def _options_differ(self) -> bool:
-        return len({str(cell["model_options"]) for cell in self._stored["cells"]}) > 1
+    @cached_property
+    def _varied_options(self) -> set[str]:
+        """The options that not all cells have at one value."""
+        options = [cell["model_options"] for cell in self._stored["cells"]]
+        return {name for name in set().union(*options) if any(name not in own or own[name] != options[0].get(name) for own in options)}
 
 
 def _ended(row: Mapping[Any, Any]) -> tuple[str, float, float] | None:

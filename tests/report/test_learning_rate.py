@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib.colors as mcolors
 import pytest
+from matplotlib.text import Text
 
 from gapbench.analysis.intervals import t_interval
 from gapbench.report.learning_rate import learning_rate_figure
@@ -77,6 +78,24 @@ def test_budgets_and_models_have_axes_of_their_own_and_many_cells_one_for_each_r
     assert titles == ["digits, mlp, equal epochs", "digits, mlp, equal updates"]
     many = [cell(f"B {size}, {regime}", size, [0.9, 0.95, 0.9], 1, regimes=(regime,)) for regime in ("a", "b") for size in range(2, 9)]
     assert [axes.get_title(loc="left") for axes in figure_of(tuned(*many)).axes] == ["digits, mlp, a", "digits, mlp, b"]
+
+
+def test_a_name_leaves_out_what_the_other_lines_of_its_axes_say_too() -> None:
+    cells = [cell(f"model norm batch, B {size}, budget epochs", size, [0.9, 0.95, 0.9], 1) for size in (16, 512)]
+    (axes,) = figure_of(tuned(*cells)).axes
+    assert {"B 16", "B 512"} <= {line.get_label() for line in axes.get_lines()}
+    regimes = [cell(f"B 512, {regime}", 512, [0.9, 0.95, 0.9], 1) for regime in ("baseline", "sqrt-lr")]
+    (axes,) = figure_of(tuned(*regimes)).axes
+    assert {"B 512, baseline", "B 512, sqrt-lr"} <= {line.get_label() for line in axes.get_lines()}
+
+
+def test_a_title_stays_over_its_axes() -> None:
+    panel = "digits, mlp (widths [128, 128, 128], norm batch, bias False, and more)"
+    other = cell("LB, updates", 512, [0.9, 0.95, 0.9], 1, budget="updates", panel=panel)
+    figure = figure_of(tuned(SB, other))
+    for axes in figure.axes:
+        (title,) = [text for text in axes.findobj(Text) if text.get_text() and text.get_text() == axes.get_title(loc="left")]
+        assert title.get_window_extent().x1 < axes.get_window_extent().x1 + 10
 
 
 def test_before_any_trial_has_ended_the_figure_says_so() -> None:

@@ -196,3 +196,17 @@ def test_cells_whose_warmup_differs_at_high_rates_only_are_tuned_by_themselves(t
         ARMS.replace('regime = "sqrt-lr"', 'regime = "linear-lr"') + '[[arm]]\nlabel = "SB+warmup"\nbatch_size = 16\nregime = "linear-lr"\n'
     )
     assert list(trials(text).spaces) == ["SB", "LB", "LB+LR", "LB+LR+RA", "SB+warmup"]
+
+
+def test_axes_name_the_models_options_that_differ_and_no_others(trials: Make) -> None:
+    both = """
+    [run]
+    recipe = "digits"
+    split_seed = 0
+    batch_size = 16
+    [grid]
+    model = [{ norm = "batch" }, { norm = "none" }]
+    seed = "0..2"
+    """
+    assert [cell.panel for cell in play(trials(both), best_at({16: 0.1})).cells] == ["digits, mlp (norm batch)", "digits, mlp (norm none)"]
+    assert {cell.panel for cell in play(trials(ARMS), best_at({16: 0.1, 512: 1.0})).cells} == {"digits, mlp"}

@@ -74,10 +74,11 @@ class Resident:
 
     def gather(self, indices: Indices, tops: Indices, lefts: Indices) -> Shaped[Tensor, "replica examples ..."]:
         """Returns a crop of each example, [replica, examples, height, width * channels], or its features."""
-        places = (indices, tops, lefts) if self._is_image else (indices,)
-        if self._on_host is not None:
-            return torch.from_numpy(self._on_host[tuple(place.numpy() for place in places)])
-        return self._windows[places]
+        places = indices
+        if self._is_image:
+            _, height, width, _ = self._images.shape
+            places = (indices * height + tops) * width + lefts
+        return self._windows[places] if self._on_host is None else torch.from_numpy(self._on_host[places.numpy()])
 
     def whole(self, indices: Indices) -> UInt8[Tensor, "replica examples height row"]:
         """Returns each image whole, [replica, examples, height, width * channels]."""
@@ -192,14 +193,14 @@ def _padded(images: npt.NDArray[np.generic], padding: int, fill: int) -> npt.NDA
 
 
 def _windows(pool: Tensor, window: Window) -> Tensor:
-    """Returns a view [example, top, left, height, width * channels] of all crops of all images.
+    """Returns a view [corner, height, width * channels] of what begins at any pixel of any image, in their order in memory: all crops.
 
-    Indexing it with three index tensors copies whole rows of pixels, which is several times faster than gathering pixel by pixel.
+    Indexing it copies whole rows of pixels, which is several times faster than gathering pixel by pixel; one index in the place of
+    (example, top, left) nearly halves NumPy's time. Corners whose window would reach into the next row or image are never asked for.
     """
-    count, _, _, channels = pool.shape
-    example, row, column, _ = pool.stride()
-    shape = (count, window.tops, window.lefts, window.height, window.width * channels)
-    return pool.as_strided(shape, (example, row, column, row, 1))
+    count, height, width, channels = pool.shape
+    corners = count * height * width - (window.height - 1) * width - (window.width - 1)
+    return pool.as_strided((corners, window.height, window.width * channels), (channels, width * channels, 1))
 
 
 def _copy_padded(target: npt.NDArray[np.generic], image: npt.NDArray[np.generic], top: int, left: int, fill: int) -> None:

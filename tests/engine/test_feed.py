@@ -6,6 +6,7 @@ import torch
 
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import below, mix32, permutation, stream
+from gapbench.engine import feed as feed_module
 from gapbench.engine.feed import Feed
 from gapbench.suite.runspec import Normalization
 from gapbench.workloads.datasets.arrays import Pool, Split
@@ -102,6 +103,28 @@ def test_any_update_can_be_asked_for_at_any_time(spec):
     visited = [feed.batch(update).images.clone() for update in (0, 1, 3999, 700)]
     for update, images in zip((700, 3999, 1, 0), reversed(visited), strict=True):
         assert torch.equal(fresh.batch(update).images, images)
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_a_block_that_stays_bytes_gives_the_same_bits_however_often_it_is_asked(spec, monkeypatch, image):
+    pool = (
+        numbered_pool() if image else Pool(np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32), np.arange(50) % 4, 4, 1.0, 40)
+    )
+    options = {"crop_padding": 1, "flip": True} if image else {}
+    specs = [spec(seed=seed, batch_size=12, updates=9, normalization=Normalization(kind="global"), **options) for seed in range(2)]
+    early, late = (Feed(pool, [split_of(pool)] * 2, specs, CPU) for _ in range(2))
+    early_batches = [early.batch(update) for update in range(9)]
+    assert early._block[2].images.is_floating_point()
+    monkeypatch.setattr(feed_module, "LARGE_BLOCK", 0)
+    for _ in range(2):
+        for update, expected in enumerate(early_batches):
+            batch = late.batch(update)
+            assert torch.equal(batch.images, expected.images)
+            assert torch.equal(batch.labels, expected.labels)
+            assert torch.equal(batch.keys, expected.keys)
+    assert late._block[2].images.is_floating_point() is not image
+    pieces = [piece.images for piece in late.micro_batches(3, 5)]
+    assert torch.equal(torch.cat(pieces, dim=1), early_batches[3].images)
 
 
 def test_replicas_draw_their_own_orders_as_they_would_alone(spec):

@@ -147,10 +147,15 @@ def base_of_worker(place: Place) -> float | None:
 
 
 def relatives(spec: RunSpec, place: Place, *, replicas: int) -> list[Entry]:
-    """Returns what is known of the same model at other batch sizes or with other replicas, the nearest batch size first."""
+    """Returns what is known of the same model at other batch sizes or with other replicas, the nearest first, of equals the last that came.
+
+    Nearest in batch size, then in replicas: by how much a guess is wrong depends on both, as a stack shares what an update costs whatever
+    it works on.
+    """
     family, itself = _family(spec, place), _key(spec, place, replicas)
-    found = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself]
-    return sorted(found, key=lambda entry: abs(math.log(entry.batch_size / _mean_batch(spec))))
+    newest_first = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself][::-1]
+    size = _mean_batch(spec)
+    return sorted(newest_first, key=lambda entry: (abs(math.log(entry.batch_size / size)), abs(math.log(entry.replicas / replicas))))
 
 
 def program_of(spec: RunSpec) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -162,6 +163,31 @@ def test_what_was_timed_corrects_the_guess_for_other_batch_sizes_and_replicas(he
     assert seconds(LB, here).train == pytest.approx(10.0 * guess, rel=0.03)
     assert seconds(SB, here, replicas=4).train == pytest.approx(10.0 * stacked, rel=0.03)
     assert cost.estimate(LB, place=here).basis == "rough"
+
+
+def test_a_guess_is_corrected_by_the_nearest_batch_then_the_nearest_stack_then_the_newest(here: Place) -> None:
+    def wrong_by(factor: float, replicas: int = 1, **changes: Any) -> None:
+        other = SB.model_copy(update=changes)
+        calibration.record_job(other, here, replicas=replicas, job=timed(other, factor * guess(other, replicas).train))
+
+    def guess(spec: RunSpec, replicas: int) -> cost.Buckets:
+        found = cost.estimate(spec, replicas=replicas).buckets
+        assert found is not None
+        return found
+
+    def factor() -> float:
+        return seconds(SB, here, replicas=9).train / guess(SB, 9).train
+
+    wrong_by(16.0, 8, batch_size=64)
+    assert factor() == pytest.approx(16.0, rel=0.15)
+    wrong_by(8.0, 1)
+    assert factor() == pytest.approx(8.0, rel=0.15)
+    wrong_by(4.0, 8, clip_norm=None)
+    assert factor() == pytest.approx(4.0, rel=0.15)
+    wrong_by(2.0, 8, ghost_batch_size=8)
+    assert factor() == pytest.approx(2.0, rel=0.15)
+    wrong_by(32.0, 2, ghost_batch_size=8)
+    assert factor() == pytest.approx(2.0, rel=0.15)
 
 
 def test_a_model_of_which_nothing_can_be_guessed_is_known_once_it_has_trained(spec: Callable[..., RunSpec], here: Place) -> None:

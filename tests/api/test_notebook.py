@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -93,6 +95,17 @@ def test_a_component_of_the_notebook_itself_is_refused_in_words(folder):
     assert not (folder / "results").exists()
 
 
+@contextlib.contextmanager
+def no_running_loop() -> Iterator[None]:
+    """The browser that tests of pages share in this process keeps an event loop of its own, suspended, in the main thread."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+
+
 @pytest.mark.usefixtures("fake_worker")
 def test_run_works_in_a_thread_and_under_an_event_loop(folder):
     reports = []
@@ -103,7 +116,8 @@ def test_run_works_in_a_thread_and_under_an_event_loop(folder):
     async def cell() -> api.RunReport:  # a notebook's cell runs while its event loop does
         return api.run("small.toml", results="b")
 
-    reports.append(asyncio.run(cell()))
+    with no_running_loop():
+        reports.append(asyncio.run(cell()))
     assert [report.exit_status for report in reports] == [0, 0]
 
 

@@ -137,7 +137,7 @@ def _share_of_probes(task: Task) -> frozenset[int]:
     """
     assert task.updates is not None
     often = max(1, round(len(probe_updates(task.recipe_updates)) * task.updates / task.recipe_updates))
-    return frozenset(math.ceil(task.updates * (index + 1) / often) for index in range(min(often, task.updates)))
+    return frozenset(math.ceil(task.updates * (index + 1) / often) for index in range(often))
 
 
 def _of_recipe(spec: RunSpec, task: Task) -> RunSpec:

@@ -44,7 +44,8 @@ class Task:
     evaluations: int = 20
     """Of a whole run."""
     recipe_updates: int = LONG
-    """Of a run of the recipe, or of its regime adaptation to a larger batch: whether compiling pays depends on how long a run is."""
+    """Of a run of the recipe, or of its regime adaptation to a larger batch: whether compiling pays, and how seldom probes look,
+    depends on how long a run is."""
 
     def specs(self, precision: Precision, *, probes: tuple[str, ...] = ()) -> list[RunSpec]:
         """Returns the runs, one a seed, as a suite would ask for them."""

@@ -196,7 +196,8 @@ def _windows(pool: Tensor, window: Window) -> Tensor:
     """Returns a view [corner, height, width * channels] of what begins at any pixel of any image, in their order in memory: all crops.
 
     Indexing it copies whole rows of pixels, which is several times faster than gathering pixel by pixel; one index in the place of
-    (example, top, left) nearly halves NumPy's time. Corners whose window would reach into the next row or image are never asked for.
+    (example, top, left) makes NumPy faster (measured: 1.4 to 1.8 times). Corners whose window would reach into the next row or image
+    are never asked for.
     """
     count, height, width, channels = pool.shape
     corners = count * height * width - (window.height - 1) * width - (window.width - 1)

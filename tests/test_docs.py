@@ -223,7 +223,7 @@ def test_no_figure_is_missing():
 
 
 def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
-    from gapbench.analysis.diffusion.frames import COLUMNS
+    from gapbench.analysis.diffusion.study import COLUMNS
 
     (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Diffusion")]
     every = {column for columns in COLUMNS.values() for column in columns}
@@ -232,7 +232,7 @@ def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
 
 
 def test_no_column_or_figure_of_the_analyses_of_batch_sizes_is_missing():
-    from gapbench.analysis.critical_batch.frames import COLUMNS
+    from gapbench.analysis.critical_batch.study import COLUMNS
     from gapbench.analysis.noise_scale.study import COLUMNS as OF_NOISE
 
     sections = re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE)
@@ -276,7 +276,7 @@ def test_measured_times_are_those_of_the_reference_results():
 
 
 def test_no_key_or_column_of_a_tuning_is_missing():
-    from gapbench.suite.tune_section import TuneSection
+    from gapbench.suite.sections import TuneSection
     from gapbench.tuning import CellResult, Rules, Tuned
 
     assert set(TuneSection.model_fields) - named("tuning.md", "`[tune]`") == set()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from gapbench.analysis.arms import ArmRow, ArmsTable, arms_table
-from gapbench.analysis.correctness import unpack_correct
-from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
-from gapbench.analysis.examples import ExampleInterval
+from gapbench.analysis.curves import MatchedLoss, matched_loss_gap
+from gapbench.analysis.examples import ExampleInterval, unpack_correct
 from gapbench.analysis.factorial import Effect, Factor, Factorial, factorials
-from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
-from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
-from gapbench.analysis.power import Power
 from gapbench.analysis.side_tables import SideTable, side_tables
+from gapbench.analysis.stats import Difference, Estimate, Power, Ratio, difference, holm, prediction_interval, share_closed, t_interval
 
 __all__ = [
     "ArmRow",

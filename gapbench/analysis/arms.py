@@ -6,15 +6,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel, read_panels
-from gapbench.analysis.curves import Curves
-from gapbench.analysis.differences import Difference, Ratio, difference, holm, share_closed
+from gapbench.analysis.curves import Curves, MatchedLoss, matched_loss_gap
 from gapbench.analysis.environment import environment_notes
 from gapbench.analysis.examples import ExampleInterval, gap_over_examples
 from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_row, rate_text
-from gapbench.analysis.intervals import Estimate, prediction_interval, t_interval
-from gapbench.analysis.matched import MatchedLoss, matched_loss_gap
 from gapbench.analysis.paper import Published, not_comparable, published_value
-from gapbench.analysis.power import GAP_PP, SIGNIFICANCE, Power, power
+from gapbench.analysis.stats import (
+    GAP_PP,
+    SIGNIFICANCE,
+    Difference,
+    Estimate,
+    Power,
+    Ratio,
+    difference,
+    holm,
+    power,
+    prediction_interval,
+    share_closed,
+    t_interval,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,8 +158,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
 
     Works on partial results: cells without an ok run have no numbers, cells with a missing or diverged seed no verdict.
     """
-    from gapbench.analysis.noise import noise_notes
-    from gapbench.analysis.notes import notes
+    from gapbench.analysis.notes import noise_notes, notes
     from gapbench.analysis.verdict import sentences
 
     book = Curves(curves)

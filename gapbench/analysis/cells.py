@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

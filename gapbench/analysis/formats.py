@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
     from gapbench.analysis.cells import Cell
-    from gapbench.analysis.differences import Difference, Ratio
-    from gapbench.analysis.intervals import Estimate
+    from gapbench.analysis.stats import Difference, Estimate, Ratio
 
 ArmCells = Mapping[str, str]
 

@@ -20,7 +20,7 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import MINUS
-from gapbench.analysis.intervals import LEVEL, Estimate, t_interval
+from gapbench.analysis.stats import LEVEL, Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gapbench.analysis.cells import Cell, Panel
 
 if TYPE_CHECKING:
-    from gapbench import published
+    from gapbench.catalog import published
 
 PRESETS = ("paper", "code")
 """Presets that stand for what the paper did; `fair` trains something else on purpose."""
@@ -54,7 +54,7 @@ def not_comparable(panel: Panel, cell: Cell) -> str:
 
 def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
     """Returns the number of the paper's arm of this name; without a name that of the same batch size, where a figure shows it."""
-    from gapbench import published
+    from gapbench.catalog import published
 
     if cell.arm:  # where a table has it at several batch sizes, that of the cell
         return published.value(panel.recipe, cell.arm, cell.batch_size) or published.value(panel.recipe, cell.arm)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection

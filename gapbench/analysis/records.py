@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.differences import Difference, Ratio
     from gapbench.analysis.examples import ExampleInterval
-    from gapbench.analysis.intervals import Estimate
+    from gapbench.analysis.stats import Difference, Estimate, Ratio
 
 
 def record(row: ArmRow) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.intervals import Estimate, t_interval
 from gapbench.analysis.landscape import asked_fraction, probe_options, when, worded
+from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:

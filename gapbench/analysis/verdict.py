@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
-from gapbench.analysis.effects import effect_sentences
+from gapbench.analysis.factorial import effect_sentences
 from gapbench.analysis.formats import nats_digits, range_text, ratio_text
 from gapbench.analysis.paper import PRESETS
-from gapbench.analysis.power import Power, chances_text, power
+from gapbench.analysis.stats import Power, chances_text, power
 
 if TYPE_CHECKING:
     from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.differences import Difference
+    from gapbench.analysis.stats import Difference
 
 MANY = 6
 """More cells than this are counted instead of listed."""

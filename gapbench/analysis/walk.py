@@ -14,7 +14,7 @@ import numpy as np
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import Curve, Curves
-from gapbench.analysis.intervals import Estimate, t_interval
+from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
 DOUBLINGS = 5

@@ -16,23 +16,17 @@ from gapbench.core.late import late_imports
 
 if TYPE_CHECKING:
     from gapbench.api.analyzing import Analysis, analyze
-    from gapbench.api.calibrating import calibrate
     from gapbench.api.checkup import Finding, doctor
     from gapbench.api.comparing import compare, comparison_failures, write_comparison
     from gapbench.api.conformity import ConformityReport, check_components
     from gapbench.api.exporting import Exported, export
-    from gapbench.api.frames import to_frame
-    from gapbench.api.inventory import Listed, kinds, listing, names
-    from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, report
-    from gapbench.api.merging import merge
+    from gapbench.api.inventory import Listed, fetch_dataset, kinds, listing, names, verify_dataset
+    from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, merge, report, to_frame
     from gapbench.api.planning import Plan, PlannedCell, plan
     from gapbench.api.progress import CellStatus, FailedRun, RunStatus, Status, status
-    from gapbench.api.running import RunReport, Took, run
-    from gapbench.api.schema_file import suite_schema, write_suite_schema
-    from gapbench.api.starter import starter_suite
-    from gapbench.api.tuning import TuneReport, plan_tuning, tune
-    from gapbench.api.tuning_work import PlannedSpace, TuningPlan
-    from gapbench.api.workloads import fetch_dataset, verify_dataset
+    from gapbench.api.running import RunReport, Took, calibrate, run
+    from gapbench.api.starter import starter_suite, suite_schema, write_suite_schema
+    from gapbench.api.tuning import PlannedSpace, TuneReport, TuningPlan, plan_tuning, tune
     from gapbench.suite import load_suite
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -13,12 +13,17 @@ from gapbench.api.keeping import find, open_refreshed
 from gapbench.core.errors import GapbenchError, UnknownNameError
 from gapbench.core.registry import unknown_name
 from gapbench.store import read_tables
+from gapbench.suite.load import keep_only
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from gapbench.analysis.critical_batch import Study
     from gapbench.report.figures import Figures
+    from gapbench.store import Tables
+    from gapbench.suite.runspec import RunSpec
+
 
 PUBLISHED = "published:"
 """Start of the name of a paper in the place of results, as for `compare`."""
@@ -112,33 +117,29 @@ def _diffusion(results: str | Path | None, *, first: int | None = None, last: in
 
 
 def _published(paper: str) -> Analysis:
-    from gapbench.analysis.diffusion.published import published_exponents, published_sentences
-    from gapbench.api.frames import to_frame
+    from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
+    from gapbench.api.keeping import to_frame
 
     exponents = published_exponents(paper)
     return Analysis("diffusion", paper, {"digitised curves": published_sentences(exponents)}, {"exponents": to_frame(exponents)}, {})
 
 
 def _landscape(results: str | Path | None, **options: Any) -> Analysis:
-    from gapbench.api.analyzing_loss import landscape
 
     return landscape(results, **options)
 
 
 def _sharpness(results: str | Path | None) -> Analysis:
-    from gapbench.api.analyzing_loss import sharpness
 
     return sharpness(results)
 
 
 def _critical_batch(results: str | Path | None, **options: Any) -> Analysis:
-    from gapbench.api.analyzing_batch import critical_batch
 
     return critical_batch(results, **options)
 
 
 def _noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
-    from gapbench.api.analyzing_batch import noise_scale
 
     return noise_scale(results, only=only)
 
@@ -151,3 +152,101 @@ ANALYSES: Mapping[str, Callable[..., Analysis]] = {
     "sharpness": _sharpness,
 }
 """By the name that follows `gapbench analyze`."""
+
+
+# The analysis of critical batch sizes: from results, from a CSV file of steps, or from what papers published.
+
+
+def critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
+    """Returns the critical batch size of every target."""
+    from gapbench.report.critical_batch import critical_batch_drawings
+
+    found = _study(results, targets)
+    return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found))
+
+
+def noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
+    """Returns the gradient noise scale of every run along training, or of the runs that match `only`."""
+    from gapbench.analysis.noise_scale.study import study
+    from gapbench.report.noise_scale import noise_scale_drawings
+
+    if str(results).startswith(PUBLISHED):
+        raise AnalysisError("papers published no gradients; name results of your own")
+    directory = open_refreshed(find(results))
+    tables = read_tables(directory.path)
+    runs, curves = tables.runs, tables.curves
+    if only:
+        kept, _ = keep_only(directory.plan().runs, (), only)
+        runs = runs[runs["run_id"].isin({run.run_id for run in kept}) & runs["cell"].isin({run.labels.cell for run in kept})]
+        curves = curves[curves["run_id"].isin(set(runs["run_id"]))]
+    found = study(tables.suite, runs, curves)
+    return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found))
+
+
+def _study(results: str | Path | None, targets: Sequence[str]) -> Study:
+    from gapbench.analysis.critical_batch import Target, parse_target, read_series, study, study_series
+
+    name = str(results)
+    if name.startswith(PUBLISHED) or name.endswith(".csv"):
+        if targets:
+            raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
+        if name.startswith(PUBLISHED):
+            return _analyzing_batch_published(name.removeprefix(PUBLISHED))
+        return study_series(Path(name).stem, read_series(Path(name)))
+    directory = open_refreshed(find(results))
+    tables = read_tables(directory.path)
+    asked = [parse_target(text) for text in targets] or [Target(**item) for item in directory.plan().report.get("targets", ())]
+    if not asked:
+        raise AnalysisError(
+            f"{directory.path} names no target; say one, such as --target train_loss=0.1, or put "
+            'targets = [{ metric = "train_loss", value = 0.1 }] into [report] of the suite'
+        )
+    return study(tables.suite, tables.runs, tables.curves, asked)
+
+
+def _analyzing_batch_published(paper: str) -> Study:
+    from gapbench.analysis.critical_batch import Passage, study_series
+    from gapbench.catalog import published as published
+
+    return study_series(
+        paper,
+        {
+            f"{name}, {own.target} (batch sizes in {own.unit})": [
+                Passage(size, 0.0, 0, steps, steps) for size, steps in zip(own.batch_sizes, own.steps, strict=True)
+            ]
+            for name, own in published.steps(paper).items()
+        },
+    )
+
+
+# The analyses of what the probes of the loss measured: landscape, and sharpness with curvature.
+
+FEWEST_BINS = 3
+
+
+def landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
+    """Returns the spread of the loss against distance, beside what gradient and curvature predict; `bins` of distance."""
+    from gapbench.analysis.landscape import landscape_study
+    from gapbench.report.landscape import landscape_drawings
+
+    if bins < FEWEST_BINS:
+        raise AnalysisError(f"--bins {bins}: an exponent needs at least {FEWEST_BINS}")
+    tables, specs = _read(results)
+    found = landscape_study(tables.suite, tables.runs, tables.curves, specs, bins=bins)
+    return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found))
+
+
+def sharpness(results: str | Path | None) -> Analysis:
+    """Returns sharpness, top eigenvalue and trace of every cell, with the loss and the share of the edge of stability."""
+    from gapbench.analysis.sharpness import sharpness_study
+
+    tables, specs = _read(results)
+    found = sharpness_study(tables.suite, tables.runs, tables.curves, specs)
+    return Analysis("sharpness", found.suite, found.sentences, found.frames, {})
+
+
+def _read(results: str | Path | None) -> tuple[Tables, dict[str, RunSpec]]:
+    if str(results).startswith(PUBLISHED):
+        raise AnalysisError("papers published no losses around their weights; name results of your own")
+    directory = open_refreshed(find(results))
+    return read_tables(directory.path), {run.run_id: run.spec for run in directory.plan().runs}

@@ -69,7 +69,7 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
 
 def _side(asked: str | Path) -> Results | PublishedSet:
     from gapbench.analysis.comparison import PREFIX, Results, published_set
-    from gapbench.suite.cell_values import values_by_cell
+    from gapbench.suite.identity import values_by_cell
 
     if str(asked).startswith(PREFIX):
         return published_set(str(asked))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
-from gapbench.api.frames import as_html, to_frame
-from gapbench.api.workloads import data_context
+from gapbench.api.inventory import data_context
+from gapbench.api.keeping import as_html, to_frame
 from gapbench.catalog.plugins import components_of, load_plugins
 from gapbench.core.errors import GapbenchError, UnknownNameError
 from gapbench.core.registry import Registry, unknown_name

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gapbench import store
+from gapbench import catalog, store
 from gapbench.core.errors import StoreError
-from gapbench.core.paths import cache_dir
-from gapbench.core.registry import unknown_name
-from gapbench.store import Leftover, ResultsDirectory, Tables
+from gapbench.core.machine import cache_dir
+from gapbench.core.registry import Registry, unknown_name
+from gapbench.store import Leftover, Merged, ResultsDirectory, Tables
+from gapbench.suite import Suite, load_suite
+from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gapbench.report import ReportFiles
     from gapbench.report.figures import Figures
     from gapbench.report.tuning import TuningFiles
@@ -125,3 +131,113 @@ def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Lefto
     for leftover in leftovers:
         groups.setdefault(leftover.results, []).append(leftover)
     return groups
+
+
+# Lists of results as pandas frames.
+
+
+def to_frame(things: Iterable[Any]) -> pd.DataFrame:
+    """Returns what `listing`, `doctor`, `verify_dataset`, `find_leftovers` and others return as lists, one row a thing.
+
+    Columns are the fields of the things; a column whose values are whole numbers stays whole where some are missing.
+    """
+    import pandas as pd
+
+    rows = []
+    for thing in things:
+        if not is_dataclass(thing) or isinstance(thing, type):
+            raise TypeError(f"only what the functions of gapbench.api return becomes a frame, not {type(thing).__name__}")
+        rows.append({field.name: getattr(thing, field.name) for field in fields(thing)})
+    frame = pd.DataFrame(rows)
+    for name in frame.columns:
+        known = [row[name] for row in rows if row[name] is not None]
+        if known and len(known) < len(rows) and all(type(value) is int for value in known):
+            frame[name] = frame[name].astype("Int64")
+    return frame
+
+
+def as_html(title: str, frame: pd.DataFrame, notes: Iterable[str] = ()) -> str:
+    """Returns a table under its title, with notes below, as a notebook shows it."""
+    table = frame.to_html(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    return "".join([f"<p>{escape(title)}</p>", table, *(f"<p>{escape(note)}</p>" for note in notes)])
+
+
+# Several results directories of one suite as one, such as those of two machines.
+
+
+def merge(results: Sequence[str | Path], into: str | Path) -> Merged:
+    """Writes the runs of several results directories of one suite into a new directory, with its plan and tables; `report` draws it.
+
+    Of several copies of a run the ok one is kept; where several are ok, that of the directory named first, and where their numbers
+    differ (another device or version) that is listed. Nothing is averaged, and the directories that are merged stay as they are.
+
+    Args:
+        results: two results directories or more, or their names below `results/`.
+        into: the new directory. To train on in it, its name has to be the suite's.
+
+    Raises:
+        StoreError: a directory is missing, in use, only a bundle, or of another suite; a label stands for different runs in two of
+            them; `into` exists or cannot be written.
+    """
+    return store.merge([find(one) for one in results], Path(into))
+
+
+# A suite and what is asked of it: the whole decides how runs are stacked and placed, the selection which of them train.
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A loaded suite."""
+
+    whole: Suite
+    chosen: Suite
+    """The same without the runs that `only` leaves out."""
+    plugins: tuple[str, ...]
+    """Absolute paths."""
+
+    @property
+    def specs(self) -> dict[str, RunSpec]:
+        """Every run of the whole suite by id, in order."""
+        return specs_by_id(self.whole)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Ids of the selected runs, each once."""
+        return tuple(specs_by_id(self.chosen))
+
+
+def select(
+    suite: str | Path, *, settings: Mapping[str, str] | None = None, only: str | None = None, plugins: Iterable[str | Path] = ()
+) -> Selection:
+    """Loads a suite.
+
+    Raises:
+        GapbenchError: the suite or a plugin is wrong.
+    """
+    files = tuple(str(Path(plugin).expanduser().absolute()) for plugin in plugins)
+    whole = load_suite(suite, settings=settings, plugins=files)
+    chosen = load_suite(suite, settings=settings, only=only, plugins=files) if only else whole
+    return Selection(whole, chosen, files)
+
+
+def specs_by_id(suite: Suite) -> dict[str, RunSpec]:
+    """Returns the specs of a suite, each id once, in order."""
+    specs: dict[str, RunSpec] = {}
+    for planned in suite.runs:
+        specs.setdefault(planned.run_id, planned.spec)
+    return specs
+
+
+def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]:
+    """Returns registry and name of every component that training these runs imports, each once."""
+    used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
+    for spec in specs:
+        named: list[tuple[Registry[Any], str]] = [
+            (catalog.datasets(), spec.dataset.name),
+            (catalog.models(), spec.model.name),
+            (catalog.optimizers(), spec.optimizer.name),
+            *((catalog.probes(), name) for name in spec.probe_options),
+        ]
+        for registry, name in named:
+            used.setdefault((registry.kind, name), (registry, name))
+    return list(used.values())

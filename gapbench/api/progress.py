@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from gapbench.api.frames import as_html
-from gapbench.api.keeping import find
+from gapbench.api.keeping import as_html, find
 from gapbench.api.planning import by_cell
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import FINAL, RETRIED, Outcome
+from gapbench.core.events import FINAL, RETRIED, Outcome
 from gapbench.store import FAILED, Failure, ResultsDirectory, SeenSession, Session, read_failure, read_session, read_tables
 from gapbench.suite.runspec import PlannedRun
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench.api.keeping import figures, load_results
-from gapbench.api.price import check_hours, pending_jobs
+from gapbench import catalog, cost
+from gapbench.api.keeping import Selection, figures, load_results, select, used_components
+from gapbench.api.planning import check_hours, pending_jobs
 from gapbench.api.progress import FailedRun, failed_runs
-from gapbench.api.selection import Selection, select, used_components
-from gapbench.api.smoke import smoke_suite
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import RETRIED, Outcome
-from gapbench.core.paths import cache_dir, data_dir_default
+from gapbench.core.events import RETRIED, Outcome
+from gapbench.core.machine import cache_dir, data_dir_default
 from gapbench.execution import (
     Foreseen,
     Job,
     Layout,
+    Measured,
     Observer,
     Said,
     Settings,
@@ -30,11 +31,14 @@ from gapbench.execution import (
     execute,
     foresee,
     ignore,
+    measure,
     plan_layout,
 )
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
-from gapbench.suite.runspec import PlannedRun, RunSpec
+from gapbench.suite.batches import shortened
+from gapbench.suite.identity import run_id
+from gapbench.suite.runspec import AdaptiveBatch, Component, PlannedRun, RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +46,102 @@ if TYPE_CHECKING:
     from gapbench.analysis import ArmsTable
     from gapbench.report import ReportFiles
     from gapbench.report.figures import Figures
+
+
+# --smoke: every distinct program of a suite trains three updates, small enough to see in seconds that all of it works.
+
+UPDATES = 3
+MAXIMUM_MEMORY_MIB = 4096.0
+MAXIMUM_SECONDS = 2.0
+"""For one update."""
+TEST_EXAMPLES = 256
+"""Evaluations see no more, else they would take longer than the updates."""
+
+
+def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]:
+    """Returns the small suite, named `<suite>.smoke`, and in words what was made smaller.
+
+    Batch and ghost sizes are divided by the same power of two until an update fits 4 GiB and two seconds, as predicted.
+    """
+    name = f"{suite.name}.smoke"
+    chosen: dict[object, PlannedRun] = {}
+    notes: list[str] = []
+    for planned in suite.runs:
+        short = _shortened(planned.spec)
+        key = cost.program_key(short)
+        if key in chosen:
+            continue
+        small, divisor = _fitting(short, device_kind)
+        labels = planned.labels.model_copy(update={"suite": name})
+        chosen[key] = PlannedRun(run_id=run_id(small), spec=small, labels=labels)
+        if divisor > 1:
+            ghost = f", ghost {planned.spec.ghost_batch_size} -> {small.ghost_batch_size}" if small.ghost_batch_size else ""
+            notes.append(f"{labels.cell}: batch {planned.spec.batch_size} -> {small.batch_size}{ghost}, so that an update fits")
+    # Two programs may have become one, such as batches 512 and 4096 that were both divided down to 512.
+    runs = tuple({planned.run_id: planned for planned in reversed(chosen.values())}.values())[::-1]
+    longer = ", more where the batch grows" if any(planned.spec.updates > UPDATES for planned in runs) else ""
+    if any(planned.spec.adaptive_batch for planned in runs):
+        longer += ", about as many where the batch follows the noise scale"
+    each = f"{UPDATES} updates each{longer}"
+    said = f"--smoke: {len(runs)} of {len(suite.runs)} runs, every distinct program once, {each}; accuracies mean nothing"
+    return dataclasses.replace(suite, name=name, runs=runs, dropped=(), warnings=()), (said, *notes)
+
+
+def _shortened(spec: RunSpec) -> RunSpec:
+    update = {"evaluations": 1, "headline_evaluations": 1, "keep_weights": (), "dataset": _few_tests(spec.dataset)}
+    return spec.model_copy(update=update | shortened(spec, UPDATES))
+
+
+def _few_tests(dataset: Component) -> Component:
+    """Returns the data set with a small test set; one whose size is not known before it is loaded stays as it is."""
+    known = catalog.datasets()[dataset.name].test_examples
+    size = dataset.option("test_size", 0) or known
+    if known is None or size is None or size <= TEST_EXAMPLES:
+        return dataset
+    return dataset.model_copy(update={"options": {**dataset.options, "test_size": TEST_EXAMPLES}})
+
+
+def _fitting(spec: RunSpec, device_kind: str) -> tuple[RunSpec, int]:
+    """Returns the spec with a batch that fits, and what it was divided by. What cannot be divided further stays as it is."""
+    divisor = 1
+    while not _fits(small := _divided(spec, divisor), device_kind) and _can_halve(small):
+        divisor *= 2
+    return small, divisor
+
+
+def _fits(spec: RunSpec, device_kind: str) -> bool:
+    estimate = cost.estimate(spec, device_kind=device_kind)
+    memory = estimate.memory_mib or 0.0
+    seconds = (estimate.buckets.train if estimate.buckets else 0.0) / spec.updates  # evaluations cost the same at any batch size
+    return memory <= MAXIMUM_MEMORY_MIB and seconds <= MAXIMUM_SECONDS
+
+
+def _can_halve(spec: RunSpec) -> bool:
+    """Batch norm needs two examples in every group."""
+    batches = spec.batches.sizes if spec.batches.grows else (spec.batch_size,)
+    sizes = batches if spec.ghost_batch_size is None else (*batches, spec.ghost_batch_size)
+    if spec.adaptive_batch is not None:
+        sizes = (*sizes, spec.adaptive_batch.smallest, spec.adaptive_batch.largest)
+        if spec.adaptive_batch.unit % 2:
+            return False
+    return all(size % 2 == 0 and size >= 4 for size in sizes)
+
+
+def _divided(spec: RunSpec, divisor: int) -> RunSpec:
+    ghost = spec.ghost_batch_size
+    return spec.model_copy(
+        update={
+            "batch_size": spec.batch_size // divisor,
+            "ghost_batch_size": None if ghost is None else ghost // divisor,
+            "adaptive_batch": None if spec.adaptive_batch is None else _divided_rule(spec.adaptive_batch, divisor),
+        }
+    )
+
+
+def _divided_rule(rule: AdaptiveBatch, divisor: int) -> AdaptiveBatch:
+    sizes = {name: getattr(rule, name) // divisor for name in ("smallest", "largest", "unit")}
+    return rule.model_copy(update={**sizes, "exchange_rate": rule.exchange_rate / divisor})
+
 
 RESULTS = Path("results")
 """Default parent of results directories."""
@@ -273,15 +373,73 @@ def _retired_outcomes(*, retry: bool, force: bool) -> frozenset[Outcome]:
 
 def retire(directory: ResultsDirectory, selected: Iterable[str], again: frozenset[Outcome]) -> None:
     """Moves attempts that are to be repeated out of the way. Runs that never ended go on from where they are."""
-    for run_id in selected:
-        run = directory.run(run_id)
+    for one in selected:
+        run = directory.run(one)
         outcome = run.outcome()
         if outcome is not None and outcome.outcome in again:
             with run.locked(timeout=60.0):
                 pass  # the worker of an earlier start may still be writing its last files
-            directory.retire(run_id)
+            directory.retire(one)
 
 
 def _resolved(suite: Suite, *, smoke: bool) -> str:
     text = suite.resolved_toml()
     return f"# run with --smoke: three updates of every program of this suite\n{text}" if smoke else text
+
+
+# Calibrating: a short measurement of this machine, so that plans of a suite say what it takes here.
+
+
+def calibrate(
+    suite: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    only: str | None = None,
+    devices: str | None = None,
+    slots: int | None = None,
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+    plugins: Iterable[str | Path] = (),
+    say: Callable[[str], None] = lambda _text: None,
+) -> Measured:
+    """Measures for a few minutes how fast what is left of a suite trains here. Later plans, and `run`, then predict from it.
+
+    It keeps every slot busy, as training does; what else runs meanwhile makes it slower than it is. Trains nothing and stores nothing but
+    what it found, in the cache.
+
+    Args:
+        suite: path of a suite file, or name of a shipped suite.
+        settings: TOML values by key.
+        only: measures only programs of what matches.
+        devices: such as "cuda:0" or "cpu"; default: all GPUs, else the CPU.
+        slots: runs that train at a time.
+        results: parent of the suite's results directory, to see what is done already.
+        data_dir: where data sets are; default: GAPBENCH_DATA, else downloads into the cache.
+        offline: never download.
+        plugins: Python files with the user's own components.
+        say: receives what is about to be done, and what could not be.
+
+    Raises:
+        GapbenchError: the suite is wrong, a device or data set is missing, or no measuring process can start.
+    """
+    selection = select(suite, settings=settings, only=only, plugins=plugins)
+    whole, specs = selection.whole, selection.specs
+    how = Settings(
+        devices=choose_devices(devices),
+        slots=slots,
+        data_dir=Path(data_dir).expanduser() if data_dir else data_dir_default(),
+        offline=offline,
+        suite_dir=whole.path.parent,
+        plugins=selection.plugins,
+    )
+    directory = ResultsDirectory(Path(results) / whole.name, whole.name)
+    left = [run_id for run_id in selection.run_ids if directory.run(run_id).outcome() is None]
+    if not left:
+        say("nothing is left to train, so nothing was measured")
+        return Measured(0, {})
+    check_data([specs[run_id] for run_id in left], how)
+    found = measure(specs, left, how, titles=Titles(whole.runs), say=say)
+    for title, reason in found.left_out.items():
+        say(f"not measured: {title}: {reason}")
+    return found

@@ -17,16 +17,34 @@ from typing import Any
 import gapbench
 from gapbench.bench import machine
 from gapbench.bench.cases import CASES, Case, Side
+from gapbench.bench.figure import bench_figure
 from gapbench.bench.records import Records, group_of
-from gapbench.bench.summary import BenchReport, summarize
-from gapbench.bench.writing import write_outputs
+from gapbench.bench.summary import BenchReport, bench_csv, bench_markdown, summarize
 from gapbench.catalog import models
 from gapbench.core.errors import DeviceError, GapbenchError
 from gapbench.core.machine import usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
 from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
+from gapbench.report.style import house_style, render
+from gapbench.store.files import write_bytes, write_text
 from gapbench.store.schema import utc_now
+
+# Writes the bench's table and figure, both functions of the timings.
+
+NAME = "bench"
+
+
+def write_outputs(folder: Path, report: BenchReport) -> None:
+    """Writes bench.md, bench.csv and, where anything was measured, bench.svg and bench.png, each atomically."""
+    write_text(folder / f"{NAME}.md", bench_markdown(report))
+    write_text(folder / f"{NAME}.csv", bench_csv(report))
+    if report.rows:
+        with house_style():
+            figure = bench_figure(report)
+            for kind in ("svg", "png"):
+                write_bytes(folder / f"{NAME}.{kind}", render(figure, kind))
+
 
 ROUNDS = 5
 PATIENCE = 2

@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, bounds
-from gapbench.bench.tables import goal_column, ratio_text
+from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, bounds, goal_column, ratio_text
 from gapbench.report.style import GRID, INK, MUTED, OKABE_ITO, SHADE, new_figure
 
 if TYPE_CHECKING:

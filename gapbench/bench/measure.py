@@ -7,20 +7,389 @@ Requests: {"do": "time", "case", "side", "seconds", "threads", "device"}, {"do":
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import psutil
 import torch
+from torch import Tensor, nn
 
-from gapbench.bench.cases import CASES, Case, Side
-from gapbench.bench.gate import gate
-from gapbench.bench.ours import random_pool
-from gapbench.bench.programs import PROGRAMS, Build, workers_of
-from gapbench.bench.roofline import measure_peaks, work_of
-from gapbench.bench.timing import time_loop, time_together
+from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
+from gapbench.bench.peers.parts import ImageDataset, initial_model
+from gapbench.bench.programs import PROGRAMS, Build, Loop, OurFeed, Ours, random_pool, workers_of
+from gapbench.cost.architectures import size_of
+from gapbench.layers.keyed import Dropout
+from gapbench.workloads.datasets.arrays import Pool
+
+# Times a loop: the first update apart, a warm-up that does not count, then a window or a whole run, ended by one synchronize.
+
+WARM_UP_UPDATES = {"cpu": 1, "cuda": 10}
+WARM_UP_SECONDS = 0.5
+"""Of updates, where these are short: a DataLoader's queue is full at first, and its first batches come for nothing."""
+TURN_SECONDS = 0.05
+"""Of a loop that takes turns with others: long beside a cold cache, short beside what disturbs a machine."""
+FEWEST_UPDATES = {"cpu": 2, "cuda": 100}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one process found."""
+
+    form: str
+    """How an update is computed."""
+    first_update_seconds: float | None
+    """From nothing but data in memory to the end of the first update: building, compiling and capturing included; None: of a suite."""
+    updates: int
+    examples: int
+    seconds: float
+    cpu_seconds: float
+    """Processor time of the window, of this process and of its DataLoader workers."""
+    event_seconds: float | None
+    """The same window by CUDA's own clock."""
+
+    @property
+    def examples_per_second(self) -> float:
+        """Speed."""
+        return self.examples / self.seconds
+
+
+def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, seconds: float) -> Timing:
+    """Times a loop.
+
+    Args:
+        build: makes it; counts into the time to the first update.
+        task: a task with `updates` is timed over a whole run, from its first update to its last.
+        device: whose work is waited for.
+        seconds: length of a window.
+    """
+    started = time.perf_counter()
+    loop = build()
+    steps = loop.run()
+    if isinstance(loop, Ours) and task.updates is None:
+        loop.skip()
+    next(steps)
+    _wait(device)
+    first = time.perf_counter() - started
+
+    per_update = _warm_up(steps, device, most=None if task.updates is None else task.updates - 1)
+    updates = task.updates
+    if updates is not None:
+        if not isinstance(loop, Ours):
+            raise TypeError("only the engine's own loops go back to their first update")
+        loop.again()
+    elif device.type == "cuda":
+        # The host runs ahead of the device, so the number of updates is fixed before the clock starts: whole epochs where there is one,
+        # for some loops do an epoch's work at its beginning.
+        updates = max(FEWEST_UPDATES["cuda"], round(seconds / per_update))
+        epoch = task.updates_per_epoch
+        updates = -(-updates // epoch) * epoch if updates > epoch else updates
+
+    processor = _processor_seconds()
+    events = (
+        [
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(2)
+        ]
+        if device.type == "cuda"
+        else []
+    )
+    start = time.perf_counter()
+    for event in events[:1]:
+        event.record()
+    done = examples = 0
+    while done < updates if updates is not None else done < FEWEST_UPDATES["cpu"] or time.perf_counter() - start < seconds:
+        examples += next(steps)
+        done += 1
+    for event in events[1:]:
+        event.record()
+    _wait(device)
+    elapsed = time.perf_counter() - start
+    return Timing(
+        form=loop.form,
+        first_update_seconds=first,
+        updates=done,
+        examples=examples,
+        seconds=elapsed,
+        cpu_seconds=_processor_seconds() - processor,
+        event_seconds=events[0].elapsed_time(events[1]) / 1e3 if events else None,
+    )
+
+
+def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torch.device) -> list[Timing]:
+    """Times whole runs of several of the engine's loops that take turns, so that what slows the machine slows all of them alike.
+
+    A turn is some milliseconds long: two timings a minute apart differ by more than what measuring costs.
+
+    Args:
+        builds: makes each loop; counts into its time to the first update.
+        task: with `updates`, which each loop makes from its first to its last.
+        device: whose work is waited for.
+    """
+    if task.updates is None:
+        raise TypeError("only whole runs take turns")
+    loops, firsts, per_update = [], [], 0.0
+    for build in builds:
+        started = time.perf_counter()
+        loop = build()
+        if not isinstance(loop, Ours):
+            raise TypeError("only the engine's own loops go back to their first update")
+        steps = loop.run()
+        next(steps)
+        _wait(device)
+        firsts.append(time.perf_counter() - started)
+        per_update = max(per_update, _warm_up(steps, device, most=task.updates - 1))
+        loop.again()
+        loops.append((loop, steps))
+    turn = max(1, round(TURN_SECONDS / per_update))
+    seconds, processor = ([0.0] * len(loops) for _ in range(2))
+    examples = [0] * len(loops)
+    done = 0
+    for number in itertools.count():
+        now = min(turn, task.updates - done)
+        if now == 0:
+            break
+        # Forth and back, so that none always comes after the same one.
+        for position in range(len(loops)) if number % 2 == 0 else reversed(range(len(loops))):
+            start, used = time.perf_counter(), time.process_time()
+            for _ in range(now):
+                examples[position] += next(loops[position][1])
+            _wait(device)
+            seconds[position] += time.perf_counter() - start
+            processor[position] += time.process_time() - used
+        done += now
+    return [
+        Timing(loop.form, firsts[position], done, examples[position], seconds[position], processor[position], None)
+        for position, (loop, _) in enumerate(loops)
+    ]
+
+
+def _warm_up(steps: Iterator[int], device: torch.device, most: int | None) -> float:
+    """Makes updates that do not count, `most` of them where a run is short; returns the seconds of one of the last."""
+    wanted, start, done = WARM_UP_UPDATES[device.type], time.perf_counter(), 0
+    while (done < wanted or time.perf_counter() - start < WARM_UP_SECONDS) and (most is None or done < most):
+        next(steps)
+        done += 1
+    if most is not None or device.type == "cpu":
+        return (time.perf_counter() - start) / max(1, done)
+    _wait(device)
+    middle = time.perf_counter()
+    for _ in range(wanted):
+        next(steps)
+    _wait(device)
+    return (time.perf_counter() - middle) / wanted
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _processor_seconds() -> float:
+    """Returns the processor time so far of this process and its children."""
+    process = psutil.Process()
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            times = one.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+# What the machine could do at best: a measured peak of matrix products and of copying, and the work of one image by formula.
+#
+# On CUDA the bytes of an image follow a model of what fused pointwise kernels with separate batch norm statistics move: each convolution
+# or dense layer reads its inputs (M numbers) and writes its outputs (N) forward, and moves both again for each of its two gradients (the
+# first layer has one only); a norm layer moves its activations eight times (three forward, five backward), a pooling its inputs and
+# outputs twice, a residual sum its outputs four times: 3 M + 3 N - M_first + 8 N_norm + 2 (M + N)_pool + 4 N_sum, times the bytes of a
+# number.
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MATRIX = {"cpu": 2048, "cuda": 8192}
+"""Rows and columns of the product that the peak is measured with."""
+COPY_BYTES = 1 << 30
+PEAK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Work:
+    """The training of one image, forward and backward."""
+
+    flops: float | None
+    """None: the cost model does not know the network."""
+    bytes: float | None
+    """By the traffic model; on a CPU, whose caches hold a layer, None."""
+
+
+def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
+    """Returns what one image costs."""
+    size = size_of(task.model.name, task.model.options, task.shape, CLASSES)
+    moved = traffic_numbers(task) * TYPES[precision].itemsize if device_kind == "cuda" else None
+    return Work(None if size is None else 6.0 * size.multiplications, moved)
+
+
+def traffic_numbers(task: Task) -> float:
+    """Returns how many numbers an image moves, by the model in the module's text."""
+    moved: list[float] = []
+    first = True
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        nonlocal first
+        into, out = inputs[0].numel(), outputs.numel()
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            moved.append(3 * into + 3 * out - (into if first else 0))
+            first = False
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            moved.append(8 * out)
+        elif isinstance(module, nn.MaxPool2d):
+            moved.append(2 * (into + out))
+        elif hasattr(module, "shortcut"):
+            moved.append(4 * out)
+
+    model = initial_model(task).eval()
+    for module in model.modules():
+        module.register_forward_hook(count)
+    height, width, channels = task.shape
+    with torch.no_grad():
+        model(torch.zeros(1, channels, height, width))
+    return float(sum(moved))
+
+
+def measure_peaks(device: torch.device) -> dict[str, float]:
+    """Returns the best FLOP/s of a large matrix product in each precision ("flops fp32", ...) and, on CUDA, bytes/s of a copy ("bytes")."""
+    precisions = ("fp32", "bf16", "fp16") if device.type == "cuda" else ("fp32", "bf16")
+    torch.set_float32_matmul_precision("highest")
+    peaks = {}
+    side = MATRIX[device.type]
+    for precision in precisions:
+        left, right = (torch.randn(side, side, device=device).to(TYPES[precision]) for _ in range(2))
+        peaks[f"flops {precision}"] = 2.0 * side**3 / _best_seconds(lambda left=left, right=right: left @ right, device)
+    if device.type == "cuda":
+        source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
+        target = torch.empty_like(source)
+        peaks["bytes"] = 2.0 * COPY_BYTES / _best_seconds(lambda: target.copy_(source), device)
+    return peaks
+
+
+def _best_seconds(work: object, device: torch.device) -> float:
+    assert callable(work)
+    work()
+    best, begun = float("inf"), time.perf_counter()
+    while time.perf_counter() - begun < PEAK_SECONDS:
+        _wait(device)
+        start = time.perf_counter()
+        work()
+        _wait(device)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+# The correctness gate: all sides of a case get the same batches, and their first losses have to agree before any timing counts.
+
+UPDATES = 3
+CPU_BATCH = 64
+"""On the CPU the gate works on smaller batches: what a program computes does not depend on it."""
+TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
+"""Relative difference of losses that rounding explains over three updates."""
+
+COMPARED = {"ours", "ours singly", "reference", "released", "resident", "chunked", "memory"}
+"""Programs whose losses have to agree. Plain batch norm is another method; what probes cost is the same program with and without."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a side's first losses are from ours in fp32."""
+
+    side: str
+    difference: float
+    """Largest, relative."""
+    tolerance: float
+
+
+def gate(case: Case, device: torch.device) -> list[Agreement]:
+    """Returns how far each side's first losses are from ours in fp32.
+
+    Every program is held against ours in fp32; sides of lower precision at that precision, too, where rounding is allowed for.
+    Dropout masks differ between sides, so a model with dropout is compared with dropout off.
+    """
+    if case.suite is not None:  # a suite and its prediction: no losses to compare
+        return []
+    task = case.task if device.type == "cuda" else case.task.smaller(CPU_BATCH)
+    task = replace(task, updates=None)
+    pool = random_pool(task)
+    if any(side.program == "our feed" for side in case.sides):
+        return [Agreement("loader", _feed_difference(task, pool, device), TOLERANCE["fp32"])]
+    batches, losses = _our_losses(Build(task, pool, "fp32", device, workers=0, compiled=False))
+    found: list[Agreement] = []
+    done = {("ours", "fp32")}
+    for side in case.sides:
+        if side.program not in COMPARED:
+            continue
+        for precision in dict.fromkeys(("fp32", _gated(side.precision, device))):
+            if (side.program, precision) in done:
+                continue
+            done.add((side.program, precision))
+            build = Build(task, pool, precision, device, workers=0, compiled=False)
+            theirs = _our_losses(build, singly=side.program == "ours singly")[1] if side.program.startswith("ours") else None
+            if theirs is None:
+                theirs = _peer_losses(side.program, build, batches)
+            difference = float(((theirs - losses).abs() / losses.abs().clamp_min(1e-12)).max())
+            name = side.name if precision == side.precision else f"{side.name} in {precision}"
+            found.append(Agreement(name, difference, TOLERANCE[precision]))
+    return found
+
+
+def _gated(precision: Precision, device: torch.device) -> Precision:
+    # Float16 without a GPU is emulated and slow; such sides exist on CUDA only.
+    return "fp32" if precision == "fp16" and device.type == "cpu" else precision
+
+
+def _our_losses(build: Build, *, singly: bool = False) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Returns the first batches ([replica, batch, ...] with labels) and the losses on them, float64 [updates, replicas]."""
+    ours = Ours(build.task, build.pool, precision=build.precision, device=build.device, singly=singly)
+    _without_dropout(ours.modules)
+    batches, losses = [], []
+    for update in range(UPDATES):
+        parts = [session.feed.batch(update) for session in ours.sessions]
+        batches.append((torch.cat([part.images for part in parts]).clone(), torch.cat([part.labels for part in parts]).clone()))
+        states = [session.step() for session in ours.sessions]
+        losses.append(torch.cat([state.batch_loss for state in states if state is not None]).double().cpu())
+    return batches, torch.stack(losses)
+
+
+def _peer_losses(program: str, build: Build, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    peer = PROGRAMS[program](build)
+    _without_dropout(peer.modules)  # type: ignore[attr-defined]  # every program here is a Peer
+    rows = [
+        [float(peer.update(images[replica].float().contiguous(), labels[replica], replica)) for replica in range(len(images))]  # type: ignore[attr-defined]
+        for images, labels in batches
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _without_dropout(modules: list[nn.Module]) -> None:
+    for network in modules:
+        for module in network.modules():
+            if isinstance(module, Dropout):
+                module.probability = 0.0
+            elif isinstance(module, nn.Dropout):
+                module.p = 0.0
+
+
+def _feed_difference(task: Task, pool: Pool, device: torch.device) -> float:
+    """Returns the largest difference of pixels between our feed and the DataLoader's data set, without augmentation (crops are random)."""
+    task = replace(task, crop_padding=0, flip=False)
+    indices = torch.arange(min(64, task.examples))
+    images = OurFeed(task, pool, device=device).feed.evaluation_batch(indices[None].to(device)).images[0].cpu()
+    dataset = ImageDataset(task, pool.images, pool.labels)
+    theirs = torch.stack([dataset[int(index)][0] for index in indices])
+    return float((images - theirs).abs().max())
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

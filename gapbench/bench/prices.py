@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gapbench import api
 from gapbench.bench.cases import TRAINED
-from gapbench.bench.timing import Timing
+from gapbench.bench.measure import Timing
 from gapbench.core.errors import GapbenchError
 
 

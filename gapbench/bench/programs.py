@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import nn
 
-from gapbench.bench.ours import OurFeed, Ours
+from gapbench import catalog, cost
+from gapbench.bench.cases import CLASSES, Precision, Task
 from gapbench.bench.peers.chunked import Chunked
 from gapbench.bench.peers.loader import Loader
 from gapbench.bench.peers.memory import Memory
@@ -16,8 +20,153 @@ from gapbench.bench.peers.parts import MOST_WORKERS
 from gapbench.bench.peers.reference import Reference
 from gapbench.bench.peers.released import Released
 from gapbench.bench.peers.resident import Resident
-from gapbench.bench.task import Precision, Task
-from gapbench.workloads.datasets.arrays import Pool
+from gapbench.engine.feed import Feed
+from gapbench.engine.moments import probe_updates
+from gapbench.engine.session import Session
+from gapbench.suite.runspec import RunSpec
+from gapbench.workloads.datasets.arrays import Pool, Split
+
+# Our own sides: the engine as the scheduler's workers run it, and the same with something left out.
+#
+# Nothing else in the bench knows the engine, but for the gate, which asks it for its first batches and losses.
+
+LATE = 10_000
+"""Windows begin at this update of a long run: probes are spread over a run's logarithm, and most of a run is late."""
+
+
+class Ours:
+    """Sessions of the engine that train for ever, or one whole run.
+
+    Args:
+        task: what to train.
+        pool: the data.
+        precision: of activations.
+        device: where.
+        probes: whether probes run when they are due.
+        chosen: those that run besides the default ones; None: all that look at micro-batches or updates.
+        evaluation: whether evaluations run when they are due.
+        ghosts: False: plain batch norm over the whole batch.
+        singly: every seed in a session of its own, taking turns.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pool: Pool,
+        *,
+        precision: Precision,
+        device: torch.device,
+        probes: bool = True,
+        chosen: tuple[str, ...] | None = None,
+        evaluation: bool = False,
+        ghosts: bool = True,
+        singly: bool = False,
+    ) -> None:
+        self._task = task
+        self._evaluation = evaluation
+        if chosen is None:
+            stages = ("micro-batch", "update")
+            chosen = tuple(name for name, probe in catalog.probes().items() if probe.stage in stages and not probe.default)
+        specs = task.specs(precision, probes=chosen if probes else ())
+        if not ghosts:
+            specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
+        pieces = task.micro_batch_size or cost.micro_batch_size(specs[0], device.type)
+        self.sessions = [
+            Session(
+                part,
+                pool,
+                [whole_split(task)] * len(part),
+                device=device,
+                emit=lambda _event: None,
+                micro_batch_size=pieces,
+                compiles=cost.worth_compiling(_of_recipe(part[0], task), replicas=len(part), device_kind=device.type),
+            )
+            for part in ([[spec] for spec in specs] if singly else [specs])
+        ]
+        for session in self.sessions:
+            session.prepare()
+            if task.updates is not None:
+                session.probe_updates = _share_of_probes(task)
+            if not probes:
+                session.probe_updates = frozenset()
+            if not evaluation:
+                session.evaluation_updates = frozenset()
+        self.form = self.sessions[0].program.kind + ("" if pieces == task.batch_size else f", micro-batches of {pieces}")
+        self._beginnings = [
+            [session.snapshot(replica) for replica in range(len(session.specs))] for session in self.sessions if task.updates is not None
+        ]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The networks."""
+        return [session.network.module for session in self.sessions]
+
+    def again(self) -> None:
+        """Goes back to the first update, programs and memory kept, so that a whole run can be timed without its preparation."""
+        for session, beginning in zip(self.sessions, self._beginnings, strict=True):
+            session.restore(beginning)
+
+    def skip(self) -> None:
+        """Goes to the late part of a long run."""
+        for session in self.sessions:
+            session.update = LATE
+
+    def run(self) -> Iterator[int]:
+        """Trains; yields the number of examples after each update of all replicas."""
+        while True:
+            for session in self.sessions:
+                state = session.step()
+                if state is not None and session.update in session.probe_updates:
+                    session.probe(state, "update")
+                if state is not None and session.update in session.evaluation_updates:
+                    session.probe(state, "evaluation")
+                    session.evaluate()
+            yield self._task.examples_per_update
+
+
+class OurFeed:
+    """The engine's data path alone."""
+
+    form = "eager gather"
+
+    def __init__(self, task: Task, pool: Pool, *, device: torch.device) -> None:
+        self._task = task
+        self.feed = Feed(pool, [whole_split(task)], task.specs("fp32"), device)
+
+    def run(self) -> Iterator[int]:
+        """Makes batches for ever."""
+        for update in range(self.feed.batches.updates):
+            self.feed.batch(update)
+            yield self._task.batch_size
+
+
+def _share_of_probes(task: Task) -> frozenset[int]:
+    """Returns after which updates of a run probes look: in the share of its recipe's, evenly, as often as that is in so many updates.
+
+    Probes are spread over a run's logarithm, so that a shorter run by itself would have almost as many of them as a long one.
+    """
+    assert task.updates is not None
+    often = max(1, round(len(probe_updates(task.recipe_updates)) * task.updates / task.recipe_updates))
+    return frozenset(math.ceil(task.updates * (index + 1) / often) for index in range(often))
+
+
+def _of_recipe(spec: RunSpec, task: Task) -> RunSpec:
+    """Returns the run as long as one of its recipe: what pays there is what is timed."""
+    return spec.model_copy(update={"updates": task.recipe_updates})
+
+
+def random_pool(task: Task) -> Pool:
+    """Returns random bytes of the data set's shape."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (task.examples + task.test_examples, *task.shape), dtype=np.uint8)
+    return Pool(images, generator.integers(0, CLASSES, len(images)), CLASSES, 255.0, task.examples)
+
+
+def whole_split(task: Task) -> Split:
+    """Returns the split that trains on all training examples."""
+    train = np.arange(task.examples)
+    test = np.arange(task.examples, task.examples + task.test_examples)
+    return Split(train, test, np.array([], dtype=np.int64), train[: task.test_examples])
 
 
 class Loop(Protocol):

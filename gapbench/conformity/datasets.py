@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from gapbench.catalog import datasets as known_datasets
-from gapbench.conformity.sheet import Answer, Check, Sheet, does_not_apply, failed, first_sentence, passed, shape_text, warned
-from gapbench.conformity.workbench import make_spec
-from gapbench.core.errors import GapbenchError
+from gapbench.conformity.sheet import Answer, Check, Sheet, does_not_apply, failed, first_sentence, make_spec, passed, shape_text, warned
+from gapbench.core.errors import GapbenchError, place_of
 from gapbench.core.hashing import content_hash
-from gapbench.core.tracebacks import place_of
 from gapbench.suite.runspec import Component
 from gapbench.workloads import datasets
 from gapbench.workloads.datasets import DataContext, Pool, Split

@@ -10,30 +10,85 @@ import torch
 from torch import Tensor, nn
 
 from gapbench.catalog import ModelEntry, datasets, models
-from gapbench.conformity.replicas import check_replicas
 from gapbench.conformity.sheet import (
+    BATCH,
+    UPDATES,
     Answer,
     Check,
     Sheet,
+    advance,
     close,
+    differing,
     distance,
     does_not_apply,
     failed,
     first_sentence,
     listed,
+    make_pool,
+    make_spec,
     passed,
     shape_text,
+    start,
     warned,
+    weights_of,
 )
-from gapbench.conformity.workbench import BATCH, UPDATES, advance, differing, make_pool, make_spec, start, weights_of
-from gapbench.core.errors import GapbenchError
+from gapbench.core.errors import GapbenchError, place_of
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
-from gapbench.core.tracebacks import place_of
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
 from gapbench.layers.keyed import bind_keys
 from gapbench.layers.losses import loss_of
+from gapbench.layers.stacked import can_stack, stack
 from gapbench.suite.runspec import Component
+from gapbench.workloads.datasets.arrays import Pool
+
+# Check of replicas: a run trained within a stack is the run trained alone.
+
+SEEDS = (0, 1, 2)
+STACK_TOLERANCE = 1e-5
+
+
+def check_replicas(component: Component, model: nn.Module, pool: Pool, entry: ModelEntry) -> Answer:
+    """Compares a stack of three seeds with each of them alone, and the stacked layers with the plain ones.
+
+    Args:
+        component: the model.
+        model: it, with ghost batch norm in place.
+        pool: data that it takes.
+        entry: what it is declared as.
+    """
+    if not can_stack(model):
+        if entry.stackable:
+            return failed(
+                "it is declared stackable and is no plain nn.Sequential of Flatten, Linear, BatchNorm1d, GroupNorm and ReLU",
+                "write it so, or remove stackable=True",
+            )
+        return does_not_apply("its runs train one by one; only plain sequences of dense layers stack")
+    images = torch.randn(BATCH, *_input_shape(pool), generator=torch.Generator().manual_seed(2))
+    if not close(model(images), stack([model])(images[None])[0].T, STACK_TOLERANCE):
+        return failed("its stacked form computes something else", "use torch's own layers as they are, without changing their forward")
+    together = start([make_spec(model=component, seed=seed) for seed in SEEDS], pool)
+    advance(together, UPDATES)
+    bits = True
+    for replica, seed in enumerate(SEEDS):
+        alone = start([make_spec(model=component, seed=seed)], pool)
+        advance(alone, UPDATES)
+        if not close(alone.network.weights[0], together.network.weights[replica], STACK_TOLERANCE):
+            return failed(
+                f"seed {seed} ends elsewhere in a stack of {len(SEEDS)} than alone", "let no replica's values depend on another's"
+            )
+        bits = bits and torch.equal(alone.network.weights[0], together.network.weights[replica])
+    how = "bit by bit" if bits else f"to {STACK_TOLERANCE:g}"
+    hint = "" if entry.stackable else "; stackable=True in the decorator lets its seeds train together"
+    return passed(f"a stack of {len(SEEDS)} seeds is {len(SEEDS)} runs, {how}{hint}")
+
+
+def _input_shape(pool: Pool) -> tuple[int, ...]:
+    if not pool.is_image:
+        return tuple(pool.images.shape[1:])
+    _, height, width, channels = pool.images.shape
+    return channels, height, width
+
 
 FEATURES = ((13,), 3)
 """A shape of plain features, for models that say they take any input."""
@@ -339,7 +394,7 @@ def _dropout(case: Case) -> Answer:
     if layers := torch_dropouts(model):
         return warned(
             f"{type(layers[0]).__name__} of torch draws its masks in order, so that they differ between batch sizes",
-            "use gapbench.layers.dropout.Dropout, whose masks are a hash of (seed, epoch, example)",
+            "use gapbench.layers.keyed.Dropout, whose masks are a hash of (seed, epoch, example)",
         )
     if any("ropout" in type(module).__name__ for module in model.modules()):
         return passed("masks are a hash of (seed, epoch, example)")

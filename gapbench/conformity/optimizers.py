@@ -9,8 +9,21 @@ import torch
 from torch import Tensor
 
 from gapbench.catalog import optimizers
-from gapbench.conformity.sheet import Answer, Check, Sheet, close, failed, passed, same_bits, warned
-from gapbench.conformity.workbench import UPDATES, advance, make_pool, make_spec, start
+from gapbench.conformity.sheet import (
+    UPDATES,
+    Answer,
+    Check,
+    Sheet,
+    advance,
+    close,
+    failed,
+    make_pool,
+    make_spec,
+    passed,
+    same_bits,
+    start,
+    warned,
+)
 from gapbench.core.registry import load_target
 from gapbench.optimizers import DeviceHyperparameters, FlatBuffers, Hyperparameters, Optimizer
 from gapbench.suite.runspec import Component

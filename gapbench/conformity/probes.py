@@ -12,8 +12,7 @@ from torch import Tensor
 
 from gapbench.catalog import ProbeEntry
 from gapbench.catalog import probes as known_probes
-from gapbench.conformity.sheet import Answer, Check, Sheet, close, failed, listed, passed, same_bits, warned
-from gapbench.conformity.workbench import make_pool, make_spec, start
+from gapbench.conformity.sheet import Answer, Check, Sheet, close, failed, listed, make_pool, make_spec, passed, same_bits, start, warned
 from gapbench.core.registry import load_target
 from gapbench.engine.session import Session
 from gapbench.probes import TrainState

@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING
 from gapbench.core.late import late_imports
 
 if TYPE_CHECKING:
-    from gapbench.console.analysis import print_analysis
-    from gapbench.console.bench import print_bench, print_bench_cases
     from gapbench.console.comparing import print_comparison, print_comparison_failures
-    from gapbench.console.failures import print_failures
-    from gapbench.console.live import LineView, LiveView, View, view
-    from gapbench.console.merging import print_merged
-    from gapbench.console.region import Region
-    from gapbench.console.sentences import LastingConsole
-    from gapbench.console.status import print_status, status_lines
+    from gapbench.console.live import LineView, LiveView, Region, View, view
+    from gapbench.console.status import print_failures, print_status, status_lines
     from gapbench.console.tables import (
+        print_analysis,
         print_arms,
+        print_bench,
+        print_bench_cases,
         print_data_files,
         print_files,
         print_findings,
         print_leftovers,
         print_listing,
+        print_merged,
         print_plan,
         print_side_tables,
         print_took,
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
         print_warnings,
     )
     from gapbench.console.tuning import print_tuned_suite, print_tuning, print_tuning_plan, print_untuned
+    from gapbench.console.words import LastingConsole
 
 __all__ = [
     "LastingConsole",

@@ -74,7 +74,7 @@ def _print_environment(console: Console, comparison: Comparison) -> None:
 
 
 def _print_values(console: Console, comparison: Comparison) -> None:
-    from gapbench.analysis.comparison.words import values_by_change
+    from gapbench.analysis.comparison.compare import values_by_change
 
     lines = values_by_change(comparison)
     if lines:

@@ -3,20 +3,142 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from gapbench.console.failures import print_failures, retry_advice
-from gapbench.console.layout import Column, table_lines
-from gapbench.console.sentences import place, say
-from gapbench.console.words import clock, count, duration, percent
-from gapbench.core.outcome import FINAL, Outcome
+from gapbench.console.words import clock, count, duration, numbers, percent, place, say, unfolded
+from gapbench.core.events import FINAL, RETRIED, Outcome
+from gapbench.store import Failure
 
 if TYPE_CHECKING:
-    from gapbench.api import Status
+    from gapbench.api import FailedRun, Status
+
+
+# Failed runs, for people: what happened, why, the last lines of the log and where all of it stands.
+
+MAXIMUM_GROUPS = 12
+"""Groups of failures that a summary lists; the rest is counted."""
+
+LOGS_SHOWN = 3
+"""Groups whose log is quoted in a summary."""
+
+
+def job_failures(title: str, outcomes: Mapping[str, Outcome], failures: Sequence[Failure], told: set[tuple[Outcome, str]]) -> list[Text]:
+    """Returns the lines about a job of which runs have failed; runs that failed alike are told of once.
+
+    Args:
+        title: of the job.
+        outcomes: of all its runs.
+        failures: of those that failed.
+        told: outcomes and reasons whose log has been quoted before, as is done once; grows.
+    """
+    lines: list[Text] = []
+    for alike in _alike(failures):
+        first = alike[0]
+        share = f"{len(alike)} of {len(outcomes)} " if len(alike) < len(outcomes) else ""
+        lines.append(Text(f"{title}: {share}{first.outcome.value}{_because(first)}", style="yellow"))
+        lines += _log(first, quoted=(first.outcome, first.reason) not in told)
+        told.add((first.outcome, first.reason))
+    return lines
+
+
+def print_failures(console: Console, failed: Sequence[FailedRun], *, quoted: bool = True) -> None:
+    """Prints failed runs, seeds of a cell that failed alike as one."""
+    groups: dict[tuple[str, Outcome, str], list[FailedRun]] = {}
+    for run in failed:
+        groups.setdefault((run.cell, run.failure.outcome, run.failure.reason), []).append(run)
+    for position, group in enumerate(list(groups.values())[:MAXIMUM_GROUPS]):
+        first = group[0].failure
+        seeds = numbers([run.seed for run in group])
+        say(console, Text(f"{group[0].cell} seed{'s' if len(group) > 1 else ''} {seeds}: {first.outcome.value}{_because(first)}", "yellow"))
+        for line in _log(first, quoted=quoted and position < LOGS_SHOWN):
+            say(console, line)
+    if len(groups) > MAXIMUM_GROUPS:
+        rest = sum(len(group) for group in list(groups.values())[MAXIMUM_GROUPS:])
+        say(console, Text(f"and {count(rest, 'run')} more; `gapbench status --json` lists all", style="dim"))
+
+
+def retry_advice(failed: Sequence[FailedRun]) -> str:
+    """Returns how failed runs are trained again; empty where none of them is worth it."""
+    again = sum(run.failure.outcome in RETRIED for run in failed)
+    return "" if not again else "--retry trains these again" if again == len(failed) else f"--retry trains {again} of them again"
+
+
+def _alike(failures: Sequence[Failure]) -> list[list[Failure]]:
+    groups: dict[tuple[Outcome, str], list[Failure]] = {}
+    for failure in failures:
+        groups.setdefault((failure.outcome, failure.reason), []).append(failure)
+    return list(groups.values())
+
+
+def _because(failure: Failure) -> str:
+    return f": {failure.reason}" if failure.reason else ""
+
+
+def _log(failure: Failure, *, quoted: bool) -> list[Text]:
+    lines = [unfolded(f"    | {line}", style="dim") for line in (failure.last_lines if quoted else ())]
+    return [*lines, unfolded(f"    log: {place(failure.log)}")]
+
+
+# A table for the live view that fits any width: whole columns go, the least important first, and no number is ever cut.
+
+GAP = 2
+
+TITLE_WIDTH = 14
+"""Columns of the terminal that the first column keeps, where it needs them, before another column may stand beside it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A right-aligned column of numbers."""
+
+    heading: str
+    cells: Sequence[str]
+    importance: int
+    """The column with the lowest goes first."""
+    instead: str = ""
+    """Heading of a column that this one stands in for: it is shown only where that one is not."""
+
+    @property
+    def width(self) -> int:
+        """In characters."""
+        return max(cell_len(text) for text in (self.heading, *self.cells))
+
+
+def fitting(titles: Sequence[str], columns: Sequence[Column], width: int, keep: int = TITLE_WIDTH) -> list[Column]:
+    """Returns the columns that fit beside the titles, of which so much is kept."""
+    room = width - min(max(map(cell_len, titles), default=0), keep)
+    kept: list[Column] = []
+    for column in sorted(columns, key=lambda column: -column.importance):
+        if column.instead and any(other.heading == column.instead for other in kept):
+            continue
+        if column.width + GAP <= room:
+            kept.append(column)
+            room -= column.width + GAP
+    return [column for column in columns if column in kept]
+
+
+def table_lines(
+    heading: str, titles: Sequence[str], columns: Sequence[Column], width: int, *, header: bool = True, keep: int = TITLE_WIDTH
+) -> list[Text]:
+    """Returns the lines of a table; titles that are too long are cut, and end in an ellipsis."""
+    kept = fitting((heading, *titles), columns, width, keep)
+    room = max(1, width - sum(column.width + GAP for column in kept))
+    first = min(room, max(cell_len(text) for text in (heading, *titles)))
+    lines = [Text(_row(heading, [column.heading for column in kept], kept, first), style="dim")] if header else []
+    return lines + [Text(_row(title, [column.cells[row] for column in kept], kept, first)) for row, title in enumerate(titles)]
+
+
+def _row(title: str, cells: Sequence[str], columns: Sequence[Column], first: int) -> str:
+    start = set_cell_size(title, first) if cell_len(title) <= first else set_cell_size(title, first - 1) + "…"
+    return start + "".join(" " * (GAP + column.width - cell_len(text)) + text for column, text in zip(columns, cells, strict=True))
+
 
 NAME_WIDTH = 32
 """Columns of the terminal, but no more than two fifths of them, that names of cells keep before another column may stand beside them."""

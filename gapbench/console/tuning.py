@@ -10,10 +10,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
-from gapbench.console.failures import print_failures, retry_advice
-from gapbench.console.sentences import say
+from gapbench.console.status import print_failures, retry_advice
 from gapbench.console.tables import plain_table
-from gapbench.console.words import count, duration
+from gapbench.console.words import count, duration, say
 
 if TYPE_CHECKING:
     from gapbench.api import TuneReport, TuningPlan
@@ -24,7 +23,7 @@ _WORDS = frozenset({"cell", "regime", "optimum"})
 
 def print_tuning_plan(console: Console, plan: TuningPlan) -> None:
     """Prints what tuning would try at first, and what all of it would take at most."""
-    from gapbench.api.price import hours
+    from gapbench.api.planning import hours
 
     table = plain_table(title=f"tuning {plan.suite}: {count(len(plan.cells), 'cell')}, the same number of trials for each")
     table.add_column("cell", overflow="fold")

@@ -1,15 +1,39 @@
-"""What the engine reports while it trains, through one `emit(event)`. Plain data: no files, no console, no tensors but in snapshots.
-
-`replica` is the position of a run within the job that trains (0 where there is only one).
-"""
+"""What the engine reports while it trains, through one `emit(event)`, and how a run can end. Plain data: no files, no console."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeAlias
 
-from gapbench.core.outcome import Outcome
+# How a run can end: a closed set of outcomes.
+
+
+class Outcome(StrEnum):
+    """The outcome of a run. Numbers are only ever reported for `ok`; a diverged run keeps its curve up to where it diverged."""
+
+    OK = "ok"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out-of-memory"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    INTERRUPTED = "interrupted"
+    """Was training when the suite stopped; the same command resumes it."""
+    SKIPPED = "skipped"
+    """Planned and never started; the same command trains it."""
+
+
+FINAL = frozenset({Outcome.OK, Outcome.DIVERGED, Outcome.OUT_OF_MEMORY, Outcome.TIMEOUT, Outcome.CRASHED})
+"""Outcomes that are written to disk; the others are the absence of one."""
+
+RETRIED = frozenset({Outcome.OUT_OF_MEMORY, Outcome.TIMEOUT, Outcome.CRASHED})
+"""Outcomes that `--retry` trains again."""
+
+
+# What the engine reports while it trains, through one `emit(event)`. Plain data: no files, no console, no tensors but in snapshots.
+#
+# `replica` is the position of a run within the job that trains (0 where there is only one).
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 
-from gapbench.core.paths import cache_dir
+from gapbench.core.machine import cache_dir
 from gapbench.cost.parts import Parts, guessed_parts
 from gapbench.cost.place import Place
 from gapbench.cost.work import Work

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gapbench.engine.feed import Feed
 from gapbench.engine.program import Program
-from gapbench.layers.recalibration import recalibrated
+from gapbench.layers.norms import recalibrated
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Split
 

@@ -8,6 +8,8 @@ on the way up is told in the results and costs no run. A CPU has the last two ru
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,16 +19,60 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gapbench.catalog import optimizers
 from gapbench.core.errors import GapbenchError
-from gapbench.engine.feed import Batch, MicroBatches
+from gapbench.core.registry import load_target
+from gapbench.engine.feed import Batch, Feed, MicroBatches
 from gapbench.engine.flat import FlatNetwork
-from gapbench.engine.graphs import Graphs
 from gapbench.engine.pieces import Shape
 from gapbench.engine.program import LOSSES, Passed, Probe, Program
 from gapbench.optimizers import DeviceHyperparameters
 from gapbench.probes import TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
+
+# Recorded updates: the work of an update on a GPU, recorded once as a CUDA graph and started again in one call.
+#
+# A network of many small kernels waits for the host, which takes longer to start a kernel than the GPU to run it. A recorded update starts
+# all of them at once. It reads and writes only memory that stays where it is, and nothing in it may ask the device for a number.
+
+WARM_UPS = 2
+"""Times that an update runs on the side stream before it is recorded: libraries choose kernels and workspaces at their first calls."""
+
+
+class Graphs(ABC):
+    """Where updates are recorded."""
+
+    @abstractmethod
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Returns a function that does again what `work` does, on the same memory. `work` is also run, and changes that memory."""
+
+
+class CudaGraphs(Graphs):
+    """CUDA graphs that share one pool of memory, since no two of them run at a time and none leaves anything in it.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Graphs`."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UPS):
+                work()
+        current.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        # Of this thread alone: another one may be fetching the next examples, and must not spoil the recording.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            work()
+        return graph.replay
+
 
 REASON = 300
 """Characters of a reason that are kept."""
@@ -296,3 +342,76 @@ def compiled_form(module: nn.Module) -> Callable[[Tensor], Tensor]:
         raise RefusedError("torch.compile is switched off in the environment")
     torch._dynamo.config.recompile_limit = RECOMPILATIONS
     return torch.compile(module, dynamic=False, fullgraph=True)
+
+
+# Which program a job trains with: one that compiles its network or, on a GPU, records its updates, or the plain one.
+
+RECORDED_FROM = 50
+"""Updates of a shape that are worth a recording, which takes about ten."""
+USUAL_SHARE = 10
+"""Where the network is compiled, a shape of one update in so many is worth it, too, however few there are."""
+
+
+def make_program(
+    network: FlatNetwork,
+    specs: Sequence[RunSpec],
+    micro_batch_probes: Sequence[Probe] = (),
+    *,
+    resets: Sequence[int] = (),
+    compiles: bool = False,
+) -> Program:
+    """Returns the program of a job. One that compiles or records does so only when it is prepared, and is a plain one until then.
+
+    Args:
+        network: the replicas.
+        specs: the runs, one a replica.
+        micro_batch_probes: see `Program`.
+        resets: see `Program`.
+        compiles: whether to try to compile the network.
+    """
+    device = network.weights.device
+    reason = why_not_recorded(specs[0]) if device.type == "cuda" else ""
+    graphs = CudaGraphs(device) if device.type == "cuda" and not reason else None
+    if graphs is not None or compiles:
+        program: Program = PreparedProgram(network, specs, micro_batch_probes, resets=resets, graphs=graphs, compiles=compiles)
+    else:
+        program = Program(network, specs, micro_batch_probes, resets=resets)
+    program.refused = (f"graph: {reason}",) if reason else ()
+    return program
+
+
+def why_not_recorded(spec: RunSpec) -> str:
+    """Returns why updates of a run cannot be recorded; empty where they can."""
+    if spec.adaptive_batch is not None:
+        return "the batch size is decided while training"
+    if spec.gradient_noise is not None and spec.gradient_noise.kind == "isotropic":
+        return "noise in the gradient's place is drawn by the host's count of updates"
+    if not getattr(load_target(optimizers()[spec.optimizer.name].target), "follows_device", False):
+        return f"the optimizer {spec.optimizer.name} takes its hyperparameters from the host"
+    return ""
+
+
+def usual_updates(feed: Feed, micro_batch_size: int, *, begin: int = 0, compiles: bool = False) -> list[tuple[int, MicroBatches]]:
+    """Returns an update of each shape that still comes, and comes often enough to be recorded or compiled, the most frequent first.
+
+    Args:
+        feed: of the job.
+        micro_batch_size: examples of a piece.
+        begin: updates that were made already.
+        compiles: whether the network is to be compiled; that this pays is decided elsewhere, and for the run as a whole.
+    """
+    whole: Counter[Shape] = Counter()
+    left: Counter[Shape] = Counter()
+    first: dict[Shape, tuple[int, MicroBatches]] = {}
+    for stretch in feed.batches.stretches:
+        batches = feed.micro_batches(stretch.update, micro_batch_size)
+        whole[batches.shape] += stretch.updates
+        if stretch.update + stretch.updates > begin:
+            left[batches.shape] += stretch.update + stretch.updates - max(begin, stretch.update)
+            first.setdefault(batches.shape, (stretch.update, batches))
+    if compiles:  # by the run as a whole, so that one that goes on compiles what it compiled before: that changes last bits
+        enough = min(RECORDED_FROM, whole.total() / USUAL_SHARE)
+        usual = [shape for shape in left if whole[shape] >= enough]
+    else:
+        usual = [shape for shape in left if left[shape] >= RECORDED_FROM]
+    return [first[shape] for shape in sorted(usual, key=lambda shape: -left[shape])]

@@ -14,29 +14,141 @@ from torch import Tensor, nn
 
 from gapbench.catalog import ProbeEntry, models, probes
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Event
-from gapbench.core.hashing import derive_seed
+from gapbench.core.events import Event, Measured
+from gapbench.core.hashing import derive_seed, stream
 from gapbench.core.registry import load_target
-from gapbench.engine.adaptation import Adaptation
-from gapbench.engine.covariance import FRACTIONS, covariance_ratio
+from gapbench.engine.adaptation import FRACTIONS, Adaptation, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
-from gapbench.engine.ladder import make_program, usual_updates
-from gapbench.engine.micro_batches import check_exact
 from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.objective import TrainingObjective
-from gapbench.engine.perturbation import perturb
-from gapbench.engine.prepared import PreparedProgram
-from gapbench.engine.program import Probe
-from gapbench.engine.recorder import Recorder
+from gapbench.engine.prepared import PreparedProgram, make_program, usual_updates
+from gapbench.engine.program import Probe, Program
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.layers.ghost_forms import ghost_norm_form, triton_trouble
+from gapbench.layers.keyed import normals
 from gapbench.layers.stacked import can_stack
-from gapbench.probes import TrainState
+from gapbench.probes import Layer, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
+
+# Twins: a run whose initial weights are a tiny step away from another's, to see how far chaos alone drives two runs apart.
+
+
+@torch.no_grad()
+def perturb(model: nn.Module, share: float, seed: int) -> None:
+    """Moves the parameters of `model` by `share` of their norm along a Gaussian direction that `seed` alone decides.
+
+    The step is rounded to what the weights' own precision resolves, so that its length is `share` to within some percent where
+    `share` is 1e-6, and no less than one unit in the last place of a weight where a weight moves at all.
+    """
+    parameters = [parameter for _, parameter in model.named_parameters()]
+    words = stream(seed, "perturbation").at(0, torch.arange(sum(parameter.numel() for parameter in parameters)))
+    direction = normals(words)
+    norm = torch.cat([parameter.detach().double().flatten() for parameter in parameters]).norm()
+    step = direction * (share * norm / direction.norm())
+    for parameter, piece in zip(parameters, step.split([parameter.numel() for parameter in parameters]), strict=True):
+        parameter.copy_(parameter.double() + piece.view(parameter.shape))
+
+
+# The recorder: what probes measured goes to the host without anyone waiting for it, and is told at evaluations and checkpoints.
+
+
+class Recorder:
+    """Collects values and emits them as `Measured` events, in the order of updates."""
+
+    def __init__(self, emit: Callable[[Event], None], batches: BatchTable, layers: Sequence[Layer]) -> None:
+        self._emit = emit
+        self._batches = batches
+        self._layers = [layer.name for layer in layers]
+        self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
+        self._arrived: torch.cuda.Event | None = None
+        """Reached when the device has sent everything that waits."""
+
+    def follow(self, batches: BatchTable) -> None:
+        """Takes another table of batches, which is the same for the updates that were made."""
+        self._batches = batches
+
+    def record(self, update: int, values: Mapping[str, Tensor]) -> None:
+        """Keeps device tensors without waiting: [replica], [replica, layer] (named `metric/layer`), [replica, bucket] (`metric/bucket`)."""
+        # From a GPU into pinned memory, when it comes to it.
+        sent = {name: value.detach().to("cpu", non_blocking=True, copy=True) for name, value in values.items()}
+        self._waiting.append((update, sent))
+        devices = [value.device for value in values.values() if value.device.type == "cuda"]
+        if devices:
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record(torch.cuda.current_stream(devices[0]))
+
+    def flush(self, first_bad: Sequence[int]) -> None:
+        """Emits everything that waits; of a diverged replica only what precedes the update it diverged at. Waits for the device."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        for update, values in self._waiting:
+            rows = {name: value.double().tolist() for name, value in values.items()}
+            for replica, bad in enumerate(first_bad):
+                if bad < 0 or update < bad:
+                    self.emit(replica, update, {name: value[replica] for name, value in rows.items()})
+        self._waiting.clear()
+
+    def emit(self, replica: int, update: int, values: Mapping[str, float | list[float]]) -> None:
+        """Emits values that are on the host already. Numbers that are not finite are left out: they are no measurements."""
+        rows: list[tuple[str, str, float]] = []
+        for name, value in values.items():
+            metric = name.removesuffix("/layer").removesuffix("/bucket")
+            if isinstance(value, list):
+                labels = map(str, range(len(value))) if name.endswith("/bucket") else self._layers
+                rows.extend((metric, label, item) for label, item in zip(labels, value, strict=True) if math.isfinite(item))
+            elif math.isfinite(value):
+                rows.append((metric, "", value))
+        if rows:
+            self._emit(Measured(replica, update, self._batches.examples(update), tuple(rows)))
+
+
+# Micro-batches: an update computed in pieces, only where that is exact.
+#
+# Plain batch norm over a piece is ghost batch norm, another method. So a batch is cut only where the ghost batch size divides the
+# pieces, or where nothing couples the examples of a batch; a model of a user's own is put to the test before the first update.
+
+TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
+"""Difference of logits, relative to their largest, that rounding may explain. Statistics of 2 groups instead of 1 change them by more
+than 0.05 up to groups of some hundred examples."""
+
+
+def check_exact(program: Program, feed: Feed, spec: RunSpec, micro_batch_size: int) -> None:
+    """Raises TrainingError unless updates in micro-batches of this size are those of the whole batch, but for rounding."""
+    largest = feed.batches.largest
+    if micro_batch_size < 1 or largest % micro_batch_size:
+        raise TrainingError(f"a batch of {largest} cannot be cut into micro-batches of {micro_batch_size}")
+    if micro_batch_size == largest:
+        return
+    ghost = spec.ghost_batch_size
+    if program.network.norms and (ghost is None or micro_batch_size % ghost):
+        size = "off (the whole batch)" if ghost is None else str(ghost)
+        raise TrainingError(
+            f"micro-batches of {micro_batch_size} would change batch norm, whose ghost batch size is {size}: "
+            "train the batch whole, or set a ghost batch size that divides the micro-batch"
+        )
+    difference = _coupling(program, feed, ghost if program.network.norms and ghost is not None else 1)
+    if not difference <= TOLERANCE[spec.precision]:
+        raise TrainingError(
+            f"model {spec.model.name} couples the examples of a batch, or draws its own random numbers (logits change by {difference:.1e} "
+            "when a batch is cut): its updates cannot be computed in micro-batches"
+        )
+
+
+@torch.no_grad()
+def _coupling(program: Program, feed: Feed, unit: int) -> float:
+    """Returns how much logits of 2 x `unit` examples change, relative to the largest, when each half is computed by itself."""
+    devices = [feed.device] if feed.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        whole = program.forward(feed.piece(0, 2 * unit))
+        halves = torch.cat([program.forward(feed.piece(first, unit)) for first in (0, unit)], dim=2)
+    for norm in program.network.norms:
+        norm.forget_pending()
+    return float((whole - halves).abs().max() / whole.abs().max().clamp_min(1e-12))
+
 
 EARLY = 0.05
 """Clipping in this first part of training plays the role of warmup; `clipped_share_late` is about the rest."""

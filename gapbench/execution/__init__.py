@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gapbench.core.machine import total_memory_mib, usable_cores
-from gapbench.core.outcome import Outcome
-from gapbench.core.paths import cache_dir
+from gapbench.core.events import Outcome
+from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
 from gapbench.execution import pool
 from gapbench.execution.calibrating import Measured, calibrate
 from gapbench.execution.devices import Device, choose_devices

@@ -9,8 +9,7 @@ from typing import Any, BinaryIO, Protocol
 
 from gapbench import cost
 from gapbench.core.errors import DeviceError
-from gapbench.core.events import Event
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Event, Outcome
 from gapbench.execution.protocol import Setup
 from gapbench.suite.runspec import RunSpec
 
@@ -124,7 +123,7 @@ class TorchBackend:
 
 def data_context(setup: Setup) -> Any:
     """Returns where this worker's data sets are."""
-    from gapbench.workloads.datasets.context import DataContext
+    from gapbench.workloads.datasets.arrays import DataContext
 
     return DataContext(
         data_dir=Path(setup.data_dir) if setup.data_dir else None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field, replace
 
-from gapbench.core.outcome import FINAL, Outcome
+from gapbench.core.events import FINAL, Outcome
 from gapbench.execution.notices import Begun, ExpectedJob, JobEnded, JobProgressed, JobStarted, Notice
 
 TRUST_SECONDS = {"measured": 20.0, "rough": 2.0, "unknown": 0.0}

@@ -19,8 +19,7 @@ from typing import Any
 
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
-from gapbench.core.events import Event, Finished
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Event, Finished, Outcome
 from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.parts import Buckets, Parts, buckets
 from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
@@ -77,7 +76,7 @@ def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
     began = time.perf_counter()
     import torch
 
-    from gapbench.engine.clock import peak_memory_mib
+    from gapbench.engine.loop import peak_memory_mib
     from gapbench.workloads import datasets
 
     imported = time.perf_counter()

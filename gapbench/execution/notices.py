@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import Failure
 
 

@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Event, Finished, Measured, Progress, Snapshotted, Started, WeightsKept
-from gapbench.core.outcome import FINAL, Outcome
+from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
 from gapbench.execution.backend import Backend
 from gapbench.store import CheckpointHeader, EventLog, RunDirectory, RunOutcome, commit, read_payload, write_checkpoint
 

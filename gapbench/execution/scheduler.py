@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gapbench.core.errors import GapbenchError
+from gapbench.core.events import Outcome
 from gapbench.core.machine import free_memory_mib, resident_mib
-from gapbench.core.outcome import Outcome
 from gapbench.cost.calibration import start_of_worker
 from gapbench.execution.expected import expected_jobs
 from gapbench.execution.interrupt import Interrupt

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gapbench import cost
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.cost.calibration import Start, TimedJob, lookup, program_of, record_job, record_start
 from gapbench.cost.parts import CHECKPOINT_SECONDS, guessed_checkpoint_seconds
 from gapbench.execution.jobs import Job, Slot, place_of

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gapbench.core.outcome import FINAL, Outcome
+from gapbench.core.events import FINAL, Outcome
 from gapbench.execution.forecast import Forecast
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Notice, Stopping
 

@@ -20,9 +20,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gapbench.core.errors import GapbenchError, StoreError
-from gapbench.core.outcome import Outcome
-from gapbench.core.tracebacks import place_of
+from gapbench.core.errors import GapbenchError, StoreError, place_of
+from gapbench.core.events import Outcome
 from gapbench.execution.backend import Backend, TorchBackend
 from gapbench.execution.protocol import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.execution.recorder import Recorder, Resumed, find_resumed

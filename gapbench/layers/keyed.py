@@ -1,13 +1,17 @@
-"""Layers that draw by the counter hash: the training loop gives each batch one key an example, so that no draw depends on the batch."""
+"""Layers that draw by the counter hash: dropout, normal numbers, the draw of a variational autoencoder. No draw depends on the batch."""
 
 from __future__ import annotations
 
+import math
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, mix32
+
+# Layers that draw by the counter hash: the training loop gives each batch one key an example, so that no draw depends on the batch.
 
 
 class Keyed(nn.Module):
@@ -43,3 +47,55 @@ def keyed_layers(model: nn.Module) -> list[Keyed]:
     for position, layer in enumerate(layers):
         layer.position = position
     return layers
+
+
+# Dropout whose masks are a counter hash of (seed, epoch, example, layer, unit): the same on every device and at every batch size.
+
+__all__ = ["Dropout", "bind_keys"]
+
+
+class Dropout(Keyed):
+    """Inverted dropout: in training each unit is zero with probability `probability`, the others are scaled up.
+
+    The training loop gives every batch one key an example with `bind_keys`; evaluation needs none.
+    """
+
+    def __init__(self, probability: float = 0.5) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Drops units. Raises TrainingError in training mode where no keys are bound: a mask from nowhere is not repeatable."""
+        if not self.training or self.probability == 0.0:
+            return inputs
+        keys = self.bound_keys(len(inputs), "dropout")
+        return inputs * self.mask(keys, inputs[0].numel()).view(inputs.shape).to(inputs.dtype)
+
+    def mask(self, keys: Int[Tensor, " batch"], units: int) -> Float[Tensor, "batch units"]:
+        """Returns 0 or 1 / (1 - probability) for each unit."""
+        kept: Tensor = self.words(keys, units) >= int(self.probability * 2**32)
+        return kept.float() / (1.0 - self.probability)
+
+
+# Standard normal numbers from hashed words: the same draws on every device, in every stack and after a resume.
+
+
+def normals(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Returns one standard normal number (float64) for each 32-bit word: the inverse distribution function, at most 6.3 in size."""
+    uniform = (words.to(torch.float64) + 0.5) * 2.0**-31 - 1.0  # on (-1, 1), never its ends
+    return torch.erfinv(uniform) * math.sqrt(2.0)
+
+
+# The random draw of a variational autoencoder, one an example, by the counter hash (Kingma and Welling 2014, arXiv:1312.6114).
+
+
+class LatentNoise(Keyed):
+    """z = mean + exp(log_variance / 2) e, where e is standard normal: a hash of (seed, epoch, example, unit).
+
+    In evaluation there is one draw an example as well, the same at every evaluation of a run: the epoch is then a fixed number.
+    """
+
+    def forward(self, mean: Float[Tensor, "batch latent"], log_variance: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Returns the draw. Raises TrainingError where no keys are bound."""
+        keys = self.bound_keys(len(mean), "the latent noise")
+        return mean + (0.5 * log_variance).exp() * normals(self.words(keys, mean.shape[1])).to(mean.dtype)

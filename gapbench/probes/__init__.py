@@ -8,7 +8,6 @@ One that needs the loss at other examples or weights declares that and gets `sta
 
 from __future__ import annotations
 
-from gapbench.probes.objective import NormMode, Objective, ObjectiveBatch
-from gapbench.probes.state import Layer, TrainState
+from gapbench.probes.state import Layer, NormMode, Objective, ObjectiveBatch, TrainState
 
 __all__ = ["Layer", "NormMode", "Objective", "ObjectiveBatch", "TrainState"]

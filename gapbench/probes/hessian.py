@@ -17,8 +17,7 @@ from torch import Tensor
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import derive_seed
 from gapbench.probes.directions import column_mask
-from gapbench.probes.objective import ObjectiveBatch
-from gapbench.probes.state import TrainState
+from gapbench.probes.state import ObjectiveBatch, TrainState
 
 
 def hessian(

@@ -17,8 +17,7 @@ from torch import Tensor
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import derive_seed
 from gapbench.probes.directions import filter_directions, slope_along, uniform_directions
-from gapbench.probes.objective import ObjectiveBatch
-from gapbench.probes.state import TrainState
+from gapbench.probes.state import ObjectiveBatch, TrainState
 
 SHARE_OF_NORM = 0.15
 """Largest distance where none is given, in norms of the weights: the paper's 10 at a network whose weights have norm 69."""

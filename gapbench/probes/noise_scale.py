@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.core.errors import TrainingError
-from gapbench.probes.objective import Objective, ObjectiveBatch
-from gapbench.probes.state import TrainState
+from gapbench.probes.state import Objective, ObjectiveBatch, TrainState
 
 FEWEST = 4
 """Blocks that estimates of the noise's spread need: products of blocks that have nothing in common."""

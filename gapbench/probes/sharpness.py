@@ -21,8 +21,7 @@ from torch import Tensor
 
 from gapbench.core.hashing import derive_seed
 from gapbench.probes.directions import column_mask, filters
-from gapbench.probes.objective import ObjectiveBatch
-from gapbench.probes.state import TrainState
+from gapbench.probes.state import ObjectiveBatch, TrainState
 
 Row = Float[Tensor, " parameters"]
 Vector = npt.NDArray[np.float64]

@@ -2,17 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import itertools
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, at_equal_examples, band
-from gapbench.report.marks import mark
-from gapbench.report.series import Facet, Series, facets
+from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
+from gapbench.report.style import MUTED, Style, arm_style, batch_style, new_figure, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure, SubFigure
+
+
+# Which cells share an axes, under which label and in which style: the arms of a panel, or its grid split by regime and ghost setting.
+
+MOST_ARMS = 8
+"""Curves of more arms than this in one axes are no longer told apart."""
+
+Setting = tuple[str, int | None, str, str, str]
+"""Regime, ghost batch size, preset, optimizer, precision: what cells on one line over batch sizes have in common."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: a cell with its label and style."""
+
+    cell: Cell
+    label: str
+    style: Style
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One axes."""
+
+    title: str
+    """Empty for the arms of a panel, whose title says it all."""
+    series: tuple[Series, ...]
+    reference: Cell | None = None
+    """Drawn behind the others where it is none of them."""
+
+
+def facets(panel: Panel) -> list[Facet]:
+    """Returns the axes of a panel: one for its arms, one for each setting of its grid, with one curve per batch size there."""
+    arms = [cell for cell in panel.cells if cell.arm]
+    grid = [cell for cell in panel.cells if not cell.arm]
+    out = _arm_facets(panel, arms)
+    sizes = sorted({cell.batch_size for cell in grid})
+    for setting in settings(grid):
+        own = sorted((cell for cell in grid if setting_of(cell) == setting), key=lambda cell: cell.batch_size)
+        unique = len({cell.batch_size for cell in own}) == len(own)
+        series = tuple(
+            Series(cell, f"batch size {cell.batch_size}" if unique else cell.name, batch_style(sizes.index(cell.batch_size), len(sizes)))
+            for cell in own
+        )
+        reference = panel.reference_of(own[0])
+        out.append(Facet(setting_text(setting, grid), series, None if reference in own else reference))
+    return out
+
+
+def _arm_facets(panel: Panel, arms: Sequence[Cell]) -> list[Facet]:
+    """Returns one axes for the arms or, where they are too many to be told apart, several with the reference behind each."""
+    series = arm_series(arms)
+    if len(series) <= MOST_ARMS:
+        return [Facet("", series)] if arms else []
+    count = -(-len(series) // MOST_ARMS)
+    bounds = [len(series) * part // count for part in range(count + 1)]
+    reference = next((cell for cell in panel.cells if cell.reference), None)
+    out = []
+    for start, stop in itertools.pairwise(bounds):
+        own = series[start:stop]
+        behind = None if reference in [one.cell for one in own] else reference
+        out.append(Facet(f"arms {start + 1} to {stop} of {len(series)}", own, behind))
+    return out
+
+
+def arm_series(arms: Sequence[Cell]) -> tuple[Series, ...]:
+    """Returns the arms in table order; the reference arm comes in black."""
+    ordered = sorted(arms, key=lambda cell: (not cell.reference, cell.order))
+    styles = {id(cell): arm_style(position) for position, cell in enumerate(ordered)}
+    several = len({cell.batch_size for cell in arms}) > 1
+    return tuple(Series(cell, _with_batch(cell) if several else cell.name, styles[id(cell)]) for cell in arms)
+
+
+def _with_batch(cell: Cell) -> str:
+    """Returns a cell's name and batch size; in a grid of batch sizes the name says it already."""
+    batch = f"B {cell.batch_size}"
+    return cell.name if batch in cell.name.split(", ") else f"{cell.name} ({batch})"
+
+
+def setting_of(cell: Cell) -> Setting:
+    """Returns what a cell of a grid has in common with the same line at another batch size."""
+    return cell.regime, cell.ghost_batch_size, cell.preset, cell.optimizer, cell.precision
+
+
+def settings(grid: Sequence[Cell]) -> list[Setting]:
+    """Returns the settings of a grid in table order, ghost off before ghost on."""
+    found = list(dict.fromkeys(setting_of(cell) for cell in grid))
+    regimes = list(dict.fromkeys(setting[0] for setting in found))
+    return sorted(found, key=lambda setting: (setting[2:], setting[1] or 0, regimes.index(setting[0])))
+
+
+def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
+    """Names a setting by its regime and ghost size, and by whatever else varies in the grid."""
+    all_settings = settings(grid)
+    parts = [setting[0]]
+    if any(ghost is not None for _, ghost, *_ in all_settings):
+        parts.append(f"ghost {setting[1] or 'off'}")
+    return ", ".join(parts + [str(setting[position]) for position in (2, 3, 4) if len({other[position] for other in all_settings}) > 1])
+
 
 _THIN: Any = (0, (1, 1.5))
 
@@ -124,3 +227,130 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
     elif others:
         (line,) = axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
         mark(line, series.cell, texts=())
+
+
+# Where things stand in a figure, the same in all: panels one below another, legends beside them, a caption below all.
+
+PAPER_LABEL = "paper (single run)"
+
+ENTRY = 0.185
+"""Inches that an entry of a legend takes."""
+ACROSS = 2
+"""Axes of a grid that stand in one row."""
+
+
+class Titled(Protocol):
+    """What a band of a figure is of: a panel, or anything else with a title."""
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+
+
+Part = TypeVar("Part", bound=Titled)
+
+
+def panel_figure(
+    panels: Sequence[Part],
+    width: float,
+    height: Callable[[Part], float],
+    measured: Callable[[Part], bool],
+    draw: Callable[[SubFigure, Part], Sequence[Axes]],
+    caption: str,
+    labels: Callable[[Sequence[Part]], Sequence[str]] = lambda _: (),
+    *,
+    missing: Callable[[Part], str] = lambda _: "No run has measured this yet.",
+    nothing: str = "No run is planned.",
+) -> Figure:
+    """Returns a figure with one band of axes per panel under its title, its legend to the right of them, and a caption below all.
+
+    Args:
+        panels: models are never drawn into one another's axes.
+        width: inches of axes; the legend's width is added.
+        height: inches that a panel takes.
+        measured: whether there is anything to draw for a panel.
+        draw: draws such a panel and returns its axes.
+        caption: what lines, bands and marks are.
+        labels: returns those of the legend of some panels, for which there is to be room; none where there is no legend.
+        missing: what is said of a panel with nothing to draw.
+        nothing: what is said where there is no panel.
+    """
+    if not panels:
+        return sentence_figure(nothing, width)
+    entries = [set(labels([panel])) for panel in panels]
+    heights = [max(height(panel), 0.5 + ENTRY * len(own)) if measured(panel) else 1.0 for panel, own in zip(panels, entries, strict=True)]
+    beside = 0.75 + 0.072 * max(map(len, set().union(*entries))) if any(entries) else 0.15
+    figure, bands = captioned_figure(width + beside, heights, caption)
+    for row, panel in zip(bands, panels, strict=True):
+        row.suptitle(panel.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        left, right = row.subfigures(1, 2, squeeze=False, width_ratios=[width, beside])[0]
+        if measured(panel):
+            _legend(right, draw(left, panel))
+        else:
+            say(left, missing(panel))
+    return figure
+
+
+def grid_figure(
+    count: int, caption: str, *, size: tuple[float, float], margin: float = 0.0, share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure of equal axes, two in a row, with a caption below all, and those axes.
+
+    Args:
+        count: number of axes, at least 1.
+        caption: what lines, bands and marks are.
+        size: inches of one of them.
+        margin: inches that are added to the width.
+        share_y: whether they have one y axis.
+    """
+    columns = min(ACROSS, count)
+    rows = -(-count // columns)
+    figure, (band,) = captioned_figure(size[0] * columns + margin, [size[1] * rows], caption)
+    places = list(band.subplots(rows, columns, squeeze=False, sharey=share_y).flat)
+    for axes in places[count:]:
+        axes.set_axis_off()
+    return figure, places[:count]
+
+
+def captioned_figure(width: float, heights: Sequence[float], caption: str) -> tuple[Figure, list[SubFigure]]:
+    """Returns a figure of empty bands, one below another, with a caption below all, and those bands.
+
+    Args:
+        width: inches of everything.
+        heights: inches of each band.
+        caption: what lines, bands and marks are; broken into lines that fit.
+    """
+    lines = textwrap.wrap(caption, int(17 * width))
+    below = 0.12 + 0.16 * len(lines)
+    figure = new_figure(width, sum(heights) + below)
+    *bands, under = figure.subfigures(len(heights) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
+    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
+    return figure, bands
+
+
+def sentence_figure(text: str, width: float) -> Figure:
+    """Returns a figure that says why there is nothing to draw; `width` in inches."""
+    figure = new_figure(width, 2.0)
+    say(figure, text)
+    return figure
+
+
+def _legend(figure: SubFigure, axes: Sequence[Axes]) -> None:
+    """Puts one legend for all axes, each label once, the paper's numbers last."""
+    from matplotlib.offsetbox import DrawingArea
+
+    handles: dict[str, Any] = {}
+    cells: dict[str, list[str]] = {}
+    for one in axes:
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+            drawn = mark_of(handle[0] if isinstance(handle, tuple) else handle)  # of a container, its line
+            cells.setdefault(label, []).extend(drawn.cells if drawn else ())
+    labels = sorted(handles, key=lambda label: label == PAPER_LABEL)
+    if labels:
+        legend = figure.legend(
+            [handles[label] for label in labels], labels, loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0
+        )
+        keys = legend.findobj(DrawingArea)
+        for label, key, text in zip(labels, keys, legend.get_texts(), strict=True):
+            mark_entry([*key.get_children(), text], cells[label])

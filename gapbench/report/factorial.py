@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.effects import effect_notes
-from gapbench.analysis.factorial import Effect, Factorial, factorials
-from gapbench.report.layout import panel_figure
+from gapbench.analysis.factorial import Effect, Factorial, effect_notes, factorials
+from gapbench.report.drawing import panel_figure
 from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE
 
 if TYPE_CHECKING:

@@ -9,13 +9,12 @@ from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.factorial import factorials
 from gapbench.report.accuracy import accuracy_figure
+from gapbench.report.curves import training_curves_figure, weight_distance_figure
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.learning_rate import learning_rate_figure
 from gapbench.report.loss_accuracy import loss_accuracy_figure
 from gapbench.report.seeds import seeds_figure
 from gapbench.report.style import house_style, render
-from gapbench.report.training_curves import training_curves_figure
-from gapbench.report.weight_distance import weight_distance_figure
 from gapbench.store.tables import Tables
 from gapbench.tuning import KEY, read_tuned
 

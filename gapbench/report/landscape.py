@@ -9,8 +9,7 @@ import numpy as np
 
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.landscape import KINDS, Landscape, LandscapeStudy, when
-from gapbench.report.layout import panel_figure
-from gapbench.report.series import Series, facets
+from gapbench.report.drawing import Series, facets, panel_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.report.accuracy_axis import ERROR_FLOOR, drawable, stretch_accuracy
-from gapbench.report.layout import COLUMNS, grid_figure, sentence_figure
+from gapbench.report.accuracy import ERROR_FLOOR, drawable, stretch_accuracy
+from gapbench.report.drawing import ACROSS, grid_figure, sentence_figure
 from gapbench.report.style import DASHES, MARKERS, Style, batch_style
 from gapbench.tuning import CellResult, Tuned
 
@@ -37,7 +37,7 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
     stretch_accuracy(places)
     for position, (axes, cells) in enumerate(zip(places, drawn.values(), strict=True)):
         axes.fmt_ydata = _said
-        if position % COLUMNS == 0:
+        if position % ACROSS == 0:
             axes.set_ylabel("held-out accuracy (%)")
         _mark_diverged(axes, cells)
         axes.legend(loc="best", handlelength=2.6)

@@ -13,13 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell, Panel
-from gapbench.analysis.curves import Curve, Curves
-from gapbench.analysis.matched import LossPath, loss_path
-from gapbench.report.accuracy_axis import drawable, stretch_accuracy
-from gapbench.report.drawing import counts_text
-from gapbench.report.layout import panel_figure
+from gapbench.analysis.curves import Curve, Curves, LossPath, loss_path
+from gapbench.report.accuracy import drawable, stretch_accuracy
+from gapbench.report.drawing import Series, counts_text, facets, panel_figure
 from gapbench.report.marks import mark
-from gapbench.report.series import Series, facets
 from gapbench.report.style import Style
 
 if TYPE_CHECKING:

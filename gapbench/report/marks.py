@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gapbench.analysis.cells import Cell
-    from gapbench.analysis.intervals import Estimate
+    from gapbench.analysis.stats import Estimate
 
 CELL, ENTRY = "cell-", "entry-"
 """Starts of group ids: what goes when any of its cells does, and what goes with the last of them."""

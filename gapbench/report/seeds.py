@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.intervals import t_interval
-from gapbench.report.drawing import counts_text
-from gapbench.report.layout import panel_figure
+from gapbench.analysis.stats import t_interval
+from gapbench.report.drawing import Series, arm_series, counts_text, panel_figure, setting_of, settings
 from gapbench.report.marks import mark, mark_bars
-from gapbench.report.series import Series, arm_series, setting_of, settings
 from gapbench.report.style import MUTED, SHADE, regime_style
 
 if TYPE_CHECKING:

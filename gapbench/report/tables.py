@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable
 from gapbench.analysis.curves import SKETCH
-from gapbench.analysis.effects import COLUMNS, effect_notes, effect_rows, effects_frame
-from gapbench.analysis.factorial import Factorial
+from gapbench.analysis.factorial import COLUMNS, Factorial, effect_notes, effect_rows, effects_frame
 from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:

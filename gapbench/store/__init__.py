@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from gapbench.store.bundle import check_bundle_name, is_bundle, pack, unpack
-from gapbench.store.checkpoint import CheckpointHeader, read_header, read_payload, write_checkpoint
-from gapbench.store.cleaning import Leftover, find_leftovers, folder_leftover, remove
-from gapbench.store.commit import commit, recover
-from gapbench.store.directory import ResultsDirectory, find_results
-from gapbench.store.events import EventLog, read_events
-from gapbench.store.failures import FAILED, Failure, read_failure
-from gapbench.store.log import last_lines, stack_line, start_line
+from gapbench.store.directory import Leftover, ResultsDirectory, find_leftovers, find_results, folder_leftover, remove
 from gapbench.store.merging import Conflict, Merged, merge
 from gapbench.store.plan import Prediction, StoredPlan, read_plan
 from gapbench.store.provenance import describe_machine, describe_session
-from gapbench.store.run_directory import RunDirectory, RunOutcome
+from gapbench.store.run_directory import (
+    FAILED,
+    CheckpointHeader,
+    EventLog,
+    Failure,
+    RunDirectory,
+    RunOutcome,
+    commit,
+    last_lines,
+    read_events,
+    read_failure,
+    read_header,
+    read_payload,
+    recover,
+    stack_line,
+    start_line,
+    write_checkpoint,
+)
 from gapbench.store.schema import SCHEMA_FILE, SCHEMA_VERSION
 from gapbench.store.session import SeenSession, Session, SessionJob, read_session, write_session
 from gapbench.store.tables import RUN_COLUMNS, Tables, build_tables, read_tables

@@ -4,23 +4,230 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+import gapbench
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import FINAL, Outcome
-from gapbench.store.checkpoint import CheckpointHeader, read_header
-from gapbench.store.events import last_update
+from gapbench.core.events import FINAL, Measured, Outcome
 from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, write_atomically, write_json
 from gapbench.store.schema import utc_now
 from gapbench.suite.identity import identity
 from gapbench.suite.runspec import RunSpec
+
+# events.jsonl: what was measured in a run, one JSON object a line, only ever appended to (and cut back to a checkpoint).
+
+
+class EventLog:
+    """Appends measurements of one run. Opening it cuts off what lies behind the checkpoint that training goes on from."""
+
+    def __init__(self, path: Path, keep_bytes: int) -> None:
+        """Opens the log.
+
+        Args:
+            path: of events.jsonl; made where it is missing.
+            keep_bytes: size at the checkpoint; 0 begins anew.
+        """
+        self._file = path.open("ab")
+        if self._file.tell() != keep_bytes:
+            self._file.truncate(keep_bytes)
+            self._file.seek(keep_bytes)
+
+    def append(self, event: Measured) -> None:
+        """Writes one event; others can read it at once, though a loss of power may lose it before `sync`."""
+        line = json.dumps(
+            {"update": event.update, "examples": event.examples, "values": to_json(list(event.values))},
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+        self._file.write(line.encode("utf-8") + b"\n")
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Flushes everything to the disk and returns the size in bytes: what a checkpoint has to remember."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def read_events(path: Path) -> Iterator[Measured]:
+    """Yields the events of a log (replica 0 throughout: the run owns its file). A torn last line, from a kill, ends it."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for line in file:
+            event = _parse(line)
+            if event is None:
+                return
+            yield event
+
+
+def last_update(path: Path) -> int | None:
+    """Returns the update of the last whole event, or None where there is none. Reads only the end of the file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 65536))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        event = _parse(line + b"\n") if line else None
+        if event is not None:
+            return event.update
+    return None
+
+
+def _parse(line: bytes) -> Measured | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        content = json.loads(line)
+        values = tuple((str(metric), str(layer), float(value)) for metric, layer, value in content["values"])
+        return Measured(replica=0, update=int(content["update"]), examples=int(content["examples"]), values=values)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+# log.txt: what a run's workers printed and how each of its starts went; read back as the last lines that people are shown.
+
+TAIL_BYTES = 16384
+"""Of the end of a log that is looked at for its last lines."""
+
+MAXIMUM_LINE = 300
+"""Characters of a line that are shown."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_START = re.compile(r"^\[\d{4}-\d\d-\d\dT[^\]]*\] (?:begins at|goes on after) update ")
+_STACKED = "trains in one stack with "
+
+
+def start_line(started_at: str, update: int, device: str) -> str:
+    """Returns the line that every start of a run begins with."""
+    return f"[{started_at}] {'goes on after' if update else 'begins at'} update {update} on {device}"
+
+
+def stack_line(leader: str) -> str:
+    """Returns the line of a stack's other runs that says where the stack's prints are."""
+    return f"{_STACKED}{leader}: what is printed stands in its log"
+
+
+def last_lines(path: Path, number: int = 8) -> tuple[str, ...]:
+    """Returns the last lines since the last start, for a terminal: no control codes, of a progress bar only its last state.
+
+    The marks of gapbench itself (`start_line`, `stack_line`) and empty lines are left out. Empty where there is no log.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ()
+    lines: list[str] = []
+    for raw in text.split("\n"):
+        line = _printable(raw)
+        if _START.match(line):
+            lines.clear()
+        elif line.strip(" ^~") and not line.startswith(_STACKED):  # without a traceback's marks under its lines
+            lines.append(line if len(line) <= MAXIMUM_LINE else line[: MAXIMUM_LINE - 1] + "…")
+    return tuple(lines[-number:])
+
+
+def _printable(line: str) -> str:
+    """Returns a line as it would stand in a terminal at the end: what a carriage return has written over is gone."""
+    states = [state for state in _ESCAPES.sub("", line).split("\r") if state.strip()]
+    return "".join(character for character in (states[-1] if states else "").expandtabs(4) if character.isprintable()).rstrip()
+
+
+# checkpoint.pt: the state that a run, or a stack of runs, goes on from. One line of JSON, then what the worker serialized.
+#
+# A stack's slices stand in one file, in the folder of its first run, because they are only any use together: a kill between
+# two slices would otherwise leave replicas at different updates.
+
+_MAGIC = "gapbench-checkpoint"
+_MAXIMUM_HEADER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What can be known of a checkpoint without torch."""
+
+    stack: tuple[str, ...]
+    """Ids of the runs whose slices it holds, in order; one id for a run that trains alone."""
+    update: int
+    """Updates done."""
+    event_bytes: tuple[int, ...]
+    """By run: the size of events.jsonl at the checkpoint; what lies behind it is cut on resuming."""
+    seconds: float
+    """Time spent training so far, over all starts, for time limits."""
+
+
+def write_checkpoint(path: Path, header: CheckpointHeader, write_payload: Callable[[BinaryIO], None]) -> None:
+    """Writes a checkpoint atomically. The events it counts must be on the disk already (`EventLog.sync`)."""
+
+    def write(file: BinaryIO) -> None:
+        line = json.dumps(
+            {"format": _MAGIC, "gapbench_version": gapbench.__version__, **asdict(header)}, allow_nan=False, separators=(",", ":")
+        )
+        file.write(line.encode("utf-8") + b"\n")
+        write_payload(file)
+
+    write_atomically(path, write)
+
+
+def read_header(path: Path) -> CheckpointHeader | None:
+    """Returns the header, or None where there is no checkpoint, a damaged one or one of another gapbench: then training begins anew."""
+    try:
+        with path.open("rb") as file:
+            return _checkpoint_parse(file.readline(_MAXIMUM_HEADER_BYTES))
+    except OSError:
+        return None
+
+
+def read_payload(path: Path) -> bytes:
+    """Returns what `write_payload` wrote."""
+    with path.open("rb") as file:
+        file.readline(_MAXIMUM_HEADER_BYTES)
+        return file.read()
+
+
+def _checkpoint_parse(line: bytes) -> CheckpointHeader | None:
+    try:
+        content: dict[str, Any] = json.loads(line)
+        if content["format"] != _MAGIC or content["gapbench_version"] != gapbench.__version__:
+            return None
+        header = CheckpointHeader(
+            stack=tuple(str(run_id) for run_id in content["stack"]),
+            update=int(content["update"]),
+            event_bytes=tuple(int(size) for size in content["event_bytes"]),
+            seconds=float(content["seconds"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+    return header if header.stack and len(header.stack) == len(header.event_bytes) else None
+
 
 KEPT_WITH_OUTCOME = frozenset({"spec.json", "env.json", "events.jsonl", "outcome.json", "log.txt"})
 """Files of a finished run (besides kept weights)."""
@@ -189,3 +396,71 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("a", encoding="utf-8") as file:
             file.write(text if text.endswith("\n") else text + "\n")
+
+
+# Outcomes of a stack, written all or none.
+#
+# Runs of a stack end together. Were a kill to leave some of them finished and others not, the others would train again in a smaller
+# stack. So the outcomes first go into one journal file in the folder of the first run; from the moment that its rename is done they
+# are decided, and whoever next opens the results directory finishes what is left.
+
+_CHECKPOINT_USELESS = frozenset({Outcome.OK, Outcome.DIVERGED})
+
+
+def commit(outcomes: Mapping[RunDirectory, RunOutcome]) -> None:
+    """Writes the outcomes of the runs of one job, the stack's first run first, and removes its checkpoint where it is of no more use."""
+    runs = list(outcomes)
+    leader = runs[0]
+    if len(runs) > 1:
+        write_json(leader.journal_path, {run.run_id: outcome.as_json() for run, outcome in outcomes.items()})
+    for run, outcome in outcomes.items():
+        run.write_outcome(outcome)
+    if all(outcome.outcome in _CHECKPOINT_USELESS for outcome in outcomes.values()):
+        for run in runs:
+            run.checkpoint_path.unlink(missing_ok=True)
+    leader.journal_path.unlink(missing_ok=True)
+
+
+def recover(runs_folder: Path) -> int:
+    """Finishes the journals that a kill left; returns how many outcomes that wrote. Call it under the results directory's lock."""
+    written = 0
+    for journal in sorted(runs_folder.glob("*/stack-outcomes.json")):
+        content = read_json_or_none(journal)
+        for run_id, stored in (content if isinstance(content, dict) else {}).items():
+            outcome = RunOutcome.from_json(stored)
+            run = RunDirectory(runs_folder / run_id, run_id)
+            if outcome is not None and run.path.is_dir() and run.outcome() is None:
+                run.write_outcome(outcome)
+                written += 1
+        journal.unlink(missing_ok=True)
+    return written
+
+
+# How a run failed, for people: outcome, reason, the last lines of its log and where that log is.
+
+FAILED = FINAL - {Outcome.OK}
+"""Outcomes of runs that have ended without a result."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended and is not ok."""
+
+    run_id: str
+    outcome: Outcome
+    reason: str
+    log: Path
+    last_lines: tuple[str, ...]
+
+
+def read_failure(run: RunDirectory, stored: RunOutcome | None = None) -> Failure | None:
+    """Returns how a run failed, or None where it is ok or has not ended.
+
+    Args:
+        run: its folder.
+        stored: its outcome, where that was read already.
+    """
+    stored = stored or run.outcome()
+    if stored is None or stored.outcome not in FAILED:
+        return None
+    return Failure(run.run_id, stored.outcome, stored.reason, run.log_path, last_lines(run.log_path))

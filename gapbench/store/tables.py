@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from gapbench import catalog
 from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.events import read_events
 from gapbench.store.files import write_atomically
 from gapbench.store.plan import METADATA_KEY, Prediction
-from gapbench.store.run_directory import RunDirectory
+from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
 from gapbench.suite.identity import canonical_json
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec

@@ -8,10 +8,9 @@ for run in suite.runs:
 from __future__ import annotations
 
 from gapbench.suite.identity import run_id
-from gapbench.suite.load import ReportSettings, Suite, load_suite
-from gapbench.suite.plan import DroppedRun
+from gapbench.suite.load import DroppedRun, ReportSettings, Suite, load_suite
 from gapbench.suite.runspec import Component, Labels, Normalization, Phase, PlannedRun, RunSpec
-from gapbench.suite.shipped import find_suite, shipped_suites
+from gapbench.suite.source import find_suite, shipped_suites
 
 __all__ = [
     "Component",

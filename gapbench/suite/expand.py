@@ -12,10 +12,10 @@ from typing import Any
 from gapbench import catalog
 from gapbench.catalog import Budget
 from gapbench.suite.layers import Layer, Settings, Unknown
-from gapbench.suite.locate import KeyPath
 from gapbench.suite.schema import SEEDS, RunFields, show
 from gapbench.suite.sections import Sections
 from gapbench.suite.source import COMPONENTS
+from gapbench.suite.toml import KeyPath
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
+import os
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gapbench import catalog
 from gapbench.core.errors import DataError
-from gapbench.core.paths import shown
-from gapbench.suite import image_folder
+from gapbench.core.machine import cache_dir, shown
+from gapbench.core.progress import Progress
 from gapbench.suite.runspec import Component
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -55,9 +60,9 @@ def image_folder_facts(component: Component) -> DatasetFacts:
         DataError: the folder is missing or not in the expected form, or a file cannot be read.
     """
     size, content = int(component.option("size")), str(component.option("content", ""))
-    known = image_folder.counted(content) if content else None
+    known = counted(content) if content else None
     if known is None:
-        known = image_folder.count(Path(str(component.option("path", ""))))
+        known = count(Path(str(component.option("path", ""))))
     return DatasetFacts(known.train_examples, known.test_examples, (size, size, 3), known.classes, known.content)
 
 
@@ -111,3 +116,222 @@ def _read_npz(path: Path, modified: int, size: int) -> DatasetFacts:
 def held_out(examples: int, fraction: float) -> int:
     """Returns how many of the training examples `holdout` keeps for validation."""
     return round(fraction * examples)
+
+
+# A folder of images by class, as planning sees it: which files there are, and a hash of their content that names the data anywhere.
+#
+#     train/<class>/*.JPEG    val/<class>/*.JPEG
+#
+# The layout and the order of examples are those of torchvision's ImageFolder: classes sorted by name, and the files of each class folder
+# by folder. The content is a hash of every file's place, size and bytes, never of times or of where the folder lies. So the files are read
+# once, and after that only where the list of a class folder (names, sizes, times of change) is another one.
+
+PARTS = ("train", "val")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of files that are examples, in any case: torchvision's."""
+READERS = 8
+"""Threads that read files for their hash."""
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """The files of one class in one part."""
+
+    folder: Path
+    files: tuple[str, ...]
+    """Below `folder`, with forward slashes, in the order of examples."""
+    sizes: tuple[int, ...]
+    """Of the files, in bytes."""
+    stamp: str
+    """Hash of names, sizes and times of change: while it stays, the files are taken to be the same."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """What a folder of images holds."""
+
+    root: Path
+    classes: tuple[str, ...]
+    parts: Mapping[str, tuple[ClassFolder, ...]]
+    """By part: the folder of each of `classes`; one that is not there has no files."""
+
+    def count(self, part: str) -> int:
+        """Returns the number of examples of a part."""
+        return sum(len(folder.files) for folder in self.parts[part])
+
+    def examples(self) -> Iterator[tuple[Path, int]]:
+        """Yields (file, label) of every example, `train` before `val`: the order of the pool."""
+        for part in PARTS:
+            for label, folder in enumerate(self.parts[part]):
+                for file in folder.files:
+                    yield folder.folder / file, label
+
+
+@dataclass(frozen=True)
+class Count:
+    """How much there is of a content."""
+
+    content: str
+    train_examples: int
+    test_examples: int
+    classes: int
+
+
+def count(root: Path) -> Count:
+    """Returns the content of a folder and how much there is of it, written down for `counted`. Raises DataError as `content_of`."""
+    found = list_images(root)
+    counts = Count(content_of(root), found.count("train"), found.count("val"), len(found.classes))
+    if counted(counts.content) != counts:
+        _write_note(_count_note(counts.content), asdict(counts))
+    return counts
+
+
+def counted(content: str) -> Count | None:
+    """Returns what `count` found of a content, also where the folder is no longer there; None where it was never counted here."""
+    try:
+        return Count(**json.loads(_count_note(content).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def look_again() -> None:
+    """Forgets what was found in this process: folders are listed anew."""
+    _list.cache_clear()
+    _content.cache_clear()
+
+
+def list_images(root: Path) -> ImageFolder:
+    """Returns what a folder holds, from names, sizes and times alone; once a process, until `look_again`.
+
+    Raises:
+        DataError: the folder is missing or not in the expected form; the text says which part, and the remedy.
+    """
+    return _list(root)
+
+
+def content_of(root: Path) -> str:
+    """Returns 16 hexadecimal digits that depend on the place below `root`, the size and the bytes of every file, and on nothing else.
+
+    Reads the files of each class folder once; their hash is remembered in the cache for as long as names, sizes and times of change stay.
+
+    Raises:
+        DataError: the folder is not in the expected form, a file cannot be read, or the cache cannot be written to.
+    """
+    return _content(root)
+
+
+@functools.lru_cache(maxsize=8)
+def _list(root: Path) -> ImageFolder:
+    names = {part: _subfolders(root, part) for part in PARTS}
+    classes = names["train"]
+    unknown = sorted(set(names["val"]) - set(classes))
+    if unknown:
+        raise DataError(f"{shown(root / 'val' / unknown[0])} is a class that {shown(root / 'train')} lacks; both need the same classes")
+    if len(classes) < 2:
+        raise DataError(f"{shown(root / 'train')} has only the class folder {classes[0]}; there must be two classes or more")
+    parts = {part: tuple(_list_class(root / part / name) for name in classes) for part in PARTS}
+    empty = [folder.folder for folder in parts["train"] if not folder.files]
+    if empty:
+        raise DataError(f"{shown(empty[0])} holds no image ({', '.join(EXTENSIONS)}); put images there, or remove the folder")
+    found = ImageFolder(root, tuple(classes), parts)
+    if not found.count("val"):
+        raise DataError(f"the class folders of {shown(root / 'val')} hold no image ({', '.join(EXTENSIONS)})")
+    return found
+
+
+def _subfolders(root: Path, part: str) -> list[str]:
+    """Returns the sorted names of the class folders of a part."""
+    layout = "train/<class>/ and val/<class>/"
+    try:
+        with os.scandir(root / part) as entries:
+            found = [(entry.name, entry.is_dir()) for entry in entries]
+    except OSError as error:
+        raise DataError(f"{shown(root / part)} cannot be read: {error.strerror}; an image folder has its images in {layout}") from error
+    folders = sorted(name for name, is_folder in found if is_folder)
+    if not folders:
+        images = any(name.lower().endswith(EXTENSIONS) for name, _ in found)
+        what = "its images lie side by side" if images else "it has no folders"
+        raise DataError(f"{shown(root / part)}: {what}; sort the images into one folder for each class: {layout}")
+    return folders
+
+
+def _list_class(folder: Path) -> ClassFolder:
+    """Lists a class folder in the order of torchvision: the folder itself, then those below it, each one's files sorted."""
+    files, sizes, digest = [], [], hashlib.blake2b(digest_size=16)
+    if folder.is_dir():
+        for place, _, names in sorted(os.walk(folder, followlinks=True)):
+            below = Path(place).relative_to(folder).as_posix()
+            for name in sorted(names):
+                if not name.lower().endswith(EXTENSIONS):
+                    continue
+                try:
+                    status = (Path(place) / name).stat()
+                except OSError as error:
+                    raise DataError(f"{shown(Path(place) / name)} cannot be read: {error.strerror}") from error
+                files.append(name if below == "." else f"{below}/{name}")
+                sizes.append(status.st_size)
+                digest.update(f"{files[-1]}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return ClassFolder(folder, tuple(files), tuple(sizes), digest.hexdigest())
+
+
+@functools.lru_cache(maxsize=8)
+def _content(root: Path) -> str:
+    found = list_images(root)
+    digest = hashlib.blake2b(digest_size=8)
+    folders = [(part, name, folder) for part in PARTS for name, folder in zip(found.classes, found.parts[part], strict=True)]
+    progress = Progress(f"{shown(root)}: reading each file once for the identity of the data,", len(folders), "class folders")
+    for part, name, folder in folders:
+        digest.update(f"{part}/{name}\0{_class_content(folder)}\n".encode(errors="surrogateescape"))
+        progress.add(1)
+    progress.end()
+    return digest.hexdigest()
+
+
+def _class_content(folder: ClassFolder) -> str:
+    """Returns the hash of a class folder's files, from the cache where the folder has not changed since they were read."""
+    note = _notes() / f"{_hex(str(folder.folder.absolute()).encode(errors='surrogateescape'))}.json"
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known["stamp"] == folder.stamp:
+            return str(known["content"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there yet, or damaged: read the files
+    digest = hashlib.blake2b(digest_size=16)
+    with ThreadPoolExecutor(READERS) as readers:
+        contents = readers.map(_read_hash, (folder.folder / file for file in folder.files))
+        for file, size, content in zip(folder.files, folder.sizes, contents, strict=True):
+            digest.update(f"{file}\0{size}\0{content}\n".encode(errors="surrogateescape"))
+    _write_note(note, {"folder": str(folder.folder.absolute()), "stamp": folder.stamp, "content": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _read_hash(file: Path) -> str:
+    try:
+        return _hex(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{shown(file)} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _hex(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _count_note(content: str) -> Path:
+    return _notes() / f"count-{content}.json"
+
+
+def _notes() -> Path:
+    return cache_dir() / "datasets" / "folders"
+
+
+def _write_note(note: Path, values: Mapping[str, str | int]) -> None:
+    """Writes a note whole or not at all."""
+    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(values), encoding="utf-8", errors="surrogateescape")
+        temporary.replace(note)
+    except OSError as error:
+        raise DataError(
+            f"the cache {note.parent} cannot be written to: {error.strerror}; set GAPBENCH_CACHE to a writable directory with space"
+        ) from error

@@ -26,8 +26,8 @@ from gapbench.suite.schema import (
     SetSection,
     SuiteSection,
 )
+from gapbench.suite.sections import TuneSection
 from gapbench.suite.source import COMPONENTS
-from gapbench.suite.tune_section import TuneSection
 
 Schema: TypeAlias = dict[str, Any]
 

@@ -2,24 +2,452 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry
-from gapbench.core.errors import Problem
+from gapbench.core.errors import DataError, Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite import adaptive, controls, fields, growth
-from gapbench.suite.asked import REQUIRED, Asked
-from gapbench.suite.layers import Layer, Settings, Unknown
-from gapbench.suite.locate import KeyPath
-from gapbench.suite.regime import regime_of
-from gapbench.suite.runspec import RunSpec
-from gapbench.suite.schema import SEEDS
+from gapbench.suite.arithmetic import evaluations_of, exactly, late_evaluations, updates_of_budget, updates_of_epochs
+from gapbench.suite.batches import ramp
+from gapbench.suite.facts import DatasetFacts, dataset_facts, held_out
+from gapbench.suite.layers import REQUIRED, Asked, Layer, Settings, Unknown
+from gapbench.suite.regime import Length, Regime, adaptive_rule, batch_sizes, check_ragged, phases_of, rates, regime_of, scaling_batch_size
+from gapbench.suite.runspec import Component, GradientNoise, Normalization, Phase, RunSpec
+from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable
+from gapbench.suite.sections import check_norm_group, resolved_probes
 from gapbench.suite.source import COMPONENTS, Document
-from gapbench.suite.workload import check_augmentation, check_model, check_optimizer, component, facts_of, sizes
+from gapbench.suite.toml import KeyPath
+
+# The fields of one run: regime applied, and what has no effect made neutral, so that equal runs are recognized.
+
+
+def ghost_of(asked: Asked, regime: Regime, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
+    """Returns the effective ghost batch size: None where it is off, the whole of every batch, or without effect."""
+    batches = batch_sizes(asked, phases)
+    size = asked.get("ghost_batch_size", "off")
+    has_norm = catalog.models()[model.name].has_batch_norm(model.options)
+    if size != "off" and not has_norm:
+        asked.no_effect.append((f"a ghost batch size has no effect on a model without batch norm ({model.name})", asked.cell))
+        return {"ghost_batch_size": None}
+    odd = [one for one in batches if size != "off" and one % size]
+    if odd:
+        known = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
+        known.extend(one for one in odd if one not in known)
+        return None
+    if has_norm and (min(batches) if size == "off" else size) == 1:
+        asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
+        return None
+    stays = batches == [size] and regime.adaptive_batch is None
+    effective = None if size == "off" or stays else int(size)
+    if has_norm and examples:
+        check_ragged(asked, effective, examples)
+    return {"ghost_batch_size": effective}
+
+
+def misfit(ghost_batch_size: int, batch_sizes: Sequence[int]) -> str:
+    """Returns what is wrong with a ghost batch size that does not divide some batch sizes."""
+    smaller = [str(size) for size in batch_sizes if size < ghost_batch_size]
+    larger = [str(size) for size in batch_sizes if size > ghost_batch_size]
+    parts = [
+        f"is larger than the batch size {', '.join(smaller)}" if smaller else "",
+        f"does not divide the batch size {', '.join(larger)}" if larger else "",
+    ]
+    what = " and ".join(part for part in parts if part)
+    return f'the ghost batch size {ghost_batch_size} {what}; choose a divisor, "off", or drop the run by [[exclude]]'
+
+
+def check_batch(asked: Asked, name: str, examples: int) -> None:
+    """Adds a problem where the batch size, or the reference batch size, is more than there are examples."""
+    size = asked.get(name)
+    if size > examples:
+        words = name.replace("_", " ")
+        asked.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
+
+
+def lengths_of(
+    asked: Asked,
+    regime: Regime,
+    phases: list[PhaseTable],
+    examples: int,
+    tests: int,
+    *,
+    model: Component | None,
+    optimizer: Component | None,
+) -> dict[str, Any] | None:
+    """Returns updates, learning rate, warmup, evaluations and what refers to the reference cell."""
+    batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
+    tail = asked.get("tail", "stream")
+    if max(batch, reference) > examples:
+        return None  # said by check_batch
+    scaling = scaling_batch_size(asked, model)
+    updates = updates_of_budget(
+        regime.budget,
+        epochs=epochs,
+        examples=examples,
+        batch_size=batch,
+        reference_batch_size=reference,
+        tail=tail,
+        scaling_batch_size=scaling,
+    )
+    updates = asked.get("updates", updates)
+    reference_updates = updates_of_epochs(exactly(epochs), examples, reference, tail)
+    if updates < 1 or reference_updates < 1:
+        size = batch if updates < 1 else reference
+        asked.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
+        return None
+    rate = rates(asked, regime, Length(updates, examples, batch, tail), scaling, optimizer)
+    evaluations = _evaluations(asked, examples, tests)
+    headline = asked.get("headline_evaluations", 1)
+    grows = len(batch_sizes(asked, phases)) > 1
+    made = ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates
+    headline = late_evaluations(made, evaluations) if headline == "late" else headline
+    if headline > evaluations:
+        message = (
+            f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
+        )
+        asked.problem("headline_evaluations", message)
+    if rate is None:
+        return None
+    return {
+        "updates": made,
+        "unramped_updates": updates if grows or regime.adaptive_batch else None,
+        "reference_updates": reference_updates,
+        "evaluations": evaluations,
+        "headline_evaluations": headline,
+        **rate,
+    }
+
+
+def _evaluations(asked: Asked, examples: int, tests: int) -> int:
+    """Returns the number of evaluations: from what all arms have in common, so that they have the same fractions."""
+    common = asked.settings.only("recipe", "preset", "run")
+    if common.get("evaluations"):
+        return int(common.get("evaluations"))
+    reference = common.get("reference_batch_size") or asked.get("reference_batch_size")
+    epochs = common.get("epochs") or asked.get("epochs")
+    updates = updates_of_epochs(exactly(epochs), examples, reference, asked.get("tail", "stream"))
+    return evaluations_of(
+        reference_updates=updates, reference_batch_size=reference, test_examples=tests, train_evaluation_examples=min(tests, examples)
+    )
+
+
+def schedule_of(asked: Asked, optimizer: Component, tables: list[PhaseTable]) -> dict[str, Any]:
+    """Returns phases, weight decay and momentum reset; what a phase repeats from the run is left out of it."""
+    decay = asked.get("weight_decay", 0.0)
+    momentum = optimizer.option("momentum")
+    phases = []
+    for table in tables:
+        if table.momentum is not None and momentum is None:
+            asked.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
+        phases.append(
+            Phase(
+                start=table.start,
+                learning_rate_factor=table.learning_rate_factor,
+                batch_size_factor=table.batch_size_factor,
+                weight_decay=None if table.weight_decay == decay else table.weight_decay,
+                momentum=None if table.momentum == momentum else table.momentum,
+            )
+        )
+    # Without momentum SGD has no state to forget; other optimizers are taken to have some.
+    stateless = momentum == 0 and not any(phase.momentum for phase in phases)
+    decays = decay > 0 or any(phase.weight_decay for phase in phases)
+    return {
+        "phases": tuple(phases) or (Phase(),),
+        "weight_decay": decay,
+        "weight_decay_on": asked.get("weight_decay_on", "all") if decays else "all",
+        "momentum_reset": "never" if stateless else asked.get("momentum_reset", "never"),
+    }
+
+
+def inputs_of(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
+    """Returns augmentation and normalization."""
+    table: NormalizationTable = asked.get("normalization", NormalizationTable(kind="global"))
+    channels = facts.shape[-1]
+    if table.kind == "global" and not facts.is_image and channels > 1:
+        what = 'normalization "global" scales all features alike; "feature" scales each by its own mean and standard deviation'
+        asked.no_effect.append((what, asked.cell))
+    if (table.kind, facts.is_image) in (("channel", False), ("feature", True)):
+        here, other = ("images", "channel") if facts.is_image else ("features", "feature")
+        text = f'"{table.kind}" is not for {here}, which the data set has; choose "{other}" or "global"'
+        asked.problem("normalization", f"normalization {text}")
+    if table.kind == "fixed" and len(table.mean) not in (1, channels):
+        wanted = f"1 or {channels}, one for each channel" if channels > 1 else "1, for the data set has one channel"
+        asked.problem("normalization", f"mean and standard_deviation have {len(table.mean)} values; give {wanted}")
+    padding, crop = asked.get("crop_padding", 0), crop_size_of(asked, facts)
+    if not crop:
+        crop_scale_of(asked)
+    if padding and crop:
+        asked.problem("crop_size", f"crop_size = {crop} cuts images and crop_padding = {padding} pads them; set one of them to 0")
+    normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
+    fill = asked.get("crop_fill", 0) if padding else 0
+    crops = {"crop_padding": padding, "crop_fill": fill, "crop_size": crop, "crop_scale": crop_scale_of(asked) if crop else 0.0}
+    return {**crops, "flip": asked.get("flip", False), "normalization": normalization}
+
+
+def crop_size_of(asked: Asked, facts: DatasetFacts) -> int:
+    """Returns the side of the crops, 0 where they are the whole image. Adds a problem where images are smaller."""
+    size = int(asked.get("crop_size", 0))
+    if not size or not facts.is_image:
+        return 0  # for features it is said by check_augmentation
+    height, width, _ = facts.shape
+    if size > min(height, width):
+        asked.problem(
+            "crop_size", f"crop_size = {size} is more than the images have, {height} x {width}; choose a smaller one, or larger images"
+        )
+        return 0
+    return 0 if size == height == width and not crop_scale_of(asked) else size
+
+
+def crop_scale_of(asked: Asked) -> float:
+    """Returns the smallest share of the area of crops that are scaled. Adds a problem where there is no size to scale them to."""
+    scale = float(asked.get("crop_scale", 0.0))
+    if scale and not asked.get("crop_size", 0):
+        asked.problem("crop_scale", f"crop_scale = {scale:g} scales crops to crop_size, which is not set; set it, such as crop_size = 224")
+    return scale
+
+
+def cropped(asked: Asked, facts: DatasetFacts) -> DatasetFacts:
+    """Returns the facts of the images as the model sees them: after crops."""
+    size = int(asked.get("crop_size", 0))
+    return replace(facts, shape=(size, size, facts.shape[2])) if size and facts.is_image else facts
+
+
+def norm_of(asked: Asked, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how running statistics are kept. Without ghosts both rules are the same; without batch norm there are none."""
+    has_norm = catalog.models()[model.name].has_batch_norm(model.options)
+    rule = asked.get("running_statistics", "mean") if ghost["ghost_batch_size"] is not None else "mean"
+    momentum = asked.number("norm_momentum", "cumulative") if has_norm and asked.settings.layer_of("norm_momentum") else 0.1
+    return {"running_statistics": rule, "norm_momentum": momentum}
+
+
+def seeds_of(asked: Asked, dataset: Component) -> dict[str, Any]:
+    """Returns the seeds. The split has one of its own only where something is drawn by it."""
+    drawn = catalog.datasets()[dataset.name].split == "drawn"
+    seed = asked.get("seed", 0)
+    values = {name: asked.get(name, "seed") for name in ("init_seed", "order_seed")}
+    subset = bool(dataset.option("train_size", 0) or dataset.option("test_size", 0))
+    split: Any = asked.get("split_seed", "seed" if drawn else 0)
+    layer = asked.settings.layer_of("split_seed")
+    varies = split == "seed" or (layer is not None and layer.kind == "grid")
+    if not (drawn or subset):
+        split = 0
+    return {
+        "seed": seed,
+        **{name: seed if value == "seed" else value for name, value in values.items()},
+        "split_seed": seed if split == "seed" else split,
+        "split_drawn": varies and (drawn or subset),
+    }
+
+
+def plain_of(asked: Asked, model: Component) -> dict[str, Any]:
+    """Returns the fields that stand by themselves."""
+    check_norm_group(asked, model)
+    default_probes = [name for name, probe in catalog.probes().items() if probe.default]
+    return {
+        "batch_size": asked.get("batch_size"),
+        "reference_batch_size": asked.get("reference_batch_size"),
+        "tail": asked.get("tail", "stream"),
+        "clip_norm": asked.number("clip_norm", "off"),
+        "precision": asked.get("precision", "fp32"),
+        "holdout": asked.get("holdout", 0.0),
+        "keep_weights": tuple(asked.get("keep_weights", ())),
+        "probes": resolved_probes(asked.get("probes", [{"name": name} for name in default_probes])),
+        "time_limit_seconds": asked.get("time_limit_seconds"),
+    }
+
+
+# The controls of one run: noise, sampling, repeated augmentation, twins, recalibrated headlines, decay that follows the rate.
+#
+# What changes nothing is made neutral, so that a control equal to the run that it controls is that run.
+
+
+def controls_of(asked: Asked, regime: Regime, model: Component, numbers: Mapping[str, Any], examples: int) -> dict[str, Any]:
+    """Returns the fields of the spec that only controls set.
+
+    Args:
+        asked: the settings.
+        regime: effective.
+        model: of the run.
+        numbers: with its `updates`.
+        examples: size of the training set.
+    """
+    has_norm = catalog.models()[model.name].has_batch_norm(model.options)
+    return {
+        "gradient_noise": _noise(asked, regime, has_norm),
+        "sampling": asked.get("sampling", "permutation"),
+        "augmentation_epochs": _augmentation_epochs(asked, regime, numbers["updates"], examples),
+        "initial_perturbation": asked.get("initial_perturbation", 0.0),
+        "headline_statistics": asked.get("headline_statistics", "running") if has_norm else "running",
+    }
+
+
+def decay_of(asked: Asked, regime: Regime, numbers: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns weight decay and phases with the regime's factor of weight decay; what an [[override]] sets is final."""
+    if regime.weight_decay_scaling == "none":
+        return {}
+    factor = numbers["reference_learning_rate"] / numbers["learning_rate"]
+    of_run, of_phases = (1.0 if _final(asked, name) else factor for name in ("weight_decay", "phases"))
+    phases = [
+        phase if phase.weight_decay is None else phase.model_copy(update={"weight_decay": phase.weight_decay * of_phases})
+        for phase in schedule["phases"]
+    ]
+    return {"weight_decay": schedule["weight_decay"] * of_run, "phases": tuple(phases)}
+
+
+def _final(asked: Asked, name: str) -> bool:
+    layer = asked.settings.layer_of(name)
+    return layer is not None and layer.kind == "override"
+
+
+def _noise(asked: Asked, regime: Regime, has_norm: bool) -> GradientNoise | None:
+    rule = regime.gradient_noise
+    if rule.kind == "none":
+        return None
+    if rule.kind == "isotropic":
+        return GradientNoise(kind="isotropic")
+    batch, reference = asked.get("batch_size"), asked.get("reference_batch_size")
+    phases = [phase for phase in asked.get("phases", []) if phase.batch_size_factor != 1.0]
+    if asked.get("tail", "stream") == "ragged" or phases or regime.drops == "batch":
+        message = "multiplicative noise is for batches of one size, and this run's differ; leave out ragged tails and growing batches"
+        asked.problem("gradient_noise" if asked.settings.layer_of("gradient_noise") else "regime", message)
+        return None
+    variance = batch / reference - 1 if isinstance(rule.variance, str) else float(rule.variance)
+    if variance < 0:
+        what = "noise gives a batch the covariance of a smaller one, so none is added below the reference batch size"
+        asked.no_effect.append((what, asked.cell))
+        return None
+    ghost = asked.get("ghost_batch_size", "off")
+    if variance > 0 and rule.centred and has_norm and ghost != reference:
+        what = "gradients of a model with batch norm get the small batch's covariance only with ghost_batch_size = reference_batch_size"
+        asked.no_effect.append((what, asked.cell))
+    return GradientNoise(kind="multiplicative", variance=variance, centred=rule.centred) if variance > 0 else None
+
+
+def _augmentation_epochs(asked: Asked, regime: Regime, updates: int, examples: int) -> int | None:
+    """Returns after how many epochs augmentation begins anew; None where the run is no longer than that or has no augmentation."""
+    asked_for = regime.augmentation_epochs
+    if asked_for == "off":
+        return None
+    if not (asked.get("crop_padding", 0) or asked.get("flip", False)):
+        asked.no_effect.append(("augmentation_epochs has no effect without crops or flips", asked.cell))
+        return None
+    epochs = math.ceil(exactly(asked.get("epochs"))) if isinstance(asked_for, str) else asked_for
+    batch = asked.get("batch_size")
+    epoch = examples // batch * batch if asked.get("tail", "stream") == "drop" else examples
+    return epochs if updates * batch > epochs * epoch else None
+
+
+# What a run trains: its data set, model and optimizer with all their options, and whether these fit together.
+
+REGISTRIES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    "dataset": catalog.datasets,
+    "model": catalog.models,
+    "optimizer": catalog.optimizers,
+}
+
+
+def component(asked: Asked, kind: str) -> Component | None:
+    """Returns a component with defaults filled in, or None where it or an option does not exist.
+
+    A data set with a mistaken size is looked at as if that size were not given: what does not fit all of it fits no part of it.
+    """
+    entry = _entry(asked, kind)
+    if entry is None:
+        return None  # said where it is written
+    given = {name: value for name, value in asked.get(kind).items() if name != "name"}
+    options, mistakes = catalog.check_options(entry.parameters, given, owner=f'{kind} "{entry.name}"')
+    for option, message in mistakes:
+        asked.problem(kind, message, option)
+    wrong = {option: entry.parameters[option] for option, _ in mistakes if option in entry.parameters}
+    if (mistakes and kind != "dataset") or any(parameter.required for parameter in wrong.values()):
+        return None
+    options.update({option: parameter.default for option, parameter in wrong.items()})
+    return Component(name=entry.name, version=entry.version, options=options)
+
+
+def _entry(asked: Asked, kind: str) -> Any:
+    """Returns what the catalog says of a run's data set, model or optimizer, whatever its options; None where it does not exist."""
+    registry = REGISTRIES[kind]()
+    name = asked.get(kind).get("name", "")
+    return registry[name] if name in registry else None  # noqa: SIM401 - a registry raises where a name is unknown
+
+
+def facts_of(asked: Asked, dataset: Component) -> DatasetFacts | None:
+    """Returns the facts of the data set, or None where it is mistaken; a user's own file is then known by its content."""
+    own_file = catalog.datasets()[dataset.name].train_examples is None
+    if own_file and not dataset.option("path"):
+        asked.problem("dataset", f'dataset "{dataset.name}" needs the option path')
+        return None
+    try:
+        # Without the content that may be insisted on: what lies at the path is looked at, not what is remembered of a content.
+        options = {name: value for name, value in dataset.options.items() if name != "content"}
+        facts = dataset_facts(dataset.model_copy(update={"options": options}))
+    except DataError as error:
+        asked.problem("dataset", str(error), "path")
+        return None
+    if own_file:
+        wanted = dataset.option("content")
+        if wanted and wanted != facts.content:
+            asked.problem("dataset", f"{dataset.option('path')} holds other data: content {facts.content}, not {wanted}", "content")
+        dataset.options["content"] = facts.content
+    return facts
+
+
+def sizes(asked: Asked, dataset: Component, facts: DatasetFacts) -> tuple[int, int]:
+    """Returns how many examples the run trains on and is tested on; all there are where a size is mistaken."""
+    sizes = {"train_size": facts.train_examples, "test_size": facts.test_examples}
+    for option, all_of_them in sizes.items():
+        size = dataset.option(option, 0)
+        if size > all_of_them:
+            asked.problem("dataset", f"{option} = {size} exceeds the {all_of_them} examples that there are; 0 takes all", option)
+        elif size:
+            sizes[option] = size
+    if "stratified" in dataset.options and not any(dataset.option(option, 0) for option in sizes):
+        dataset.options["stratified"] = False  # all of them have the classes that they have
+    examples = sizes["train_size"]
+    holdout = asked.get("holdout", 0.0)
+    kept = held_out(examples, holdout)
+    if holdout and not 0 < kept < examples:
+        asked.problem("holdout", f"holdout = {holdout:g} takes {kept} of {examples} training examples; it must take some and leave some")
+        kept = 0
+    return examples - kept, sizes["test_size"]
+
+
+def check_model(asked: Asked, facts: DatasetFacts) -> None:
+    """Adds a problem where the model cannot take the data set's inputs."""
+    entry = _entry(asked, "model")
+    if entry is None:
+        return
+    shape = " x ".join(str(side) for side in facts.shape)
+    if entry.input_shape and entry.input_shape != facts.shape:
+        wanted = " x ".join(str(side) for side in entry.input_shape)
+        asked.problem("model", f'model "{entry.name}" takes inputs of {wanted}, and the data set has {shape}; choose another model')
+    elif entry.needs_images and not facts.is_image:
+        asked.problem(
+            "model", f'model "{entry.name}" takes images, and the data set has {shape} features; choose another model, such as mlp'
+        )
+    elif facts.is_image and min(facts.shape[:2]) < entry.minimum_side:
+        wanted = f"images of at least {entry.minimum_side} x {entry.minimum_side}"
+        asked.problem("model", f'model "{entry.name}" takes {wanted}, and the data set has {shape}; choose another model')
+
+
+def check_augmentation(asked: Asked, name: str, facts: DatasetFacts) -> None:
+    """Adds a problem where images are to be augmented and the data set has none."""
+    if not facts.is_image and asked.get(name):
+        shape = " x ".join(str(side) for side in facts.shape)
+        asked.problem(name, f"{name} is for images, and the data set has {shape} features; remove it")
+
+
+def check_optimizer(asked: Asked, optimizer: Component) -> None:
+    """Adds a problem where options of the optimizer do not go together."""
+    if optimizer.option("nesterov") and not optimizer.option("momentum"):
+        asked.problem("optimizer", "nesterov = true needs momentum > 0", "nesterov")
+
 
 T = TypeVar("T")
 _SEEDS = frozenset(SEEDS)
@@ -53,7 +481,7 @@ class Resolver:
         asked = Asked(settings, base, self.document, self.problems, cell, self.no_effect, self.misfits)
         layers = tuple(layer for layer in settings.layers if not layer.fields.keys() <= _SEEDS)
         if settings.sound and cell in self._sound and self._sound[cell][0] == layers:  # only its seed is another
-            return self._sound[cell][1].model_copy(update=fields.seeds(asked, self._sound[cell][1].dataset))
+            return self._sound[cell][1].model_copy(update=seeds_of(asked, self._sound[cell][1].dataset))
         parts = self._parts(asked)
         if parts is None or len(self.problems) > before or not settings.sound:
             return None
@@ -63,7 +491,7 @@ class Resolver:
 
     def add_misfits(self) -> None:
         """Adds the mistakes of ghost batch sizes, one for each place."""
-        self.problems.extend(Problem(place, fields.misfit(size, batches)) for (place, size), batches in sorted(self.misfits.items()))
+        self.problems.extend(Problem(place, misfit(size, batches)) for (place, size), batches in sorted(self.misfits.items()))
 
     def _parts(self, asked: Asked) -> dict[str, Any] | None:
         """Returns the fields of the spec, or None where some are not known."""
@@ -73,27 +501,27 @@ class Resolver:
         regime = _attempt(regime_of, asked.settings, self.regimes)
         facts = _attempt(facts_of, asked, dataset)
         examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
-        _attempt(check_model, asked, _attempt(fields.cropped, asked, facts))
+        _attempt(check_model, asked, _attempt(cropped, asked, facts))
         _attempt(check_optimizer, asked, optimizer)
         for name in ("crop_padding", "crop_size", "crop_scale", "flip"):
             _attempt(check_augmentation, asked, name, facts)
         for name in ("batch_size", "reference_batch_size"):
-            _attempt(fields.check_batch, asked, name, examples)
-        phases = _attempt(growth.phases_of, asked, regime, examples or 0)
-        ghost = _attempt(fields.ghost, asked, regime, model, phases, examples or 0)
-        numbers = _attempt(partial(fields.numbers, model=model, optimizer=optimizer), asked, regime, phases, examples, tests)
-        schedule = _attempt(fields.schedule, asked, optimizer, phases)
+            _attempt(check_batch, asked, name, examples)
+        phases = _attempt(phases_of, asked, regime, examples or 0)
+        ghost = _attempt(ghost_of, asked, regime, model, phases, examples or 0)
+        numbers = _attempt(partial(lengths_of, model=model, optimizer=optimizer), asked, regime, phases, examples, tests)
+        schedule = _attempt(schedule_of, asked, optimizer, phases)
         parts = [
-            _attempt(fields.plain, asked, model),
+            _attempt(plain_of, asked, model),
             ghost,
-            _attempt(adaptive.rule_of, asked, regime, model, ghost, examples),
+            _attempt(adaptive_rule, asked, regime, model, ghost, examples),
             numbers,
             schedule,
-            _attempt(controls.decay, asked, regime, numbers, schedule),
-            _attempt(controls.controls, asked, regime, model, numbers, examples),
-            _attempt(fields.inputs, asked, facts),
-            _attempt(fields.norm, asked, model, ghost),
-            _attempt(fields.seeds, asked, dataset),
+            _attempt(decay_of, asked, regime, numbers, schedule),
+            _attempt(controls_of, asked, regime, model, numbers, examples),
+            _attempt(inputs_of, asked, facts),
+            _attempt(norm_of, asked, model, ghost),
+            _attempt(seeds_of, asked, dataset),
         ]
         found = {"dataset": dataset, "model": model, "optimizer": optimizer, "train_examples": examples}
         for part in parts:

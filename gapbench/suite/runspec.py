@@ -68,7 +68,7 @@ class GradientNoise(Frozen):
 class AdaptiveBatch(Frozen):
     """A batch size B that follows the gradient noise scale B_noise; realised sizes are results, never part of a spec.
 
-    It is the multiple of `unit` within the bounds at which B + exchange_rate * B_noise / B is lowest: `gapbench.suite.adaptive`.
+    It is the multiple of `unit` within the bounds at which B + exchange_rate * B_noise / B is lowest: `gapbench.suite.regime`.
     """
 
     exchange_rate: float = Field(gt=0)

@@ -15,15 +15,12 @@ from gapbench import catalog
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.expand import Draft, expand
 from gapbench.suite.layers import Layer, Settings
-from gapbench.suite.load import Suite, load_parts
-from gapbench.suite.messages import without_repeats
-from gapbench.suite.plan import overridden
+from gapbench.suite.load import Suite, load_parts, overridden
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun, RunSpec
 from gapbench.suite.schema import SEEDS
-from gapbench.suite.sections import Sections
+from gapbench.suite.sections import Sections, TuneSection, without_repeats
 from gapbench.suite.source import Document
-from gapbench.suite.tune_section import TuneSection
 
 
 @dataclass(frozen=True)

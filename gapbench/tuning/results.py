@@ -9,14 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
-from gapbench.tuning.scores import scores_of
-from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, rate_of, replay, within
+from gapbench.core.events import Outcome
+from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, rate_of, replay, scores_of, within
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gapbench.analysis.intervals import Estimate
+    from gapbench.analysis.stats import Estimate
 
 MARGIN = 0.01
 """Accuracy that counts as near the best: one percentage point."""
@@ -271,7 +270,7 @@ class _Reader:
         score = self._score(title, point, stage)
         if score is None or not score.eligible:
             return None
-        from gapbench.analysis.intervals import t_interval  # with numpy, which planning does without
+        from gapbench.analysis.stats import t_interval  # with numpy, which planning does without
 
         means = []
         for run_ids in self._runs[title, point, stage].values():

@@ -12,9 +12,12 @@ Equal accuracies are told apart by the lower loss, then by the lower rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from gapbench.core.events import Outcome
 
 FINALISTS = 3
 """Points of a cell that are tried again on fresh seeds."""
@@ -194,3 +197,30 @@ def _extended(own: Range, order: Sequence[Point], by: int) -> Range:
     if order and own.high - order[0].power < order[0].power - own.low:
         return Range(own.low, own.high + by)
     return Range(own.low - by, own.high)
+
+
+# From outcomes of runs to scores of points: means on the held-out part; one diverged run rules its point out.
+
+RunsOf = Callable[[str, Point, Stage], Sequence[str]]
+"""The ids of the runs of a cell's point."""
+
+Known = Callable[[str], tuple[str, float, float] | None]
+"""Outcome, accuracy and loss on the held-out part of a run, by its id; None where it has no outcome."""
+
+
+def scores_of(runs: RunsOf, known: Known) -> Scores:
+    """Returns the scores that `search.replay` asks for.
+
+    A run that crashed, ran out of memory or out of time says nothing about its point, so the point has no score until it has trained.
+    """
+
+    def score(cell: str, point: Point, stage: Stage) -> Score | None:
+        found = [known(run_id) for run_id in runs(cell, point, stage)]
+        if not found or any(one is None or one[0] not in (Outcome.OK, Outcome.DIVERGED) for one in found):
+            return None
+        ended = [one for one in found if one is not None]
+        if any(outcome == Outcome.DIVERGED for outcome, _, _ in ended):
+            return NOT_ELIGIBLE
+        return Score(math.fsum(one[1] for one in ended) / len(ended), math.fsum(one[2] for one in ended) / len(ended))
+
+    return score

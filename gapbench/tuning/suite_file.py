@@ -11,7 +11,7 @@ from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.suite import RunSpec, Suite, load_suite, shipped_suites
 from gapbench.suite.schema import SEEDS
 from gapbench.suite.source import SECTIONS
-from gapbench.suite.toml_writer import dumps
+from gapbench.suite.toml import dumps
 from gapbench.suite.tunable import TunableCell
 from gapbench.tuning.results import CellResult, Tuned
 from gapbench.tuning.search import Point

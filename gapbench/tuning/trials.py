@@ -13,8 +13,7 @@ from gapbench.suite.facts import dataset_facts, held_out
 from gapbench.suite.identity import run_id
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
 from gapbench.suite.tunable import Tunable, TunableCell
-from gapbench.tuning.scores import scores_of
-from gapbench.tuning.search import FINALISTS, Point, Range, Round, Rules, Search, Stage, rate_of, replay
+from gapbench.tuning.search import FINALISTS, Point, Range, Round, Rules, Search, Stage, rate_of, replay, scores_of
 
 SUFFIX = ".tune"
 """Of the results directory that holds a suite's trials."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapbench.analysis.differences import difference, holm, share_closed
+from gapbench.analysis.stats import difference, holm, share_closed
 
 
 def sample(values: object) -> dict[int, float]:

@@ -11,8 +11,7 @@ import pytest
 from gapbench.analysis import arms_table
 from gapbench.analysis.arms import ArmRow, ArmsTable
 from gapbench.analysis.cells import Panel, Run, read_panels
-from gapbench.analysis.examples import Pair, error_over_examples
-from gapbench.analysis.held_out import HeldOut, drawn_test_sets
+from gapbench.analysis.examples import HeldOut, Pair, drawn_test_sets, error_over_examples
 from gapbench.suite.runspec import Component, RunSpec
 from gapbench.workloads.datasets.arrays import Pool
 from gapbench.workloads.datasets.splits import split

@@ -14,8 +14,7 @@ from scipy.special import stdtrit
 
 from gapbench.analysis import arms_table, factorials
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.effects import effect_notes, effect_rows, effect_sentences, effects_frame
-from gapbench.analysis.factorial import contrast_coefficients, effect_of
+from gapbench.analysis.factorial import contrast_coefficients, effect_notes, effect_of, effect_rows, effect_sentences, effects_frame
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.tables import factorial_markdown
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapbench.analysis.intervals import prediction_interval, t_interval, t_quantile, two_sided_p
+from gapbench.analysis.stats import prediction_interval, t_interval, t_quantile, two_sided_p
 
 SAMPLES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from gapbench.analysis import ArmRow, ArmsTable, arms_table
-from gapbench.analysis.differences import holm
+from gapbench.analysis.stats import holm
 from gapbench.report.latex import arms_latex
 from gapbench.report.tables import arms_markdown
 

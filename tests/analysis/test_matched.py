@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from gapbench.analysis.cells import Cell, read_panels
-from gapbench.analysis.curves import Curve, Curves, band
-from gapbench.analysis.matched import SMOOTHING, MatchedLoss, loss_path, matched_loss_gap, smooth
+from gapbench.analysis.curves import SMOOTHING, Curve, Curves, MatchedLoss, band, loss_path, matched_loss_gap, smooth
 
 
 def slow_gap(losses: list[dict[int, float]], accuracies: list[dict[int, float]], cells: list[str]) -> tuple[float, float]:
@@ -178,7 +177,7 @@ def test_curves_are_sorted_and_hold_finite_values_of_one_layer_only() -> None:
 
 
 def test_band_is_the_t_interval_at_every_update_that_all_runs_have() -> None:
-    from gapbench.analysis.intervals import t_interval
+    from gapbench.analysis.stats import t_interval
 
     curves = [Curve(np.array([1.0, 2, 3]), np.array([1.0, 2, 4]) * scale) for scale in (1.0, 1.1, 1.3)]
     curves.append(Curve(np.array([1.0, 3]), np.array([1.2, 3.5])))

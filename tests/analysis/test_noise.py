@@ -7,7 +7,7 @@ import pandas as pd
 from gapbench.analysis import arms_table
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.noise import METRIC, noise_notes
+from gapbench.analysis.notes import METRIC, noise_notes
 
 
 def tables(synthetic: ModuleType) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,10 +9,8 @@ from scipy import integrate, stats
 from scipy.special import stdtr
 
 from gapbench.analysis import arms_table
-from gapbench.analysis.differences import Difference, contrast
-from gapbench.analysis.intervals import t_quantile
 from gapbench.analysis.notes import spread_factors
-from gapbench.analysis.power import Power, chances_text, power
+from gapbench.analysis.stats import Difference, Power, chances_text, contrast, power, t_quantile
 
 
 def compared(n: int, spread: float, other: float = 0.0, *, paired: bool = False) -> Difference:

@@ -13,7 +13,7 @@ from scipy.special import stdtr, stdtrit
 
 from gapbench.analysis import arms_table
 from gapbench.analysis.arms import BELOW, NOT_SEPARATED
-from gapbench.analysis.differences import Contrast, contrast, difference, holm, share_closed, share_contrast
+from gapbench.analysis.stats import Contrast, contrast, difference, holm, share_closed, share_contrast
 
 Samples = npt.NDArray[np.float64]
 

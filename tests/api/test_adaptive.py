@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapbench import api
-from gapbench.api.smoke import smoke_suite
+from gapbench.api.running import smoke_suite
 from gapbench.store import read_tables
 
 SUITE = """

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gapbench import api
-from gapbench.api.price import TooLongError
-from gapbench.api.smoke import smoke_suite
+from gapbench.api.planning import TooLongError
+from gapbench.api.running import smoke_suite
 from gapbench.core.errors import DataError, StoreError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.execution import JobStarted, pool
 from gapbench.store import read_plan
 from gapbench.suite import load_suite
@@ -141,7 +141,7 @@ def test_smoke_runs_every_program_once_with_three_updates(suite):
 
 
 def test_smoke_trains_every_size_of_a_growing_batch(monkeypatch):
-    monkeypatch.setattr("gapbench.api.smoke._fits", lambda *_: False)
+    monkeypatch.setattr("gapbench.api.running._fits", lambda *_: False)
     small, notes = smoke_suite(load_suite("batch-ramp"), "cpu")
     updates = {run.labels.cell: (run.spec.updates, run.spec.batches.sizes) for run in small.runs}
     # Batches 8 and 32 in full, in their proportion, however far they were divided
@@ -155,7 +155,7 @@ def test_smoke_divides_batch_and_ghost_by_the_same_power_of_two_and_says_so(suit
     def fits(spec, _kind):
         return spec.batch_size <= 128
 
-    monkeypatch.setattr("gapbench.api.smoke._fits", fits)
+    monkeypatch.setattr("gapbench.api.running._fits", fits)
     small, notes = smoke_suite(load_suite(suite), "cpu")
     sizes = {run.labels.cell: (run.spec.batch_size, run.spec.ghost_batch_size) for run in small.runs}
     assert sizes == {"SB": (16, None), "LB": (128, None), "LB+GBN": (128, 4)}
@@ -163,7 +163,7 @@ def test_smoke_divides_batch_and_ghost_by_the_same_power_of_two_and_says_so(suit
 
 
 def test_smoke_never_makes_groups_that_batch_norm_cannot_use(suite, monkeypatch):
-    monkeypatch.setattr("gapbench.api.smoke._fits", lambda *_: False)
+    monkeypatch.setattr("gapbench.api.running._fits", lambda *_: False)
     small, _ = smoke_suite(load_suite(suite), "cpu")
     assert min(run.spec.ghost_batch_size or run.spec.batch_size for run in small.runs) == 2
 

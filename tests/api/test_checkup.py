@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gapbench import api
-from gapbench.api import Finding, checkup, checkup_torch
+from gapbench.api import Finding, checkup
 from gapbench.execution import inspect_torch
 from gapbench.execution.devices import Device
 
@@ -49,10 +49,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Lets torch answer what a test wants, and returns the findings by name."""
 
     def findings(torch: Any, compiled: Any, *, gpus: tuple[Device, ...] = (), compiler: str = "/usr/bin/c++") -> dict[str, Finding]:
-        monkeypatch.setattr(checkup_torch, "find_gpus", lambda: gpus)
-        monkeypatch.setattr(checkup_torch, "_compiler", lambda: compiler)
-        monkeypatch.setattr(checkup_torch, "_ask", lambda what, seconds, *arguments: compiled if arguments else torch)
-        return {finding.name: finding for finding in checkup_torch.torch_findings()}
+        monkeypatch.setattr(checkup, "find_gpus", lambda: gpus)
+        monkeypatch.setattr(checkup, "_compiler", lambda: compiler)
+        monkeypatch.setattr(checkup, "_ask", lambda what, seconds, *arguments: compiled if arguments else torch)
+        return {finding.name: finding for finding in checkup.torch_findings()}
 
     return findings
 
@@ -113,7 +113,7 @@ def test_a_compilation_that_hangs_or_dies_is_a_note_and_torch_that_does_is_bad(a
 def test_a_process_that_hangs_crashes_or_cannot_start_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(run: Any) -> Any:
         monkeypatch.setattr(subprocess, "run", run)
-        return checkup_torch._ask("torch", 1.0)
+        return checkup._ask("torch", 1.0)
 
     def hang(*_: Any, **__: Any) -> Any:
         raise subprocess.TimeoutExpired("python", 1.0)
@@ -214,7 +214,7 @@ def test_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
 def test_fast_bf16_is_told_from_bf16_that_only_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags : avx2 avx512_bf16 amx_bf16 amx_tile")
-    assert checkup_torch._cpu_bf16(True).text == "works, with instructions of its own (AVX512_BF16, AMX)"
+    assert checkup._cpu_bf16(True).text == "works, with instructions of its own (AVX512_BF16, AMX)"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags : avx2")
-    assert checkup_torch._cpu_bf16(True).state == "note"
-    assert checkup_torch._cpu_bf16(False).remedy
+    assert checkup._cpu_bf16(True).state == "note"
+    assert checkup._cpu_bf16(False).remedy

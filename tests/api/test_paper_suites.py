@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapbench import catalog, cost, published
-from gapbench.api.smoke import smoke_suite
+from gapbench import catalog, cost
+from gapbench.api.running import smoke_suite
+from gapbench.catalog import published
 from gapbench.core.errors import SuiteError
-from gapbench.core.events import Event, Finished
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Event, Finished, Outcome
 from gapbench.engine import train
 from gapbench.suite import Suite, load_suite
 from gapbench.suite.runspec import RunSpec
-from gapbench.workloads.datasets import cifar100
-from gapbench.workloads.datasets.arrays import Pool
-from gapbench.workloads.datasets.checksums import md5_of_bytes
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets import cifar
+from gapbench.workloads.datasets.arrays import DataContext, Pool
+from gapbench.workloads.datasets.cache import md5_of_bytes
 from gapbench.workloads.datasets.official import OfficialFile
 from gapbench.workloads.datasets.splits import split
 
@@ -69,8 +68,8 @@ def tiny_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
             "data": random.integers(0, 256, (examples, 3072), dtype=np.uint8),
         }
         (folder / name).write_bytes(pickle.dumps(batch, protocol=3))
-    files = tuple(OfficialFile(file.path, md5_of_bytes((tmp_path / file.path).read_bytes())) for file in cifar100.cifar100.files)
-    data = replace(cifar100.cifar100, files=files)
+    files = tuple(OfficialFile(file.path, md5_of_bytes((tmp_path / file.path).read_bytes())) for file in cifar.cifar100.files)
+    data = replace(cifar.cifar100, files=files)
     return data(DataContext(tmp_path, tmp_path / "cache", offline=True, suite_dir=tmp_path))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gapbench import api
-from gapbench.api.price import TooLongError, check_hours, hours, pending_jobs
+from gapbench.api.planning import TooLongError, check_hours, hours, pending_jobs
 from gapbench.core.errors import GapbenchError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.cost.calibration import Start
 from gapbench.execution import (
     Foreseen,

@@ -14,8 +14,7 @@ import pytest
 
 from gapbench import api
 from gapbench.core.errors import StoreError
-from gapbench.core.events import Measured
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Measured, Outcome
 from gapbench.store import (
     CheckpointHeader,
     EventLog,

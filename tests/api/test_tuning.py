@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from gapbench import api
-from gapbench.api.price import TooLongError
+from gapbench.api.planning import TooLongError
 from gapbench.core.errors import GapbenchError, StoreError, SuiteError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.execution import Ended, JobStarted, Said, Tracker, pool
 from gapbench.report.tuning import TuningFiles
 from gapbench.suite import load_suite

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from gapbench.bench.cases import Case, Comparison, Side
+from gapbench.bench.cases import Case, Comparison, Side, Task
 from gapbench.bench.machine import Machine
-from gapbench.bench.task import Task
 from gapbench.suite.runspec import Component
 
 TINY = Task(

@@ -11,12 +11,9 @@ import torch
 
 from gapbench import cost
 from gapbench.bench import CASES, compare, machine, unmeasurable
-from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side
-from gapbench.bench.gate import gate
-from gapbench.bench.ours import random_pool
-from gapbench.bench.programs import PROGRAMS, Build
-from gapbench.bench.roofline import work_of
-from gapbench.bench.task import Task
+from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side, Task
+from gapbench.bench.measure import gate, work_of
+from gapbench.bench.programs import PROGRAMS, Build, random_pool
 from gapbench.execution.devices import Device
 from gapbench.suite.arithmetic import evaluations_of
 

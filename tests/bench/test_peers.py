@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from gapbench.bench.cases import CASES, Case, Side
-from gapbench.bench.gate import COMPARED, TOLERANCE, gate
-from gapbench.bench.ours import Ours, random_pool
+from gapbench.bench.measure import COMPARED, TOLERANCE, gate
 from gapbench.bench.peers.chunked import ChunkedBatchNorm
 from gapbench.bench.peers.parts import initial_model
 from gapbench.bench.peers.resident import _cropped
-from gapbench.bench.programs import PROGRAMS, Build, workers_of
+from gapbench.bench.programs import PROGRAMS, Build, Ours, random_pool, workers_of
 from gapbench.cost import program_key
 from gapbench.engine.moments import probe_updates
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.bench.ratios import median_ratio, ratio_of_medians, spread
+from gapbench.bench.records import median_ratio, ratio_of_medians, spread
 
 SPEEDS = st.floats(0.1, 1e6)
 

@@ -9,11 +9,9 @@ from dataclasses import replace
 import pytest
 
 from gapbench.bench.cases import Comparison
-from gapbench.bench.ratios import Ratio
-from gapbench.bench.records import Records
-from gapbench.bench.summary import bounds, goals_of, summarize
-from gapbench.bench.tables import CSV_COLUMNS, bench_csv, bench_markdown, ratio_text
-from gapbench.bench.writing import write_outputs
+from gapbench.bench.compare import write_outputs
+from gapbench.bench.records import Ratio, Records
+from gapbench.bench.summary import CSV_COLUMNS, bench_csv, bench_markdown, bounds, goals_of, ratio_text, summarize
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gapbench.bench import timing
+from gapbench.bench import measure
 from gapbench.bench.cases import CASES
-from gapbench.bench.ours import LATE, Ours, random_pool
-from gapbench.bench.roofline import measure_peaks, traffic_numbers, work_of
-from gapbench.bench.timing import time_loop, time_together
+from gapbench.bench.measure import measure_peaks, time_loop, time_together, traffic_numbers, work_of
+from gapbench.bench.programs import LATE, Ours, random_pool
 
 CPU = torch.device("cpu")
 
@@ -44,7 +43,7 @@ class Loop:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(timing.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(measure.time, "perf_counter", clock.perf_counter)
     return clock
 
 
@@ -59,7 +58,7 @@ def test_the_first_update_and_the_warm_up_do_not_count(clock, tiny):
 
 
 def test_a_window_has_two_updates_however_slow_they_are(clock, tiny):
-    assert time_loop(lambda: Loop(clock), tiny, CPU, seconds=0.1).updates == timing.FEWEST_UPDATES["cpu"]
+    assert time_loop(lambda: Loop(clock), tiny, CPU, seconds=0.1).updates == measure.FEWEST_UPDATES["cpu"]
 
 
 def test_a_whole_run_is_timed_from_its_first_update_to_its_last(tiny):
@@ -106,7 +105,7 @@ def test_whole_runs_take_turns_and_each_is_timed_by_itself(tiny, monkeypatch):
                 orders.append((self.name, self.sessions[0].update))
                 yield examples
 
-    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)  # turns of one update
+    monkeypatch.setattr(measure, "TURN_SECONDS", 0.0)  # turns of one update
     first, second = time_together([lambda: Watched("a"), lambda: Watched("b")], whole, CPU)
     assert (first.updates, second.updates) == (12, 12)
     assert first.examples == second.examples == 12 * whole.batch_size
@@ -139,8 +138,8 @@ def test_the_traffic_of_a_dense_layer_by_hand(tiny_mlp):
 
 
 def test_peaks_are_measured_in_every_precision(monkeypatch):
-    monkeypatch.setattr("gapbench.bench.roofline.MATRIX", {"cpu": 16})
-    monkeypatch.setattr("gapbench.bench.roofline.PEAK_SECONDS", 0.001)
+    monkeypatch.setattr("gapbench.bench.measure.MATRIX", {"cpu": 16})
+    monkeypatch.setattr("gapbench.bench.measure.PEAK_SECONDS", 0.001)
     peaks = measure_peaks(CPU)
     assert set(peaks) == {"flops fp32", "flops bf16"}
     assert min(peaks.values()) > 0

@@ -40,6 +40,6 @@ class Screen(io.StringIO):
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Screen]:
     """Makes a screen; what is drawn on it is drawn when a test says so, and not by the clock."""
-    monkeypatch.setattr("gapbench.console.region.REFRESH_SECONDS", 3600.0)
+    monkeypatch.setattr("gapbench.console.live.REFRESH_SECONDS", 3600.0)
     monkeypatch.delenv("COLUMNS", raising=False)
     return Screen

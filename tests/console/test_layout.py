@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from gapbench.console.layout import Column, fitting, table_lines
+from gapbench.console.status import Column, fitting, table_lines
 
 TITLES = ["SB", "LB+LR+GBN+RA seed 3"]
 COLUMNS = [

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.text import Text
 
-from gapbench.console.region import MARGIN, Region
+from gapbench.console.live import MARGIN, Region
 
 SIZES = [(120, 30), (80, 24), (60, 12), (40, 8), (200, 50)]
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gapbench.api import CellStatus, FailedRun, RunStatus, Status
 from gapbench.console import print_status
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import Failure, Session, SessionJob
 
 SESSION = Session(

@@ -10,9 +10,8 @@ import pytest
 from rich.console import Console
 
 from gapbench.console import LastingConsole, LineView, LiveView, view, words
-from gapbench.console.live import overall_line
-from gapbench.console.messages import begun_text, ended_text, prediction_text
-from gapbench.core.outcome import Outcome
+from gapbench.console.live import begun_text, ended_text, overall_line, prediction_text
+from gapbench.core.events import Outcome
 from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Said, Stopping, Tracker
 from gapbench.store import Failure
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gapbench.core.paths import cache_dir, data_dir_default
+from gapbench.core.machine import cache_dir, data_dir_default
 
 
 def test_environment_names_cache_and_data(monkeypatch: pytest.MonkeyPatch) -> None:

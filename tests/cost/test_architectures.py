@@ -10,7 +10,7 @@ from torch import nn
 from gapbench import catalog
 from gapbench.core.registry import load_target
 from gapbench.cost.architectures import size_of
-from gapbench.layers.dropout import bind_keys
+from gapbench.layers.keyed import bind_keys
 
 CASES = [
     ("mlp", {"widths": [128, 128, 128], "norm": "batch", "bias": False}, (8, 8, 1), 10),

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from gapbench.engine.graphs import Graphs
+from gapbench.engine.prepared import Graphs
 
 ASKING = ("_local_scalar_dense", "nonzero")
 
@@ -24,7 +24,7 @@ class AskedError(Exception):
 
 
 class EmulatedGraphs(Graphs):
-    """See `gapbench.engine.graphs.Graphs`."""
+    """See `gapbench.engine.prepared.Graphs`."""
 
     def __init__(self) -> None:
         self.recordings: list[list[str]] = []

@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Snapshotted, WeightsKept
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Finished, Measured, Outcome, Snapshotted, WeightsKept
 from gapbench.engine import train
 from gapbench.engine.adaptation import Adaptation, pieces_of
 from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
 from gapbench.probes import ObjectiveBatch
-from gapbench.suite.adaptive import next_size
+from gapbench.suite.regime import next_size
 from gapbench.suite.runspec import AdaptiveBatch, Component
 
 CPU = torch.device("cpu")

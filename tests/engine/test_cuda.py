@@ -5,11 +5,9 @@ import torch
 
 from gapbench.core.events import Finished
 from gapbench.engine import train
-from gapbench.engine.ladder import usual_updates
-from gapbench.engine.prepared import LADDER, PreparedProgram
+from gapbench.engine.prepared import LADDER, PreparedProgram, usual_updates
 from gapbench.engine.program import Program
-from gapbench.engine.recorder import Recorder
-from gapbench.engine.session import Session
+from gapbench.engine.session import Recorder, Session
 from gapbench.suite.runspec import Component, GradientNoise
 from tests.small import make_spec
 

@@ -7,7 +7,7 @@ import torch
 
 from gapbench.engine import evaluation
 from gapbench.engine.session import Session
-from gapbench.layers.recalibration import recalibrated
+from gapbench.layers.norms import recalibrated
 from gapbench.suite.runspec import Component
 
 RESNET8 = Component(name="resnet", options={"depth": 8})

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from gapbench.core.events import Finished, Snapshotted
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Finished, Outcome, Snapshotted
 from gapbench.engine.loop import train
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise

@@ -6,10 +6,9 @@ import torch
 
 from gapbench.core.events import Finished, Measured
 from gapbench.engine import train
-from gapbench.engine.covariance import covariance_ratio
+from gapbench.engine.adaptation import covariance_ratio
 from gapbench.engine.feed import Feed
-from gapbench.engine.gradient_noise import GradientNoise
-from gapbench.engine.program import batch_loss
+from gapbench.engine.program import GradientNoise, batch_loss
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component
 from gapbench.suite.runspec import GradientNoise as Noise

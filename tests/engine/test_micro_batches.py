@@ -5,8 +5,7 @@ import torch
 
 from gapbench.catalog import plugins
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Snapshotted
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Finished, Outcome, Snapshotted
 from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component

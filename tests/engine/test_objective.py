@@ -10,7 +10,7 @@ from gapbench.core.errors import TrainingError
 from gapbench.core.events import Measured
 from gapbench.engine import train
 from gapbench.engine.session import Session
-from gapbench.layers.dropout import Dropout
+from gapbench.layers.keyed import Dropout
 from gapbench.suite.runspec import Component
 
 CPU = torch.device("cpu")
@@ -94,11 +94,11 @@ def own_model():
 @pytest.fixture(autouse=True)
 def plugins_are_importable(monkeypatch):
     """`own_model` registers a function inside a function, which only the workers could not import."""
-    from gapbench.catalog import registration
+    from gapbench.catalog import plugins
     from gapbench.engine import session
 
     made = {}
-    add = registration.add
+    add = plugins.add
 
     def add_component(registry, entry_type, component, summary, **facts):
         made[facts["name"]] = component

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from gapbench.core.events import Finished
-from gapbench.engine import ladder, prepared, train
+from gapbench.engine import prepared, train
 from gapbench.engine import session as session_module
-from gapbench.engine.graphs import Graphs
-from gapbench.engine.prepared import PreparedProgram
+from gapbench.engine.prepared import Graphs, PreparedProgram
 from gapbench.engine.program import LOSSES, Program
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise, Phase
@@ -56,7 +55,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> EmulatedGraphs:
         return PreparedProgram(network, specs, probes, resets=resets, graphs=emulated, compiles=False)
 
     monkeypatch.setattr(session_module, "make_program", make)
-    monkeypatch.setattr(ladder, "RECORDED_FROM", 2)
+    monkeypatch.setattr(prepared, "RECORDED_FROM", 2)
     return emulated
 
 
@@ -69,7 +68,7 @@ def session_of(spec, pool, split, replicas=1, micro_batch_size=None, **changes):
 
 def plainly(monkeypatch, build):
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "make_program", ladder.make_program)
+        patch.setattr(session_module, "make_program", prepared.make_program)
         return build()
 
 
@@ -158,7 +157,7 @@ def test_ragged_tails_have_recordings_of_their_own(graphs, monkeypatch, spec, po
 
 
 def test_shapes_that_come_seldom_are_not_recorded_and_trained_all_the_same(graphs, monkeypatch, spec, pool, split):
-    monkeypatch.setattr(ladder, "RECORDED_FROM", 20)
+    monkeypatch.setattr(prepared, "RECORDED_FROM", 20)
     data = pool(height=8, channels=3)
     changes = {"tail": "ragged", "train_examples": len(split(data).train), "batch_size": 12, "ghost_batch_size": 4, "updates": 60}
     ours, theirs = both(monkeypatch, spec, pool, split, **changes)
@@ -170,7 +169,7 @@ def test_shapes_that_come_seldom_are_not_recorded_and_trained_all_the_same(graph
 
 
 def test_a_short_run_records_nothing_and_says_so(graphs, monkeypatch, spec, pool, split):
-    monkeypatch.setattr(ladder, "RECORDED_FROM", 1000)
+    monkeypatch.setattr(prepared, "RECORDED_FROM", 1000)
     session = session_of(spec, pool, split)
     session.prepare()
     session.step()
@@ -286,7 +285,7 @@ def test_what_fails_on_the_way_up_the_ladder_leaves_no_trace(monkeypatch, spec, 
     summary = next(event.summary for event in events if isinstance(event, Finished))
     assert summary["program"] == "eager"
     assert summary["program_refused"] == "graph: RuntimeError: CUDA error: operation not permitted when stream is capturing"
-    monkeypatch.setattr(session_module, "make_program", ladder.make_program)
+    monkeypatch.setattr(session_module, "make_program", prepared.make_program)
     events_without = []
     train([spec(**SHORT)], data, [split(data)], emit=events_without.append, **arguments)
     without = next(event.summary for event in events_without if isinstance(event, Finished))
@@ -307,8 +306,8 @@ def test_the_emulation_forbids_what_a_recording_forbids_and_freezes_what_it_free
 
 
 def test_why_a_run_cannot_be_recorded_is_said(spec):
-    assert ladder.why_not_recorded(spec()) == ""
-    assert "drawn by the host" in ladder.why_not_recorded(spec(gradient_noise=GradientNoise(kind="isotropic")))
+    assert prepared.why_not_recorded(spec()) == ""
+    assert "drawn by the host" in prepared.why_not_recorded(spec(gradient_noise=GradientNoise(kind="isotropic")))
     assert prepared.LADDER[0].kind == "compiled graph"
 
 
@@ -330,7 +329,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def on_a_cpu(monkeypatch, spec, pool, split, **changes):
     """Returns two sessions of the same run on a CPU, of which the first is asked to compile, and its answer."""
-    asked = functools.partial(ladder.make_program, compiles=True)
+    asked = functools.partial(prepared.make_program, compiles=True)
     with monkeypatch.context() as patch:
         patch.setattr(session_module, "make_program", lambda *arguments, compiles, **more: asked(*arguments, **more))
         ours = session_of(spec, pool, split, **changes)
@@ -407,7 +406,7 @@ def test_without_a_compiler_that_works_a_cpu_trains_plainly_and_says_why(monkeyp
 COMPILED = """
 import sys, torch
 from gapbench.engine import ladder, session
-from gapbench.engine.graphs import Graphs
+from gapbench.engine.prepared import Graphs
 from gapbench.engine.prepared import PreparedProgram
 from gapbench.layers import ghost_batch_norm
 from gapbench.suite.runspec import Component
@@ -424,7 +423,7 @@ ghost_batch_norm.normalize_chunks = ghost_batch_norm.normalize_groups  # as on a
 data = make_pool(height=8, channels=3)
 for model in ({}, {"model": Component(name="resnet", options={"depth": 8})}):
     sessions = []
-    for make in (recording, ladder.make_program):
+    for make in (recording, prepared.make_program):
         session.make_program = make
         spec = make_spec(updates=60, ghost_batch_size=5, clip_norm=0.5, **model)
         sessions.append(session.Session([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None))

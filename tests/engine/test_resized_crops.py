@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from gapbench.core.hashing import MASK32, below, mix32, stream
-from gapbench.engine.feed import Feed
-from gapbench.engine.resized_crops import STEPS, draw_boxes, fallback, resample
+from gapbench.engine.feed import STEPS, Feed, draw_boxes, fallback, resample
 from gapbench.suite.runspec import Normalization
 from gapbench.workloads.datasets.arrays import Pool, Split
 

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import derive_seed
-from gapbench.core.outcome import Outcome
 from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.layers.ghost_batch_norm import convert_batch_norm

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gapbench.core.events import Finished, Measured, Progress
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Finished, Measured, Outcome, Progress
 from gapbench.engine import train
 from gapbench.engine.evaluation import Evaluator
 from gapbench.engine.feed import Feed

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Snapshotted
+from gapbench.core.events import Finished, Measured, Outcome, Snapshotted
 from gapbench.core.hashing import derive_seed
-from gapbench.core.outcome import Outcome
 from gapbench.cost.moments import evaluated_of
 from gapbench.cost.work import work_of
 from gapbench.engine import train

@@ -13,9 +13,8 @@ import sys
 import time
 
 from gapbench.core.errors import DataError, TrainingError
-from gapbench.core.events import Finished, Measured, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import MASK32, mix32
-from gapbench.core.outcome import Outcome
 from gapbench.execution.worker import serve
 
 

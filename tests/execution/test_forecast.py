@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.execution import Begun, ExpectedJob, JobEnded, JobProgressed, JobStarted
 from gapbench.execution.forecast import Forecast
 

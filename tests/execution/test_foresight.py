@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gapbench import cost
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.cost.calibration import Start
 from gapbench.execution import foresight, jobs, packing, scheduler
 from gapbench.execution.devices import Device

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gapbench.core.errors import GapbenchError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.execution.devices import Device
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Said
 from gapbench.store import commit

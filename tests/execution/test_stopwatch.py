@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gapbench import cost
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.cost import calibration
 from gapbench.execution import choose_devices, plan_layout
 from gapbench.execution.devices import Device

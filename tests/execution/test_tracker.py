@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Stopping, Tracker
 
 JOBS = (ExpectedJob(("a", "b"), 40.0, 1.0, 0), ExpectedJob(("c",), 30.0, 1.0, 1), ExpectedJob(("d",), 30.0, 1.0, 1))

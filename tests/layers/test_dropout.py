@@ -6,7 +6,7 @@ from torch import nn
 
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import stream
-from gapbench.layers.dropout import Dropout, bind_keys
+from gapbench.layers.keyed import Dropout, bind_keys
 
 
 def keys(count: int, epoch: int = 0) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm
-from gapbench.layers.recalibration import recalibrated
+from gapbench.layers.norms import recalibrated
 
 
 def test_statistics_are_those_of_the_examples_within_and_the_old_ones_after():

@@ -9,8 +9,7 @@ import torch
 from gapbench.analysis.diffusion.orders import decompose
 from gapbench.core.hashing import stream
 from gapbench.probes import Layer, TrainState
-from gapbench.probes.displacement_sketch import BUCKETS, PURPOSE, displacement_sketch
-from gapbench.probes.weight_cosine import weight_cosine
+from gapbench.probes.weights import BUCKETS, PURPOSE, displacement_sketch, weight_cosine
 
 LAYERS = (Layer("0.weight", 0, 3000), Layer("0.bias", 3008, 3072), Layer("1.weight", 3072, 5000))
 WIDTH = 5008

@@ -6,12 +6,8 @@ import pytest
 import torch
 
 from gapbench.probes import Layer, TrainState
-from gapbench.probes.batch_metrics import batch_metrics
-from gapbench.probes.clipping import clipping
-from gapbench.probes.gradient_norm import gradient_norm
-from gapbench.probes.learning_rate import learning_rate
-from gapbench.probes.weight_distance import weight_distance
-from gapbench.probes.weight_norm import weight_norm
+from gapbench.probes.gradients import batch_metrics, clipping, gradient_norm, learning_rate
+from gapbench.probes.weights import weight_distance, weight_norm
 
 
 @pytest.fixture

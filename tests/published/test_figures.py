@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gapbench import published
-from gapbench.analysis.diffusion.published import published_exponents, published_sentences
+from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
+from gapbench.catalog import published
 from gapbench.core.errors import UnknownNameError
 
 

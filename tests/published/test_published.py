@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gapbench import catalog, published
+from gapbench import catalog
+from gapbench.catalog import published
 from gapbench.core.errors import UnknownNameError
 
 ARMS = ["SB", "LB", "LB+LR", "LB+LR+GBN", "LB+LR+GBN+RA"]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
 
-from gapbench.report.layout import PAPER_LABEL, captioned_figure, grid_figure, panel_figure, sentence_figure
+from gapbench.report.drawing import PAPER_LABEL, captioned_figure, grid_figure, panel_figure, sentence_figure
 from gapbench.report.marks import CAPTION
 
 LONG = "What lines, bands and marks are, in more words than one line of a figure holds. " * 4

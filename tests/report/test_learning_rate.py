@@ -9,7 +9,7 @@ import matplotlib.colors as mcolors
 import pytest
 from matplotlib.text import Text
 
-from gapbench.analysis.intervals import t_interval
+from gapbench.analysis.stats import t_interval
 from gapbench.report.learning_rate import learning_rate_figure
 from gapbench.report.style import house_style, render
 from gapbench.report.tuning import tuning_columns, tuning_markdown, tuning_notes, tuning_row

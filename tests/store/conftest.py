@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from gapbench.core.events import Measured
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Measured, Outcome
 from gapbench.store import EventLog, ResultsDirectory, RunDirectory, RunOutcome, StoredPlan
 from gapbench.suite import run_id
 from gapbench.suite.runspec import Component, Labels, PlannedRun, RunSpec

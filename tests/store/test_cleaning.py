@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import CheckpointHeader, find_leftovers, remove, write_checkpoint
 
 

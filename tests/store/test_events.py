@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.core.events import Measured
-from gapbench.store.events import EventLog, last_update, read_events
+from gapbench.store.run_directory import EventLog, last_update, read_events
 
 
 def event(update: int, *values: float) -> Measured:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import RunOutcome, last_lines, read_failure, stack_line, start_line
-from gapbench.store.log import MAXIMUM_LINE, TAIL_BYTES
+from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES
 
 START = start_line("2026-01-01T00:00:00+00:00", 0, "cpu")
 AGAIN = start_line("2026-01-01T01:00:00+00:00", 12, "cuda:0")

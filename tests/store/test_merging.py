@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import CheckpointHeader, ResultsDirectory, StoredPlan, merge, read_tables, write_checkpoint
 
 SUITE = 'name = "small"\n'

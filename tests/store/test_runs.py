@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import CheckpointHeader, commit, read_header, read_payload, recover, write_checkpoint
 
 

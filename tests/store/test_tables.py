@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gapbench.core.errors import StoreError
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Outcome
 from gapbench.store import RUN_COLUMNS, build_tables, read_tables
 from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
 from gapbench.suite.runspec import Component, Phase

@@ -17,8 +17,7 @@ import pytest
 from gapbench import catalog
 from gapbench.core.errors import SuiteError
 from gapbench.suite import load_suite
-from gapbench.suite.locate import KeyPath, locate
-from gapbench.suite.toml_writer import dumps
+from gapbench.suite.toml import KeyPath, dumps, locate
 
 BROKEN = Path(__file__).parent / "broken"
 FILES = sorted(path.name for path in BROKEN.glob("*.toml"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gapbench.suite.cell_values import MIXED, differing, values_by_cell, values_of
-from gapbench.suite.identity import run_id
+from gapbench.suite.identity import MIXED, differing, run_id, values_by_cell, values_of
 from gapbench.suite.runspec import Component, Labels, PlannedRun
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite import load_suite
-from gapbench.suite.locate import KeyPath
-from gapbench.suite.toml_writer import dumps
+from gapbench.suite.toml import KeyPath, dumps
 
 BASE = tomllib.loads(Path(__file__).with_name("sound.toml").read_text(encoding="utf-8"))
 

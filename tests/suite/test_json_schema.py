@@ -17,7 +17,7 @@ from gapbench.core.errors import StoreError, SuiteError
 from gapbench.suite import load_suite, shipped_suites
 from gapbench.suite.json_schema import FILE_NAME, schema_text, suite_schema
 from gapbench.suite.schema import ArmSection, RegimeSection, ReportSection, RunSection, SetSection, SuiteSection
-from gapbench.suite.toml_writer import dumps
+from gapbench.suite.toml import dumps
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = Path(__file__).parent / "broken"

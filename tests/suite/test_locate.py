@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.suite.locate import KeyPath, locate
-from gapbench.suite.toml_writer import dumps
+from gapbench.suite.toml import KeyPath, dumps, locate
 
 TRICKY = (
     r'''# a comment with [brackets] and "quotes"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gapbench.suite import find_suite, load_suite, shipped_suites
-from gapbench.suite.cell_values import differing, values_of
+from gapbench.suite.identity import differing, values_of
 from gapbench.suite.runspec import PlannedRun
 
 OWN_DATA = {"hoffer2017-table2"}

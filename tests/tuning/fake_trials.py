@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "execution"))
 
 from fake_worker import FakeBackend
 
-from gapbench.core.events import Finished
-from gapbench.core.outcome import Outcome
+from gapbench.core.events import Finished, Outcome
 from gapbench.execution.worker import serve
 
 

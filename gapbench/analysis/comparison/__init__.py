@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from gapbench.analysis.comparison.cells import MEASURES, ComparedCell, OutcomeChange
-from gapbench.analysis.comparison.changes import Change
-from gapbench.analysis.comparison.compare import Comparison, Results, compare_results
-from gapbench.analysis.comparison.papers import PREFIX, PublishedSet, published_set
-from gapbench.analysis.comparison.words import summary
+from gapbench.analysis.comparison.cells import MEASURES, Change, ComparedCell, OutcomeChange
+from gapbench.analysis.comparison.compare import PREFIX, Comparison, PublishedSet, Results, compare_results, published_set, summary
 
 __all__ = [
     "MEASURES",

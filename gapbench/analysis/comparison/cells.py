@@ -5,16 +5,169 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from gapbench.analysis.cells import Cell, Panel, Run
-from gapbench.analysis.comparison.changes import Change, change, judged
-from gapbench.analysis.comparison.matching import Matched
-from gapbench.core.outcome import Outcome
-from gapbench.suite.cell_values import CellValues
+from gapbench.analysis.stats import LEVEL, difference, holm, t_quantile, two_sided_p
+from gapbench.core.events import Outcome
+from gapbench.suite.identity import CellValues, differing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# How one measure of a cell differs between two results: B minus A, with an interval where the seeds allow one.
+#
+# Differences are paired by split where each seed draws its own split and all splits of one side are in the other; else they are
+# Welch's. Where only some splits are shared, Welch's interval is too wide rather than too narrow, since shared splits go up and down
+# together. A published single run is held against where one new run of the other side would fall.
+
+SIGNIFICANCE = 0.05
+"""Familywise error of one measure over the cells of a comparison."""
+
+Method = Literal["welch", "paired", "prediction", ""]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure of one cell in A and in B, in the unit of the measure."""
+
+    first: float | None
+    """Mean in A; None where there is no value."""
+    second: float | None
+    n_first: int
+    n_second: int
+    estimate: float | None = None
+    """B minus A; of the shared splits only where it is paired."""
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    method: Method = ""
+    """`prediction`: a single published value against one new run of the other side."""
+    p_holm: float | None = None
+    """Adjusted over the cells of the comparison; None where the cell gets no verdict."""
+
+    @property
+    def separated(self) -> bool:
+        """Whether the difference is separated from zero, over all cells together."""
+        return self.p_holm is not None and self.p_holm <= SIGNIFICANCE
+
+
+def change(first: Mapping[int, float], second: Mapping[int, float], *, same_splits: bool) -> Change:
+    """Returns the change of a measure between two cells.
+
+    Args:
+        first: values in A, by split where seeds draw a split, else by position.
+        second: values in B.
+        same_splits: whether equal keys are equal splits.
+    """
+    paired = same_splits and len(set(first) & set(second)) == min(len(first), len(second))
+    found = difference(first, second, paired=paired)
+    plain = Change(_mean(first), _mean(second), len(first), len(second))
+    if found is None:
+        return plain
+    # Without any spread between seeds there is nothing to make an interval of, though a formula would give one of no width.
+    if found.low is None or found.high is None or found.p_value is None:
+        return replace(plain, estimate=-found.estimate, method=found.method)
+    return replace(plain, estimate=-found.estimate, low=-found.high, high=-found.low, p_value=found.p_value, method=found.method)
+
+
+def change_from_published(published: float, rounding: float, sample: Sequence[float], *, published_first: bool) -> Change:
+    """Returns the change between a published single run and our runs of the same cell; its interval holds one new run of ours.
+
+    The published value's rounding widens the interval. Without interval and p-value below two seeds.
+
+    Args:
+        published: the published value.
+        rounding: half a unit of its last printed digit.
+        sample: our values, one a seed, in the same unit.
+        published_first: whether the paper is A.
+    """
+    ours = np.asarray(sample, dtype=np.float64)
+    n, sign = len(ours), 1 if published_first else -1
+    mean = float(ours.mean()) if n else None
+    numbers = (published, mean, 1, n) if published_first else (mean, published, n, 1)
+    plain = Change(*numbers)
+    if mean is None:
+        return plain
+    estimate = sign * (mean - published)
+    spread = float(ours.std(ddof=1)) * float(np.sqrt(1 + 1 / n)) if n > 1 else 0.0
+    if spread == 0:
+        return replace(plain, estimate=estimate, method="prediction")
+    half = t_quantile(LEVEL, n - 1) * spread + rounding
+    p_value = two_sided_p(max(0.0, abs(estimate) - rounding) / spread, n - 1)
+    return replace(plain, estimate=estimate, low=estimate - half, high=estimate + half, p_value=p_value, method="prediction")
+
+
+def judged(changes: Sequence[Change | None]) -> list[Change | None]:
+    """Returns the changes of one measure with p-values adjusted over all of them by Holm's procedure; None are left alone."""
+    positions = [position for position, one in enumerate(changes) if one is not None and one.p_value is not None]
+    adjusted = holm([one.p_value for one in changes if one is not None and one.p_value is not None])
+    found = list(changes)
+    for position, p_holm in zip(positions, adjusted, strict=True):
+        one = found[position]
+        assert one is not None
+        found[position] = replace(one, p_holm=p_holm)
+    return found
+
+
+def _mean(sample: Mapping[int, float]) -> float | None:
+    return sum(sample.values()) / len(sample) if sample else None
+
+
+# Which cell of one suite is which cell of another: by label and values, else by values, else by label with other values.
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A cell that both results have."""
+
+    first: str
+    """Its label in A."""
+    second: str
+    """Its label in B."""
+    values: Mapping[str, tuple[str, str]]
+    """Effective values in which they differ, by key; empty where they are one cell."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The cells of two suites side by side."""
+
+    both: tuple[Matched, ...]
+    """In the order of A."""
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+
+def match(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> Matching:
+    """Returns which cells are one, each matched at most once.
+
+    Those of equal label and values come first, then those of equal values under another label, then those of equal label on the same
+    data set, whose values differ in something else.
+    """
+    pairs: dict[str, str] = {}
+    free = dict(second)
+
+    def take(name: str, other: str) -> None:
+        pairs[name] = other
+        del free[other]
+
+    for name, values in first.items():
+        if name in free and free[name] == values:
+            take(name, name)
+    for name, values in first.items():
+        equal = [other for other, its_values in free.items() if its_values == values]
+        if name not in pairs and equal:
+            take(name, equal[0])
+    for name, values in first.items():
+        if name not in pairs and name in free and free[name]["dataset"] == values["dataset"]:
+            take(name, name)
+    both = tuple(Matched(name, pairs[name], differing(first[name], second[pairs[name]])) for name in first if name in pairs)
+    return Matching(both, tuple(name for name in first if name not in pairs), tuple(free))
+
 
 MEASURES = {"test_accuracy": "pp", "test_loss": "", "train_loss": "", "train_seconds": "s"}
 """What is compared, and its unit: accuracy in percentage points, losses in nats."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.intervals import LEVEL, t_quantile
+from gapbench.analysis.stats import LEVEL, t_quantile
 from gapbench.core.errors import GapbenchError
 
 Array = npt.NDArray[np.float64]
@@ -179,3 +179,138 @@ def _knee(sizes: Array, logs: Array, start: float, level: float) -> Interval | N
 def _interval(logarithm: float, half: float) -> Interval:
     low, value, high = (float(np.exp(min(logarithm + side * half, 700.0))) for side in (-1, 0, 1))
     return Interval(value, low, high)
+
+
+# The hyperbola with runs that never reached the target: they took longer than they trained, and that is all they say.
+
+
+def critical_batch_with_censored(
+    found: Hyperbola,
+    batch_sizes: Sequence[float],
+    steps: Sequence[float],
+    censored_sizes: Sequence[float],
+    censored_at: Sequence[float],
+    *,
+    level: float = LEVEL,
+) -> Interval | None:
+    """Returns B_crit by maximum likelihood: normal errors of log S, and for a censored run the chance of taking longer than it trained.
+
+    Args:
+        found: the fit without censored runs, to start from.
+        batch_sizes: of the runs that reached the target.
+        steps: of the same.
+        censored_sizes: batch sizes of the others.
+        censored_at: updates that they made.
+        level: coverage of the interval, from the curvature of the likelihood and t with n - 2 degrees of freedom.
+
+    Returns:
+        None where the likelihood has no summit.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_ndtr
+
+    sizes, logs = np.asarray(batch_sizes, dtype=np.float64), np.log(np.asarray(steps, dtype=np.float64))
+    more, bounds = np.asarray(censored_sizes, dtype=np.float64), np.log(np.asarray(censored_at, dtype=np.float64))
+
+    def cost(parameters: Array) -> float:
+        offset, log_critical, log_spread = parameters
+        spread = np.exp(log_spread)
+        rest = (logs - offset - np.log1p(np.exp(log_critical) / sizes)) / spread
+        beyond = (offset + np.log1p(np.exp(log_critical) / more) - bounds) / spread
+        return float(0.5 * rest @ rest + len(logs) * log_spread - log_ndtr(beyond).sum())
+
+    start = np.log([found.smallest_steps.value, found.critical_batch.value, max(found.residual, 1e-3)])
+    best = minimize(cost, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9, "maxiter": 5000})
+    hessian = _curvature(cost, best.x)
+    if not best.success or not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
+        return None
+    # The likelihood's spread divides by n; the fit of the runs that arrived divides by n - 2, and so does this.
+    error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2))
+    half = t_quantile(level, len(logs) - 2) * float(error)
+    low, value, high = (float(np.exp(best.x[1] + side * half)) for side in (-1, 0, 1))
+    return Interval(value, low, high)
+
+
+def _curvature(cost: object, at: Array, step: float = 1e-4) -> Array:
+    """Returns the matrix of second differences."""
+    assert callable(cost)
+    count = len(at)
+    units = np.eye(count) * step
+    return np.array(
+        [
+            [
+                (
+                    cost(at + units[i] + units[j])
+                    - cost(at + units[i] - units[j])
+                    - cost(at - units[i] + units[j])
+                    + cost(at - units[i] - units[j])
+                )
+                / (4 * step * step)
+                for j in range(count)
+            ]
+            for i in range(count)
+        ]
+    )
+
+
+# The critical batch size that one run's noise scale predicts.
+#
+# At batch size B a unit of noise-free progress takes 1 + B_noise / B updates, so that an update counts 1 / (1 + B_noise / B) of one
+# (McCandlish et al. 2018, appendix D.1). The mean of the noise scale over progress is the prediction; its mean over updates, which is often
+# shown instead, counts the noisy end of training too much. The weights are right only if the learning rate is the best one for B at every
+# update: on a noisy quadratic with the best constant rate for each B the prediction is 2.5 to 36 times too large. So it is given for every
+# batch size that it was measured at, and counts only where that is within a factor of 4 of the prediction.
+
+NEAR = 4.0
+"""A prediction counts where the batch size that it was measured at is within this factor of it."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the noise scale of one run says about the critical batch size of a target."""
+
+    batch_size: float
+    """That the run trained at."""
+    weighted: float
+    """B_crit, the mean over noise-free progress."""
+    naive: float
+    """The mean over updates, for comparison."""
+    smallest_steps: float
+    """S_min: the progress itself, in noise-free updates."""
+
+    @property
+    def smallest_examples(self) -> float:
+        """E_min."""
+        return self.weighted * self.smallest_steps
+
+    @property
+    def counts(self) -> bool:
+        """Whether the run trained near enough to what it predicts."""
+        return self.weighted / NEAR <= self.batch_size <= self.weighted * NEAR
+
+
+def predict(updates: Array, noise_scale: Array, batch_size: float, last: float) -> Predicted:
+    """Returns the prediction from a noise curve, up to the update at which the target is reached.
+
+    Args:
+        updates: at which the noise scale is known, ascending, in updates.
+        noise_scale: there, in examples, positive.
+        batch_size: of the run, in examples.
+        last: update at which the target is reached; before the first known value and after the last one, the nearest holds.
+    """
+    steps = np.arange(0.5, max(1.0, np.floor(last)))
+    noise = np.exp(np.interp(np.log(steps), np.log(np.maximum(updates, 0.5)), np.log(noise_scale)))
+    weights = 1.0 / (1.0 + noise / batch_size)
+    return Predicted(batch_size, float((weights * noise).sum() / weights.sum()), float(noise.mean()), float(weights.sum()))
+
+
+def by_batch_size(predictions: Sequence[Predicted]) -> list[tuple[float, float, float]]:
+    """Returns batch size, and geometric means of the weighted and the naive prediction of its runs, by ascending batch size."""
+    sizes: dict[float, list[Predicted]] = {}
+    for one in predictions:
+        sizes.setdefault(one.batch_size, []).append(one)
+    return [(size, _mean([one.weighted for one in own]), _mean([one.naive for one in own])) for size, own in sorted(sizes.items())]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.exp(np.log(values).mean()))

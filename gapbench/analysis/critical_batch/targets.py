@@ -6,13 +6,20 @@ large ones and so move the critical batch size up, one in updates would move it 
 
 from __future__ import annotations
 
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 
-from gapbench.analysis.cells import Run
-from gapbench.analysis.curves import Curve, Curves
-from gapbench.analysis.matched import smooth
+from gapbench.analysis.cells import Cell, Panel, Run
+from gapbench.analysis.curves import Curve, Curves, smooth
+from gapbench.analysis.side_tables import SideTable
+from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import unknown_name
 
@@ -122,3 +129,273 @@ class Evaluations:
         if self.target.metric in ERRORS:
             return steps_to_target(Curve(curve.updates, 1.0 - curve.values), self.target.value)
         return steps_to_target(curve, self.target.value, logarithmic=True)
+
+
+# From steps by batch size, learning rate and seed to one rate for each batch size: that with the fewest steps to the target.
+#
+# Taking the best of several rates makes steps too few by a little, and by the same factor at every batch size only if each was given the
+# same number of rates. So the number is checked, and a best rate at the edge of its range is flagged.
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One run and one target."""
+
+    batch_size: float
+    learning_rate: float
+    seed: int
+    steps: float | None
+    """None: not reached."""
+    trained: float
+    """Updates that were made: where it is censored."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rate of one batch size."""
+
+    batch_size: float
+    learning_rate: float
+    steps: tuple[float, ...]
+    """Of its seeds that reached the target."""
+    censored: tuple[float, ...]
+    """Updates of those that did not."""
+    rates: int
+    """How many were tried."""
+    at_edge: str
+    """"lowest" or "highest": the best rate is an end of its range, so that a better one may lie beyond. Empty: inside, or only one."""
+
+
+def choose_rates(passages: Sequence[Passage]) -> list[Chosen]:
+    """Returns the best rate of every batch size, ascending, by the median of its seeds' steps.
+
+    A rate at which some seed did not reach the target is chosen only where no rate takes all seeds there.
+    """
+    by_cell: dict[tuple[float, float], list[Passage]] = {}
+    for passage in passages:
+        by_cell.setdefault((passage.batch_size, passage.learning_rate), []).append(passage)
+    out = []
+    for size in sorted({size for size, _ in by_cell}):
+        rates = sorted(rate for other, rate in by_cell if other == size)
+        best = min(rates, key=lambda rate: _score(by_cell[size, rate]))
+        edge = "" if len(rates) == 1 else "lowest" if best == rates[0] else "highest" if best == rates[-1] else ""
+        own = by_cell[size, best]
+        steps = tuple(passage.steps for passage in own if passage.steps is not None)
+        censored = tuple(passage.trained for passage in own if passage.steps is None)
+        out.append(Chosen(size, best, steps, censored, len(rates), edge))
+    return out
+
+
+def unequal_budget(chosen: Sequence[Chosen]) -> Mapping[float, int]:
+    """Returns the number of rates by batch size where they are not all the same; else nothing."""
+    counts = {one.batch_size: one.rates for one in chosen}
+    return counts if len(set(counts.values())) > 1 else {}
+
+
+def _score(own: Sequence[Passage]) -> tuple[float, float]:
+    """Returns what the best rate has least of: seeds that did not reach the target, then the median of the steps."""
+    steps = [passage.steps for passage in own if passage.steps is not None]
+    missing = 1.0 - len(steps) / len(own)
+    return missing, median(steps) if steps else math.inf
+
+
+# Steps to a target from anywhere: a CSV file of batch sizes and steps, one curve or several.
+
+BATCH, STEPS = "batch_size", "steps"
+SERIES, RATE, SEED, TRAINED = "series", "learning_rate", "seed", "trained"
+FILE_COLUMNS = (SERIES, BATCH, STEPS, RATE, SEED, TRAINED)
+
+
+class SeriesError(GapbenchError):
+    """A file that does not hold steps by batch size."""
+
+
+def read_series(path: Path) -> Mapping[str, list[Passage]]:
+    """Returns the runs of every curve in a CSV file with a heading.
+
+    Columns: `batch_size` and `steps` (empty: the target was not reached); if wanted `series` (name of the curve), `learning_rate`, `seed`
+    and, for runs that did not reach the target, `trained` (steps that they made).
+
+    Raises:
+        SeriesError: a column is missing, or a line is mistaken; it is named.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.DictReader(file)
+            heading = [name.strip() for name in lines.fieldnames or ()]
+            lines.fieldnames = heading
+            rows = [(lines.line_num, row) for row in lines]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SeriesError(f"{path}: cannot be read as CSV: {error}") from error
+    missing = [name for name in (BATCH, STEPS) if name not in heading]
+    unknown = [name for name in heading if name not in FILE_COLUMNS]
+    if missing or unknown:
+        found = f"lacks {' and '.join(missing)}" if missing else f"has the unknown column {unknown[0]}"
+        raise SeriesError(f"{path}: {found}; columns are {', '.join(FILE_COLUMNS)}, of which {BATCH} and {STEPS} are needed")
+    out: dict[str, list[Passage]] = {}
+    for line, row in rows:
+        out.setdefault((row.get(SERIES) or "").strip() or path.stem, []).append(_passage(path, line, row))
+    if not out:
+        raise SeriesError(f"{path}: holds no line but its heading")
+    return out
+
+
+def _passage(path: Path, line: int, row: Mapping[str, str | None]) -> Passage:
+    size = _number(path, line, row, BATCH)
+    steps = _number(path, line, row, STEPS, empty=True)
+    trained = _number(path, line, row, TRAINED, empty=True)
+    if size is None or (steps is None and trained is None):
+        raise SeriesError(f"{path}:{line}: a run that did not reach the target (steps empty) needs {TRAINED}, the steps that it made")
+    rate = _number(path, line, row, RATE, empty=True)
+    seed = _number(path, line, row, SEED, empty=True, zero=True)
+    return Passage(size, rate or 0.0, int(seed or 0), steps, trained if trained is not None else steps or 0.0)
+
+
+def _number(path: Path, line: int, row: Mapping[str, str | None], name: str, *, empty: bool = False, zero: bool = False) -> float | None:
+    text = (row.get(name) or "").strip()
+    if not text and empty:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not (value > 0.0 or (zero and value == 0.0)) or value == float("inf"):
+        raise SeriesError(f'{path}:{line}: {name} must be a number greater than 0, not "{text}"')
+    return value
+
+
+# The side table of a suite's targets: how many updates every cell takes to each, and which runs never get there.
+
+COLUMNS = ("cell", "target", "batch", "learning rate", "reached", "updates", "examples", "not reached after")
+NAMED = 6
+"""Cells that a sentence names; of a grid of rates most never reach a target."""
+NOTE = (
+    "Updates: geometric mean over the seeds that reached the target, with the 95 % t interval of the logarithm. A passage is interpolated "
+    "between two evaluations of the curve, smoothed over a fixed fraction of the updates. Seeds that did not reach it are left out of the "
+    "mean, which is then too small: they took more updates than the last column says."
+)
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """One cell and one target."""
+
+    panel: Panel
+    cell: Cell
+    target: Target
+    reached: tuple[Reached, ...]
+    """Of every ok run that was evaluated for it."""
+    statistics: str
+    """Norm statistics of the evaluations."""
+
+    @property
+    def steps(self) -> Estimate | None:
+        """Geometric mean of the updates of the seeds that reached it, with its interval; None: none did."""
+        logs = t_interval([float(np.log(one.steps)) for one in self.reached if one.steps])
+        if logs is None:
+            return None
+        low, high = (None if bound is None else float(np.exp(bound)) for bound in (logs.low, logs.high))
+        return Estimate(float(np.exp(logs.mean)), low, high, logs.n)
+
+    @property
+    def early(self) -> int:
+        """Runs that were below it at their first evaluation, so that the passage was not seen."""
+        return sum(one.early for one in self.reached)
+
+    @property
+    def censored(self) -> tuple[float, ...]:
+        """Updates of the runs that did not reach it."""
+        return tuple(one.trained for one in self.reached if one.steps is None and not one.early)
+
+
+def target_table(panels: Sequence[Panel], curves: Curves, targets: Sequence[Target]) -> SideTable | None:
+    """Returns the table of steps to targets, or None where no run was evaluated for one.
+
+    Args:
+        panels: with their cells.
+        curves: `curves.parquet`.
+        targets: in the order of the rows.
+    """
+    rows = [row for panel in panels for target in targets for row in _rows(panel, target, curves)]
+    if not rows:
+        return None
+    titled = len(panels) > 1
+    sentences = tuple(text for panel in panels for target in targets for text in _sentences(panel, target, rows, titled))
+    return SideTable("targets", "Updates to the targets", COLUMNS, tuple(map(_texts, rows)), sentences, (NOTE,), tuple(map(_record, rows)))
+
+
+def _rows(panel: Panel, target: Target, curves: Curves) -> Iterator[TargetRow]:
+    evaluations = Evaluations(curves, target, [run for cell in panel.cells for run in cell.ok_runs])
+    for cell in panel.cells:
+        found = tuple(one for run in cell.ok_runs if (one := evaluations.reached(run.run_id)) is not None)
+        if found:
+            yield TargetRow(panel, cell, target, found, evaluations.statistics)
+
+
+def _sentences(panel: Panel, target: Target, rows: Sequence[TargetRow], titled: bool) -> Iterator[str]:
+    own = [row for row in rows if row.panel is panel and row.target == target]
+    if not own:
+        return
+    start = f"{panel.title}: {target}" if titled else f"{str(target)[0].upper()}{str(target)[1:]}"
+    whole = [(row, row.steps) for row in own if not row.censored]
+    reached = [(row, steps) for row, steps in whole if steps is not None]
+    if reached:
+        row, steps = min(reached, key=lambda pair: pair[1].mean)
+        cheap, fewest = min(reached, key=lambda pair: pair[1].mean * pair[0].cell.batch_size)
+        yield (
+            f"{start}: fewest updates by {row.cell.name} ({_count(steps.mean)}), fewest examples by {cheap.cell.name} "
+            f"({_count(fewest.mean * cheap.cell.batch_size)}), of the cells whose seeds all reached it."
+        )
+    else:
+        yield f"{start}: no cell reached it with all of its seeds."
+    missing = [f"{row.cell.name} ({len(row.censored)} of {len(row.reached)} runs)" for row in own if row.censored]
+    if missing:
+        more = f" and {len(missing) - NAMED} more cells, which the table names" if len(missing) > NAMED else ""
+        yield f"{start}: not reached by {', '.join(missing[:NAMED])}{more}."
+    early = sum(row.early for row in own)
+    if early:
+        yield f"{start}: {early} run{'s were' if early > 1 else ' was'} below it at the first evaluation, so that the passage was not seen."
+
+
+def _texts(row: TargetRow) -> tuple[str, ...]:
+    steps = row.steps
+    bounds = "" if steps is None or steps.low is None or steps.high is None else f" ({_count(steps.low)} to {_count(steps.high)})"
+    return (
+        row.cell.name,
+        str(row.target),
+        f"{row.cell.batch_size:,}",
+        f"{row.cell.learning_rate:.3g}",
+        f"{steps.n if steps else 0} of {len(row.reached)}",
+        "" if steps is None else f"{_count(steps.mean)}{bounds}",
+        "" if steps is None else _count(steps.mean * row.cell.batch_size),
+        f"{_count(min(row.censored))} updates" if row.censored else "",
+    )
+
+
+def _record(row: TargetRow) -> dict[str, Any]:
+    steps = row.steps
+    spacings = [one.spacing for one in row.reached if one.spacing is not None]
+    return {
+        "dataset": row.panel.dataset,
+        "model": row.panel.model,
+        "recipe": row.panel.recipe,
+        "cell": row.cell.name,
+        "batch_size": row.cell.batch_size,
+        "learning_rate": row.cell.learning_rate,
+        "target": row.target.metric,
+        "target_value": row.target.value,
+        "runs": len(row.reached),
+        "reached": steps.n if steps else 0,
+        "below_at_first": row.early,
+        "steps": steps.mean if steps else None,
+        "steps_low": steps.low if steps else None,
+        "steps_high": steps.high if steps else None,
+        "steps_examples": steps.mean * row.cell.batch_size if steps else None,
+        "not_reached_after": min(row.censored) if row.censored else None,
+        "spacing": max(spacings, default=None),
+        "statistics": row.statistics,
+    }
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

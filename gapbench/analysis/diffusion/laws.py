@@ -14,6 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gapbench.analysis.diffusion.orders import Logs, jackknife_error
+from gapbench.analysis.diffusion.walks import Walks, Window
+from gapbench.analysis.formats import signed
+from gapbench.analysis.stats import LEVEL, Estimate, t_interval, t_quantile
+from gapbench.catalog import published
+
 Array = npt.NDArray[np.float64]
 
 BOUND = 3.0
@@ -159,3 +165,242 @@ def _standard_error(logs: Array, values: Array, exponent: Array) -> Array:
     weight = np.square(own).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.sqrt(left / freedom / weight)) if freedom > 0 else np.full(len(values), np.nan)
+
+
+# Growth exponents of a cell's walks with intervals over its runs, and how well the named laws predict what they were not fitted to.
+
+DISTANCE = "distance"
+"""Of each run by itself, as the paper has it; the other quantities are those of all orders together."""
+LOG, POWER = "log law", "power law"
+REACH = 4
+"""Predictions are fitted up to a REACH-th of the last update."""
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """The nested exponent p of one cell over one window."""
+
+    quantity: str
+    window: Window
+    common: bool
+    """Whether this is the window that all cells have, the comparable one."""
+    estimate: Estimate | None
+    """Over runs by t interval, or over orders by jackknife; None where a run determines none."""
+    points: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What each law, fitted to the first part of the window, said of its end."""
+
+    fitted: Window
+    last: int
+    errors: dict[str, Array]
+    """(predicted - measured) / measured distance at `last`, by law and run."""
+    preference: Estimate | None
+    """Mean over runs of |error of the power law| - |error of the log law|: positive prefers the log law. A fraction of the distance."""
+
+
+def exponents_of(walks: Walks, common: Window) -> list[Exponent]:
+    """Returns the exponents of a cell: of each run's distance, and of drift and spread, over the common and the full window."""
+    out = []
+    for window, shared in ((common, True), (walks.window.full, False)):
+        out.append(_of_runs(walks, window, shared))
+        if walks.decomposition is not None:
+            out += [_of_orders(walks, name, window, shared) for name in ("drift", "spread")]
+    return out
+
+
+def predictions_of(walks: Walks, window: Window) -> Predictions | str:
+    """Returns the predictions of a cell, or why there are none."""
+    inside = (walks.updates >= window.first) & (walks.updates <= window.last)
+    if not inside.any():
+        return f"nothing was measured in updates {window}"
+    last = walks.updates[inside].max()
+    early = inside & (walks.updates <= last / REACH)
+    if early.sum() < FEWEST_POINTS:
+        return f"{early.sum()} measurements from update {window.first:,} up to a quarter of {last:,.0f}; {FEWEST_POINTS} are needed"
+    measured = walks.distances[:, walks.updates == last]
+    times = walks.updates[early]
+    errors = {name: ((law(times, walks.distances[:, early], np.array([last])) - measured) / measured)[:, 0] for name, law in LAWS.items()}
+    better = np.abs(errors[POWER]) - np.abs(errors[LOG])
+    return Predictions(Window(int(times[0]), int(times[-1])), int(last), errors, t_interval(better))
+
+
+def _of_runs(walks: Walks, window: Window, shared: bool) -> Exponent:
+    inside = (walks.updates >= window.first) & (walks.updates <= window.last)
+    points = int(inside.sum())
+    if points < FEWEST_POINTS:
+        return Exponent(DISTANCE, window, shared, None, points, _too_few(points))
+    found = nested_fit(walks.updates[inside], walks.distances[:, inside]).exponent
+    if np.isnan(found).any():
+        return Exponent(DISTANCE, window, shared, None, points, f"{np.isnan(found).sum()} of {walks.n} runs determine no exponent")
+    return Exponent(DISTANCE, window, shared, t_interval(found), points)
+
+
+def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exponent:
+    assert walks.decomposition is not None
+    updates, logs = walks.decomposition.updates, walks.decomposition.logs[quantity]
+    inside = (updates >= window.first) & (updates <= window.last)
+    points = int(inside.sum())
+    if points < FEWEST_POINTS:
+        return Exponent(quantity, window, shared, None, points, _too_few(points))
+    values = np.exp(logs.replicates[:, inside])
+    if not (np.isfinite(values).all() and logs.separated()[inside].all()):
+        return Exponent(quantity, window, shared, None, points, f"the {quantity} is not separated from zero everywhere")
+    found = nested_fit(updates[inside], values).exponent
+    if np.isnan(found).any():
+        return Exponent(quantity, window, shared, None, points, f"the {quantity} determines no exponent")
+    mean, half = float(found[0]), t_quantile(LEVEL, logs.orders - 1) * float(jackknife_error(found))
+    return Exponent(quantity, window, shared, Estimate(mean, mean - half, mean + half, logs.orders), points)
+
+
+def _too_few(points: int) -> str:
+    return f"{points} {'measurement' if points == 1 else 'measurements'} in the window; {FEWEST_POINTS} are needed"
+
+
+# The same exponent on a paper's own curves: one digitised curve a batch size, so a standard error from its residuals and no interval.
+
+FEWEST_READ = 4
+"""Points that three parameters and a standard error need."""
+
+
+@dataclass(frozen=True)
+class PublishedExponent:
+    """The nested exponent of one published curve."""
+
+    figure: str
+    batch_size: int
+    first: int
+    last: int
+    points: int
+    exponent: float | None
+    """None where too few points were read."""
+    standard_error: float | None
+    source: str
+
+
+def published_exponents(paper: str) -> list[PublishedExponent]:
+    """Returns the exponents of every curve of weight distance that was read off a paper's figures.
+
+    Raises:
+        UnknownNameError: no figures of such a paper are kept.
+    """
+    found = [published.figure(paper, name) for name in published.figures(paper)]
+    out = []
+    for figure in found:
+        for curve in figure.curves if figure.y == "weight distance" else ():
+            fit = nested_fit(np.array(curve.x), np.array([curve.y])) if len(curve.x) >= FEWEST_READ else None
+            exponent, error = (None, None) if fit is None else (float(fit.exponent[0]), float(fit.standard_error[0]))
+            known = exponent is not None and np.isfinite(exponent)
+            first, last = int(curve.x[0]), int(curve.x[-1])
+            source = figure.source
+            out.append(
+                PublishedExponent(
+                    figure.name, curve.batch_size, first, last, len(curve.x), exponent if known else None, error if known else None, source
+                )
+            )
+    return out
+
+
+def published_sentences(exponents: list[PublishedExponent]) -> list[str]:
+    """Returns what the published curves say, with the caution that they need."""
+    out = []
+    for one in exponents:
+        where = f"{one.figure}, batch size {one.batch_size}, updates {one.first:,} to {one.last:,}"
+        if one.exponent is None or one.standard_error is None:
+            out.append(f"{where}: no exponent, for {one.points} points were read; {FEWEST_READ} are needed.")
+        else:
+            out.append(f"{where}: exponent {signed(one.exponent, 2)}, standard error {one.standard_error:.2f} ({one.points} points).")
+    out.append(
+        "One curve each: the standard errors take residuals for independent, which those of one trajectory are not, so they are too small; "
+        "windows differ from batch size to batch size, and the exponent depends on the window."
+    )
+    return out
+
+
+# Whether the curves of two batch sizes fall on one another: against updates, the sum of rates, or the noise that was put in.
+
+POINTS = 60
+"""Of the common range, evenly spaced in the logarithm of the clock."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A number with its 95 % interval; bounds are NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """One cell's curve against the reference's, over the clock's common range."""
+
+    clock: str
+    quantity: str
+    first: float
+    """Beginning of the common range, as the clock shows it."""
+    last: float
+    ratio: Bounded
+    """Geometric mean of cell / reference."""
+    deviation: Bounded
+    """Mean of |cell - reference| / reference: the collapse score, 0 is perfect."""
+    largest: float
+    """Largest |cell - reference| / reference."""
+
+
+def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tuple[Array, Logs], level: float = LEVEL) -> Collapse | None:
+    """Compares two curves where both have values; None where their clocks do not overlap, or one is not known.
+
+    Args:
+        clock: its name.
+        quantity: its name.
+        cell: what the clock shows at each point, ascending, and the logarithms there.
+        reference: the same.
+        level: of the intervals: t intervals by jackknife over the orders of either side.
+    """
+    if len(cell[0]) < 2 or len(reference[0]) < 2:
+        return None
+    low, high = max(cell[0][0], reference[0][0]), min(cell[0][-1], reference[0][-1])
+    if not high > low * 1.05:
+        return None
+    grid = np.geomspace(low, high, POINTS)
+    mine, theirs = (_interpolated(times, logs.replicates, grid) for times, logs in (cell, reference))
+    if not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
+        return None
+    sketch = [float(_interpolated(times, logs.sketch_error[None], grid).mean()) for times, logs in (cell, reference)]
+    quantile = t_quantile(level, min(cell[1].orders, reference[1].orders) - 1)
+    by_cell, by_reference = mine - theirs[0], mine[0] - theirs
+
+    def half(of_cell: Array, of_reference: Array) -> float:
+        errors = (float(jackknife_error(of_cell)), float(jackknife_error(of_reference)), *sketch)
+        return quantile * float(np.sqrt(np.square(errors).sum()))
+
+    log_ratio = float(by_cell[0].mean())
+    wide = half(by_cell.mean(axis=1), by_reference.mean(axis=1))
+    off = [np.abs(np.expm1(logs)).mean(axis=1) for logs in (by_cell, by_reference)]
+    deviation, around = float(off[0][0]), half(*off)
+    return Collapse(
+        clock,
+        quantity,
+        float(low),
+        float(high),
+        Bounded(float(np.exp(log_ratio)), float(np.exp(log_ratio - wide)), float(np.exp(log_ratio + wide))),
+        Bounded(deviation, max(0.0, deviation - around), deviation + around),
+        float(np.abs(np.expm1(by_cell[0])).max()),
+    )
+
+
+def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float = LEVEL) -> Bounded:
+    """Returns cell / reference at one point of either, with its interval."""
+    mine, theirs = places
+    log_ratio = float(cell.value[mine] - reference.value[theirs])
+    half = t_quantile(level, min(cell.orders, reference.orders) - 1) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
+    return Bounded(float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half)))
+
+
+def _interpolated(times: Array, rows: Array, grid: Array) -> Array:
+    return np.stack([np.interp(np.log(grid), np.log(times), row) for row in rows])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.intervals import LEVEL, t_quantile
+from gapbench.analysis.stats import LEVEL, t_quantile
 
 Array = npt.NDArray[np.float64]
 

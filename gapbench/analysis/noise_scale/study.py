@@ -11,8 +11,7 @@ import numpy as np
 
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curve, Curves
-from gapbench.analysis.noise_scale.curves import Noise, NoiseCurves
-from gapbench.analysis.noise_scale.estimators import Scale
+from gapbench.analysis.noise_scale.estimators import Noise, NoiseCurves, Scale
 
 if TYPE_CHECKING:
     import pandas as pd

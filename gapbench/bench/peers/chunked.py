@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gapbench.bench.cases import Precision, Task
 from gapbench.bench.peers.parts import Images, Labels
 from gapbench.bench.peers.resident import Resident
-from gapbench.bench.task import Precision, Task
 
 
 class ChunkedBatchNorm(nn.BatchNorm2d):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from gapbench.bench.cases import Task
 from gapbench.bench.peers.parts import Images, Labels, loader
-from gapbench.bench.task import Task
 
 
 class Loader:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from gapbench.bench.task import CLASSES, LEARNING_RATE, MOMENTUM, PIXEL_DEVIATION, PIXEL_MEAN, WEIGHT_DECAY, Task
+from gapbench.bench.cases import CLASSES, LEARNING_RATE, MOMENTUM, PIXEL_DEVIATION, PIXEL_MEAN, WEIGHT_DECAY, Task
 from gapbench.catalog import models
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
-from gapbench.layers.dropout import Dropout
+from gapbench.layers.keyed import Dropout
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

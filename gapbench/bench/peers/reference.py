@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gapbench.bench.cases import CLIP_NORM, Precision, Task
 from gapbench.bench.peers.parts import Images, Labels, initial_model, loader, sgd
-from gapbench.bench.task import CLIP_NORM, Precision, Task
 
 PRINT_EVERY = 10
 

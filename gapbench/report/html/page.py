@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +18,18 @@ from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import ACCURACY, COUNT, GAP, GAP_NATS, MATCHED, SHARE, TEST_LOSS, range_text, rate_text
 from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
+from gapbench.catalog import published
 from gapbench.core.errors import StoreError
-from gapbench.report.html import accounts, citation, provenance
-from gapbench.report.html.colors import pair, series_colors
-from gapbench.report.html.figure import InlineFigure, inline_figure
+from gapbench.report.html import provenance, runs
+from gapbench.report.html.figure import InlineFigure, inline_figure, pair, series_colors, toggles_of
 from gapbench.report.html.runs import run_table
 from gapbench.report.html.strips import strips_of
-from gapbench.report.html.toggles import toggles_of
 from gapbench.store import StoredPlan, Tables, read_plan
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
 
 LEAD = "accuracy_vs_train_loss"
 """The figure that stands right below the verdict: it keeps optimization and generalization apart."""
@@ -74,8 +75,8 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
     suite_text = _suite_text(results)
     panel_rows = [(panel, [*arms.rows_of(panel)]) for panel in arms.panels]
     strips = [strips_of(rows) for _, rows in panel_rows]
-    cff = citation.citation_file()
-    outcome_names, outcome_rows = accounts.outcome_counts(panels)
+    cff = citation_file()
+    outcome_names, outcome_rows = runs.outcome_counts(panels)
     return {
         "suite": read.suite,
         "summary": _summary(suite_text),
@@ -103,17 +104,17 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "range_text": range_text,
         "outcome_names": outcome_names,
         "outcome_rows": outcome_rows,
-        "failures": accounts.failures(records),
+        "failures": runs.failures(records),
         "run_count": len({row["run_id"] for row in records}),
-        "costs": accounts.costs(records, predictions),
-        "total": accounts.total_cost(records, predictions),
+        "costs": runs.costs(records, predictions),
+        "total": runs.total_cost(records, predictions),
         "plan_problem": plan_problem,
-        "duration": accounts.duration,
+        "duration": runs.duration,
         "facts": provenance.facts(records),
         "citation": cff,
-        "bibtex": citation.bibtex(cff),
-        "references": citation.references(),
-        "command": citation.command(read.suite),
+        "bibtex": bibtex(cff),
+        "references": references(),
+        "command": command(read.suite),
         "suite_text": suite_text,
         "runs": run_table(records),
         "series": {color: pair(color) for color in series_colors(_pieces(drawn.values(), strips))},
@@ -216,3 +217,56 @@ def _summary(suite_text: str) -> str:
 
 def _pieces(figures: Sequence[InlineFigure] | Any, strips: Sequence[Any]) -> list[str]:
     return [*(figure.svg for figure in figures), *(json.dumps(one.color) for one in strips)]
+
+
+# How to cite gapbench and the papers, and how to run a suite again.
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A paper with the address of its preprint."""
+
+    text: str
+    address: str
+    """Empty where there is no preprint."""
+
+
+def citation_file() -> str:
+    """Returns CITATION.cff of the installed package or of the checkout that it runs from; empty where it is in neither."""
+    found = next((path for path in (_PACKAGE / "CITATION.cff", _PACKAGE.parent / "CITATION.cff") if path.is_file()), None)
+    return found.read_text(encoding="utf-8") if found else ""
+
+
+def bibtex(citation: str) -> str:
+    """Returns the software's entry for BibTeX from the text of CITATION.cff; empty where it does not say enough."""
+    fields = dict(re.findall(r'^([a-z-]+): "?(.*?)"?$', citation, flags=re.MULTILINE))
+    author = re.search(r'^authors:\n\s+- name: "?(.*?)"?$', citation, flags=re.MULTILINE)
+    if author is None or not {"title", "version", "date-released"} <= set(fields):
+        return ""
+    return (
+        "@software{gapbench,\n"
+        f"  author  = {{{{{author[1]}}}}},\n"
+        f"  title   = {{{{{fields['title']}}}}},\n"
+        f"  version = {{{fields['version']}}},\n"
+        f"  year    = {{{fields['date-released'][:4]}}}\n"
+        "}"
+    )
+
+
+def references() -> list[Reference]:
+    """Returns the papers whose recipes gapbench holds, with their numbers."""
+    out = []
+    for name, paper in zip(published.PAPERS, published.papers(), strict=True):
+        if not any(row.recipe for table in published.tables(name) for row in published.table(name, table).rows):
+            continue
+        number = re.search(r"arXiv:(\d+\.\d+)", paper.source)
+        address = f"https://arxiv.org/abs/{number[1]}" if number else ""
+        out.append(Reference(f"{paper.authors}: {paper.title}. {paper.source}.", address))
+    return out
+
+
+def command(suite: str) -> str:
+    """Returns what to type to train a saved suite again."""
+    return f"gapbench run {suite}.toml"

@@ -11,9 +11,9 @@ from gapbench.analysis import ArmRow, t_interval
 from gapbench.analysis.formats import loss as estimate_nats
 from gapbench.analysis.formats import signed
 from gapbench.report.accuracy import sample_names
-from gapbench.report.html.colors import variable
+from gapbench.report.drawing import arm_series
+from gapbench.report.html.figure import variable
 from gapbench.report.marks import mean_text
-from gapbench.report.series import arm_series
 
 WIDTH, HEIGHT, MARGIN = 300, 34, 12
 """Of a strip, in its own units; the margin keeps dots and labels of the ends inside."""

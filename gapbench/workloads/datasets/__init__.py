@@ -18,9 +18,7 @@ from gapbench.core.errors import DataError, GapbenchError
 from gapbench.core.registry import load_target
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets import cache
-from gapbench.workloads.datasets.arrays import Pool, Split
-from gapbench.workloads.datasets.check import check_declared, check_pool
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext, Pool, Split, check_declared, check_pool
 from gapbench.workloads.datasets.official import FileStatus, OfficialDataset
 from gapbench.workloads.datasets.splits import SIZE_OPTIONS, split
 

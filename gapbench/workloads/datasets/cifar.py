@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gapbench.workloads.datasets.arrays import Pool
+from gapbench.workloads.datasets.official import OfficialDataset, OfficialFile
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
@@ -50,3 +52,35 @@ def decode_cifar(contents: Iterable[bytes], label_key: str, classes: int) -> Poo
     images: npt.NDArray[Any] = np.ascontiguousarray(np.concatenate([images for images, _ in batches]))
     labels = np.concatenate([labels for _, labels in batches])
     return Pool(images, labels, classes, pixel_max=255.0, official_train=len(labels) - len(batches[-1][1]))
+
+
+# CIFAR-10: Krizhevsky 2009. Checksums: torchvision's.
+
+cifar10 = OfficialDataset(
+    name="cifar10",
+    files=(
+        OfficialFile("cifar-10-batches-py/data_batch_1", "c99cafc152244af753f735de768cd75f"),
+        OfficialFile("cifar-10-batches-py/data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+        OfficialFile("cifar-10-batches-py/data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+        OfficialFile("cifar-10-batches-py/data_batch_4", "634d18415352ddfa80567beed471001a"),
+        OfficialFile("cifar-10-batches-py/data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+        OfficialFile("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),
+    ),
+    decode=partial(decode_cifar, label_key="labels", classes=10),
+    torchvision_class="CIFAR10",
+)
+"""60,000 color photographs, 32x32, 50,000 of them for training, in the order of the batch files."""
+
+
+# CIFAR-100 with its fine labels: Krizhevsky 2009. Checksums: torchvision's.
+
+cifar100 = OfficialDataset(
+    name="cifar100",
+    files=(
+        OfficialFile("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),
+        OfficialFile("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    ),
+    decode=partial(decode_cifar, label_key="fine_labels", classes=100),
+    torchvision_class="CIFAR100",
+)
+"""60,000 color photographs, 32x32, 50,000 of them for training, in 100 classes."""

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from gapbench.core.errors import DataError
 from gapbench.core.hashing import content_hash
-from gapbench.workloads.datasets.arrays import Pool
+from gapbench.workloads.datasets.arrays import DataContext, Pool
 from gapbench.workloads.datasets.cache import cached
-from gapbench.workloads.datasets.context import DataContext
 
 CONTENT = "89b375889396150e"
 """Hash of the images and labels that every result on digits was computed from."""

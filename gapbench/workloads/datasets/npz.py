@@ -12,11 +12,8 @@ import numpy.typing as npt
 
 from gapbench.core.errors import DataError
 from gapbench.core.hashing import content_hash
-from gapbench.workloads.datasets.arrays import Pool
-from gapbench.workloads.datasets.cache import cached
-from gapbench.workloads.datasets.check import check_examples, described
-from gapbench.workloads.datasets.checksums import known_md5, write_atomically
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext, Pool, check_examples, described
+from gapbench.workloads.datasets.cache import cached, known_md5, write_atomically
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 

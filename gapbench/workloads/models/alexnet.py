@@ -8,8 +8,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gapbench.layers.dropout import Dropout
-from gapbench.workloads.models.residual import check_images
+from gapbench.layers.keyed import Dropout
+from gapbench.workloads.models.resnet import check_images
 
 MINIMUM_SIDE = 63
 """Below it the last pooling has nothing left."""

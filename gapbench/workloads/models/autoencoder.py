@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gapbench.layers.latent_noise import LatentNoise
-from gapbench.workloads.models.residual import check_images
+from gapbench.layers.keyed import LatentNoise
+from gapbench.workloads.models.resnet import check_images
 
 LOG_TWO_PI = math.log(2 * math.pi)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gapbench.workloads.models.residual import check_images
+from gapbench.workloads.models.resnet import check_images
 
 
 def cnn(input_shape: tuple[int, ...], classes: int, *, channels: Sequence[int] = (32, 64), units: int = 1024) -> nn.Sequential:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.dropout import Dropout
+from gapbench.layers.keyed import Dropout
 from gapbench.layers.norms import Norm, norm1d, norm2d
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.dropout import Dropout
+from gapbench.layers.keyed import Dropout
 from gapbench.layers.norms import Norm, norm1d, norm2d
-from gapbench.workloads.models.residual import check_images, convolution
+from gapbench.workloads.models.resnet import check_images, convolution
 
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gapbench.analysis.comparison import compare_results, published_set, summary
-from gapbench.analysis.comparison.words import values_by_change
+from gapbench.analysis.comparison.compare import values_by_change
 from gapbench.core.errors import UnknownNameError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gapbench.analysis.critical_batch.hyperbola import FitError, Hyperbola, fit_hyperbola
-from gapbench.published import critical_batch as published
+from gapbench.catalog import published as published
 
 SIZES = 32.0 * 2.0 ** np.arange(10)
 

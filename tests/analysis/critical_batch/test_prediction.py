@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gapbench.analysis.critical_batch.prediction import predict
+from gapbench.analysis.critical_batch.hyperbola import predict
 
 PROGRESS = 2_000
 """Noise-free updates to the target."""

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapbench.analysis.critical_batch.hyperbola import Hyperbola, fit_hyperbola
-from gapbench.analysis.critical_batch.prediction import Predicted, predict
+from gapbench.analysis.critical_batch.hyperbola import Hyperbola, Predicted, fit_hyperbola, predict
 
 GOLDEN = Path(__file__).with_name("golden_quadratic.md")
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from gapbench.analysis.critical_batch import Target, read_series, study, study_series
-from gapbench.analysis.critical_batch.series import SeriesError
+from gapbench.analysis.critical_batch.targets import SeriesError
 
 SIZES = [32, 64, 128, 256, 512, 1024, 2048]
 

@@ -3,10 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gapbench.analysis.critical_batch.censored import critical_batch_with_censored
-from gapbench.analysis.critical_batch.hyperbola import fit_hyperbola
-from gapbench.analysis.critical_batch.rates import Passage, choose_rates, unequal_budget
-from gapbench.analysis.critical_batch.targets import Target, TargetError, parse_target, steps_to_target
+from gapbench.analysis.critical_batch.hyperbola import critical_batch_with_censored, fit_hyperbola
+from gapbench.analysis.critical_batch.targets import (
+    Passage,
+    Target,
+    TargetError,
+    choose_rates,
+    parse_target,
+    steps_to_target,
+    unequal_budget,
+)
 from gapbench.analysis.curves import Curve
 
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from gapbench.analysis.curves import Curve
-from gapbench.analysis.diffusion.angles import derive_cosine
-from gapbench.analysis.diffusion.clocks import CLOCKS, clock_of
-from gapbench.analysis.diffusion.window import CellWindow, Window, cell_window, clipped_until, common_window
+from gapbench.analysis.diffusion.walks import CLOCKS, CellWindow, Window, cell_window, clipped_until, clock_of, common_window, derive_cosine
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component, Phase
 

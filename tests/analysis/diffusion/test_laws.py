@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from gapbench.analysis.diffusion.clocks import decayed_walk_exponent
 from gapbench.analysis.diffusion.laws import LAWS, local_exponent, nested_fit
-from gapbench.analysis.intervals import t_quantile
+from gapbench.analysis.diffusion.walks import decayed_walk_exponent
+from gapbench.analysis.stats import t_quantile
 
 UPDATES = np.unique(np.rint(np.geomspace(100, 10000, 41)))
 

@@ -7,7 +7,7 @@ import pytest
 
 from gapbench.analysis.diffusion.laws import nested_fit
 from gapbench.analysis.diffusion.orders import decompose, jackknife_error
-from gapbench.analysis.intervals import t_quantile
+from gapbench.analysis.stats import t_quantile
 
 UPDATES = np.unique(np.rint(np.geomspace(10, 1000, 21)))
 

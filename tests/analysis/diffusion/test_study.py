@@ -10,8 +10,8 @@ import pytest
 
 from gapbench.analysis.curves import SKETCH, Curves
 from gapbench.analysis.diffusion import Study, study
-from gapbench.analysis.diffusion.frames import COLUMNS
-from gapbench.analysis.diffusion.window import Window
+from gapbench.analysis.diffusion.study import COLUMNS
+from gapbench.analysis.diffusion.walks import Window
 from gapbench.suite.runspec import Phase
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gapbench.analysis.critical_batch import Passage, Study, study_series
-from gapbench.analysis.critical_batch.prediction import Predicted
+from gapbench.analysis.critical_batch.hyperbola import Predicted
 from gapbench.analysis.critical_batch.study import CurveStudy
-from gapbench.published.critical_batch import tasks
+from gapbench.catalog.published import tasks
 from gapbench.report.critical_batch import critical_batch_drawings
 from gapbench.report.figures import Figures
 from gapbench.report.pages import write_analysis

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gapbench.analysis import arms_table
-from gapbench.report.html import citation
-from gapbench.report.html.accounts import costs, duration, failures, outcome_counts, total_cost
+from gapbench.report.html import page
 from gapbench.report.html.provenance import cautions, facts
+from gapbench.report.html.runs import costs, duration, failures, outcome_counts, total_cost
 from gapbench.store import Prediction
 
 
@@ -100,13 +100,13 @@ def test_what_older_results_did_not_record_is_said_and_not_guessed() -> None:
 
 
 def test_the_entry_for_bibtex_says_what_the_citation_file_says() -> None:
-    text = citation.citation_file()
-    entry = citation.bibtex(text)
+    text = page.citation_file()
+    entry = page.bibtex(text)
     for line in text.splitlines():
         name, _, value = line.partition(": ")
         if name in ("title", "version"):
             assert value.strip('"') in entry
-    assert citation.bibtex("title: x") == ""
-    (paper,) = citation.references()
+    assert page.bibtex("title: x") == ""
+    (paper,) = page.references()
     assert paper.address == "https://arxiv.org/abs/1705.08741"
     assert "Hoffer" in paper.text

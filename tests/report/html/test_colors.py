@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gapbench.report.html as html
-from gapbench.report.html.colors import DARK_GROUND, LIGHT_GROUND, NEUTRAL, contrast, pair, series_colors, variable
+from gapbench.report.html.figure import DARK_GROUND, LIGHT_GROUND, NEUTRAL, contrast, pair, series_colors, variable
 from gapbench.report.style import OKABE_ITO, batch_style
 
 CSS = Path(html.__file__).with_name("report.css").read_text(encoding="utf-8")

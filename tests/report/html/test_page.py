@@ -15,11 +15,10 @@ from gapbench.analysis import arms_table
 from gapbench.analysis.cells import read_panels
 from gapbench.report import write_report
 from gapbench.report.html import tied
-from gapbench.report.html.figure import inline_figure
+from gapbench.report.html.figure import classes_of, inline_figure, toggles_of
 from gapbench.report.html.page import verdict_groups
 from gapbench.report.html.runs import run_table
 from gapbench.report.html.strips import strips_of
-from gapbench.report.html.toggles import classes_of, toggles_of
 from gapbench.report.marks import mark
 from gapbench.report.style import house_style, new_figure
 

@@ -16,8 +16,7 @@ from matplotlib.legend import Legend
 
 from gapbench.analysis.noise_scale.study import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
-from gapbench.report.noise_scale import noise_scale_drawings
-from gapbench.report.noise_scale.figures import CROWDED
+from gapbench.report.noise_scale import CROWDED, noise_scale_drawings
 
 
 @pytest.fixture(scope="session")

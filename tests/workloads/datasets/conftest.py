@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from gapbench.suite.runspec import Component, RunSpec
-from gapbench.workloads.datasets import cache, cifar10, mnist
-from gapbench.workloads.datasets.checksums import md5_of_bytes
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets import cache, cifar, mnist
+from gapbench.workloads.datasets.arrays import DataContext
+from gapbench.workloads.datasets.cache import md5_of_bytes
 from gapbench.workloads.datasets.official import OfficialDataset, OfficialFile
 
 
@@ -105,8 +105,8 @@ class TinyCifar:
 
 @pytest.fixture
 def tiny_cifar(monkeypatch: pytest.MonkeyPatch) -> TinyCifar:
-    tiny = TinyCifar(cifar10.cifar10)
-    monkeypatch.setattr(cifar10, "cifar10", tiny.dataset)
+    tiny = TinyCifar(cifar.cifar10)
+    monkeypatch.setattr(cifar, "cifar10", tiny.dataset)
     return tiny
 
 

@@ -12,8 +12,7 @@ import pytest
 from gapbench.core.errors import DataError
 from gapbench.workloads.datasets import cache
 from gapbench.workloads.datasets.arrays import Pool
-from gapbench.workloads.datasets.cache import cached
-from gapbench.workloads.datasets.checksums import known_md5, md5_of_bytes
+from gapbench.workloads.datasets.cache import cached, known_md5, md5_of_bytes
 
 
 def make_pool(seed: int = 0) -> Pool:

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from gapbench.suite import image_folder
-from gapbench.workloads.datasets import cache, decoding
-from gapbench.workloads.datasets.pictures import read_square
+from gapbench.suite import facts
+from gapbench.workloads.datasets import cache, imagefolder
+from gapbench.workloads.datasets.imagefolder import read_square
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
@@ -27,16 +27,16 @@ DECODE = f"""
 import sys, time
 from pathlib import Path
 from gapbench.workloads.datasets import decoding
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext
 from gapbench.workloads.datasets.imagefolder import imagefolder
 
-decoding.CHUNK_BYTES = {PER_CHUNK} * 3 * {SIZE} * {SIZE}
+imagefolder.CHUNK_BYTES = {PER_CHUNK} * 3 * {SIZE} * {SIZE}
 if sys.argv[3] == "parallel":
-    decoding.ALONE = 0
+    imagefolder.ALONE = 0
 else:
-    decoding.ALONE = 10**9
-    plain = decoding.decode_chunk
-    decoding.decode_chunk = lambda order: (time.sleep(0.01), plain(order))[1]
+    imagefolder.ALONE = 10**9
+    plain = imagefolder.decode_chunk
+    imagefolder.decode_chunk = lambda order: (time.sleep(0.01), plain(order))[1]
 imagefolder(DataContext(None, Path(sys.argv[2])), path=sys.argv[1], size={SIZE})
 """
 
@@ -44,7 +44,7 @@ imagefolder(DataContext(None, Path(sys.argv[2])), path=sys.argv[1], size={SIZE})
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    image_folder.look_again()
+    facts.look_again()
     random = np.random.default_rng(0)
     for number in range(COUNT):
         part = "val" if number % 6 == 0 else "train"
@@ -84,7 +84,7 @@ def assert_whole(images: Path, folder: Path) -> None:
     (entry,) = (path for path in (folder / "datasets").glob("imagefolder-*") if path.is_dir())
     pool = cache._read(entry)
     assert pool is not None
-    expected = [(read_square(path, SIZE), label) for path, label in image_folder.list_images(images).examples()]
+    expected = [(read_square(path, SIZE), label) for path, label in facts.list_images(images).examples()]
     np.testing.assert_array_equal(pool.images, np.stack([image for image, _ in expected]))
     assert pool.labels.tolist() == [label for _, label in expected]
     assert list((folder / "datasets").glob(".*.partial")) == []
@@ -132,20 +132,20 @@ def test_a_chunk_without_a_whole_line_in_the_journal_is_decoded_again(tmp_path: 
         files.append(tmp_path / f"{number}.png")
         Image.fromarray(np.full((9, 9, 3), 10 * number + 5, np.uint8)).save(files[-1])
     folder = tmp_path / "partial"
-    decoding.decode(folder, files, 8, about={})
-    expected = np.array(np.load(folder / decoding.IMAGES))
-    (folder / decoding.JOURNAL).write_text("0")  # torn: its line has no end
-    with (folder / decoding.IMAGES).open("r+b") as file:
+    imagefolder.decode(folder, files, 8, about={})
+    expected = np.array(np.load(folder / imagefolder.IMAGES))
+    (folder / imagefolder.JOURNAL).write_text("0")  # torn: its line has no end
+    with (folder / imagefolder.IMAGES).open("r+b") as file:
         file.seek(-100, os.SEEK_END)
         file.write(bytes(100))
-    decoding.decode(folder, files, 8, about={})
-    np.testing.assert_array_equal(np.load(folder / decoding.IMAGES), expected)
-    assert (folder / decoding.JOURNAL).read_text() == "0\n"
+    imagefolder.decode(folder, files, 8, about={})
+    np.testing.assert_array_equal(np.load(folder / imagefolder.IMAGES), expected)
+    assert (folder / imagefolder.JOURNAL).read_text() == "0\n"
 
 
 def test_a_folder_that_was_begun_for_other_files_is_begun_anew(tmp_path: Path) -> None:
     for number in range(2):
         Image.fromarray(np.full((9, 9, 3), 100 * number, np.uint8)).save(tmp_path / f"{number}.png")
-    decoding.decode(tmp_path / "partial", [tmp_path / "0.png"], 8, about={"content": "a"})
-    decoding.decode(tmp_path / "partial", [tmp_path / "1.png"], 8, about={"content": "b"})
-    assert (np.load(tmp_path / "partial" / decoding.IMAGES) == 100).all()
+    imagefolder.decode(tmp_path / "partial", [tmp_path / "0.png"], 8, about={"content": "a"})
+    imagefolder.decode(tmp_path / "partial", [tmp_path / "1.png"], 8, about={"content": "b"})
+    assert (np.load(tmp_path / "partial" / imagefolder.IMAGES) == 100).all()

@@ -9,7 +9,7 @@ from gapbench.core.errors import DataError
 from gapbench.core.hashing import content_hash
 from gapbench.suite.runspec import Component, RunSpec
 from gapbench.workloads.datasets import cache, check_available, digits, fetch, load, split, verify
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext
 
 DIGITS = Component(name="digits")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gapbench.workloads.datasets.idx import decode_idx, parse_idx
+from gapbench.workloads.datasets.mnist import decode_idx, parse_idx
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=6))
 

@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 
 from gapbench.core.errors import DataError
-from gapbench.suite import image_folder
+from gapbench.suite import facts
 from gapbench.suite.runspec import Component
-from gapbench.workloads.datasets import cache, decoding, load
-from gapbench.workloads.datasets.context import DataContext
-from gapbench.workloads.datasets.imagefolder import imagefolder
-from gapbench.workloads.datasets.pictures import UnreadablePictureError, read_square
+from gapbench.workloads.datasets import cache, imagefolder, load
+from gapbench.workloads.datasets.arrays import DataContext
+from gapbench.workloads.datasets.imagefolder import UnreadablePictureError, read_square
 
 SIZE = 24
 
@@ -36,7 +35,7 @@ def save(path: Path, *, seed: int, mode: str = "RGB", form: str = "JPEG") -> Pat
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes; among the files are grayscale, CMYK and palette images, a PNG that is called a JPEG, and text."""
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    image_folder.look_again()
+    facts.look_again()
     root = tmp_path / "images"
     seed = iter(range(1000))
     for part, count in (("train", 5), ("val", 2)):
@@ -58,8 +57,8 @@ def decoded(folder: Path, context: DataContext) -> Callable[..., Any]:
 
     def decode(**options: Any) -> Any:
         cache.forget()
-        image_folder.look_again()
-        return imagefolder(context, path=str(folder), **{"size": SIZE, **options})
+        facts.look_again()
+        return imagefolder.imagefolder(context, path=str(folder), **{"size": SIZE, **options})
 
     return decode
 
@@ -71,8 +70,8 @@ def entries(context: DataContext) -> list[Path]:
 def test_examples_and_labels_are_those_of_torchvision_in_its_order(folder: Path) -> None:
     from torchvision.datasets import ImageFolder
 
-    found = image_folder.list_images(folder)
-    theirs = [ImageFolder(folder / part) for part in image_folder.PARTS]
+    found = facts.list_images(folder)
+    theirs = [ImageFolder(folder / part) for part in facts.PARTS]
     assert found.classes == tuple(theirs[0].classes) == ("n01", "n02")
     assert [(str(path), label) for path, label in found.examples()] == [sample for part in theirs for sample in part.samples]
     assert (found.count("train"), found.count("val")) == (15, 4)
@@ -81,7 +80,7 @@ def test_examples_and_labels_are_those_of_torchvision_in_its_order(folder: Path)
 def test_extensions_are_torchvisions() -> None:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    assert image_folder.EXTENSIONS == IMG_EXTENSIONS
+    assert facts.EXTENSIONS == IMG_EXTENSIONS
 
 
 def test_pixels_are_those_of_torchvisions_resize_and_center_crop(folder: Path, decoded: Callable[..., Any]) -> None:
@@ -91,7 +90,7 @@ def test_pixels_are_those_of_torchvisions_resize_and_center_crop(folder: Path, d
     pool, theirs = decoded(), Compose([Resize(SIZE), CenterCrop(SIZE)])
     assert pool.images.shape == (19, SIZE, SIZE, 3)
     assert (pool.classes, pool.pixel_max, pool.official_train) == (2, 255.0, 15)
-    for image, label, (path, expected) in zip(pool.images, pool.labels, image_folder.list_images(folder).examples(), strict=True):
+    for image, label, (path, expected) in zip(pool.images, pool.labels, facts.list_images(folder).examples(), strict=True):
         np.testing.assert_array_equal(image, np.asarray(theirs(pil_loader(path))), err_msg=str(path))
         assert label == expected
 
@@ -108,17 +107,17 @@ def test_odd_sides_are_cut_as_torchvision_cuts_them(shape: tuple[int, int], tmp_
 def test_parallel_processes_write_the_same_pool(decoded: Callable[..., Any], context: DataContext, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = np.array(decoded().images)
     shutil.rmtree(context.decoded_dir)
-    monkeypatch.setattr(decoding, "ALONE", 0)
-    monkeypatch.setattr(decoding, "CHUNK_BYTES", 2 * 3 * SIZE * SIZE)
+    monkeypatch.setattr(imagefolder, "ALONE", 0)
+    monkeypatch.setattr(imagefolder, "CHUNK_BYTES", 2 * 3 * SIZE * SIZE)
     np.testing.assert_array_equal(decoded().images, alone)
 
 
 def test_a_decoder_that_dies_is_said_and_what_it_did_is_kept(
     decoded: Callable[..., Any], context: DataContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "ALONE", 0)
-    monkeypatch.setattr(decoding, "CHUNK_BYTES", 2 * 3 * SIZE * SIZE)
-    monkeypatch.setattr(decoding, "DECODER_COMMAND", ("python", "-c", "raise SystemExit(7)"))
+    monkeypatch.setattr(imagefolder, "ALONE", 0)
+    monkeypatch.setattr(imagefolder, "CHUNK_BYTES", 2 * 3 * SIZE * SIZE)
+    monkeypatch.setattr(imagefolder, "DECODER_COMMAND", ("python", "-c", "raise SystemExit(7)"))
     with pytest.raises(DataError, match=r"ended with status 7.*start again to go on"):
         decoded()
     monkeypatch.undo()
@@ -126,16 +125,16 @@ def test_a_decoder_that_dies_is_said_and_what_it_did_is_kept(
 
 
 def test_the_same_files_elsewhere_are_the_same_data(folder: Path, tmp_path: Path) -> None:
-    content = image_folder.content_of(folder)
+    content = facts.content_of(folder)
     other = tmp_path / "elsewhere" / "copy"
     shutil.copytree(folder, other, copy_function=shutil.copy)  # other times of change
     (other / "train" / "n01" / "more-notes.txt").write_text("no image")
-    assert image_folder.content_of(other) == content
+    assert facts.content_of(other) == content
 
 
 @pytest.mark.parametrize("change", ["bytes", "name", "class", "removed", "part"])
 def test_whatever_changes_the_data_changes_the_content(change: str, folder: Path) -> None:
-    content = image_folder.content_of(folder)
+    content = facts.content_of(folder)
     file = folder / "train" / "n01" / "n01_0.JPEG"
     if change == "bytes":  # of the same size
         file.write_bytes(file.read_bytes()[:-3] + b"abc")
@@ -143,28 +142,28 @@ def test_whatever_changes_the_data_changes_the_content(change: str, folder: Path
         file.unlink()
     else:
         file.rename(folder / {"name": "train/n01/renamed.JPEG", "class": "train/n02/n01_0.JPEG", "part": "val/n01/n01_0.JPEG"}[change])
-    image_folder.look_again()
-    assert image_folder.content_of(folder) != content
+    facts.look_again()
+    assert facts.content_of(folder) != content
 
 
 def test_files_are_read_once_and_again_only_where_a_class_folder_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content, read, plain = image_folder.content_of(folder), [], image_folder._read_hash
-    monkeypatch.setattr(image_folder, "_read_hash", lambda file: read.append(file) or plain(file))  # type: ignore[func-returns-value]
-    image_folder.look_again()
-    assert image_folder.content_of(folder) == content
+    content, read, plain = facts.content_of(folder), [], facts._read_hash
+    monkeypatch.setattr(facts, "_read_hash", lambda file: read.append(file) or plain(file))  # type: ignore[func-returns-value]
+    facts.look_again()
+    assert facts.content_of(folder) == content
     assert read == []
     os.utime(folder / "val" / "n02" / "n02_0.JPEG", ns=(1, 1))
-    image_folder.look_again()
-    assert image_folder.content_of(folder) == content
+    facts.look_again()
+    assert facts.content_of(folder) == content
     assert {file.parent for file in read} == {folder / "val" / "n02"}
 
 
 def test_what_was_decoded_needs_the_folder_no_more(folder: Path, decoded: Callable[..., Any]) -> None:
-    content = image_folder.content_of(folder)
+    content = facts.content_of(folder)
     images = np.array(decoded().images)
     shutil.rmtree(folder)
     np.testing.assert_array_equal(decoded(content=content).images, images)
-    assert image_folder.counted(content) == image_folder.Count(content, 15, 4, 2)
+    assert facts.counted(content) == facts.Count(content, 15, 4, 2)
     with pytest.raises(DataError, match=r"images/train cannot be read: No such file"):
         decoded(content=content, size=SIZE + 1)
 
@@ -202,13 +201,13 @@ def test_of_many_unreadable_images_some_are_named(folder: Path, decoded: Callabl
 def test_images_that_change_while_they_are_decoded_are_not_kept(
     folder: Path, decoded: Callable[..., Any], context: DataContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = decoding.decode
+    plain = imagefolder.decode
 
     def disturbed(*arguments: Any, **options: Any) -> None:
         plain(*arguments, **options)
         save(folder / "train" / "n01" / "n01_0.JPEG", seed=77)
 
-    monkeypatch.setattr(decoding, "decode", disturbed)
+    monkeypatch.setattr(imagefolder, "decode", disturbed)
     with pytest.raises(DataError, match="changed while they were decoded"):
         decoded()
     assert entries(context) == []
@@ -219,8 +218,8 @@ def test_a_disk_without_space_is_said_before_anything_is_decoded(
     decoded: Callable[..., Any], context: DataContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (context.decoded_dir / ".imagefolder-0123.partial").mkdir(parents=True)
-    monkeypatch.setattr(decoding.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**7, 10**7))  # type: ignore[attr-defined]
-    monkeypatch.setattr(decoding, "read_square", lambda *_: pytest.fail("something was decoded"))
+    monkeypatch.setattr(imagefolder.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**7, 10**7))  # type: ignore[attr-defined]
+    monkeypatch.setattr(imagefolder, "read_square", lambda *_: pytest.fail("something was decoded"))
     with pytest.raises(DataError) as caught:
         decoded()
     assert "GiB too few; set GAPBENCH_CACHE to a directory with more space, or choose a smaller `size`" in str(caught.value)
@@ -240,19 +239,19 @@ def test_a_disk_without_space_is_said_before_anything_is_decoded(
 def test_folders_of_another_layout_are_refused(damage: Callable[[Path], Any], message: str, folder: Path) -> None:
     damage(folder)
     with pytest.raises(DataError, match=message):
-        image_folder.list_images(folder)
+        facts.list_images(folder)
 
 
 def test_images_side_by_side_are_told_to_be_sorted(folder: Path) -> None:
     shutil.rmtree(folder / "val")
     save(folder / "val" / "ILSVRC2012_val_00000001.JPEG", seed=1)
     with pytest.raises(DataError, match="its images lie side by side; sort the images into one folder for each class"):
-        image_folder.list_images(folder)
+        facts.list_images(folder)
 
 
 def test_a_class_without_test_images_keeps_its_label(folder: Path) -> None:
     shutil.rmtree(folder / "val" / "n01")
-    assert {label for path, label in image_folder.list_images(folder).examples() if "val" in path.parts} == {1}
+    assert {label for path, label in facts.list_images(folder).examples() if "val" in path.parts} == {1}
 
 
 def test_the_size_is_another_entry_and_subsets_are_not(folder: Path, context: DataContext) -> None:

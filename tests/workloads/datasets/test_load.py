@@ -14,8 +14,7 @@ from gapbench.core.errors import DataError, UnknownNameError
 from gapbench.core.registry import load_target
 from gapbench.suite.runspec import Component
 from gapbench.workloads import datasets
-from gapbench.workloads.datasets.arrays import Pool
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext, Pool
 from gapbench.workloads.datasets.official import OfficialDataset
 from gapbench.workloads.datasets.splits import SIZE_OPTIONS
 

@@ -11,7 +11,7 @@ from gapbench.core.errors import DataError
 from gapbench.suite.facts import npz_facts
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets import cache, check_available, load
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext
 
 OWN = Component(name="npz", options={"path": "own.npz", "train_size": 0, "test_size": 0})
 

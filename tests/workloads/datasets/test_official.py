@@ -14,8 +14,8 @@ import pytest
 from gapbench.core.errors import DataError
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets import cache, check_available, fetch, load, svhn, verify
-from gapbench.workloads.datasets.checksums import md5_of_bytes
-from gapbench.workloads.datasets.context import DataContext
+from gapbench.workloads.datasets.arrays import DataContext
+from gapbench.workloads.datasets.cache import md5_of_bytes
 
 MNIST = Component(name="mnist")
 Put = Callable[[dict[str, bytes]], None]
@@ -144,7 +144,7 @@ def test_a_checksum_is_computed_once_for_an_unchanged_file(
 ) -> None:
     put(tiny_mnist.packed)
     check_available(MNIST, context)
-    monkeypatch.setattr("gapbench.workloads.datasets.checksums.md5_of_file", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr("gapbench.workloads.datasets.cache.md5_of_file", lambda path: pytest.fail(f"{path} was read again"))
     check_available(MNIST, context)
 
 
@@ -234,7 +234,7 @@ def test_a_read_only_data_directory_with_missing_files_is_said(
     def refuse(**_: Any) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("gapbench.workloads.datasets.download.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("gapbench.workloads.datasets.official.tempfile.mkdtemp", refuse)
     with pytest.raises(DataError, match="cannot be written to") as caught:
         check_available(MNIST, replace(context, offline=False))
     assert str(context.root) in str(caught.value)
@@ -255,14 +255,14 @@ def test_an_unreadable_file_is_named(context: DataContext, tiny_mnist: Any, put:
 def test_checksums_and_layout_are_torchvisions() -> None:
     import torchvision.datasets as theirs
 
-    from gapbench.workloads.datasets import cifar10, cifar100, fashion_mnist, mnist
+    from gapbench.workloads.datasets import cifar, mnist
 
-    for ours, their in ((mnist.mnist, theirs.MNIST), (fashion_mnist.fashion_mnist, theirs.FashionMNIST)):
+    for ours, their in ((mnist.mnist, theirs.MNIST), (mnist.fashion_mnist, theirs.FashionMNIST)):
         assert [(f"{file.path}.gz", file.packed_md5) for file in ours.files] == [
             (f"{their.__name__}/raw/{name}", md5) for name, md5 in their.resources
         ]
         assert ours.torchvision_class == their.__name__
-    for ours, their in ((cifar10.cifar10, theirs.CIFAR10), (cifar100.cifar100, theirs.CIFAR100)):
+    for ours, their in ((cifar.cifar10, theirs.CIFAR10), (cifar.cifar100, theirs.CIFAR100)):
         expected = [(f"{their.base_folder}/{name}", md5) for name, md5 in their.train_list + their.test_list]
         assert [(file.path, file.md5) for file in ours.files] == expected
         assert ours.torchvision_class == their.__name__

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from gapbench.core.errors import DataError
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets import DataContext, load, svhn
-from gapbench.workloads.datasets.checksums import md5_of_bytes
+from gapbench.workloads.datasets.cache import md5_of_bytes
 from gapbench.workloads.datasets.official import OfficialDataset
 
 

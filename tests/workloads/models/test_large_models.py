@@ -6,13 +6,10 @@ import torchvision
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.dropout import Dropout, bind_keys
+from gapbench.layers.keyed import Dropout, bind_keys
 from gapbench.workloads.models.alexnet import alexnet, grid
-from gapbench.workloads.models.residual import BranchScale
-from gapbench.workloads.models.resnet import resnet
-from gapbench.workloads.models.resnet_imagenet import resnet_imagenet
+from gapbench.workloads.models.resnet import BranchScale, resnet, resnet_imagenet, wresnet
 from gapbench.workloads.models.vgg import vgg
-from gapbench.workloads.models.wresnet import wresnet
 
 CIFAR = (3, 32, 32)
 

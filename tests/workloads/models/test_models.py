@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.dropout import bind_keys
+from gapbench.layers.keyed import bind_keys
 from gapbench.workloads.models.mlp import f1, mlp
 from gapbench.workloads.models.resnet import resnet
 from gapbench.workloads.models.shallow_conv import c1, c3

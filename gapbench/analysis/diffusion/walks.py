@@ -1,0 +1,419 @@
+"""The walks of a cell, read from the tables: distances, angles, sketches, the updates over which they are compared, and their clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gapbench.analysis.cells import Cell
+from gapbench.analysis.curves import SKETCH, Curve, Curves
+from gapbench.analysis.diffusion.orders import FEWEST_ORDERS, Decomposition, decompose
+from gapbench.analysis.stats import Estimate, t_interval
+from gapbench.suite.runspec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+# How much of the initial weights is left: cos(w_t, w_0), measured or derived from norms and distance.
+
+
+@dataclass(frozen=True, eq=False)
+class Cosine:
+    """cos(w_t, w_0) of one run."""
+
+    updates: Array
+    values: Array
+    uncertain: float
+    """At most so far off at any update: 0 where it was measured; where derived, for ||w_0|| is then known within the first step only."""
+
+
+def derive_cosine(distance: Curve, norm: Curve) -> Cosine | None:
+    """Returns the cosine from ||w_t - w_0|| and ||w_t||; None where they have no update in common.
+
+    w_t . w_0 = (||w_t||^2 + ||w_0||^2 - ||w_t - w_0||^2) / 2, with ||w_t|| at the first measurement, t_1, for ||w_0||, which is within
+    ||w_t1 - w_0|| of it.
+    """
+    updates, mine, theirs = np.intersect1d(distance.updates, norm.updates, return_indices=True)
+    if len(updates) == 0:
+        return None
+    d, w = distance.values[mine], norm.values[theirs]
+
+    def cosine(start: float) -> Array:
+        return np.asarray((w**2 + start**2 - d**2) / (2 * w * start))
+
+    found = cosine(w[0])
+    off = [np.abs(cosine(w[0] + shift) - found).max() for shift in (-d[0], d[0]) if w[0] + shift > 0]
+    return Cosine(updates, found, float(max(off)))
+
+
+# Clocks: what a walk may be measured against besides updates, and how far weight decay has forgotten the start. From a run's schedule.
+
+CLOCKS = ("updates", "sum of rates", "sum of rates squared / batch size")
+"""Under square-root scaling the last one runs alike for all batch sizes: the variance that gradient noise has put in."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """Of one run, by number of updates done."""
+
+    batch_size: int
+    rates: Array
+    """Learning rate of every update."""
+    decays: Array
+    """Its weight decay divided by 1 - momentum, as far as it acts through the learning rate."""
+
+    def at(self, clock: str, updates: Array) -> Array:
+        """Returns what one of CLOCKS shows after so many updates."""
+        if clock == "updates":
+            return np.asarray(updates, dtype=np.float64)
+        own = self.rates if clock == "sum of rates" else np.square(self.rates) / self.batch_size
+        return np.asarray(np.cumsum(own)[updates.astype(int) - 1])
+
+    def memory(self, updates: Array) -> Array:
+        """Returns t / tau, the sum of learning rate * weight decay / (1 - momentum): weights decay as its negative exponential."""
+        return np.asarray(np.cumsum(self.rates * self.decays)[updates.astype(int) - 1])
+
+    def within_memory(self, share: float) -> int:
+        """Returns after how many updates t / tau is last at most `share`."""
+        return int(np.searchsorted(np.cumsum(self.rates * self.decays), share * (1 + 1e-9), side="right"))
+
+    @property
+    def first_drop(self) -> int:
+        """After how many updates the learning rate first falls; all of them where it never does."""
+        falls = np.flatnonzero(np.diff(self.rates) < -1e-12 * self.rates[:-1])
+        return int(falls[0]) + 1 if len(falls) else len(self.rates)
+
+
+def clock_of(spec: RunSpec) -> Clock:
+    """Returns the clock of a run, update by update: phases by fraction of the updates, times linear warmup.
+
+    Weight decay counts for SGD and for decoupled decay (AdamW, whose momentum does not multiply it).
+    """
+    updates = np.arange(spec.updates)
+    starts = np.array([phase.start for phase in spec.phases]) * spec.updates
+    phase = np.maximum(np.searchsorted(starts, updates + 1e-9, side="right") - 1, 0)  # as the engine's own table has it
+    rates = spec.learning_rate * _by_phase([item.learning_rate_factor for item in spec.phases], phase)
+    warmup = spec.warmup * spec.updates
+    if warmup > 0:
+        rates = rates * np.minimum(1.0, spec.warmup_start + (1 - spec.warmup_start) * (updates + 1) / warmup)
+    momentum = float(spec.optimizer.option("momentum", 0.0))
+    momenta = _by_phase([momentum if item.momentum is None else item.momentum for item in spec.phases], phase)
+    decays = _by_phase([spec.weight_decay if item.weight_decay is None else item.weight_decay for item in spec.phases], phase)
+    return Clock(spec.batch_size, rates, decays / (1 - momenta))
+
+
+def decayed_walk_exponent(memory: Array) -> Array:
+    """Returns the local exponent of the distance of a pure walk, d ~ sqrt(t), under weight decay after t / tau = `memory`.
+
+    Its squared distance is proportional to 1 - exp(-2 t / tau): 0.45 at 0.1, 0.41 at 0.2, 0.16 at 1; 1/2 without decay.
+    """
+    x = 2 * np.asarray(memory, dtype=np.float64)
+    return np.asarray(np.where(x < 1e-9, 0.5, 0.5 * x / np.expm1(np.maximum(x, 1e-9))))
+
+
+def _by_phase(values: Sequence[float], phase: npt.NDArray[np.int64]) -> Array:
+    return np.array(values, dtype=np.float64)[phase]
+
+
+# Over which updates a walk is compared: after clipping has stopped, before the learning rate falls, within weight decay's memory.
+
+FIRST = 100
+"""Where a window begins at the earliest, unless training is short or the caller says otherwise."""
+SHORT = 10
+"""A window that would end before SHORT * FIRST updates begins at the SHORT-th part of its end instead."""
+CLIPPED = 0.05
+"""Clipping binds where a larger share of updates than this is clipped."""
+REACH = 4
+"""A cell that is clipped (or warms up) beyond a REACH-th of its clean window does not shorten the window of the others."""
+MEMORY = 0.1
+"""Share of the weight-decay memory beyond which decay visibly bends a walk."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Updates first .. last, both ends included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first:,} to {self.last:,}"
+
+
+@dataclass(frozen=True)
+class CellWindow:
+    """The windows of one cell, and what limits them."""
+
+    full: Window
+    """Up to the first drop of the learning rate, whatever weight decay does."""
+    clean_last: int
+    """Last update within MEMORY of the weight-decay memory and before the drop."""
+    clipped_until: int
+    """Last update at which clipping bound; 0: it never did."""
+    warmup_until: int
+    memory: float
+    """Share of the weight-decay memory that has passed at the end of the full window."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether clipping and warmup leave at least three quarters of the updates before decay or the drop."""
+        return max(self.clipped_until, self.warmup_until) * REACH <= self.clean_last
+
+    @property
+    def decayed(self) -> bool:
+        """Whether the full window reaches beyond what weight decay leaves alone."""
+        return self.full.last > self.clean_last
+
+
+def cell_window(clock: Clock, warmup: float, shares: Sequence[Curve], first: int | None = None) -> CellWindow:
+    """Returns the windows of a cell.
+
+    Args:
+        clock: of its runs, which share their schedule.
+        warmup: fraction of the updates.
+        shares: of each run, the share of updates so far that were clipped.
+        first: where to begin, clipping or not; default: FIRST (less where training is short), clipping and warmup over.
+    """
+    drop = clock.first_drop
+    clean = min(drop, clock.within_memory(MEMORY))
+    clipped = clipped_until(shares, drop)
+    warm = int(np.ceil(warmup * len(clock.rates)))
+    begin = max(min(FIRST, max(1, drop // SHORT)), clipped, warm) if first is None else first
+    memory = float(clock.memory(np.array([drop]))[0])
+    return CellWindow(Window(begin, drop), clean, clipped, warm, memory)
+
+
+def common_window(cells: Mapping[str, CellWindow], first: int | None = None, last: int | None = None) -> Window:
+    """Returns the window that all cells have: the only one over which they are compared.
+
+    Cells that are clipped for too long are no part of it, unless all are; they are flagged.
+
+    Args:
+        cells: by name.
+        first: given by the caller.
+        last: the same; the window still ends where a rate falls or weight decay bends a walk.
+    """
+    end = min(cell.clean_last for cell in cells.values())
+    end = end if last is None else min(end, last)
+    floor = min(FIRST, max(1, end // SHORT))
+    clean = [cell for cell in cells.values() if cell.clean] or [*cells.values()]
+    begin = max(floor, *(max(cell.clipped_until, cell.warmup_until) for cell in clean)) if first is None else first
+    return Window(begin, end)
+
+
+def clipped_until(shares: Sequence[Curve], last: int) -> int:
+    """Returns the last update up to which more than CLIPPED of the updates since the measurement before were clipped; 0 where none were.
+
+    Args:
+        shares: of all updates so far, as the probe `clipping` has it, one a run: the runs of a cell are counted together, for between two
+            early measurements there are only a few updates.
+        last: later measurements do not count.
+    """
+    if not shares:
+        return 0
+    updates = shares[0].updates
+    for share in shares[1:]:
+        updates = np.intersect1d(updates, share.updates)
+    counts = np.mean([share.values[np.isin(share.updates, updates)] * updates for share in shares], axis=0)
+    binding = (np.diff(counts, prepend=0.0) / np.diff(updates, prepend=0.0) > CLIPPED) & (updates <= last)
+    return int(updates[binding].max(initial=0))
+
+
+# The walks of a cell, read from the tables: its runs with their distances, angles and sketches, and what distinguishes the runs.
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Walks:
+    """All that is known of how the runs of one cell walked."""
+
+    cell: Cell
+    spec: RunSpec
+    """Of its first run; the others differ in seeds only."""
+    clock: Clock
+    window: CellWindow
+    updates: Array
+    """At which every run has its distance, [point]."""
+    distances: Array
+    """[run, point]."""
+    run_ids: tuple[str, ...]
+    decomposition: Decomposition | None
+    reason: str
+    """Why there is no decomposition; empty where there is one."""
+    cosines: tuple[Cosine, ...]
+    derived: bool
+    """Whether the cosines are derived rather than measured."""
+    scope: str
+    """What the runs differ in, such as "data orders from one initialization"."""
+    sketches: Mapping[str, tuple[Array, Array]] = field(repr=False)
+    """By run id: updates and sketches there."""
+    seeds: Mapping[str, tuple[int, int, int]] = field(repr=False)
+    """By run id: seeds of the initial weights, the split and the order."""
+
+    @property
+    def n(self) -> int:
+        """Number of runs."""
+        return len(self.distances)
+
+    def by_order(self) -> dict[tuple[int, int, int], str]:
+        """Returns the ids of the runs that have a sketch, by their seeds."""
+        return {self.seeds[run_id]: run_id for run_id in self.run_ids if run_id in self.sketches}
+
+
+class Reader:
+    """Reads the walks of cells from the two tables.
+
+    Args:
+        runs: runs.parquet.
+        curves: curves.parquet.
+        specs: by run id, from the plan.
+        first: where windows begin; default: see `window`.
+    """
+
+    def __init__(self, runs: pd.DataFrame, curves: Curves, specs: Mapping[str, RunSpec], first: int | None = None) -> None:
+        self._seeds = {
+            str(row["run_id"]): (int(row["init_seed"]), int(row["split_seed"]), int(row["order_seed"]))
+            for row in runs.drop_duplicates("run_id").to_dict("records")
+        }
+        self._specs = specs
+        self._first = first
+        self._distances = curves.of("weight_distance")
+        self._norms = curves.of("weight_norm")
+        self._cosines = curves.of("weight_cosine")
+        self._clipped = curves.of("clipped_share")
+        self._sketches = curves.vectors(SKETCH)
+
+    def read(self, cell: Cell) -> Walks | str:
+        """Returns the walks of a cell, or the reason why there are none."""
+        ids = [run.run_id for run in cell.ok_runs if run.run_id in self._distances]
+        if not ids:
+            return "no ok run has measured its weight distance"
+        if any(run_id not in self._specs for run_id in ids):
+            return "the schedule of its runs is not known (the results have no plan)"
+        if any(self._specs[run_id].adaptive_batch is not None for run_id in ids):
+            return "its batch follows the noise scale, so that its clocks are not those of the plan and differ from seed to seed"
+        updates = _common([self._distances[run_id] for run_id in ids])
+        distances = np.stack([_values(self._distances[run_id], updates) for run_id in ids])
+        spec = self._specs[ids[0]]
+        clock = clock_of(spec)
+        shares = [self._clipped[run_id] for run_id in ids if run_id in self._clipped]
+        decomposition, reason = self._decompose(cell, ids)
+        cosines, derived = self._angles(ids)
+        return Walks(
+            cell,
+            spec,
+            clock,
+            cell_window(clock, spec.warmup, shares, self._first),
+            updates,
+            distances,
+            tuple(ids),
+            decomposition,
+            reason,
+            cosines,
+            derived,
+            self._scope(ids),
+            {run_id: self._sketches[run_id] for run_id in ids if run_id in self._sketches},
+            {run_id: self._seeds[run_id] for run_id in ids},
+        )
+
+    def _decompose(self, cell: Cell, ids: list[str]) -> tuple[Decomposition | None, str]:
+        seeds = [self._seeds[run_id] for run_id in ids]
+        starts = len({seed[:2] for seed in seeds})
+        if starts > 1:
+            return None, f"its runs have {starts} initializations or splits; fix init_seed (and split_seed) and let order_seed vary"
+        if len({seed[2] for seed in seeds}) < FEWEST_ORDERS:
+            return None, f"{len(ids)} ok {'run' if len(ids) == 1 else 'runs'} of one initialization; {FEWEST_ORDERS} data orders are needed"
+        known = [run_id for run_id in ids if run_id in self._sketches]
+        if len(known) < len(ids):
+            return None, 'not every run has a displacement sketch; add probes = ["displacement_sketch"] to [run] and train anew'
+        own = [Curve(self._sketches[run_id][0], self._sketches[run_id][0]) for run_id in ids]
+        updates = _common([*own, *(self._distances[run_id] for run_id in ids)])
+        sketches = np.stack([values[np.isin(at, updates)] for at, values in (self._sketches[run_id] for run_id in ids)])
+        return decompose(updates, np.stack([_values(self._distances[run_id], updates) for run_id in ids]), sketches), ""
+
+    def _angles(self, ids: list[str]) -> tuple[tuple[Cosine, ...], bool]:
+        if all(run_id in self._cosines for run_id in ids):
+            return tuple(Cosine(self._cosines[run_id].updates, self._cosines[run_id].values, 0.0) for run_id in ids), False
+        found = [derive_cosine(self._distances[run_id], self._norms[run_id]) for run_id in ids if run_id in self._norms]
+        return tuple(cosine for cosine in found if cosine is not None), True
+
+    def _scope(self, ids: list[str]) -> str:
+        """Names what the runs differ in."""
+        init, split, order = (len({self._seeds[run_id][place] for run_id in ids}) for place in range(3))
+        if init == split == 1:
+            return "data orders from one initialization" if order > 1 else "one run" if len(ids) == 1 else "runs of one order"
+        return "seeds of this split" if split == 1 else "seeds and splits"
+
+
+def _common(curves: list[Curve]) -> Array:
+    """Returns the updates that all curves have."""
+    updates = curves[0].updates
+    for curve in curves[1:]:
+        updates = np.intersect1d(updates, curve.updates)
+    return updates
+
+
+def _values(curve: Curve, updates: Array) -> Array:
+    return curve.values[np.isin(curve.updates, updates)]
+
+
+# Twins: runs of the same order whose initial weights differ by next to nothing. How far they part is chaos, and no diffusion by data.
+
+_MAY_DIFFER = ("initial_perturbation", "seed", "init_seed", "order_seed", "split_seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Twin:
+    """Two cells of which one started a little beside the other."""
+
+    original: Walks
+    perturbed: Walks
+    perturbation: float
+    """Length of the step between their initial weights, as a share of those weights' norm."""
+    updates: Array
+    share: Array
+    """Half the squared distance of the twins over the spread squared over orders, mean over pairs, [point]: 1 is all of it."""
+    last: Estimate | None
+    """The share at the last update, over pairs."""
+
+
+def twins_of(walks: Sequence[Walks]) -> list[Twin]:
+    """Returns the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
+    out = []
+    for perturbed in walks:
+        step = perturbed.spec.initial_perturbation
+        for original in walks if step else ():
+            stepped = original.spec.initial_perturbation > 0
+            if not stepped and original.decomposition is not None and _rest(original.spec) == _rest(perturbed.spec):
+                out += [found] if (found := _compare(original, perturbed, step)) is not None else []
+    return out
+
+
+def _compare(original: Walks, perturbed: Walks, step: float) -> Twin | None:
+    decomposition = original.decomposition
+    assert decomposition is not None
+    mine, theirs = original.by_order(), perturbed.by_order()
+    pairs = [(original.sketches[mine[order]], perturbed.sketches[theirs[order]]) for order in mine if order in theirs]
+    if not pairs:
+        return None
+    updates = decomposition.updates
+    for (first, _), (second, _) in pairs:
+        updates = np.intersect1d(updates, np.intersect1d(first, second))
+    spread2 = np.exp(2 * decomposition.logs["spread"].value[np.isin(decomposition.updates, updates)])
+    parted = np.stack([np.square(_at(first, updates) - _at(second, updates)).sum(axis=1) / 2 for first, second in pairs])
+    share = parted / spread2
+    return Twin(original, perturbed, step, updates, share.mean(axis=0), t_interval(share[:, -1]))
+
+
+def _at(sketch: tuple[Array, Array], updates: Array) -> Array:
+    return sketch[1][np.isin(sketch[0], updates)]
+
+
+def _rest(spec: RunSpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.model_dump().items() if name not in _MAY_DIFFER}

@@ -1,0 +1,396 @@
+"""Statistics over seeds: Student intervals, differences by Welch or paired, Holm, shares, and what a table of a size can see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+# Student t intervals over seeds: for a mean, and for one new run.
+#
+# With 3 to 10 seeds the bootstrap is far too narrow, so nothing here resamples. One seed has a mean and never an interval.
+
+LEVEL = 0.95
+"""Coverage of every interval in tables and figures."""
+
+Numbers = Sequence[float] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds (or splits), with the t interval of that mean where there are at least two."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    """Number of values the interval rests on."""
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval, in the unit of the mean; None from one value."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def t_quantile(level: float, degrees: float) -> float:
+    """Returns t with P(|T| <= t) = `level` for Student's T with `degrees` (> 0, not necessarily whole) degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def two_sided_p(t: float, degrees: float) -> float:
+    """Returns P(|T| >= |t|) for Student's T with `degrees` degrees of freedom."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(degrees, -abs(t)))
+
+
+def t_interval(values: Numbers, level: float = LEVEL) -> Estimate | None:
+    """Returns mean and interval mean ± t s / sqrt(n); None of no values, a mean without interval of one.
+
+    Args:
+        values: one finite number per seed; their unit is the unit of the result.
+        level: coverage, between 0 and 1.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    n = len(sample)
+    if n == 0:
+        return None
+    mean = float(sample.mean())
+    if n == 1:
+        return Estimate(mean, None, None, 1)
+    half = t_quantile(level, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
+    return Estimate(mean, float(mean - half), float(mean + half), n)
+
+
+def prediction_interval(values: Numbers, level: float = LEVEL) -> tuple[float, float] | None:
+    """Returns where one new run like these falls with probability `level`: mean ± t s sqrt(1 + 1/n); None below two values.
+
+    A published single run is held against this and not against the interval of the mean, which an identical new run leaves
+    with probability 32 % at n = 5.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    n = len(sample)
+    if n < 2:
+        return None
+    half = t_quantile(level, n - 1) * float(sample.std(ddof=1)) * np.sqrt(1 + 1 / n)
+    return float(sample.mean() - half), float(sample.mean() + half)
+
+
+# Differences between two cells: Welch where all seeds share one split, paired where each seed draws its own; Holm; shares.
+#
+# At a fixed split the same seed in two arms shares next to nothing (correlation about -0.05), so pairing would only cost degrees of
+# freedom; where the seed draws the split, the correlation is about +0.6 and pairing pays.
+
+Method = Literal["welch", "paired"]
+Values = npt.NDArray[np.float64]
+_METHODS: tuple[Method, Method] = ("welch", "paired")
+_ROUNDING = 64 * float(np.finfo(np.float64).eps)
+"""Of the size of its terms: what rounding may leave of a sum that is zero."""
+Sample = Mapping[int, float]
+"""Values by what they are paired on: the split's seed where seeds draw a split, else any key of the run."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of a first cell minus mean of a second one. Without interval and p-value where either has fewer than two values."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    """Two-sided, for a true difference of zero. None also where no value differs from another, so that there is no scale to judge by."""
+    method: Method
+    n: int
+    """Pairs, or the size of the smaller cell."""
+    error: float | None = None
+    """Standard error of the estimate; None from one value."""
+    degrees: float | None = None
+    """Degrees of freedom of that error: n - 1, or Welch-Satterthwaite's."""
+    variances: tuple[float, ...] = ()
+    """What the squared error is the sum of: the variance of the mean of pairs, or of both means."""
+    sizes: tuple[int, ...] = ()
+    """Number of values behind each of `variances`."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two differences with Fieller's interval (None where it is unbounded or there are too few values)."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Differences of two means with their errors, of any number of pairs of samples at once."""
+
+    estimate: Values
+    error: Values
+    """Standard error of the estimate."""
+    degrees: Values
+    """Degrees of freedom of the error."""
+
+
+def contrast(first: Values, second: Values, *, paired: bool) -> Contrast:
+    """Returns mean of `first` minus mean of `second` along the last axis, with its error: of pairs, or Welch's.
+
+    What is not above rounding is zero: else cells that differ by the same 0.1 pp in every pair would have an error of 1e-15 pp.
+
+    Args:
+        first: samples [..., n >= 2].
+        second: samples [..., m >= 2]; where paired, m = n and equal positions share something.
+        paired: which of the two errors.
+    """
+    limit = rounding((first, second), (1.0, -1.0))
+    if paired:
+        pairs = first - second
+        n = pairs.shape[-1]
+        error = beyond_rounding(pairs.std(axis=-1, ddof=1) / np.sqrt(n), limit)
+        return Contrast(beyond_rounding(pairs.mean(axis=-1), limit), error, np.full(error.shape, float(n - 1)))
+    sizes = first.shape[-1], second.shape[-1]
+    variances = first.var(axis=-1, ddof=1) / sizes[0], second.var(axis=-1, ddof=1) / sizes[1]
+    estimate = beyond_rounding(first.mean(axis=-1) - second.mean(axis=-1), limit)
+    return Contrast(estimate, beyond_rounding(np.sqrt(variances[0] + variances[1]), limit), satterthwaite(variances, sizes))
+
+
+def rounding(samples: Sequence[Values], weights: Sequence[float] | Values) -> Values:
+    """Returns how far from zero rounding alone may leave a weighted sum of samples that is zero.
+
+    Args:
+        samples: the terms [..., n], each with an n of its own.
+        weights: as many.
+    """
+    sizes = [abs(weight) * np.abs(sample).max(axis=-1) for weight, sample in zip(weights, samples, strict=True)]
+    return np.asarray(_ROUNDING * sum(sizes), dtype=np.float64)
+
+
+def beyond_rounding(value: Values | float, limit: Values) -> Values:
+    """Returns a value, or zero where it is not above what rounding may leave."""
+    return np.where(np.abs(value) > limit, value, 0.0)
+
+
+def satterthwaite(variances: Sequence[Values], sizes: Sequence[int]) -> Values:
+    """Returns the degrees of freedom of the sum of independent variances of means (Welch 1947); all where every one is zero.
+
+    Args:
+        variances: of the terms, s^2 / n times the square of the term's coefficient.
+        sizes: n of each term, >= 2.
+    """
+    total = np.asarray(sum(variances), dtype=np.float64)
+    spread = np.asarray(sum(v**2 / (n - 1) for v, n in zip(variances, sizes, strict=True)), dtype=np.float64)
+    everything = float(sum(sizes) - len(sizes))
+    degrees: Values = np.where(spread > 0, total**2 / np.where(spread > 0, spread, 1.0), everything)
+    return degrees
+
+
+def difference(first: Sample, second: Sample, *, paired: bool, level: float = LEVEL) -> Difference | None:
+    """Returns the difference of two cells' means, paired by key or Welch's; None where a cell is empty or no key is shared.
+
+    Args:
+        first: values of the first cell; their unit is the unit of the result.
+        second: values of the second cell.
+        paired: whether equal keys share something (the split).
+        level: coverage of the interval.
+    """
+    keys = sorted(set(first) & set(second))
+    own = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (first, second)]
+    n, method = min(map(len, own)), _METHODS[paired]
+    if n == 0:
+        return None
+    if n == 1:
+        return Difference(float(own[0].mean() - own[1].mean()), None, None, None, method, n)
+    found = contrast(own[0], own[1], paired=paired)
+    mean, error, degrees = float(found.estimate), float(found.error), float(found.degrees)
+    parts = [own[0] - own[1]] if paired else own
+    variances, sizes = tuple(float(part.var(ddof=1)) / len(part) for part in parts), tuple(map(len, parts))
+    half = t_quantile(level, degrees) * error
+    p_value = two_sided_p(mean / error, degrees) if error > 0 else None
+    return Difference(mean, mean - half, mean + half, p_value, method, n, error, degrees, variances, sizes)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns Holm's adjusted p-values, in the given order: those at or below 0.05 are separated with familywise error 5 %.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    order = sorted(range(len(p_values)), key=lambda position: p_values[position])
+    adjusted = [1.0] * len(p_values)
+    running = 0.0
+    for rank, position in enumerate(order):
+        running = max(running, (len(p_values) - rank) * p_values[position])
+        adjusted[position] = min(1.0, running)
+    return adjusted
+
+
+def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bool, level: float = LEVEL) -> Ratio | None:
+    """Returns the share of the gap reference - baseline that an arm closes: (arm - baseline) / (reference - baseline), 1 = all of it.
+
+    The interval is Fieller's (1954): the shares r that a t test of arm - baseline = r (reference - baseline) does not reject. So the
+    baseline, which stands in numerator and denominator, is counted once, and where seeds share a split, so is the split. At a fixed
+    split that test is Welch's, whose degrees of freedom depend on r: an arm with a spread of its own decides them where it decides the
+    error. None where a cell is empty or baseline and reference are equal.
+    """
+    keys = sorted(set(arm) & set(baseline) & set(reference))
+    cells = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (arm, baseline, reference)]
+    n = min(map(len, cells))
+    if n == 0 or cells[2].mean() == cells[1].mean():
+        return None
+    closed, gap = float(cells[0].mean() - cells[1].mean()), float(cells[2].mean() - cells[1].mean())
+    if n == 1:
+        return Ratio(closed / gap, None, None)
+    return Ratio(closed / gap, *_fieller(*cells, level=level, paired=paired))
+
+
+def share_contrast(arm: Values, baseline: Values, reference: Values, share: float, *, paired: bool) -> Contrast:
+    """Returns (arm - baseline) - share (reference - baseline) along the last axis, which is zero where the share is the true one."""
+    if paired:
+        return contrast(arm - baseline, share * (reference - baseline), paired=True)
+    cells, weights = (arm, baseline, reference), (1.0, share - 1, -share)
+    estimate = sum(weight * cell.mean(axis=-1) for weight, cell in zip(weights, cells, strict=True))
+    variances = [weight**2 * cell.var(axis=-1, ddof=1) / cell.shape[-1] for weight, cell in zip(weights, cells, strict=True)]
+    return Contrast(np.asarray(estimate), np.sqrt(sum(variances)), satterthwaite(variances, [cell.shape[-1] for cell in cells]))
+
+
+def _fieller(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
+    """Returns the bounds of the shares that are not rejected; None, None where they are unbounded: where the gap itself may be zero."""
+    from scipy.optimize import brentq
+
+    whole = contrast(reference, baseline, paired=paired)
+    if abs(whole.estimate) <= t_quantile(level, float(whole.degrees)) * whole.error * (1 + 1e-9):
+        return None, None
+    share = float((arm.mean() - baseline.mean()) / whole.estimate)
+
+    def beyond(ratio: float) -> float:
+        found = share_contrast(arm, baseline, reference, ratio, paired=paired)
+        return float(abs(found.estimate) - t_quantile(level, float(found.degrees)) * found.error)
+
+    bounds = []
+    for side in (-1, 1):
+        step = max(1e-9, float(share_contrast(arm, baseline, reference, share, paired=paired).error / abs(whole.estimate)))
+        while beyond(share + side * step) < 0:  # ends, because far out the gap alone decides, and it is separated
+            step *= 2
+        bounds.append(float(brentq(beyond, share, share + side * step, xtol=1e-12)) if beyond(share) < 0 else share)
+    return bounds[0], bounds[1]
+
+
+def _array(values: Iterable[float]) -> Values:
+    return np.array(list(values), dtype=np.float64)
+
+
+# What a table of this size can see: the chance that it separates a given gap, and the smallest gap that it separates with 80 %.
+#
+# So "not separated" can be read: from a table that sees 1 pp with 95 % it means a small gap, from one that sees it with 20 % it means
+# too few seeds. The gap asked for is fixed beforehand; the power at the gap that was measured would only say the p-value again.
+#
+# The measured spreads stand for the true ones. A gap delta is separated, with the right sign, where the estimate exceeds
+# t(1 - alpha / (2 m)) times its estimated error. Of pairs, estimate over error is noncentral t with noncentrality delta / error. Welch's is
+# not, since its degrees of freedom are estimated too, and at three seeds a noncentral t would promise up to 1.6 times the chance; there the
+# chance is the normal one averaged over the distributions of both sample variances. m is the number of comparisons of the table: that is
+# the first and hardest step of Holm's procedure, so the chances given here are rather too low than too high.
+
+SIGNIFICANCE = 0.05
+"""Familywise error of the verdict column."""
+GAP_PP = 1.0
+"""The gap whose chance of being seen is told."""
+CHANCE = 0.8
+"""The chance with which the smallest gap told is seen."""
+
+NODES = 48
+"""Of the quadrature over a sample variance, over equal probabilities."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a comparison of two cells can see, judged at 5 % together with the others of its table."""
+
+    chance: float | None
+    """That the true gap asked for would have been separated, with the right sign; None where none was asked for."""
+    smallest_gap: float
+    """The true gap that would have been separated with probability CHANCE, in the unit of the difference."""
+    comparisons: int
+    """Number of comparisons that the significance is shared by."""
+
+
+def power(gap: Difference | None, comparisons: int = 1, *, asked: float | None = GAP_PP) -> Power | None:
+    """Returns what a comparison with these spreads and sizes can see; None from one seed and without any spread.
+
+    Args:
+        gap: a difference; its estimate does not count.
+        comparisons: size of Holm's family, >= 1.
+        asked: the true gap whose chance is told, in the unit of the difference; None: of none.
+    """
+    from scipy.optimize import brentq
+
+    if gap is None or not gap.error:
+        return None
+    chance = _paired(gap, comparisons) if len(gap.sizes) == 1 else _welch(gap, comparisons)
+    high = gap.error
+    while chance(high) < CHANCE:
+        high *= 2
+    smallest = float(brentq(lambda found: chance(found) - CHANCE, 0.0, high, xtol=1e-9 * high))
+    return Power(None if asked is None else chance(asked), smallest, comparisons)
+
+
+def _paired(gap: Difference, comparisons: int) -> Callable[[float], float]:
+    """Returns the chance of being seen as a function of the true gap, for a test of pairs."""
+    from scipy.special import nctdtr
+
+    error, degrees = np.sqrt(gap.variances[0]), gap.sizes[0] - 1
+    critical = t_quantile(1 - SIGNIFICANCE / comparisons, degrees)
+
+    def chance(true_gap: float) -> float:
+        noncentrality = true_gap / error
+        if noncentrality > 20 * (1 + critical):  # 1 to all digits, and the library's series no longer ends
+            return 1.0
+        return float(min(1.0, max(0.0, 1 - nctdtr(degrees, noncentrality, critical))))
+
+    return chance
+
+
+def _welch(gap: Difference, comparisons: int) -> Callable[[float], float]:
+    """Returns the chance of being seen as a function of the true gap, for Welch's test: exact but for the quadrature."""
+    from scipy.special import ndtr, stdtrit
+
+    (factors, weights), (other_factors, other_weights) = (variance_factors(size) for size in gap.sizes)
+    measured = gap.variances[0] * factors[:, None], gap.variances[1] * other_factors[None, :]
+    degrees = satterthwaite(measured, gap.sizes)
+    thresholds = stdtrit(degrees, 1 - SIGNIFICANCE / comparisons / 2) * np.sqrt(measured[0] + measured[1])
+    error = np.sqrt(sum(gap.variances))
+
+    def chance(true_gap: float) -> float:
+        return float(weights @ ndtr((true_gap - thresholds) / error) @ other_weights)
+
+    return chance
+
+
+@lru_cache(maxsize=16)
+def variance_factors(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Returns nodes and weights for means over s^2 / sigma^2, the sample variance of `n` normal values over the true one."""
+    from scipy.special import chdtri
+
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    return np.asarray(chdtri(n - 1, (1 - nodes) / 2)) / (n - 1), weights / 2
+
+
+def chances_text(found: Sequence[Power]) -> str:
+    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several.
+
+    Empty where none of them was asked for its chance, as of gaps in nats.
+    """
+    percents = sorted({_percent(one.chance) for one in found if one.chance is not None}, key=lambda text: float(text.strip("<> ")))
+    if not percents:
+        return ""
+    shown = percents[0] if len(percents) == 1 else f"{percents[0]} to {percents[-1]}"
+    return f"a gap of {GAP_PP:g} pp would have been seen with probability {shown} %"
+
+
+def _percent(chance: float) -> str:
+    """Returns a chance as a whole percent that never says certain or impossible."""
+    return "> 99" if chance > 0.99 else "< 1" if chance < 0.01 else f"{100 * chance:.0f}"

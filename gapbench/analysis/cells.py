@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from gapbench import catalog
+from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 
@@ -134,6 +136,10 @@ class Cell:
         """Returns the sample of one of NUMBERS over the ok runs."""
         return self.sample({run.run_id: run.numbers[name] for run in self.runs if name in run.numbers})
 
+    def estimate(self, name: str) -> Estimate | None:
+        """Returns mean and interval of one of NUMBERS over the ok runs; None where none has it."""
+        return t_interval([*self.column(name).values()])
+
     def ok_of(self) -> str:
         """Returns "7 ok of 8, 1 diverged", or "8 ok of 8"."""
         others = sorted({run.outcome for run in self.runs if not run.ok}, key=list(Outcome).index)
@@ -194,6 +200,26 @@ class Panel:
         return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
 
 
+FACTORS = {"test_accuracy": 100.0}
+"""From a column to the unit of its differences: accuracies differ by percentage points, losses by nats."""
+
+
+def in_unit(cell: Cell, measure: str) -> dict[int, float]:
+    """Returns the sample of one of NUMBERS in the unit of its differences."""
+    factor = FACTORS.get(measure, 1.0)
+    return {key: factor * value for key, value in cell.column(measure).items()}
+
+
+def is_paired(*cells: Cell) -> bool:
+    """Whether cells are compared split by split: each seed of theirs draws its own."""
+    return all(cell.split_drawn for cell in cells)
+
+
+def cell_difference(first: Cell, second: Cell, measure: str = "test_accuracy") -> Difference | None:
+    """Returns a measure of a first cell minus that of a second, in the unit of its differences."""
+    return difference(in_unit(first, measure), in_unit(second, measure), paired=is_paired(first, second))
+
+
 def unadapted(cell: Cell) -> bool:
     """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
     as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
@@ -201,8 +227,6 @@ def unadapted(cell: Cell) -> bool:
 
 
 def _own_ghost(recipe: str, preset: str) -> int | None:
-    from gapbench import catalog
-
     if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
         return None
     entry = catalog.recipes()[recipe]

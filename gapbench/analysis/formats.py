@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.cells import Cell
-    from gapbench.analysis.stats import Difference, Estimate, Ratio
-
-ArmCells = Mapping[str, str]
+from gapbench.analysis.cells import Cell
+from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.stats import Difference, Estimate, Ratio
 
 MINUS = "−"
 ARM, BATCH, GHOST, RATE, COUNT = "arm", "batch", "ghost", "learning rate", "n ok of n"
@@ -86,6 +82,21 @@ def signed(value: float, digits: int) -> str:
     return text if value >= 0 or float(text) == 0 else MINUS + text
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns "1 run" or "7 runs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Returns "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def large(value: float) -> str:
+    """Returns a number of examples or updates with at least three digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def estimate_text(estimate: Estimate | None, factor: float, digits: int) -> str:
     """Returns "mean ± half width", or the mean alone from one value."""
     if estimate is None:
@@ -114,21 +125,20 @@ def range_text(low: float, high: float, digits: int) -> str:
     return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
+def interval_text(found: Difference | Ratio, digits: int, *, factor: float = 1.0, unit: str = "") -> str:
+    """Returns "1.66 (1.32 to 2.00)": a number with its interval, or alone where it has none."""
+    text = signed(factor * found.estimate, digits) + unit
+    return text if found.low is None or found.high is None else f"{text} ({range_text(factor * found.low, factor * found.high, digits)})"
+
+
 def gap_text(gap: Difference | None) -> str:
-    """Returns "1.66 (1.32 to 2.00)": a difference in percentage points with its interval."""
-    if gap is None:
-        return ""
-    text = signed(gap.estimate, 2)
-    return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, 2)})"
+    """Returns a difference in percentage points with its interval."""
+    return interval_text(gap, 2) if gap else ""
 
 
 def nats_text(gap: Difference | None) -> str:
-    """Returns "1.66 (1.32 to 2.00)": a difference in nats with its interval, to two digits of its error (or else of itself)."""
-    if gap is None:
-        return ""
-    digits = nats_digits(gap.error or gap.estimate)
-    text = signed(gap.estimate, digits)
-    return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, digits)})"
+    """Returns a difference in nats with its interval, to two digits of its error (or else of itself)."""
+    return interval_text(gap, nats_digits(gap.error or gap.estimate)) if gap else ""
 
 
 def nats_digits(size: float) -> int:
@@ -165,8 +175,7 @@ def share_text(row: ArmRow) -> str:
 
 def ratio_text(ratio: Ratio) -> str:
     """Returns a share as percent with its interval."""
-    text = f"{signed(100 * ratio.estimate, 0)} %"
-    return text if ratio.low is None or ratio.high is None else f"{text} ({range_text(100 * ratio.low, 100 * ratio.high, 0)})"
+    return interval_text(ratio, 0, factor=100, unit=" %")
 
 
 def paper_text(row: ArmRow) -> str:

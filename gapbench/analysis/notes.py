@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from statistics import stdev
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import estimate_text, nats_digits
+from gapbench.analysis.formats import counted, estimate_text, nats_digits
+from gapbench.analysis.rows import ArmRow
 from gapbench.analysis.stats import CHANCE, Power, chances_text, t_interval
-
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-
 
 FEW = 6
 """Below so many seeds Welch's approximation is noticeably inexact (measured by simulation in the tests)."""
@@ -69,7 +66,7 @@ def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         text += " on one fixed split, so that it says nothing about another split; differences are Welch's"
     out = [text + "; n is the number of runs that are ok."]
     if comparisons:
-        over = f"over the {_count(comparisons, 'comparison')} of this table"
+        over = f"over the {counted(comparisons, 'comparison')} of this table"
         apart = any(row.batch_gap_pp for row in rows)
         outside = " Matched-loss gaps and intervals over test examples stand outside that procedure." if apart else ""
         out = [
@@ -85,19 +82,13 @@ def _inexact(rows: Sequence[ArmRow]) -> list[str]:
     n = min((row.batch_gap.n for row in judged if row.batch_gap), default=FEW)
     if n >= FEW:
         return []
-    spreads = [(_spread(row.cell, row.panel.headline), _spread(row.reference, row.panel.headline)) for row in judged if row.reference]
+    spreads = [[stdev(cell.column(row.panel.headline).values()) for cell in (row.cell, row.reference) if cell] for row in judged]
     ratios = [own / reference for own, reference in spreads if reference > 0]
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
     return [
         f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to "
         f"4 % and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
     ]
-
-
-def _spread(cell: Cell, measure: str) -> float:
-    values = [*cell.column(measure).values()]
-    mean = sum(values) / len(values)
-    return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
 def _examples(rows: Sequence[ArmRow]) -> list[str]:
@@ -225,10 +216,6 @@ def _published(rows: Sequence[ArmRow]) -> list[str]:
     if any(row.prediction for row in rows if row.published):
         text += " Beside it: where one new run of ours falls with probability 95 %, which a single published run is to be held against."
     return [text, *apart]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 # What multiplicative noise came to: the measured covariance of noisy gradients over that of the reference batch size.

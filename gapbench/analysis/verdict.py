@@ -7,17 +7,13 @@ fitted the training set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.factorial import effect_sentences
-from gapbench.analysis.formats import nats_digits, range_text, ratio_text
+from gapbench.analysis.formats import listed, nats_digits, range_text, ratio_text
 from gapbench.analysis.paper import PRESETS
-from gapbench.analysis.stats import Power, chances_text, power
-
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.stats import Difference
+from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.stats import NOT_SEPARATED, Difference, Power, chances_text, power
 
 MANY = 6
 """More cells than this are counted instead of listed."""
@@ -125,14 +121,14 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
     kinds: list[tuple[str, Callable[[ArmRow], bool]]] = [
         (f"with test loss above {name}" if of_loss else f"below {name}", lambda row: row.separated and _worse(row)),
         (f"with test loss below {name}" if of_loss else f"above {name}", lambda row: row.separated and not _worse(row)),
-        ("not separated from it", lambda row: row.verdict == "not separated"),
+        ("not separated from it", lambda row: row.verdict == NOT_SEPARATED),
         ("without verdict", lambda row: row.p_holm is None),
     ]
     counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
-    unclear = [row.power for row in rows if row.verdict == "not separated" and row.power]
+    unclear = [row.power for row in rows if row.verdict == NOT_SEPARATED and row.power]
     chances = chances_text(unclear)
     seen = f"; in those not separated, {chances}" if chances else ""
-    return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
+    return [f"Of {len(rows)} cells, {listed(counted)}{seen}."]
 
 
 def _worse(row: ArmRow) -> bool:
@@ -216,7 +212,7 @@ def _means(row: ArmRow) -> str:
     base = cell.regime.partition(",")[0]
     regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
     found = [part for part in (regime, rule, factor, reset, ghost, budget) if part]
-    return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
+    return listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 
 
 def _left_open(row: ArmRow) -> str:
@@ -232,7 +228,7 @@ def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
         return []
     named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
     more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
-    return [f"No verdict on {_listed(named + more)}."]
+    return [f"No verdict on {listed(named + more)}."]
 
 
 def _told_elsewhere(row: ArmRow) -> bool:
@@ -244,7 +240,7 @@ def _told_elsewhere(row: ArmRow) -> bool:
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
     more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
-    return [f"The very same runs under another name: {_listed(same[:MANY] + more)}."] if same else []
+    return [f"The very same runs under another name: {listed(same[:MANY] + more)}."] if same else []
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:
@@ -275,7 +271,3 @@ def _statement(name: str, reference: str, gap: Difference, separated: bool, seen
     chances = chances_text([seen]) if seen else ""
     chance = f"; {chances}" if chances else ""
     return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n}{chance})"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

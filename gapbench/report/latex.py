@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
 from gapbench.analysis.formats import nats_text
+from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
+from gapbench.analysis.stats import NOT_SEPARATED
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from gapbench.analysis import arms_table
-from gapbench.analysis.arms import ArmRow, ArmsTable
+from gapbench.analysis import ArmRow, ArmsTable, arms_table
 from gapbench.analysis.cells import Panel, Run, read_panels
 from gapbench.analysis.examples import HeldOut, Pair, drawn_test_sets, error_over_examples
 from gapbench.suite.runspec import Component, RunSpec

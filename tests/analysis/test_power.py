@@ -49,7 +49,7 @@ def test_a_table_sees_a_gap_as_often_as_its_power_says(n: int, paired: bool, spr
     told = power(compared(n, float(np.hypot(*spreads)), paired=True) if paired else compared(n, *spreads), count)
     assert told is not None
     for gap, chance in ((1.0, told.chance), (told.smallest_gap, 0.8)):
-        found = contrast(reference + gap, cell, paired=paired)
+        found = contrast((reference + gap, cell), (1, -1), paired=paired)
         seen = (count * 2 * stdtr(found.degrees, -np.abs(found.estimate / found.error)) <= 0.05) & (found.estimate > 0)
         assert seen.mean() == pytest.approx(chance, abs=0.0085)  # at most 3.4 standard errors of a proportion over so many draws
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from gapbench.analysis.cells import Cell, Panel, Run
 from gapbench.analysis.curves import Curve, Curves, smooth
-from gapbench.analysis.side_tables import SideTable
+from gapbench.analysis.rows import SideTable
 from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import unknown_name

@@ -1,4 +1,4 @@
-"""Counts modules and lines of code of the package and of its tests: `python tests/size.py`. Blank lines, comments and docstrings are no code."""
+"""Counts modules and lines of code of package and tests: `python tests/size.py`. Blank lines, comments and docstrings are no code."""
 
 import ast
 import io

@@ -79,8 +79,9 @@ def slow(name: str) -> bool:
     return name.split(".")[0] in SLOW or (name in ROOM_MODULES and ROOMS[room_of(name)] == "yes")
 
 
-def offenders(found: Iterator[tuple[str, str]]) -> list[str]:
-    return sorted({f"{module} imports {name}" for module, name in found})
+def refuse(found: Iterator[tuple[str, str]]) -> None:
+    offenders = sorted({f"{module} imports {name}" for module, name in found})
+    assert not offenders, "\n".join(offenders)
 
 
 def test_every_module_lives_in_a_room_of_the_table_and_every_room_exists():
@@ -88,7 +89,7 @@ def test_every_module_lives_in_a_room_of_the_table_and_every_room_exists():
 
 
 def test_a_room_imports_only_rooms_above_it():
-    assert [] == offenders(
+    refuse(
         (module, name)
         for module in ROOM_MODULES
         for name in imported(everywhere(TREES[module]))
@@ -106,17 +107,17 @@ def test_no_modules_import_one_another_in_a_circle_late_and_type_only_imports_co
 
 def test_rooms_without_torch_import_it_nowhere_and_nothing_slow_at_the_top():
     without = {name: path for name, path in ROOM_MODULES.items() if ROOMS[room_of(name)] == "no"}
-    assert [] == offenders(
+    refuse(
         (module, name)
         for module, path in without.items()
         for name in imported(everywhere(TREES[module]))
         if name.split(".")[0] in TORCH and str(path.relative_to(PACKAGE)) != TENSORBOARD
     )
-    assert [] == offenders((module, name) for module in without for name in imported(at_import(TREES[module])) if slow(name))
+    refuse((module, name) for module in without for name in imported(at_import(TREES[module])) if slow(name))
 
 
 def test_a_function_imports_only_what_is_slow():
-    assert [] == offenders(
+    refuse(
         (module, name)
         for module in ROOM_MODULES
         for name in imported(in_functions(TREES[module]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -164,21 +164,16 @@ class Contrast:
 def contrast(samples: Sequence[Values], weights: Sequence[float] | Values, *, paired: bool) -> Contrast:
     """Returns the weighted sum of means along the last axis with its error: Student's over splits, or Welch and Satterthwaite's.
 
-    What is not above rounding is zero: else cells that differ by the same 0.1 pp in every pair would have an error of 1e-15 pp.
-
     Args:
         samples: of each cell [..., n >= 2]; where paired all of one n, equal positions sharing a split.
         weights: as many, such as (1, -1) for a difference and (1, -1, -1, 1) for a difference of differences.
         paired: which of the two errors.
     """
-    limit = rounding(samples, weights)
     estimate = np.asarray(sum(weight * sample.mean(axis=-1) for weight, sample in zip(weights, samples, strict=True)))
     if not paired:
         sizes = [sample.shape[-1] for sample in samples]
         variances = [weight**2 * sample.var(axis=-1, ddof=1) / sample.shape[-1] for weight, sample in zip(weights, samples, strict=True)]
-        error = np.sqrt(sum(variances))
-        degrees = satterthwaite(variances, sizes)
-        return Contrast(beyond_rounding(estimate, limit), beyond_rounding(error, limit), degrees, tuple(variances), tuple(sizes))
+        return Contrast(estimate, np.sqrt(sum(variances)), satterthwaite(variances, sizes), tuple(variances), tuple(sizes))
     # Two cells are subtracted and then averaged, more are averaged first: each order keeps the last digit of the tables made by it.
     if len(samples) == 2:
         own = weights[0] * samples[0] + weights[1] * samples[1]
@@ -187,8 +182,16 @@ def contrast(samples: Sequence[Values], weights: Sequence[float] | Values, *, pa
         own = np.tensordot(weights, np.stack(samples), axes=1)
     n = own.shape[-1]
     error = own.std(axis=-1, ddof=1) / np.sqrt(n)
-    degrees = np.full(error.shape, float(n - 1))
-    return Contrast(beyond_rounding(estimate, limit), beyond_rounding(error, limit), degrees, (own.var(axis=-1, ddof=1) / n,), (n,))
+    return Contrast(estimate, error, np.full(error.shape, float(n - 1)), (own.var(axis=-1, ddof=1) / n,), (n,))
+
+
+def without_rounding(found: Contrast, samples: Sequence[Values], weights: Sequence[float] | Values) -> Contrast:
+    """Returns a contrast of these samples in which what is not above rounding is zero.
+
+    Else cells that differ by the same 0.1 pp in every pair would have an error of 1e-15 pp.
+    """
+    limit = rounding(samples, weights)
+    return replace(found, estimate=beyond_rounding(found.estimate, limit), error=beyond_rounding(found.error, limit))
 
 
 def rounding(samples: Sequence[Values], weights: Sequence[float] | Values) -> Values:
@@ -246,7 +249,7 @@ def combination(samples: Sequence[Sample], weights: Sequence[float] | Values, *,
     if n == 1:
         estimate = sum(weight * own.mean() for weight, own in zip(weights, values, strict=True))
         return Difference(float(beyond_rounding(estimate, rounding(values, weights))), None, None, None, method, n)
-    found = contrast(values, weights, paired=paired)
+    found = without_rounding(contrast(values, weights, paired=paired), values, weights)
     mean, error, degrees = float(found.estimate), float(found.error), float(found.degrees)
     half = t_quantile(level, degrees) * error
     p_value = two_sided_p(mean / error, degrees) if error > 0 else None
@@ -296,21 +299,23 @@ def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bo
     closed, gap = float(cells[0].mean() - cells[1].mean()), float(cells[2].mean() - cells[1].mean())
     if n == 1:
         return Ratio(closed / gap, None, None)
-    return Ratio(closed / gap, *_fieller(*cells, level=level, paired=paired))
+    return Ratio(closed / gap, *_share_bounds(*cells, level=level, paired=paired))
 
 
 def share_contrast(arm: Values, baseline: Values, reference: Values, share: float, *, paired: bool) -> Contrast:
     """Returns (arm - baseline) - share (reference - baseline) along the last axis, which is zero where the share is the true one."""
     if paired:
-        return contrast((arm - baseline, reference - baseline), (1.0, -share), paired=True)
+        sides, weights = (arm - baseline, reference - baseline), (1.0, -share)
+        return without_rounding(contrast(sides, weights, paired=True), sides, weights)
     return contrast((arm, baseline, reference), (1.0, share - 1, -share), paired=False)
 
 
-def _fieller(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
+def _share_bounds(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
     """Returns the bounds of the shares that are not rejected; None, None where they are unbounded: where the gap itself may be zero."""
     from scipy.optimize import brentq
 
-    whole = contrast((reference, baseline), (1.0, -1.0), paired=paired)
+    ends, weights = (reference, baseline), (1.0, -1.0)
+    whole = without_rounding(contrast(ends, weights, paired=paired), ends, weights)
     if abs(whole.estimate) <= t_quantile(level, float(whole.degrees)) * whole.error * (1 + 1e-9):
         return None, None
     share = float((arm.mean() - baseline.mean()) / whole.estimate)
@@ -332,6 +337,28 @@ def _values(samples: Sequence[Sample], *, paired: bool) -> list[Values]:
     """Returns the values of samples; where paired those of the keys that all have, in one order."""
     keys = sorted(set.intersection(*(set(sample) for sample in samples)))
     return [np.array([sample[key] for key in keys] if paired else [*sample.values()], dtype=np.float64) for sample in samples]
+
+
+def fieller(numerator: float, denominator: float, covariance: Values, t: float) -> tuple[float | None, float | None]:
+    """Returns the bounds of the positive ratios r for which numerator - r denominator is not separated from 0 at `t` standard errors.
+
+    Args:
+        numerator: estimate, whose true value is not negative.
+        denominator: estimate.
+        covariance: of the two [2, 2].
+        t: quantile of the interval.
+    """
+    a = denominator**2 - t**2 * covariance[1, 1]
+    b = numerator * denominator - t**2 * covariance[0, 1]
+    c = numerator**2 - t**2 * covariance[0, 0]
+    if c <= 0.0:  # the numerator itself is not separated from 0: every small ratio is possible
+        return 0.0, None
+    if a > 0.0 and denominator > 0.0:
+        root = np.sqrt(max(0.0, b**2 - a * c))
+        return float(c / (b + root)), float((b + root) / a)
+    # What is rejected is an interval around 0; all that lies beyond its upper end is possible.
+    root = np.sqrt(b**2 - a * c)
+    return float(c / (b + root)), None
 
 
 # What a table of this size can see: the chance that it separates a given gap, and the smallest gap that it separates with 80 %.
@@ -432,10 +459,10 @@ def chances_text(found: Sequence[Power]) -> str:
 
     Empty where none of them was asked for its chance, as of gaps in nats.
     """
-    percents = sorted({_percent(one.chance) for one in found if one.chance is not None}, key=lambda text: float(text.strip("<> ")))
-    if not percents:
+    chances = [one.chance for one in found if one.chance is not None]
+    if not chances:
         return ""
-    shown = percents[0] if len(percents) == 1 else f"{percents[0]} to {percents[-1]}"
+    shown = " to ".join(dict.fromkeys(map(_percent, (min(chances), max(chances)))))
     return f"a gap of {GAP_PP:g} pp would have been seen with probability {shown} %"
 
 

@@ -128,6 +128,10 @@ def test_holm_rejects_what_its_definition_rejects(p_values: list[float], level: 
     assert all(after >= before for before, after in zip(p_values, adjusted, strict=True))
 
 
+def test_holm_runs_over_those_that_have_a_p_value() -> None:
+    assert holm([0.02, None, 0.01]) == [0.02, None, 0.02]
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_share_closed_covers_as_often_as_it_says(paired: bool) -> None:
     rng = np.random.default_rng(5)

@@ -13,8 +13,8 @@ from gapbench.analysis.examples import gap_over_examples
 from gapbench.analysis.formats import budget_text, columns_of, format_row, rate_text
 from gapbench.analysis.notes import noise_notes, notes
 from gapbench.analysis.paper import not_comparable, published_value
-from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE, ArmRow, record
-from gapbench.analysis.stats import GAP_PP, holm, power, prediction_interval, share_closed, t_interval, verdict_on
+from gapbench.analysis.rows import BELOW, REFERENCE, ArmRow, record, verdicts_of
+from gapbench.analysis.stats import holm, power, prediction_interval, share_closed, t_interval, verdict_on
 from gapbench.analysis.verdict import sentences
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     if reference is None or reference.run_ids == cell.run_ids:
         return row
     row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
-    if panel.headline == "test_loss":
-        return replace(row, batch_gap_nats=cell_difference(cell, reference, "test_loss"))
-    gap = cell_difference(reference, cell)
+    gap = cell_difference(*panel.metric.gap_terms(reference, cell), panel.metric)
+    if panel.headline != "test_accuracy":
+        return replace(row, batch_gap=gap)
     return replace(
         row,
-        batch_gap_pp=gap,
+        batch_gap=gap,
         batch_gap_examples=gap_over_examples(panel, reference, cell, gap),
         matched_loss=matched_loss_gap(reference, cell, curves),
     )
@@ -129,10 +129,10 @@ def _judge(rows: list[ArmRow]) -> tuple[list[ArmRow], int]:
         if row.batch_gap is None or p_holm is None:
             out.append(replace(row, verdict=REFERENCE if row.cell == row.reference else f"no verdict ({reason})"))
             continue
-        worse, better = (BELOW, ABOVE) if row.batch_gap_pp else (LOSS_ABOVE, LOSS_BELOW)
+        worse, better = verdicts_of(row.metric)
         verdict = verdict_on(row.batch_gap.estimate, p_holm, above=worse, below=better)
-        asked = GAP_PP if row.batch_gap_pp else None  # how many nats count as a gap depends on the data and the model
-        out.append(replace(row, p_holm=p_holm, power=power(row.batch_gap, comparisons, asked=asked), verdict=verdict))
+        seen = power(row.batch_gap, comparisons, asked=row.metric.notable_gap)
+        out.append(replace(row, p_holm=p_holm, power=seen, verdict=verdict))
     return out, comparisons
 
 

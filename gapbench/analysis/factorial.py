@@ -11,21 +11,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
-from gapbench.analysis.formats import interval_text, listed, nats_digits, range_text, signed
+from gapbench.analysis.formats import gap_digits, interval_text, listed, range_text, signed
 from gapbench.analysis.stats import Difference, Sample, Values, combination, holm, is_separated
+from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Measure = Literal["test_accuracy", "test_loss"]
-MEASURES: tuple[Measure, ...] = ("test_accuracy", "test_loss")
-"""What effects are given of, in percentage points and in nats."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +41,18 @@ class Factor:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect(Difference):
-    """A main effect (one factor) or an interaction (two): percentage points of test accuracy, or nats of test loss."""
+    """A main effect (one factor) or an interaction (two), in the unit of the metric's gaps."""
 
     factors: tuple[Factor, ...]
-    measure: Measure
+    metric: Metric
+    """On the test examples."""
     p_holm: float | None = None
     """Adjusted over all effects of the factorial on this measure."""
+
+    @property
+    def measure(self) -> str:
+        """The column that it is an effect on, such as `test_accuracy`."""
+        return self.metric.column("test")
 
     @property
     def name(self) -> str:
@@ -78,7 +81,7 @@ class Factorial:
 
     @property
     def headline(self) -> tuple[Effect, ...]:
-        """The effects on what the panel's cells are compared by: test accuracy, or test loss where nothing is classified."""
+        """The effects on what the panel's cells are compared by."""
         return self.of(self.panel.headline)
 
     @property
@@ -87,8 +90,8 @@ class Factorial:
         at = ", ".join(f"{words(axis)} {level}" for axis, level in self.stratum.items())
         return f"{self.panel.title}, {at}" if at else self.panel.title
 
-    def of(self, measure: Measure) -> tuple[Effect, ...]:
-        """Returns the effects on one measure."""
+    def of(self, measure: str) -> tuple[Effect, ...]:
+        """Returns the effects on one measure, such as `test_accuracy`."""
         return tuple(effect for effect in self.effects if effect.measure == measure)
 
 
@@ -135,26 +138,24 @@ def _factorial(panel: Panel, stratum: Mapping[str, str], factors: tuple[Factor, 
     bad = [f"{cell.name}: {cell.ok_of()}" for cell in found if not cell.complete]
     if bad:
         return Factorial(panel, stratum, factors, found, (), "; ".join(bad))
-    effects = tuple(effect for measure in MEASURES for effect in _effects(factors, found, measure))
+    effects = tuple(effect for metric in catalog.metrics().values() for effect in _effects(factors, found, metric))
     return Factorial(panel, stratum, factors, found, effects, "" if effects else "no split in common")
 
 
-def _effects(factors: Sequence[Factor], cells: Sequence[Cell], measure: Measure) -> list[Effect]:
-    """Returns main effects and interactions of two on a measure, judged together; none where a cell lacks it."""
-    samples = [in_unit(cell, measure) for cell in cells]
+def _effects(factors: Sequence[Factor], cells: Sequence[Cell], metric: Metric) -> list[Effect]:
+    """Returns main effects and interactions of two on a metric, judged together; none where a cell lacks it."""
+    samples = [in_unit(cell, metric) for cell in cells]
     chosen = [which for size in (1, 2) for which in itertools.combinations(range(len(factors)), size)] if all(samples) else []
-    found = [_effect(factors, which, samples, measure, paired=is_paired(*cells)) for which in chosen]
+    found = [_effect(factors, which, samples, metric, paired=is_paired(*cells)) for which in chosen]
     known = [effect for effect in found if effect is not None]
     adjusted = holm([effect.p_value for effect in known])
     return [replace(effect, p_holm=p_holm) for effect, p_holm in zip(known, adjusted, strict=True)]
 
 
-def _effect(
-    factors: Sequence[Factor], which: tuple[int, ...], samples: Sequence[Sample], measure: Measure, *, paired: bool
-) -> Effect | None:
+def _effect(factors: Sequence[Factor], which: tuple[int, ...], samples: Sequence[Sample], metric: Metric, *, paired: bool) -> Effect | None:
     found = combination(samples, contrast_coefficients(len(factors), which), paired=paired)
     chosen = tuple(factors[position] for position in which)
-    return None if found is None else Effect(**vars(found), factors=chosen, measure=measure)
+    return None if found is None else Effect(**vars(found), factors=chosen, metric=metric)
 
 
 def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
@@ -172,7 +173,6 @@ def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
 # The factorial in words and as tables: which axis does something by itself, and which ones depend on another.
 
 COLUMNS = ("effect", "n", "test accuracy, pp", "p (Holm)", "test loss, nats", "p (Holm), loss")
-HEADLINES = {"test_accuracy": "test accuracy in pp", "test_loss": "test loss in nats"}
 
 
 def effect_sentences(panel: Panel) -> list[str]:
@@ -208,7 +208,7 @@ def effects_frame(found: Sequence[Factorial]) -> pd.DataFrame:
 
 def effect_rows(found: Factorial) -> list[tuple[str, ...]]:
     """Returns the texts of a table under COLUMNS, one row an effect."""
-    accuracies, losses = ({effect.factors: effect for effect in found.of(measure)} for measure in MEASURES)
+    accuracies, losses = ({effect.factors: effect for effect in found.of(measure)} for measure in ("test_accuracy", "test_loss"))
     out: list[tuple[str, ...]] = []
     for effect in found.headline:
         accuracy, loss = accuracies.get(effect.factors), losses.get(effect.factors)
@@ -239,9 +239,10 @@ def _sentences(found: Factorial) -> list[str]:
     effects = found.headline
     if any(effect.low is None for effect in effects):
         return [f"{head}: no interval from one seed."]
+    metric = found.panel.metric
     main, two = ([effect for effect in effects if len(effect.factors) == order] for order in (1, 2))
     return [
-        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, {HEADLINES[found.panel.headline]}: "
+        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, test {metric.name} in {metric.gap_unit}: "
         f"{'; '.join(_said(effect) for effect in main)}.",
         _interactions(two),
     ]
@@ -262,7 +263,7 @@ def _interactions(effects: Sequence[Effect]) -> str:
 def _said(effect: Effect) -> str:
     sign = "+" if effect.estimate >= 0 else ""
     width = 0.0 if effect.low is None else effect.estimate - effect.low
-    digits = 2 if effect.measure == "test_accuracy" else nats_digits(width or effect.estimate)
+    digits = gap_digits(effect.metric, width or effect.estimate)
     interval = "" if effect.low is None or effect.high is None else f" ({range_text(effect.low, effect.high, digits)})"
     text = f"{effect.name} {sign}{signed(effect.estimate, digits)}"
     if effect.p_value is None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.rows import ArmRow
-from gapbench.analysis.stats import Difference, Estimate, Ratio
+from gapbench.analysis.stats import Difference, Estimate, Power, Ratio
+from gapbench.catalog import Metric
 
 MINUS = "−"
 ARM, BATCH, GHOST, RATE, COUNT = "arm", "batch", "ghost", "learning rate", "n ok of n"
@@ -38,8 +39,8 @@ def format_row(row: ArmRow) -> dict[str, str]:
         TEST_LOSS: loss(row.test_loss),
         TRAIN_LOSS: loss(row.train_loss),
         TRAIN_TEST: estimate_text(row.train_test_gap_pp, 1, 2),
-        GAP: gap_text(row.batch_gap_pp),
-        GAP_NATS: nats_text(row.batch_gap_nats),
+        GAP: gap_text(row.gap_in("pp"), row.metric),
+        GAP_NATS: gap_text(row.gap_in("nats"), row.metric),
         EXAMPLES: examples_text(row),
         AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap else "",
         MATCHED: matched_text(row),
@@ -131,19 +132,44 @@ def interval_text(found: Difference | Ratio, digits: int, *, factor: float = 1.0
     return text if found.low is None or found.high is None else f"{text} ({range_text(factor * found.low, factor * found.high, digits)})"
 
 
-def gap_text(gap: Difference | None) -> str:
-    """Returns a difference in percentage points with its interval."""
-    return interval_text(gap, 2) if gap else ""
+def gap_text(gap: Difference | None, metric: Metric) -> str:
+    """Returns a difference in the unit of a metric's gaps with its interval."""
+    return interval_text(gap, gap_digits(metric, gap.error or gap.estimate)) if gap else ""
 
 
-def nats_text(gap: Difference | None) -> str:
-    """Returns a difference in nats with its interval, to two digits of its error (or else of itself)."""
-    return interval_text(gap, nats_digits(gap.error or gap.estimate)) if gap else ""
+def gap_digits(metric: Metric, size: float) -> int:
+    """Returns how many decimals a gap has: the metric's, or else as many as show two digits of `size`, its error or the gap itself."""
+    return nats_digits(size) if metric.decimals is None else metric.decimals
 
 
 def nats_digits(size: float) -> int:
     """Returns how many decimals show two digits of a loss or its error; losses, unlike accuracies, have no scale of their own."""
     return 2 if size == 0 else max(0, 1 - math.floor(math.log10(abs(size))))
+
+
+def interval_words(gap: Difference, digits: int = 2) -> str:
+    """Returns "95 % interval 0.10 to 0.40; n = 5", with the sign of the words beside it, which give the size of the difference."""
+    if gap.low is None or gap.high is None:
+        return "no interval from one seed"
+    low, high = (gap.low, gap.high) if gap.estimate >= 0 else (-gap.high, -gap.low)
+    return f"95 % interval {range_text(low, high, digits)}; n = {gap.n}"
+
+
+def chances_text(found: Sequence[Power], metric: Metric) -> str:
+    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several.
+
+    Empty where none of them was asked for its chance, as of gaps in nats.
+    """
+    chances = [one.chance for one in found if one.chance is not None]
+    if not chances:
+        return ""
+    shown = " to ".join(dict.fromkeys(map(_percent, (min(chances), max(chances)))))
+    return f"a gap of {metric.notable_gap:g} {metric.gap_unit} would have been seen with probability {shown} %"
+
+
+def _percent(chance: float) -> str:
+    """Returns a chance as a whole percent that never says certain or impossible."""
+    return "> 99" if chance > 0.99 else "< 1" if chance < 0.01 else f"{100 * chance:.0f}"
 
 
 def examples_text(row: ArmRow) -> str:
@@ -159,7 +185,7 @@ def matched_text(row: ArmRow) -> str:
         return ""
     if matched.gap_pp is None or matched.train_loss is None:
         return "NA"
-    return f"{gap_text(matched.gap_pp)} at {matched.train_loss:.2g}"
+    return f"{gap_text(matched.gap_pp, row.metric)} at {matched.train_loss:.2g}"
 
 
 def share_text(row: ArmRow) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import MatchedLoss
 from gapbench.analysis.examples import ExampleInterval
 from gapbench.analysis.paper import Published
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio, bounds
+from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,9 +22,15 @@ LOSS_ABOVE, LOSS_BELOW = "loss above reference", "loss below reference"
 """Verdicts on cells that are compared by test loss, where above is worse."""
 
 
+def verdicts_of(metric: Metric) -> tuple[str, str]:
+    """Returns the verdicts on a cell that is worse, and better, than its reference cell."""
+    below, above = (f"{metric.subject} {side} reference".strip() for side in ("below", "above"))
+    return (below, above) if metric.direction == "higher" else (above, below)
+
+
 @dataclass(frozen=True)
 class ArmRow:
-    """One cell of the table. Accuracies are fractions, losses and `_nats` in nats, `_pp` percentage points."""
+    """One cell of the table. Accuracies are fractions, losses in nats, `_pp` percentage points."""
 
     panel: Panel
     cell: Cell
@@ -33,12 +41,10 @@ class ArmRow:
     train_accuracy: Estimate | None
     train_loss: Estimate | None
     train_test_gap_pp: Estimate | None
-    batch_gap_pp: Difference | None = None
-    """Test accuracy of the reference cell minus that of this one; None for the reference itself."""
-    batch_gap_nats: Difference | None = None
-    """Of models that do not classify: test loss of this cell minus that of the reference cell, so that here, too, positive is worse."""
+    batch_gap: Difference | None = None
+    """Difference to the reference cell in `metric`, in the unit of its gaps, positive is worse; None for the reference itself."""
     batch_gap_examples: ExampleInterval | None = None
-    """The same gap over test examples: what another test set would say of these networks, where `batch_gap_pp` is over seeds."""
+    """The same gap over test examples: what another test set would say of these networks, where `batch_gap` is over seeds."""
     batch_gap_budget: str = ""
     batch_gap_learning_rate: str = ""
     p_holm: float | None = None
@@ -60,14 +66,18 @@ class ArmRow:
     """Where one new run of this cell falls with 95 % probability: what a published single run is held against."""
 
     @property
-    def batch_gap(self) -> Difference | None:
-        """In percentage points, or in nats where nothing is classified; positive is worse. None for the reference itself."""
-        return self.batch_gap_pp or self.batch_gap_nats
+    def metric(self) -> Metric:
+        """What it is compared by."""
+        return self.panel.metric
 
     @property
     def headline(self) -> Estimate | None:
-        """Test accuracy, or test loss where nothing is classified."""
-        return self.test_accuracy if self.panel.headline == "test_accuracy" else self.test_loss
+        """Mean and interval of `metric` on the test examples, as a fraction or in nats."""
+        return self.cell.estimate(self.panel.headline)
+
+    def gap_in(self, unit: str) -> Difference | None:
+        """Returns the batch gap where it is in this unit; None where it is in another."""
+        return self.batch_gap if self.metric.gap_unit == unit else None
 
     @property
     def published_inside(self) -> bool | None:
@@ -79,7 +89,7 @@ class ArmRow:
     @property
     def separated(self) -> bool:
         """Whether the verdict says below or above."""
-        return self.verdict in (BELOW, ABOVE, LOSS_ABOVE, LOSS_BELOW)
+        return self.verdict in verdicts_of(self.metric)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class SideTable:
 def record(row: ArmRow) -> dict[str, Any]:
     """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
     panel, cell, matched, published, gap = row.panel, row.cell, row.matched_loss, row.published, row.batch_gap
+    units = [metric.gap_unit for metric in catalog.metrics().values()]
     seen = row.power.smallest_gap if row.power else None
     low, high = row.prediction or (None, None)
     clipped = cell.column("clipped_share_late")
@@ -141,19 +152,16 @@ def record(row: ArmRow) -> dict[str, Any]:
         **bounds("train_accuracy", row.train_accuracy),
         **bounds("train_loss", row.train_loss),
         **bounds("train_test_gap_pp", row.train_test_gap_pp),
-        **_with_p("batch_gap_pp", row.batch_gap_pp),
-        **_with_p("batch_gap_nats", row.batch_gap_nats),
+        **{name: value for unit in units for name, value in _with_p(f"batch_gap_{unit}", row.gap_in(unit)).items()},
         "batch_gap_p_holm": row.p_holm,
         "batch_gap_method": gap.method if gap else None,
         "batch_gap_n": gap.n if gap else None,
         "batch_gap_degrees": gap.degrees if gap else None,
-        "batch_gap_pp_error": row.batch_gap_pp.error if row.batch_gap_pp else None,
-        "batch_gap_nats_error": row.batch_gap_nats.error if row.batch_gap_nats else None,
+        **{f"batch_gap_{unit}_error": gap.error if (gap := row.gap_in(unit)) else None for unit in units},
         **_examples(row.batch_gap_examples),
         "batch_gap_comparisons": row.power.comparisons if row.power else None,
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
-        "batch_gap_pp_seen_with_80_percent": seen if row.batch_gap_pp else None,
-        "batch_gap_nats_seen_with_80_percent": seen if row.batch_gap_nats else None,
+        **{f"batch_gap_{unit}_seen_with_80_percent": seen if row.gap_in(unit) else None for unit in units},
         "batch_gap_budget": row.batch_gap_budget or None,
         "batch_gap_learning_rate": row.batch_gap_learning_rate or None,
         **_with_p("matched_loss_gap_pp", matched.gap_pp if matched else None),

@@ -10,9 +10,10 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, cell_difference, in_unit, is_paired, read_panels, unadapted
 from gapbench.analysis.critical_batch.targets import Target, target_table
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import gap_text, percent, range_text, ratio_text, signed
+from gapbench.analysis.formats import gap_text, interval_words, percent, ratio_text, signed
 from gapbench.analysis.rows import SideTable
 from gapbench.analysis.stats import NOT_SEPARATED, Difference, Ratio, bounds, combination, holm, share_closed, verdict_on
+from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,16 +33,26 @@ def side_tables(runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets:
     return tuple(table for table in found if table is not None)
 
 
+def accuracy() -> Metric:
+    """Returns the metric that side tables compare by."""
+    return catalog.metrics()["accuracy"]
+
+
+def accuracy_difference(first: Cell, second: Cell) -> Difference | None:
+    """Returns the test accuracy of a first cell minus that of a second, in percentage points."""
+    return cell_difference(first, second, accuracy())
+
+
 def no_verdict(*cells: Cell) -> str:
     """Returns why cells cannot be compared with an interval, or an empty text."""
     for cell in cells:
         if not cell.complete:
             return f"{cell.name}: {cell.ok_of()}"
-    if any(run.unlabelled for cell in cells for run in cell.runs):
+    if not all(cell.column("test_accuracy") for cell in cells):
         return "no accuracy"
     if min(len(cell.column("test_accuracy")) for cell in cells) < 2:
         return "one seed"
-    found = cell_difference(cells[0], cells[1])
+    found = accuracy_difference(cells[0], cells[1])
     return "" if found is not None and found.p_value is not None else "no spread between seeds"
 
 
@@ -58,14 +69,6 @@ def judged(gaps: Sequence[tuple[Difference | None, str, str, str]]) -> list[tupl
         else (p_holm, verdict_on(gap.estimate, p_holm, above=above, below=below))
         for (gap, reason, above, below), p_holm in zip(gaps, adjusted, strict=True)
     ]
-
-
-def interval_words(gap: Difference, *, flip: bool = False) -> str:
-    """Returns "95 % interval 0.10 to 0.40; n = 5", with the sign of the words beside it."""
-    if gap.low is None or gap.high is None:
-        return "no interval from one seed"
-    low, high = (-gap.high, -gap.low) if flip else (gap.low, gap.high)
-    return f"95 % interval {range_text(low, high, 2)}; n = {gap.n}"
 
 
 # What the preset alone changes, arm by arm: the same arm of the same recipe in whose version of it.
@@ -112,9 +115,9 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
             str(row.second.batch_size),
             percent(row.first.estimate("test_accuracy")),
             percent(row.second.estimate("test_accuracy")),
-            gap_text(row.change_pp),
+            gap_text(row.change_pp, accuracy()),
             row.verdict,
-            gap_text(row.gap_change_pp),
+            gap_text(row.gap_change_pp, accuracy()),
         )
         for row in rows
     )
@@ -137,7 +140,7 @@ def _rows(panel: Panel) -> Iterator[PresetRow]:
         for preset, cell in own.items():
             if preset != base:
                 first = own[base]
-                yield PresetRow(panel, arm, first, cell, cell_difference(cell, first), _gap_change(panel, first, cell))
+                yield PresetRow(panel, arm, first, cell, accuracy_difference(cell, first), _gap_change(panel, first, cell))
 
 
 def _gap_change(panel: Panel, first: Cell, second: Cell) -> Difference | None:
@@ -147,7 +150,7 @@ def _gap_change(panel: Panel, first: Cell, second: Cell) -> Difference | None:
     if (references[0].preset, references[1].preset) != (first.preset, second.preset):
         return None
     cells = (references[1], second, references[0], first)
-    return combination([in_unit(cell, "test_accuracy") for cell in cells], (1.0, -1.0, -1.0, 1.0), paired=is_paired(*cells))
+    return combination([in_unit(cell, accuracy()) for cell in cells], (1.0, -1.0, -1.0, 1.0), paired=is_paired(*cells))
 
 
 def _judged(rows: list[PresetRow]) -> list[PresetRow]:
@@ -165,8 +168,7 @@ def _sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
     for row in told if len(told) <= MANY else separated:
         gap = row.change_pp
         assert gap is not None  # only rows with a verdict come here
-        side, flip = ("less", True) if gap.estimate < 0 else ("more", False)
-        size, words = f"{abs(gap.estimate):.2f} pp {side}", interval_words(gap, flip=flip)
+        size, words = f"{abs(gap.estimate):.2f} pp {'less' if gap.estimate < 0 else 'more'}", interval_words(gap)
         if row.verdict == NOT_SEPARATED:
             yield f"{row.arm}: preset {row.second.preset} is not separated from {row.first.preset} ({size}; {words})."
         else:
@@ -180,13 +182,13 @@ def _gap_sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
     for row in [row for row in plain if row.second.batch_size == max(other.second.batch_size for other in plain)]:
         gap, panel = row.gap_change_pp, row.panel
         assert gap is not None
-        sizes = [cell_difference(reference, cell) for cell in (row.first, row.second) if (reference := panel.reference_of(cell))]
+        sizes = [accuracy_difference(reference, cell) for cell in (row.first, row.second) if (reference := panel.reference_of(cell))]
         if len(sizes) == 2 and sizes[0] and sizes[1]:
             shown = [signed(size.estimate, 2) for size in sizes if size]
-            side, flip = ("less", True) if gap.estimate < 0 else ("more", False)
+            side = "less" if gap.estimate < 0 else "more"
             yield (
                 f"The batch gap of {row.arm} is {shown[0]} pp in preset {row.first.preset} and {shown[1]} pp in preset "
-                f"{row.second.preset}: {abs(gap.estimate):.2f} pp {side} ({interval_words(gap, flip=flip)})."
+                f"{row.second.preset}: {abs(gap.estimate):.2f} pp {side} ({interval_words(gap)})."
             )
 
 
@@ -279,10 +281,10 @@ def reset_table(panels: Sequence[Panel]) -> SideTable | None:
             row.reset.name,
             str(row.reset.batch_size),
             *(percent(cell.estimate("test_accuracy")) if cell else "" for cell in (row.reset, row.never, row.matched)),
-            gap_text(row.cost_pp),
+            gap_text(row.cost_pp, accuracy()),
             row.cost_verdict,
             ratio_text(row.share) if row.share else "",
-            gap_text(row.left_pp),
+            gap_text(row.left_pp, accuracy()),
             row.left_verdict,
         )
         for row in rows
@@ -311,8 +313,8 @@ def _resets_rows(panel: Panel) -> Iterator[ResetRow]:
         if "reset" not in own or "never" not in own:
             continue
         reset, never, matched = own["reset"], own["never"], own.get("matched")
-        left = cell_difference(matched, reset) if matched else None
-        yield ResetRow(panel, reset, never, matched, cell_difference(never, reset), left, _share(panel, reset, never))
+        left = accuracy_difference(matched, reset) if matched else None
+        yield ResetRow(panel, reset, never, matched, accuracy_difference(never, reset), left, _share(panel, reset, never))
 
 
 def _kind(cell: Cell) -> str:
@@ -331,7 +333,7 @@ def _share(panel: Panel, reset: Cell, never: Cell) -> Ratio | None:
     reference = panel.reference_of(reset)
     if reference is None or reference is reset or reference.batch_size == reset.batch_size or reference.momentum_reset != "epoch":
         return None
-    gap = cell_difference(reference, reset)
+    gap = accuracy_difference(reference, reset)
     if gap is None or gap.low is None or gap.low <= 0:
         return None  # no gap to have a share of
     samples = [cell.column("test_accuracy") for cell in (never, reset, reference)]
@@ -357,7 +359,7 @@ def _resets_sentences(rows: Sequence[ResetRow]) -> Iterator[str]:
             yield f"{where} there is {row.cost_verdict} on the momentum reset."
             continue
         side = "costs" if gap.estimate >= 0 else "gains"
-        words = interval_words(gap, flip=gap.estimate < 0)
+        words = interval_words(gap)
         share = f", {ratio_text(row.share)} of the batch gap" if row.share and row.cost_verdict == COSTS else ""
         if row.cost_verdict == NOT_SEPARATED:
             head = f"{where} the momentum reset is not separated from none (it {side} {abs(gap.estimate):.2f} pp; {words})"
@@ -371,7 +373,7 @@ def _control(row: ResetRow) -> str:
     if gap is None or row.left_verdict.startswith("no verdict"):
         return ""
     side = "above" if gap.estimate >= 0 else "below"
-    words = f"{abs(gap.estimate):.2f} pp {side} it; {interval_words(gap, flip=gap.estimate < 0)}"
+    words = f"{abs(gap.estimate):.2f} pp {side} it; {interval_words(gap)}"
     if row.left_verdict == NOT_SEPARATED:
         return f"; without reset at matched gain is not separated from it ({words}), so these runs do not tell the reset from a lower rate"
     return f"; without reset at matched gain is separated from it ({words}), so the reset is not only a lower rate"

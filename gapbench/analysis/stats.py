@@ -372,8 +372,6 @@ def fieller(numerator: float, denominator: float, covariance: Values, t: float) 
 # chance is the normal one averaged over the distributions of both sample variances. m is the number of comparisons of the table: that is
 # the first and hardest step of Holm's procedure, so the chances given here are rather too low than too high.
 
-GAP_PP = 1.0
-"""The gap whose chance of being seen is told."""
 CHANCE = 0.8
 """The chance with which the smallest gap told is seen."""
 
@@ -393,7 +391,7 @@ class Power:
     """Number of comparisons that the significance is shared by."""
 
 
-def power(gap: Difference | None, comparisons: int = 1, *, asked: float | None = GAP_PP) -> Power | None:
+def power(gap: Difference | None, comparisons: int = 1, *, asked: float | None) -> Power | None:
     """Returns what a comparison with these spreads and sizes can see; None from one seed and without any spread.
 
     Args:
@@ -452,20 +450,3 @@ def variance_factors(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
 
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     return np.asarray(chdtri(n - 1, (1 - nodes) / 2)) / (n - 1), weights / 2
-
-
-def chances_text(found: Sequence[Power]) -> str:
-    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several.
-
-    Empty where none of them was asked for its chance, as of gaps in nats.
-    """
-    chances = [one.chance for one in found if one.chance is not None]
-    if not chances:
-        return ""
-    shown = " to ".join(dict.fromkeys(map(_percent, (min(chances), max(chances)))))
-    return f"a gap of {GAP_PP:g} pp would have been seen with probability {shown} %"
-
-
-def _percent(chance: float) -> str:
-    """Returns a chance as a whole percent that never says certain or impossible."""
-    return "> 99" if chance > 0.99 else "< 1" if chance < 0.01 else f"{100 * chance:.0f}"

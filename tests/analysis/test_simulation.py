@@ -141,7 +141,7 @@ def test_the_table_itself_judges_by_these_functions(synthetic: ModuleType, paire
         adjusted = holm([one.p_value for one in expected if one is not None and one.p_value is not None])
         assert table.comparisons == len(gaps)
         for row, one, p_holm, gap in zip(rows, expected, adjusted, gaps, strict=True):
-            found = row.batch_gap_pp
+            found = row.batch_gap
             assert found is not None
             assert one is not None
             assert found.low is not None

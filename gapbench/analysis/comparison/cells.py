@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, in_unit, is_paired
 from gapbench.analysis.stats import LEVEL, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
+from gapbench.catalog import Metric
 from gapbench.core.events import Outcome
 from gapbench.suite.identity import CellValues, differing
 
@@ -154,11 +156,10 @@ def match(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> 
     return Matching(both, tuple(name for name in first if name not in pairs), tuple(free))
 
 
-MEASURES = {"test_accuracy": "pp", "test_loss": "", "train_loss": "", "train_seconds": "s"}
-"""What is compared, and its unit: accuracy in percentage points, losses in nats."""
-
-QUALITY = ("test_accuracy", "test_loss", "train_loss")
-"""Measures that say what was trained; seconds say on what."""
+QUALITY = {"test_accuracy": ("accuracy", "test"), "test_loss": ("loss", "test"), "train_loss": ("loss", "train")}
+"""Measures that say what was trained, by column: metric and split."""
+MEASURES = (*QUALITY, "train_seconds")
+"""What is compared; seconds say on what it was trained."""
 
 IDENTICAL, SHARED_IDENTICAL = "identical", "identical where shared"
 """All runs of the cell, or all that both sides have, have exactly equal numbers."""
@@ -234,9 +235,14 @@ class ComparedCell:
         return self.changes.get("test_accuracy")
 
     @property
+    def metric(self) -> Metric:
+        """What the verdict is on: the headline of the task that either side has values of."""
+        return catalog.measured_task(self.changes).headline
+
+    @property
     def headline(self) -> Change | None:
-        """What the verdict is on: the change of the test accuracy, or of the test loss where neither side has an accuracy."""
-        return self.accuracy or self.changes.get("test_loss")
+        """The change of `metric` on the test examples."""
+        return self.changes.get(self.metric.column("test"))
 
 
 @dataclass(frozen=True)
@@ -261,8 +267,8 @@ def compare_cell(matched: Matched, first: Member, second: Member) -> ComparedCel
     shared = _shared_ids(first.cell, second.cell)
     same_splits = is_paired(first.cell, second.cell) and _data(first.values) == _data(second.values)
     changes = {}
-    for measure in QUALITY:
-        samples = [in_unit(member.cell, measure) for member in (first, second)]
+    for measure, (metric, split) in QUALITY.items():
+        samples = [in_unit(member.cell, catalog.metrics()[metric], split) for member in (first, second)]
         if any(samples):
             changes[measure] = change(samples[0], samples[1], same_splits=same_splits)
     seconds = [_seconds(member) for member in (first, second)]

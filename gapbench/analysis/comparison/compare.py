@@ -281,10 +281,11 @@ class Comparison:
         """
         found = []
         for cell in self.cells:
-            if cell.verdict == BELOW and cell.accuracy is not None and cell.accuracy.estimate is not None:
-                found.append(f"{cell.label}: test accuracy is {-cell.accuracy.estimate:.2f} pp below A's, separated")
-            if cell.verdict == LOSS_ABOVE and cell.headline is not None and cell.headline.estimate is not None:
-                found.append(f"{cell.label}: test loss is {cell.headline.estimate:.3g} nats above A's, separated")
+            metric, change = cell.metric, cell.headline
+            if (metric.column("test"), cell.verdict) in REGRESSED and change is not None and change.estimate is not None:
+                size = f"{abs(change.estimate):{'.3g' if metric.decimals is None else f'.{metric.decimals}f'}} {metric.gap_unit}"
+                side = "below" if change.estimate < 0 else "above"
+                found.append(f"{cell.label}: test {metric.name} is {size} {side} A's, separated")
             found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if change.worse]))
         if not self.published:
             found.extend(f"{name}: is missing in B" for name in self.only_first)

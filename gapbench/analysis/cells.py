@@ -243,7 +243,7 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
         raise StoreError(
             "these are the trials of `gapbench tune`, which have no test numbers to compare; `gapbench report` shows what they found"
         )
-    rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
     keys = list(dict.fromkeys(_panel_key(row) for row in rows))
     panels = []
@@ -341,10 +341,11 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a table has no value there."""
     import pandas as pd
 
-    return bool(pd.isna(value))
+    return value is None or bool(pd.isna(value))
 
 
 def _word(outcome: Outcome) -> str:

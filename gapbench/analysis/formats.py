@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import ArmRow
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio
 from gapbench.catalog import Metric
@@ -212,6 +213,6 @@ def paper_text(row: ArmRow) -> str:
     if row.prediction is None:
         return text
     low, high = row.prediction
-    off = row.published.off_by_pp(low, high)
+    off = off_by_pp(row.published, low, high)
     where = "consistent with" if not off else f"{abs(off):.2f} pp {'above' if off > 0 else 'below'}"
     return f"{text}, {where} {range_text(100 * low, 100 * high, 2)}"

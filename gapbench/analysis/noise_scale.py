@@ -267,10 +267,7 @@ def _symmetric(upper: Array, count: int) -> Array:
 
 
 def _at(curve: Curve | None, update: float) -> float | None:
-    if curve is None:
-        return None
-    found = np.flatnonzero(curve.updates == update)
-    return float(curve.values[found[0]]) if len(found) else None
+    return curve.value_at(update) if curve else None
 
 
 # The runs of a suite, in sentences and as a frame.

@@ -5,8 +5,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from gapbench.analysis import unpack_correct
 from gapbench.analysis.cells import Cell, Panel, read_panels
+from gapbench.analysis.examples import unpack_correct
 from gapbench.analysis.formats import budget_text, rate_text
 from gapbench.core.errors import GapbenchError
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from scipy.special import stdtrit
 
-from gapbench.analysis import arms_table, factorials
+from gapbench.analysis import arms_table
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.factorial import contrast_coefficients, effect_notes, effect_rows, effect_sentences, effects_frame
+from gapbench.analysis.factorial import contrast_coefficients, effect_notes, effect_rows, effect_sentences, effects_frame, factorials
 from gapbench.analysis.stats import contrast
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.tables import factorial_markdown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from gapbench.analysis.prices import prices
+from gapbench.analysis.environment import prices
 
 
 def row(run_id: str, cell: str, predicted: float | None, actual: float | None, outcome: str = "ok", order: int = 0) -> dict[str, object]:

@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.curves import Window
-from gapbench.analysis.diffusion.orders import Logs, jackknife_error
-from gapbench.analysis.diffusion.walks import Walks
+from gapbench.analysis.diffusion.walks import Logs, Walks, jackknife_error
 from gapbench.analysis.formats import signed
-from gapbench.analysis.stats import LEVEL, Estimate, Interval, t_interval, t_quantile
+from gapbench.analysis.stats import LEVEL, Estimate, Interval, interval_of_log, t_interval, t_quantile
 from gapbench.catalog import published
 
 Array = npt.NDArray[np.float64]
@@ -380,7 +379,7 @@ def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tup
         quantity,
         float(low),
         float(high),
-        Interval(float(np.exp(log_ratio)), float(np.exp(log_ratio - wide)), float(np.exp(log_ratio + wide))),
+        interval_of_log(log_ratio, wide),
         Interval(deviation, max(0.0, deviation - around), deviation + around),
         float(np.abs(np.expm1(by_cell[0])).max()),
     )
@@ -391,7 +390,7 @@ def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float 
     mine, theirs = places
     log_ratio = float(cell.value[mine] - reference.value[theirs])
     half = t_quantile(level, min(cell.orders, reference.orders) - 1) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
-    return Interval(float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half)))
+    return interval_of_log(log_ratio, half)
 
 
 def _interpolated(times: Array, rows: Array, grid: Array) -> Array:

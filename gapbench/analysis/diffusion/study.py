@@ -25,16 +25,18 @@ from gapbench.analysis.diffusion.laws import (
     predictions_of,
     ratio_at,
 )
-from gapbench.analysis.diffusion.orders import QUANTITIES, Logs, jackknife_error
 from gapbench.analysis.diffusion.walks import (
     CLIPPED,
     CLOCKS,
     MEMORY,
+    QUANTITIES,
+    Logs,
     Reader,
     Twin,
     Walks,
     common_window,
     decayed_walk_exponent,
+    jackknife_error,
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed

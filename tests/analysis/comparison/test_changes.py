@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gapbench.analysis.comparison.cells import change, change_from_published
+from gapbench.analysis.comparison import change, change_from_published
 
 FIRST = {0: 97.1, 1: 96.4, 2: 97.9, 3: 97.0}
 SECOND = {0: 96.0, 1: 95.9, 2: 97.2, 3: 95.5}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from gapbench.analysis.comparison import compare_results, published_set, summary
-from gapbench.analysis.comparison.compare import values_by_change
+from gapbench.analysis.comparison import compare_results, published_set, summary, values_by_change
 from gapbench.core.errors import UnknownNameError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapbench.analysis.comparison.cells import match
+from gapbench.analysis.comparison import match
 
 SB = {"dataset": "digits", "batch_size": 16}
 LB = {"dataset": "digits", "batch_size": 512}

@@ -8,7 +8,7 @@ import pytest
 
 from gapbench import cost, engine
 from gapbench.execution.backend import TorchBackend
-from gapbench.execution.protocol import Setup
+from gapbench.execution.executor import Setup
 from gapbench.suite import load_suite
 
 

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from gapbench.execution.heartbeat import Heartbeat
 
 from gapbench.core.errors import StoreError
 from gapbench.execution import Begun, Ended, ExpectedJob, JobProgressed, JobStarted, Stopping
-from gapbench.execution.heartbeat import Heartbeat
 from gapbench.store import ResultsDirectory, read_session
 
 BEGUN = Begun(

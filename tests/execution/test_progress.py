@@ -7,12 +7,12 @@ import random
 from pathlib import Path
 
 import pytest
+from gapbench.execution.forecast import Forecast
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.core.events import Outcome
 from gapbench.execution import Begun, ExpectedJob, JobEnded, JobProgressed, JobStarted
-from gapbench.execution.forecast import Forecast
 
 
 def job(name: str, seconds: float, *, share_left: float = 1.0, program: int = 0, runs: int = 1) -> ExpectedJob:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
+from gapbench.execution.packing import Packing
+from gapbench.execution.resume import Pending
 
 from gapbench import cost
 from gapbench.execution import scheduler
 from gapbench.execution.backend import free_device_memory
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Job, Slot, place_of, plan_jobs, plan_slots
-from gapbench.execution.packing import Packing
-from gapbench.execution.resume import Pending
 from gapbench.suite.runspec import Component, RunSpec
 
 H100 = 80_000.0

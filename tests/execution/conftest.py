@@ -74,9 +74,7 @@ class Done:
 def train(tmp_path: Path) -> Callable[..., Done]:
     """Trains a suite file with fake workers, as processes of this one unless another executor is given."""
 
-    def run(
-        path: Path, observe: Callable[[Notice], None] | None = None, executor: Executor | None = None, **settings: Any
-    ) -> Done:
+    def run(path: Path, observe: Callable[[Notice], None] | None = None, executor: Executor | None = None, **settings: Any) -> Done:
         suite = load_suite(path)
         notices: list[Notice] = []
 

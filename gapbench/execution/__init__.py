@@ -11,17 +11,7 @@ from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
 from gapbench.execution.calibrating import Measured, calibrate
 from gapbench.execution.devices import Device, choose_devices
 from gapbench.execution.executor import Executor, LocalProcesses, Setup
-from gapbench.execution.jobs import (
-    Job,
-    Pending,
-    Predictions,
-    Slot,
-    find_pending,
-    place_of,
-    plan_jobs,
-    plan_slots,
-    predicted_seconds,
-)
+from gapbench.execution.jobs import Job, Pending, Predictions, Slot, find_pending, place_of, plan_jobs, plan_slots
 from gapbench.execution.notices import (
     Begun,
     Ended,
@@ -75,7 +65,6 @@ __all__ = [
     "measure",
     "place_of",
     "plan_layout",
-    "predicted_seconds",
     "price",
 ]
 

@@ -150,6 +150,8 @@ class _Gap:
 def _gap(slot: Slot, running: Mapping[int, Demand], room: Room) -> _Gap | None:
     """Returns what a free slot has to give; None where those that run leave no place for one more."""
     if slot.device.kind == "cpu":
+        if math.isinf(room.free_mib):
+            return _Gap(slot, 1, math.inf)
         promised = sum(max(0.0, demand.memory_mib - room.held_mib.get(number, 0.0)) for number, demand in running.items())
         own = room.held_mib.get(slot.number, 0.0)  # of the idle worker that would get the job
         return _Gap(slot, 1, room.free_mib - MEMORY_HEADROOM_MIB + own - promised)

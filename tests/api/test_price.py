@@ -24,7 +24,6 @@ from gapbench.execution import (
     executor,
     place_of,
     plan_layout,
-    predicted_seconds,
     price,
 )
 from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
@@ -57,7 +56,8 @@ def left(directory: ResultsDirectory, layout: Layout, selected: list[str] | None
 
 def all_of(layout: Layout) -> float:
     """What all jobs take; the starts of a worker and of its programs, which every plan has once, are beside the point here."""
-    return sum(predicted_seconds(job, place_of(layout.slots)) or 0.0 for job in layout.jobs)
+    known = Predictions(place_of(layout.slots))
+    return sum(known.of(job).seconds or 0.0 for job in layout.jobs)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ A comment has parts, separated by `;`, and a part is `FILE ROW: COLUMN, COLUMN`:
 - ROW picks one row: `column=value`, several joined by ` & `. Two rows of runs.csv, `ROW minus ROW`, are the difference of their means.
 - COLUMN is one number with the interval or the `±` that the text gives it. `-column` turns the sign, `column %` shows a fraction in percent, and
   `median(column)`, `min(column)` or `max(column)` takes several rows together.
-- Of a page of sentences (FILE ends in .md), ROW is how the sentence begins and COLUMN the words before the number.
+- Of a page of sentences (FILE ends in .md), ROW is how the sentence or table row begins and COLUMN the words before the number.
 
 A number is as good as its last digit: the table's value must round to it. Numbers without a comment fail, but for the kinds in `NO_SOURCE`.
 """
@@ -137,8 +137,8 @@ def of_difference(first: pd.DataFrame, second: pd.DataFrame, column: str) -> Mea
 
 
 def of_sentence(file: str, start: str, words: str) -> Measured:
-    lines = [line for line in (REFERENCE / file).read_text().splitlines() if line.startswith(f"- {start}")]
-    assert len(lines) == 1, f"{len(lines)} sentences of {file} begin with: {start}"
+    lines = [line for line in (REFERENCE / file).read_text().splitlines() if line.startswith((f"- {start}", f"| {start}"))]
+    assert len(lines) == 1, f"{len(lines)} lines of {file} begin with: {start}"
     found = re.search(rf"(?<!\S){re.escape(words)} {FIGURE.pattern}", lines[0])
     assert found, f"no number after {words!r} in: {lines[0]}"
     value, half, low, high = (None if text is None else float(text.replace("−", "-").replace(",", "")) for text in found.group("value", "half", "low", "high"))

@@ -9,8 +9,8 @@ A comment has parts, separated by `;`, and a part is `FILE ROW: COLUMN, COLUMN`:
 
 - FILE is a table below results/reference. Left out, it is the file of the part before, up to the next heading.
 - ROW picks one row: `column=value`, several joined by ` & `. Two rows of runs.csv, `ROW minus ROW`, are the difference of their means.
-- COLUMN is one number with the interval or the `±` that the text gives it. `-column` turns the sign, `column %` shows a fraction in percent, and
-  `median(column)`, `min(column)` or `max(column)` takes several rows together.
+- COLUMN is one number with the interval or the `±` that the text gives it. `-column` turns the sign, `column %` shows a fraction in
+  percent, and `median(column)`, `min(column)` or `max(column)` takes several rows together.
 - Of a page of sentences (FILE ends in .md), ROW is how the sentence or table row begins and COLUMN the words before the number.
 
 A number is as good as its last digit: the table's value must round to it. Numbers without a comment fail, but for the kinds in `NO_SOURCE`.
@@ -25,9 +25,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+
+from gapbench import api
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -43,8 +46,11 @@ NO_SOURCE = {
     "places in a paper": r"\b(?:Table|Figure|section) \d+",
     "the level of an interval or verdict": r"\b95 %(?= (?:intervals?|probability))|\bat 5 %",
     "batch sizes": rf"\b[Bb]atch(?:es)?(?: sizes?)?(?: of)? {COUNT}(?:(?:,| to| and| or| against| of) {COUNT})*(?!\.?\d)",
-    "how long and on what a suite trains": rf"\b{COUNT} (?:(?:MNIST )?images|epochs|training examples|times the examples)\b|\bafter {COUNT} updates\b",
-    "rates, decays and targets that a suite sets": r"\b(?:[Rr]ate|weight decay|momentum|[Aa]t train loss|[Aa]t test error) \d[\d.]*(?:e-\d+)?(?: %)?",
+    "how long and on what a suite trains": rf"\b{COUNT} (?:(?:MNIST )?images|epochs|training examples|times the examples)\b",
+    "when a suite looks": rf"\bafter {COUNT} updates\b",
+    "rates, decays and targets that a suite sets": (
+        r"\b(?:[Rr]ate|weight decay|momentum|[Aa]t train loss|[Aa]t test error) \d[\d.]*(?:e-\d+)?(?: %)?"
+    ),
 }
 
 NUMBER = r"[−-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[−-]?\d+)?"
@@ -112,7 +118,9 @@ def rows(file: str, where: str) -> pd.DataFrame:
     found = table(file)
     for condition in where.split(" & ") if where else []:
         column, _, value = condition.partition("=")
-        found = found[(found[column] == float(value)) if pd.api.types.is_float_dtype(found[column]) else (found[column].astype(str) == value)]
+        found = found[
+            (found[column] == float(value)) if pd.api.types.is_float_dtype(found[column]) else (found[column].astype(str) == value)
+        ]
     assert len(found), f"{file} has no row with {where}"
     return found
 
@@ -141,7 +149,9 @@ def of_sentence(file: str, start: str, words: str) -> Measured:
     assert len(lines) == 1, f"{len(lines)} lines of {file} begin with: {start}"
     found = re.search(rf"(?<!\S){re.escape(words)} {FIGURE.pattern}", lines[0])
     assert found, f"no number after {words!r} in: {lines[0]}"
-    value, half, low, high = (None if text is None else float(text.replace("−", "-").replace(",", "")) for text in found.group("value", "half", "low", "high"))
+    value, half, low, high = (
+        None if text is None else float(text.replace("−", "-").replace(",", "")) for text in found.group("value", "half", "low", "high")
+    )
     assert value is not None
     return Measured(value, value - half, value + half) if half is not None else Measured(value, low, high)
 
@@ -207,7 +217,9 @@ def test_a_number_with_its_source_passes():
     assert disagreements(EXAMPLE) == []
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("1.25", "1.26"), ("0.58", "0.57"), ("1.92", "1.93"), ("n = 8", "n = 9"), ("1.25", "−1.25"), ("=LB:", "=LB+LR:")])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("1.25", "1.26"), ("0.58", "0.57"), ("1.92", "1.93"), ("n = 8", "n = 9"), ("1.25", "−1.25"), ("=LB:", "=LB+LR:")]
+)
 def test_a_wrong_digit_sign_or_row_fails(right, wrong):
     assert disagreements(EXAMPLE.replace(right, wrong))
 
@@ -221,7 +233,11 @@ def test_a_number_without_a_source_fails(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["In 2017 Hoffer et al. trained batch 128 against 4,096 for 50 epochs.", "95 % intervals, torch 2.15.0, ResNet-44, Table 1, rate 0.1", "`n = 3`"],
+    [
+        "In 2017 Hoffer et al. trained batch 128 against 4,096 for 50 epochs.",
+        "95 % intervals, torch 2.15.0, ResNet-44, Table 1, rate 0.1",
+        "`n = 3`",
+    ],
 )
 def test_settings_and_names_need_no_source(text):
     assert disagreements(text) == []
@@ -234,6 +250,18 @@ def test_differences_percentages_sentences_and_several_rows_can_be_sources():
     bench/timings.parquet case=plan & side=trained: median(seconds); diffusion-digits/analysis/diffusion.md SB at update 112: which is -->
     """
     assert disagreements(text) == []
+
+
+def test_the_fits_by_batch_size_are_of_the_passages():
+    folder = REFERENCE / "mnist-noise-scale/analysis/critical-batch"
+    chosen = table("mnist-noise-scale/analysis/critical-batch/passages.csv").query("chosen")
+    means = chosen.assign(log=np.log(chosen.steps)).groupby(["target", "batch_size"]).log.mean()
+    kept = table("mnist-noise-scale/analysis/critical-batch/by-batch-size/steps.csv").set_index(["series", "batch_size"]).steps
+    assert np.log(kept).to_numpy() == pytest.approx(means.loc[kept.index].to_numpy(), abs=1e-6)
+    fits = api.analyze("critical-batch", folder / "by-batch-size/steps.csv").frames["fits"].set_index("panel")
+    stored = table("mnist-noise-scale/analysis/critical-batch/by-batch-size/fits.csv").set_index("panel")
+    columns = ["critical_batch", "critical_batch_low", "critical_batch_high", "knee", "knee_low", "knee_high"]
+    assert fits.loc[stored.index, columns].to_numpy(float) == pytest.approx(stored[columns].to_numpy(), rel=1e-4)
 
 
 def sentences(page: str) -> list[str]:

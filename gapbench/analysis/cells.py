@@ -166,6 +166,11 @@ class Panel:
         """The column of `metric` on the test examples."""
         return self.metric.column("test")
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What all its cells train, as columns of a table."""
+        return {"dataset": self.dataset, "model": self.model, "recipe": self.recipe}
+
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
 

@@ -213,9 +213,8 @@ def _left_open(row: ArmRow) -> str:
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     if not rows:
         return []
-    named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
-    more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
-    return [f"No verdict on {listed(named + more)}."]
+    named = [f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows]
+    return [f"No verdict on {_some(named)}."]
 
 
 def _told_elsewhere(row: ArmRow) -> bool:
@@ -226,8 +225,12 @@ def _told_elsewhere(row: ArmRow) -> bool:
 
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
-    more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
-    return [f"The very same runs under another name: {listed(same[:MANY] + more)}."] if same else []
+    return [f"The very same runs under another name: {_some(same)}."] if same else []
+
+
+def _some(names: Sequence[str]) -> str:
+    """Lists names; of many the first few and how many more."""
+    return listed([*names[:MANY], *([f"{len(names) - MANY} more"] if len(names) > MANY else [])])
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:

@@ -250,7 +250,7 @@ def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
 
 def test_no_column_or_figure_of_the_analyses_of_batch_sizes_is_missing():
     from gapbench.analysis.critical_batch.study import COLUMNS
-    from gapbench.analysis.noise_scale.study import COLUMNS as OF_NOISE
+    from gapbench.analysis.noise_scale import COLUMNS as OF_NOISE
 
     sections = re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE)
     (noise,), (batch,) = ([part for part in sections if part.startswith(start)] for start in ("Noise scale", "Critical batch size"))

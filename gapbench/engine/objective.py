@@ -17,11 +17,10 @@ from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.keyed import keyed_layers
 from gapbench.probes import NormMode, ObjectiveBatch
+from gapbench.suite.moments import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.tasks import live_task
 
-CHUNK_EXAMPLES = 1024
-"""Examples of all replicas together that are computed at once; no result depends on it beyond rounding."""
 FEWEST_EXAMPLES = 128
 """Examples of a replica that may be computed at once even where its batches are smaller."""
 

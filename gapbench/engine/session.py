@@ -21,7 +21,6 @@ from gapbench.engine.adaptation import FRACTIONS, Adaptation, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
-from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.prepared import PreparedProgram, make_program, usual_updates
 from gapbench.engine.program import Probe, Program
@@ -31,6 +30,7 @@ from gapbench.layers.keyed import normals
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import Layer, TrainState
 from gapbench.suite.batches import BatchTable
+from gapbench.suite.moments import LATE, evaluation_updates, keep_updates, probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -299,7 +299,7 @@ class Session:
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
         last = self.update == self.batches.updates
-        recalibrate = last or self.batches.steps(self.update) < 0.95 * self.batches.all_steps
+        recalibrate = last or self.batches.steps(self.update) < LATE * self.batches.all_steps
         evaluation = self.evaluator.evaluate(recalibrate=recalibrate, batch_size=self.batches.at(max(0, self.update - 1)).batch_size)
         first_bad = self.first_bad()
         if self.update in self._covariance_updates:

@@ -61,7 +61,7 @@ def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         if place % 2:
             axes.axhspan(place - 0.5, place + 0.5, color=SHADE, zorder=0, linewidth=0)
-        color, marker, _ = _style(row)
+        color, marker, _ = STYLES.get(row.verdict, STYLES[""])
         ratio = row.ratio
         if ratio.low is not None and ratio.high is not None:
             ends = [ratio.low, ratio.high]
@@ -112,7 +112,8 @@ def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
 def _legend(axes: Axes, report: BenchReport, caption: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    used = [verdict for verdict in STYLES if any(_verdict(row) == verdict for row in report.rows)]
+    found = {row.verdict if row.verdict in STYLES else "" for row in report.rows}
+    used = [verdict for verdict in STYLES if verdict in found]
     handles = [
         Line2D([], [], color=STYLES[verdict][0], marker=STYLES[verdict][1], linewidth=2.2, label=STYLES[verdict][2]) for verdict in used
     ]
@@ -130,11 +131,3 @@ def _caption(report: BenchReport) -> str:
     if any(row.loaded for row in report.rows):
         text += " Open marks: timed on a loaded machine, not to be quoted."
     return text
-
-
-def _verdict(row: Row) -> str:
-    return next((verdict for verdict in (REACHED, SHORT, OPEN) if row.verdict.startswith(verdict)), "")
-
-
-def _style(row: Row) -> tuple[Any, str, str]:
-    return STYLES[_verdict(row)]

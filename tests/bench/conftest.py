@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gapbench.bench.cases import Case, Comparison, Side, Task
-from gapbench.bench.machine import Machine
+from gapbench.bench.records import Machine
 from gapbench.suite.runspec import Component
 
 TINY = Task(

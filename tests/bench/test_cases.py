@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gapbench import cost
-from gapbench.bench import CASES, compare, machine, unmeasurable
+from gapbench.bench import CASES, compare, records, unmeasurable
 from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side, Task
 from gapbench.bench.measure import gate, work_of
 from gapbench.bench.programs import PROGRAMS, Build, random_pool
@@ -173,10 +173,10 @@ def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp
 
     gpus = (Device("cuda:0", "cuda", "an invented GPU", "GPU-0", 80_000.0),)
     monkeypatch.setattr(module, "find_gpus", lambda: gpus)
-    monkeypatch.setattr(machine, "find_gpus", lambda: gpus)
+    monkeypatch.setattr(records, "find_gpus", lambda: gpus)
     monkeypatch.setattr(module, "answer_of", answer)
-    monkeypatch.setattr(machine, "load_of_others", lambda: 0.0)
-    monkeypatch.setattr(machine.Watch, "others", lambda _watch: 0.0)
+    monkeypatch.setattr(module, "load_of_others", lambda: 0.0)
+    monkeypatch.setattr(module.Watch, "others", lambda _watch: 0.0)
     report = compare(device="cuda", rounds=2, output=tmp_path / "bench")
     assert [row.case for row in report.rows] == [case.name for case in CUDA.values() for _ in case.comparisons]
     assert not {missing.case for missing in report.missing} & set(CUDA)

@@ -16,6 +16,8 @@ from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
 from gapbench.layers.keyed import Dropout
 
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 

@@ -28,8 +28,7 @@ from gapbench.core.machine import usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
 from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
-from gapbench.report.style import house_style, render
-from gapbench.store.files import write_bytes, write_text
+from gapbench.report.pages import write_figures, write_texts
 from gapbench.store.schema import utc_now
 
 NAME = "bench"
@@ -129,13 +128,9 @@ def _time_all(
 
 def write_outputs(folder: Path, report: BenchReport) -> None:
     """Writes bench.md, bench.csv and, where anything was measured, bench.svg and bench.png, each atomically."""
-    write_text(folder / f"{NAME}.md", bench_markdown(report))
-    write_text(folder / f"{NAME}.csv", bench_csv(report))
+    write_texts({f"{NAME}.md": bench_markdown(report), f"{NAME}.csv": bench_csv(report)}, folder)
     if report.rows:
-        with house_style():
-            figure = bench_figure(report)
-            for kind in ("svg", "png"):
-                write_bytes(folder / f"{NAME}.{kind}", render(figure, kind))
+        write_figures({NAME: lambda: bench_figure(report)}, folder)
 
 
 @dataclass

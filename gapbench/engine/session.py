@@ -230,7 +230,7 @@ class Session:
             self.program.prepare(usual)
 
     def look_at(self, *, probe_updates: Iterable[int] | None = None, evaluation_updates: Iterable[int] | None = None) -> None:
-        """Replaces the numbers of updates after which probes or evaluations are due; None leaves them. For timing, before the first `step`."""
+        """Replaces after which updates probes or evaluations are due; None leaves them. For timing, before the first `step`."""
         if probe_updates is not None:
             self.probe_updates = frozenset(probe_updates)
         if evaluation_updates is not None:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.factorial import factorials
-from gapbench.report.accuracy import accuracy_figure
-from gapbench.report.curves import training_curves_figure, weight_distance_figure
+from gapbench.report.accuracy import accuracy_figure, seeds_figure
+from gapbench.report.curves import loss_accuracy_figure, training_curves_figure, weight_distance_figure
 from gapbench.report.factorial import factorial_figure
-from gapbench.report.learning_rate import learning_rate_figure
-from gapbench.report.loss_accuracy import loss_accuracy_figure
-from gapbench.report.seeds import seeds_figure
 from gapbench.report.style import house_style, render
+from gapbench.report.tuning import FIGURE, learning_rate_figure
 from gapbench.store.tables import Tables
 from gapbench.tuning import KEY, read_tuned
 
@@ -32,7 +30,7 @@ def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
     To be called in the house's style. Trials of a tuning have one figure of their own.
     """
     if KEY in read.report:
-        return {"learning_rate": lambda: learning_rate_figure(read_tuned(read.runs, read.report))}
+        return {FIGURE: lambda: learning_rate_figure(read_tuned(read.runs, read.report))}
     panels, curves = read_panels(read.runs), Curves(read.curves)
     known: dict[str, Callable[[], Figure]] = {
         "weight_distance": lambda: weight_distance_figure(panels, curves),

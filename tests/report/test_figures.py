@@ -16,12 +16,10 @@ from matplotlib.figure import Figure
 from gapbench.analysis import matched_loss_gap
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
-from gapbench.report.accuracy import accuracy_figure
-from gapbench.report.curves import training_curves_figure, weight_distance_figure
+from gapbench.report.accuracy import accuracy_figure, seeds_figure
+from gapbench.report.curves import loss_accuracy_figure, mean_path, training_curves_figure, weight_distance_figure
 from gapbench.report.drawing import arm_series, facets
 from gapbench.report.factorial import factorial_figure
-from gapbench.report.loss_accuracy import loss_accuracy_figure, mean_path
-from gapbench.report.seeds import seeds_figure
 from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
 
 

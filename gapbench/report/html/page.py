@@ -20,7 +20,7 @@ from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published
 from gapbench.core.errors import StoreError
-from gapbench.report.html import provenance, runs
+from gapbench.report.html import runs
 from gapbench.report.html.figure import InlineFigure, inline_figure, pair, series_colors, toggles_of
 from gapbench.report.html.runs import run_table
 from gapbench.report.html.strips import strips_of
@@ -83,7 +83,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "question": _question(panels),
         "facts_line": _facts_line(panels, records),
         "verdict": verdict_groups(arms),
-        "cautions": provenance.cautions(records, arms, walks),
+        "cautions": runs.cautions(records, arms, walks),
         "arms": [
             {"panel": panel, "axis": own.axis, "lines": [_arm_line(arms, row, own.by_cell, own.color) for row in rows]}
             for (panel, rows), own in zip(panel_rows, strips, strict=True)
@@ -110,7 +110,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "total": runs.total_cost(records, predictions),
         "plan_problem": plan_problem,
         "duration": runs.duration,
-        "facts": provenance.facts(records),
+        "facts": runs.facts(records),
         "citation": cff,
         "bibtex": bibtex(cff),
         "references": references(),

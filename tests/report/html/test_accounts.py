@@ -9,8 +9,7 @@ import pytest
 
 from gapbench.analysis import arms_table
 from gapbench.report.html import page
-from gapbench.report.html.provenance import cautions, facts
-from gapbench.report.html.runs import costs, duration, failures, outcome_counts, total_cost
+from gapbench.report.html.runs import cautions, costs, duration, facts, failures, outcome_counts, total_cost
 from gapbench.store import Prediction
 
 

@@ -9,7 +9,7 @@ from gapbench.analysis import ArmsTable, SideTable, arms_table, side_tables
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.factorial import factorials
 from gapbench.report.figures import drawings
-from gapbench.report.html import write_page
+from gapbench.report.html.page import write_page
 from gapbench.report.pages import write_figures, write_texts
 from gapbench.report.tables import arms_csv, arms_markdown, factorial_csv, factorial_markdown, runs_csv, side_csv, side_markdown
 from gapbench.store.tables import read_tables

@@ -82,6 +82,22 @@ def _arm_facets(panel: Panel, arms: Sequence[Cell]) -> list[Facet]:
     return out
 
 
+def facet_shape(count: int) -> tuple[int, int]:
+    """Returns rows and columns for a number of axes; four stand better two by two."""
+    columns = 2 if count == 4 else min(3, max(1, count))
+    return -(-max(1, count) // columns), columns
+
+
+def facet_axes(part: SubFigure, own: Sequence[Facet]) -> list[Axes]:
+    """Returns one axes for each facet under its title, all with the same scales; what is left of the last row is hidden."""
+    places = list(part.subplots(*facet_shape(len(own)), squeeze=False, sharex=True, sharey=True).flat)
+    for axes, facet in zip(places, own, strict=False):
+        axes.set_title(facet.title)
+    for axes in places[len(own) :]:
+        axes.set_visible(False)
+    return places[: len(own)]
+
+
 def arm_series(arms: Sequence[Cell]) -> tuple[Series, ...]:
     """Returns the arms in table order; the reference arm comes in black."""
     ordered = sorted(arms, key=lambda cell: (not cell.reference, cell.order))
@@ -118,12 +134,14 @@ def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
 
 
 _THIN: Any = (0, (1, 1.5))
+BEHIND = "#9A9A9A"
+"""Colour of a reference behind the curves of others."""
 
 
 def curve_labels(panels: Sequence[Panel]) -> list[str]:
     """Returns the labels that `draw_facet` may put into a legend."""
     own = [facet for panel in panels for facet in facets(panel)]
-    return [series.label for facet in own for series in facet.series] + [_reference_label(facet) for facet in own if facet.reference]
+    return [series.label for facet in own for series in facet.series] + [reference_label(facet) for facet in own if facet.reference]
 
 
 def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarithmic: bool = False) -> None:
@@ -131,13 +149,14 @@ def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarit
     if facet.reference is not None:
         found = band(_values(facet.reference, curves, logarithmic), logarithmic=logarithmic)
         if found is not None:
-            (line,) = axes.plot(found.updates, found.mean, color="#9A9A9A", linewidth=2.6, alpha=0.55, label=_reference_label(facet))
+            (line,) = axes.plot(found.updates, found.mean, color=BEHIND, linewidth=2.6, alpha=0.55, label=reference_label(facet))
             mark(line, facet.reference, low=found.low, high=found.high)
     for position, series in enumerate(facet.series):
         _draw_series(axes, series, curves, position, logarithmic)
 
 
-def _reference_label(facet: Facet) -> str:
+def reference_label(facet: Facet) -> str:
+    """Returns the label of the reference behind an axes; empty where there is none."""
     return f"reference: {facet.reference.name}" if facet.reference else ""
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench.report.accuracy import ERROR_FLOOR, drawable, stretch_accuracy
+from gapbench.analysis.formats import percent
 from gapbench.report.drawing import ACROSS, grid_figure, sentence_figure
 from gapbench.report.pages import write_figures, write_texts
+from gapbench.report.scales import drawable, stretch_accuracy
 from gapbench.report.style import DASHES, MARKERS, Style, batch_style
 from gapbench.report.tables import csv_text, markdown_table, runs_csv
 from gapbench.store.tables import Tables, read_tables
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-# The figure of a tuning: held-out accuracy against learning rate for every cell, with the best rate and the range near it.
-
+FIGURE = "learning_rate"
+"""Name of the figure."""
+COLUMNS = ("cell", "batch", "regime", "points", "best rate", "optimum", "within 1 pp", "held-out acc. (%)", "fresh seeds")
+"""Of the table for people; searched values beside the rate stand after it."""
 WIDTH, HEIGHT = 4.6, 3.1
 """Inches of one axes."""
 MOST_LINES = 8
@@ -31,8 +33,129 @@ TITLE_CHARACTERS = 42
 """Of one line over one axes."""
 
 
+@dataclass(frozen=True)
+class TuningFiles:
+    """What the report of a tuning wrote, and what the tuning found."""
+
+    tuned: Tuned
+    tables: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    """As .svg, then as .png."""
+
+    def __repr__(self) -> str:
+        return f"TuningFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.tuned._repr_html_()
+
+
+def is_tuning(read: Tables) -> bool:
+    """Whether tables are those of a tuning."""
+    return KEY in read.report
+
+
+def write_tuning_report(results_dir: Path) -> TuningFiles:
+    """Writes `tables/` and `figures/` of a directory of trials anew, each file atomically; works on partial results, too.
+
+    Raises:
+        StoreError: a table is missing, damaged, or of a suite's own results, or a file cannot be written.
+    """
+    read = read_tables(results_dir)
+    tuned = read_tuned(read.runs, read.report)
+    texts = {
+        "tuning.csv": csv_text(tuned.frame()),
+        "tuning.md": tuning_markdown(tuned),
+        "rates.csv": csv_text(tuned.trials_frame()),
+        "runs.csv": runs_csv(read.runs),
+    }
+    tables = write_texts(texts, results_dir / "tables")
+    figures, _ = write_figures({FIGURE: lambda: learning_rate_figure(tuned)}, results_dir / "figures")
+    return TuningFiles(tuned, tables, figures)
+
+
+def tuning_columns(tuned: Tuned) -> tuple[str, ...]:
+    """Returns the headings of the table for people."""
+    others = [f"best {name.replace('_', ' ')}" for name in tuned.search if name != "learning_rate"]
+    at = COLUMNS.index("best rate") + 1
+    return (*COLUMNS[:at], *others, *COLUMNS[at:])
+
+
+def tuning_row(tuned: Tuned, cell: CellResult) -> list[str]:
+    """Returns the texts of a cell, in the order of `tuning_columns`."""
+    others = [
+        f"{cell.other[name]:g}{' (end of its list)' if name in cell.other_at_edge else ''}" if name in cell.other else ""
+        for name in tuned.search
+        if name != "learning_rate"
+    ]
+    folds = f" x {tuned.folds} folds" if tuned.folds > 1 else ""
+    diverged = f" ({cell.diverged} diverged)" if cell.diverged else ""
+    return [
+        cell.title,
+        str(cell.batch_size),
+        " = ".join(cell.regimes),
+        f"{cell.trials}{diverged}",
+        "" if cell.rate is None else f"{cell.rate:g}",
+        *others,
+        _optimum(tuned, cell),
+        _near(cell) if "learning_rate" in tuned.search else "",
+        percent(cell.accuracy),
+        f"{cell.accuracy.n}{folds}" if cell.accuracy else "",
+    ]
+
+
+def _near(cell: CellResult) -> str:
+    """Returns the range of rates near the best one; an end that is the last rate tried may lie farther out."""
+    if cell.near is None:
+        return ""
+    (low, high), (low_known, high_known) = cell.near, cell.near_ends
+    return f"{low:g} {'' if low_known else '(or less) '}to {high:g}{'' if high_known else ' (or more)'}"
+
+
+def tuning_notes(tuned: Tuned) -> list[str]:
+    """Returns what a reader has to know beside the table, in sentences."""
+    parts = " or ".join(f"{size:,}" for size in tuned.held_out)
+    folds = f", {tuned.folds} disjoint parts in turn" if tuned.folds > 1 else ""
+    notes = [
+        f"Scored on {parts} held-out training examples{folds}, at the end of training; one example is "
+        f"{100 / (min(tuned.held_out) * tuned.folds):.2g} pp. The test set was left alone.",
+        f"Every cell has the same number of points ({' or '.join(str(count) for count in sorted({cell.trials for cell in tuned.cells}))}); "
+        f"a point with a diverged run is not eligible. Accuracy: on {len(tuned.check_seeds)} fresh seeds, "
+        "with the pointwise 95 % t interval over seeds.",
+    ]
+    outside = [cell.title for cell in tuned.cells if cell.interior is False]
+    if outside:
+        notes.append(
+            f"At the edge of what was tried, so that there may be a better rate: {'; '.join(outside)}. "
+            "A higher extend_at_most in [tune] goes on from here."
+        )
+    none = [cell.title for cell in tuned.cells if tuned.complete and cell.best is None]
+    if none:
+        notes.append(f"No point is eligible, because runs diverged at all of them: {'; '.join(none)}.")
+    if tuned.failed:
+        notes.append(f"{tuned.failed} of the runs crashed, ran out of memory or of time, and no decision rests on them: tune with --retry.")
+    elif not tuned.complete:
+        notes.append("The search is not finished: `gapbench tune` goes on.")
+    return notes
+
+
+def tuning_markdown(tuned: Tuned) -> str:
+    """Returns `tuning.md`."""
+    table = markdown_table(tuning_columns(tuned), [tuning_row(tuned, cell) for cell in tuned.cells])
+    notes = "\n".join(f"- {note}" for note in tuning_notes(tuned))
+    return f"# {tuned.suite}: tuning\n\n{table}\n\n## Notes\n\n{notes}\n"
+
+
+def _optimum(tuned: Tuned, cell: CellResult) -> str:
+    if cell.best is None:
+        return "none eligible" if tuned.complete else "not known yet"
+    return {True: "interior", False: "at the edge", None: ""}[cell.interior]
+
+
 def learning_rate_figure(tuned: Tuned) -> Figure:
-    """Returns one axes for each model and budget (and regime, where there are many cells), a line for each cell in it."""
+    """Returns held-out accuracy against learning rate, with the best rate of each cell and the range near it.
+
+    There is one axes for each model and budget (and regime, where there are many cells), with a line for each cell.
+    """
     facets = _facets(tuned.cells)
     drawn = {title: [cell for cell in cells if any(tried.accuracy for tried in cell.tried)] for title, cells in facets.items()}
     drawn = {title: cells for title, cells in drawn.items() if cells}
@@ -42,9 +165,8 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
     for axes, (title, cells) in zip(places, drawn.items(), strict=True):
         _draw(axes, cells)
         axes.set_title("\n".join(textwrap.wrap(title, TITLE_CHARACTERS)))
-    stretch_accuracy(places)
+    stretch_accuracy(places, "held-out accuracy")
     for position, (axes, cells) in enumerate(zip(places, drawn.values(), strict=True)):
-        axes.fmt_ydata = _said
         if position % ACROSS == 0:
             axes.set_ylabel("held-out accuracy (%)")
         _mark_diverged(axes, cells)
@@ -154,136 +276,3 @@ def _caption(tuned: Tuned) -> str:
     if not tuned.complete:
         parts.append("The search is not finished.")
     return " ".join([*parts, "The test set was left alone."])
-
-
-def _said(accuracy: float) -> str:
-    return f"held-out accuracy {100 * accuracy:.2f} %{' or more' if accuracy >= 1 - ERROR_FLOOR else ''}"
-
-
-# The report of a tuning: its table and its figure, as functions of the two Parquet tables.
-
-FIGURE = "learning_rate"
-"""Name of the figure."""
-COLUMNS = ("cell", "batch", "regime", "points", "best rate", "optimum", "within 1 pp", "held-out acc. (%)", "fresh seeds")
-"""Of the table for people; searched values beside the rate stand after it."""
-
-
-@dataclass(frozen=True)
-class TuningFiles:
-    """What the report of a tuning wrote, and what the tuning found."""
-
-    tuned: Tuned
-    tables: tuple[Path, ...]
-    figures: tuple[Path, ...]
-    """As .svg, then as .png."""
-
-    def __repr__(self) -> str:
-        return f"TuningFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
-
-    def _repr_html_(self) -> str:
-        return self.tuned._repr_html_()
-
-
-def is_tuning(read: Tables) -> bool:
-    """Whether tables are those of a tuning."""
-    return KEY in read.report
-
-
-def write_tuning_report(results_dir: Path) -> TuningFiles:
-    """Writes `tables/` and `figures/` of a directory of trials anew, each file atomically; works on partial results, too.
-
-    Raises:
-        StoreError: a table is missing, damaged, or of a suite's own results, or a file cannot be written.
-    """
-    read = read_tables(results_dir)
-    tuned = read_tuned(read.runs, read.report)
-    texts = {
-        "tuning.csv": csv_text(tuned.frame()),
-        "tuning.md": tuning_markdown(tuned),
-        "rates.csv": csv_text(tuned.trials_frame()),
-        "runs.csv": runs_csv(read.runs),
-    }
-    tables = write_texts(texts, results_dir / "tables")
-    figures, _ = write_figures({FIGURE: lambda: learning_rate_figure(tuned)}, results_dir / "figures")
-    return TuningFiles(tuned, tables, figures)
-
-
-def tuning_columns(tuned: Tuned) -> tuple[str, ...]:
-    """Returns the headings of the table for people."""
-    others = [f"best {name.replace('_', ' ')}" for name in tuned.search if name != "learning_rate"]
-    at = COLUMNS.index("best rate") + 1
-    return (*COLUMNS[:at], *others, *COLUMNS[at:])
-
-
-def tuning_row(tuned: Tuned, cell: CellResult) -> list[str]:
-    """Returns the texts of a cell, in the order of `tuning_columns`."""
-    low_end, high_end = ("" if end else "or " for end in cell.near_ends)
-    near = ""
-    if cell.near is not None:
-        low, high = cell.near
-        near = f"{low:g} {'(or less) ' if low_end else ''}to {high:g}{' (or more)' if high_end else ''}"
-    accuracy = ""
-    if cell.accuracy is not None:
-        half = cell.accuracy.half_width
-        accuracy = f"{100 * cell.accuracy.mean:.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-    others = [
-        f"{cell.other[name]:g}{' (end of its list)' if name in cell.other_at_edge else ''}" if name in cell.other else ""
-        for name in tuned.search
-        if name != "learning_rate"
-    ]
-    count = (
-        f"{cell.accuracy.n} x {tuned.folds} folds" if cell.accuracy and tuned.folds > 1 else str(cell.accuracy.n if cell.accuracy else "")
-    )
-    diverged = f" ({cell.diverged} diverged)" if cell.diverged else ""
-    return [
-        cell.title,
-        str(cell.batch_size),
-        " = ".join(cell.regimes),
-        f"{cell.trials}{diverged}",
-        "" if cell.rate is None else f"{cell.rate:g}",
-        *others,
-        _optimum(tuned, cell),
-        near if "learning_rate" in tuned.search else "",
-        accuracy,
-        count,
-    ]
-
-
-def tuning_notes(tuned: Tuned) -> list[str]:
-    """Returns what a reader has to know beside the table, in sentences."""
-    parts = " or ".join(f"{size:,}" for size in tuned.held_out)
-    folds = f", {tuned.folds} disjoint parts in turn" if tuned.folds > 1 else ""
-    notes = [
-        f"Scored on {parts} held-out training examples{folds}, at the end of training; one example is "
-        f"{100 / (min(tuned.held_out) * tuned.folds):.2g} pp. The test set was left alone.",
-        f"Every cell has the same number of points ({' or '.join(str(count) for count in sorted({cell.trials for cell in tuned.cells}))}); "
-        f"a point with a diverged run is not eligible. Accuracy: on {len(tuned.check_seeds)} fresh seeds, "
-        "with the pointwise 95 % t interval over seeds.",
-    ]
-    outside = [cell.title for cell in tuned.cells if cell.interior is False]
-    if outside:
-        notes.append(
-            f"At the edge of what was tried, so that there may be a better rate: {'; '.join(outside)}. "
-            "A higher extend_at_most in [tune] goes on from here."
-        )
-    none = [cell.title for cell in tuned.cells if tuned.complete and cell.best is None]
-    if none:
-        notes.append(f"No point is eligible, because runs diverged at all of them: {'; '.join(none)}.")
-    if tuned.failed:
-        notes.append(f"{tuned.failed} of the runs crashed, ran out of memory or of time, and no decision rests on them: tune with --retry.")
-    elif not tuned.complete:
-        notes.append("The search is not finished: `gapbench tune` goes on.")
-    return notes
-
-
-def tuning_markdown(tuned: Tuned) -> str:
-    """Returns `tuning.md`."""
-    table = markdown_table(tuning_columns(tuned), [tuning_row(tuned, cell) for cell in tuned.cells])
-    notes = "\n".join(f"- {note}" for note in tuning_notes(tuned))
-    return f"# {tuned.suite}: tuning\n\n{table}\n\n## Notes\n\n{notes}\n"
-
-
-def _optimum(tuned: Tuned, cell: CellResult) -> str:
-    if cell.best is None:
-        return "none eligible" if tuned.complete else "not known yet"
-    return {True: "interior", False: "at the edge", None: ""}[cell.interior]

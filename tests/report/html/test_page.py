@@ -14,9 +14,8 @@ import gapbench.report
 from gapbench.analysis import arms_table
 from gapbench.analysis.cells import read_panels
 from gapbench.report import write_report
-from gapbench.report.html import tied
 from gapbench.report.html.figure import classes_of, inline_figure, toggles_of
-from gapbench.report.html.page import verdict_groups
+from gapbench.report.html.page import tied, verdict_groups
 from gapbench.report.html.runs import run_table
 from gapbench.report.html.strips import strips_of
 from gapbench.report.marks import mark

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapbench.analysis.stats import LEVEL
-from gapbench.bench.cases import CASES, Case, Comparison
+from gapbench.bench.cases import CASES, KINDS, Case, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +65,6 @@ class Row:
     kind: str
     ratio: Ratio
     goal: float | None
-    goal_side: str
-    """How the goal is to be met: >=, <= or within."""
     rounds: int
     spread: float | None
     """How far two timings of the case's first side differ (a fraction); no smaller difference can be claimed."""
@@ -132,22 +130,10 @@ def summarize(timings: pd.DataFrame, reasons: Mapping[str, str], cases: Mapping[
 def goals_of(case: Case) -> tuple[str, ...]:
     """Returns the goals of a case in words."""
     return tuple(
-        f"{_what(item)} {sign(item.kind)} {goal_text(item.goal, item.kind)}{' in seconds' if item.kind in ('cost', 'agreement') else ''}"
+        f"{_what(item)} {KINDS[item.kind].goal_text(item.goal)}{' in seconds' if KINDS[item.kind].in_seconds else ''}"
         for item in case.comparisons
         if item.goal is not None
     )
-
-
-def sign(kind: str) -> str:
-    """Returns on which side of a goal one wants to be."""
-    return {"cost": "<=", "agreement": "within"}.get(kind, ">=")
-
-
-def goal_text(goal: float | None, kind: str) -> str:
-    """Returns a goal as people read it."""
-    if goal is None:
-        return ""
-    return f"{goal:.0%}".replace("%", " %") if kind in ("share", "agreement") else f"{goal:g}"
 
 
 def _what(comparison: Comparison) -> str:
@@ -182,8 +168,7 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
         rival = max((speeds[name] for name in comparison.against), key=lambda speed: speed.examples_per_second, default=None)
         if rival is not None:
             theirs = _by_round(group, rival.side)
-            in_seconds = comparison.kind in ("cost", "agreement")
-            ratio = ratio_of(theirs, ours) if in_seconds else ratio_of(ours, theirs)
+            ratio = ratio_of(theirs, ours) if KINDS[comparison.kind].in_seconds else ratio_of(ours, theirs)
         else:
             ratio = _roofline_ratio(group, comparison.side)
         yield Row(
@@ -197,7 +182,6 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
             kind=comparison.kind,
             ratio=ratio,
             goal=comparison.goal,
-            goal_side=sign(comparison.kind),
             rounds=len(ours),
             spread=noise,
             verdict=_verdict(ratio, comparison, noise),
@@ -214,7 +198,7 @@ def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     near, goal = noise or 0.0, comparison.goal
     if goal is None:
         return WITHIN if noise is not None and abs(ratio.value - 1.0) <= near else ""
-    lowest, highest = bounds(goal, comparison.kind)
+    lowest, highest = KINDS[comparison.kind].bounds(goal)
     ends = [end for end in (lowest, highest) if end is not None]
     if comparison.kind != "share" and any(abs(ratio.value / end - 1.0) <= near for end in ends):
         return OPEN
@@ -222,11 +206,6 @@ def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     if (lowest is None or low >= lowest) and (highest is None or high <= highest):
         return REACHED
     return SHORT if (lowest is not None and high < lowest) or (highest is not None and low > highest) else OPEN
-
-
-def bounds(goal: float, kind: str) -> tuple[float | None, float | None]:
-    """Returns the least and the largest ratio that meets a goal; None: there is none."""
-    return {"cost": (None, goal), "agreement": (1.0 - goal, 1.0 + goal)}.get(kind, (goal, None))
 
 
 def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:
@@ -413,7 +392,7 @@ def ratio_text(ratio: Ratio, kind: str) -> str:
     def number(value: float) -> str:
         if kind == "share":
             return f"{100 * value:.1f}"
-        return f"{value:.3f}" if kind in ("cost", "agreement") else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
+        return f"{value:.3f}" if KINDS[kind].in_seconds else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
 
     text = number(ratio.value) + (" %" if kind == "share" else "")
     return text if ratio.low is None or ratio.high is None else f"{text} [{number(ratio.low)}, {number(ratio.high)}]"
@@ -421,7 +400,7 @@ def ratio_text(ratio: Ratio, kind: str) -> str:
 
 def goal_column(row: Row) -> str:
     """Returns ">= 3", or nothing where there is no goal."""
-    return "" if row.goal is None else f"{row.goal_side} {goal_text(row.goal, row.kind)}"
+    return "" if row.goal is None else KINDS[row.kind].goal_text(row.goal)
 
 
 def share_text(speed: Speed, device_kind: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.bench.cases import Comparison
+from gapbench.bench.cases import KINDS, Comparison
 from gapbench.bench.compare import write_outputs
 from gapbench.bench.records import Records
 from gapbench.bench.summary import (
@@ -20,7 +20,6 @@ from gapbench.bench.summary import (
     Ratio,
     bench_csv,
     bench_markdown,
-    bounds,
     goals_of,
     median_ratio,
     ratio_of_medians,
@@ -89,7 +88,7 @@ def test_a_prediction_agrees_where_it_is_neither_too_long_nor_too_short(report, 
     ).rows
     assert row.verdict == verdict
     assert goals_of(one) == ("ours / slow within 15 % in seconds",)
-    assert bounds(0.15, "agreement") == pytest.approx((0.85, 1.15))
+    assert KINDS["agreement"].bounds(0.15) == pytest.approx((0.85, 1.15))
     assert row.side.first_update_seconds is None
 
 

@@ -1,4 +1,7 @@
-"""What is compared, as data: a task, the sides that train it, and which side is held against which, with what goal."""
+"""What is compared, as data: a task, the sides that train it, and which side is held against which, with what goal.
+
+Both sides of a comparison train the same: model, shape of the data, batch, augmentation and the optimizer's constants. Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import Literal, TypeAlias
 
 from gapbench.execution.devices import DeviceKind
 from gapbench.suite.runspec import Component, Normalization, RunSpec
-
-# What both sides of a comparison train: model, shape of the data, batch, augmentation and the optimizer's constants. Needs no torch.
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 

@@ -61,7 +61,7 @@ def _draw(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
             ends = [ratio.low, ratio.high]
             axes.plot(ends, [place, place], color=color, linewidth=1.6, marker="|", markersize=9, markeredgewidth=1.4, zorder=3)
         face = color if not row.loaded else "white"
-        axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
+        axes.plot([ratio.estimate], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
         for goal in _goals(row):
             axes.plot([goal, goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
         for left, text in ((1.015, ratio_text(ratio, row.kind)), (1.325, goal_column(row))):
@@ -85,7 +85,7 @@ def _goals(row: Row) -> list[float]:
 def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-    values = [value for row in rows for value in (row.ratio.value, row.ratio.low, row.ratio.high, *_goals(row)) if value is not None]
+    values = [value for row in rows for value in (row.ratio.estimate, row.ratio.low, row.ratio.high, *_goals(row)) if value is not None]
     if kind == "share":
         axes.set_xlim(0.0, max(1.0, *values))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapbench.analysis.stats import LEVEL
+from gapbench.analysis.stats import LEVEL, Ratio
 from gapbench.bench.cases import CASES, KINDS, Case, Comparison
 
 if TYPE_CHECKING:
@@ -24,15 +24,6 @@ RESAMPLES = 10_000
 SEED = 0
 CLOCKS_AGREE = 0.02
 """CUDA's clock and the host's may differ by this much."""
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of medians; `low` and `high` are a 95 % interval, None from a single round."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -197,12 +188,12 @@ def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     """Says what can be claimed."""
     near, goal = noise or 0.0, comparison.goal
     if goal is None:
-        return WITHIN if noise is not None and abs(ratio.value - 1.0) <= near else ""
+        return WITHIN if noise is not None and abs(ratio.estimate - 1.0) <= near else ""
     lowest, highest = KINDS[comparison.kind].bounds(goal)
     ends = [end for end in (lowest, highest) if end is not None]
-    if comparison.kind != "share" and any(abs(ratio.value / end - 1.0) <= near for end in ends):
+    if comparison.kind != "share" and any(abs(ratio.estimate / end - 1.0) <= near for end in ends):
         return OPEN
-    low, high = (ratio.value, ratio.value) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
+    low, high = (ratio.estimate, ratio.estimate) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
     if (lowest is None or low >= lowest) and (highest is None or high <= highest):
         return REACHED
     return SHORT if (lowest is not None and high < lowest) or (highest is not None and low > highest) else OPEN
@@ -253,7 +244,7 @@ def _notes(case: Case, group: pd.DataFrame) -> Iterable[str]:
 
 
 def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
-    """Returns median(numerators) / median(denominators) with a percentile bootstrap interval over rounds.
+    """Returns median(numerators) / median(denominators) with a percentile bootstrap interval over rounds; none from a single round.
 
     Both sides of a round were timed within a minute of each other, so that a slow minute hits both: rounds are drawn, not timings.
 
@@ -318,7 +309,7 @@ _CSV: dict[str, Callable[[Row], object]] = {
     "side": lambda row: row.side.side,
     "against": lambda row: row.against.side if row.against else "roofline",
     "kind": lambda row: row.kind,
-    "ratio": lambda row: row.ratio.value,
+    "ratio": lambda row: row.ratio.estimate,
     "ratio_low": lambda row: row.ratio.low,
     "ratio_high": lambda row: row.ratio.high,
     "goal": lambda row: row.goal,
@@ -394,7 +385,7 @@ def ratio_text(ratio: Ratio, kind: str) -> str:
             return f"{100 * value:.1f}"
         return f"{value:.3f}" if KINDS[kind].in_seconds else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
 
-    text = number(ratio.value) + (" %" if kind == "share" else "")
+    text = number(ratio.estimate) + (" %" if kind == "share" else "")
     return text if ratio.low is None or ratio.high is None else f"{text} [{number(ratio.low)}, {number(ratio.high)}]"
 
 

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.paper import published_value
 from gapbench.catalog import Metric
-from gapbench.report.drawing import PAPER_LABEL, Series, arm_series, counts_text, panel_figure, setting_of, setting_text, settings
-from gapbench.report.marks import mark, mark_bars
-from gapbench.report.scales import (
-    axis_label,
-    headline_of,
-    is_share,
-    least_half_width,
-    mean_text,
-    shown_estimate,
-    shown_values,
-    value_text,
+from gapbench.report.drawing import (
+    PAPER_LABEL,
+    Series,
+    arm_series,
+    counts_text,
+    panel_figure,
+    setting_of,
+    setting_styles,
+    setting_text,
+    settings,
 )
-from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
+from gapbench.report.marks import mark, mark_bars
+from gapbench.report.scales import axis_label, headline_of, is_share, least_half_width, mean_text, shown_estimate, shown_values, value_text
+from gapbench.report.style import MUTED, PAPER, SHADE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,12 +91,9 @@ def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
 
 def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
     """Draws one line per regime and ghost setting, set off a little so that intervals do not hide one another."""
-    found = settings(grid)
-    regimes = list(dict.fromkeys(cell.regime for cell in grid))
-    ghosts = sorted({cell.ghost_batch_size or 0 for cell in grid})
+    found = setting_styles(grid)
     step = min(0.14, 0.72 / len(found))
-    for position, setting in enumerate(found):
-        style = regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0))
+    for position, (setting, style) in enumerate(found.items()):
         offset = 2 ** (step * (position - (len(found) - 1) / 2))
         own = sorted((cell for cell in grid if setting_of(cell) == setting and cell.ok_runs), key=lambda cell: cell.batch_size)
         line = [(cell.batch_size * offset, _mean(cell, headline_of(panel))) for cell in own]
@@ -198,12 +196,10 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
 def _rows(panel: Panel) -> list[Series]:
     """Returns the cells of a panel in table order, in the style that they have in the other figures."""
     arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
-    styles = {id(one.cell): one for one in arm_series(arms)}
-    regimes, ghosts = list(dict.fromkeys(setting[0] for setting in settings(grid))), sorted({cell.ghost_batch_size or 0 for cell in grid})
-    for cell in grid:
-        setting = setting_of(cell)
-        styles[id(cell)] = Series(cell, cell.name, regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0)))
-    return [styles[id(cell)] for cell in panel.cells]
+    styles = setting_styles(grid)
+    series = [*arm_series(arms), *(Series(cell, cell.name, styles[setting_of(cell)]) for cell in grid)]
+    by_cell = {id(one.cell): one for one in series}
+    return [by_cell[id(cell)] for cell in panel.cells]
 
 
 def _row_label(series: Series) -> str:

@@ -1,4 +1,4 @@
-"""The analysis of critical batch sizes as people see it."""
+"""Figures of the analysis of critical batch sizes: steps against batch size, and the trade of steps for examples."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-# Figures of the analysis of critical batch sizes: steps against batch size, and the trade of steps for examples.
 
 SIZE, MARGIN = (4.6, 3.5), 0.4
 """Inches of one axes, and of what stands beside a row of them."""
@@ -171,6 +169,3 @@ def _predicted(found: Study) -> Figure:
     axes.set_ylabel("measured from steps to the target, examples (log scale)")
     axes.legend(loc="upper left")
     return figure
-
-
-__all__ = ["critical_batch_drawings"]

@@ -198,10 +198,9 @@ def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: M
     path = mean_path(series.cell, losses, accuracies)
     ends = [run.run_id for run in series.cell.ok_runs if run.run_id in losses and run.run_id in accuracies]
     if path is not None:
-        (line,) = axes.plot(
-            path.train_loss, drawable(path.test_accuracy), color=style.color, linestyle=style.dashes, label=series.label,
-            marker=style.marker, markerfacecolor=style.marker_face, markersize=4, markevery=(2 + 3 * (position % 6), 24),
-        )  # fmt: skip
+        every = 2 + 3 * (position % 6), 24
+        accuracy = drawable(path.test_accuracy)
+        (line,) = axes.plot(path.train_loss, accuracy, label=series.label, markersize=4, markevery=every, **style.line)
         mark(line, series.cell)
     if ends:
         (dots,) = axes.plot(

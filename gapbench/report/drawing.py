@@ -1,4 +1,8 @@
-"""Drawing of curves over updates, shared by the figures."""
+"""What figures share: which cells stand on one axes and in which style, curves over updates, and where things stand in a figure.
+
+The arms of a panel share axes, or its grid is split by regime and ghost setting. Panels stand one below another, legends beside them, a
+caption below all.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,24 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, at_equal_examples, band
 from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
-from gapbench.report.style import MUTED, Style, arm_style, batch_style, new_figure, say
+from gapbench.report.style import MUTED, Style, arm_style, batch_style, new_figure, regime_style, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
-
-# Which cells share an axes, under which label and in which style: the arms of a panel, or its grid split by regime and ghost setting.
-
+PAPER_LABEL = "paper (single run)"
+BEHIND = "#9A9A9A"
+"""Colour of a reference behind the curves of others."""
+ENTRY = 0.185
+"""Inches that an entry of a legend takes."""
+ACROSS = 2
+"""Axes of a grid that stand in one row."""
 MOST_ARMS = 8
 """Curves of more arms than this in one axes are no longer told apart."""
+
+_THIN: Any = (0, (1, 1.5))
 
 Setting = tuple[str, int | None, str, str, str]
 """Regime, ghost batch size, preset, optimizer, precision: what cells on one line over batch sizes have in common."""
@@ -124,6 +134,12 @@ def settings(grid: Sequence[Cell]) -> list[Setting]:
     return sorted(found, key=lambda setting: (setting[2:], setting[1] or 0, regimes.index(setting[0])))
 
 
+def setting_styles(grid: Sequence[Cell]) -> dict[Setting, Style]:
+    """Returns the style of every setting of a grid: its colour is its regime."""
+    regimes, ghosts = list(dict.fromkeys(cell.regime for cell in grid)), sorted({cell.ghost_batch_size or 0 for cell in grid})
+    return {setting: regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0)) for setting in settings(grid)}
+
+
 def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
     """Names a setting by its regime and ghost size, and by whatever else varies in the grid."""
     all_settings = settings(grid)
@@ -131,11 +147,6 @@ def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
     if any(ghost is not None for _, ghost, *_ in all_settings):
         parts.append(f"ghost {setting[1] or 'off'}")
     return ", ".join(parts + [str(setting[position]) for position in (2, 3, 4) if len({other[position] for other in all_settings}) > 1])
-
-
-_THIN: Any = (0, (1, 1.5))
-BEHIND = "#9A9A9A"
-"""Colour of a reference behind the curves of others."""
 
 
 def curve_labels(panels: Sequence[Panel]) -> list[str]:
@@ -238,24 +249,11 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
             mark(shade, series.cell, texts=())
         # Markers at even distances on the page, each series starting elsewhere, so that curves on top of one another still show theirs.
         every: Any = 1 if len(found.updates) < 4 else (0.015 * (1 + position % 8), 0.14)
-        (line,) = axes.plot(
-            found.updates, found.mean, label=series.label, color=style.color, linestyle=style.dashes, marker=style.marker,
-            markerfacecolor=style.marker_face, markersize=4, markevery=every,
-        )  # fmt: skip
+        (line,) = axes.plot(found.updates, found.mean, label=series.label, markersize=4, markevery=every, **style.line)
         mark(line, series.cell, low=found.low, high=found.high)
     elif others:
         (line,) = axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
         mark(line, series.cell, texts=())
-
-
-# Where things stand in a figure, the same in all: panels one below another, legends beside them, a caption below all.
-
-PAPER_LABEL = "paper (single run)"
-
-ENTRY = 0.185
-"""Inches that an entry of a legend takes."""
-ACROSS = 2
-"""Axes of a grid that stand in one row."""
 
 
 class Titled(Protocol):

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 GAP_UNITS = {"pp": "percentage points"}
 """Units of gaps as an axis writes them, where that is not the short form."""
+ERROR_FLOOR = 5e-4
+"""Accuracies above 1 - this are drawn as that: an error of zero has no place on a logarithmic axis."""
+
+_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+_FINE_TICKS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.998)
 
 
 def headline_of(panel: Panel) -> Metric:
@@ -84,15 +89,6 @@ def mean_text(metric: Metric, estimate: Estimate) -> str:
         return f"mean {loss(estimate)} {metric.unit}, n = {estimate.n}"
     interval = "" if estimate.low is None or estimate.high is None else f" ({range_text(estimate.low, estimate.high, metric.decimals)})"
     return f"mean {value_text(metric, estimate.mean)}{interval}, n = {estimate.n}"
-
-
-# The axis of accuracies is logarithmic in the error.
-
-ERROR_FLOOR = 5e-4
-"""Accuracies above 1 - this are drawn as that: an error of zero has no place on a logarithmic axis."""
-
-_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-_FINE_TICKS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.998)
 
 
 def drawable(accuracy: Any) -> Any:

@@ -182,7 +182,7 @@ def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp
     assert not {missing.case for missing in report.missing} & set(CUDA)
     assert {row.case for row in report.rows if row.kind == "share"} == {name for name in CUDA if name.startswith("roofline")}
     (plan,) = (row for row in report.rows if row.kind == "agreement")
-    assert (plan.ratio.value, plan.verdict) == (1.0, "reached")
+    assert (plan.ratio.estimate, plan.verdict) == (1.0, "reached")
     assert "| within 15 % | reached |" in (tmp_path / "bench" / "bench.md").read_text()
 
 

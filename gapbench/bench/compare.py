@@ -27,7 +27,7 @@ from gapbench.core.errors import DeviceError, GapbenchError
 from gapbench.core.machine import usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
-from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
+from gapbench.execution.executor import MALLOC_VARIABLES, THREAD_VARIABLES
 from gapbench.report.pages import write_figures, write_texts
 from gapbench.store.schema import utc_now
 

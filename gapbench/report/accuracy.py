@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.cells import Cell, Panel
+from gapbench.analysis.cells import Cell, Panel, in_unit
 from gapbench.analysis.paper import published_value
 from gapbench.catalog import Metric
 from gapbench.report.drawing import (
@@ -22,7 +22,7 @@ from gapbench.report.drawing import (
     settings,
 )
 from gapbench.report.marks import mark, mark_bars
-from gapbench.report.scales import axis_label, headline_of, is_share, least_half_width, mean_text, shown_estimate, shown_values, value_text
+from gapbench.report.scales import axis_label, is_share, least_half_width, mean_text, shown_estimate, value_text
 from gapbench.report.style import MUTED, PAPER, SHADE
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
             _draw_arms(places[0], panel, arms)
         if grid:
             _draw_grid(places[-1], panel, grid)
-        metric = headline_of(panel)
+        metric = panel.metric
         for axes, mean in itertools.product(places, _reference_means(panel)):
             axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         places[0].set_ylabel(axis_label(metric))
@@ -96,7 +96,7 @@ def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
     for position, (setting, style) in enumerate(found.items()):
         offset = 2 ** (step * (position - (len(found) - 1) / 2))
         own = sorted((cell for cell in grid if setting_of(cell) == setting and cell.ok_runs), key=lambda cell: cell.batch_size)
-        line = [(cell.batch_size * offset, _mean(cell, headline_of(panel))) for cell in own]
+        line = [(cell.batch_size * offset, _mean(cell, panel.metric)) for cell in own]
         for (before, after), (start, end) in zip(itertools.pairwise(own), itertools.pairwise(line), strict=True):
             (part,) = axes.plot(*zip(start, end, strict=True), color=style.color, linestyle=style.dashes, linewidth=1.1, alpha=0.8)
             mark(part, before, after, texts=())
@@ -108,8 +108,8 @@ def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
 
 def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: float, joined: bool) -> None:
     """Draws mean and interval of a cell, its seeds a little to the left, and the paper's value; `step` is its room in octaves."""
-    cell, style, metric = series.cell, series.style, headline_of(panel)
-    values = shown_values(cell, metric)
+    cell, style, metric = series.cell, series.style, panel.metric
+    values = [*in_unit(cell, metric).values()]
     left = [x * 2 ** (step * ((-0.46 if joined else -0.26) + offset)) for offset in _spread(values)]
     (dots,) = axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
     mark(
@@ -173,14 +173,14 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
         for position, series in enumerate(rows):
             if position % 2:
                 axes.axhspan(position - 0.5, position + 0.5, color=SHADE, linewidth=0, zorder=0)
-            _draw_row(axes, headline_of(panel), series, position)
+            _draw_row(axes, panel.metric, series, position)
         for mean in _reference_means(panel):
             axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.set_yticks(range(len(rows)), [_row_label(series) for series in rows])
         axes.tick_params(axis="y", length=0)
         axes.yaxis.grid(visible=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(axis_label(headline_of(panel)))
+        axes.set_xlabel(axis_label(panel.metric))
         _bound(axes, panel, rows)
         return [axes]
 
@@ -247,7 +247,7 @@ def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
 
 def _leaves(panel: Panel, cell: Cell, low: float, high: float) -> list[float | None]:
     """Returns where the interval of a cell leaves the axis on the left and on the right; empty where it does not."""
-    metric = headline_of(panel)
+    metric = panel.metric
     estimate = shown_estimate(cell, metric)
     if estimate is None or estimate.low is None or estimate.high is None:
         return []
@@ -257,7 +257,7 @@ def _leaves(panel: Panel, cell: Cell, low: float, high: float) -> list[float | N
 
 def _bounds(panel: Panel) -> tuple[float, float]:
     """Returns the ends of the axis: at least a notable gap apart, nothing beyond 100 %."""
-    metric = headline_of(panel)
+    metric = panel.metric
     least = least_half_width(metric)
     dots = [metric.shown(run.numbers[metric.column("test")]) for cell in panel.cells for run in cell.ok_runs]
     found = [shown_estimate(cell, metric) for cell in panel.cells]
@@ -269,11 +269,11 @@ def _bounds(panel: Panel) -> tuple[float, float]:
 
 
 def _measured(panel: Panel) -> bool:
-    return is_share(headline_of(panel)) and any(cell.ok_runs for cell in panel.cells)
+    return is_share(panel.metric) and any(cell.ok_runs for cell in panel.cells)
 
 
 def _reference_means(panel: Panel) -> list[float]:
-    return [_mean(cell, headline_of(panel)) for cell in panel.cells if cell.reference and cell.ok_runs]
+    return [_mean(cell, panel.metric) for cell in panel.cells if cell.reference and cell.ok_runs]
 
 
 def _mean(cell: Cell, metric: Metric) -> float:

@@ -26,7 +26,7 @@ from gapbench.report.drawing import (
     update_axis,
 )
 from gapbench.report.marks import mark
-from gapbench.report.scales import axis_label, drawable, drawable_curves, headline_of, is_share, stretch_accuracy, words
+from gapbench.report.scales import axis_label, drawable, drawable_curves, is_share, stretch_accuracy, words
 from gapbench.report.style import Style
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     """
     recalibrated, prefix = _recalibrated(curves)
     losses, tested = curves.of(f"{prefix}train_loss"), {}
-    for metric in map(headline_of, panels):
+    for metric in (panel.metric for panel in panels):
         found = curves.of(f"{prefix}{metric.column('test')}")
         tested[metric.name] = drawable_curves(found) if is_share(metric) else found
 
     def measured(panel: Panel) -> bool:
-        second = tested[headline_of(panel).name]
+        second = tested[panel.metric.name]
         return any(run.run_id in losses and run.run_id in second for cell in panel.cells for run in cell.runs)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        own, metric = facets(panel), headline_of(panel)
+        own, metric = facets(panel), panel.metric
         places = part.subplots(len(own), 2, squeeze=False, sharex=True, sharey="col")
         for row, facet in enumerate(own):
             left, right = places[row]
@@ -119,7 +119,7 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         return 3.3 if rows == 1 else 0.6 + 2.0 * rows
 
     statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
-    axis = "The accuracy axis is logarithmic in the error." if any(is_share(headline_of(panel)) for panel in panels) else ""
+    axis = "The accuracy axis is logarithmic in the error." if any(is_share(panel.metric) for panel in panels) else ""
     caption = curve_caption(panels, f"{axis}{statistics}".strip())
     return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels)
 

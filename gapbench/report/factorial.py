@@ -9,7 +9,7 @@ from gapbench.analysis.cells import Panel
 from gapbench.analysis.factorial import Effect, Factorial, effect_notes, factorials
 from gapbench.catalog import Metric
 from gapbench.report.drawing import panel_figure
-from gapbench.report.scales import gap_label, headline_of, least_half_width, words
+from gapbench.report.scales import gap_label, least_half_width, words
 from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def factorial_figure(panels: Sequence[Panel]) -> Figure:
 
     def draw(part: SubFigure, one: Factorial) -> Sequence[Axes]:
         axes = part.subplots()
-        metric = headline_of(one.panel)
-        _draw(axes, one.headline, _reach([other for other in found if headline_of(other.panel) == metric], metric))
+        metric = one.panel.metric
+        _draw(axes, one.headline, _reach([other for other in found if other.panel.metric == metric], metric))
         axes.set_xlabel(f"effect on {gap_label(metric)}")
         return [axes]
 
-    measures = dict.fromkeys(words(headline_of(one.panel)) for one in found)
+    measures = dict.fromkeys(words(one.panel.metric) for one in found)
     caption = (
         f"Mark and bar: effect on {' or '.join(measures)} with its pointwise 95 % t interval, none from one seed; filled: separated from "
         "zero, all effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])

@@ -11,7 +11,7 @@ from gapbench.analysis.factorial import factorials
 from gapbench.report.accuracy import accuracy_figure, seeds_figure
 from gapbench.report.curves import loss_accuracy_figure, training_curves_figure, weight_distance_figure
 from gapbench.report.factorial import factorial_figure
-from gapbench.report.scales import headline_of, is_share
+from gapbench.report.scales import is_share
 from gapbench.report.style import house_style, render
 from gapbench.report.tuning import FIGURE, learning_rate_figure
 from gapbench.store.tables import Tables
@@ -42,7 +42,7 @@ def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
         "factorial": lambda: factorial_figure(panels),
     }
     left_out = set() if factorials(panels) else {"factorial"}
-    if panels and not any(is_share(headline_of(panel)) for panel in panels):
+    if panels and not any(is_share(panel.metric) for panel in panels):
         left_out |= OF_ACCURACY
     applicable = [name for name in known if name not in left_out]
     return {name: known[name] for name in read.report.get("figures") or applicable}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from gapbench import catalog
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
-from gapbench.analysis.formats import nats_text
+from gapbench.analysis.formats import gap_text
+from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
+from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.catalog import Metric
-from gapbench.report.scales import headline_of, number_text, words
+from gapbench.report.scales import number_text, words
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -103,7 +104,7 @@ def _columns(rows: Sequence[ArmRow], budgets: dict[str, str]) -> list[_Column]:
         _Column("", "c", tuple(MARKS.get(row.verdict, NO_VERDICT) for row in rows)),
         _Column(r"Paper (\%)", "r", tuple(papers)),
     ]
-    headlines = [HEADINGS[headline_of(row.panel).name] for row in rows]
+    headlines = [HEADINGS[row.metric.name] for row in rows]
     always = {"Arm", "Batch", "$n$", HEADINGS["accuracy"] if HEADINGS["accuracy"] in headlines or not rows else headlines[0]}
     return [column for column in columns if column.heading in always or any(column.texts)]
 
@@ -123,7 +124,7 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
         pairing = {"paired": "paired by split", "welch": "Welch's"}
         how = f" (interval, {' or '.join(pairing[method] for method in sorted(methods))})" if methods else ""
         listed = "; ".join(f"$^{{{letter}}}$ {escape(text)}" for text, letter in budgets.items())
-        compared = [headline_of(row.panel) for row in table.rows if row.batch_gap]
+        compared = [row.metric for row in table.rows if row.batch_gap]
         kinds = "; ".join(_gap_words(metric) for metric in catalog.metrics().values() if metric in compared)
         parts.append(f"Batch gap: {kinds}{how}, at {listed}.")
     if any(row.matched_loss and row.matched_loss.gap_pp for row in table.rows):
@@ -176,9 +177,9 @@ def _gap_words(metric: Metric) -> str:
 
 def _gap(row: ArmRow, metric: Metric, budgets: dict[str, str]) -> str:
     """Returns a batch gap with the letter of what it is taken at; empty where the row is compared by another metric."""
-    if row.batch_gap is None or headline_of(row.panel) != metric:
+    if row.batch_gap is None or row.metric != metric:
         return ""
-    text = escape(nats_text(row.batch_gap)) if metric.decimals is None else _difference(row.batch_gap)
+    text = escape(gap_text(row.batch_gap, metric)) if metric.decimals is None else _difference(row.batch_gap)
     return f"{text}$^{{{budgets[_at(row)]}}}$"
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapbench import catalog
-from gapbench.analysis.cells import Cell, Panel
+from gapbench.analysis.cells import Cell, in_unit
 from gapbench.analysis.curves import Curve
 from gapbench.analysis.formats import loss, range_text
 from gapbench.analysis.stats import Estimate, t_interval
@@ -26,11 +25,6 @@ ERROR_FLOOR = 5e-4
 
 _TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _FINE_TICKS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.998)
-
-
-def headline_of(panel: Panel) -> Metric:
-    """Returns the metric that the cells of a panel are compared by."""
-    return next(metric for metric in catalog.metrics().values() if metric.column("test") == panel.headline)
 
 
 def is_share(metric: Metric) -> bool:
@@ -63,14 +57,9 @@ def least_half_width(metric: Metric) -> float:
     return 1e-6 if metric.notable_gap is None else metric.notable_gap / 2
 
 
-def shown_values(cell: Cell, metric: Metric) -> list[float]:
-    """Returns the values that the interval of a cell rests on, as people are shown them."""
-    return [metric.shown(value) for value in cell.column(metric.column("test")).values()]
-
-
 def shown_estimate(cell: Cell, metric: Metric) -> Estimate | None:
     """Returns the mean of a cell with its interval, as people are shown them."""
-    return t_interval(shown_values(cell, metric))
+    return t_interval([*in_unit(cell, metric).values()])
 
 
 def number_text(metric: Metric, shown: float) -> str:

@@ -15,7 +15,7 @@ from gapbench.bench.cases import CASES, PREDICTED, TRAINED
 from gapbench.bench.measure import measure_peaks, time_loop, time_suite, time_together, traffic_numbers, work_of
 from gapbench.bench.programs import LATE, Ours, random_pool
 from gapbench.core.errors import GapbenchError
-from gapbench.execution import calibrating, pool
+from gapbench.execution import calibrating, executor
 
 CPU = torch.device("cpu")
 
@@ -169,7 +169,7 @@ batch_size = 512
 
 @pytest.fixture
 def suite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(FAKES / "fake_worker.py")))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(FAKES / "fake_worker.py")))
     monkeypatch.setattr(calibrating, "MEASURING_COMMAND", (sys.executable, str(FAKES / "fake_measuring.py")))
     monkeypatch.setenv("GAPBENCH_CACHE", "to be restored")
     (tmp_path / "small.toml").write_text(SUITE)

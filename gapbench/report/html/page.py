@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import gapbench
 from gapbench.analysis import ArmRow, ArmsTable, SideTable
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, range_text, rate_text
+from gapbench.analysis.rows import REFERENCE, verdicts_of
+from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published
@@ -27,7 +28,7 @@ from gapbench.core.errors import StoreError
 from gapbench.report.html import runs
 from gapbench.report.html.figure import InlineFigure, inline_figure, pair, series_colors, toggles_of
 from gapbench.report.html.strips import Strips, strips_of
-from gapbench.report.scales import heading, headline_of, number_text, words
+from gapbench.report.scales import heading, number_text, words
 from gapbench.store import StoredPlan, Tables, read_plan
 from gapbench.store.files import write_text
 
@@ -164,7 +165,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
 def _arms_section(arms: ArmsTable, strips: Mapping[str, Strips]) -> dict[str, Any]:
     parts = []
     for panel in arms.panels:
-        own, metric = strips[panel.title], headline_of(panel)
+        own, metric = strips[panel.title], panel.metric
         lines = [_arm_line(arms, row, own.by_cell, own.color) for row in arms.rows_of(panel)]
         parts.append({"panel": panel, "unit": metric.unit, "heading": heading(metric), "axis": own.axis, "lines": lines})
     return {
@@ -178,7 +179,7 @@ def _arms_section(arms: ArmsTable, strips: Mapping[str, Strips]) -> dict[str, An
 
 
 def _paper_line(row: ArmRow) -> PaperLine:
-    metric, published, ours = headline_of(row.panel), row.published, row.test_accuracy
+    metric, published, ours = row.metric, row.published, row.test_accuracy
     assert published is not None
 
     def between(low: float, high: float) -> str:
@@ -222,7 +223,7 @@ def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
 
 def _question(panels: Sequence[Panel]) -> str:
     """Asks what the suite asks; sizes only where all panels have the same ones."""
-    metrics = [headline_of(panel) for panel in panels]
+    metrics = [panel.metric for panel in panels]
     if metrics and all(metric.direction == "lower" for metric in metrics):
         return f"How much higher is the {words(metrics[0])} of large batches, and what closes the gap?"
     sizes = {(panel.cells[0].reference_batch_size, max(cell.batch_size for cell in panel.cells)) for panel in panels if panel.cells}
@@ -249,9 +250,8 @@ def _arm_line(arms: ArmsTable, row: ArmRow, strips: Mapping[str, str], colors: M
     ghost = f"ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
     sizes = f"batch {cell.batch_size}" + (f", {ghost}" if ghost else "") if cell.arm else ""
     lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(cell)}", row.batch_gap_budget)
-    kinds = {
-        REFERENCE: "reference", BELOW: "below", LOSS_ABOVE: "below", ABOVE: "above", LOSS_BELOW: "above", NOT_SEPARATED: "open"
-    }  # fmt: skip
+    worse, better = verdicts_of(row.metric)
+    kinds = {REFERENCE: "reference", worse: "below", better: "above", NOT_SEPARATED: "open"}
     return ArmLine(
         row=row,
         color=colors[cell.name],

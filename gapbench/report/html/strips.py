@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 from gapbench.analysis import ArmRow, t_interval
+from gapbench.analysis.cells import in_unit
 from gapbench.analysis.formats import signed
 from gapbench.report.accuracy import sample_names
 from gapbench.report.drawing import arm_series
 from gapbench.report.html.figure import variable
-from gapbench.report.scales import headline_of, is_share, mean_text, number_text, shown_values, value_text
+from gapbench.report.scales import is_share, mean_text, number_text, value_text
 
 WIDTH, HEIGHT, MARGIN = 300, 34, 12
 """Of a strip, in its own units; the margin keeps dots and labels of the ends inside."""
@@ -49,7 +50,7 @@ def strips_of(rows: Sequence[ArmRow]) -> Strips:
     """Returns the strips of a panel's rows."""
     axis = _axis(rows)
     reference = next((row for row in rows if row.cell.reference and row.headline), None)
-    mean = None if reference is None or reference.headline is None else headline_of(reference.panel).shown(reference.headline.mean)
+    mean = None if reference is None or reference.headline is None else reference.metric.shown(reference.headline.mean)
     line = None if mean is None else axis.place(mean)
     arms = [row.cell for row in rows if row.cell.arm]
     color = {row.cell.name: "var(--ink)" for row in rows}
@@ -60,7 +61,7 @@ def strips_of(rows: Sequence[ArmRow]) -> Strips:
 
 def _values(row: ArmRow) -> list[float]:
     """Returns what the dots of a row stand for, in the unit shown: accuracies in percent, or losses in nats."""
-    return shown_values(row.cell, headline_of(row.panel))
+    return [*in_unit(row.cell, row.metric).values()]
 
 
 def _axis(rows: Sequence[ArmRow]) -> _Axis:
@@ -68,7 +69,7 @@ def _axis(rows: Sequence[ArmRow]) -> _Axis:
     if not values:
         return _Axis(0.0, 100.0, (0.0, 50.0, 100.0), 0)
     low, high = min(values), max(values)
-    metric = headline_of(rows[0].panel)
+    metric = rows[0].metric
     narrowest = 0.2 if is_share(metric) else max(1e-6, 1e-3 * abs(high))
     least = 0.0 if low >= 0 else -math.inf  # the loss of a density may be below zero
     most = metric.shown(1.0) if is_share(metric) else math.inf
@@ -99,7 +100,7 @@ def _strip(row: ArmRow, axis: _Axis, reference: float | None, color: str) -> str
     estimate = t_interval(values)
     if estimate is None:
         return ""
-    metric, middle = headline_of(row.panel), HEIGHT / 2
+    metric, middle = row.metric, HEIGHT / 2
     parts = [f'<path class="grid" d="{"".join(f"M{axis.place(tick):.1f} 0V{HEIGHT}" for tick in axis.ticks)}"/>']
     if reference is not None:
         parts.append(f'<path class="reference" d="M{reference:.1f} 0V{HEIGHT}"/>')

@@ -57,7 +57,7 @@ def compare(
 
     Args:
         names: cases, see `CASES`; default: all of the device.
-        rounds: how many rounds there are to be, those of earlier starts on such a machine with this source included.
+        rounds: how many rounds there should be, including those of earlier starts on such a machine with this source.
         seconds: length of a window; default: the case's own.
         output: where all timings are kept, and table and figure written.
         device: whose cases are timed by default: the GPU's where there is one, else the CPU's.

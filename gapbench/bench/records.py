@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pynvml
 from filelock import FileLock, Timeout
 
 import gapbench
@@ -123,8 +124,6 @@ def source_digest() -> str:
 
 
 def _driver() -> str | None:
-    import pynvml
-
     try:
         pynvml.nvmlInit()
         version = pynvml.nvmlSystemGetDriverVersion()
@@ -178,7 +177,7 @@ class Records:
             lock.release()
 
     def rounds(self, group: str, *, anyway: bool) -> int:
-        """Returns how many rounds of a group are there; those from a loaded machine count only where `anyway` is asked for."""
+        """Returns how many rounds of a group are there; those from a loaded machine only with `anyway`."""
         rows = self.table[self.table["group"] == group]
         loaded = set() if anyway else set(rows.loc[rows["loaded"], "round"])
         return len(set(rows["round"]) - loaded)
@@ -203,7 +202,7 @@ def read_timings(folder: Path) -> pd.DataFrame:
     """Returns the timings of a directory, none where there is no table yet.
 
     Raises:
-        StoreError: the table is damaged, somebody else's or of a newer schema.
+        StoreError: the table is damaged, not one of timings, or of a newer schema.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -19,7 +19,7 @@ __all__ = ["ReportFiles", "write_report"]
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What a report wrote, and the arms table for whoever wants to print it."""
+    """What a report wrote, and its tables."""
 
     arms: ArmsTable
     tables: tuple[Path, ...]

@@ -40,7 +40,7 @@ PREDICTED = (
 
 
 def critical_batch_drawings(found: Study) -> Mapping[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     drawings: dict[str, Callable[[], Figure]] = {
         "steps_vs_batch_size": lambda: _steps(found),
         "steps_vs_examples": lambda: _pareto(found),

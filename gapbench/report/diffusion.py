@@ -35,7 +35,7 @@ ORDERS = "Bands: 95 % t intervals by jackknife over data orders, with the error 
 
 
 def diffusion_drawings(found: Study) -> dict[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     return {
         "drift_and_spread": lambda: _drift_and_spread(found),
         "local_exponents": lambda: _local_exponents(found),

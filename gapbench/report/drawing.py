@@ -288,7 +288,7 @@ def panel_figure(
         measured: whether there is anything to draw for a panel.
         draw: draws such a panel and returns its axes.
         caption: what lines, bands and marks are.
-        labels: returns those of the legend of some panels, for which there is to be room; none where there is no legend.
+        labels: returns those that the legend of some panels may hold, so that there is room for it; none where there is no legend.
         missing: what is said of a panel with nothing to draw.
         nothing: what is said where there is no panel.
     """

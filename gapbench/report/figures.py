@@ -28,7 +28,7 @@ OF_ACCURACY = frozenset({"accuracy_vs_batch_size", "seeds", "accuracy_vs_train_l
 def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name: those that the suite's [report] asks for, else all that apply.
 
-    To be called in the house's style. Trials of a tuning have one figure of their own.
+    Call it in the house's style. Trials of a tuning have one figure of their own.
     """
     if KEY in read.report:
         return {FIGURE: lambda: learning_rate_figure(read_tuned(read.runs, read.report))}

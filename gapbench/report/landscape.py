@@ -22,7 +22,7 @@ REMARK = (
 
 
 def landscape_drawings(found: LandscapeStudy) -> dict[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     return {"landscape": lambda: _landscape(found)}
 
 

@@ -30,7 +30,7 @@ CROWDED = 8
 
 
 def noise_scale_drawings(found: NoiseStudy) -> Mapping[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     return {"noise_scale": lambda: _draw(found)}
 
 

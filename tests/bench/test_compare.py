@@ -17,23 +17,9 @@ from gapbench.core.errors import DeviceError, GapbenchError
 
 module = importlib.import_module("gapbench.bench.compare")
 
-ANSWER = {
-    "form": "eager",
-    "first_update_seconds": 0.1,
-    "updates": 10,
-    "examples": 1000,
-    "seconds": 1.0,
-    "cpu_seconds": 1.0,
-    "event_seconds": None,
-    "flops_per_example": 1e6,
-    "bytes_per_example": None,
-    "clock_before_mhz": None,
-    "clock_after_mhz": None,
-}
-
 
 @pytest.fixture
-def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
+def bench(monkeypatch, tmp_path, answer_of_a_side) -> Callable[..., Any]:
     """Compares with processes that are not started; `bench.asked` holds what they were asked."""
     asked: list[dict[str, Any]] = []
 
@@ -44,9 +30,10 @@ def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
         if request["do"] == "peaks":
             return {"peaks": {"flops fp32": 1e11, "flops bf16": 2e11}}
         if request["do"] == "together":
-            return {"timings": [ANSWER | {"seconds": 1.0 + 0.01 * CASES[request["case"]].sides.index(CASES[request["case"]].side(side))}
-                                for side in request["sides"]]}  # fmt: skip
-        return ANSWER
+            case = CASES[request["case"]]
+            places = [case.sides.index(case.side(side)) for side in request["sides"]]
+            return {"timings": [answer_of_a_side | {"seconds": 1.0 + 0.01 * place} for place in places]}
+        return answer_of_a_side
 
     def run(*names, **options):
         asked.clear()
@@ -213,11 +200,11 @@ def test_a_measuring_process_that_fails_says_why():
 
 
 @pytest.mark.parametrize("side", ["ours", "memory"])
-def test_a_side_is_timed_in_a_process_of_its_own(side):
+def test_a_side_is_timed_in_a_process_of_its_own(side, answer_of_a_side):
     request = {"do": "time", "case": "digits-stack", "side": side, "seconds": 0.05, "threads": 1, "device": "cpu"}
     done = subprocess.run([sys.executable, "-m", "gapbench.bench.measure", json.dumps(request)], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(ANSWER) <= set(found)
+    assert set(answer_of_a_side) <= set(found)
     assert found["examples"] == 16 * 8 * found["updates"]
     assert found["flops_per_example"] > 0
 

@@ -267,7 +267,7 @@ def classes_of(cells: Iterable[str], toggles: Iterable[Toggle], *, every: bool) 
     Args:
         cells: names of what it stands for.
         toggles: all of them.
-        every: hidden only with all its cells, as befits an entry of a legend; else with any.
+        every: hidden only with all its cells, as an entry of a legend is; else with any.
     """
     names = frozenset(cells)
     return " ".join(toggle.key for toggle in toggles if (names <= toggle.cells if every else names & toggle.cells))

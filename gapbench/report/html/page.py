@@ -14,6 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 import gapbench
 from gapbench.analysis import ArmRow, ArmsTable, SideTable
 from gapbench.analysis.cells import Panel, read_panels
@@ -64,8 +66,6 @@ def write_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[st
 
 def render_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, Figure], side: Sequence[SideTable] = ()) -> str:
     """Returns the page as text."""
-    import jinja2
-
     folder = resources.files("gapbench.report.html")
     template, style, script = (folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html.jinja", "css", "js"))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -162,11 +162,6 @@ class Panel:
         return catalog.measured_task(name for cell in self.cells for run in cell.ok_runs for name in run.numbers).headline
 
     @property
-    def headline(self) -> str:
-        """The column of `metric` on the test examples."""
-        return self.metric.column("test")
-
-    @property
     def about(self) -> dict[str, str]:
         """What all its cells train, as columns of a table."""
         return {"dataset": self.dataset, "model": self.model, "recipe": self.recipe}

@@ -54,7 +54,7 @@ def format_row(row: ArmRow) -> dict[str, str]:
 def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
     texts = [format_row(row) for row in rows]
-    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.panel.headline == "test_loss" for row in rows) else set())
+    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.metric.name != "accuracy" for row in rows) else set())
     telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | kept
     return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
 

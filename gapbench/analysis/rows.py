@@ -74,7 +74,7 @@ class ArmRow:
     @property
     def headline(self) -> Estimate | None:
         """Mean and interval of `metric` on the test examples, as a fraction or in nats."""
-        return self.cell.estimate(self.panel.headline)
+        return self.cell.estimate(self.metric.column("test"))
 
     def gap_in(self, unit: str) -> Difference | None:
         """Returns the batch gap where it is in this unit; None where it is in another."""

@@ -44,7 +44,7 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
     told = [row for row in others if not _told_elsewhere(row)]
-    if rows[0].panel.headline != "test_accuracy":
+    if rows[0].metric.name != "accuracy":
         by_loss = "Nothing is classified here, so cells are compared by test loss."
         return [head, by_loss, *_tally(others), *_by_loss(told), *_same_runs(others)]
     judged = [row for row in told if row.p_holm is not None]

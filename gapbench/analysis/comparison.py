@@ -452,29 +452,14 @@ def against_published(
                 only_ours.append(f"{cell.name} (not what the paper trained: {not_comparable(panel, cell)})")
                 continue
             held.add((panel.recipe, arm, cell.batch_size))
-            sample = [100 * accuracy for accuracy in cell.column("test_accuracy").values()]
+            sample = [*in_unit(cell, catalog.metrics()["accuracy"]).values()]
             accuracy = change_from_published(value.percent, value.rounding_pp, sample, published_first=published_first)
-            counts = ((1, 1), (len(cell.ok_runs), len(cell.runs)))
-            (ok_first, planned_first), (ok_second, planned_second) = counts if published_first else counts[::-1]
-            cells.append(
-                ComparedCell(
-                    panel=panel.title,
-                    name=cell.name,
-                    name_second=cell.name,
-                    values={},
-                    ok_first=ok_first,
-                    planned_first=planned_first,
-                    ok_second=ok_second,
-                    planned_second=planned_second,
-                    changes={"test_accuracy": accuracy},
-                    published=value.source,
-                )
-            )
-    return (
-        cells,
-        only_ours,
-        _by_network((network, arm) for network, arm, row, value in paper.values() if (row.recipe, arm, value.batch_size) not in held),
-    )
+            mine, theirs = (len(cell.ok_runs), len(cell.runs)), (1, 1)
+            counts = (*theirs, *mine) if published_first else (*mine, *theirs)
+            changes = {"test_accuracy": accuracy}
+            cells.append(ComparedCell(panel.title, cell.name, cell.name, {}, *counts, changes=changes, published=value.source))
+    left = _by_network((network, arm) for network, arm, row, value in paper.values() if (row.recipe, arm, value.batch_size) not in held)
+    return cells, only_ours, left
 
 
 def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[ComparedCell], list[str], list[str]]:

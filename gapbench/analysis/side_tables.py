@@ -267,7 +267,7 @@ class ResetRow:
 
 def reset_table(panels: Sequence[Panel]) -> SideTable | None:
     """Returns the table of momentum resets, or None where no cell is there with and without one."""
-    rows = _resets_judged([row for panel in panels for row in _resets_rows(panel)])
+    rows = _reset_judged([row for panel in panels for row in _reset_rows(panel)])
     if not rows:
         return None
     columns = (
@@ -297,13 +297,13 @@ def reset_table(panels: Sequence[Panel]) -> SideTable | None:
         "What the momentum reset costs",
         columns,
         texts,
-        tuple(_resets_sentences(rows)),
+        tuple(_reset_sentences(rows)),
         notes,
-        tuple(map(_resets_record, rows)),
+        tuple(map(_reset_record, rows)),
     )
 
 
-def _resets_rows(panel: Panel) -> Iterator[ResetRow]:
+def _reset_rows(panel: Panel) -> Iterator[ResetRow]:
     groups: dict[tuple[Any, ...], dict[str, Cell]] = {}
     for cell in panel.cells:
         groups.setdefault(_key(cell), {}).setdefault(_kind(cell), cell)
@@ -338,7 +338,7 @@ def _share(panel: Panel, reset: Cell, never: Cell) -> Ratio | None:
     return share_closed(*samples, paired=is_paired(never, reset, reference))
 
 
-def _resets_judged(rows: list[ResetRow]) -> list[ResetRow]:
+def _reset_judged(rows: list[ResetRow]) -> list[ResetRow]:
     """Gives every difference its verdict, Holm's procedure running over both columns."""
     costs = [(row.cost_pp, no_verdict(row.never, row.reset), COSTS, GAINS) for row in rows]
     left = [(row.left_pp, no_verdict(row.matched, row.reset), "above the reset", "below the reset") for row in rows if row.matched]
@@ -350,7 +350,7 @@ def _resets_judged(rows: list[ResetRow]) -> list[ResetRow]:
     ]
 
 
-def _resets_sentences(rows: Sequence[ResetRow]) -> Iterator[str]:
+def _reset_sentences(rows: Sequence[ResetRow]) -> Iterator[str]:
     for row in sorted(rows, key=lambda row: -row.reset.batch_size):
         gap, where = row.cost_pp, f"At batch {row.reset.batch_size} ({row.reset.name})"
         if gap is None or row.cost_verdict.startswith("no verdict"):
@@ -377,7 +377,7 @@ def _control(row: ResetRow) -> str:
     return f"; without reset at matched gain is separated from it ({words}), so the reset is not only a lower rate"
 
 
-def _resets_record(row: ResetRow) -> dict[str, Any]:
+def _reset_record(row: ResetRow) -> dict[str, Any]:
     means = {
         name: estimate.mean if cell and (estimate := cell.estimate("test_accuracy")) else None
         for name, cell in (("reset", row.reset), ("no_reset", row.never), ("matched_gain", row.matched))

@@ -6,7 +6,7 @@ against 1 / E, or S against 1 / B) have errors in both axes or weigh the smalles
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,26 +215,14 @@ def critical_batch_with_censored(
     return interval_of_log(float(best.x[1]), t_quantile(level, len(logs) - 2) * float(error))
 
 
-def _curvature(cost: object, at: Array, step: float = 1e-4) -> Array:
+def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) -> Array:
     """Returns the matrix of second differences."""
-    assert callable(cost)
-    count = len(at)
-    units = np.eye(count) * step
-    return np.array(
-        [
-            [
-                (
-                    cost(at + units[i] + units[j])
-                    - cost(at + units[i] - units[j])
-                    - cost(at - units[i] + units[j])
-                    + cost(at - units[i] - units[j])
-                )
-                / (4 * step * step)
-                for j in range(count)
-            ]
-            for i in range(count)
-        ]
-    )
+    units = np.eye(len(at)) * step
+
+    def mixed(one: Array, other: Array) -> float:
+        return cost(at + one + other) - cost(at + one - other) - cost(at - one + other) + cost(at - one - other)
+
+    return np.array([[mixed(one, other) / (4 * step * step) for other in units] for one in units])
 
 
 # The critical batch size that one run's noise scale predicts.

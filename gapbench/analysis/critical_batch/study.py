@@ -288,13 +288,13 @@ def sentences_of(found: Study) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {}
     for curve in found.curves:
         title = curve.title + (f", {curve.method}" if curve.method else "")
-        out.setdefault(title, []).extend(_sentences_curve(curve))
+        out.setdefault(title, []).extend(_curve_sentences(curve))
     if found.notes:
         out["Not analysed"] = [f"{note}." for note in found.notes]
     return out
 
 
-def _sentences_curve(curve: CurveStudy) -> list[str]:
+def _curve_sentences(curve: CurveStudy) -> list[str]:
     start = f"{curve.target[0].upper()}{curve.target[1:]}"
     if curve.fit is None:
         return [f"{start}: no critical batch size: {curve.reason}.", *_flags(curve, start)]
@@ -312,10 +312,10 @@ def _sentences_curve(curve: CurveStudy) -> list[str]:
             f"{start}: extrapolated: {_sizes(fit.below)} at or below a quarter of it and {_sizes(fit.above)} at or above {BRACKET:g} times "
             "it, where two on either side would hold it."
         )
-    return [*out, *_sentences_predictions(curve, start, fit), *_flags(curve, start)]
+    return [*out, *_prediction_sentences(curve, start, fit), *_flags(curve, start)]
 
 
-def _sentences_predictions(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
+def _prediction_sentences(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
     """Returns what the noise scale of single runs predicts, by the batch size that it was measured at."""
     out = []
     for size, weighted, naive in by_batch_size(curve.predictions):

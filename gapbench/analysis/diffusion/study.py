@@ -340,7 +340,7 @@ def sentences_of(panel: PanelStudy) -> list[str]:
     out += [text for walks in told for text in _against(panel, walks)]
     out += [_share(walks) for walks in told if walks.decomposition is not None]
     out += [_twin(twin) for twin in panel.twins if twin.last is not None]
-    out += [text for walks in told for text in _sentences_exponents(walks, panel.exponents[walks.cell.name])]
+    out += [text for walks in told for text in _exponent_sentences(walks, panel.exponents[walks.cell.name])]
     out += [_prediction(walks, panel.predictions[walks.cell.name]) for walks in told]
     out += [text for walks in told for text in _flags(walks)]
     out += [f"{walks.cell.name}: drift and spread are not computed: {walks.reason}." for walks in panel.walks if walks.reason]
@@ -423,7 +423,7 @@ def _separated(ratio: Interval) -> bool:
     return not ratio.low <= 1 <= ratio.high
 
 
-def _sentences_exponents(walks: Walks, found: list[Exponent]) -> list[str]:
+def _exponent_sentences(walks: Walks, found: list[Exponent]) -> list[str]:
     """Says each exponent over the common window; a reason that all quantities share is said once."""
     own = [one for one in found if one.common]
     return [_exponent(walks, one) for place, one in enumerate(own) if one.estimate or not place or one.reason != own[0].reason]

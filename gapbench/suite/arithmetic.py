@@ -14,6 +14,17 @@ def exactly(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
+def effective_ghost(size: int | str | None, batch_size: int, *, changes: bool = False) -> int | None:
+    """Returns the ghost batch size that has an effect: None where it is off, or the whole of every batch.
+
+    Args:
+        size: "off" and None are off.
+        batch_size: of the run.
+        changes: whether the batch does not stay at that size, so that an equal ghost batch size is one of its own.
+    """
+    return None if size in ("off", None) or (size == batch_size and not changes) else int(size or 0)
+
+
 def updates_per_epoch(examples: int, batch_size: int, tail: str) -> Fraction:
     """Returns the mean number of updates in one pass over `examples`.
 

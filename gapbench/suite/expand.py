@@ -34,6 +34,8 @@ class Draft:
     """Name of the cell that its arm is held against, where the arm says so."""
     axes: Mapping[str, str] = field(default_factory=dict)
     """Its levels on the axes of the grid, seeds left out."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the name of its cell is put together from, as in `Labels`."""
 
 
 MAXIMUM_RUNS = 100_000
@@ -63,12 +65,14 @@ def expand(sections: Sections) -> list[Draft]:
         open_seeds = {axis: values for axis, values in seeds.items() if not _gives(arm.layer, axis)}
         for values in _product(open_axes):
             words = _words(values, open_axes)
-            cell = ", ".join([arm.label, *words])
-            reference = ", ".join([arm.reference, *words]) if arm.reference else ""
+            cell = ", ".join([arm.label, *words.values()])
+            reference = ", ".join([arm.reference, *words.values()]) if arm.reference else ""
             levels = _levels(values, open_axes)
             for chosen in _product(open_seeds):
                 layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections), arm.layer)
-                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order, reference, levels))
+                drafts.append(
+                    Draft(Settings(layers), cell, arm.label, arm.layer.path, order, reference, levels, {"arm": arm.label, **words})
+                )
             order += 1
     unknown = sections.unknown_axes - set(SEEDS)
     only_seeds = sections.arms and not axes and not unknown
@@ -77,10 +81,10 @@ def expand(sections: Sections) -> list[Draft]:
         return drafts
     base: KeyPath = ("run",) if _sets_anything(sections.run) else ("grid",)
     for values in _product(axes):
-        cell = ", ".join(_words(values, axes)) or _plain_cell(sections.run)
+        words = _words(values, axes) or _plain_cell(sections.run)
         for chosen in _product(seeds):
             layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
-            drafts.append(Draft(Settings(layers), cell, "", base, order, axes=_levels(values, axes)))
+            drafts.append(Draft(Settings(layers), ", ".join(words.values()), "", base, order, "", _levels(values, axes), words))
         order += 1
     return drafts
 
@@ -133,9 +137,9 @@ def _sets_anything(layer: Layer) -> bool:
     return bool(layer.fields or layer.broken)
 
 
-def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> list[str]:
+def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
     """Returns the values of the axes that vary, in words."""
-    return [_word(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1]
+    return {axis: _word(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1}
 
 
 def _levels(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
@@ -179,6 +183,6 @@ def _component_word(axis: str, value: Mapping[str, Any], values: list[Any]) -> s
     return " ".join([name, *(f"{key} {show(value[key]).strip(chr(34))}" for key in varying if key in value)])
 
 
-def _plain_cell(run: Layer) -> str:
+def _plain_cell(run: Layer) -> dict[str, str]:
     batch_size = run.fields.get("batch_size")
-    return f"B {batch_size}" if batch_size else "run"
+    return {"batch_size": f"B {batch_size}"} if batch_size else {"": "run"}

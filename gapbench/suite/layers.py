@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench.core.errors import Problem
+from gapbench.suite.arithmetic import effective_ghost
 from gapbench.suite.schema import NormalizationTable
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
@@ -163,8 +164,7 @@ def _equals(settings: Settings, arm: str, name: str, wanted: Any) -> bool:
 
 def ghost_of(settings: Settings) -> int | None:
     """Returns the effective ghost batch size: None where it is off or the whole batch."""
-    ghost = settings.get("ghost_batch_size", "off")
-    return None if ghost == "off" or ghost == settings.get("batch_size") else int(ghost)
+    return effective_ghost(settings.get("ghost_batch_size", "off"), settings.get("batch_size"))
 
 
 # Asked: the settings of one run, with a way to say where in the suite something is wrong with them.

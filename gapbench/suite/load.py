@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench import catalog
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import did_you_mean, unknown_name
 from gapbench.suite import facts
 from gapbench.suite.batches import phase_starts
+from gapbench.suite.change import Change
 from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, expand
 from gapbench.suite.identity import canonical_json, run_id
 from gapbench.suite.layers import Settings, Unknown, ghost_of, matches
-from gapbench.suite.regime import UNTUNED, regime_of, rule_of
+from gapbench.suite.regime import change_of, regime_of
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import Labels, PlannedRun
 from gapbench.suite.schema import show
@@ -111,32 +111,37 @@ def overridden(draft: Draft, sections: Sections, used: set[KeyPath]) -> Settings
 
 def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
     regime = regime_of(settings, sections.regimes)
-    recipe = settings.get("recipe", "")
-    default_preset = catalog.recipes()[recipe].default_preset if recipe in catalog.recipes() else ""
+    change = change_of(settings, regime)
     return Labels(
         suite=sections.name,
         cell=draft.cell,
         arm=draft.arm,
-        recipe=recipe,
-        preset=settings.get("preset", default_preset),
-        regime=regime.label,
-        learning_rate_rule=rule_of(settings, regime),
-        budget=regime.budget.kind,
-        reference_cell=_is_reference(draft, settings, sections, regime.label),
+        recipe=settings.get("recipe", ""),
+        preset=change.preset,
+        regime=change.regime_label,
+        learning_rate_rule=change.rate_label,
+        budget=change.budget,
+        reference_cell=_is_reference(draft, settings, sections, change),
         reference=draft.reference,
         axes=dict(draft.axes),
         cell_order=draft.order,
+        change=change,
+        words=_words(draft, change.preset),
     )
 
 
-def _is_reference(draft: Draft, settings: Settings, sections: Sections, regime: str) -> bool:
+def _words(draft: Draft, preset: str) -> dict[str, str]:
+    """Returns what a cell's name is put together from; a preset at the end of an arm's label is a word of its own."""
+    arm = draft.arm.removesuffix(f", {preset}")
+    rest = {field: word for field, word in draft.words.items() if field != "arm"}
+    return dict(draft.words) if arm == draft.arm else {"arm": arm, "preset": preset, **rest}
+
+
+def _is_reference(draft: Draft, settings: Settings, sections: Sections, change: Change) -> bool:
     if sections.reference:
         return matches(settings, draft.arm, sections.reference)
-    at_reference = settings.get("batch_size") == settings.get("reference_batch_size")
-    own = settings.only("recipe", "preset").get("ghost_batch_size", "off")  # such as the one ghost batch size of a preset `fair`
     batch_size = settings.get("batch_size")
-    as_recipe = (ghost_of(settings) or batch_size) == (batch_size if own == "off" else own)
-    return at_reference and regime == "baseline" and as_recipe
+    return batch_size == settings.get("reference_batch_size") and change.as_recipe(batch_size, ghost_of(settings))
 
 
 def _one_reference_each(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -310,7 +315,7 @@ def _long_warmup(run: PlannedRun) -> str:
 
 def _untuned(run: PlannedRun) -> str:
     """A preset may say that its learning rates are only where tuning starts."""
-    if UNTUNED not in run.labels.learning_rate_rule.split(", "):
+    if not run.labels.change.untuned:
         return ""
     return (
         f"preset {run.labels.preset} is untuned: its learning rates are those of the recipe, and a fair comparison tunes them for each cell"
@@ -363,7 +368,7 @@ class Suite:
 
         rows = []
         for run in self.runs:
-            values = {**run.labels.model_dump(exclude={"suite"}), **run.spec.model_dump(mode="json")}
+            values = {**run.labels.model_dump(exclude={"suite", "change", "words"}), **run.spec.model_dump(mode="json")}
             for kind in ("dataset", "model", "optimizer"):
                 values |= {kind: values[kind]["name"], f"{kind}_options": values[kind]["options"]}
             rows.append({"run_id": run.run_id, **values})

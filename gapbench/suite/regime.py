@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from gapbench import catalog
 from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
 from gapbench.core.errors import GapbenchError
 from gapbench.suite.arithmetic import epoch_starts, exactly, learning_rate_factor, momentum_gain
 from gapbench.suite.batches import UpdateBatch, chunk_size, grown
+from gapbench.suite.change import Change, RateRule, regime_label
 from gapbench.suite.layers import Asked, Settings, Unknown
 from gapbench.suite.runspec import AdaptiveBatch, Component
 from gapbench.suite.schema import PhaseTable
@@ -23,9 +24,8 @@ from gapbench.suite.schema import PhaseTable
 class Regime:
     """An effective regime."""
 
-    label: str
-    """Its name; with what was changed inline, such as "baseline, 4x epochs"."""
-    learning_rate_scaling: str
+    name: str
+    learning_rate_scaling: Literal["none", "sqrt", "linear"]
     budget: Budget
     warmup: float
     warmup_start: float | str
@@ -38,6 +38,13 @@ class Regime:
     """What the recipe's drops of the learning rate become: "rate" or "batch"."""
     adaptive_batch: BatchRule | None = None
     """How the batch size follows the noise scale."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What the suite changes beside it, as in `Change`."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return regime_label(self.name, self.beside)
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -54,54 +61,64 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
     if entry is None:
         raise Unknown("regime")
     named_at = settings.height("regime")
-    changes: list[str] = []
+    beside: dict[str, Any] = {}
 
-    def field(key: str, default: Any, words: Callable[[Any], str] | None = None) -> Any:
+    def effective(key: str, default: Any) -> Any:
         own = getattr(entry, key)
         if settings.height(key) < named_at or settings.height(key) < 0:
             return own if own is not None else settings.get(key, default)
         value = settings.get(key)
         # What a recipe says about warmup is no change of the regime.
         if value != (default if own is None and key in _CONTROLS else own) and settings.height(key) >= 2:
-            changes.append(words(value) if words else f"{key.replace('_', ' ')} {value}")
+            beside[key] = value.model_dump() if isinstance(value, NoiseRule) else value
         return value
 
-    rules = {"none": "rate untouched", "sqrt": "square-root rate", "linear": "linear rate"}
-    scaling = field("learning_rate_scaling", "none", rules.__getitem__)
+    scaling = effective("learning_rate_scaling", "none")
     budget = settings.get("budget") if settings.height("budget") >= max(named_at, 0) else entry.budget
     if (budget.kind, budget.factor) != (entry.budget.kind, entry.budget.factor):
-        changes.append(f"{budget.factor:g}x {budget.kind}")
+        beside["budget"] = {"kind": budget.kind, "factor": budget.factor}
     rounding, own = _rounding(settings, budget, entry)
     if own:
-        changes.append("epochs rounded up" if rounding == "epochs-up" else "updates rounded down")
+        beside["rounding"] = rounding
     if scaling != "none" and settings.height("scaling_batch_size") >= 2:
         table = settings.get("scaling_batch_size")
-        bases = dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))
-        changes.append(f"scaled from batch size {' or '.join(bases)}")
-    warmup = field("warmup", 0.0)
-    warmup_start = field("warmup_start", 0.0)
-    noise = field("gradient_noise", NoiseRule(), _noise_words)
-    decay = field("weight_decay_scaling", "none")
-    augmentation = field("augmentation_epochs", "off")
+        beside["scaling_batch_size"] = [*dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))]
+    warmup, warmup_start = effective("warmup", 0.0), effective("warmup_start", 0.0)
+    noise = effective("gradient_noise", NoiseRule())
+    decay, augmentation = effective("weight_decay_scaling", "none"), effective("augmentation_epochs", "off")
     if settings.height("learning_rate_factor") >= 2 and (factor := settings.get("learning_rate_factor")) != 1.0:
-        changes.append("rate at matched gain" if isinstance(factor, str) else f"rate times {factor:g}")
+        beside["learning_rate_factor"] = factor
     reset = settings.get("momentum_reset", "never")
     if reset != settings.only("recipe", "preset", "run").get("momentum_reset", "never"):
-        changes.append("momentum reset" if reset == "epoch" else "no momentum reset")
+        beside["momentum_reset"] = reset
     budget = budget.model_copy(update={"rounding": rounding})
-    label = ", ".join([name, *changes])
-    return Regime(label, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch)
+    return Regime(name, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch, beside)
+
+
+def change_of(settings: Settings, regime: Regime) -> Change:
+    """Returns the record of what was changed for a run, from which its labels are made."""
+    entry = catalog.recipes().find(settings.get("recipe", ""))
+    name = settings.get("preset", entry.default_preset if entry else "")
+    preset = entry.presets.get(name) if entry else None
+    layer = settings.layer_of("learning_rate")
+    final = is_final(settings)
+    scaled: RateRule = "untouched" if regime.learning_rate_scaling == "none" else regime.learning_rate_scaling
+    own_ghost = settings.only("recipe", "preset").get("ghost_batch_size", "off")
+    return Change(
+        preset=name,
+        preset_ghost_batch_size=None if own_ghost == "off" else own_ghost,
+        regime=regime.name,
+        budget=regime.budget.kind,
+        budget_factor=regime.budget.factor,
+        learning_rate_rule=("tuned" if layer is not None and layer.tuned else "set") if final else scaled,
+        learning_rate_factor=settings.get("learning_rate_factor") if has_factor(settings) else 1.0,
+        untuned=not final and preset is not None and preset.needs_tuning,
+        beside=dict(regime.beside),
+    )
 
 
 _CONTROLS = frozenset({"gradient_noise", "weight_decay_scaling", "augmentation_epochs"})
 """Fields that a regime may leave to the run."""
-
-
-def _noise_words(noise: NoiseRule) -> str:
-    if noise.kind != "multiplicative":
-        return "no gradient noise" if noise.kind == "none" else f"{noise.kind} gradient noise"
-    how = "" if noise.centred else ", not centred"
-    return f"multiplicative gradient noise{how}" + ("" if isinstance(noise.variance, str) else f" of variance {noise.variance:g}")
 
 
 def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[str, bool]:
@@ -121,9 +138,6 @@ def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[s
 
 WARMUP_IN_GAINS = 5
 """`minimum_warmup_updates = "momentum"` is so many times 1 / (1 - momentum) updates."""
-MATCHED_GAIN = "matched gain"
-"""What a rate is called that is multiplied by the gain which momentum has with a reset at every epoch."""
-UNTUNED = "untuned"
 
 
 @dataclass(frozen=True)
@@ -196,24 +210,6 @@ def has_factor(settings: Settings) -> bool:
     return not is_final(settings) or settings.height("learning_rate_factor") >= settings.height("learning_rate")
 
 
-def rule_of(settings: Settings, regime: Regime) -> str:
-    """Returns what `Labels.learning_rate_rule` says of a run's learning rate."""
-    layer = settings.layer_of("learning_rate")
-    final = "tuned" if layer is not None and layer.tuned else "set"
-    rule = final if is_final(settings) else {"none": "untouched"}.get(regime.learning_rate_scaling, regime.learning_rate_scaling)
-    parts = [rule]
-    if has_factor(settings):
-        parts = [part for part in parts if part != "untouched"] + [factor_words(settings.get("learning_rate_factor"))]
-    if not is_final(settings) and _needs_tuning(settings):
-        parts.append(UNTUNED)
-    return ", ".join(parts)
-
-
-def factor_words(factor: float | str) -> str:
-    """Returns a factor of the learning rate in words."""
-    return MATCHED_GAIN if isinstance(factor, str) else f"times {factor:g}"
-
-
 def _factor(asked: Asked, length: Length, optimizer: Component | None) -> float | None:
     factor = asked.get("learning_rate_factor", 1.0)
     if not isinstance(factor, str):
@@ -237,15 +233,6 @@ def _minimum_warmup(asked: Asked, optimizer: Component | None) -> float:
         return float(least)
     momentum = optimizer.option("momentum", optimizer.option("beta1", 0.0)) if optimizer else 0.0
     return round(WARMUP_IN_GAINS / (1.0 - float(momentum)), 9)
-
-
-def _needs_tuning(settings: Settings) -> bool:
-    recipe = settings.get("recipe", "")
-    if recipe not in catalog.recipes():
-        return False
-    entry = catalog.recipes()[recipe]
-    preset = settings.get("preset", entry.default_preset)
-    return preset in entry.presets and entry.presets[preset].needs_tuning
 
 
 # Batches that differ within a run: those that grow instead of a decaying learning rate, and the ragged ends of epochs.

@@ -12,7 +12,7 @@ from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import DataError, Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite.arithmetic import evaluations_of, exactly, late_evaluations, updates_of_budget, updates_of_epochs
+from gapbench.suite.arithmetic import effective_ghost, evaluations_of, exactly, late_evaluations, updates_of_budget, updates_of_epochs
 from gapbench.suite.batches import ramp
 from gapbench.suite.facts import DatasetFacts, dataset_facts, held_out
 from gapbench.suite.layers import REQUIRED, Asked, Layer, Settings, Unknown
@@ -42,8 +42,8 @@ def ghost_of(asked: Asked, regime: Regime, model: Component, phases: list[PhaseT
     if has_norm and (min(batches) if size == "off" else size) == 1:
         asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
         return None
-    stays = batches == [size] and regime.adaptive_batch is None
-    effective = None if size == "off" or stays else int(size)
+    changes = len(batches) > 1 or regime.adaptive_batch is not None
+    effective = effective_ghost(size, batches[0], changes=changes)
     if has_norm and examples:
         check_ragged(asked, effective, examples)
     return {"ghost_batch_size": effective}

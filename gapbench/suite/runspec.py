@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gapbench.suite.arithmetic import examples_of_updates
 from gapbench.suite.batches import BatchTable, batches_of
+from gapbench.suite.change import Change
 
 
 class Frozen(BaseModel):
@@ -112,6 +113,10 @@ class Labels(Frozen):
     """Its levels on the axes of [grid] that it does not set itself, seeds left out, by field."""
     cell_order: int = 0
     """Position of the cell in tables."""
+    change: Change = Change()
+    """What was changed against the recipe: what `regime` and `learning_rate_rule` say in words."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """What the name of the cell is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
 
 
 class RunSpec(Frozen):

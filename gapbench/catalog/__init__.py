@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gapbench.catalog.entries import (
     BatchRule,
@@ -30,6 +31,7 @@ from gapbench.catalog.parameters import Parameter, check_options
 from gapbench.core.registry import Registry
 
 __all__ = [
+    "REGISTRIES",
     "BatchRule",
     "Budget",
     "ComponentEntry",
@@ -97,3 +99,14 @@ def _read(kind: str, entry: type[E]) -> Registry[E]:
     for name, table in tomllib.loads(text).items():
         registry.add(name, entry.model_validate({"name": name, **table}))
     return registry
+
+
+REGISTRIES: Mapping[str, Callable[[], Registry[Any]]] = {
+    "dataset": datasets,
+    "model": models,
+    "regime": regimes,
+    "optimizer": optimizers,
+    "recipe": recipes,
+    "probe": probes,
+}
+"""Of every kind of thing that exists, by its name."""

@@ -11,11 +11,12 @@ from typing import Any
 
 from gapbench import catalog
 from gapbench.catalog import Budget
-from gapbench.suite.layers import Layer, Settings, Unknown
-from gapbench.suite.schema import SEEDS, RunFields, show
+from gapbench.suite.layers import Layer, Settings
+from gapbench.suite.mistakes import Unknown
+from gapbench.suite.schema import SEEDS, RunFields
 from gapbench.suite.sections import Sections
 from gapbench.suite.source import COMPONENTS
-from gapbench.suite.toml import KeyPath
+from gapbench.suite.toml import KeyPath, show
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def complete(settings: Settings) -> Settings:
         name = settings.get("recipe", "")
         if not name:
             return settings
-        recipe = catalog.recipes()[name] if name in catalog.recipes() else None  # noqa: SIM401 - a registry raises
+        recipe = catalog.recipes().find(name)
         preset = settings.get("preset", recipe.default_preset if recipe else "")
     except Unknown:
         recipe, preset = None, ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +17,14 @@ from gapbench.suite.batches import phase_starts
 from gapbench.suite.change import Change
 from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, expand
 from gapbench.suite.identity import canonical_json, run_id
-from gapbench.suite.layers import Settings, Unknown, ghost_of, matches
+from gapbench.suite.layers import Settings, ghost_of, matches
+from gapbench.suite.mistakes import Unknown, in_order, without_repeats
 from gapbench.suite.regime import change_of, regime_of
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import Labels, PlannedRun
-from gapbench.suite.schema import show
-from gapbench.suite.sections import Sections, read_sections, without_repeats
+from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document, find_suite, parse_value, read_document
-from gapbench.suite.toml import KeyPath, dumps
+from gapbench.suite.toml import KeyPath, dumps, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,20 +55,19 @@ class Plan:
 
 
 def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Plan:
-    """Returns the plan; mistakes are added to the resolver's problems."""
+    """Returns the plan; mistakes are added to the document."""
     plan = Plan()
     orders: dict[str, int] = {}
     if count_runs(sections) > MAXIMUM_RUNS:
         message = f"the suite has {count_runs(sections):,} runs; at most {MAXIMUM_RUNS:,} make one suite"
-        resolver.problems.append(Problem(document.place(("grid",)), message))
+        document.mistake(("grid",), message)
         return plan
     for draft in expand(sections):
         if orders.setdefault(draft.cell, draft.order) != draft.order:
             arms = [arm.layer.path for arm in sections.arms if arm.label == draft.cell]
-            place = document.place((*arms[0], "label") if arms else ("grid",))
             if len(arms) < 2:  # equal labels are a mistake of their own
                 message = f"{show(draft.cell)} names two different cells, of an arm and of the grid; choose another label"
-                resolver.problems.append(Problem(place, message))
+                document.mistake((*arms[0], "label") if arms else ("grid",), message)
             continue
         try:
             _plan_run(draft, sections, resolver, plan)
@@ -415,15 +413,15 @@ def load_parts(
     document = read_document(path, settings or {})
     _make_paths_absolute(document)
     problems = document.problems
-    sections = read_sections(document, problems)
+    sections = read_sections(document)
     if settings:
         sections.name = f"{sections.name}+{_settings_hash(document)}"
-    resolver = Resolver(document, sections.regimes, problems, [])
+    resolver = Resolver(document, sections.regimes)
     plan = make_plan(sections, document, resolver) if document.whole else Plan()
     if not plan.runs and not plan.dropped and not problems:
-        problems.append(Problem(document.place(()), "the suite has no runs; give a [run], a [grid] or an [[arm]]"))
+        document.mistake((), "the suite has no runs; give a [run], a [grid] or an [[arm]]")
     if problems:
-        raise SuiteError(without_repeats(_in_order(problems, document)))
+        raise SuiteError(without_repeats(in_order(problems, document)))
     runs, dropped = plan.runs, plan.dropped
     general = missing_references(runs, named=bool(sections.reference)) + _unused(sections, document, plan, settings or {})
     if only:
@@ -444,20 +442,6 @@ def load_parts(
         document=document.data,
     )
     return suite, sections, document
-
-
-def _in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:
-    """Returns the problems once each, file by file and line by line; what concerns a file as a whole comes before its lines."""
-    files = [source.shown for source in document.sources]
-
-    def position(problem: Problem) -> tuple[int, int]:
-        for index, file in enumerate(files):
-            found = re.match(rf"{re.escape(file)}(?::(\d+))?(?:: |$)", problem.place)
-            if found:
-                return index, int(found[1] or 0)
-        return -1, 0
-
-    return sorted(dict.fromkeys(problems), key=position)
 
 
 def _make_paths_absolute(document: Document) -> None:

@@ -15,7 +15,8 @@ from gapbench.core.errors import GapbenchError
 from gapbench.suite.arithmetic import epoch_starts, exactly, learning_rate_factor, momentum_gain
 from gapbench.suite.batches import UpdateBatch, chunk_size, grown
 from gapbench.suite.change import Change, RateRule, regime_label
-from gapbench.suite.layers import Asked, Settings, Unknown
+from gapbench.suite.layers import RunSettings, Settings
+from gapbench.suite.mistakes import Unknown
 from gapbench.suite.runspec import AdaptiveBatch, Component
 from gapbench.suite.schema import PhaseTable
 
@@ -151,43 +152,39 @@ class Length:
     tail: str
 
 
-def scaling_batch_size(asked: Asked, model: Component | None) -> int:
+def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
     """Returns the batch size that learning-rate scaling refers to.
 
-    A run has a ghost batch size where one is asked for and the model has batch norm, also where it is the whole batch: the released code
+    A run has a ghost batch size where one is set and the model has batch norm, also where it is the whole batch: the released code
     has a script for each, and each its own base.
     """
-    reference = int(asked.get("reference_batch_size"))
-    table = asked.get("scaling_batch_size", None)
-    if table is None:
-        return reference
-    ghost = asked.get("ghost_batch_size", "off")
+    reference = int(run.get("reference_batch_size"))
+    table = run.get("scaling_batch_size")
+    ghost = run.get("ghost_batch_size")
     has_norm = model is None or catalog.models()[model.name].has_batch_norm(model.options)
     base = table.with_ghost if ghost != "off" and has_norm else table.without_ghost
     return int({"reference": reference, "ghost": ghost}.get(base, base))
 
 
-def rates(asked: Asked, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
+def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
     """Returns learning rate, warmup and the reference cell's rate, or None where they are mistaken."""
-    own_rate = asked.get("learning_rate")
-    base_rate = asked.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = (
-        own_rate if is_final(asked.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
-    )
-    factor = _factor(asked, length, optimizer) if has_factor(asked.settings) else 1.0
+    own_rate = run.get("learning_rate")
+    base_rate = run.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
+    rate = own_rate if is_final(run.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
+    factor = _factor(run, length, optimizer) if has_factor(run.settings) else 1.0
     if factor is None:
         return None
     rate *= factor
     start = regime.warmup_start
     start = base_rate / rate if isinstance(start, str) else start
     # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(asked, optimizer) / length.updates)
+    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(run, optimizer) / length.updates)
     if warmup >= 1.0:
         updates = round(warmup * length.updates)
         message = (
             f"a warmup of {updates} updates is not shorter than the run, which makes {length.updates}; train for longer, or set it to 0"
         )
-        asked.problem("minimum_warmup_updates", message)
+        run.problem("minimum_warmup_updates", message)
         return None
     return {
         "learning_rate": rate,
@@ -210,25 +207,25 @@ def has_factor(settings: Settings) -> bool:
     return not is_final(settings) or settings.height("learning_rate_factor") >= settings.height("learning_rate")
 
 
-def _factor(asked: Asked, length: Length, optimizer: Component | None) -> float | None:
-    factor = asked.get("learning_rate_factor", 1.0)
+def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> float | None:
+    factor = run.get("learning_rate_factor")
     if not isinstance(factor, str):
         return float(factor)
     momentum = optimizer.option("momentum") if optimizer else None
     if momentum is None:
         name = f'; the optimizer "{optimizer.name}" has none' if optimizer else ""
-        asked.problem("learning_rate_factor", f'"momentum-gain" is of an optimizer with momentum{name}; give a number')
+        run.problem("learning_rate_factor", f'"momentum-gain" is of an optimizer with momentum{name}; give a number')
         return None
-    if any(phase.momentum not in (None, momentum) for phase in asked.get("phases", [])):
-        asked.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
+    if any(phase.momentum not in (None, momentum) for phase in run.get("phases")):
+        run.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
         return None
     starts = epoch_starts(length.updates, length.examples, length.batch_size, length.tail)
     return momentum_gain(float(momentum), starts, length.updates)
 
 
-def _minimum_warmup(asked: Asked, optimizer: Component | None) -> float:
+def _minimum_warmup(run: RunSettings, optimizer: Component | None) -> float:
     """Returns the least number of updates of a warmup; AdamW's momentum is its beta1."""
-    least = asked.get("minimum_warmup_updates", 0)
+    least = run.get("minimum_warmup_updates")
     if least != "momentum":
         return float(least)
     momentum = optimizer.option("momentum", optimizer.option("beta1", 0.0)) if optimizer else 0.0
@@ -244,58 +241,58 @@ LARGEST_SHARE = Fraction(1, 10)
 """Of the training set, that a batch grows to; from there on the rate drops, as in Smith et al. 2018."""
 
 
-def phases_of(asked: Asked, regime: Regime, examples: int) -> list[PhaseTable]:
+def phases_of(run: RunSettings, regime: Regime, examples: int) -> list[PhaseTable]:
     """Returns the phases of a run, with the drops of its rate turned into larger batches where the regime says so.
 
-    Adds a mistake where a batch would be no whole number of examples or larger than the training set, or where what else is asked does not
+    Adds a mistake where a batch would be no whole number of examples or larger than the training set, or where another setting does not
     go with a batch that grows.
 
     Args:
-        asked: what the suite asks of the run.
+        run: its settings.
         regime: of the run.
         examples: of the training set; 0 where that is not known.
     """
-    phases: list[PhaseTable] = asked.get("phases", [])
+    phases: list[PhaseTable] = run.get("phases")
     key = "phases"
     if regime.drops == "batch":
         if _grows(phases):
             text = f"phases with batch_size_factor and the regime {regime.label} both change the batch size; choose one of them"
-            asked.problem("phases", text)
+            run.problem("phases", text)
             raise Unknown("phases")
         if not examples:
             raise Unknown("phases")
-        phases, key = _instead_of_drops(phases, asked.get("batch_size"), examples), "regime"
+        phases, key = _instead_of_drops(phases, run.get("batch_size"), examples), "regime"
         if not _grows(phases):
             what = f"regime {regime.label} makes no batch larger: a tenth of the training set is {examples // 10} examples"
-            asked.no_effect.append((what, asked.cell))
+            run.warn(what)
     if _grows(phases):
-        _check(asked, regime, phases, examples, key)
+        _check(run, regime, phases, examples, key)
     return phases
 
 
-def batch_sizes(asked: Asked, phases: list[PhaseTable]) -> list[int]:
+def batch_sizes(run: RunSettings, phases: list[PhaseTable]) -> list[int]:
     """Returns the sizes of the run's full batches, its own first."""
-    batch = asked.get("batch_size")
+    batch = run.get("batch_size")
     return list(dict.fromkeys([batch, *(grown(batch, phase.batch_size_factor) for phase in phases)]))
 
 
-def check_ragged(asked: Asked, ghost: int | None, examples: int) -> None:
+def check_ragged(run: RunSettings, ghost: int | None, examples: int) -> None:
     """Adds a mistake where the last batch of an epoch leaves batch norm a group of one example."""
-    batch = asked.get("batch_size")
+    batch = run.get("batch_size")
     rest = examples % batch
-    if asked.get("tail", "stream") != "ragged" or not rest:
+    if run.get("tail") != "ragged" or not rest:
         return
     if ghost is None:
         if rest == 1:
             text = f"the last batch of an epoch has one of {examples} examples, and batch norm needs two or more"
-            asked.problem("tail", f'{text}; choose another batch size, or tail = "stream"')
+            run.problem("tail", f'{text}; choose another batch size, or tail = "stream"')
         return
     size = chunk_size(UpdateBatch(0, rest, batch), ghost)
     if size == 1 or rest % size == 1:
         groups = -(-rest // size)
         text = f"the last batch of an epoch has {rest} examples, which the released code cuts into {groups} groups of {size}, the last of 1"
         remedy = 'choose another batch or ghost batch size, or tail = "stream"'
-        asked.problem("tail", f"{text}: batch norm needs two or more; {remedy}")
+        run.problem("tail", f"{text}: batch norm needs two or more; {remedy}")
 
 
 def _grows(phases: list[PhaseTable]) -> bool:
@@ -322,45 +319,45 @@ def _instead_of_drops(phases: list[PhaseTable], batch_size: int, examples: int) 
     return found
 
 
-def _check(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: int, key: str) -> None:
-    batch = asked.get("batch_size")
-    before = len(asked.problems)
+def _check(run: RunSettings, regime: Regime, phases: list[PhaseTable], examples: int, key: str) -> None:
+    batch = run.get("batch_size")
+    before = len(run.document.problems)
     for phase in phases:
         try:
             size = grown(batch, phase.batch_size_factor)
         except GapbenchError as error:
             remedy = "choose another batch size" + (" or other factors of the rate" if key == "regime" else " or factor")
-            asked.problem(key, f"from start = {phase.start:g} on, {error}; {remedy}")
+            run.problem(key, f"from start = {phase.start:g} on, {error}; {remedy}")
             continue
         if examples and size > examples:
             text = f"the batch of {size} from start = {phase.start:g} on is larger than the training set ({examples} examples)"
-            asked.problem(key, f"{text}; choose a smaller factor")
-    check_changing(asked, regime, key, verb="grows", updates="makes fewer updates than another of its examples", source="its phases")
-    if len(asked.problems) > before:
+            run.problem(key, f"{text}; choose a smaller factor")
+    check_changing(run, regime, key, verb="grows", updates="makes fewer updates than another of its examples", source="its phases")
+    if len(run.document.problems) > before:
         raise Unknown("phases")
 
 
-def check_changing(asked: Asked, regime: Regime, key: str, *, verb: str, updates: str, source: str) -> None:
+def check_changing(run: RunSettings, regime: Regime, key: str, *, verb: str, updates: str, source: str) -> None:
     """Adds a mistake for each setting that does not go with a batch that changes.
 
     Args:
-        asked: what the suite asks of the run.
+        run: its settings.
         regime: of the run.
         key: that makes the batch change.
         verb: what the batch does.
         updates: what is so of the number of updates.
         source: what that number follows from.
     """
-    if asked.get("tail", "stream") != "stream":
-        tail = asked.get("tail")
-        asked.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
+    if run.get("tail") != "stream":
+        tail = run.get("tail")
+        run.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
     if regime.budget.kind == "updates":
         text = f'a run whose batch {verb} {updates}; choose a budget of kind "epochs" or "examples"'
-        asked.problem("budget" if asked.settings.layer_of("budget") else key, text)
-    if asked.get("learning_rate_factor", 1.0) == "momentum-gain":
-        asked.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
-    if asked.settings.layer_of("updates"):
-        asked.problem("updates", f"the updates of a run whose batch {verb} follow from {source}; set epochs")
+        run.problem("budget" if run.settings.layer_of("budget") else key, text)
+    if run.get("learning_rate_factor") == "momentum-gain":
+        run.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
+    if run.settings.layer_of("updates"):
+        run.problem("updates", f"the updates of a run whose batch {verb} follow from {source}; set epochs")
 
 
 # A batch size that follows the gradient noise scale: what a regime's rule comes to for one run, and what does not go with it.
@@ -374,13 +371,13 @@ FEWEST_UNITS = 2
 _VERB = "follows the noise scale"
 
 
-def adaptive_rule(asked: Asked, regime: Regime, model: Component, ghost: Mapping[str, Any], examples: int) -> dict[str, Any]:
+def adaptive_rule(run: RunSettings, regime: Regime, model: Component, ghost: Mapping[str, Any], examples: int) -> dict[str, Any]:
     """Returns how the batch size of a run follows the noise scale, None where it does not.
 
     Adds a mistake where it should and cannot.
 
     Args:
-        asked: what the suite asks of the run.
+        run: its settings.
         regime: of the run.
         model: of the run.
         ghost: its effective `ghost_batch_size`.
@@ -392,32 +389,32 @@ def adaptive_rule(asked: Asked, regime: Regime, model: Component, ghost: Mapping
     rule = regime.adaptive_batch
     if rule is None:
         return {"adaptive_batch": None}
-    before = len(asked.problems)
-    check_changing(asked, regime, "regime", verb=_VERB, updates="makes as many updates as follow from its sizes", source="what is measured")
+    before = len(run.document.problems)
+    check_changing(run, regime, "regime", verb=_VERB, updates="makes as many updates as follow from its sizes", source="what is measured")
     size = ghost["ghost_batch_size"]
     if size is None and catalog.models()[model.name].has_batch_norm(model.options):
         text = (
             f"a batch that {_VERB} needs a fixed ghost batch size: with batch norm over whole batches neither the gradient nor its noise "
             "is of one method; set ghost_batch_size, or choose a model without batch norm"
         )
-        asked.problem("ghost_batch_size" if asked.settings.layer_of("ghost_batch_size") else "regime", text)
+        run.problem("ghost_batch_size" if run.settings.layer_of("ghost_batch_size") else "regime", text)
     if regime.gradient_noise.kind != "none":
         text = f'gradient noise is of one batch size, and the batch {_VERB}; choose gradient_noise = {{ kind = "none" }}'
-        asked.problem("gradient_noise" if asked.settings.layer_of("gradient_noise") else "regime", text)
+        run.problem("gradient_noise" if run.settings.layer_of("gradient_noise") else "regime", text)
     if regime.drops == "batch":
-        asked.problem("regime", 'adaptive_batch and drops = "batch" both change the batch size; choose one of them')
-    if any(phase.batch_size_factor != 1.0 for phase in asked.get("phases", [])):
+        run.problem("regime", 'adaptive_batch and drops = "batch" both change the batch size; choose one of them')
+    if any(phase.batch_size_factor != 1.0 for phase in run.get("phases")):
         text = f"phases with batch_size_factor and the regime {regime.label} both change the batch size; choose one of them"
-        asked.problem("phases", text)
-    bounded = _bounded(asked, rule, size or rule.unit, examples)
-    if len(asked.problems) > before:
+        run.problem("phases", text)
+    bounded = _bounded(run, rule, size or rule.unit, examples)
+    if len(run.document.problems) > before:
         raise Unknown("regime")
     return {"adaptive_batch": bounded.model_copy(update={"learning_rate_scaling": regime.learning_rate_scaling})}
 
 
-def _bounded(asked: Asked, rule: BatchRule, unit: int, examples: int) -> AdaptiveBatch:
+def _bounded(run: RunSettings, rule: BatchRule, unit: int, examples: int) -> AdaptiveBatch:
     """Returns the rule with its bounds in examples: multiples of the unit, the upper one no more than the training set."""
-    batch = asked.get("batch_size")
+    batch = run.get("batch_size")
     largest = math.floor(min(exactly(rule.largest) * batch, examples) / unit) * unit
     smallest = max(FEWEST_UNITS, math.ceil(exactly(rule.smallest) * batch / unit)) * unit
     if smallest >= largest:
@@ -425,7 +422,7 @@ def _bounded(asked: Asked, rule: BatchRule, unit: int, examples: int) -> Adaptiv
             f"between {rule.smallest:g} and {rule.largest:g} times the batch size {batch} there are no two multiples of {unit} examples "
             f"(of {FEWEST_UNITS * unit} or more) among {examples}; choose another batch or ghost batch size, or other bounds"
         )
-        asked.problem("regime", text)
+        run.problem("regime", text)
         raise Unknown("regime")
     return AdaptiveBatch(
         exchange_rate=batch if isinstance(rule.exchange_rate, str) else rule.exchange_rate,

@@ -119,8 +119,11 @@ class Labels(Frozen):
     """What the name of the cell is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
 
 
-class RunSpec(Frozen):
-    """One run: effective values only. The label is kept apart, so that equal values are one run."""
+class RunValues(Frozen):
+    """The effective values that the numbers of a run depend on, and its id with them.
+
+    A value that equals its default is left out of the id, so that a new field keeps the ids of all older runs. These defaults are frozen.
+    """
 
     dataset: Component
     model: Component
@@ -185,13 +188,20 @@ class RunSpec(Frozen):
     fold: int = Field(0, ge=0)
     """Which of the disjoint parts of that size is kept; only tuning asks for others than the first."""
 
-    seed: int = Field(0, ge=0)
     init_seed: int = Field(0, ge=0)
     order_seed: int = Field(0, ge=0)
     """Seed of order, augmentation, dropout and noise."""
     split_seed: int = Field(0, ge=0)
 
-    # What follows changes no trained number and is no part of the identity.
+
+class RunSpec(RunValues):
+    """One run: effective values only. The label is kept apart, so that equal values are one run.
+
+    The fields that it has besides `RunValues` change no trained number.
+    """
+
+    seed: int = Field(0, ge=0)
+    """What it stands for is in init_seed, order_seed and split_seed."""
     train_examples: int = Field(gt=0)
     """Size of the training set, without the held-out part."""
     reference_batch_size: int = Field(gt=0)

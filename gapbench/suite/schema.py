@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gapbench.catalog import BatchRule, Budget, NoiseRule
+from gapbench.suite.toml import show
 
 FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial")
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
@@ -28,7 +29,7 @@ SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, a text is no number, and neither infinity nor NaN is one."""
+    """Base of all sections: unknown keys are errors, and so are numbers in quotes, infinity and NaN."""
 
     # Built when first used: a suite seldom has all sections, and a plan is to answer at once.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
@@ -82,17 +83,6 @@ def _epochs(value: Any) -> Any:
     if value in ("off", "reference") or (type(value) is int and value >= 1):
         return value
     raise ValueError(f'must be "off", "reference" or a whole number of at least 1, not {show(value)}')
-
-
-def show(value: Any) -> str:
-    """Returns a value as it stands in a TOML file."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {show(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(show(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
 
 
 class PhaseTable(Section):
@@ -280,6 +270,12 @@ class RunFields(Section):
     init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')
     order_seed: Seed = Field("seed", description='Of order, augmentation, dropout and noise; "seed": the run\'s.')
     split_seed: Seed = Field("seed", description='Of drawn splits and subsets; "seed": the run\'s.')
+
+
+def default_of(name: str) -> Any:
+    """Returns the default of a field of a run, None where it has none."""
+    field = RunFields.model_fields.get(name)
+    return field.get_default(call_default_factory=True) if field else None
 
 
 class RunSection(RunFields):

@@ -7,7 +7,7 @@ that a trial had are the values that the run gets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.expand import Draft, expand
 from gapbench.suite.layers import Layer, Settings
 from gapbench.suite.load import Suite, load_parts, overridden
+from gapbench.suite.mistakes import without_repeats
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun, RunSpec
 from gapbench.suite.schema import SEEDS
-from gapbench.suite.sections import Sections, TuneSection, without_repeats
+from gapbench.suite.sections import Sections, TuneSection
 from gapbench.suite.source import Document
 
 
@@ -63,12 +64,12 @@ class Tunable:
         """
         own = {"seed": seed, "init_seed": "seed", "order_seed": "seed", "split_seed": cell.run.spec.split_seed, "holdout": holdout}
         layer = Layer("override", ("tune",), {**values, **own})
-        problems: list[Problem] = []
-        resolver = Resolver(self._document, self._sections.regimes, problems, [])
+        document = replace(self._document, problems=[])
+        resolver = Resolver(document, self._sections.regimes)
         spec = resolver.resolve(cell.settings.with_layer(layer), cell.draft.base, cell.name)
         resolver.add_misfits()
-        if problems or spec is None:
-            told = [Problem(problem.place, f"{problem.message} (in the trials of {cell.name})") for problem in problems]
+        if document.problems or spec is None:
+            told = [Problem(problem.place, f"{problem.message} (in the trials of {cell.name})") for problem in document.problems]
             raise SuiteError(without_repeats(dict.fromkeys(told)))
         return spec.model_copy(update={"fold": fold, "test_evaluation": False, "keep_weights": (), "probes": ()})
 

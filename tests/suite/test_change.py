@@ -102,7 +102,15 @@ def test_results_without_records_tell_them_by_their_labels(load: Load) -> None:
         change, words = found["change"], found["words"]
         assert (change.regime_label, change.rate_label) == (labels.regime, labels.learning_rate_rule)
         assert change.as_recipe(512, None) == labels.change.as_recipe(512, None)
-        for name in ("preset", "preset_ghost_batch_size", "regime", "budget", "budget_factor", "learning_rate_rule", "learning_rate_factor"):
+        for name in (
+            "preset",
+            "preset_ghost_batch_size",
+            "regime",
+            "budget",
+            "budget_factor",
+            "learning_rate_rule",
+            "learning_rate_factor",
+        ):
             assert getattr(change, name) == getattr(labels.change, name)
         assert change.beside.get("momentum_reset") == labels.change.beside.get("momentum_reset")
         assert ", ".join(words.values()) == labels.cell

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
+from gapbench.catalog import show
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import UnknownNameError
 from gapbench.core.machine import cache_dir, data_dir_default
 from gapbench.core.registry import unknown_name
 from gapbench.suite import shipped_suites
-from gapbench.suite.toml import show
 
 if TYPE_CHECKING:
     from gapbench.workloads.datasets import DataContext, FileStatus

@@ -27,7 +27,7 @@ from gapbench.catalog.entries import (
     RecipeEntry,
     RegimeEntry,
 )
-from gapbench.catalog.parameters import Parameter, check_options
+from gapbench.catalog.parameters import Parameter, check_options, show
 from gapbench.core.registry import Registry
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "probes",
     "recipes",
     "regimes",
+    "show",
 ]
 
 E = TypeVar("E", bound=Entry)

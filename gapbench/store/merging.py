@@ -23,7 +23,7 @@ from gapbench.store.files import TEMPORARY_SUFFIX, whole_folder
 from gapbench.store.plan import StoredPlan
 from gapbench.store.run_directory import RunDirectory, RunOutcome, recover
 from gapbench.store.schema import SCHEMA_VERSION, read_schema
-from gapbench.store.tables import build_tables
+from gapbench.store.tables import RESULTS, build_tables
 from gapbench.suite.identity import differing, values_by_cell
 from gapbench.suite.runspec import Labels, PlannedRun
 
@@ -277,8 +277,6 @@ def _rank(run: RunDirectory, outcome: RunOutcome | None) -> tuple[int, int]:
 
 def _same(first: RunOutcome, second: RunOutcome) -> bool:
     """Whether two outcomes have exactly the same numbers; seconds and memory are not the run's."""
-    from gapbench.store.tables import RESULTS
-
     numbers = [{name: outcome.summary.get(name) for name in RESULTS} for outcome in (first, second)]
     return first.outcome is second.outcome and numbers[0] == numbers[1] and first.test_correct == second.test_correct
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gapbench.core.errors import StoreError
 from gapbench.store.files import to_json, write_atomically
@@ -34,7 +34,7 @@ class StoredPlan:
     suite: str
     runs: tuple[PlannedRun, ...]
     report: Mapping[str, Any] = field(default_factory=dict)
-    """ReportSettings as plain JSON."""
+    """[report] of the suite as plain JSON."""
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     """By run id, where one could be made; empty in plans of a gapbench that kept none."""
 
@@ -68,7 +68,7 @@ def write_plan(path: Path, plan: StoredPlan) -> None:
         },
         metadata={METADATA_KEY: plan.metadata()},
     )
-    write_atomically(path, lambda file: cast("None", pq.write_table(table, file, compression="zstd")))
+    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def read_plan(path: Path) -> StoredPlan:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench import catalog
-from gapbench.catalog import Budget
+from gapbench.catalog import Budget, show
 from gapbench.suite.layers import Layer, Settings
 from gapbench.suite.mistakes import Unknown
 from gapbench.suite.schema import SEEDS, RunFields
 from gapbench.suite.sections import Sections
 from gapbench.suite.source import COMPONENTS
-from gapbench.suite.toml import KeyPath, show
+from gapbench.suite.toml import KeyPath
 
 
 @dataclass(frozen=True)
@@ -139,49 +139,42 @@ def _sets_anything(layer: Layer) -> bool:
 
 
 def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
-    """Returns the values of the axes that vary, in words."""
-    return {axis: _word(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1}
+    """Returns the values of the axes that vary, in words that tell their axis."""
+    return {axis: _prefix(axis, value) + _level(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1}
 
 
 def _levels(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
-    """Returns the level of every axis, in words that do not repeat the axis where they can do without."""
-    return {axis: _word(axis, value, axes[axis]).removeprefix(_prefix(axis)) for axis, value in values.items()}
+    """Returns the level of every axis, in words that do not repeat the axis."""
+    return {axis: _level(axis, value, axes[axis]) for axis, value in values.items()}
 
 
-def _prefix(axis: str) -> str:
-    return {"batch_size": "B ", "ghost_batch_size": "ghost ", "learning_rate": "rate ", "learning_rate_scaling": "rule "}.get(
-        axis, f"{axis.replace('_', ' ')} "
-    )
+def _prefix(axis: str, value: Any) -> str:
+    if axis in ("regime", "recipe", "preset", "precision") or (axis in COMPONENTS and ("name" in value or not value)):
+        return ""
+    short = {"batch_size": "B", "ghost_batch_size": "ghost", "learning_rate": "rate", "learning_rate_scaling": "rule"}
+    return f"{short.get(axis) or axis.replace('_', ' ')} "
 
 
-def _word(axis: str, value: Any, values: list[Any]) -> str:
-    if axis == "batch_size":
-        return f"B {value}"
-    if axis == "ghost_batch_size":
-        return f"ghost {value}"
+def _level(axis: str, value: Any, values: list[Any]) -> str:
     if axis == "learning_rate":
-        return f"rate {value:g}"
-    if axis == "learning_rate_scaling":
-        return f"rule {value}"
-    if axis in ("regime", "recipe", "preset", "precision"):
-        return str(value)
+        return f"{value:g}"
     if axis in COMPONENTS:
-        return _component_word(axis, value, values)
+        return _component_level(value, values) or axis
     if isinstance(value, Budget):
-        return f"budget {value.kind}" if value.factor == 1 else f"budget {value.factor:g}x {value.kind}"
-    if isinstance(value, RunFields) or hasattr(value, "model_dump"):
+        return value.kind if value.factor == 1 else f"{value.factor:g}x {value.kind}"
+    if hasattr(value, "model_dump"):
         value = value.model_dump(exclude_unset=True)
     if isinstance(value, list):
         value = [item.model_dump(exclude_unset=True) if hasattr(item, "model_dump") else item for item in value]
-    return f"{axis.replace('_', ' ')} {show(value).strip(chr(34))}"
+    return show(value).strip('"')
 
 
-def _component_word(axis: str, value: Mapping[str, Any], values: list[Any]) -> str:
+def _component_level(value: Mapping[str, Any], values: list[Any]) -> str:
     """Returns a component's name, with the options that distinguish it from the others of the axis."""
-    name = str(value.get("name", axis))
     options = {key for other in values for key in other if key != "name"}
     varying = sorted(key for key in options if any(other.get(key) != value.get(key) for other in values))
-    return " ".join([name, *(f"{key} {show(value[key]).strip(chr(34))}" for key in varying if key in value)])
+    words = [f"{key} " + show(value[key]).strip('"') for key in varying if key in value]
+    return " ".join([*([value["name"]] if "name" in value else []), *words])
 
 
 def _plain_cell(run: Layer) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapbench.catalog import show
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import did_you_mean, unknown_name
@@ -22,9 +23,10 @@ from gapbench.suite.mistakes import Unknown, in_order, without_repeats
 from gapbench.suite.regime import change_of, regime_of
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import Labels, PlannedRun
+from gapbench.suite.schema import ReportSection
 from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document, find_suite, parse_value, read_document
-from gapbench.suite.toml import KeyPath, dumps, show
+from gapbench.suite.toml import KeyPath, dumps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -321,25 +323,6 @@ def _untuned(run: PlannedRun) -> str:
 
 
 @dataclass(frozen=True)
-class ReportSettings:
-    """[report]: what tables and figures show."""
-
-    reference: Mapping[str, Any] = field(default_factory=dict)
-    """Conditions of the reference cell; empty: reference batch size, regime baseline, ghost off."""
-    arms: tuple[str, ...] = ()
-    """Order of the arms; those not named follow."""
-    figures: tuple[str, ...] = ()
-    """Those to draw; empty: all, also those that a later version adds."""
-    targets: tuple[Mapping[str, Any], ...] = ()
-    """Metric and value of what `gapbench analyze critical-batch` looks for."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain data, for the metadata of tables."""
-        plain = {"reference": dict(self.reference), "arms": list(self.arms), "figures": list(self.figures)}
-        return plain | ({"targets": [dict(target) for target in self.targets]} if self.targets else {})
-
-
-@dataclass(frozen=True)
 class Suite:
     """A validated suite."""
 
@@ -351,7 +334,8 @@ class Suite:
     """Cell by cell; equal runs stand under each of their labels, with one run id."""
     dropped: tuple[DroppedRun, ...]
     warnings: tuple[str, ...]
-    report: ReportSettings
+    report: ReportSection
+    """What tables and figures show."""
     document: Mapping[str, Any] = field(repr=False, default_factory=dict)
     """The merged file: `extends` and `--set` options applied."""
 
@@ -378,11 +362,7 @@ class Suite:
 
 
 def load_suite(
-    path: str | Path,
-    *,
-    settings: Mapping[str, str] | None = None,
-    only: str | None = None,
-    plugins: Iterable[str | Path] = (),
+    path: str | Path, *, settings: Mapping[str, str] | None = None, only: str | None = None, plugins: Iterable[str | Path] = ()
 ) -> Suite:
     """Reads, checks and expands a suite. Nothing is loaded but the suite file, what it extends, and its plugins.
 
@@ -400,11 +380,7 @@ def load_suite(
 
 
 def load_parts(
-    path: str | Path,
-    *,
-    settings: Mapping[str, str] | None = None,
-    only: str | None = None,
-    plugins: Iterable[str | Path] = (),
+    path: str | Path, *, settings: Mapping[str, str] | None = None, only: str | None = None, plugins: Iterable[str | Path] = ()
 ) -> tuple[Suite, Sections, Document]:
     """Returns a suite as `load_suite` does, with the sections and the document that it was made from."""
     load_plugins(plugins)
@@ -433,12 +409,7 @@ def load_parts(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(
-            sections.report.reference,
-            tuple(sections.report.arms),
-            tuple(sections.report.figures),
-            tuple({"metric": target.metric, "value": target.value} for target in sections.report.targets),
-        ),
+        report=sections.report,
         document=document.data,
     )
     return suite, sections, document

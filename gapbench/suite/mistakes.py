@@ -17,11 +17,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gapbench import catalog
+from gapbench.catalog import show
 from gapbench.core.errors import Problem
 from gapbench.core.registry import did_you_mean, nearest, unknown_name
 from gapbench.suite.schema import RunFields, RunSection, Section
 from gapbench.suite.source import Document
-from gapbench.suite.toml import KeyPath, show
+from gapbench.suite.toml import KeyPath
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")

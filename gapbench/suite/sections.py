@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from gapbench import catalog
-from gapbench.catalog import RegimeEntry
+from gapbench.catalog import RegimeEntry, show
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import unknown_name
 from gapbench.suite.layers import Layer, Settings, matches
@@ -27,7 +27,7 @@ from gapbench.suite.schema import (
     expand_seeds,
 )
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document
-from gapbench.suite.toml import KeyPath, show
+from gapbench.suite.toml import KeyPath
 
 # The probes of a suite: names and options checked, and whether those that look at fractions of the training are ever called.
 

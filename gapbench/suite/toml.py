@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from gapbench.catalog.parameters import show, show_key
 from gapbench.core.errors import Problem
 
 # On which line of a TOML file a key stands: tomllib does not tell, and an error message should.
@@ -305,36 +305,15 @@ def _ends_here(value: str) -> bool:
 
 def dumps(data: Mapping[str, Any]) -> str:
     """Returns TOML text that tomllib reads back as equal data: tables one level deep, what lies deeper inline."""
-    blocks = [[f"{_key(key)} = {show(value)}" for key, value in data.items() if not _is_section(value)]]
+    blocks = [[f"{show_key(key)} = {show(value)}" for key, value in data.items() if not _is_section(value)]]
     for key, value in data.items():
         if not _is_section(value):
             continue
         tables = value if isinstance(value, list) else [value]
-        header = f"[[{_key(key)}]]" if isinstance(value, list) else f"[{_key(key)}]"
-        blocks.extend([header, *(f"{_key(name)} = {show(item)}" for name, item in table.items())] for table in tables)
+        header = f"[[{show_key(key)}]]" if isinstance(value, list) else f"[{show_key(key)}]"
+        blocks.extend([header, *(f"{show_key(name)} = {show(item)}" for name, item in table.items())] for table in tables)
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
 def _is_section(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value))
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
-
-
-def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def show(value: Any) -> str:
-    """Returns a value as it stands in a TOML file; one that TOML does not have as Python writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(show, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {show(item)}" for key, item in value.items()) + "}"
-    return str(value)  # numbers, and times are written as they are read

@@ -96,7 +96,7 @@ def load_tunable(path: str | Path, *, settings: Mapping[str, str] | None = None,
             cells[draft.cell] = TunableCell(draft.cell, first[draft.cell], where, overridden(draft, sections, set()), draft)
     changed = document.sources[-1].data if settings else {}
     tunable = Tunable(suite, tuple(cells.values()), sections.tune, changed, sections, document)
-    _check(tunable, sections)
+    _check(tunable, sections, document)
     return tunable
 
 
@@ -109,40 +109,36 @@ def _where(draft: Draft, document: Document) -> dict[str, Any]:
     return {"arm": draft.arm, **axes}
 
 
-def _check(tunable: Tunable, sections: Sections) -> None:
-    problems = []
-    for name in tunable.tune.search:
+def _check(tunable: Tunable, sections: Sections, document: Document) -> None:
+    searched = tunable.tune.search
+    for name in searched:
         if name in sections.grid:
-            message = f"{name} is an axis of the grid and is searched by [tune]; remove it from one of them"
-            problems.append(tunable.problem(("grid", name), message))
+            document.mistake(("grid", name), f"{name} is an axis of the grid and is searched by [tune]; remove it from one of them")
     if "phases" in sections.grid:
-        problems.append(tunable.problem(("grid", "phases"), "an axis of phases cannot be tuned; write each schedule as an [[arm]]"))
+        document.mistake(("grid", "phases"), "an axis of phases cannot be tuned; write each schedule as an [[arm]]")
     drawn = {run.spec.split_seed for run in tunable.suite.runs if catalog.datasets()[run.spec.dataset.name].split == "drawn"}
     if len(drawn) > 1:
         message = (
             "every seed draws its own test set here, so what is tuned on the training set of one seed would know test examples of another; "
             "fix the split for tuning: split_seed = 0 in [run], or --set split_seed=0"
         )
-        problems.append(tunable.problem(("run",), message))
+        document.mistake(("run",), message)
     unlabelled = [cell for cell in tunable.cells if not catalog.models()[cell.run.spec.model.name].classifies]
     if unlabelled:
         message = (
             f"rates are chosen by the accuracy on held-out examples, and the model {unlabelled[0].run.spec.model.name} classifies nothing; "
             "give its rates as an axis, [grid] learning_rate = [...], and compare test losses"
         )
-        problems.append(tunable.problem(("run",), message))
-    if "momentum" in tunable.tune.search:
-        for cell in tunable.cells:
-            optimizer = cell.run.spec.optimizer
-            if optimizer.option("momentum") is None:
-                message = f'momentum is searched, and the optimizer "{optimizer.name}" of {cell.name} has none; remove it from search'
-                problems.append(tunable.problem(("tune", "search"), message))
+        document.mistake(("run",), message)
+    for cell in tunable.cells if "momentum" in searched else ():
+        optimizer = cell.run.spec.optimizer
+        if optimizer.option("momentum") is None:
+            message = f'momentum is searched, and the optimizer "{optimizer.name}" of {cell.name} has none; remove it from search'
+            document.mistake(("tune", "search"), message)
     for name in ("momentum", "weight_decay"):
         fixed = [cell.name for cell in tunable.cells if any(getattr(phase, name) is not None for phase in cell.run.spec.phases)]
-        if name in tunable.tune.search and fixed:
-            message = (
-                f"{name} is searched, and the phases of {', '.join(fixed)} set it themselves; remove it from search or from the phases"
-            )
-            problems.append(tunable.problem(("tune", "search"), message))
-    if problems:
-        raise SuiteError([problem for error in problems for problem in error.problems])
+        if name in searched and fixed:
+            what = f"{name} is searched, and the phases of {', '.join(fixed)} set it themselves"
+            document.mistake(("tune", "search"), f"{what}; remove it from search or from the phases")
+    if document.problems:
+        raise SuiteError(document.problems)

@@ -1,4 +1,4 @@
-"""Parameters: the keyword options of a component, as data from the catalog or from a signature."""
+"""Parameters: the keyword options of a component, as data, so that a suite is checked without importing the component."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import did_you_mean
-
-# Parameters: the keyword options of a component, as data, so that a suite is checked without importing the component.
 
 ParameterType: TypeAlias = Literal["bool", "int", "float", "str", "list[int]", "list[float]", "list[str]"]
 

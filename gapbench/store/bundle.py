@@ -1,4 +1,4 @@
-"""A results directory in one small archive: what was asked, both tables, tables/ and figures/, and nothing of the runs."""
+"""A results directory in one small archive: plan and suite, both tables, tables/ and figures/, and nothing of the runs."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from gapbench.store.tables import RESULTS, build_tables
 from gapbench.suite.identity import differing, values_by_cell
 from gapbench.suite.runspec import Labels, PlannedRun
 
-# What several directories of one suite asked for, as one plan; a label that stands for different runs is refused.
+# The plans of several directories of one suite as one; a label that stands for different runs is refused.
 
 Key = tuple[str, int, int, int, int]
 MANY = 3
@@ -109,7 +109,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merged:
-    """What merging came to."""
+    """The outcome of a merge."""
 
     path: Path
     runs: Mapping[Path, int]
@@ -122,7 +122,7 @@ class Merged:
     old_attempts: int
     """Old attempts that were left where they are."""
     grown: bool
-    """Whether the directories asked for different runs, so that the plan is the union."""
+    """Whether the directories planned different runs, so that the plan is the union."""
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merged:

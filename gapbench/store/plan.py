@@ -1,4 +1,4 @@
-"""plan.parquet: what was asked. One row per planned run and label; the tables are made from it and from the run folders alone."""
+"""plan.parquet: one row per planned run and label; the tables are made from it and from the run folders alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked: from a suite file to a validated Suite and its ordered RunSpecs with stable ids.
+"""From a suite file to a validated Suite and its ordered RunSpecs with stable ids.
 
 suite = load_suite("quickstart")
 for run in suite.runs:

@@ -26,7 +26,7 @@ class Layer:
     """Where in the document: fields stand below it, but the value of a grid axis stands at it. Empty for recipes."""
     fields: Mapping[str, Any]
     broken: frozenset[str] = frozenset()
-    """Fields that were given here and are mistaken, so that their values are unknown."""
+    """Fields that are given here with an invalid value, which is then unknown."""
     opaque: bool = False
     """Whether any field may have been given here: the layers of a recipe that does not exist."""
     tuned: bool = False
@@ -51,7 +51,7 @@ class Settings:
 
     layers: tuple[Layer, ...]
     _found: dict[str, Layer | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Answers of `layer_of`: each field is asked for several times."""
+    """Answers of `layer_of`, which is called several times for each field."""
 
     @property
     def sound(self) -> bool:

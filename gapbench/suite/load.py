@@ -46,7 +46,7 @@ class DroppedRun:
 
 @dataclass
 class Plan:
-    """What a suite asks for."""
+    """The runs of a suite."""
 
     runs: list[PlannedRun] = field(default_factory=list)
     dropped: list[DroppedRun] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Every mistake of a suite told at once: a sentence each, with its place, what is allowed and the nearest spelling.
 
-A value that is mistaken is unknown from then on: asking for it raises `Unknown`, and `attempt` leaves out the step that needed it. So
-nothing is said that only follows from another mistake, and one mistake hides no other. A place is found by `Document.mistake`.
+An invalid value counts as unknown: reading it raises `Unknown`, and `attempt` skips the step that needed it. So nothing is told that only
+follows from another mistake, and no mistake hides another. `Document.mistake` adds one with its place.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
     layer or above it wins.
 
     Raises:
-        Unknown: there is no such regime, or it is mistaken itself (None among `regimes`); both are said where it is written.
+        Unknown: there is no such regime, or it is invalid (None among `regimes`); either was told where it is written.
     """
     name = settings.get("regime", "baseline")
     entry = regimes.get(name)
@@ -135,10 +135,10 @@ def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[s
     return (recipe.rounding if recipe is not None and recipe.rounding else "down"), False
 
 
-# The learning rate of a run: scaled by its regime against some batch size, times a factor, with a warmup; and what it is called.
+# The learning rate of a run: scaled by its regime against some batch size, times a factor, with a warmup.
 
 WARMUP_IN_GAINS = 5
-"""`minimum_warmup_updates = "momentum"` is so many times 1 / (1 - momentum) updates."""
+"""In `minimum_warmup_updates = "momentum"`: times 1 / (1 - momentum) updates."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
 
 
 def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
-    """Returns learning rate, warmup and the reference cell's rate, or None where they are mistaken."""
+    """Returns learning rate, warmup and the reference cell's rate, or None after adding a mistake."""
     own_rate = run.get("learning_rate")
     base_rate = run.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
     rate = own_rate if is_final(run.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)

@@ -23,7 +23,7 @@ from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
 
-# The fields of one run: regime applied, and what has no effect made neutral, so that equal runs are recognized.
+# The fields of one run: regime applied, and settings without effect made neutral, so that equal runs are recognized.
 
 
 def ghost_of(run: RunSettings, regime: Regime, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
@@ -296,7 +296,7 @@ def _given(table: Mapping[str, Any]) -> dict[str, Any]:
 
 # The controls of one run: noise, sampling, repeated augmentation, twins, recalibrated headlines, decay that follows the rate.
 #
-# What changes nothing is made neutral, so that a control equal to the run that it controls is that run.
+# A control without effect is made neutral, so that it is the very run that it controls.
 
 
 def controls_of(run: RunSettings, regime: Regime, model: Component, numbers: Mapping[str, Any], examples: int) -> dict[str, Any]:
@@ -381,7 +381,7 @@ def _augmentation_epochs(run: RunSettings, regime: Regime, updates: int, example
 def component(run: RunSettings, kind: str) -> Component | None:
     """Returns a component with defaults filled in, or None where it or an option does not exist.
 
-    A data set with a mistaken size is looked at as if that size were not given: what does not fit all of it fits no part of it.
+    A data set with an invalid size is checked further as if the size were not given: what does not fit the whole does not fit a part.
     """
     entry = _entry(run, kind)
     if entry is None:
@@ -403,7 +403,7 @@ def _entry(run: RunSettings, kind: str) -> Any:
 
 
 def facts_of(run: RunSettings, dataset: Component) -> DatasetFacts | None:
-    """Returns the facts of the data set, or None where it is mistaken; a user's own file is then known by its content."""
+    """Returns the facts of the data set, or None after adding a mistake; a user's own file is known by its content from here on."""
     own_file = catalog.datasets()[dataset.name].train_examples is None
     if own_file and not dataset.option("path"):
         run.problem("dataset", f'dataset "{dataset.name}" needs the option path')
@@ -424,7 +424,7 @@ def facts_of(run: RunSettings, dataset: Component) -> DatasetFacts | None:
 
 
 def sizes(run: RunSettings, dataset: Component, facts: DatasetFacts) -> tuple[int, int]:
-    """Returns how many examples the run trains on and is tested on; all there are where a size is mistaken."""
+    """Returns how many examples the run trains on and is tested on; all there are where a size is invalid."""
     sizes = {"train_size": facts.train_examples, "test_size": facts.test_examples}
     for option, all_of_them in sizes.items():
         size = dataset.option(option, 0)
@@ -489,7 +489,7 @@ class Resolver:
     """By cell: the last run without mistakes, and its layers but those of seeds."""
 
     def resolve(self, settings: Settings, base: KeyPath, cell: str) -> RunSpec | None:
-        """Returns the spec of a run, or None where it is mistaken or holds unknown values.
+        """Returns the spec of a run, or None where something in it is invalid or unknown.
 
         Each step is taken as far as its values are known, so that one mistake hides no other.
 

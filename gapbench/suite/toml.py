@@ -172,7 +172,7 @@ DAMAGED = "\0"
 
 _DAMAGED_TOML = r'"\u0000"'
 _MAXIMUM = 50
-"""Broken lines after which a file is taken for no TOML at all."""
+"""A file with more broken lines than this is not TOML at all."""
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _STATEMENT = re.compile(rf"^\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*=\s*(.*)$")
 _WITHOUT_EQUALS = re.compile(r"^\s*([A-Za-z0-9_-]+)\s*(?::.*)?$")

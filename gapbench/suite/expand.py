@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gapbench import catalog
@@ -14,7 +14,7 @@ from gapbench.catalog import Budget, show
 from gapbench.suite.layers import Layer, Settings
 from gapbench.suite.mistakes import Unknown
 from gapbench.suite.schema import SEEDS, RunFields
-from gapbench.suite.sections import Sections
+from gapbench.suite.sections import Arm, Sections
 from gapbench.suite.source import COMPONENTS
 from gapbench.suite.toml import KeyPath
 
@@ -56,38 +56,41 @@ def expand(sections: Sections) -> list[Draft]:
     The grid's own product is left out where there are arms and the grid has no axis but seeds: then it only lists the
     seeds of the arms.
     """
-    drafts: list[Draft] = []
-    axes = {axis: values for axis, values in sections.grid.items() if axis not in SEEDS}
-    seeds = {axis: values for axis, values in sections.grid.items() if axis in SEEDS}
-    order = 0
     ranks = {label: rank for rank, label in enumerate(sections.report.arms)}
-    for arm in sorted(sections.arms, key=lambda arm: ranks.get(arm.label, len(ranks))):
-        open_axes = {axis: values for axis, values in axes.items() if not _gives(arm.layer, axis)}
-        open_seeds = {axis: values for axis, values in seeds.items() if not _gives(arm.layer, axis)}
-        for values in _product(open_axes):
-            words = _words(values, open_axes)
-            cell = ", ".join([arm.label, *words.values()])
-            reference = ", ".join([arm.reference, *words.values()]) if arm.reference else ""
-            levels = _levels(values, open_axes)
-            for chosen in _product(open_seeds):
-                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections), arm.layer)
-                drafts.append(
-                    Draft(Settings(layers), cell, arm.label, arm.layer.path, order, reference, levels, {"arm": arm.label, **words})
-                )
+    groups: list[Arm | None] = [*sorted(sections.arms, key=lambda arm: ranks.get(arm.label, len(ranks)))]
+    if _has_own_product(sections):
+        groups.append(None)
+    drafts: list[Draft] = []
+    order = 0
+    for arm in groups:
+        left_open = {axis: values for axis, values in sections.grid.items() if arm is None or not _gives(arm.layer, axis)}
+        axes, seeds = ({axis: values for axis, values in left_open.items() if (axis in SEEDS) == wanted} for wanted in (False, True))
+        for values in _product(axes):
+            words = _words(values, axes)
+            named = {"arm": arm.label, **words} if arm else words or _plain_cell(sections.run)
+            draft = Draft(
+                Settings(()),
+                ", ".join(named.values()),
+                arm.label if arm else "",
+                arm.layer.path if arm else ("run",) if _sets_anything(sections.run) else ("grid",),
+                order,
+                ", ".join([arm.reference, *words.values()]) if arm and arm.reference else "",
+                _levels(values, axes),
+                named,
+            )
+            for chosen in _product(seeds):
+                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
+                drafts.append(replace(draft, settings=Settings((*layers, arm.layer) if arm else layers)))
             order += 1
-    unknown = sections.unknown_axes - set(SEEDS)
-    only_seeds = sections.arms and not axes and not unknown
-    nothing = not (sections.grid or unknown or _sets_anything(sections.run))
-    if sections.grid_unknown or only_seeds or nothing:
-        return drafts
-    base: KeyPath = ("run",) if _sets_anything(sections.run) else ("grid",)
-    for values in _product(axes):
-        words = _words(values, axes) or _plain_cell(sections.run)
-        for chosen in _product(seeds):
-            layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
-            drafts.append(Draft(Settings(layers), ", ".join(words.values()), "", base, order, "", _levels(values, axes), words))
-        order += 1
     return drafts
+
+
+def _has_own_product(sections: Sections) -> bool:
+    """Returns whether the grid makes runs besides those of the arms."""
+    unknown = sections.unknown_axes - set(SEEDS)
+    only_seeds = sections.arms and not unknown and all(axis in SEEDS for axis in sections.grid)
+    nothing = not (sections.grid or unknown or _sets_anything(sections.run))
+    return not (sections.grid_unknown or only_seeds or nothing)
 
 
 def complete(settings: Settings) -> Settings:

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gapbench import api
-from gapbench.execution import pool
+from gapbench.execution import executor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker without torch."""
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(ROOT / "tests" / "execution" / "fake_worker.py")))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(ROOT / "tests" / "execution" / "fake_worker.py")))
 
 
 @pytest.fixture

@@ -424,16 +424,9 @@ def _bounded(run: RunSettings, rule: BatchRule, unit: int, examples: int) -> Ada
         )
         run.problem("regime", text)
         raise Unknown("regime")
-    return AdaptiveBatch(
-        exchange_rate=batch if isinstance(rule.exchange_rate, str) else rule.exchange_rate,
-        smallest=smallest,
-        largest=max(largest, batch),
-        unit=unit,
-        decisions=rule.decisions,
-        measure_every=rule.measure_every,
-        smoothing=rule.smoothing,
-        largest_change=rule.largest_change,
-    )
+    exchange_rate = batch if isinstance(rule.exchange_rate, str) else rule.exchange_rate
+    bounds = {"exchange_rate": exchange_rate, "smallest": smallest, "largest": max(largest, batch), "unit": unit}
+    return AdaptiveBatch(**{**rule.model_dump(), **bounds})
 
 
 def next_size(rule: AdaptiveBatch, noise_scale: float | None, now: int) -> int:

@@ -19,7 +19,7 @@ from gapbench.suite.layers import REQUIRED, Layer, RunSettings, Settings
 from gapbench.suite.mistakes import attempt
 from gapbench.suite.regime import Length, Regime, adaptive_rule, batch_sizes, check_ragged, phases_of, rates, regime_of, scaling_batch_size
 from gapbench.suite.runspec import Component, GradientNoise, Normalization, Phase, RunSpec
-from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable
+from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable, RunFields
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
 
@@ -144,15 +144,11 @@ def schedule_of(run: RunSettings, optimizer: Component, tables: list[PhaseTable]
     for table in tables:
         if table.momentum is not None and momentum is None:
             run.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
-        phases.append(
-            Phase(
-                start=table.start,
-                learning_rate_factor=table.learning_rate_factor,
-                batch_size_factor=table.batch_size_factor,
-                weight_decay=None if table.weight_decay == decay else table.weight_decay,
-                momentum=None if table.momentum == momentum else table.momentum,
-            )
-        )
+        own = {
+            "weight_decay": None if table.weight_decay == decay else table.weight_decay,
+            "momentum": None if table.momentum == momentum else table.momentum,
+        }
+        phases.append(Phase(**{**table.model_dump(), **own}))
     # Without momentum SGD has no state to forget; other optimizers are taken to have some.
     stateless = momentum == 0 and not any(phase.momentum for phase in phases)
     decays = decay > 0 or any(phase.weight_decay for phase in phases)
@@ -186,7 +182,7 @@ def inputs_of(run: RunSettings, facts: DatasetFacts) -> dict[str, Any]:
     normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
     fill = run.get("crop_fill") if padding else 0
     crops = {"crop_padding": padding, "crop_fill": fill, "crop_size": crop, "crop_scale": crop_scale_of(run) if crop else 0.0}
-    return {**crops, "flip": run.get("flip"), "normalization": normalization}
+    return {**crops, "normalization": normalization}
 
 
 def crop_size_of(run: RunSettings, facts: DatasetFacts) -> int:
@@ -245,18 +241,14 @@ def seeds_of(run: RunSettings, dataset: Component) -> dict[str, Any]:
 
 
 def plain_of(run: RunSettings, model: Component) -> dict[str, Any]:
-    """Returns the fields that stand by themselves."""
+    """Returns every field that the spec and the suite have under one name, as it is set; later steps replace what they make effective."""
     check_norm_group(run, model)
-    default_probes = [name for name, probe in catalog.probes().items() if probe.default]
+    default_probes = [{"name": name} for name, probe in catalog.probes().items() if probe.default]
     return {
-        "batch_size": run.get("batch_size"),
-        "reference_batch_size": run.get("reference_batch_size"),
-        "tail": run.get("tail"),
+        **{name: run.get(name) for name in RunSpec.model_fields if name in RunFields.model_fields and name not in COMPONENTS},
         "clip_norm": run.number("clip_norm", "off"),
-        "precision": run.get("precision"),
-        "holdout": run.get("holdout"),
         "keep_weights": tuple(run.get("keep_weights", ())),
-        "probes": resolved_probes(run.get("probes", [{"name": name} for name in default_probes])),
+        "probes": resolved_probes(run.get("probes", default_probes)),
         "time_limit_seconds": run.get("time_limit_seconds"),
     }
 
@@ -312,9 +304,7 @@ def controls_of(run: RunSettings, regime: Regime, model: Component, numbers: Map
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
     return {
         "gradient_noise": _noise(run, regime, has_norm),
-        "sampling": run.get("sampling"),
         "augmentation_epochs": _augmentation_epochs(run, regime, numbers["updates"], examples),
-        "initial_perturbation": run.get("initial_perturbation"),
         "headline_statistics": run.get("headline_statistics") if has_norm else "running",
     }
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from gapbench import catalog
 from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
 from gapbench.core.errors import GapbenchError
-from gapbench.suite.arithmetic import epoch_starts, exactly, learning_rate_factor, momentum_gain
-from gapbench.suite.batches import UpdateBatch, chunk_size, grown
+from gapbench.suite.arithmetic import exactly, learning_rate_factor, momentum_gain
+from gapbench.suite.batches import UpdateBatch, chunk_size, grown, plain
 from gapbench.suite.change import Change, RateRule, regime_label
 from gapbench.suite.layers import RunSettings, Settings
 from gapbench.suite.mistakes import Unknown
@@ -219,8 +219,8 @@ def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> fl
     if any(phase.momentum not in (None, momentum) for phase in run.get("phases")):
         run.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
         return None
-    starts = epoch_starts(length.updates, length.examples, length.batch_size, length.tail)
-    return momentum_gain(float(momentum), starts, length.updates)
+    table = plain(length.batch_size, length.updates, length.examples, length.tail)
+    return momentum_gain(float(momentum), table.epoch_starts(length.examples), length.updates)
 
 
 def _minimum_warmup(run: RunSettings, optimizer: Component | None) -> float:

@@ -162,6 +162,9 @@ def _is_any_of(value: Any, values: JsonValue) -> bool:
 class OptimizerEntry(ComponentEntry):
     """An optimizer."""
 
+    gradients_per_update: int = Field(1, ge=1)
+    """Gradients of a batch that an update computes: what budgets of equal gradients, and prices, count by."""
+
 
 AT = Parameter(
     type="list[float]",

@@ -116,26 +116,3 @@ def learning_rate_factor(scaling: str, batch_size: int, reference_batch_size: in
     """
     ratio = batch_size / reference_batch_size
     return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[scaling]
-
-
-LATE_EVALUATIONS = 5
-"""Evaluations in the last 5 % of a run."""
-FEWEST_UPDATES_FOR_LATE = 100
-"""With fewer updates than this the last 5 % hold no five different ones."""
-
-
-def late_evaluations(updates: int, evaluations: int) -> int:
-    """Returns how many of a run's evaluations lie in its last 5 %: five, or only the last one of a run of few updates."""
-    return min(LATE_EVALUATIONS, evaluations) if updates >= FEWEST_UPDATES_FOR_LATE else 1
-
-
-def evaluations_of(*, reference_updates: int, reference_batch_size: int, test_examples: int, train_evaluation_examples: int) -> int:
-    """Returns how often a run is evaluated, so that evaluation takes about 3 % of the reference cell's training time.
-
-    An example costs 3 passes in training (forward, and backward twice as much) and 1 in evaluation, which sees the test
-    set and a part of the training set; the 2 allows for recalibrated statistics. Small batches are no faster than a batch
-    of 256 per update. At least 12 and at most 60.
-    """
-    passes = 3 * max(reference_updates * reference_batch_size, 256 * reference_updates)
-    affordable = Fraction(3, 100) * passes / (2 * (test_examples + train_evaluation_examples))
-    return max(12, min(60, math.floor(affordable)))

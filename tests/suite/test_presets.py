@@ -11,18 +11,14 @@ import pytest
 
 from gapbench import catalog
 from gapbench.catalog import Budget, RecipeEntry
-from gapbench.engine import moments
 from gapbench.optimizers import schedule
 from gapbench.suite import RunSpec, Suite
 from gapbench.suite.arithmetic import (
-    FEWEST_UPDATES_FOR_LATE,
-    LATE_EVALUATIONS,
-    late_evaluations,
     momentum_gain,
     updates_of_budget,
     updates_of_epochs,
 )
-from gapbench.suite.batches import plain, uniform
+from gapbench.suite.batches import plain
 
 Load = Callable[..., Suite]
 RESNET, F1, C1, C3 = (f"hoffer2017/{name}" for name in ("resnet44-cifar10", "f1-mnist", "c1-cifar10", "c3-cifar100"))
@@ -304,15 +300,6 @@ def test_fair_reports_five_late_evaluations_where_there_are_a_hundred_updates(lo
     spec = one(load, "digits", "fair", batch_size=batch_size)
     assert (spec.updates >= 100) == (evaluations == 5)
     assert spec.headline_evaluations == evaluations
-
-
-def test_late_evaluations_are_those_that_the_engine_makes_in_the_last_five_percent() -> None:
-    assert len(moments.LAST_FRACTIONS) == LATE_EVALUATIONS
-    assert moments.FEWEST_UPDATES_FOR_LAST == FEWEST_UPDATES_FOR_LATE
-    for updates in (40, 99, 100, 101, 1687):
-        late = [update for update in moments.evaluation_updates(uniform(16, updates), 20) if update > 0.95 * updates]
-        assert len(late) == late_evaluations(updates, 20)
-    assert late_evaluations(1000, 3) == 3
 
 
 def test_fair_is_called_untuned_until_its_rate_is_set(load: Load) -> None:

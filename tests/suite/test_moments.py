@@ -1,10 +1,13 @@
 """When probes and evaluations happen."""
 
+import math
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.engine.moments import evaluation_fractions, evaluation_updates, keep_updates, probe_updates
 from gapbench.suite.batches import uniform
+from gapbench.suite.moments import evaluation_fractions, evaluation_updates, keep_updates, late_evaluations, probe_updates
 
 
 @given(st.integers(1, 200_000))
@@ -43,3 +46,15 @@ def test_fewer_than_a_hundred_updates_have_one_last_evaluation():
 
 def test_weights_are_kept_at_fractions_of_the_updates():
     assert keep_updates(uniform(20, 52), (0.0, 0.5, 1.0)) == {0: 0.0, 26: 0.5, 52: 1.0}
+
+
+def test_late_evaluations_are_those_in_the_last_five_percent():
+    for updates in (40, 99, 100, 101, 1687):
+        assert sum(update > 0.95 * updates for update in evaluation_updates(uniform(16, updates), 20)) == late_evaluations(updates, 20)
+    assert late_evaluations(1000, 3) == 3
+
+
+@given(st.integers(1, 400_000))
+def test_probes_are_numpys_geometric_spacing(updates):
+    points = max(2, math.ceil(20 * math.log10(max(updates, 2))) + 1)
+    assert probe_updates(updates) == {int(update) for update in np.rint(np.geomspace(1, updates, points))}

@@ -166,9 +166,9 @@ class Panel:
         return catalog.measured_task(name for cell in self.cells for run in cell.ok_runs for name in run.numbers).headline
 
     @property
-    def headline(self) -> str:
-        """The column of `metric` on the test examples."""
-        return self.metric.column("test")
+    def about(self) -> dict[str, str]:
+        """What all its cells train, as columns of a table."""
+        return {"dataset": self.dataset, "model": self.model, "recipe": self.recipe}
 
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
@@ -238,7 +238,7 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
         raise StoreError(
             "these are the trials of `gapbench tune`, which have no test numbers to compare; `gapbench report` shows what they found"
         )
-    rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
     keys = list(dict.fromkeys(_panel_key(row) for row in rows))
     panels = []
@@ -337,10 +337,11 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a table has no value there."""
     import pandas as pd
 
-    return bool(pd.isna(value))
+    return value is None or bool(pd.isna(value))
 
 
 def _word(outcome: Outcome) -> str:

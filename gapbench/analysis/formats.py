@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import ArmRow
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio
 from gapbench.catalog import Metric
@@ -54,7 +55,7 @@ def format_row(row: ArmRow) -> dict[str, str]:
 def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
     texts = [format_row(row) for row in rows]
-    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.panel.headline == "test_loss" for row in rows) else set())
+    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.metric.name != "accuracy" for row in rows) else set())
     telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | kept
     return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
 
@@ -228,6 +229,6 @@ def paper_text(row: ArmRow) -> str:
     if row.prediction is None:
         return text
     low, high = row.prediction
-    off = row.published.off_by_pp(low, high)
+    off = off_by_pp(row.published, low, high)
     where = "consistent with" if not off else f"{abs(off):.2f} pp {'above' if off > 0 else 'below'}"
     return f"{text}, {where} {range_text(100 * low, 100 * high, 2)}"

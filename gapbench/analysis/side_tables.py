@@ -217,9 +217,7 @@ def _differing(recipe: str, first: str, second: str) -> list[str]:
 def _record(row: PresetRow) -> dict[str, Any]:
     gap = row.change_pp
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "arm": row.arm,
         "batch_size": row.second.batch_size,
         "first_preset": row.first.preset,
@@ -380,20 +378,15 @@ def _resets_record(row: ResetRow) -> dict[str, Any]:
         name: estimate.mean if cell and (estimate := cell.estimate("test_accuracy")) else None
         for name, cell in (("reset", row.reset), ("no_reset", row.never), ("matched_gain", row.matched))
     }
-    share = row.share
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "preset": row.reset.preset,
         "cell": row.reset.name,
         "batch_size": row.reset.batch_size,
         **{f"{name}_test_accuracy": mean for name, mean in means.items()},
         **bounds("reset_cost_pp", row.cost_pp),
         "reset_cost_verdict": row.cost_verdict,
-        "reset_share": share.estimate if share else None,
-        "reset_share_low": share.low if share else None,
-        "reset_share_high": share.high if share else None,
+        **bounds("reset_share", row.share),
         **bounds("matched_gain_minus_reset_pp", row.left_pp),
         "matched_gain_verdict": row.left_verdict or None,
     }

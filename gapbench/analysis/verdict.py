@@ -45,7 +45,7 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
     told = [row for row in others if not _told_elsewhere(row)]
-    if rows[0].panel.headline != "test_accuracy":
+    if rows[0].metric.name != "accuracy":
         by_loss = "Nothing is classified here, so cells are compared by test loss."
         return [head, by_loss, *_tally(others), *_by_loss(told), *_same_runs(others)]
     judged = [row for row in told if row.p_holm is not None]
@@ -218,9 +218,8 @@ def _left_open(row: ArmRow) -> str:
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     if not rows:
         return []
-    named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
-    more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
-    return [f"No verdict on {listed(named + more)}."]
+    named = [f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows]
+    return [f"No verdict on {_some(named)}."]
 
 
 def _told_elsewhere(row: ArmRow) -> bool:
@@ -231,8 +230,12 @@ def _told_elsewhere(row: ArmRow) -> bool:
 
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
-    more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
-    return [f"The very same runs under another name: {listed(same[:MANY] + more)}."] if same else []
+    return [f"The very same runs under another name: {_some(same)}."] if same else []
+
+
+def _some(names: Sequence[str]) -> str:
+    """Lists names; of many the first few and how many more."""
+    return listed([*names[:MANY], *([f"{len(names) - MANY} more"] if len(names) > MANY else [])])
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:

@@ -311,7 +311,7 @@ def _took(path: Path, seconds: float, foreseen: Price, outcomes: Mapping[str, Ou
     whole = all(job.pending.update == 0 and job.seconds is not None for job in foreseen.jobs)
     if not trained or not whole or any(outcomes.get(run_id) is not Outcome.OK for run_id in trained):
         return None
-    from gapbench.analysis.prices import prices
+    from gapbench.analysis.environment import prices
 
     total = prices(read_tables(path).runs, trained)[-1]
     rough = any(job.basis == "rough" for job in foreseen.jobs)

@@ -275,12 +275,8 @@ def _fit(curve: CurveStudy) -> dict[str, Any]:
         **bounds("critical_batch", fit.critical_batch),
         "critical_batch_20_percent": fit.overhead_batch(0.2),
         **bounds("smallest_steps", fit.smallest_steps),
-        "smallest_examples": fit.smallest_examples,
         **bounds("knee", fit.knee),
-        "rejected": fit.rejected,
-        "extrapolated": fit.extrapolated,
-        "residual": fit.residual,
-        "n": fit.n,
+        **{name: getattr(fit, name) for name in ("smallest_examples", "rejected", "extrapolated", "residual", "n")},
         "batch_sizes": len(fit.batch_sizes),
     }
 

@@ -1,3 +1,5 @@
+"""Curves: bands over seeds, equal examples, and gaps at a matched loss against brute force."""
+
 from __future__ import annotations
 
 import itertools
@@ -8,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapbench.analysis.cells import Cell, read_panels
-from gapbench.analysis.curves import SMOOTHING, Curve, Curves, MatchedLoss, band, loss_path, matched_loss_gap, smooth
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.curves import SMOOTHING, Curve, Curves, MatchedLoss, at_equal_examples, band, loss_path, matched_loss_gap, smooth
+from gapbench.analysis.stats import t_interval
 
 
 def slow_gap(losses: list[dict[int, float]], accuracies: list[dict[int, float]], cells: list[str]) -> tuple[float, float]:
@@ -32,14 +35,14 @@ def slow_gap(losses: list[dict[int, float]], accuracies: list[dict[int, float]],
                     break
             if reached is not None:
                 break
-        assert reached is not None
         found.setdefault(cell, []).append(100 * reached)
     means = [float(np.mean(values)) for values in found.values()]
     return means[0] - means[1], float(np.exp(level))
 
 
-def cells_of(synthetic: ModuleType, runs: pd.DataFrame) -> dict[str, Cell]:
-    return {cell.name: cell for panel in read_panels(runs) for cell in panel.cells}
+def gap_of(runs: pd.DataFrame, curves: pd.DataFrame) -> MatchedLoss:
+    cells = {cell.name: cell for panel in read_panels(runs) for cell in panel.cells}
+    return matched_loss_gap(cells["SB"], cells["LB"], Curves(curves))
 
 
 def rows_for(synthetic: ModuleType, curves: dict[tuple[str, int], tuple[dict[int, float], dict[int, float]]], prefix: str) -> Any:
@@ -49,16 +52,7 @@ def rows_for(synthetic: ModuleType, curves: dict[tuple[str, int], tuple[dict[int
         rows.append(row)
         for metric, curve in (("train_loss", loss), ("test_accuracy", accuracy)):
             for update, value in curve.items():
-                points.append(
-                    {
-                        "run_id": row["run_id"],
-                        "update": update,
-                        "examples": 16 * update,
-                        "metric": prefix + metric,
-                        "layer": "",
-                        "value": value,
-                    }
-                )
+                points.append(synthetic.point(row["run_id"], update, prefix + metric, value))
     return synthetic.tables(rows, points)
 
 
@@ -74,12 +68,10 @@ def test_matched_loss_gap_equals_brute_force(synthetic: ModuleType, seed: int) -
     speeds = {"SB": (0.05, 0.005), "LB": (0.2, 0.03)}
     curves = {(name, number): noisy_curves(rng, *speeds[name], updates[name]) for name in updates for number in range(3)}
     runs, table = rows_for(synthetic, curves, "recalibrated_")
-    cells = cells_of(synthetic, runs)
-    found = matched_loss_gap(cells["SB"], cells["LB"], Curves(table))
+    found = gap_of(runs, table)
     expected, level = slow_gap(
         [loss for loss, _ in curves.values()], [accuracy for _, accuracy in curves.values()], [name for name, _ in curves]
     )
-    assert found.gap_pp is not None
     assert found.gap_pp.estimate == pytest.approx(expected, abs=5e-3)
     assert found.train_loss == pytest.approx(level)
     assert found.gap_pp.method == "paired"
@@ -103,46 +95,31 @@ def test_matched_loss_gap_is_what_a_relation_of_loss_and_accuracy_says_however_f
         },
         "recalibrated_",
     )
-    cells = cells_of(synthetic, runs)
-    found = matched_loss_gap(cells["SB"], cells["LB"], Curves(table))
-    assert found.gap_pp is not None
+    found = gap_of(runs, table)
     assert found.gap_pp.estimate == pytest.approx(delta_pp, abs=0.02)
-
-
-def reason(found: MatchedLoss) -> str:
-    assert found.gap_pp is None
-    return found.reason
 
 
 def test_no_common_level_is_said_with_its_reason(synthetic: ModuleType) -> None:
     late = ({100: 0.01, 200: 0.001}, {100: 0.9, 200: 0.95})
     poor = ({1: 2.0, 200: 0.5}, {1: 0.2, 200: 0.8})
     runs, table = rows_for(synthetic, {("SB", 0): late, ("SB", 1): late, ("LB", 0): poor, ("LB", 1): poor}, "recalibrated_")
-    cells = cells_of(synthetic, runs)
-    assert (
-        reason(matched_loss_gap(cells["SB"], cells["LB"], Curves(table)))
-        == "no common level: SB is below train loss 0.5 at its first evaluation"
-    )
+    assert gap_of(runs, table).reason == "no common level: SB is below train loss 0.5 at its first evaluation"
 
 
 def test_missing_curves_are_said(synthetic: ModuleType) -> None:
     whole = ({1: 2.0, 200: 0.5}, {1: 0.2, 200: 0.8})
     runs, table = rows_for(synthetic, {("SB", 0): whole, ("LB", 0): whole}, "recalibrated_")
-    cells = cells_of(synthetic, runs)
-    assert "no curves" in reason(matched_loss_gap(cells["SB"], cells["LB"], Curves(table.iloc[:0])))
+    assert "no curves" in gap_of(runs, table.iloc[:0]).reason
     only_sb = table[table["run_id"] == "sb-s0"]
-    assert (
-        reason(matched_loss_gap(cells["SB"], cells["LB"], Curves(only_sb))) == "a run of LB has no curves of train loss and test accuracy"
-    )
+    assert gap_of(runs, only_sb).reason == "a run of LB has no curves of train loss and test accuracy"
 
 
 def test_running_statistics_are_used_only_where_there_are_no_others_and_named(synthetic: ModuleType) -> None:
     whole = ({1: 2.0, 100: 0.5}, {1: 0.2, 100: 0.8})
     runs, running = rows_for(synthetic, {("SB", 0): whole, ("LB", 0): whole}, "")
-    cells = cells_of(synthetic, runs)
-    assert matched_loss_gap(cells["SB"], cells["LB"], Curves(running)).statistics == "running"
+    assert gap_of(runs, running).statistics == "running"
     _, recalibrated = rows_for(synthetic, {("SB", 0): whole, ("LB", 0): whole}, "recalibrated_")
-    assert matched_loss_gap(cells["SB"], cells["LB"], Curves(pd.concat([running, recalibrated]))).statistics == "recalibrated"
+    assert gap_of(runs, pd.concat([running, recalibrated])).statistics == "recalibrated"
 
 
 def test_smoothing_window_is_a_fraction_of_the_updates_reached() -> None:
@@ -152,24 +129,15 @@ def test_smoothing_window_is_a_fraction_of_the_updates_reached() -> None:
 
 def test_a_loss_that_never_falls_is_reached_at_once() -> None:
     path = loss_path(Curve(np.array([1.0, 10]), np.array([0.5, 0.7])), Curve(np.array([1.0, 10]), np.array([0.8, 0.7])))
-    assert path is not None
     assert path.accuracy_at(float(np.log(0.5))) == 0.8
     assert path.accuracy_at(float(np.log(0.4))) is None
     assert path.accuracy_at(float(np.log(0.6))) is None
 
 
-def test_curves_are_sorted_and_hold_finite_values_of_one_layer_only() -> None:
-    rows = [
-        ("a", 5, "", 2.0),
-        ("a", 1, "", 1.0),
-        ("a", 9, "", float("nan")),
-        ("a", 1, "0.weight", 7.0),
-        ("a", 5, "", 3.0),
-        ("b", 1, "", float("inf")),
-    ]
-    table = pd.DataFrame(
-        [{"run_id": run, "update": t, "examples": t, "metric": "m", "layer": layer, "value": v} for run, t, layer, v in rows]
-    )
+def test_curves_are_sorted_and_hold_finite_values_of_one_layer_only(synthetic: ModuleType) -> None:
+    rows = [("a", 5, "", 2.0), ("a", 1, "", 1.0), ("a", 9, "", float("nan")), ("a", 1, "0.weight", 7.0), ("a", 5, "", 3.0)]
+    rows.append(("b", 1, "", float("inf")))
+    table = pd.DataFrame([{**synthetic.point(run, update, "m", value), "layer": layer} for run, update, layer, value in rows])
     found = Curves(table).of("m")
     assert list(found) == ["a"]
     assert found["a"].updates.tolist() == [1, 5]
@@ -177,27 +145,41 @@ def test_curves_are_sorted_and_hold_finite_values_of_one_layer_only() -> None:
 
 
 def test_band_is_the_t_interval_at_every_update_that_all_runs_have() -> None:
-    from gapbench.analysis.stats import t_interval
-
     curves = [Curve(np.array([1.0, 2, 3]), np.array([1.0, 2, 4]) * scale) for scale in (1.0, 1.1, 1.3)]
     curves.append(Curve(np.array([1.0, 3]), np.array([1.2, 3.5])))
     found = band(curves)
-    assert found is not None
     assert found.updates.tolist() == [1, 3]
     for position, values in enumerate(([1, 1.1, 1.3, 1.2], [4, 4.4, 5.2, 3.5])):
         expected = t_interval(values)
-        assert expected is not None
-        assert found.low is not None
-        assert found.high is not None
         assert (found.mean[position], found.low[position], found.high[position]) == pytest.approx(
             (expected.mean, expected.low, expected.high)
         )
     logarithmic = band(curves, logarithmic=True)
-    assert logarithmic is not None
-    assert logarithmic.low is not None
     assert (logarithmic.low > 0).all()
     assert logarithmic.mean[0] == pytest.approx(np.exp(np.mean(np.log([1, 1.1, 1.3, 1.2]))))
     one = band(curves[:1])
-    assert one is not None
     assert one.low is None
     assert band([]) is None
+
+
+def curve(updates: list[float], examples: list[float], values: list[float]) -> Curve:
+    return Curve(np.array(updates, dtype=float), np.array(values, dtype=float), np.array(examples, dtype=float))
+
+
+def test_seeds_with_different_updates_are_averaged_at_equal_examples() -> None:
+    one = curve([1, 10, 40], [10, 100, 400], [1.0, 0.5, 0.1])
+    other = curve([1, 8, 25], [10, 110, 400], [2.0, 0.7, 0.3])
+    assert (found := band([one, other])) is not None
+    assert list(found.updates) == [1]  # what they share
+    aligned = at_equal_examples([one, other])
+    assert (found := band(aligned)) is not None
+    assert list(found.updates) == pytest.approx([1, (10 + 1 + 7 * 0.9) / 2, 32.5])
+    assert list(found.mean) == pytest.approx([1.5, (0.5 + 2.0 - 1.3 * 0.9) / 2, 0.2])
+    logarithmic = at_equal_examples([one, other], logarithmic=True)[1].values
+    assert logarithmic[1] == pytest.approx(2.0**0.1 * 0.7**0.9)
+
+
+def test_one_run_and_runs_without_examples_stay_as_they_are() -> None:
+    one, without = curve([1, 2], [8, 16], [1, 2]), Curve(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    assert at_equal_examples([one]) == [one]
+    assert at_equal_examples([one, without]) == [one, without]

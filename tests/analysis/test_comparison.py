@@ -1,13 +1,42 @@
-"""Two results side by side: what is the same is said to be, what is worse is found, what cannot be judged is not."""
+"""Two results side by side: which cells are one, how they differ, and what is a regression."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from gapbench.analysis.comparison import compare_results, published_set, summary
-from gapbench.analysis.comparison.compare import values_by_change
+from gapbench.analysis.comparison import (
+    Results,
+    change,
+    change_from_published,
+    compare_results,
+    match,
+    published_set,
+    summary,
+    values_by_change,
+)
+from gapbench.analysis.stats import difference
 from gapbench.core.errors import UnknownNameError
+
+COLUMNS = ("dataset", "model", "batch_size", "ghost_batch_size", "learning_rate", "planned_updates")
+
+
+@pytest.fixture
+def side() -> Callable[..., Results]:
+    """Makes one side of a comparison from a runs table; its values are those of the table's columns."""
+
+    def make(runs: pd.DataFrame, name: str = "results") -> Results:
+        values: dict[str, dict[str, Any]] = {}
+        for row in runs.to_dict("records"):
+            values[row["cell"]] = {column: row[column] for column in COLUMNS if not pd.isna(row[column])}
+        return Results(name, "quickstart", runs, values)
+
+    return make
 
 
 @pytest.fixture
@@ -210,3 +239,113 @@ def as_the_paper(synthetic) -> pd.DataFrame:
     runs = synthetic.grid_suite(4, [128])[0]
     runs = runs[runs["regime"] == "baseline"].reset_index(drop=True)
     return runs.assign(cell="SB", arm="SB")
+
+
+FIRST = {0: 97.1, 1: 96.4, 2: 97.9, 3: 97.0}
+SECOND = {0: 96.0, 1: 95.9, 2: 97.2, 3: 95.5}
+
+
+@pytest.mark.parametrize("same_splits", [True, False])
+def test_a_change_is_the_difference_of_b_and_a_paired_only_on_the_same_splits(same_splits):
+    found, oracle = change(FIRST, SECOND, same_splits=same_splits), difference(SECOND, FIRST, paired=same_splits)
+    assert found.method == oracle.method
+    assert (found.estimate, found.low, found.high) == pytest.approx((oracle.estimate, oracle.low, oracle.high))
+    assert (found.estimate, found.p_value) == pytest.approx((-0.95, oracle.p_value))
+
+
+def test_more_seeds_on_one_side_are_paired_on_the_splits_that_both_have():
+    found = change(FIRST, {**SECOND, 4: 10.0, 5: 10.0}, same_splits=True)
+    assert found.method == "paired"
+    assert found.estimate == pytest.approx(-0.95)
+    assert (found.n_first, found.n_second) == (4, 6)
+
+
+@pytest.mark.parametrize("shift", [2, 4])
+def test_splits_that_are_only_partly_shared_are_welch(shift):
+    other = {key + shift: value for key, value in SECOND.items()}
+    assert change(FIRST, other, same_splits=True).method == "welch"
+
+
+def test_one_seed_has_a_difference_and_no_interval():
+    found = change({0: 97.0}, {0: 96.0}, same_splits=True)
+    assert found.estimate == pytest.approx(-1.0)
+    assert (found.low, found.high, found.p_value) == (None, None, None)
+    assert change({0: 97.0}, {}, same_splits=True).estimate is None
+
+
+def test_values_without_any_spread_have_no_interval():
+    found = change(FIRST, {key: value - 1 for key, value in FIRST.items()}, same_splits=True)
+    assert found.estimate == pytest.approx(-1.0)
+    spreadless = change({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}, same_splits=True)
+    assert (spreadless.estimate, spreadless.low, spreadless.p_value) == (1.0, None, None)
+
+
+def test_a_published_run_is_held_against_one_new_run_of_ours():
+    ours = [98.9, 99.1, 99.3]
+    half = stats.t.ppf(0.975, 2) * np.std(ours, ddof=1) * np.sqrt(1 + 1 / 3)
+    found = change_from_published(98.27, 0.005, ours, published_first=True)
+    assert found.estimate == pytest.approx(0.83)
+    assert (found.low, found.high) == pytest.approx((0.83 - half - 0.005, 0.83 + half + 0.005))
+    mirrored = change_from_published(98.27, 0.005, ours, published_first=False)
+    assert (mirrored.estimate, mirrored.low, mirrored.high) == pytest.approx((-0.83, -found.high, -found.low))
+    assert mirrored.p_value == found.p_value
+
+
+def test_the_interval_around_a_published_run_holds_zero_exactly_where_the_p_value_is_above_5_percent():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        found = change_from_published(0.0, 0.05, [*generator.normal(1.0, 0.5, 4)], published_first=True)
+        assert (found.low <= 0 <= found.high) == (found.p_value >= 0.05)
+
+
+def test_a_published_run_without_our_intervals_stays_without():
+    assert change_from_published(98.0, 0.05, [97.0], published_first=True).low is None
+    assert change_from_published(98.0, 0.05, [], published_first=True).estimate is None
+    assert change_from_published(98.0, 0.05, [97.0, 97.0], published_first=True).p_value is None
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_published_run_like_ours_is_found_different_in_5_percent(n):
+    generator = np.random.default_rng(n)
+    draws = 2000
+    found = [change_from_published(generator.normal(), 0.0, [*generator.normal(size=n)], published_first=True) for _ in range(draws)]
+    assert sum(one.p_value < 0.05 for one in found) / draws == pytest.approx(0.05, abs=0.015)
+
+
+SB = {"dataset": "digits", "batch_size": 16}
+LB = {"dataset": "digits", "batch_size": 512}
+
+
+def pairs(matching):
+    return [(one.first, one.second, dict(one.values)) for one in matching.both]
+
+
+def test_equal_labels_with_equal_values_are_one_cell():
+    found = match({"SB": SB, "LB": LB}, {"LB": LB, "SB": SB})
+    assert pairs(found) == [("SB", "SB", {}), ("LB", "LB", {})]
+    assert (found.only_first, found.only_second) == ((), ())
+
+
+def test_a_renamed_cell_is_found_by_its_values():
+    found = match({"SB": SB, "LB": LB}, {"small": SB, "LB": LB})
+    assert pairs(found) == [("SB", "small", {}), ("LB", "LB", {})]
+
+
+def test_swapped_labels_are_seen_through():
+    assert pairs(match({"SB": SB, "LB": LB}, {"SB": LB, "LB": SB})) == [("SB", "LB", {}), ("LB", "SB", {})]
+
+
+def test_an_equal_label_with_other_values_is_compared_and_says_which():
+    found = match({"LB": LB}, {"LB": {**LB, "batch_size": 256}})
+    assert pairs(found) == [("LB", "LB", {"batch_size": ("512", "256")})]
+
+
+def test_an_equal_label_on_another_data_set_is_another_cell():
+    found = match({"SB": SB}, {"SB": {**SB, "dataset": "mnist"}})
+    assert (found.both, found.only_first, found.only_second) == ((), ("SB",), ("SB",))
+
+
+def test_two_labels_of_the_same_runs_are_matched_one_by_one():
+    assert pairs(match({"off": LB, "512": LB}, {"512": LB, "off": LB})) == [("off", "off", {}), ("512", "512", {})]
+    found = match({"off": LB, "512": LB}, {"off": LB})
+    assert (pairs(found), found.only_first) == ([("off", "off", {})], ("512",))

@@ -123,7 +123,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two differences with Fieller's interval (None where it is unbounded or there are too few values)."""
+    """A ratio with its interval, Fieller's where it is of two differences (None where it is unbounded or there are too few values)."""
 
     estimate: float
     low: float | None

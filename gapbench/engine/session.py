@@ -228,6 +228,17 @@ class Session:
             usual = usual_updates(self.feed, self.micro_batch_size, begin=self.update, compiles=self.program.compiles)
             self.program.prepare(usual)
 
+    def look_at(self, *, probe_updates: Iterable[int] | None = None, evaluation_updates: Iterable[int] | None = None) -> None:
+        """Replaces after which updates probes or evaluations are due; None leaves them. For timing, before the first `step`."""
+        if probe_updates is not None:
+            self.probe_updates = frozenset(probe_updates)
+        if evaluation_updates is not None:
+            self.evaluation_updates = frozenset(evaluation_updates)
+
+    def skip_to(self, update: int) -> None:
+        """Goes to a later update of the schedule with the weights as they are. For timing, which asks how often something is due there."""
+        self.update = update
+
     def _look_at_moments(self) -> None:
         """Finds when to look at what, from the table of batches; where that is decided while training, after each decision."""
         spec, batches = self.spec, self.batches

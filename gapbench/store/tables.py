@@ -161,10 +161,10 @@ def build_tables(results: ResultsDirectory) -> None:
     rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
     untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
     columns = {name: kind for name, kind in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
-    runs = pa.table({name: pa.array([row[name] for row in rows], _arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
+    runs = pa.table({name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
     curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id].has_curve], metadata)
-    _write(results.curves_table_path, curves)
-    _write(results.runs_table_path, runs.replace_schema_metadata({**metadata, **_pandas_metadata(runs)}))
+    write_table(results.curves_table_path, curves)
+    write_table(results.runs_table_path, runs.replace_schema_metadata({**metadata, **pandas_metadata(runs)}))
 
 
 def read_tables(folder: Path) -> Tables:
@@ -202,7 +202,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
     return cast("pd.DataFrame", table.to_pandas(types_mapper=integers.get))
 
 
-def _pandas_metadata(table: pa.Table) -> dict[bytes, bytes]:
+def pandas_metadata(table: pa.Table) -> dict[bytes, bytes]:
     """Returns what lets `pandas.read_parquet` give the same types as `to_pandas`."""
     import pyarrow as pa
 
@@ -312,13 +312,15 @@ def _curve_types() -> dict[str, Any]:
     return {name: types[name] for name in ("run_id", "update", "examples", "metric", "layer", "value")}
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a table as Parquet, whole or not at all."""
     import pyarrow.parquet as pq
 
     write_atomically(path, lambda file: cast("None", pq.write_table(table, file, compression="zstd")))
 
 
-def _arrow_type(kind: Kind) -> Any:
+def arrow_type(kind: Kind) -> Any:
+    """Returns the type in a Parquet file of a column of one kind."""
     import pyarrow as pa
 
     return {"text": pa.string(), "flag": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "bits": pa.binary()}[kind]

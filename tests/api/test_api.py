@@ -34,7 +34,7 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
     fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
     monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_suites_plans_and_status_are_frames(folder):
 
 @pytest.mark.usefixtures("fake_worker")
 def test_what_ran_is_a_frame(folder, capfd, monkeypatch):
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     done = api.run("small.toml")
     assert [*done.frame().columns[:4]] == ["run_id", "suite", "cell", "cell_order"]
     assert repr(done).endswith("4 ok)")

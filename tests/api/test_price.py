@@ -38,7 +38,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
     fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
     monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     path = tmp_path / "small.toml"
     path.write_text(SUITE, encoding="utf-8")
     return path

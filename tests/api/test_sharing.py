@@ -28,7 +28,7 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+        monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from gapbench.analysis import arms_table
-from gapbench.report.html import page
-from gapbench.report.html.provenance import cautions, facts
-from gapbench.report.html.runs import costs, duration, failures, outcome_counts, total_cost
+from gapbench.report.html.runs import cautions, costs, duration, facts, failures, outcome_counts, total_cost
 from gapbench.store import Prediction
 
 
@@ -97,16 +95,3 @@ def test_what_older_results_did_not_record_is_said_and_not_guessed() -> None:
     assert said["uncommitted changes"] == "not recorded"
     assert said["commit"] == "a" * 12
     assert said["started, UTC"] == "2026-01-01 10:00"
-
-
-def test_the_entry_for_bibtex_says_what_the_citation_file_says() -> None:
-    text = page.citation_file()
-    entry = page.bibtex(text)
-    for line in text.splitlines():
-        name, _, value = line.partition(": ")
-        if name in ("title", "version"):
-            assert value.strip('"') in entry
-    assert page.bibtex("title: x") == ""
-    (paper,) = page.references()
-    assert paper.address == "https://arxiv.org/abs/1705.08741"
-    assert "Hoffer" in paper.text

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from gapbench.analysis.diffusion import Study, study
 from gapbench.report import tensorboard
@@ -18,6 +17,7 @@ from gapbench.report.figures import Figures
 from gapbench.report.pages import write_analysis
 from gapbench.report.tables import curves_csv
 from gapbench.store.tables import Tables
+from tests.report.drawn import lines, texts
 
 FIGURES = ["drift_and_spread", "local_exponents", "collapse", "weight_cosine"]
 
@@ -37,20 +37,16 @@ def figures(found: Study) -> Figures:
     return Figures(diffusion_drawings(found))
 
 
-def lines(figure: Figure, place: int) -> dict[str, Any]:
-    return {str(line.get_label()): line for line in figure.axes[place].get_lines()}
-
-
 def test_the_numbers_of_the_frames_are_what_is_drawn(found: Study, figures: Figures) -> None:
     assert [*figures] == FIGURES
     walks = found.frames["walks"]
     for place, quantity in enumerate(("total", "drift", "spread")):
-        drawn = lines(figures["drift_and_spread"], place)["LB+LR (B 512, 0.566)"]
+        drawn = lines(figures["drift_and_spread"].axes[place])["LB+LR (B 512, 0.566)"]
         rows = walks[(walks.cell == "LB+LR") & (walks.quantity == quantity) & walks["update"].isin(drawn.get_xdata())]
         assert len(rows) > 40
         assert drawn.get_xdata() == pytest.approx(rows["update"].to_numpy(float))
         assert drawn.get_ydata() == pytest.approx(rows["value"].to_numpy())
-    drawn = lines(figures["local_exponents"], 1)["SB (B 16, 0.1)"]
+    drawn = lines(figures["local_exponents"].axes[1])["SB (B 16, 0.1)"]
     rows = walks[(walks.cell == "SB") & (walks.quantity == "spread")].dropna(subset="local_exponent")
     assert drawn.get_ydata() == pytest.approx(rows["local_exponent"].to_numpy())
 
@@ -61,8 +57,8 @@ def test_the_common_window_is_shaded_and_a_free_walk_drawn_beside(found: Study, 
     common = found.panels[0].common
     assert common is not None
     assert shade.get_extents().transformed(axes.transData.inverted()).intervalx == pytest.approx([common.first, common.last])
-    assert lines(figures["local_exponents"], 0)["free walk: 0.5"].get_ydata()[0] == 0.5
-    guide = lines(figures["drift_and_spread"], 2)["square root"]
+    assert lines(figures["local_exponents"].axes[0])["free walk: 0.5"].get_ydata()[0] == 0.5
+    guide = lines(figures["drift_and_spread"].axes[2])["square root"]
     x, y = np.log(guide.get_xdata()), np.log(guide.get_ydata())
     assert (y[-1] - y[0]) / (x[-1] - x[0]) == pytest.approx(0.5)
 
@@ -72,9 +68,8 @@ def test_without_sketches_there_are_distances_and_a_sentence_in_place_of_the_col
     made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, sketched=False, weight_decay=1e-4)
     found = Figures(diffusion_drawings(analysed(made)))
     assert len(found["drift_and_spread"].axes) == len(found["local_exponents"].axes) == 1
-    texts = [text.get_text() for text in found["collapse"].findobj(_is_text)]
-    assert "No run has measured this yet." in texts
-    assert any("Cosines are derived" in text.get_text().replace("\n", " ") for text in found["weight_cosine"].findobj(_is_text))
+    assert "No run has measured this yet." in texts(found["collapse"])
+    assert any("Cosines are derived" in text for text in texts(found["weight_cosine"]))
 
 
 def test_its_files_are_the_same_again_and_hold_the_frames(found: Study, tmp_path: Path) -> None:
@@ -120,7 +115,3 @@ def test_sketches_stay_out_of_event_files(walks_made: ModuleType, tmp_path: Path
     monkeypatch.setattr(tensorboard, "_writer_class", lambda: Writer)
     assert tensorboard.write_tensorboard(Tables(*made.tables(), "made", {}), tmp_path) == 1
     assert tags == {"weight_distance", "weight_norm", "clipped_share"}
-
-
-def _is_text(artist: Any) -> bool:
-    return hasattr(artist, "get_text")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.legend import Legend
 
 from gapbench.report.drawing import PAPER_LABEL, captioned_figure, grid_figure, panel_figure, sentence_figure
 from gapbench.report.marks import CAPTION
+from tests.report.drawn import entries, texts
 
 LONG = "What lines, bands and marks are, in more words than one line of a figure holds. " * 4
 
@@ -32,10 +32,6 @@ def draw(part: SubFigure, thing: Thing) -> Sequence[Axes]:
     return list(axes)
 
 
-def texts(figure: Figure) -> list[str]:
-    return [one.get_text() for one in figure.findobj(lambda one: hasattr(one, "get_text"))]
-
-
 def made(things: Sequence[Thing]) -> Figure:
     return panel_figure(
         things,
@@ -53,8 +49,7 @@ def made(things: Sequence[Thing]) -> Figure:
 def test_each_panel_has_its_title_and_one_legend_with_each_label_once() -> None:
     figure = made([Thing("one"), Thing("two")])
     assert [part.get_suptitle() for part in figure.subfigs] == ["one", "two", ""]
-    legends = [[text.get_text() for text in one.get_texts()] for one in figure.findobj(Legend) if isinstance(one, Legend)]
-    assert legends == [["line of one", PAPER_LABEL], ["line of two", PAPER_LABEL]]
+    assert entries(figure) == [["line of one", PAPER_LABEL], ["line of two", PAPER_LABEL]]
     assert len(figure.axes) == 4
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,22 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 
 from gapbench.analysis.noise_scale import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import CROWDED, noise_scale_drawings
-
-
-@pytest.fixture(scope="session")
-def noise_made() -> ModuleType:
-    path = Path(__file__).parents[2] / "analysis" / "noise_scale" / "made.py"
-    spec = importlib.util.spec_from_file_location("made_noise", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.report.drawn import entries, texts
 
 
 def made_study(synthetic: ModuleType, noise_made: ModuleType, seeds: int = 1, rates: tuple[float, ...] = (0.1,)) -> NoiseStudy:
@@ -54,12 +41,6 @@ def drawn(found: NoiseStudy) -> Figure:
     return Figures(noise_scale_drawings(found))["noise_scale"]
 
 
-def entries(figure: Figure) -> list[str]:
-    (legend,) = figure.findobj(Legend)
-    assert isinstance(legend, Legend)
-    return [text.get_text() for text in legend.get_texts()]
-
-
 def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise_made: ModuleType) -> None:
     found = made_study(synthetic, noise_made)
     figure = drawn(found)
@@ -72,7 +53,7 @@ def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise
     losses = next(one for one in right.containers if isinstance(one, ErrorbarContainer)).lines[0].get_xdata()
     assert losses == pytest.approx(frame["train_loss"].to_numpy(float))
     assert right.get_xlim()[0] > right.get_xlim()[1]  # falling to the right
-    assert entries(figure) == ["B 64", "B 256"]
+    assert entries(figure) == [["B 64", "B 256"]]
     assert [part.get_suptitle() for part in figure.subfigs] == ["digits, mlp, recipe digits", ""]  # the panel's band, and the caption's
 
 
@@ -82,9 +63,8 @@ def test_many_runs_are_dots_with_one_entry_for_each_batch_size(synthetic: Module
     figure = drawn(found)
     left, _ = figure.axes
     assert not any(one.has_yerr for one in left.containers if isinstance(one, ErrorbarContainer))
-    assert entries(figure) == ["batch size 64 (2 cells)", "batch size 256 (2 cells)"]
-    captions = [text.get_text().replace("\n", " ") for part in figure.subfigs for text in part.texts]
-    assert any("intervals stand in noise.csv" in caption for caption in captions)
+    assert entries(figure) == [["batch size 64 (2 cells)", "batch size 256 (2 cells)"]]
+    assert any("intervals stand in noise.csv" in text for text in texts(figure))
 
 
 def test_losses_below_zero_are_drawn_on_a_linear_axis(synthetic: ModuleType, noise_made: ModuleType) -> None:
@@ -103,4 +83,4 @@ def test_losses_below_zero_are_drawn_on_a_linear_axis(synthetic: ModuleType, noi
 
 def test_without_measurements_the_figure_says_so(synthetic: ModuleType) -> None:
     figure = drawn(study("made", *synthetic.digits_suite(1, only=["SB"])))
-    assert any("No run has measured its noise scale." in text.get_text() for text in figure.findobj(lambda one: hasattr(one, "get_text")))
+    assert "No run has measured its noise scale." in texts(figure)

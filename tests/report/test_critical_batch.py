@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from gapbench.analysis.critical_batch import Passage, Study, study_series
 from gapbench.analysis.critical_batch.hyperbola import Predicted
-from gapbench.analysis.critical_batch.study import CurveStudy
 from gapbench.catalog.published import tasks
 from gapbench.report.critical_batch import critical_batch_drawings
 from gapbench.report.figures import Figures
 from gapbench.report.pages import write_analysis
+from tests.report.drawn import lines, plots, texts
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
@@ -32,9 +32,7 @@ def passages(*, lost: tuple[int, ...] = ()) -> list[Passage]:
 
 def with_predictions(found: Study) -> Study:
     (curve,) = found.curves
-    predictions = tuple(Predicted(size, 120.0, 200.0, 45.0) for size in (16, 64, 64, 1024))
-    values: dict[str, Any] = {name: getattr(curve, name) for name in CurveStudy.__dataclass_fields__}
-    return Study(found.suite, (CurveStudy(**{**values, "predictions": predictions}),))
+    return Study(found.suite, (replace(curve, predictions=tuple(Predicted(size, 120.0, 200.0, 45.0) for size in (16, 64, 64, 1024))),))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +43,6 @@ def found() -> Study:
 @pytest.fixture(scope="module")
 def figures(found: Study) -> Figures:
     return Figures(critical_batch_drawings(found))
-
-
-def lines(axes: Any) -> dict[str, Any]:
-    return {str(line.get_label()): line for line in axes.get_lines()}
 
 
 def test_steps_fit_perfect_scaling_and_runs_that_did_not_arrive_are_drawn(found: Study, figures: Figures) -> None:
@@ -107,8 +101,7 @@ def test_nothing_that_arrives_is_said_and_there_is_no_figure_of_predictions_with
     figures = Figures(critical_batch_drawings(none))
     assert [*figures] == ["steps_vs_batch_size", "steps_vs_examples"]
     assert [*lines(figures["steps_vs_batch_size"].axes[0])] == ["not reached"]
-    texts = [text.get_text() for text in figures["steps_vs_examples"].findobj(lambda one: hasattr(one, "get_text"))]
-    assert "No hyperbola could be fitted." in texts
+    assert "No hyperbola could be fitted." in texts(figures["steps_vs_examples"])
 
 
 def test_files_are_written_and_the_same_again(found: Study, tmp_path: Path) -> None:
@@ -126,4 +119,4 @@ def test_files_are_written_and_the_same_again(found: Study, tmp_path: Path) -> N
 def test_published_series_have_a_plot_each() -> None:
     sizes = {name: passages() for name in ("a", "b", "c")}
     figure = Figures(critical_batch_drawings(study_series("three", sizes)))["steps_vs_batch_size"]
-    assert sum(axes.axison for axes in figure.axes) == 3
+    assert len(plots(figure)) == 3

@@ -10,9 +10,8 @@ import pytest
 from matplotlib.text import Text
 
 from gapbench.analysis.stats import t_interval
-from gapbench.report.learning_rate import learning_rate_figure
 from gapbench.report.style import house_style, render
-from gapbench.report.tuning import tuning_columns, tuning_markdown, tuning_notes, tuning_row
+from gapbench.report.tuning import learning_rate_figure, tuning_columns, tuning_markdown, tuning_notes, tuning_row
 from gapbench.tuning import CellResult, Point, Rules, Tuned
 from gapbench.tuning.results import Tried
 

@@ -103,7 +103,7 @@ class Task:
 
 
 TRAINED, PREDICTED = "suite trained", "suite predicted"
-"""Programs of the sides of a case that names a suite; see `gapbench.bench.prices`."""
+"""Programs of the sides of a case that names a suite; what runs suites times them."""
 
 
 @dataclass(frozen=True)

@@ -405,11 +405,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["do"] == "together":
         return {"timings": _together(case, request["sides"], threads, device)}
     side = case.side(request["side"])
-    if case.suite is not None:
-        from gapbench.bench.prices import time_suite  # no other timing needs the rooms that plan and schedule
-
-        timing = time_suite(case.suite, side.program, request["device"])
-        return {**asdict(timing), **dict.fromkeys(("flops_per_example", "bytes_per_example", "clock_before_mhz", "clock_after_mhz"))}
     build = Build(case.task, random_pool(case.task), side.precision, device, workers_of(side.workers, threads))
     clock = _clock_mhz(device)
     timing = time_loop(lambda: PROGRAMS[side.program](build), case.task, device, seconds=float(request["seconds"]))

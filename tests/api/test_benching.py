@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gapbench.api.benching import time_suite
 from gapbench.bench.cases import PREDICTED, TRAINED
-from gapbench.bench.prices import time_suite
 from gapbench.core.errors import GapbenchError
 from gapbench.execution import calibrating, pool
 
@@ -43,18 +43,18 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_suite_that_trains_takes_its_time_by_the_clock(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.005")
     found = time_suite(suite, TRAINED, "cpu")
-    assert found.seconds > 33 * 0.005
-    assert (found.updates, found.examples) == (4 * 33, 2 * 33 * (16 + 512))
-    assert found.first_update_seconds is None
-    assert found.form == "trained"
+    assert found["seconds"] > 33 * 0.005
+    assert (found["updates"], found["examples"]) == (4 * 33, 2 * 33 * (16 + 512))
+    assert found["first_update_seconds"] is None
+    assert found["form"] == "trained"
 
 
 def test_a_prediction_rests_on_calibrating_alone(suite: str) -> None:
     """The measuring worker says 1 ms an example of an update, 1 ms an evaluated example."""
     found = time_suite(suite, PREDICTED, "cpu")
-    assert found.form == "calibrated"
-    assert found.seconds > 33 * 0.512
-    assert (found.updates, found.examples) == (4 * 33, 2 * 33 * (16 + 512))
+    assert found["form"] == "calibrated"
+    assert found["seconds"] > 33 * 0.512
+    assert (found["updates"], found["examples"]) == (4 * 33, 2 * 33 * (16 + 512))
 
 
 def test_a_suite_that_fails_is_no_timing(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,11 +59,19 @@ TEST_EXAMPLES = 256
 """Evaluations see no more, else they would take longer than the updates."""
 
 
-def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]:
+def fits_smoke(spec: RunSpec, device_kind: str) -> bool:
+    """Returns whether an update is predicted to fit 4 GiB and two seconds."""
+    estimate = cost.estimate(spec, device_kind=device_kind)
+    memory = estimate.memory_mib or 0.0
+    seconds = (estimate.buckets.train if estimate.buckets else 0.0) / spec.updates  # evaluations cost the same at any batch size
+    return memory <= MAXIMUM_MEMORY_MIB and seconds <= MAXIMUM_SECONDS
+
+
+def smoke_suite(suite: Suite, device_kind: str, fits: Callable[[RunSpec, str], bool] = fits_smoke) -> tuple[Suite, tuple[str, ...]]:
     """Returns the suite of `--smoke`, named `<suite>.smoke`, and in words what was made smaller.
 
     Every distinct program trains three updates, small enough to see in seconds that all of it works.
-    Batch and ghost sizes are divided by the same power of two until an update fits 4 GiB and two seconds, as predicted.
+    Batch and ghost sizes are divided by the same power of two until an update fits.
     """
     name = f"{suite.name}.smoke"
     chosen: dict[object, PlannedRun] = {}
@@ -73,7 +81,7 @@ def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]
         key = cost.program_key(short)
         if key in chosen:
             continue
-        small, divisor = _fitting(short, device_kind)
+        small, divisor = _fitting(short, device_kind, fits)
         labels = planned.labels.model_copy(update={"suite": name})
         chosen[key] = PlannedRun(run_id=run_id(small), spec=small, labels=labels)
         if divisor > 1:
@@ -103,19 +111,12 @@ def _few_tests(dataset: Component) -> Component:
     return dataset.model_copy(update={"options": {**dataset.options, "test_size": TEST_EXAMPLES}})
 
 
-def _fitting(spec: RunSpec, device_kind: str) -> tuple[RunSpec, int]:
+def _fitting(spec: RunSpec, device_kind: str, fits: Callable[[RunSpec, str], bool]) -> tuple[RunSpec, int]:
     """Returns the spec with a batch that fits, and what it was divided by. What cannot be divided further stays as it is."""
     divisor = 1
-    while not _fits(small := _divided(spec, divisor), device_kind) and _can_halve(small):
+    while not fits(small := _divided(spec, divisor), device_kind) and _can_halve(small):
         divisor *= 2
     return small, divisor
-
-
-def _fits(spec: RunSpec, device_kind: str) -> bool:
-    estimate = cost.estimate(spec, device_kind=device_kind)
-    memory = estimate.memory_mib or 0.0
-    seconds = (estimate.buckets.train if estimate.buckets else 0.0) / spec.updates  # evaluations cost the same at any batch size
-    return memory <= MAXIMUM_MEMORY_MIB and seconds <= MAXIMUM_SECONDS
 
 
 def _can_halve(spec: RunSpec) -> bool:

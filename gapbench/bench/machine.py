@@ -26,7 +26,7 @@ LOOKS_SECONDS = (1.0, 2.0)
 """Length of the first look, and of the second one where the first was busy."""
 
 _SPEED_ROOMS = ("core", "layers", "workloads", "optimizers", "probes", "engine", "cost", "bench/peers")
-_SPEED_FILES = ("bench/ours.py", "bench/programs.py", "bench/task.py", "bench/timing.py")
+_SPEED_FILES = ("bench/measure.py", "bench/programs.py")
 
 
 @dataclass(frozen=True)

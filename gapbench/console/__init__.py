@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         print_listing,
         print_merged,
     )
-    from gapbench.console.live import LineView, LiveView, Region, View, view, watch_status
+    from gapbench.console.live import LineView, LiveView, Region, view, watch_status
     from gapbench.console.plans import print_plan, print_tuning_plan
     from gapbench.console.results import (
         print_arms,
@@ -38,7 +38,6 @@ __all__ = [
     "LineView",
     "LiveView",
     "Region",
-    "View",
     "count",
     "err",
     "out",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gapbench.workloads.datasets import FileStatus
 
 
-_MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
+_STYLES = {"ok": "green", "note": "yellow", "bad": "red", "pass": "green", "fail": "red", "warning": "yellow", "does not apply": "dim"}
+CHECK_STATES = ("pass", "fail", "warning", "does not apply")
 
 
 def print_listing(console: Console, listed: Sequence[Listed]) -> None:
@@ -38,15 +39,18 @@ def print_listing(console: Console, listed: Sequence[Listed]) -> None:
 
 def print_findings(console: Console, findings: Iterable[Finding]) -> None:
     """Prints what doctor found, and how to mend it."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    console.print(_states([(finding.state, finding.name, finding.text, finding.remedy) for finding in findings], pad_edge=True))
+
+
+def _states(rows: Iterable[tuple[str, str, str, str]], *, pad_edge: bool) -> Table:
+    """Returns a table of states, names and texts with their remedies."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=pad_edge)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for finding in findings:
-        word, style = _MARKS[finding.state]
-        remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
-        table.add_row(Text(word, style=style), escape(finding.name), Text(finding.text + remedy))
-    console.print(table)
+    for state, name, text, remedy in rows:
+        table.add_row(Text(state, style=_STYLES[state]), escape(name), Text(f"{text}\n-> {remedy}" if remedy else text))
+    return table
 
 
 def print_data_files(console: Console, name: str, files: Sequence[FileStatus]) -> None:
@@ -101,23 +105,13 @@ def print_merged(console: Console, merged: Merged) -> None:
     tell(console, f"gapbench report {merged.path} writes its tables and figures")
 
 
-_STYLES = {"pass": "green", "fail": "red", "warning": "yellow", "does not apply": "dim"}
-
-
 def print_conformity(console: Console, checks: Sequence[Check]) -> None:
     """Prints the checks of every component, with the remedies, and how many failed."""
     for (kind, component), own in groupby(checks, lambda check: (check.kind, check.component)):
         console.print(f"{kind} [bold]{escape(component)}[/bold]", highlight=False)
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for check in own:
-            remedy = f"\n-> {check.remedy}" if check.remedy else ""
-            table.add_row(Text(check.state, style=_STYLES[check.state]), escape(check.check), Text(check.text + remedy))
-        console.print(table)
+        console.print(_states([(check.state, check.check, check.text, check.remedy) for check in own], pad_edge=False))
         console.print()
-    numbers = {state: sum(check.state == state for check in checks) for state in _STYLES}
+    numbers = {state: sum(check.state == state for check in checks) for state in CHECK_STATES}
     parts = [f"{count(numbers['fail'], 'check')} failed" if numbers["fail"] else "no check failed", f"{numbers['pass']} passed"]
     parts += [count(numbers["warning"], "warning")] if numbers["warning"] else []
     parts += [f"{numbers['does not apply']} did not apply"] if numbers["does not apply"] else []

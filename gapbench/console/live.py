@@ -13,8 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from rich.console import Console
 from rich.control import Control
@@ -232,23 +231,7 @@ QUIET_SECONDS = 60.0
 WIDEST_BAR = 40
 
 
-class View(Protocol):
-    """A context manager that is called with notices."""
-
-    def __enter__(self) -> View:
-        """Begins to show."""
-        ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Ends."""
-        ...
-
-    def __call__(self, notice: Notice) -> None:
-        """Shows a notice."""
-        ...
-
-
-def view(console: Console) -> View:
+def view(console: Console) -> LineView | LiveView:
     """Returns the view that suits a console: live only where the cursor of a real terminal can be moved, whatever FORCE_COLOR says."""
     return LiveView(console) if console.is_interactive and console.file.isatty() else LineView(console)
 
@@ -262,10 +245,10 @@ class LineView:
         self._told: set[tuple[Outcome, str]] = set()
         self._printed = time.monotonic()
 
-    def __enter__(self) -> LineView:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def __call__(self, notice: Notice) -> None:
@@ -299,10 +282,10 @@ class LiveView:
         self._lock = threading.Lock()  # the table is drawn by a thread of its own
         self._region = Region(console, self.draw)
 
-    def __enter__(self) -> LiveView:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._region.stop()
 
     def __call__(self, notice: Notice) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+T = TypeVar("T")
 
 FILE_WIDTH = 160
 """Columns of a file or a pipe, where there is room for a whole table."""
@@ -77,6 +80,14 @@ def numbers(values: Iterable[int]) -> str:
         members = [value for _, value in group]
         parts += [str(value) for value in members] if len(members) < 3 else [f"{members[0]} to {members[-1]}"]
     return ", ".join(parts)
+
+
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Returns items that are alike together, in the order of the first of each."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
 
 
 def size(size_bytes: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,26 +22,13 @@ from gapbench.execution import (
     foresee,
     place_of,
     plan_layout,
-    pool,
     predict,
     predicted_seconds,
 )
 from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
 from gapbench.suite import load_suite
 
-SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
-
-
-@pytest.fixture(autouse=True)
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
-    path = tmp_path / "small.toml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
+pytestmark = pytest.mark.usefixtures("fake_worker", "no_figures")
 
 
 def layout_of(suite: Path) -> tuple[ResultsDirectory, Layout]:

@@ -107,7 +107,7 @@ def fetch_dataset(name: str, place: Place = HERE, **where: Unpack[Where]) -> lis
     place = place.but(**where)
     load_plugins(place.plugins)
     datasets.fetch(name, place.data_context())
-    return datasets.verify(name, place.data_context())
+    return verify_dataset(name, place)
 
 
 def verify_dataset(name: str, place: Place = HERE, **where: Unpack[Where]) -> list[FileStatus]:

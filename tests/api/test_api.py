@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from gapbench import api
-from gapbench.api.planning import TooLongError
 from gapbench.api.running import smoke_suite
 from gapbench.core.errors import DataError, StoreError
 from gapbench.core.events import Outcome
@@ -70,14 +69,6 @@ def test_the_data_are_checked_before_anything_is_written(suite, monkeypatch):
     assert not Path("results").exists()
 
 
-def test_the_limit_of_device_hours_counts_only_what_is_left(suite):
-    with pytest.raises(TooLongError, match="device hours"):
-        api.run(suite, max_device_hours=0.0)
-    assert not Path("results").exists()
-    api.run(suite)
-    api.run(suite, max_device_hours=0.0)
-
-
 def test_a_plan_says_what_runs_take_and_how_many_are_done(suite):
     plan = api.plan(suite, devices="cpu", slots=2)
     assert [(cell.cell, cell.runs, cell.done) for cell in plan.cells] == [("SB", 2, 0), ("LB", 2, 0), ("LB+GBN", 2, 0)]
@@ -95,16 +86,6 @@ def test_planning_a_selection_keeps_the_slots_of_the_whole(suite):
     whole, part = api.plan(suite, devices="cpu"), api.plan(suite, devices="cpu", only="arm=LB,seed=0")
     assert part.runs == 1
     assert (part.slots, part.threads) == (whole.slots, whole.threads)
-
-
-def test_status_counts_outcomes_and_updates(suite):
-    api.run(suite, only="arm=LB")
-    status = api.status("small")
-    by_name = {cell.cell: cell for cell in status.cells}
-    assert by_name["LB"].outcomes == {Outcome.OK: 2}
-    assert by_name["SB"].outcomes == {Outcome.SKIPPED: 2}
-    assert by_name["LB"].updates_done == by_name["LB"].updates == 6
-    assert not status.in_use
 
 
 def test_the_newest_results_are_found_without_a_name(suite, tmp_path):

@@ -109,19 +109,3 @@ def test_a_form_has_to_be_named_and_each_its_own_place(suite, no_figures):
         api.export("small")
     with pytest.raises(ExportError, match="the same"):
         api.export("small", csv="x", latex="./x")
-
-
-def test_a_comparison_is_never_written_over_a_file(suite, tmp_path, no_figures):
-    comparison = api.compare(api.run(suite).results, "small")
-    api.write_comparison(comparison, tmp_path / "deep" / "c.csv")
-    assert pd.read_csv(tmp_path / "deep" / "c.csv")["cell"].tolist() == ["SB", "LB"]
-    with pytest.raises(StoreError, match="exists already"):
-        api.write_comparison(comparison, tmp_path / "deep" / "c.csv")
-
-
-def test_published_numbers_are_a_side_too(suite, no_figures):
-    api.run(suite)
-    comparison = api.compare("published:hoffer2017", "small")
-    assert comparison.cells == ()
-    assert comparison.only_second == ("SB", "LB")
-    assert api.comparison_failures(comparison, "regression") == []

@@ -130,13 +130,6 @@ def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures)
     assert not (tmp_path / "away/results/runs").exists()
 
 
-def test_export_needs_a_new_name(call, refused, suite):
-    call("run", suite, "--only", "arm=SB")
-    Path("b.zip").write_text("precious")
-    assert "exists already" in refused("export", "small", "--bundle", "b.zip")
-    assert "--bundle" in refused("export", "small")
-
-
 def test_clean_asks_says_what_and_keeps_results(call, suite):
     call("run", suite)
     call("run", suite, "--force", "--only", "arm=SB")

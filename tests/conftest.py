@@ -53,7 +53,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers without torch, whose engine is arithmetic."""
     fake = Path(__file__).parent / "execution" / "fake_worker.py"
-    monkeypatch.setattr("gapbench.execution.pool.WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr("gapbench.execution.executor.WORKER_COMMAND", (sys.executable, str(fake)))
 
 
 @pytest.fixture

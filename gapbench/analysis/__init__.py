@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gapbench.analysis.arms import ArmRow, ArmsTable, arms_table
+from gapbench.analysis.arms import ArmsTable, arms_table
 from gapbench.analysis.curves import MatchedLoss, matched_loss_gap
 from gapbench.analysis.examples import ExampleInterval, unpack_correct
 from gapbench.analysis.factorial import Effect, Factor, Factorial, factorials
-from gapbench.analysis.side_tables import SideTable, side_tables
+from gapbench.analysis.rows import ArmRow, SideTable
+from gapbench.analysis.side_tables import side_tables
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio, difference, holm, prediction_interval, share_closed, t_interval
 
 __all__ = [

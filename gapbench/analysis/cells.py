@@ -6,20 +6,24 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
+from gapbench import catalog
+from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
+from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NUMBERS = (
-    "test_accuracy", "test_loss", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss",
-    "weight_distance", "clipped_share", "clipped_share_late",
-)  # fmt: skip
-"""Columns of `runs.parquet` that a cell can be averaged over."""
+
+@cache
+def numbers() -> tuple[str, ...]:
+    """Returns the columns of `runs.parquet` that a cell can be averaged over: every metric on every split, and what probes leave."""
+    measured = (metric.column(split) for metric in catalog.metrics().values() for split in catalog.SPLITS)
+    return (*measured, "weight_distance", "clipped_share", "clipped_share_late")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +35,14 @@ class Run:
     split_seed: int
     outcome: Outcome
     numbers: Mapping[str, float]
-    """The columns NUMBERS; those not measured are left out."""
+    """The columns `numbers()`; those not measured are left out."""
     test_correct: bytes = field(default=b"", repr=False)
     """Which test examples were right at the end, as bits; empty where that was not recorded."""
 
     @property
     def ok(self) -> bool:
-        """Whether the run ended ok and has its headline: test accuracy, or test loss where nothing is classified."""
-        return self.outcome == Outcome.OK and ("test_accuracy" in self.numbers or (self.unlabelled and "test_loss" in self.numbers))
-
-    @property
-    def unlabelled(self) -> bool:
-        """Whether its model has no accuracy, on no examples: it explains its inputs and not their labels."""
-        return not any(name.endswith("_accuracy") for name in self.numbers)
+        """Whether the run ended ok and has what runs of its task are compared by, on the test examples."""
+        return self.outcome == Outcome.OK and catalog.measured_task(self.numbers).headline.column("test") in self.numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +130,12 @@ class Cell:
         return groups
 
     def column(self, name: str) -> dict[int, float]:
-        """Returns the sample of one of NUMBERS over the ok runs."""
+        """Returns the sample of one of `numbers()` over the ok runs."""
         return self.sample({run.run_id: run.numbers[name] for run in self.runs if name in run.numbers})
+
+    def estimate(self, name: str) -> Estimate | None:
+        """Returns mean and interval of one of `numbers()` over the ok runs; None where none has it."""
+        return t_interval([*self.column(name).values()])
 
     def ok_of(self) -> str:
         """Returns "7 ok of 8, 1 diverged", or "8 ok of 8"."""
@@ -153,11 +156,15 @@ class Panel:
     recipe: str
     cells: tuple[Cell, ...]
 
+    @cached_property
+    def metric(self) -> Metric:
+        """What its cells are compared by: the headline of the task that its ok runs have values of."""
+        return catalog.measured_task(name for cell in self.cells for run in cell.ok_runs for name in run.numbers).headline
+
     @property
-    def headline(self) -> Literal["test_accuracy", "test_loss"]:
-        """What its cells are compared by: test loss where runs are ok and none of them has an accuracy."""
-        ok = [run for cell in self.cells for run in cell.ok_runs]
-        return "test_loss" if ok and all(run.unlabelled for run in ok) else "test_accuracy"
+    def headline(self) -> str:
+        """The column of `metric` on the test examples."""
+        return self.metric.column("test")
 
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
@@ -194,6 +201,21 @@ class Panel:
         return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
 
 
+def in_unit(cell: Cell, metric: Metric, split: str = "test") -> dict[int, float]:
+    """Returns the sample of a metric in the unit that people are shown it in."""
+    return {key: metric.shown(value) for key, value in cell.column(metric.column(split)).items()}
+
+
+def is_paired(*cells: Cell) -> bool:
+    """Whether cells are compared split by split: each seed of theirs draws its own."""
+    return all(cell.split_drawn for cell in cells)
+
+
+def cell_difference(first: Cell, second: Cell, metric: Metric) -> Difference | None:
+    """Returns a metric of a first cell on the test examples minus that of a second, in the unit of its gaps."""
+    return difference(in_unit(first, metric), in_unit(second, metric), paired=is_paired(first, second))
+
+
 def unadapted(cell: Cell) -> bool:
     """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
     as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
@@ -201,8 +223,6 @@ def unadapted(cell: Cell) -> bool:
 
 
 def _own_ghost(recipe: str, preset: str) -> int | None:
-    from gapbench import catalog
-
     if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
         return None
     entry = catalog.recipes()[recipe]
@@ -249,7 +269,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
             seed=int(row["seed"]),
             split_seed=int(row.get("split_seed", row["seed"])),
             outcome=Outcome(row["outcome"]),
-            numbers={name: float(row[name]) for name in NUMBERS if name in row and math.isfinite(row[name])},
+            numbers={name: float(row[name]) for name in numbers() if name in row and math.isfinite(row[name])},
             test_correct=row.get("test_correct", b""),
         )
         for row in rows

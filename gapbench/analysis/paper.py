@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
-
-if TYPE_CHECKING:
-    from gapbench.catalog import published
+from gapbench.catalog import published
 
 PRESETS = ("paper", "code")
 """Presets that stand for what the paper did; `fair` trains something else on purpose."""
@@ -54,8 +53,6 @@ def not_comparable(panel: Panel, cell: Cell) -> str:
 
 def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
     """Returns the number of the paper's arm of this name; without a name that of the same batch size, where a figure shows it."""
-    from gapbench.catalog import published
-
     if cell.arm:  # where a table has it at several batch sizes, that of the cell
         return published.value(panel.recipe, cell.arm, cell.batch_size) or published.value(panel.recipe, cell.arm)
     plain = cell.ghost_batch_size is None and cell.learning_rate_rule == "untouched"
@@ -64,8 +61,6 @@ def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
 
 def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str:
     """Returns what a cell trains otherwise than the paper, the first that is found; empty where it trains the same."""
-    from gapbench import catalog
-
     if panel.recipe not in catalog.recipes() or panel.dataset not in catalog.datasets():
         return "the recipe or the data set is not known here"
     recipe, dataset = catalog.recipes()[panel.recipe], catalog.datasets()[panel.dataset]
@@ -97,8 +92,6 @@ def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str
 
 def _is_model(panel: Panel, recipes: Any) -> bool:
     """Whether a panel's model is the recipe's: the same name, and the same options where some are left out on either side."""
-    from gapbench import catalog
-
     table = {"name": recipes} if isinstance(recipes, str) else dict(recipes)
     if table.pop("name") != panel.model or panel.model not in catalog.models():
         return False

@@ -7,17 +7,13 @@ fitted the training set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.factorial import effect_sentences
-from gapbench.analysis.formats import nats_digits, range_text, ratio_text
+from gapbench.analysis.formats import chances_text, gap_digits, interval_words, listed, ratio_text
 from gapbench.analysis.paper import PRESETS
-from gapbench.analysis.stats import Power, chances_text, power
-
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.stats import Difference
+from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.stats import NOT_SEPARATED, Difference, Power, power
 
 MANY = 6
 """More cells than this are counted instead of listed."""
@@ -48,9 +44,9 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
     told = [row for row in others if not _told_elsewhere(row)]
-    if rows[0].panel.headline == "test_loss":
+    if rows[0].panel.headline != "test_accuracy":
         by_loss = "Nothing is classified here, so cells are compared by test loss."
-        return [head, by_loss, *_tally(others), *_in_nats(told), *_same_runs(others)]
+        return [head, by_loss, *_tally(others), *_by_loss(told), *_same_runs(others)]
     judged = [row for row in told if row.p_holm is not None]
     baseline = _untouched_baseline(told)
     return [
@@ -66,29 +62,14 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     ]
 
 
-def _in_nats(rows: Sequence[ArmRow]) -> list[str]:
+def _by_loss(rows: Sequence[ArmRow]) -> list[str]:
     """Says the test loss of every cell against its reference, the largest batches first where they are many."""
     told = [row for row in rows if row.p_holm is not None or row.verdict == "no verdict (one seed)"]
-    out = []
-    for row in sorted(told, key=lambda row: -row.cell.batch_size)[:MANY]:
-        gap, reference = row.batch_gap_nats, row.reference
-        assert gap is not None  # else it would have another reason
-        assert reference is not None
-        at = f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
-        out.append(f"{at}, {_loss_statement(_named(row.cell), reference.name, gap, row.separated)}.")
+    out = [
+        f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}, {_against(row, sized=True)}."
+        for row in sorted(told, key=lambda row: -row.cell.batch_size)[:MANY]
+    ]
     return out + _without_verdict([row for row in rows if all(row is not other for other in told)])
-
-
-def _loss_statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
-    """Says a difference of test losses, as `_statement` does of accuracies: "B 64 has a test loss higher by 0.12 nats than B 8 (...)"."""
-    digits = nats_digits(gap.error or gap.estimate)
-    side = f"{'higher' if gap.estimate >= 0 else 'lower'} by {abs(gap.estimate):.{digits}f} nats"
-    if gap.low is None or gap.high is None:
-        return f"{name} has a test loss {side} than {reference} (no interval from one seed)"
-    interval = range_text(gap.low, gap.high, digits) if gap.estimate >= 0 else range_text(-gap.high, -gap.low, digits)
-    if separated:
-        return f"{name} has a test loss {side} than {reference} (95 % interval {interval}; n = {gap.n})"
-    return f"{name} is not separated from {reference} (test loss {side}; 95 % interval {interval}; n = {gap.n})"
 
 
 def _counts(rows: Sequence[ArmRow]) -> str:
@@ -121,18 +102,20 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
         return []
     reference = rows[0].reference
     name = reference.name if reference and all(row.reference is reference for row in rows) else "the reference"
-    of_loss = rows[0].panel.headline == "test_loss"
+    metric = rows[0].metric
+    subject = f"with test {metric.subject} " if metric.subject else ""
+    worse, better = ("below", "above") if metric.direction == "higher" else ("above", "below")
     kinds: list[tuple[str, Callable[[ArmRow], bool]]] = [
-        (f"with test loss above {name}" if of_loss else f"below {name}", lambda row: row.separated and _worse(row)),
-        (f"with test loss below {name}" if of_loss else f"above {name}", lambda row: row.separated and not _worse(row)),
-        ("not separated from it", lambda row: row.verdict == "not separated"),
+        (f"{subject}{worse} {name}", lambda row: row.separated and _worse(row)),
+        (f"{subject}{better} {name}", lambda row: row.separated and not _worse(row)),
+        ("not separated from it", lambda row: row.verdict == NOT_SEPARATED),
         ("without verdict", lambda row: row.p_holm is None),
     ]
     counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
-    unclear = [row.power for row in rows if row.verdict == "not separated" and row.power]
-    chances = chances_text(unclear)
+    unclear = [row.power for row in rows if row.verdict == NOT_SEPARATED and row.power]
+    chances = chances_text(unclear, metric)
     seen = f"; in those not separated, {chances}" if chances else ""
-    return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
+    return [f"Of {len(rows)} cells, {listed(counted)}{seen}."]
 
 
 def _worse(row: ArmRow) -> bool:
@@ -162,7 +145,7 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
             gap = matched.gap_pp
             alone = gap.low is None or gap.high is None or gap.low * gap.high > 0  # by itself: it is in no family of Holm's
             rate = "a tuned rate" if row.batch_gap_learning_rate == "tuned" else f"the rate {row.batch_gap_learning_rate}"
-            statement = _statement(_named(row.cell), reference.name, gap, alone, power(gap))
+            statement = _statement(row, _named(row.cell), gap, alone, power(gap, asked=row.metric.notable_gap))
             out.append(f"At equal train loss ({matched.train_loss:.2g}) and {rate}, {statement}.")
     return out
 
@@ -216,7 +199,7 @@ def _means(row: ArmRow) -> str:
     base = cell.regime.partition(",")[0]
     regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
     found = [part for part in (regime, rule, factor, reset, ghost, budget) if part]
-    return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
+    return listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 
 
 def _left_open(row: ArmRow) -> str:
@@ -232,7 +215,7 @@ def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
         return []
     named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
     more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
-    return [f"No verdict on {_listed(named + more)}."]
+    return [f"No verdict on {listed(named + more)}."]
 
 
 def _told_elsewhere(row: ArmRow) -> bool:
@@ -244,14 +227,12 @@ def _told_elsewhere(row: ArmRow) -> bool:
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
     more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
-    return [f"The very same runs under another name: {_listed(same[:MANY] + more)}."] if same else []
+    return [f"The very same runs under another name: {listed(same[:MANY] + more)}."] if same else []
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:
-    gap, reference = row.batch_gap_pp, row.reference
-    assert gap is not None  # only rows with a verdict come here
-    assert reference is not None
-    return _statement(_named(row.cell) if sized else row.cell.name, reference.name, gap, row.separated, row.power)
+    assert row.batch_gap is not None  # only rows that have one come here
+    return _statement(row, _named(row.cell) if sized else row.cell.name, row.batch_gap, row.separated, row.power)
 
 
 def _named(cell: Cell) -> str:
@@ -259,23 +240,22 @@ def _named(cell: Cell) -> str:
     return f"batch {cell.batch_size} ({cell.name})" if cell.arm else cell.name
 
 
-def _statement(name: str, reference: str, gap: Difference, separated: bool, seen: Power | None) -> str:
+def _statement(row: ArmRow, name: str, gap: Difference, separated: bool, seen: Power | None) -> str:
     """Says a difference so that the interval has the sign of the words: "LB loses 0.64 pp against SB (95 % interval 0.38 to ...)".
 
-    Where it is not separated, the sentence also says what would have been.
+    Of losses: "LB has a test loss higher by 0.12 nats than SB (...)". Where it is not separated, the sentence also says what would have
+    been.
     """
-    below = gap.estimate >= 0
-    side = "below" if below else "above"
-    interval = ""
-    if gap.low is not None and gap.high is not None:
-        interval = range_text(gap.low, gap.high, 2) if below else range_text(-gap.high, -gap.low, 2)
-    if separated:
-        said = f"95 % interval {interval}; n = {gap.n}" if interval else "no interval from one seed"
-        return f"{name} {'loses' if below else 'gains'} {abs(gap.estimate):.2f} pp against {reference} ({said})"
-    chances = chances_text([seen]) if seen else ""
-    chance = f"; {chances}" if chances else ""
-    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n}{chance})"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    metric, worse, reference = row.metric, gap.estimate >= 0, row.reference.name if row.reference else "the reference"
+    digits = gap_digits(metric, gap.error or gap.estimate)
+    size, words = f"{abs(gap.estimate):.{digits}f} {metric.gap_unit}", interval_words(gap, digits)
+    if metric.subject:
+        side = f"test {metric.subject} {'higher' if worse == (metric.direction == 'lower') else 'lower'} by {size}"
+        found = f"{name} has a {side} than {reference}"
+    else:
+        side = f"{size} {'below' if worse else 'above'}"
+        found = f"{name} {'loses' if worse else 'gains'} {size} against {reference}"
+    if separated or gap.low is None:
+        return f"{found} ({words})"
+    chances = chances_text([seen], metric) if seen else ""
+    return f"{name} is not separated from {reference} ({'; '.join(part for part in (side, words, chances) if part)})"

@@ -26,18 +26,18 @@ from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
 from gapbench.core.events import RETRIED, Outcome
 from gapbench.execution import (
-    Foreseen,
     Job,
     Layout,
     Measured,
     Observer,
+    Price,
     Said,
     Settings,
     execute,
-    foresee,
     ignore,
     measure,
     plan_layout,
+    price,
 )
 from gapbench.report import ReportFiles, write_report
 from gapbench.report.figures import Figures
@@ -159,7 +159,7 @@ def run(
     with ResultsDirectory.create(path, whole.name) as directory:
         retire(directory, selected, again)
         layout = plan_layout(runs, how.devices, how.slots)
-        foreseen = foresee(pending_jobs(directory, layout.jobs, selected), layout.slots)
+        foreseen = price(pending_jobs(directory, layout.jobs, selected), layout.slots)
         plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(directory, foreseen, layout))
         note = "# run with --smoke: three updates of every program of this suite\n" if smoke else ""
         directory.write_plan(plan, f"{note}{whole.resolved_toml()}")
@@ -175,9 +175,9 @@ def run(
         return RunReport(path, outcomes, interrupted=False, files=files, failed=failed, took=_took(path, seconds, foreseen, outcomes))
 
 
-def _predictions(directory: ResultsDirectory, foreseen: Foreseen, layout: Layout) -> dict[str, Prediction]:
+def _predictions(directory: ResultsDirectory, foreseen: Price, layout: Layout) -> dict[str, Prediction]:
     """Predicts what trains now and what else has no outcome yet; what has one keeps the prediction from before it trained, or none."""
-    every = foresee(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
+    every = price(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
     # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
     begun = {run_id for job in every.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
     found = {**every.of_runs(), **foreseen.of_runs()}
@@ -195,7 +195,7 @@ def kept_predictions(directory: ResultsDirectory) -> Mapping[str, Prediction]:
         return {}
 
 
-def _took(path: Path, seconds: float, foreseen: Foreseen, outcomes: Mapping[str, Outcome]) -> Took | None:
+def _took(path: Path, seconds: float, foreseen: Price, outcomes: Mapping[str, Outcome]) -> Took | None:
     trained = {run_id for job in foreseen.jobs for run_id in job.pending.job.run_ids}
     whole = all(job.pending.update == 0 and job.seconds is not None for job in foreseen.jobs)
     if not trained or not whole or any(outcomes.get(run_id) is not Outcome.OK for run_id in trained):
@@ -225,7 +225,7 @@ def _check(
     check_reachable(used_components(runs.values()), how.plugins)
     if max_device_hours is not None:  # before data are downloaded for a suite that is refused
         layout = plan_layout(runs, how.devices, how.slots)
-        foreseen = foresee(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
+        foreseen = price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
         for note in check_hours(foreseen.jobs, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
             observe(Said(note))
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]

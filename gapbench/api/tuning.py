@@ -15,7 +15,7 @@ from gapbench.api.running import check_data, kept_predictions, retire
 from gapbench.api.state import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.events import RETRIED, Outcome
-from gapbench.execution import Foreseen, Job, Observer, Said, Settings, execute, foresee, ignore, plan_layout
+from gapbench.execution import Job, Observer, Price, Said, Settings, execute, ignore, plan_layout, price
 from gapbench.report.figures import Figures
 from gapbench.report.tuning import TuningFiles, write_tuning_report
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
@@ -121,12 +121,12 @@ class Work:
         """Returns the specs of the first grid: those of later rounds differ from them in what is searched only."""
         return list(specs_of(self.trials.of_round(self.search().rounds[0])).values())
 
-    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Foreseen:
+    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
         """Returns what a round would take from where it is."""
         specs = specs_of(self.trials.of_round(tried))
         layout = plan_layout(specs, self.how.devices, self.how.slots)
         pending = pending_jobs(ResultsDirectory(self.path, self.trials.name), layout.jobs, specs, frozenset(again))
-        return foresee(pending, layout.slots)
+        return price(pending, layout.slots)
 
     def plan(self, again: Iterable[Outcome] = ()) -> TuningPlan:
         """Returns what is left."""

@@ -25,7 +25,7 @@ from gapbench.core.errors import DeviceError, GapbenchError
 from gapbench.core.machine import usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
-from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
+from gapbench.execution.executor import MALLOC_VARIABLES, THREAD_VARIABLES
 from gapbench.report.style import house_style, render
 from gapbench.store.files import write_bytes, write_text
 from gapbench.store.schema import utc_now

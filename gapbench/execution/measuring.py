@@ -2,7 +2,7 @@
 
     python -m gapbench.execution.measuring
 
-It speaks to its parent as a training worker does (`protocol.py`); its answer to a job is what it found.
+It speaks to its parent as a training worker does (`executor.py`); its answer to a job is what it found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gapbench.core.events import Event, Finished, Outcome
 from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.parts import Buckets, Parts, buckets
 from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
-from gapbench.execution.protocol import Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.execution.executor import Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.suite.batches import shortened
 from gapbench.suite.runspec import RunSpec
 

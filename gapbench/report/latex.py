@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
-from gapbench.analysis.formats import nats_text
+from gapbench.analysis.formats import gap_text
+from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
+from gapbench.analysis.stats import NOT_SEPARATED
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -117,8 +118,8 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
         pairing = {"paired": "paired by split", "welch": "Welch's"}
         how = f" (interval, {' or '.join(pairing[method] for method in sorted(methods))})" if methods else ""
         listed = "; ".join(f"$^{{{letter}}}$ {escape(text)}" for text, letter in budgets.items())
-        losses = any(row.batch_gap_nats for row in table.rows)
-        kinds = ["test accuracy of the reference minus that of the arm"] if any(row.batch_gap_pp for row in table.rows) else []
+        losses = any(row.gap_in("nats") for row in table.rows)
+        kinds = ["test accuracy of the reference minus that of the arm"] if any(row.gap_in("pp") for row in table.rows) else []
         kinds += ["in nats, test loss of the arm minus that of the reference"] if losses else []
         parts.append(f"Batch gap: {'; '.join(kinds)}{how}, at {listed}.")
     if any(row.matched_loss and row.matched_loss.gap_pp for row in table.rows):
@@ -164,12 +165,12 @@ def _count(row: ArmRow) -> str:
 
 
 def _gap(row: ArmRow, budgets: dict[str, str]) -> str:
-    text = _difference(row.batch_gap_pp)
+    text = _difference(row.gap_in("pp"))
     return f"{text}$^{{{budgets[_at(row)]}}}$" if text else ""
 
 
 def _nats(row: ArmRow, budgets: dict[str, str]) -> str:
-    text = escape(nats_text(row.batch_gap_nats))
+    text = escape(gap_text(row.gap_in("nats"), row.metric))
     return f"{text}$^{{{budgets[_at(row)]}}}$" if text else ""
 
 

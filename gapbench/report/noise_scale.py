@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, below_zero, loss_at
+from gapbench.analysis.noise_scale import NoiseStudy, RunNoise, below_zero, loss_at
 from gapbench.report.drawing import panel_figure, plain_numbers
 from gapbench.report.style import Style, batch_style
 

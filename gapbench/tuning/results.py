@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, rate_of, replay, scores_of, within
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from gapbench.analysis.stats import Estimate
 
 MARGIN = 0.01
 """Accuracy that counts as near the best: one percentage point."""
@@ -270,8 +269,6 @@ class _Reader:
         score = self._score(title, point, stage)
         if score is None or not score.eligible:
             return None
-        from gapbench.analysis.stats import t_interval  # with numpy, which planning does without
-
         means = []
         for run_ids in self._runs[title, point, stage].values():
             accuracies = [found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None]

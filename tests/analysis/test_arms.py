@@ -41,9 +41,9 @@ def test_gaps_are_paired_where_seeds_draw_splits(synthetic: ModuleType) -> None:
     small, large = (100 * runs[runs["cell"] == name].sort_values("seed")["test_accuracy"].to_numpy(dtype=float) for name in ("SB", "LB"))
     expected = stats.ttest_rel(small, large)
     low, high = expected.confidence_interval(0.95)
-    assert row.batch_gap_pp is not None
-    assert (row.batch_gap_pp.method, row.batch_gap_pp.n) == ("paired", 8)
-    found = (row.batch_gap_pp.estimate, row.batch_gap_pp.low, row.batch_gap_pp.high, row.batch_gap_pp.p_value)
+    assert row.batch_gap is not None
+    assert (row.batch_gap.method, row.batch_gap.n) == ("paired", 8)
+    found = (row.batch_gap.estimate, row.batch_gap.low, row.batch_gap.high, row.batch_gap.p_value)
     assert found == pytest.approx((np.mean(small - large), low, high, expected.pvalue))
 
 
@@ -53,16 +53,16 @@ def test_gaps_are_welchs_where_all_seeds_share_a_split(synthetic: ModuleType) ->
     small, large = (
         100 * runs[runs["cell"] == name]["test_accuracy"].to_numpy(dtype=float) for name in ("B 128, baseline", "B 4096, baseline")
     )
-    assert row.batch_gap_pp is not None
-    assert row.batch_gap_pp.method == "welch"
-    assert row.batch_gap_pp.p_value == pytest.approx(stats.ttest_ind(small, large, equal_var=False).pvalue)
+    assert row.batch_gap is not None
+    assert row.batch_gap.method == "welch"
+    assert row.batch_gap.p_value == pytest.approx(stats.ttest_ind(small, large, equal_var=False).pvalue)
 
 
 def test_verdicts_hold_together_over_all_cells_of_the_table(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.grid_suite())
     judged = [row for row in table.rows if row.p_holm is not None]
     assert table.comparisons == len(judged) == 19
-    p_values = sorted(row.batch_gap_pp.p_value for row in judged if row.batch_gap_pp and row.batch_gap_pp.p_value is not None)
+    p_values = sorted(row.batch_gap.p_value for row in judged if row.batch_gap and row.batch_gap.p_value is not None)
     rejected = next((rank for rank, p in enumerate(p_values) if p * (19 - rank) > 0.05), 19)
     assert sum(row.separated for row in judged) == rejected
     alone = sum(p <= 0.05 for p in p_values)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapbench.analysis.stats import difference, holm, share_closed
+from gapbench.analysis.stats import combination, difference, holm, share_closed
 
 
 def sample(values: object) -> dict[int, float]:
@@ -128,6 +128,10 @@ def test_holm_rejects_what_its_definition_rejects(p_values: list[float], level: 
     assert all(after >= before for before, after in zip(p_values, adjusted, strict=True))
 
 
+def test_holm_runs_over_those_that_have_a_p_value() -> None:
+    assert holm([0.02, None, 0.01]) == [0.02, None, 0.02]
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_share_closed_covers_as_often_as_it_says(paired: bool) -> None:
     rng = np.random.default_rng(5)
@@ -164,3 +168,16 @@ def test_share_of_one_seed_has_no_interval_and_an_unseparated_gap_no_bounds() ->
     assert wild is not None
     assert wild.low is None
     assert share_closed({0: 1.0}, {0: 1.0}, {0: 1.0}, paired=True) is None
+
+
+def test_the_interval_of_a_difference_of_differences_covers_it_95_times_in_100() -> None:
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(2000):
+        cells = [dict(enumerate(generator.normal(scale=scale, size=5))) for scale in (1.0, 2.0, 1.0, 0.5)]
+        found = combination(cells, (1.0, -1.0, -1.0, 1.0), paired=False)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= 0 <= found.high
+    assert 0.935 <= inside / 2000 <= 0.975

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from gapbench.analysis import arms_table
-from gapbench.analysis.arms import ArmRow, ArmsTable
+from gapbench.analysis import ArmRow, ArmsTable, arms_table
 from gapbench.analysis.cells import Panel, Run, read_panels
 from gapbench.analysis.examples import HeldOut, Pair, drawn_test_sets, error_over_examples
 from gapbench.suite.runspec import Component, RunSpec
@@ -122,7 +121,7 @@ def test_the_table_holds_the_interval_over_examples_beside_the_one_over_seeds(sy
         for cell, own in runs.groupby("cell")
     }
     better = 100 * (bits["B 128, baseline"] - bits["B 4096, baseline"])
-    found, gap = row.batch_gap_examples, row.batch_gap_pp
+    found, gap = row.batch_gap_examples, row.batch_gap
     assert found is not None
     assert gap is not None
     assert found.examples == 10_000
@@ -144,7 +143,7 @@ def test_results_without_bits_have_a_table_and_a_note(synthetic: ModuleType) -> 
         table = arms_table(older, curves)
         assert "other test set, pp" not in table.columns
         assert "No interval over test examples for LB: it is not recorded which test examples were right." in table.notes
-        assert row_of(table, "LB").batch_gap_pp == row_of(arms_table(runs, curves), "LB").batch_gap_pp
+        assert row_of(table, "LB").batch_gap == row_of(arms_table(runs, curves), "LB").batch_gap
 
 
 def test_bits_of_another_test_set_give_no_interval(synthetic: ModuleType) -> None:
@@ -198,4 +197,4 @@ def test_runs_on_one_drawn_split_count_as_one(synthetic: ModuleType) -> None:
     twice = pd.concat([runs, runs.assign(seed=runs["seed"] + 10, run_id=runs["run_id"] + "-again")])
     once, again = (row_of(arms_table(table, curves), "LB") for table in (runs, twice))
     assert once.batch_gap_examples == again.batch_gap_examples
-    assert once.batch_gap_pp == again.batch_gap_pp
+    assert once.batch_gap == again.batch_gap

@@ -14,7 +14,8 @@ from scipy.special import stdtrit
 
 from gapbench.analysis import arms_table, factorials
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.factorial import contrast_coefficients, effect_notes, effect_of, effect_rows, effect_sentences, effects_frame
+from gapbench.analysis.factorial import contrast_coefficients, effect_notes, effect_rows, effect_sentences, effects_frame
+from gapbench.analysis.stats import contrast
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.tables import factorial_markdown
 
@@ -87,15 +88,11 @@ def test_intervals_cover_a_known_interaction_in_93_to_97_percent_of_draws(n: int
     """Cells of unlike spread; where paired they share what a split does, which cancels in every contrast."""
     draws, which = 4000, (0, 2)
     rng = np.random.default_rng([n, paired])
-    coefficients = contrast_coefficients(3, which)
     spreads = np.array([0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.6, 0.6])
-    covered = []
-    for _ in range(draws):
-        shared = rng.normal(0, 2.0, n) if paired else 0.0
-        samples = [shared + mean + rng.normal(0, spread, n) for mean, spread in zip(means(TRUE), spreads, strict=True)]
-        estimate, error, degrees = effect_of(samples, coefficients, paired=paired)
-        assert error is not None
-        covered.append(abs(estimate - TRUE[which]) <= stdtrit(degrees, 0.975) * error)
+    shared = rng.normal(0, 2.0, (draws, n)) if paired else 0.0
+    samples = [shared + mean + rng.normal(0, spread, (draws, n)) for mean, spread in zip(means(TRUE), spreads, strict=True)]
+    found = contrast(samples, contrast_coefficients(3, which), paired=paired)
+    covered = np.abs(found.estimate - TRUE[which]) <= stdtrit(found.degrees, 0.975) * found.error
     # Welch and Satterthwaite's approximation is a little off at three values a cell, on the safe side.
     assert 0.93 <= np.mean(covered) <= (0.97 if paired or n > 3 else 0.98)
 

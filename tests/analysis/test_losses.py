@@ -57,7 +57,7 @@ def test_sentences_say_which_loss_is_higher_with_the_sign_of_the_words(synthetic
     head, by_loss, *rest = table.verdict
     assert head == "digits, mlp, recipe digits: n = 8 in every cell; 95 % intervals over splits."
     assert by_loss == "Nothing is classified here, so cells are compared by test loss."
-    gap = row_of(table, "LB").batch_gap_nats
+    gap = row_of(table, "LB").batch_gap
     assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
@@ -66,7 +66,7 @@ def test_sentences_say_which_loss_is_higher_with_the_sign_of_the_words(synthetic
         f"(95 % interval {gap.low:.4f} to {gap.high:.4f}; n = 8)."
     ) in rest
     assert any("(LB+LR+GBN) is not separated from SB (test loss " in sentence for sentence in rest)
-    lower = row_of(table, "LB+LR+GBN+RA").batch_gap_nats
+    lower = row_of(table, "LB+LR+GBN+RA").batch_gap
     assert lower is not None
     assert lower.high is not None
     assert lower.high < 0
@@ -104,7 +104,7 @@ def test_notes_and_columns_give_power_in_nats(synthetic: ModuleType) -> None:
     frame = table.frame().set_index("cell")
     assert frame.loc["LB+LR+GBN", "batch_gap_nats_seen_with_80_percent"] == row.power.smallest_gap
     assert frame.loc["LB", "batch_gap_n"] == 8
-    assert frame.loc["LB", "batch_gap_nats_error"] == row_of(table, "LB").batch_gap_nats.error  # type: ignore[union-attr]
+    assert frame.loc["LB", "batch_gap_nats_error"] == row_of(table, "LB").batch_gap.error  # type: ignore[union-attr]
     assert frame["batch_gap_pp_seen_with_80_percent"].isna().all()
     assert frame["batch_gap_chance_of_1_pp"].isna().all()
 

@@ -50,7 +50,7 @@ def row(table: ArmsTable, name: str) -> ArmRow:
 
 
 def test_a_gap_is_against_the_cell_that_the_suite_names(table: ArmsTable) -> None:
-    gap = row(table, "LB no clip").batch_gap_pp
+    gap = row(table, "LB no clip").batch_gap
     assert gap is not None
     assert gap.estimate == pytest.approx(1.0, abs=0.2)
     assert {name: found.name for name in CELLS if (found := row(table, name).reference)} == {

@@ -30,7 +30,7 @@ def row_of(table: ArmsTable, name: str) -> ArmRow:
 def test_the_reference_under_another_name_has_no_gap_and_no_verdict(synthetic: ModuleType, grid_first: bool) -> None:
     table = arms_table(*with_grid(synthetic, grid_first=grid_first))
     row = row_of(table, "B 16")
-    assert (row.same_runs_as, row.batch_gap_pp, row.matched_loss) == ("SB", None, None)
+    assert (row.same_runs_as, row.batch_gap, row.matched_loss) == ("SB", None, None)
     assert table.cells(row, (GAP, VERDICT, SHARE)) == ("", "no verdict (same runs as SB)", "")
     assert table.frame().set_index("cell")["same_runs_as"].dropna().to_dict() == (
         {"B 16": "SB", "LB": "B 512"} if grid_first else {"B 16": "SB", "B 512": "LB"}

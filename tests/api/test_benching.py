@@ -10,7 +10,7 @@ import pytest
 from gapbench.api.benching import time_suite
 from gapbench.bench.cases import PREDICTED, TRAINED
 from gapbench.core.errors import GapbenchError
-from gapbench.execution import calibrating, pool
+from gapbench.execution import calibrating, executor
 
 FAKES = Path(__file__).parent.parent / "execution"
 
@@ -33,7 +33,7 @@ batch_size = 512
 
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(FAKES / "fake_worker.py")))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(FAKES / "fake_worker.py")))
     monkeypatch.setattr(calibrating, "MEASURING_COMMAND", (sys.executable, str(FAKES / "fake_measuring.py")))
     monkeypatch.setenv("GAPBENCH_CACHE", "to be restored")
     (tmp_path / "small.toml").write_text(SUITE)

@@ -18,7 +18,7 @@ from gapbench import api
 from gapbench.api.planning import TooLongError
 from gapbench.core.errors import GapbenchError, StoreError, SuiteError
 from gapbench.core.events import Outcome
-from gapbench.execution import Ended, JobStarted, Said, Tracker, pool
+from gapbench.execution import Ended, JobStarted, Said, Tracker, executor
 from gapbench.report.tuning import TuningFiles
 from gapbench.suite import load_suite
 
@@ -58,7 +58,7 @@ def enter(patch: pytest.MonkeyPatch, folder: Path, cache: Path) -> Path:
     patch.chdir(folder)
     patch.setenv("GAPBENCH_CACHE", str(cache))
     patch.setenv("FAKE_BEST", json.dumps({"16": 0.1, "64": 6.4}))
-    patch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
+    patch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
     patch.setattr("gapbench.report.tuning.drawings", lambda _: {})
     path = folder / "small.toml"
     path.write_text(SUITE, encoding="utf-8")

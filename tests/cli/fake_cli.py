@@ -9,9 +9,9 @@ from pathlib import Path
 from gapbench import execution, report
 from gapbench.api import running
 from gapbench.cli import main
-from gapbench.execution import pool
+from gapbench.execution import executor
 
-pool.WORKER_COMMAND = (sys.executable, str(Path(__file__).parents[1] / "execution" / "fake_worker.py"))
+executor.WORKER_COMMAND = (sys.executable, str(Path(__file__).parents[1] / "execution" / "fake_worker.py"))
 running.execute = lambda directory, runs, selected, settings, **more: execution.execute(
     directory, runs, selected, dataclasses.replace(settings, checkpoint_seconds=0.05), **more
 )

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gapbench.analysis.cells import Cell, Panel, Run
-from gapbench.analysis.stats import LEVEL, difference, holm, t_quantile, two_sided_p
+from gapbench import catalog
+from gapbench.analysis.cells import Cell, Panel, Run, in_unit, is_paired
+from gapbench.analysis.stats import LEVEL, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
+from gapbench.catalog import Metric
 from gapbench.core.events import Outcome
 from gapbench.suite.identity import CellValues, differing
 
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 # Differences are paired by split where each seed draws its own split and all splits of one side are in the other; else they are
 # Welch's. Where only some splits are shared, Welch's interval is too wide rather than too narrow, since shared splits go up and down
 # together. A published single run is held against where one new run of the other side would fall.
-
-SIGNIFICANCE = 0.05
-"""Familywise error of one measure over the cells of a comparison."""
 
 Method = Literal["welch", "paired", "prediction", ""]
 
@@ -52,7 +51,7 @@ class Change:
     @property
     def separated(self) -> bool:
         """Whether the difference is separated from zero, over all cells together."""
-        return self.p_holm is not None and self.p_holm <= SIGNIFICANCE
+        return is_separated(self.p_holm)
 
 
 def change(first: Mapping[int, float], second: Mapping[int, float], *, same_splits: bool) -> Change:
@@ -99,18 +98,6 @@ def change_from_published(published: float, rounding: float, sample: Sequence[fl
     half = t_quantile(LEVEL, n - 1) * spread + rounding
     p_value = two_sided_p(max(0.0, abs(estimate) - rounding) / spread, n - 1)
     return replace(plain, estimate=estimate, low=estimate - half, high=estimate + half, p_value=p_value, method="prediction")
-
-
-def judged(changes: Sequence[Change | None]) -> list[Change | None]:
-    """Returns the changes of one measure with p-values adjusted over all of them by Holm's procedure; None are left alone."""
-    positions = [position for position, one in enumerate(changes) if one is not None and one.p_value is not None]
-    adjusted = holm([one.p_value for one in changes if one is not None and one.p_value is not None])
-    found = list(changes)
-    for position, p_holm in zip(positions, adjusted, strict=True):
-        one = found[position]
-        assert one is not None
-        found[position] = replace(one, p_holm=p_holm)
-    return found
 
 
 def _mean(sample: Mapping[int, float]) -> float | None:
@@ -169,16 +156,15 @@ def match(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> 
     return Matching(both, tuple(name for name in first if name not in pairs), tuple(free))
 
 
-MEASURES = {"test_accuracy": "pp", "test_loss": "", "train_loss": "", "train_seconds": "s"}
-"""What is compared, and its unit: accuracy in percentage points, losses in nats."""
-
-QUALITY = ("test_accuracy", "test_loss", "train_loss")
-"""Measures that say what was trained; seconds say on what."""
+QUALITY = {"test_accuracy": ("accuracy", "test"), "test_loss": ("loss", "test"), "train_loss": ("loss", "train")}
+"""Measures that say what was trained, by column: metric and split."""
+MEASURES = (*QUALITY, "train_seconds")
+"""What is compared; seconds say on what it was trained."""
 
 IDENTICAL, SHARED_IDENTICAL = "identical", "identical where shared"
 """All runs of the cell, or all that both sides have, have exactly equal numbers."""
 
-BELOW, ABOVE, NOT_SEPARATED = "B below A", "B above A", "not separated"
+BELOW, ABOVE = "B below A", "B above A"
 LOSS_BELOW, LOSS_ABOVE = "B's loss below A's", "B's loss above A's"
 """Verdicts on cells that have no accuracy on either side: above is worse."""
 
@@ -249,9 +235,14 @@ class ComparedCell:
         return self.changes.get("test_accuracy")
 
     @property
+    def metric(self) -> Metric:
+        """What the verdict is on: the headline of the task that either side has values of."""
+        return catalog.measured_task(self.changes).headline
+
+    @property
     def headline(self) -> Change | None:
-        """What the verdict is on: the change of the test accuracy, or of the test loss where neither side has an accuracy."""
-        return self.accuracy or self.changes.get("test_loss")
+        """The change of `metric` on the test examples."""
+        return self.changes.get(self.metric.column("test"))
 
 
 @dataclass(frozen=True)
@@ -274,13 +265,10 @@ def members(panels: Iterable[Panel], values: Mapping[str, CellValues], runs: pd.
 def compare_cell(matched: Matched, first: Member, second: Member) -> ComparedCell:
     """Returns what differs between the two sides of one cell, without its verdict."""
     shared = _shared_ids(first.cell, second.cell)
-    same_splits = first.cell.split_drawn and second.cell.split_drawn and _data(first.values) == _data(second.values)
+    same_splits = is_paired(first.cell, second.cell) and _data(first.values) == _data(second.values)
     changes = {}
-    for measure in QUALITY:
-        factor = 100.0 if measure == "test_accuracy" else 1.0
-        samples = [
-            {key: factor * value for key, value in member.cell.column(measure).items()} for member in (first, second)
-        ]  # fmt: skip
+    for measure, (metric, split) in QUALITY.items():
+        samples = [in_unit(member.cell, catalog.metrics()[metric], split) for member in (first, second)]
         if any(samples):
             changes[measure] = change(samples[0], samples[1], same_splits=same_splits)
     seconds = [_seconds(member) for member in (first, second)]
@@ -310,10 +298,11 @@ def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ..
     unjudged = [_incomplete(cell) or _identical_cell(cell) for cell in cells]
     found = list(cells)
     for measure in MEASURES:
-        changes = judged([None if reason else cell.changes.get(measure) for cell, reason in zip(cells, unjudged, strict=True)])
-        for position, one in enumerate(changes):
+        changes = [None if reason else cell.changes.get(measure) for cell, reason in zip(cells, unjudged, strict=True)]
+        adjusted = holm([one.p_value if one else None for one in changes])
+        for position, (one, p_holm) in enumerate(zip(changes, adjusted, strict=True)):
             if one is not None:
-                found[position] = replace(found[position], changes={**found[position].changes, measure: one})
+                found[position] = replace(found[position], changes={**found[position].changes, measure: replace(one, p_holm=p_holm)})
     compared = sum(cell.headline is not None and cell.headline.p_holm is not None for cell in found)
     return tuple(replace(cell, verdict=_verdict(cell)) for cell in found), compared
 
@@ -325,10 +314,10 @@ def _verdict(cell: ComparedCell) -> str:
     reason = _incomplete(cell) or _without_interval(cell)
     if reason:
         return f"no verdict ({reason})"
-    if headline is None or headline.estimate is None or not headline.separated:
-        return NOT_SEPARATED
     below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
-    return below if headline.estimate < 0 else above
+    assert headline is not None  # else it would have no interval
+    assert headline.estimate is not None
+    return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
 
 
 def _incomplete(cell: ComparedCell) -> str:

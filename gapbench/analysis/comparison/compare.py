@@ -14,7 +14,6 @@ from gapbench.analysis.comparison.cells import (
     IDENTICAL,
     LOSS_ABOVE,
     LOSS_BELOW,
-    NOT_SEPARATED,
     QUALITY,
     SHARED_IDENTICAL,
     Change,
@@ -28,7 +27,9 @@ from gapbench.analysis.comparison.cells import (
     with_verdicts,
 )
 from gapbench.analysis.environment import EnvironmentLine, environment_lines
+from gapbench.analysis.formats import counted
 from gapbench.analysis.paper import not_comparable, published_value
+from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.catalog import published
 from gapbench.suite.identity import CellValues
 
@@ -49,12 +50,12 @@ def summary(comparison: Comparison) -> list[str]:
         return ["No cell is in both, so there is nothing to compare (cells on different data sets are never one)."]
     counts = Counter(cell.verdict if cell.verdict in _KINDS else "" for cell in cells)
     parts = [f"{number} {words}" for verdict, words in _KINDS.items() if (number := counts[verdict])]
-    sentences = [f"Of {_count(len(cells), 'cell')} in both: {', '.join(parts)}."]
+    sentences = [f"Of {counted(len(cells), 'cell')} in both: {', '.join(parts)}."]
     identical = sum(cell.identical_runs for cell in cells)
     shared = sum(cell.shared_runs for cell in cells)
     if shared:
         sentences.append(
-            f"{_count(shared, 'run')} of the same id {'is' if shared == 1 else 'are'} ok in both; {_equal(identical, shared)}."
+            f"{counted(shared, 'run')} of the same id {'is' if shared == 1 else 'are'} ok in both; {_equal(identical, shared)}."
         )
     return sentences + _how(comparison)
 
@@ -112,12 +113,8 @@ def _how(comparison: Comparison) -> list[str]:
     if "prediction" in judged:
         text += "; a published single run is held against where one new run of ours falls with probability 95 %, its rounding added"
     if comparison.comparisons:
-        text += f"; verdicts hold at 5 % together, by Holm's procedure over {_count(comparison.comparisons, 'cell')}"
+        text += f"; verdicts hold at 5 % together, by Holm's procedure over {counted(comparison.comparisons, 'cell')}"
     return [*out, text + "."]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 # Published numbers in a comparison: a paper's single runs against ours, or the values of two published sets.
@@ -284,10 +281,11 @@ class Comparison:
         """
         found = []
         for cell in self.cells:
-            if cell.verdict == BELOW and cell.accuracy is not None and cell.accuracy.estimate is not None:
-                found.append(f"{cell.label}: test accuracy is {-cell.accuracy.estimate:.2f} pp below A's, separated")
-            if cell.verdict == LOSS_ABOVE and cell.headline is not None and cell.headline.estimate is not None:
-                found.append(f"{cell.label}: test loss is {cell.headline.estimate:.3g} nats above A's, separated")
+            metric, change = cell.metric, cell.headline
+            if (metric.column("test"), cell.verdict) in REGRESSED and change is not None and change.estimate is not None:
+                size = f"{abs(change.estimate):{'.3g' if metric.decimals is None else f'.{metric.decimals}f'}} {metric.gap_unit}"
+                side = "below" if change.estimate < 0 else "above"
+                found.append(f"{cell.label}: test {metric.name} is {size} {side} A's, separated")
             found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if change.worse]))
         if not self.published:
             found.extend(f"{name}: is missing in B" for name in self.only_first)

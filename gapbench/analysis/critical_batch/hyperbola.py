@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.stats import LEVEL, t_quantile
+from gapbench.analysis.stats import LEVEL, Interval, t_quantile
 from gapbench.core.errors import GapbenchError
 
 Array = npt.NDArray[np.float64]
@@ -26,15 +26,6 @@ SMALLEST, LARGEST = 0.2, 10.0
 
 class FitError(GapbenchError):
     """Points that no hyperbola can be fitted to."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate of a positive number with its interval; the interval is symmetric in the logarithm."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +168,7 @@ def _knee(sizes: Array, logs: Array, start: float, level: float) -> Interval | N
 
 
 def _interval(logarithm: float, half: float) -> Interval:
+    """Returns the interval of a positive number, symmetric in the logarithm."""
     low, value, high = (float(np.exp(min(logarithm + side * half, 700.0))) for side in (-1, 0, 1))
     return Interval(value, low, high)
 
@@ -226,9 +218,7 @@ def critical_batch_with_censored(
         return None
     # The likelihood's spread divides by n; the fit of the runs that arrived divides by n - 2, and so does this.
     error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2))
-    half = t_quantile(level, len(logs) - 2) * float(error)
-    low, value, high = (float(np.exp(best.x[1] + side * half)) for side in (-1, 0, 1))
-    return Interval(value, low, high)
+    return _interval(float(best.x[1]), t_quantile(level, len(logs) - 2) * float(error))
 
 
 def _curvature(cost: object, at: Array, step: float = 1e-4) -> Array:

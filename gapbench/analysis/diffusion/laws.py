@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gapbench.analysis.curves import Window
 from gapbench.analysis.diffusion.orders import Logs, jackknife_error
-from gapbench.analysis.diffusion.walks import Walks, Window
+from gapbench.analysis.diffusion.walks import Walks
 from gapbench.analysis.formats import signed
-from gapbench.analysis.stats import LEVEL, Estimate, t_interval, t_quantile
+from gapbench.analysis.stats import LEVEL, Estimate, Interval, t_interval, t_quantile
 from gapbench.catalog import published
 
 Array = npt.NDArray[np.float64]
@@ -214,7 +215,7 @@ def exponents_of(walks: Walks, common: Window) -> list[Exponent]:
 
 def predictions_of(walks: Walks, window: Window) -> Predictions | str:
     """Returns the predictions of a cell, or why there are none."""
-    inside = (walks.updates >= window.first) & (walks.updates <= window.last)
+    inside = window.holds(walks.updates)
     if not inside.any():
         return f"nothing was measured in updates {window}"
     last = walks.updates[inside].max()
@@ -229,7 +230,7 @@ def predictions_of(walks: Walks, window: Window) -> Predictions | str:
 
 
 def _of_runs(walks: Walks, window: Window, shared: bool) -> Exponent:
-    inside = (walks.updates >= window.first) & (walks.updates <= window.last)
+    inside = window.holds(walks.updates)
     points = int(inside.sum())
     if points < FEWEST_POINTS:
         return Exponent(DISTANCE, window, shared, None, points, _too_few(points))
@@ -242,7 +243,7 @@ def _of_runs(walks: Walks, window: Window, shared: bool) -> Exponent:
 def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exponent:
     assert walks.decomposition is not None
     updates, logs = walks.decomposition.updates, walks.decomposition.logs[quantity]
-    inside = (updates >= window.first) & (updates <= window.last)
+    inside = window.holds(updates)
     points = int(inside.sum())
     if points < FEWEST_POINTS:
         return Exponent(quantity, window, shared, None, points, _too_few(points))
@@ -327,15 +328,6 @@ POINTS = 60
 
 
 @dataclass(frozen=True)
-class Bounded:
-    """A number with its 95 % interval; bounds are NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Collapse:
     """One cell's curve against the reference's, over the clock's common range."""
 
@@ -344,9 +336,9 @@ class Collapse:
     first: float
     """Beginning of the common range, as the clock shows it."""
     last: float
-    ratio: Bounded
+    ratio: Interval
     """Geometric mean of cell / reference."""
-    deviation: Bounded
+    deviation: Interval
     """Mean of |cell - reference| / reference: the collapse score, 0 is perfect."""
     largest: float
     """Largest |cell - reference| / reference."""
@@ -388,18 +380,18 @@ def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tup
         quantity,
         float(low),
         float(high),
-        Bounded(float(np.exp(log_ratio)), float(np.exp(log_ratio - wide)), float(np.exp(log_ratio + wide))),
-        Bounded(deviation, max(0.0, deviation - around), deviation + around),
+        Interval(float(np.exp(log_ratio)), float(np.exp(log_ratio - wide)), float(np.exp(log_ratio + wide))),
+        Interval(deviation, max(0.0, deviation - around), deviation + around),
         float(np.abs(np.expm1(by_cell[0])).max()),
     )
 
 
-def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float = LEVEL) -> Bounded:
+def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float = LEVEL) -> Interval:
     """Returns cell / reference at one point of either, with its interval."""
     mine, theirs = places
     log_ratio = float(cell.value[mine] - reference.value[theirs])
     half = t_quantile(level, min(cell.orders, reference.orders) - 1) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
-    return Bounded(float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half)))
+    return Interval(float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half)))
 
 
 def _interpolated(times: Array, rows: Array, grid: Array) -> Array:

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Panel, read_panels
-from gapbench.analysis.curves import Curves
+from gapbench.analysis.curves import Curves, Window
 from gapbench.analysis.diffusion.laws import (
     DISTANCE,
     LOG,
     POWER,
-    Bounded,
     Collapse,
     Exponent,
     Predictions,
@@ -34,13 +33,12 @@ from gapbench.analysis.diffusion.walks import (
     Reader,
     Twin,
     Walks,
-    Window,
     common_window,
     decayed_walk_exponent,
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed
-from gapbench.analysis.stats import LEVEL, Estimate, t_interval, t_quantile
+from gapbench.analysis.stats import LEVEL, Estimate, Interval, bounds, t_interval, t_quantile
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
@@ -158,7 +156,7 @@ def _series(walks: Walks, clock: str, quantity: str, window: Window) -> tuple[Ar
     assert walks.decomposition is not None
     updates, logs = walks.decomposition.updates, walks.decomposition.logs[quantity]
     window = window if clock == CLOCKS[0] else Window(walks.window.full.first, walks.window.clean_last)
-    inside = (updates >= window.first) & (updates <= window.last)
+    inside = window.holds(updates)
     return walks.clock.at(clock, updates[inside]), Logs(logs.replicates[:, inside], logs.sketch_error[inside])
 
 
@@ -261,9 +259,7 @@ def _exponents(panel: PanelStudy) -> Iterator[dict[str, Any]]:
                 "memory_passed": float(walks.clock.memory(np.array([max(1, one.window.last)]))[0]),
                 "points": one.points,
                 "n": estimate.n if estimate else None,
-                "exponent": estimate.mean if estimate else None,
-                "exponent_low": estimate.low if estimate else None,
-                "exponent_high": estimate.high if estimate else None,
+                **bounds("exponent", estimate),
                 "reason": one.reason,
             }
 
@@ -296,12 +292,8 @@ def _collapse(panel: PanelStudy) -> Iterator[dict[str, Any]]:
                 "quantity": one.quantity,
                 "first": one.first,
                 "last": one.last,
-                "ratio": one.ratio.value,
-                "ratio_low": one.ratio.low,
-                "ratio_high": one.ratio.high,
-                "deviation": one.deviation.value,
-                "deviation_low": one.deviation.low,
-                "deviation_high": one.deviation.high,
+                **bounds("ratio", one.ratio),
+                **bounds("deviation", one.deviation),
                 "deviation_largest": one.largest,
             }
 
@@ -435,12 +427,12 @@ def _twin(twin: Twin) -> str:
     )
 
 
-def _ratio(ratio: Bounded) -> str:
+def _ratio(ratio: Interval) -> str:
     words = ("longer" if ratio.value > 1 else "shorter") if _separated(ratio) else "not separated"
     return f"{ratio.value:.2f} times ({range_text(ratio.low, ratio.high, 2)}), {words}"
 
 
-def _separated(ratio: Bounded) -> bool:
+def _separated(ratio: Interval) -> bool:
     return not ratio.low <= 1 <= ratio.high
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell
-from gapbench.analysis.curves import SKETCH, Curve, Curves
+from gapbench.analysis.curves import SKETCH, Curve, Curves, Window, common_updates
 from gapbench.analysis.diffusion.orders import FEWEST_ORDERS, Decomposition, decompose
 from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
@@ -135,17 +135,6 @@ MEMORY = 0.1
 
 
 @dataclass(frozen=True)
-class Window:
-    """Updates first .. last, both ends included."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return f"{self.first:,} to {self.last:,}"
-
-
-@dataclass(frozen=True)
 class CellWindow:
     """The windows of one cell, and what limits them."""
 
@@ -216,10 +205,8 @@ def clipped_until(shares: Sequence[Curve], last: int) -> int:
     """
     if not shares:
         return 0
-    updates = shares[0].updates
-    for share in shares[1:]:
-        updates = np.intersect1d(updates, share.updates)
-    counts = np.mean([share.values[np.isin(share.updates, updates)] * updates for share in shares], axis=0)
+    updates = common_updates(shares)
+    counts = np.mean([share.at(updates) * updates for share in shares], axis=0)
     binding = (np.diff(counts, prepend=0.0) / np.diff(updates, prepend=0.0) > CLIPPED) & (updates <= last)
     return int(updates[binding].max(initial=0))
 
@@ -298,8 +285,8 @@ class Reader:
             return "the schedule of its runs is not known (the results have no plan)"
         if any(self._specs[run_id].adaptive_batch is not None for run_id in ids):
             return "its batch follows the noise scale, so that its clocks are not those of the plan and differ from seed to seed"
-        updates = _common([self._distances[run_id] for run_id in ids])
-        distances = np.stack([_values(self._distances[run_id], updates) for run_id in ids])
+        updates = common_updates([self._distances[run_id] for run_id in ids])
+        distances = np.stack([self._distances[run_id].at(updates) for run_id in ids])
         spec = self._specs[ids[0]]
         clock = clock_of(spec)
         shares = [self._clipped[run_id] for run_id in ids if run_id in self._clipped]
@@ -333,9 +320,9 @@ class Reader:
         if len(known) < len(ids):
             return None, 'not every run has a displacement sketch; add probes = ["displacement_sketch"] to [run] and train anew'
         own = [Curve(self._sketches[run_id][0], self._sketches[run_id][0]) for run_id in ids]
-        updates = _common([*own, *(self._distances[run_id] for run_id in ids)])
+        updates = common_updates([*own, *(self._distances[run_id] for run_id in ids)])
         sketches = np.stack([values[np.isin(at, updates)] for at, values in (self._sketches[run_id] for run_id in ids)])
-        return decompose(updates, np.stack([_values(self._distances[run_id], updates) for run_id in ids]), sketches), ""
+        return decompose(updates, np.stack([self._distances[run_id].at(updates) for run_id in ids]), sketches), ""
 
     def _angles(self, ids: list[str]) -> tuple[tuple[Cosine, ...], bool]:
         if all(run_id in self._cosines for run_id in ids):
@@ -349,18 +336,6 @@ class Reader:
         if init == split == 1:
             return "data orders from one initialization" if order > 1 else "one run" if len(ids) == 1 else "runs of one order"
         return "seeds of this split" if split == 1 else "seeds and splits"
-
-
-def _common(curves: list[Curve]) -> Array:
-    """Returns the updates that all curves have."""
-    updates = curves[0].updates
-    for curve in curves[1:]:
-        updates = np.intersect1d(updates, curve.updates)
-    return updates
-
-
-def _values(curve: Curve, updates: Array) -> Array:
-    return curve.values[np.isin(curve.updates, updates)]
 
 
 # Twins: runs of the same order whose initial weights differ by next to nothing. How far they part is chaos, and no diffusion by data.

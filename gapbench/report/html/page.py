@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import gapbench
 from gapbench.analysis import ArmRow, ArmsTable
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import ACCURACY, COUNT, GAP, GAP_NATS, MATCHED, SHARE, TEST_LOSS, range_text, rate_text
+from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
+from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published

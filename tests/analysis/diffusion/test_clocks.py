@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapbench.analysis.curves import Curve
-from gapbench.analysis.diffusion.walks import CLOCKS, CellWindow, Window, cell_window, clipped_until, clock_of, common_window, derive_cosine
+from gapbench.analysis.curves import Curve, Window
+from gapbench.analysis.diffusion.walks import CLOCKS, CellWindow, cell_window, clipped_until, clock_of, common_window, derive_cosine
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component, Phase
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from gapbench.analysis.curves import SKETCH, Curves
+from gapbench.analysis.curves import SKETCH, Curves, Window
 from gapbench.analysis.diffusion import Study, study
 from gapbench.analysis.diffusion.study import COLUMNS
-from gapbench.analysis.diffusion.walks import Window
 from gapbench.suite.runspec import Phase
 
 

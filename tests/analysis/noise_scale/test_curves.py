@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.noise_scale.estimators import WINDOW, NoiseCurves
+from gapbench.analysis.noise_scale import WINDOW, NoiseCurves
 
 MEASUREMENTS = 400
 

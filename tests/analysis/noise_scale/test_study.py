@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapbench.analysis.noise_scale.study import COLUMNS, NoiseStudy, loss_at, scale_text, study
+from gapbench.analysis.noise_scale import COLUMNS, NoiseStudy, loss_at, scale_text, study
 
 
 def made_study(synthetic: ModuleType, noise_made: ModuleType, mean: float = 1.0) -> NoiseStudy:

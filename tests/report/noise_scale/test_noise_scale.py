@@ -14,7 +14,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from gapbench.analysis.noise_scale.study import NoiseStudy, loss_at, study
+from gapbench.analysis.noise_scale import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import CROWDED, noise_scale_drawings
 

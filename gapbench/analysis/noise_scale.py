@@ -1,4 +1,4 @@
-"""Unbiased estimates of tr(Sigma) and |G|^2 from gradients of micro-batches at the same weights, and the noise scale as their ratio.
+"""The gradient noise scale of McCandlish et al. 2018: unbiased estimates of tr(Sigma) and |G|^2, and their ratio with its interval.
 
 With mean gradients g_1 .. g_M of b examples each, s = mean |g_m|^2 and q = |mean g_m|^2:
 
@@ -11,14 +11,21 @@ without bound, because single measurements of |G|^2 come near zero.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curve, Curves
-from gapbench.analysis.stats import LEVEL, t_quantile
+from gapbench.analysis.formats import large
+from gapbench.analysis.stats import LEVEL, fieller, t_quantile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[np.float64]
 
@@ -162,23 +169,8 @@ def scale_with_interval(
         logs = np.log(traces / squares)
         half = t * float(np.sqrt((n - 1) / n * ((logs - logs.mean()) ** 2).sum()))
         return Scale(value, float(value * np.exp(-half)), float(value * np.exp(half)), trace, square, n)
-    low, high = _fieller(trace, square, covariance, t)
+    low, high = fieller(trace, square, covariance, t)
     return Scale(value, low, high, trace, square, n)
-
-
-def _fieller(trace: float, square: float, covariance: Array, t: float) -> tuple[float | None, float | None]:
-    """Returns the bounds of the positive ratios r for which trace - r square is not separated from 0."""
-    a = square**2 - t**2 * covariance[1, 1]
-    b = trace * square - t**2 * covariance[0, 1]
-    c = trace**2 - t**2 * covariance[0, 0]
-    if c <= 0.0:  # tr(Sigma) itself is not separated from 0: every small ratio is possible
-        return 0.0, None
-    if a > 0.0 and square > 0.0:
-        root = np.sqrt(max(0.0, b**2 - a * c))
-        return float(c / (b + root)), float((b + root) / a)
-    # What is rejected is an interval around 0; all that lies beyond its upper end is possible.
-    root = np.sqrt(b**2 - a * c)
-    return float(c / (b + root)), None
 
 
 def effective_dimension(trace: float, square_of_covariance: float) -> float | None:
@@ -186,7 +178,7 @@ def effective_dimension(trace: float, square_of_covariance: float) -> float | No
     return trace**2 / square_of_covariance if trace > 0.0 and square_of_covariance > 0.0 else None
 
 
-# Noise scales of a run along its training, from the raw sums in `curves.parquet`.
+# A run along its training, from the raw sums in `curves.parquet`.
 
 WINDOW = 8
 """Measurements of stream mode, at neighbouring updates, that one estimate is made of: one alone says next to nothing of |G|^2."""
@@ -263,15 +255,9 @@ class NoiseCurves:
             part = np.array(rows[start : start + WINDOW])
             traces, squares = part[:, 2], part[:, 3]
             update = float(np.exp(np.log(part[:, 0]).mean()))
-            population, dataset = (_of_series(traces, squares + share * traces) for share in (0.0, 1.0 / train_examples))
+            population, dataset = (scale_of_series(traces, squares + share * traces) for share in (0.0, 1.0 / train_examples))
             out.append(Noise(update, "stream", batch_size / float(part[0, 1]), float(part[0, 1]), dataset, population))
         return out
-
-
-def _of_series(traces: Array, squares: Array) -> Scale:
-    n = len(traces)
-    without_traces, without_squares = (traces.sum() - traces) / (n - 1), (squares.sum() - squares) / (n - 1)
-    return scale_with_interval(float(traces.mean()), float(squares.mean()), without_traces, without_squares)
 
 
 def _symmetric(upper: Array, count: int) -> Array:
@@ -285,3 +271,148 @@ def _at(curve: Curve | None, update: float) -> float | None:
         return None
     found = np.flatnonzero(curve.updates == update)
     return float(curve.values[found[0]]) if len(found) else None
+
+
+# The runs of a suite, in sentences and as a frame.
+
+COLUMNS = (
+    "panel", "cell", "batch_size", "learning_rate", "run_id", "seed", "mode", "update", "examples", "train_loss", "micro_batch_size",
+    "micro_batches", "trace", "squared_gradient", "noise_scale", "noise_scale_low", "noise_scale_high", "squared_gradient_population",
+    "noise_scale_population", "noise_scale_population_low", "noise_scale_population_high", "effective_dimension", "n",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class RunNoise:
+    """Noise scales of one run."""
+
+    panel: Panel
+    cell: Cell
+    run_id: str
+    seed: int
+    probed: tuple[Noise, ...]
+    streamed: tuple[Noise, ...]
+    loss: Curve | None
+    """Train loss at evaluations."""
+
+    @property
+    def best(self) -> tuple[Noise, ...]:
+        """Those of probe mode where there are any, for their weights stand still; else those of stream mode."""
+        return self.probed or self.streamed
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseStudy:
+    """Noise scales of a suite."""
+
+    suite: str
+    runs: tuple[RunNoise, ...]
+
+    @cached_property
+    def sentences(self) -> dict[str, list[str]]:
+        """What can be said of every run, by panel."""
+        out: dict[str, list[str]] = {}
+        for run in self.runs:
+            out.setdefault(run.panel.title, []).append(_sentence(run))
+        return out or {"noise scale": ["No run has measured it; name the probe noise_scale or noise_scale_stream in [run] of the suite."]}
+
+    @cached_property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """One row a run and update."""
+        import pandas as pd
+
+        return {"noise": pd.DataFrame([row for run in self.runs for row in _rows(run)], columns=list(COLUMNS))}
+
+    def __repr__(self) -> str:
+        return f"NoiseStudy({self.suite!r}: {len(self.runs)} runs)"
+
+
+def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame) -> NoiseStudy:
+    """Analyses the raw sums of the probes noise_scale and noise_scale_stream."""
+    looked_up = Curves(curves)
+    noise = NoiseCurves(looked_up)
+    recalibrated, running = looked_up.of("recalibrated_train_loss"), looked_up.of("train_loss")
+    found = []
+    for panel in read_panels(runs):
+        for cell in panel.cells:
+            for run in cell.ok_runs:
+                probed = tuple(noise.probed(run.run_id, cell.train_examples))
+                streamed = tuple(noise.streamed(run.run_id, cell.batch_size, cell.train_examples))
+                if probed or streamed:
+                    loss = recalibrated.get(run.run_id) or running.get(run.run_id)
+                    found.append(RunNoise(panel, cell, run.run_id, run.seed, probed, streamed, loss))
+    return NoiseStudy(suite, tuple(found))
+
+
+def scale_text(scale: Scale) -> str:
+    """Returns "870 (95 % interval 700 to 1,090)", or "at least 700"."""
+    if scale.low is None:
+        return f"{_number(scale.value)} (no interval)"
+    if scale.high is None:
+        return f"at least {_number(scale.low)} (95 %: the squared gradient is not separated from 0)"
+    return f"{_number(scale.value)} (95 % interval {_number(scale.low)} to {_number(scale.high)})"
+
+
+def loss_at(loss: Curve | None, update: float) -> float | None:
+    """Returns the train loss about an update, interpolated against log updates; None outside of the evaluations.
+
+    In log loss, but where the loss, being a density's, falls below zero.
+    """
+    if loss is None or not loss.updates[0] <= update <= loss.updates[-1] or update <= 0:
+        return None
+    at, updates = np.log(update), np.log(np.maximum(loss.updates, 0.5))
+    if below_zero(loss):
+        return float(np.interp(at, updates, loss.values))
+    return float(np.exp(np.interp(at, updates, np.log(np.maximum(loss.values, 1e-12)))))
+
+
+def below_zero(loss: Curve | None) -> bool:
+    """Whether a loss has no logarithm everywhere."""
+    return loss is not None and bool(loss.values.min() < 0)
+
+
+def _sentence(run: RunNoise) -> str:
+    first, last = run.best[0], run.best[-1]
+    how = "weights standing still" if run.probed else "along training"
+    dimension = f"; its noise lies in about {_number(last.dimension)} directions" if last.dimension else ""
+    return (
+        f"{run.cell.name}, seed {run.seed} ({how}): noise scale {scale_text(first.dataset)} examples at update {first.update:,.0f}, "
+        f"{scale_text(last.dataset)} at update {last.update:,.0f}{dimension}."
+    )
+
+
+def _number(value: float) -> str:
+    return large(value) if np.isfinite(value) else "unbounded"
+
+
+def _rows(run: RunNoise) -> Iterator[dict[str, Any]]:
+    for noise in (*run.probed, *run.streamed):
+        yield {
+            "panel": run.panel.title,
+            "cell": run.cell.name,
+            "batch_size": run.cell.batch_size,
+            "learning_rate": run.cell.learning_rate,
+            "run_id": run.run_id,
+            "seed": run.seed,
+            "mode": noise.mode,
+            "update": noise.update,
+            "examples": noise.update * run.cell.batch_size,
+            "train_loss": loss_at(run.loss, noise.update),
+            "micro_batch_size": noise.size,
+            "micro_batches": noise.count,
+            "trace": noise.dataset.trace,
+            "squared_gradient": noise.dataset.square,
+            "noise_scale": _finite(noise.dataset.value),
+            "noise_scale_low": noise.dataset.low,
+            "noise_scale_high": noise.dataset.high,
+            "squared_gradient_population": noise.population.square,
+            "noise_scale_population": _finite(noise.population.value),
+            "noise_scale_population_low": noise.population.low,
+            "noise_scale_population_high": noise.population.high,
+            "effective_dimension": noise.dimension,
+            "n": noise.dataset.n,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,8 +1,13 @@
-"""The time left begins as the cost model's, becomes the measured one, and knows slots, stacks, resumed jobs and start-up."""
+"""What is going on, as numbers: how far every job and the whole is, how long the rest will take, and what others see of it.
+
+The time left begins as the cost model's, becomes the measured one, and knows slots, stacks, resumed jobs and start-up.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import random
 from pathlib import Path
 
@@ -10,18 +15,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, ExpectedJob, JobEnded, JobProgressed, JobStarted
-from gapbench.execution.forecast import Forecast
+from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Slot, Stopping, Tracker
+from gapbench.execution.devices import Device, cpu
+from gapbench.execution.jobs import Demand
+from gapbench.execution.progress import Forecast, Heartbeat
+from gapbench.store import ResultsDirectory, read_session
 
 
 def job(name: str, seconds: float, *, share_left: float = 1.0, program: int = 0, runs: int = 1) -> ExpectedJob:
     return ExpectedJob(tuple(f"{name}{number}" for number in range(runs)), seconds, share_left, program)
 
 
-def begun(*jobs: ExpectedJob, slots: int = 1, basis: str = "measured", before: float = 0.0) -> Begun:
+def begun(*jobs: ExpectedJob, slots: int | tuple[Slot, ...] = 1, basis: str = "measured", before: float = 0.0, **more) -> Begun:
     runs = sum(len(job.run_ids) for job in jobs)
-    return Begun("small", Path("results/small"), runs, 0, 0, slots, 1, ("cpu",), jobs, before, basis)
+    places = tuple(Slot(number, cpu(), 1) for number in range(slots)) if isinstance(slots, int) else slots
+    return Begun(
+        **{
+            "suite": "small",
+            "results": Path("small"),
+            "runs": runs,
+            "done": 0,
+            "failed": 0,
+            "slots": places,
+            "jobs": jobs,
+            "seconds_before": before,
+            "basis": basis,
+            **more,
+        }
+    )
 
 
 def started(slot: int, job: ExpectedJob, update: int = 0) -> JobStarted:
@@ -44,14 +67,18 @@ def test_before_anything_has_trained_it_is_the_prediction_spread_over_the_slots(
 
 
 def test_a_job_that_has_a_gpu_to_itself_takes_all_of_its_slots():
-    alone = [dataclasses.replace(job(name, 100.0), width=2) for name in "abc"]
+    def on_gpus(count: int, *jobs: ExpectedJob) -> Begun:
+        gpus = [Device(f"cuda:{number}", "cuda", "a GPU") for number in range(count)]
+        return begun(*jobs, slots=tuple(Slot(number, gpus[number % count], 4) for number in range(2 * count)))
+
+    alone = [dataclasses.replace(job(name, 100.0), demand=Demand(at_a_time=1)) for name in "abc"]
     beside = [job("d", 100.0), job("e", 100.0)]
-    assert Forecast(begun(*alone, slots=2)).seconds_left(0.0) == pytest.approx(300.0)
-    forecast = Forecast(begun(*alone, *beside, slots=2))
+    assert Forecast(on_gpus(1, *alone)).seconds_left(0.0) == pytest.approx(300.0)
+    forecast = Forecast(on_gpus(1, *alone, *beside))
     assert forecast.seconds_left(0.0) == pytest.approx(400.0)
     forecast.take(started(0, alone[0]), 0.0)
     assert forecast.seconds_left(0.0) == pytest.approx(400.0)
-    assert Forecast(begun(*alone, slots=4)).seconds_left(0.0) == pytest.approx(200.0)  # two GPUs
+    assert Forecast(on_gpus(2, *alone)).seconds_left(0.0) == pytest.approx(200.0)
 
 
 def test_a_resumed_job_takes_only_the_rest():
@@ -143,7 +170,7 @@ def test_starting_workers_and_setting_up_jobs_is_measured_and_counts_for_those_t
 
 def test_starting_a_worker_counts_from_the_beginning_where_it_was_timed_before():
     jobs = [job(name, 10.0) for name in "abc"]
-    assert Forecast(dataclasses.replace(begun(*jobs, slots=2), start_seconds=6.0)).seconds_left(0.0) == pytest.approx(26.0)
+    assert Forecast(begun(*jobs, slots=2, start_seconds=6.0)).seconds_left(0.0) == pytest.approx(26.0)
 
 
 def test_programs_have_speeds_of_their_own():
@@ -213,3 +240,174 @@ def test_whatever_happens_it_stays_sane(lengths, slots, seed, basis):
         assert 0.0 <= forecast.fraction <= 1.0
     assert forecast.seconds_left(now) in (0.0, None)
     assert forecast.fraction == pytest.approx(1.0 if sum(lengths) > 0.0 else 0.0)
+
+
+# The tracker.
+
+JOBS = (ExpectedJob(("a", "b"), 40.0, 1.0, 0), ExpectedJob(("c",), 30.0, 1.0, 1), ExpectedJob(("d",), 30.0, 1.0, 1))
+BEGUN = begun(*JOBS, slots=2, before=100.0, done=2, failed=1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def tracker(clock):
+    return Tracker(now=clock)
+
+
+def test_the_fraction_done_counts_ended_and_running_jobs_by_their_work_and_what_was_done_before(tracker):
+    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobStarted(1, "LB", ("c",), 10, 0)):
+        tracker.take(notice)
+    assert tracker.fraction == pytest.approx(0.5)
+    tracker.take(JobProgressed(0, 0, 100, 0.0, ()))
+    tracker.take(JobProgressed(0, 50, 100, 1000.0, (0.5, 0.7)))
+    assert tracker.fraction == pytest.approx(0.6)
+    tracker.take(JobEnded(1, "LB", {"c": Outcome.OK}))
+    assert tracker.fraction == pytest.approx(0.75)
+    assert tracker.slots[0].accuracy == pytest.approx(0.6)
+
+
+def test_runs_are_counted_over_the_whole_selection(tracker):
+    tracker.take(BEGUN)
+    assert (tracker.runs_ended, tracker.runs_failed, tracker.runs) == (2, 1, 6)
+    tracker.take(JobStarted(0, "SB × 2", ("a", "b"), 100, 0))
+    tracker.take(JobEnded(0, "SB × 2", {"a": Outcome.OK, "b": Outcome.DIVERGED}))
+    assert (tracker.runs_ended, tracker.runs_failed, tracker.runs) == (4, 2, 6)
+
+
+def test_a_job_trains_from_its_first_sign_of_life_on(tracker):
+    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0)):
+        tracker.take(notice)
+    assert not tracker.slots[0].training
+    assert tracker.job_seconds_left(0) is None
+    tracker.take(JobProgressed(0, 0, 100, 0.0, ()))
+    assert tracker.slots[0].training
+    assert tracker.job_seconds_left(0) == pytest.approx(40.0)
+
+
+def test_a_job_that_goes_back_to_the_queue_leaves_its_slot(tracker):
+    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobEnded(0, "SB × 2", {})):
+        tracker.take(notice)
+    assert tracker.slots == {}
+    assert tracker.ended.total() == 0
+
+
+def test_interrupted_runs_have_not_ended(tracker):
+    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobEnded(0, "SB × 2", {"a": Outcome.INTERRUPTED, "b": Outcome.OK})):
+        tracker.take(notice)
+    assert tracker.ended.total() == 1
+    assert tracker.fraction == pytest.approx(0.6)
+
+
+def test_the_time_stops_when_training_is_over(tracker, clock):
+    tracker.take(BEGUN)
+    assert tracker.predicted_seconds == pytest.approx(60.0)
+    clock.seconds = 10.0
+    tracker.take(Stopping(at_once=False))
+    tracker.take(Ended(interrupted=True))
+    clock.seconds = 99.0
+    assert tracker.seconds == 10.0
+    assert tracker.stopping
+
+
+def test_a_second_execution_begins_anew(tracker, clock):
+    for notice in (
+        BEGUN,
+        JobStarted(0, "SB × 2", ("a", "b"), 100, 0),
+        JobEnded(0, "SB × 2", dict.fromkeys("ab", Outcome.OK)),
+        Ended(False),
+    ):
+        tracker.take(notice)
+    clock.seconds = 10.0
+    tracker.take(BEGUN)
+    clock.seconds = 12.0
+    assert (tracker.runs_ended, tracker.over, tracker.seconds) == (2, None, 2.0)
+
+
+# The heartbeat.
+
+STACK = begun(job("a", 40.0, runs=2), command="gapbench run small.toml")
+
+
+@pytest.fixture
+def results(tmp_path):
+    with ResultsDirectory.create(tmp_path / "small", "small") as directory:
+        yield directory
+
+
+def session(results):
+    return read_session(results.path).session
+
+
+def test_the_state_follows_what_happens(results):
+    with Heartbeat(results, seconds=3600.0) as beat:
+        beat(STACK)
+        seen = session(results)
+        assert (seen.state, seen.pid, seen.command) == ("training", os.getpid(), "gapbench run small.toml")
+        assert seen.seconds_left == pytest.approx(40.0, abs=5.0)
+        for notice in (
+            JobStarted(0, "SB × 2", ("a0", "a1"), 100, 0),
+            JobProgressed(0, 0, 100, 0.0, ()),
+            JobProgressed(0, 50, 100, 9.0, (0.5, 0.7)),
+        ):
+            beat(notice)
+        beat.write("training")
+        (job,) = session(results).jobs
+        assert (job.title, job.run_ids, job.update, job.updates) == ("SB × 2", ("a0", "a1"), 50, 100)
+        assert job.test_accuracy == pytest.approx(0.6)
+        beat(Stopping(at_once=False))
+        beat(Ended(interrupted=True))
+    assert session(results).state == "interrupted"
+    with Heartbeat(results) as beat:
+        beat(STACK)
+        beat(Ended(interrupted=False))
+    assert session(results).state == "ended"
+
+
+def test_an_error_of_ours_is_an_interruption(results):
+    beat = Heartbeat(results)
+    with contextlib.suppress(RuntimeError), beat:
+        beat(STACK)
+        raise RuntimeError
+    assert session(results).state == "interrupted"
+
+
+def test_it_beats_by_itself(results):
+    with Heartbeat(results, seconds=0.01) as beat:
+        beat(STACK)
+        first = session(results).seconds
+        while session(results).seconds == first:
+            pass
+
+
+def test_a_disk_that_cannot_be_written_to_does_not_stop_training(results, monkeypatch):
+    def full(*_):
+        raise StoreError("no space left")
+
+    monkeypatch.setattr("gapbench.execution.progress.write_session", full)
+    with Heartbeat(results) as beat:
+        beat(STACK)
+    assert read_session(results.path) is None
+
+
+def test_where_nothing_trains_nothing_is_written(results):
+    with Heartbeat(results):
+        pass
+    assert read_session(results.path) is None
+
+
+def test_a_suite_leaves_its_session_behind(train, suite_file):
+    done = train(suite_file(last_seed=0))
+    assert session(done.directory).state == "ended"
+    assert session(done.directory).jobs == ()

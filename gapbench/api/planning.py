@@ -309,20 +309,20 @@ def plan(
     layout = plan_layout(selection.specs, chosen, place.slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
     predictions = Predictions(place_of(layout.slots))
-    foreseen = price(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
+    priced = price(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
     return Plan(
         suite=loaded,
         results=path,
         cells=tuple(_cell(members, done, job_of, predictions) for members in by_cell(loaded.runs).values()),
         runs=len(states),
         done=len(done),
-        jobs=len(foreseen.jobs),
+        jobs=len(priced.jobs),
         slots=len(layout.slots),
         threads=layout.slots[0].threads,
         devices=tuple(device.name for device in chosen),
-        device_seconds=foreseen.device_seconds,
-        wall_seconds=foreseen.wall_seconds,
-        unknown=foreseen.unknown,
+        device_seconds=priced.device_seconds,
+        wall_seconds=priced.wall_seconds,
+        unknown=priced.unknown,
     )
 
 

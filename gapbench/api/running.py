@@ -159,8 +159,8 @@ def run(
     with ResultsDirectory.create(path, whole.name) as directory:
         retire(directory, selected, again)
         layout = plan_layout(runs, how.devices, how.slots)
-        foreseen = price(pending_jobs(directory, layout.jobs, selected), layout.slots)
-        plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(directory, foreseen, layout))
+        priced = price(pending_jobs(directory, layout.jobs, selected), layout.slots)
+        plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(directory, priced, layout))
         note = "# run with --smoke: three updates of every program of this suite\n" if smoke else ""
         directory.write_plan(plan, f"{note}{whole.resolved_toml()}")
         began = time.monotonic()
@@ -172,15 +172,15 @@ def run(
         if done.interrupted:
             return RunReport(path, outcomes, interrupted=True, files=None, failed=failed)
         files = write_report(path)
-        return RunReport(path, outcomes, interrupted=False, files=files, failed=failed, took=_took(path, seconds, foreseen, outcomes))
+        return RunReport(path, outcomes, interrupted=False, files=files, failed=failed, took=_took(path, seconds, priced, outcomes))
 
 
-def _predictions(directory: ResultsDirectory, foreseen: Price, layout: Layout) -> dict[str, Prediction]:
+def _predictions(directory: ResultsDirectory, priced: Price, layout: Layout) -> dict[str, Prediction]:
     """Predicts what trains now and what else has no outcome yet; what has one keeps the prediction from before it trained, or none."""
     every = price(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
     # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
     begun = {run_id for job in every.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
-    found = {**every.of_runs(), **foreseen.of_runs()}
+    found = {**every.of_runs(), **priced.of_runs()}
     return {
         **kept_predictions(directory),
         **{run_id: Prediction(*prediction) for run_id, prediction in found.items() if run_id not in begun},
@@ -195,14 +195,14 @@ def kept_predictions(directory: ResultsDirectory) -> Mapping[str, Prediction]:
         return {}
 
 
-def _took(path: Path, seconds: float, foreseen: Price, outcomes: Mapping[str, Outcome]) -> Took | None:
-    trained = {run_id for job in foreseen.jobs for run_id in job.pending.job.run_ids}
-    whole = all(job.pending.update == 0 and job.seconds is not None for job in foreseen.jobs)
+def _took(path: Path, seconds: float, priced: Price, outcomes: Mapping[str, Outcome]) -> Took | None:
+    trained = {run_id for job in priced.jobs for run_id in job.pending.job.run_ids}
+    whole = all(job.pending.update == 0 and job.seconds is not None for job in priced.jobs)
     if not trained or not whole or any(outcomes.get(run_id) is not Outcome.OK for run_id in trained):
         return None
     total = prices(read_tables(path).runs, trained)[-1]
-    rough = any(job.basis == "rough" for job in foreseen.jobs)
-    return Took(seconds, foreseen.wall_seconds, total.actual_seconds, total.predicted_seconds, rough)
+    rough = any(job.basis == "rough" for job in priced.jobs)
+    return Took(seconds, priced.wall_seconds, total.actual_seconds, total.predicted_seconds, rough)
 
 
 def _titles(suite: Suite) -> Callable[[Job], str]:
@@ -225,8 +225,8 @@ def _check(
     check_reachable(used_components(runs.values()), how.plugins)
     if max_device_hours is not None:  # before data are downloaded for a suite that is refused
         layout = plan_layout(runs, how.devices, how.slots)
-        foreseen = price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
-        for note in check_hours(foreseen.jobs, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
+        priced = price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
+        for note in check_hours(priced.jobs, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
             observe(Said(note))
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
     check_data([runs[run_id] for run_id in left], place, suite)

@@ -121,7 +121,7 @@ class Work:
         """Returns the specs of the first grid: those of later rounds differ from them in what is searched only."""
         return list(specs_of(self.trials.of_round(self.search().rounds[0])).values())
 
-    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
+    def price_of(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
         """Returns what a round would take from where it is."""
         specs = specs_of(self.trials.of_round(tried))
         layout = plan_layout(specs, self.how.devices, self.how.slots)
@@ -132,7 +132,7 @@ class Work:
         """Returns what is left."""
         search = self.search()
         following = [] if search.complete else [search.rounds[-1], *self.trials.at_most_after(search)]
-        every = [self.foreseen(tried, again) for tried in following]
+        every = [self.price_of(tried, again) for tried in following]
         runs = [sum(job.pending.job.replicas for job in one.jobs) for one in every]
         return TuningPlan(
             suite=self.trials.tunable.suite.name,
@@ -342,7 +342,7 @@ class _Tuning:
     def _write_plan(self, search: Search) -> None:
         """Stores every round so far: tables hold the whole search."""
         trials = self.work.trials
-        new = {} if search.complete else self.work.foreseen(search.rounds[-1]).of_runs()
+        new = {} if search.complete else self.work.price_of(search.rounds[-1]).of_runs()
         predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept_predictions(self.directory)}
         plan = StoredPlan(trials.name, trials.planned(search.rounds), {KEY: trials.metadata(search.rounds)}, predictions)
         text = f"# The trials of `gapbench tune` for this suite are here.\n{trials.tunable.suite.resolved_toml()}"

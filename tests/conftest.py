@@ -59,7 +59,7 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures: drawing takes longer than all else in a test."""
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
 
 
 @pytest.fixture

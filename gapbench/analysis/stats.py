@@ -123,7 +123,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two differences with Fieller's interval (None where it is unbounded or there are too few values)."""
+    """A ratio with its interval, Fieller's where it is of two differences (None where it is unbounded or there are too few values)."""
 
     estimate: float
     low: float | None
@@ -137,6 +137,12 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+def interval_of_log(logarithm: float, half: float) -> Interval:
+    """Returns the interval of a positive number, symmetric in the logarithm, which is given with half its width."""
+    low, value, high = (float(np.exp(min(logarithm + side * half, 700.0))) for side in (-1, 0, 1))
+    return Interval(value, low, high)
 
 
 def bounds(name: str, found: Estimate | Difference | Ratio | Interval | None) -> dict[str, float | None]:

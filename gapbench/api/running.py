@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from gapbench import catalog, cost
 from gapbench.analysis import ArmsTable
-from gapbench.analysis.prices import prices
+from gapbench.analysis.environment import prices
 from gapbench.api.keeping import load_results
 from gapbench.api.place import HERE, Place, Where
 from gapbench.api.planning import Selection, check_hours, pending_jobs, select, settings_of, titles, used_components

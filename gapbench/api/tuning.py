@@ -113,7 +113,11 @@ class Work:
             if found is None:
                 return None
             numbers = found.summary if found.outcome is Outcome.OK else {}
-            return found.outcome.value, float(numbers.get("validation_accuracy", 0.0)), float(numbers.get("validation_loss", 0.0))
+            return (
+                found.outcome.value,
+                float(numbers.get(self.trials.metric.column("validation"), 0.0)),
+                float(numbers.get("validation_loss", 0.0)),
+            )
 
         return self.trials.replay(outcome)
 

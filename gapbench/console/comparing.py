@@ -9,9 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from gapbench.analysis.comparison import Change, ComparedCell, Comparison, summary
-from gapbench.analysis.comparison.cells import outcome_lines
-from gapbench.analysis.comparison.compare import values_by_change
+from gapbench.analysis.comparison import Change, ComparedCell, Comparison, outcome_lines, summary, values_by_change
 from gapbench.analysis.formats import range_text, signed
 from gapbench.console.words import fitting, plain_table
 

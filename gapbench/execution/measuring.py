@@ -20,11 +20,11 @@ from typing import Any
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Event, Finished, Outcome
-from gapbench.cost.moments import evaluated_of, probed
 from gapbench.cost.parts import Buckets, Parts, buckets
 from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
 from gapbench.execution.executor import Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.suite.batches import shortened
+from gapbench.suite.moments import evaluation_updates, probe_updates
 from gapbench.suite.runspec import RunSpec
 
 LOOP_SECONDS = 4.0
@@ -116,7 +116,7 @@ def fitted(spec: RunSpec, replicas: int, seconds: Buckets, stamps: Sequence[floa
             not told from updates.
     """
     work = cost.work_of(spec, replicas=replicas)
-    looked, evaluations = probed(spec.updates), set(evaluated_of(spec))
+    looked, evaluations = probe_updates(spec.updates), set(evaluation_updates(spec.batches, spec.evaluations))
     intervals = {done: after - before for done, (before, after) in enumerate(itertools.pairwise(stamps), start=1)}
     plain = [length for done, length in intervals.items() if done > 1 and done not in looked and done not in evaluations]
     observed = [length for done, length in intervals.items() if done > 1 and done in looked and done not in evaluations]

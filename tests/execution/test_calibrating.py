@@ -11,7 +11,6 @@ import pytest
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.cost import calibration
-from gapbench.cost.moments import probed
 from gapbench.cost.parts import Parts, buckets
 from gapbench.execution import Settings, calibrating, choose_devices, plan_layout
 from gapbench.execution import measure as measure_suite
@@ -21,6 +20,7 @@ from gapbench.execution.executor import LocalProcesses, Message, Setup
 from gapbench.execution.jobs import place_of
 from gapbench.execution.measuring import fitted, measure
 from gapbench.suite import load_suite
+from gapbench.suite.moments import probe_updates
 from gapbench.suite.runspec import RunSpec
 
 CPU = choose_devices("cpu")
@@ -184,7 +184,7 @@ def test_a_loop_shows_its_parts(updates: int) -> None:
     spec = next(iter(specs_of("quickstart", only="arm=SB,seed=0").values())).model_copy(update={"updates": updates, "evaluations": 1})
     stamps = [0.0]
     for done in range(1, updates):
-        observed = done in probed(updates)
+        observed = done in probe_updates(updates)
         stamps.append(stamps[-1] + PARTS.update_seconds + observed * PARTS.probe_seconds + (done == 1) * PARTS.begin_seconds)
     found = fitted(spec, 1, buckets(PARTS, cost.work_of(spec)), stamps)
     for name, value in PARTS.model_dump().items():

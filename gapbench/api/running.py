@@ -34,6 +34,7 @@ from gapbench.execution import (
     measure,
     plan_layout,
 )
+from gapbench.sizing import program_key
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.batches import shortened
@@ -68,7 +69,7 @@ def smoke_suite(suite: Suite, device_kind: str) -> tuple[Suite, tuple[str, ...]]
     notes: list[str] = []
     for planned in suite.runs:
         short = _shortened(planned.spec)
-        key = cost.program_key(short)
+        key = program_key(short)
         if key in chosen:
             continue
         small, divisor = _fitting(short, device_kind)

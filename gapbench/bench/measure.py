@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
 from gapbench.bench.peers.parts import ImageDataset, initial_model
 from gapbench.bench.programs import PROGRAMS, Build, Loop, OurFeed, Ours, random_pool, workers_of
-from gapbench.cost.architectures import size_of
 from gapbench.layers.keyed import Dropout
+from gapbench.sizing import size_of
 from gapbench.workloads.datasets.arrays import Pool
 
 # Times a loop: the first update apart, a warm-up that does not count, then a window or a whole run, ended by one synchronize.
@@ -229,9 +229,9 @@ class Work:
 
 def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
     """Returns what one image costs."""
-    size = size_of(task.model.name, task.model.options, task.shape, CLASSES)
+    size = size_of(task.model, task.shape, CLASSES)
     moved = traffic_numbers(task) * TYPES[precision].itemsize if device_kind == "cuda" else None
-    return Work(None if size is None else 6.0 * size.multiplications, moved)
+    return Work(None if size is None else size.training_flops(1), moved)
 
 
 def traffic_numbers(task: Task) -> float:

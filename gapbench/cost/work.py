@@ -7,11 +7,10 @@ from typing import Any
 from gapbench import catalog
 from gapbench.core.errors import UnknownNameError
 from gapbench.cost.moments import evaluated_of, probed
-from gapbench.cost.sizes import facts_of
+from gapbench.sizing.decisions import RECALIBRATION_EXAMPLES
+from gapbench.sizing.sizes import facts_of
 from gapbench.suite.runspec import Frozen, RunSpec
 
-RECALIBRATION_EXAMPLES = 2048
-"""Training examples, at most, that an evaluation recalibrates norm statistics over."""
 RECALIBRATED_UNTIL = 0.95
 """Fraction of the updates up to which every evaluation of a model with batch norm also measures with recalibrated statistics; the last one
 always does."""

@@ -12,14 +12,9 @@ from torch import Tensor
 from gapbench.engine.feed import Feed
 from gapbench.engine.program import Program
 from gapbench.layers.norms import recalibrated
+from gapbench.sizing.decisions import CHUNK_EXAMPLES, RECALIBRATION_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Split
-
-CHUNK_EXAMPLES = 1024
-"""Examples of all replicas together that are evaluated at once; no result depends on it beyond rounding."""
-RECALIBRATION_EXAMPLES = 2048
-"""Training examples, augmented as in training, that recalibrated norm statistics are computed over; fewer where the training set
-is smaller. (Statistics of unaugmented images fit the weights worse: F1 on MNIST then has a tenth more train loss.)"""
 
 
 @dataclass(frozen=True)

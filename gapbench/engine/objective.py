@@ -18,10 +18,9 @@ from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.keyed import keyed_layers
 from gapbench.layers.losses import loss_of
 from gapbench.probes import NormMode, ObjectiveBatch
+from gapbench.sizing.decisions import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 
-CHUNK_EXAMPLES = 1024
-"""Examples of all replicas together that are computed at once; no result depends on it beyond rounding."""
 FEWEST_EXAMPLES = 128
 """Examples of a replica that may be computed at once even where its batches are smaller."""
 DRAWN = 1 << 31

@@ -9,6 +9,7 @@ from gapbench import cost
 from gapbench.execution.jobs import Job, predict, predicted_seconds
 from gapbench.execution.notices import ExpectedJob
 from gapbench.execution.resume import Pending
+from gapbench.sizing import program_key
 
 
 def expected_jobs(
@@ -25,7 +26,7 @@ def expected_jobs(
     programs: dict[object, int] = {}
     jobs = []
     for estimate, item in zip(estimates, pending, strict=True):
-        key = (cost.program_key(item.job.specs[0]), item.job.replicas)
+        key = (program_key(item.job.specs[0]), item.job.replicas)
         seconds = estimate.seconds or per_example * _examples(item.job)
         program = programs.setdefault(key, len(programs))
         jobs.append(ExpectedJob(item.job.run_ids, seconds, item.share_left, program, width(item.job)))

@@ -50,7 +50,7 @@ def test_a_suite_that_trains_takes_its_time_by_the_clock(suite: str, monkeypatch
 
 
 def test_a_prediction_rests_on_calibrating_alone(suite: str) -> None:
-    """The measuring worker says 1 ms an example of an update, 1 ms an evaluated example."""
+    """The measuring worker says that an update takes so many times what is guessed as its batch has examples."""
     found = time_suite(suite, PREDICTED, "cpu")
     assert found.form == "calibrated"
     assert found.seconds > 33 * 0.512

@@ -1,19 +1,22 @@
-"""The architecture: each room imports only rooms above it, and quick commands import nothing slow."""
+"""The architecture: each room imports only rooms above it, nothing imports in a circle, and quick commands import nothing slow."""
 
 import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "gapbench"
-SLOW = {"torch", "torchvision"}
-LATE = {"report/tensorboard.py": {"torch"}}
-"""Modules of rooms without torch that may import it after all, inside a function: what they write, only torch writes."""
-SLOW_AT_IMPORT = {"pandas", "scipy", "matplotlib", "pyarrow", "sklearn"}
+TORCH = {"torch", "torchvision"}
+SLOW = TORCH | {"pandas", "scipy", "matplotlib", "pyarrow", "sklearn"}
+"""Libraries that a function may import late, so that a command that needs none of them answers at once."""
+TENSORBOARD = "report/tensorboard.py"
+"""Module of a room without torch that imports torch after all, inside a function: event files are written by torch's own writer."""
 
 
 def rooms() -> dict[str, str]:
@@ -22,61 +25,104 @@ def rooms() -> dict[str, str]:
     return dict(rows)
 
 
-ORDER = list(rooms())
+ROOMS = rooms()
+ORDER = list(ROOMS)
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path, *, top_level_only: bool) -> set[str]:
-    tree = ast.parse(path.read_text())
-    found = set()
-    nodes = list(ast.walk(tree)) if not top_level_only else _executed_at_import(tree)
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+ROOM_MODULES = {name: path for name, path in MODULES.items() if name not in ("gapbench", "gapbench.__main__")}
+
+
+def imported(nodes: list[ast.AST]) -> Iterator[str]:
+    """The modules that import statements name: of gapbench the module itself where a name of a package is one, else the package."""
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            for alias in node.names:
+                part = f"{node.module}.{alias.name}"
+                yield part if part in MODULES else node.module
 
 
-def _executed_at_import(tree: ast.AST) -> list[ast.AST]:
-    found, waiting = [], [tree]
-    while waiting:
-        node = waiting.pop()
-        found.append(node)
-        for child in ast.iter_child_nodes(node):
-            typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not typing_only:
-                waiting.append(child)
-    return found
+def everywhere(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
 
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name not in ("__init__.py", "__main__.py"))
+def in_functions(tree: ast.Module) -> list[ast.AST]:
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    return [inner for function in functions for inner in ast.walk(function)]
 
 
-def test_every_module_lives_in_a_room_of_the_table():
-    assert {room_of(path) for path in MODULES} <= set(ORDER)
-    assert len(ORDER) == 21
+def for_types_only(tree: ast.Module) -> list[ast.AST]:
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    return [inner for block in blocks for inner in ast.walk(block)]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_rooms_above_it(path):
-    room = room_of(path)
-    allowed = {*ORDER[: ORDER.index(room) + 1]}
-    for name in imports(path, top_level_only=False):
-        parts = name.split(".")
-        if parts[0] == "gapbench" and len(parts) > 1 and parts[1] in ORDER:
-            assert parts[1] in allowed, f"{room} imports {name}"
+def at_import(tree: ast.Module) -> list[ast.AST]:
+    late = {id(node) for node in [*in_functions(tree), *for_types_only(tree)]}
+    return [node for node in ast.walk(tree) if id(node) not in late]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_rooms_without_torch_import_nothing_slow(path):
-    if rooms()[room_of(path)] == "no":
-        late = LATE.get(str(path.relative_to(PACKAGE)), set())
-        assert not {name.split(".")[0] for name in imports(path, top_level_only=False)} & (SLOW - late)
-        assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & (SLOW | SLOW_AT_IMPORT)
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+def slow(name: str) -> bool:
+    """Whether importing it is slow: a library, or a module of a room with torch."""
+    return name.split(".")[0] in SLOW or (name in ROOM_MODULES and ROOMS[room_of(name)] == "yes")
+
+
+def refuse(found: Iterator[tuple[str, str]]) -> None:
+    offenders = sorted({f"{module} imports {name}" for module, name in found})
+    assert not offenders, "\n".join(offenders)
+
+
+def test_every_module_lives_in_a_room_of_the_table_and_every_room_exists():
+    assert {room_of(name) for name in ROOM_MODULES} == set(ORDER)
+
+
+def test_a_room_imports_only_rooms_above_it():
+    refuse(
+        (module, name)
+        for module in ROOM_MODULES
+        for name in imported(everywhere(TREES[module]))
+        if name in ROOM_MODULES and ORDER.index(room_of(name)) > ORDER.index(room_of(module))
+    )
+
+
+def test_no_modules_import_one_another_in_a_circle_late_and_type_only_imports_counted():
+    parts = {module: {name for name in imported(everywhere(tree)) if name in MODULES and name != module} for module, tree in TREES.items()}
+    try:
+        TopologicalSorter(parts).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_rooms_without_torch_import_it_nowhere_and_nothing_slow_at_the_top():
+    without = {name: path for name, path in ROOM_MODULES.items() if ROOMS[room_of(name)] == "no"}
+    refuse(
+        (module, name)
+        for module, path in without.items()
+        for name in imported(everywhere(TREES[module]))
+        if name.split(".")[0] in TORCH and str(path.relative_to(PACKAGE)) != TENSORBOARD
+    )
+    refuse((module, name) for module in without for name in imported(at_import(TREES[module])) if slow(name))
+
+
+def test_a_function_imports_only_what_is_slow():
+    refuse(
+        (module, name)
+        for module in ROOM_MODULES
+        for name in imported(in_functions(TREES[module]))
+        if not slow(name) and name.split(".")[0] not in sys.stdlib_module_names
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ls", "models"], ["plan", "suites/quickstart.toml"]], ids=" ".join)
@@ -91,8 +137,3 @@ def test_quick_commands_import_neither_torch_nor_pandas(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "SLOW []"
-
-
-def test_modules_stay_small():
-    long = {str(path.relative_to(ROOT)): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 400}
-    assert long == {}

@@ -1,4 +1,4 @@
-"""What exists, as data: data sets, models, optimizers, regimes, recipes and probes, one TOML table each, read once.
+"""What exists, as data: data sets, models, tasks, metrics, optimizers, regimes, recipes and probes, one TOML table each, read once.
 
     catalog.models()["mlp"].parameters["widths"].default
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from collections.abc import Callable, Iterable
 from importlib import resources
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gapbench.catalog.entries import (
     BatchRule,
@@ -18,6 +19,7 @@ from gapbench.catalog.entries import (
     ComponentEntry,
     DatasetEntry,
     Entry,
+    Metric,
     ModelEntry,
     NoiseRule,
     OptimizerEntry,
@@ -25,16 +27,19 @@ from gapbench.catalog.entries import (
     ProbeEntry,
     RecipeEntry,
     RegimeEntry,
+    Task,
 )
 from gapbench.catalog.parameters import Parameter, check_options
 from gapbench.core.registry import Registry
 
 __all__ = [
+    "SPLITS",
     "BatchRule",
     "Budget",
     "ComponentEntry",
     "DatasetEntry",
     "Entry",
+    "Metric",
     "ModelEntry",
     "NoiseRule",
     "OptimizerEntry",
@@ -43,16 +48,24 @@ __all__ = [
     "ProbeEntry",
     "RecipeEntry",
     "RegimeEntry",
+    "Task",
     "check_options",
     "datasets",
+    "measured_task",
+    "metrics",
     "models",
     "optimizers",
     "probes",
     "recipes",
     "regimes",
+    "task_of",
+    "tasks",
 ]
 
 E = TypeVar("E", bound=Entry)
+
+SPLITS = ("test", "train", "validation")
+"""Sets of examples that metrics are measured on, in the order of columns."""
 
 
 @functools.cache
@@ -65,6 +78,33 @@ def datasets() -> Registry[DatasetEntry]:
 def models() -> Registry[ModelEntry]:
     """Returns the models by name."""
     return _read("model", ModelEntry)
+
+
+@functools.cache
+def metrics() -> Registry[Metric]:
+    """Returns the metrics by name, in the order of columns."""
+    return _read("metric", Metric)
+
+
+@functools.cache
+def tasks() -> Registry[Task]:
+    """Returns the tasks by name."""
+    return _read("task", Task, _with_metrics)
+
+
+def task_of(model: str) -> Task:
+    """Returns the task of a model. Raises UnknownNameError where the catalog has no such model."""
+    return tasks()[models()[model].task]
+
+
+def measured_task(columns: Iterable[str]) -> Task:
+    """Returns the task of runs that have values in such columns, whose model need not be known: the first whose headline they have.
+
+    Without any, as before the first evaluation, it is the first task: classification.
+    """
+    found = set(columns)
+    ends = [task for task in tasks().values() if any(task.headline.column(split) in found for split in SPLITS)]
+    return ends[0] if ends else next(iter(tasks().values()))
 
 
 @functools.cache
@@ -91,9 +131,14 @@ def probes() -> Registry[ProbeEntry]:
     return _read("probe", ProbeEntry)
 
 
-def _read(kind: str, entry: type[E]) -> Registry[E]:
+def _with_metrics(table: dict[str, Any]) -> dict[str, Any]:
+    """Puts metrics in the place of their names."""
+    return {**table, "metrics": tuple(metrics()[name] for name in table["metrics"]), "headline": metrics()[table["headline"]]}
+
+
+def _read(kind: str, entry: type[E], complete: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Registry[E]:
     registry: Registry[E] = Registry(kind)
     text = resources.files("gapbench.catalog").joinpath(f"{kind}s.toml").read_text(encoding="utf-8")
     for name, table in tomllib.loads(text).items():
-        registry.add(name, entry.model_validate({"name": name, **table}))
+        registry.add(name, entry.model_validate(complete({"name": name, **table})))
     return registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -74,6 +74,63 @@ class DatasetEntry(ComponentEntry):
         return {**table, "parameters": parameters}
 
 
+T = TypeVar("T")
+
+
+class Metric(Entry):
+    """What a task measures on a set of examples: a mean over them, kept as it is and shown to people times `factor`."""
+
+    unit: str
+    """Of the value as people are shown it: `%`, `nats`."""
+    gap_unit: str
+    """Of a difference of two such values: `pp` of percent. It ends the names of columns."""
+    factor: float = 1.0
+    direction: Literal["higher", "lower"]
+    """Which values are better."""
+    decimals: int | None = None
+    """That people are shown; None: two digits of the error, of a metric that has no scale of its own."""
+    notable_gap: float | None = None
+    """Size of a gap, in `gap_unit`, that the power of a comparison is told for; None: it depends on the data and the model."""
+    subject: str = ""
+    """What verdicts say is above or below: "loss above reference"; empty: the cell itself, as with accuracy."""
+
+    def column(self, split: str) -> str:
+        """Returns the column of its values on the `test`, `train` or `validation` examples: `test_accuracy`."""
+        return f"{split}_{self.name}"
+
+    def gap_column(self, gap: str = "batch_gap") -> str:
+        """Returns the column of a difference: `batch_gap_pp`."""
+        return f"{gap}_{self.gap_unit}"
+
+    def gap_terms(self, reference: T, other: T) -> tuple[T, T]:
+        """Returns (minuend, subtrahend) of the gap of `other` to `reference`: their difference is positive where `other` is worse."""
+        return (reference, other) if self.direction == "higher" else (other, reference)
+
+    def shown(self, value: float) -> float:
+        """Returns a value as people are shown it, in `unit`."""
+        return self.factor * value
+
+
+class Task(Entry):
+    """What a model is trained for: the loss of an example, and what is measured."""
+
+    target: str
+    """`package.module:object` of the live task, for `core.registry.load_target`."""
+    losses: tuple[str, ...]
+    """Names of the losses of an example that belong to it."""
+    counts: str = "examples"
+    """What a mean counts: `examples`, each of weight 1, or parts of them, such as the tokens of a text."""
+    metrics: tuple[Metric, ...]
+    headline: Metric
+    """What runs are compared by: one of `metrics`."""
+
+    @model_validator(mode="after")
+    def _own_headline(self) -> Self:
+        if self.headline not in self.metrics:
+            raise ValueError("headline must be one of metrics")
+        return self
+
+
 class ModelEntry(ComponentEntry):
     """A model. Its target is called with (input_shape, classes, **options)."""
 
@@ -85,16 +142,11 @@ class ModelEntry(ComponentEntry):
     """The smallest height and width that it takes."""
     stackable: bool = False
     """Whether replicas can train as one stack (dense layers only)."""
-    loss: Literal["cross-entropy", "reconstruction", "evidence-lower-bound"] = "cross-entropy"
-    """Of the model's logits; of the two others, which explain inputs and not labels, the model itself returns each example's loss."""
+    task: str = "classification"
+    """What it is trained for: the name of a task of the catalog."""
     without_norm: dict[str, JsonValue] | None = None
     """Options under which it has no batch norm, so that ghost batch norm has no effect and micro-batches are exact. A list means any
     of its values; {} is always, None is never."""
-
-    @property
-    def classifies(self) -> bool:
-        """Whether it predicts labels, so that there is an accuracy."""
-        return self.loss == "cross-entropy"
 
     def has_batch_norm(self, options: dict[str, Any]) -> bool:
         """Returns whether the model has batch norm under these options."""

@@ -29,7 +29,7 @@ from gapbench import catalog
 from gapbench.catalog.entries import ComponentEntry, DatasetEntry, Entry, ModelEntry, OptimizerEntry, ProbeEntry, RegimeEntry
 from gapbench.catalog.parameters import from_defaults, from_signature
 from gapbench.core.errors import GapbenchError
-from gapbench.core.registry import Registry
+from gapbench.core.registry import Registry, unknown_name
 
 # What plugins have added to the catalog, and from where: entries of one file come and go together.
 
@@ -183,7 +183,8 @@ def model(
     minimum_side: int = 0,
     stackable: bool = False,
     without_norm: Mapping[str, Any] | None = None,
-    loss: Literal["cross-entropy", "reconstruction", "evidence-lower-bound"] = "cross-entropy",
+    loss: str = "cross-entropy",
+    task: str = "",
 ) -> Callable[[C], C]:
     """Registers a model: called with (input_shape, classes, **options), it returns a torch.nn.Module with plain batch norm layers.
 
@@ -197,7 +198,9 @@ def model(
         minimum_side: the smallest height and width that it takes.
         stackable: whether its runs may train as one stack: a plain nn.Sequential of Flatten, Linear, BatchNorm1d, GroupNorm and ReLU.
         without_norm: options under which it has no batch norm (a list: any of its values); {} where it never has any.
-        loss: of its logits; for the two others the model itself returns each example's loss in nats, [batch, 1], and has no accuracy.
+        loss: "cross-entropy" of its logits; "reconstruction" or "evidence-lower-bound" where the model itself returns each example's loss
+            in nats, [batch, 1], and has no accuracy.
+        task: what it is trained for, in the place of `loss`.
     """
 
     def register(component: C) -> C:
@@ -205,11 +208,21 @@ def model(
         facts = {"name": name, "version": version, "source": source, "parameters": parameters, "needs_images": needs_images}
         norm = None if without_norm is None else dict(without_norm)
         facts |= {"input_shape": tuple(input_shape), "minimum_side": minimum_side, "stackable": stackable}
-        facts |= {"without_norm": norm, "loss": loss}
+        facts |= {"without_norm": norm, "task": _task(name, loss, task)}
         add_component(catalog.models(), ModelEntry, component, summary, **facts)
         return component
 
     return register
+
+
+def _task(model: str, loss: str, task: str) -> str:
+    """Returns the name of the task that a model names or that its loss belongs to. Raises GapbenchError where there is none."""
+    if task:
+        return catalog.tasks()[task].name
+    by_loss = {name: entry.name for entry in catalog.tasks().values() for name in entry.losses}
+    if loss not in by_loss:
+        raise GapbenchError(f'model "{model}": {unknown_name("loss", loss, by_loss)}')
+    return by_loss[loss]
 
 
 def dataset(

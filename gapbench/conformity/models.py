@@ -37,10 +37,10 @@ from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
 from gapbench.layers.keyed import bind_keys
-from gapbench.layers.losses import loss_of
 from gapbench.layers.stacked import can_stack, stack
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets.arrays import Pool
+from gapbench.workloads.tasks import live_task
 
 # Check of replicas: a run trained within a stack is the run trained alone.
 
@@ -127,11 +127,11 @@ class Case:
     @property
     def outputs(self) -> int:
         """Numbers that the model returns for an example: logits, or its loss."""
-        return self.classes if models()[self.component.name].classifies else 1
+        return live_task(self.component.name).outputs(self.classes)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean loss of a batch."""
-        return loss_of(self.component.name).of_examples(outputs.T[None], labels[None]).mean()
+        return live_task(self.component.name).losses(outputs.T[None], labels[None]).mean()
 
     def build(self, seed: int = 0) -> nn.Module:
         """Returns the model with the initial weights of a seed, in training mode, as it came from its author."""
@@ -265,7 +265,7 @@ def _output_shape(cases: list[Case]) -> Answer:
                 if case.outputs == case.classes
                 else "return the loss of each example, in nats, of shape [batch, 1]",
             )
-    return passed(f"[batch, {'classes' if models()[case.component.name].classifies else 1}] for each of them")
+    return passed(f"[batch, {'classes' if case.outputs == case.classes else 1}] for each of them")
 
 
 def _finite_loss(case: Case) -> Answer:

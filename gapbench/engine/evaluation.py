@@ -1,4 +1,4 @@
-"""Evaluation: loss and accuracy (if there is one) of all replicas on fixed examples, with running and with recalibrated norm statistics."""
+"""Evaluation: the metrics of the task of all replicas on fixed examples, with running and with recalibrated norm statistics."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Evaluator:
         self._ghost_batch_size = spec.ghost_batch_size
 
     def evaluate(self, *, recalibrate: bool, batch_size: int) -> Evaluation:
-        """Returns losses and accuracies; with `recalibrate` also those under recalibrated norm statistics. Waits for the device.
+        """Returns the metrics; with `recalibrate` also those under recalibrated norm statistics. Waits for the device.
 
         Where the headline is under recalibrated statistics, all of them are.
 
@@ -80,20 +80,19 @@ class Evaluator:
         return Evaluation(values, correct.get("test"))
 
     def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor | None:
-        indices = self._sets[name]
-        losses, hits = [], []
+        indices, task = self._sets[name], self._program.task
+        sums: dict[str, list[Tensor]] = {}
+        hits = []
         for batch in self._feed.evaluation_batches(torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1)):
             outputs = self._program.forward(batch)
-            losses.append(self._program.loss.of_examples(outputs, batch.labels).double().sum(dim=1))
-            right = self._program.loss.correct(outputs, batch.labels)
+            right = task.correct(outputs, batch.labels)
             if right is not None:
                 hits.append(right)
-        values[f"{prefix}{name}_loss"] = (torch.stack(losses).sum(dim=0) / indices.shape[1]).tolist()
-        if not hits:
-            return None
-        correct = torch.cat(hits, dim=1)
-        values[f"{prefix}{name}_accuracy"] = correct.double().mean(dim=1).tolist()
-        return correct.cpu()
+            for metric, each in task.values(outputs, batch.labels).items():
+                sums.setdefault(metric, []).append(each.double().sum(dim=1))
+        for metric, parts in sums.items():
+            values[f"{prefix}{name}_{metric}"] = (torch.stack(parts).sum(dim=0) / indices.shape[1]).tolist()
+        return torch.cat(hits, dim=1).cpu() if hits else None
 
     def _pass_calibration(self, batch_size: int) -> None:
         """Passes the fixed training examples through the network in groups of the size that training has, many of them at once."""

@@ -16,10 +16,10 @@ from gapbench.core.hashing import MASK32, below, derive_seed, sort_keys, stream
 from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.keyed import keyed_layers
-from gapbench.layers.losses import loss_of
 from gapbench.probes import NormMode, ObjectiveBatch
 from gapbench.sizing.decisions import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
+from gapbench.workloads.tasks import live_task
 
 FEWEST_EXAMPLES = 128
 """Examples of a replica that may be computed at once even where its batches are smaller."""
@@ -47,7 +47,7 @@ class TrainingObjective:
         self._chunk = max(1, min(CHUNK_EXAMPLES // len(specs), max(FEWEST_EXAMPLES, micro_batch_size)))
         self._ghost = spec.ghost_batch_size
         self._group = (spec.ghost_batch_size or spec.batch_size) if network.norms else 1
-        self._loss = loss_of(spec.model.name)
+        self._task = live_task(spec.model.name)
         self._keyed = keyed_layers(network.module)
         self._fixed: dict[str, Int[Tensor, "replica train"]] = {}
 
@@ -126,7 +126,7 @@ class TrainingObjective:
         tensors = dict(zip(network.names, views, strict=True)) | {name: value.clone() for name, value in network.module.named_buffers()}
         with torch.autocast(data.images.device.type, enabled=False):
             outputs = functional_call(network.module, tensors, (data.images if network.stacked else data.images[0],))
-        return self._loss.of_examples(outputs if network.stacked else outputs.T[None], data.labels)
+        return self._task.losses(outputs if network.stacked else outputs.T[None], data.labels)
 
     def _batch(self, batch: ObjectiveBatch) -> Batch:
         return self._feed.evaluation_batch(batch.indices) if batch.draws is None else self._feed.drawn_batch(batch.indices, batch.draws)

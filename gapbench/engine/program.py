@@ -20,11 +20,11 @@ from gapbench.engine.feed import Batch, MicroBatches
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.objective import TrainingObjective
 from gapbench.layers.keyed import keyed_layers, normals
-from gapbench.layers.losses import CROSS_ENTROPY, Loss, loss_of
 from gapbench.optimizers import Optimizer, schedule
 from gapbench.probes import Layer, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
+from gapbench.workloads.tasks import live_task
 
 # Noise in gradients, as a control: weights of the examples of an update, or a random direction in the gradient's place.
 #
@@ -137,7 +137,7 @@ class Program:
         self._host_answers = device.type == "cpu"
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self.noise = GradientNoise(specs, device)
-        self.loss = loss_of(spec.model.name)
+        self.task = live_task(spec.model.name)
         self._keyed = keyed_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)
@@ -208,17 +208,18 @@ class Program:
             network.use_groups_of(batch.group_size)
             outputs = self.forward(batch)
             size = batch.labels.shape[1]
-            loss = batch_loss(outputs, batch.labels, batch.group_size, loss=self.loss)
+            each = self.task.losses(outputs, batch.labels)
+            loss = mean_loss(each, batch.group_size)
             losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
             if weights is not None:
                 own = weights[:, examples : examples + size]
-                loss = batch_loss(outputs, batch.labels, batch.group_size, own, loss=self.loss)
+                loss = mean_loss(each * own, batch.group_size)
             shares.append(batch.share)
             examples += size
             if not observe:
                 network.backward(loss, share=float(batch.share), add=number > 0)
                 continue
-            right = self.loss.correct(outputs.detach(), batch.labels)
+            right = self.task.correct(outputs.detach(), batch.labels)
             correct.append(torch.full_like(losses[-1], torch.nan) if right is None else right.float().sum(dim=1))
             piece = self._observed_backward(loss, batch.share, add=number > 0)
             if self._micro_batch_probes:
@@ -283,8 +284,10 @@ class Program:
         weights, pieces = None if update is None else self.noise.weights(update), 0
         for batch in batches:
             size = batch.labels.shape[1]
-            own = None if weights is None else weights[:, pieces * size : (pieces + 1) * size]
-            self.network.backward(batch_loss(self.forward(batch), batch.labels, weights=own, loss=self.loss), rows=rows, add=True)
+            losses = self.task.losses(self.forward(batch), batch.labels)
+            if weights is not None:
+                losses = losses * weights[:, pieces * size : (pieces + 1) * size]
+            self.network.backward(mean_loss(losses), rows=rows, add=True)
             pieces += 1
         return rows.div_(pieces)
 
@@ -396,22 +399,12 @@ def _shared(losses: Sequence[Tensor], shares: Sequence[Fraction]) -> Tensor:
     return sum((loss * float(share) for loss, share in zip(losses[1:], shares[1:], strict=True)), losses[0] * float(shares[0]))
 
 
-def batch_loss(
-    outputs: Float[Tensor, "replica outputs batch"],
-    labels: Int[Tensor, "replica batch"],
-    group_size: int | None = None,
-    weights: Float[Tensor, "replica batch"] | None = None,
-    *,
-    loss: Loss = CROSS_ENTROPY,
-) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean loss, each example times its weight where there are weights.
+def mean_loss(losses: Float[Tensor, "replica batch"], group_size: int | None = None) -> Float[Tensor, " replica"]:
+    """Returns each replica's mean loss.
 
     With `group_size` it is the mean over groups of so many examples of the mean within each. The last group may be smaller: its
     examples then weigh more.
     """
-    losses = loss.of_examples(outputs, labels)
-    if weights is not None:
-        losses = losses * weights
     if group_size is None or losses.shape[1] % group_size == 0:
         return losses.mean(dim=1)
     return torch.stack([group.mean(dim=1) for group in torch.split(losses, group_size, dim=1)]).mean(dim=0)

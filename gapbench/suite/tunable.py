@@ -123,7 +123,7 @@ def _check(tunable: Tunable, sections: Sections) -> None:
             "fix the split for tuning: split_seed = 0 in [run], or --set split_seed=0"
         )
         problems.append(tunable.problem(("run",), message))
-    unlabelled = [cell for cell in tunable.cells if not catalog.models()[cell.run.spec.model.name].classifies]
+    unlabelled = [cell for cell in tunable.cells if catalog.task_of(cell.run.spec.model.name).headline.name != "accuracy"]
     if unlabelled:
         message = (
             f"rates are chosen by the accuracy on held-out examples, and the model {unlabelled[0].run.spec.model.name} classifies nothing; "

@@ -102,3 +102,36 @@ def test_notes_of_recipes_are_about_their_fields(name: str) -> None:
     for preset in recipe.presets.values():
         assert set(preset.notes) <= {*recipe.fields, *preset.fields}
         assert preset.summary
+
+
+def test_every_model_has_a_task_and_classifies_unless_it_says_otherwise() -> None:
+    others = {name: catalog.task_of(name).name for name in catalog.models() if catalog.task_of(name).name != "classification"}
+    assert others == {"autoencoder": "reconstruction", "variational-autoencoder": "reconstruction"}
+
+
+def test_every_metric_is_of_a_task_and_every_loss_of_one_task_alone() -> None:
+    tasks = catalog.tasks().values()
+    assert {metric.name for task in tasks for metric in task.metrics} == set(catalog.metrics())
+    losses = [name for task in tasks for name in task.losses]
+    assert len(losses) == len(set(losses))
+
+
+def test_published_columns_are_made_of_the_names_of_metrics() -> None:
+    columns = [metric.column(split) for split in catalog.SPLITS for metric in catalog.metrics().values()]
+    assert columns == ["test_accuracy", "test_loss", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss"]
+    assert [metric.gap_column() for metric in catalog.metrics().values()] == ["batch_gap_pp", "batch_gap_nats"]
+    assert catalog.metrics()["accuracy"].gap_column("matched_loss_gap") == "matched_loss_gap_pp"
+
+
+def test_a_gap_is_positive_where_the_other_is_worse() -> None:
+    accuracy, loss = catalog.metrics()["accuracy"], catalog.metrics()["loss"]
+    better, worse = accuracy.gap_terms(0.9, 0.8)
+    assert accuracy.shown(better) - accuracy.shown(worse) == pytest.approx(10.0)
+    worse, better = loss.gap_terms(0.5, 0.7)
+    assert loss.shown(worse) - loss.shown(better) == pytest.approx(0.2)
+
+
+def test_the_task_of_runs_of_an_unknown_model_is_told_by_what_they_measured() -> None:
+    assert catalog.measured_task(["test_loss", "train_loss", "train_accuracy"]).name == "classification"
+    assert catalog.measured_task(["test_loss", "train_loss"]).name == "reconstruction"
+    assert catalog.measured_task([]).name == "classification"

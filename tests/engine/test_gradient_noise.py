@@ -8,7 +8,7 @@ from gapbench.core.events import Finished, Measured
 from gapbench.engine import train
 from gapbench.engine.adaptation import covariance_ratio
 from gapbench.engine.feed import Feed
-from gapbench.engine.program import GradientNoise, batch_loss
+from gapbench.engine.program import GradientNoise
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component
 from gapbench.suite.runspec import GradientNoise as Noise
@@ -43,7 +43,7 @@ def single_gradients(session, images, labels):
     rows = []
     for image, label in zip(images, labels, strict=True):
         logits = session.network.module(image[None, None]).float()
-        session.network.backward(batch_loss(logits, label[None, None]))
+        session.network.backward(session.program.task.losses(logits, label[None, None]).mean(dim=1))
         rows.append(session.network.gradients[0].double().clone())
     return torch.stack(rows)
 

@@ -95,7 +95,8 @@ def test_suites_of_the_paper_compare_128_with_4096() -> None:
 def test_loading_a_suite_imports_nothing_heavy() -> None:
     code = """
 import sys
-from gapbench import cost, published, suite
+from gapbench import cost, suite
+from gapbench.catalog import published
 for run in suite.load_suite("cifar10").runs:
     cost.estimate(run.spec)
 heavy = {"torch", "torchvision", "pandas", "scipy", "matplotlib", "pyarrow", "sklearn"} & set(sys.modules)

@@ -26,9 +26,8 @@ DEADLINE_SECONDS = 120.0
 DECODE = f"""
 import sys, time
 from pathlib import Path
-from gapbench.workloads.datasets import decoding
+from gapbench.workloads.datasets import imagefolder
 from gapbench.workloads.datasets.arrays import DataContext
-from gapbench.workloads.datasets.imagefolder import imagefolder
 
 imagefolder.CHUNK_BYTES = {PER_CHUNK} * 3 * {SIZE} * {SIZE}
 if sys.argv[3] == "parallel":
@@ -37,7 +36,7 @@ else:
     imagefolder.ALONE = 10**9
     plain = imagefolder.decode_chunk
     imagefolder.decode_chunk = lambda order: (time.sleep(0.01), plain(order))[1]
-imagefolder(DataContext(None, Path(sys.argv[2])), path=sys.argv[1], size={SIZE})
+imagefolder.imagefolder(DataContext(None, Path(sys.argv[2])), path=sys.argv[1], size={SIZE})
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,6 @@ def test_a_process_that_fails_says_why(counter: Counter, monkeypatch: pytest.Mon
 
 
 def test_the_shipped_counts_are_one_a_line() -> None:
-    from importlib import resources
-
     lines = resources.files("gapbench.catalog").joinpath("sizes.json").read_text(encoding="utf-8").splitlines()
     assert (lines[0], lines[-1]) == ("[", "]")
     assert all(json.loads(line.rstrip(","))["size"].keys() == SIZE.keys() for line in lines[1:-1])

@@ -70,6 +70,23 @@ def test_links_lead_somewhere(page):
             assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_modules_that_a_page_names_exist(page):
+    for path in re.findall(r"`((?:gapbench|tests|suites|results/reference)/[\w./-]+)`", PAGES[page]):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"gapbench(?:\.[a-z_]+)+(?=\.[A-Z]| import)", PAGES[page]):
+        assert (ROOT / module.replace(".", "/")).is_dir() or (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+@pytest.mark.parametrize("page", ["questions.md", "reproducing.md"])
+def test_suites_in_the_tables_are_shipped(page):
+    """Of a table with a column of suites; a suite that a search writes is named by its own."""
+    shipped = {path.stem for path in (ROOT / "suites").glob("*.toml")}
+    rows = [line.split(" | ") for line in PAGES[page].splitlines() if line.startswith("| ") and line.count(" | ") == 2]
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row[1])}
+    assert named - shipped <= {"landscape", "sharpness", "hessian", "tuned-digits-tuned", "paper", "code", "fair"}
+
+
 def test_every_page_is_in_the_index():
     assert all(f"]({page})" in PAGES["README.md"] for page in PAGES if page != "README.md")
 
@@ -280,7 +297,7 @@ def test_no_column_or_figure_of_the_analysis_of_diffusion_is_missing():
 
 def test_no_column_or_figure_of_the_analyses_of_batch_sizes_is_missing():
     from gapbench.analysis.critical_batch.study import COLUMNS
-    from gapbench.analysis.noise_scale.study import COLUMNS as OF_NOISE
+    from gapbench.analysis.noise_scale import COLUMNS as OF_NOISE
 
     sections = re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE)
     (noise,), (batch,) = ([part for part in sections if part.startswith(start)] for start in ("Noise scale", "Critical batch size"))

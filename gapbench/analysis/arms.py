@@ -3,98 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING
 
-from gapbench.analysis.cells import Cell, Panel, read_panels
-from gapbench.analysis.curves import Curves, MatchedLoss, matched_loss_gap
+from gapbench.analysis.cells import Cell, Panel, cell_difference, is_paired, read_panels
+from gapbench.analysis.curves import Curves, matched_loss_gap
 from gapbench.analysis.environment import environment_notes
-from gapbench.analysis.examples import ExampleInterval, gap_over_examples
-from gapbench.analysis.formats import ArmCells, budget_text, columns_of, format_row, rate_text
-from gapbench.analysis.paper import Published, not_comparable, published_value
-from gapbench.analysis.stats import (
-    GAP_PP,
-    SIGNIFICANCE,
-    Difference,
-    Estimate,
-    Power,
-    Ratio,
-    difference,
-    holm,
-    power,
-    prediction_interval,
-    share_closed,
-    t_interval,
-)
+from gapbench.analysis.examples import gap_over_examples
+from gapbench.analysis.formats import budget_text, columns_of, format_row, rate_text
+from gapbench.analysis.notes import noise_notes, notes
+from gapbench.analysis.paper import not_comparable, published_value
+from gapbench.analysis.rows import BELOW, REFERENCE, ArmRow, record, verdicts_of
+from gapbench.analysis.stats import holm, power, prediction_interval, share_closed, t_interval, verdict_on
+from gapbench.analysis.verdict import sentences
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class ArmRow:
-    """One cell of the table. Accuracies are fractions, losses and `_nats` in nats, `_pp` percentage points."""
-
-    panel: Panel
-    cell: Cell
-    reference: Cell | None
-    """The cell it is held against; None where the panel has none."""
-    test_accuracy: Estimate | None
-    test_loss: Estimate | None
-    train_accuracy: Estimate | None
-    train_loss: Estimate | None
-    train_test_gap_pp: Estimate | None
-    batch_gap_pp: Difference | None = None
-    """Test accuracy of the reference cell minus that of this one; None for the reference itself."""
-    batch_gap_nats: Difference | None = None
-    """Of models that do not classify: test loss of this cell minus that of the reference cell, so that here, too, positive is worse."""
-    batch_gap_examples: ExampleInterval | None = None
-    """The same gap over test examples: what another test set would say of these networks, where `batch_gap_pp` is over seeds."""
-    batch_gap_budget: str = ""
-    batch_gap_learning_rate: str = ""
-    p_holm: float | None = None
-    """Adjusted over all cells of the table; None where there is no verdict."""
-    power: Power | None = None
-    """What this comparison can see; None where there is no verdict."""
-    matched_loss: MatchedLoss | None = None
-    verdict: str = ""
-    share_closed: Ratio | None = None
-    """Share of the batch gap of the untouched baseline cell that this cell closes; only where that gap is itself separated."""
-    share_baseline: str = ""
-    """Name of that baseline cell."""
-    same_runs_as: str = ""
-    """Name of the cell whose very runs these are; empty: they are its own."""
-    published: Published | None = None
-    not_comparable: str = ""
-    """Why a cell named like one of the paper's arms is not held against the paper's number."""
-    prediction: tuple[float, float] | None = None
-    """Where one new run of this cell falls with 95 % probability: what a published single run is held against."""
-
-    @property
-    def batch_gap(self) -> Difference | None:
-        """In percentage points, or in nats where nothing is classified; positive is worse. None for the reference itself."""
-        return self.batch_gap_pp or self.batch_gap_nats
-
-    @property
-    def headline(self) -> Estimate | None:
-        """Test accuracy, or test loss where nothing is classified."""
-        return self.test_accuracy if self.panel.headline == "test_accuracy" else self.test_loss
-
-    @property
-    def published_inside(self) -> bool | None:
-        """Whether the published single run, rounded as it is, may lie in our prediction interval; None without either."""
-        if self.published is None or self.prediction is None:
-            return None
-        return not self.published.off_by_pp(*self.prediction)
-
-    @property
-    def separated(self) -> bool:
-        """Whether the verdict says below or above."""
-        return self.verdict in (BELOW, ABOVE, LOSS_ABOVE, LOSS_BELOW)
-
-
-REFERENCE, BELOW, ABOVE, NOT_SEPARATED = "reference", "below reference", "above reference", "not separated"
-LOSS_ABOVE, LOSS_BELOW = "loss above reference", "loss below reference"
-"""Verdicts on cells that are compared by test loss, where above is worse."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +49,14 @@ class ArmsTable:
 
     def cells(self, row: ArmRow, columns: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Returns the short texts of one row under `columns` (all of them by default)."""
-        texts: ArmCells = format_row(row)
+        texts = format_row(row)
         return tuple(texts[column] for column in columns or self.columns)
 
     def frame(self) -> pd.DataFrame:
         """Returns the table as tidy numbers, one row per cell: what `arms.csv` holds."""
         import pandas as pd
 
-        from gapbench.analysis.records import record
-
-        records: list[dict[str, Any]] = [record(row) for row in self.rows]
+        records = [record(row) for row in self.rows]
         frame = pd.DataFrame(records)
         return frame.astype({"ghost_batch_size": "Int64"}) if records else frame
 
@@ -142,8 +64,6 @@ class ArmsTable:
         return f"ArmsTable({len(self.rows)} cells: {self.verdict[0]})"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         import pandas as pd
 
         parts = [f"<p>{escape(sentence)}</p>" for sentence in self.verdict]
@@ -158,9 +78,6 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
 
     Works on partial results: cells without an ok run have no numbers, cells with a missing or diverged seed no verdict.
     """
-    from gapbench.analysis.notes import noise_notes, notes
-    from gapbench.analysis.verdict import sentences
-
     book = Curves(curves)
     rows = [_row(panel, cell, book) for panel in read_panels(runs) for cell in panel.cells]
     rows, comparisons = _judge(rows)
@@ -178,10 +95,10 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         panel=panel,
         cell=cell,
         reference=reference,
-        test_accuracy=t_interval([*accuracy.values()]),
-        test_loss=t_interval([*cell.column("test_loss").values()]),
-        train_accuracy=t_interval([*train.values()]),
-        train_loss=t_interval([*cell.column("train_loss").values()]),
+        test_accuracy=cell.estimate("test_accuracy"),
+        test_loss=cell.estimate("test_loss"),
+        train_accuracy=cell.estimate("train_accuracy"),
+        train_loss=cell.estimate("train_loss"),
         train_test_gap_pp=t_interval([100 * (train[key] - accuracy[key]) for key in train]),
         published=published_value(panel, cell),
         not_comparable=not_comparable(panel, cell),
@@ -191,57 +108,32 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     if reference is None or reference.run_ids == cell.run_ids:
         return row
     row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
-    if panel.headline == "test_loss":
-        return replace(row, batch_gap_nats=_gap_nats(reference, cell))
-    gap = _gap_pp(reference, cell)
+    gap = cell_difference(*panel.metric.gap_terms(reference, cell), panel.metric)
+    if panel.metric.name != "accuracy":
+        return replace(row, batch_gap=gap)
     return replace(
         row,
-        batch_gap_pp=gap,
+        batch_gap=gap,
         batch_gap_examples=gap_over_examples(panel, reference, cell, gap),
         matched_loss=matched_loss_gap(reference, cell, curves),
     )
 
 
-def _gap_pp(reference: Cell, cell: Cell) -> Difference | None:
-    first, second = (
-        {key: 100 * value for key, value in one.column("test_accuracy").items()} for one in (reference, cell)
-    )  # fmt: skip
-    return difference(first, second, paired=_paired(reference, cell))
-
-
-def _gap_nats(reference: Cell, cell: Cell) -> Difference | None:
-    return difference(cell.column("test_loss"), reference.column("test_loss"), paired=_paired(reference, cell))
-
-
-def _paired(*cells: Cell) -> bool:
-    return all(cell.split_drawn for cell in cells)
-
-
 def _judge(rows: list[ArmRow]) -> tuple[list[ArmRow], int]:
     """Gives every row its verdict, Holm's procedure running over all rows that can have one."""
-    reasons = [_no_verdict(row) for row in rows]
-    judged = [position for position, row in enumerate(rows) if row.cell != row.reference and not reasons[position]]
-    p_values = [gap.p_value for position in judged if (gap := rows[position].batch_gap) and gap.p_value is not None]
-    adjusted = dict(zip(judged, holm(p_values), strict=True))
+    reasons = ["reference" if row.cell == row.reference else _no_verdict(row) for row in rows]
+    adjusted = holm([row.batch_gap.p_value if row.batch_gap and not reason else None for row, reason in zip(rows, reasons, strict=True)])
+    comparisons = sum(p_holm is not None for p_holm in adjusted)
     out = []
-    for position, row in enumerate(rows):
-        if row.cell == row.reference:
-            out.append(replace(row, verdict=REFERENCE))
-        elif position not in adjusted:
-            out.append(replace(row, verdict=f"no verdict ({reasons[position]})"))
-        else:
-            p_holm = adjusted[position]
-            asked = GAP_PP if row.batch_gap_pp else None  # how many nats count as a gap depends on the data and the model
-            seen = power(row.batch_gap, len(judged), asked=asked)
-            out.append(replace(row, p_holm=p_holm, power=seen, verdict=_verdict(row, p_holm)))
-    return out, len(judged)
-
-
-def _verdict(row: ArmRow, p_holm: float) -> str:
-    if row.batch_gap is None or p_holm > SIGNIFICANCE:
-        return NOT_SEPARATED
-    worse, better = (BELOW, ABOVE) if row.batch_gap_pp else (LOSS_ABOVE, LOSS_BELOW)
-    return worse if row.batch_gap.estimate > 0 else better
+    for row, reason, p_holm in zip(rows, reasons, adjusted, strict=True):
+        if row.batch_gap is None or p_holm is None:
+            out.append(replace(row, verdict=REFERENCE if row.cell == row.reference else f"no verdict ({reason})"))
+            continue
+        worse, better = verdicts_of(row.metric)
+        verdict = verdict_on(row.batch_gap.estimate, p_holm, above=worse, below=better)
+        seen = power(row.batch_gap, comparisons, asked=row.metric.notable_gap)
+        out.append(replace(row, p_holm=p_holm, power=seen, verdict=verdict))
+    return out, comparisons
 
 
 def _no_verdict(row: ArmRow) -> str:
@@ -276,6 +168,6 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
             out.append(row)
             continue
         samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]
-        ratio = share_closed(*samples, paired=_paired(row.cell, baseline.cell, row.reference))
+        ratio = share_closed(*samples, paired=is_paired(row.cell, baseline.cell, row.reference))
         out.append(replace(row, share_closed=ratio, share_baseline=baseline.cell.name))
     return out

@@ -6,20 +6,26 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
+from gapbench import catalog
+from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
+from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
+from gapbench.store.schema import with_records
+from gapbench.suite.change import Change
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NUMBERS = (
-    "test_accuracy", "test_loss", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss",
-    "weight_distance", "clipped_share", "clipped_share_late",
-)  # fmt: skip
-"""Columns of `runs.parquet` that a cell can be averaged over."""
+
+@cache
+def numbers() -> tuple[str, ...]:
+    """Returns the columns of `runs.parquet` that a cell can be averaged over: every metric on every split, and what probes leave."""
+    measured = (metric.column(split) for metric in catalog.metrics().values() for split in catalog.SPLITS)
+    return (*measured, "weight_distance", "clipped_share", "clipped_share_late")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +37,14 @@ class Run:
     split_seed: int
     outcome: Outcome
     numbers: Mapping[str, float]
-    """The columns NUMBERS; those not measured are left out."""
+    """The columns `numbers()`; those not measured are left out."""
     test_correct: bytes = field(default=b"", repr=False)
     """Which test examples were right at the end, as bits; empty where that was not recorded."""
 
     @property
     def ok(self) -> bool:
-        """Whether the run ended ok and has its headline: test accuracy, or test loss where nothing is classified."""
-        return self.outcome == Outcome.OK and ("test_accuracy" in self.numbers or (self.unlabelled and "test_loss" in self.numbers))
-
-    @property
-    def unlabelled(self) -> bool:
-        """Whether its model has no accuracy, on no examples: it explains its inputs and not their labels."""
-        return not any(name.endswith("_accuracy") for name in self.numbers)
+        """Whether the run ended ok and has what runs of its task are compared by, on the test examples."""
+        return self.outcome == Outcome.OK and catalog.measured_task(self.numbers).headline.column("test") in self.numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,10 @@ class Cell:
     learning_rate_rule: str
     momentum_reset: str
     """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
-    own_ghost_batch_size: int | None
-    """The ghost batch size that the preset has for every batch size; None: it has none."""
+    change: Change
+    """What was changed against the recipe, as data."""
+    words: Mapping[str, str]
+    """What its name is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
     planned_updates: int
     """Of a run whose batch follows the noise scale only an estimate."""
     planned_examples: int
@@ -91,8 +94,8 @@ class Cell:
 
     @property
     def scaling_rule(self) -> str:
-        """How the regime sets the learning rate: `learning_rate_rule` without what else multiplies it and without "untuned"."""
-        return self.learning_rate_rule.partition(", ")[0]
+        """How the regime sets the learning rate: without what else multiplies it."""
+        return self.change.learning_rate_rule
 
     @property
     def method(self) -> tuple[str, str, str]:
@@ -131,8 +134,12 @@ class Cell:
         return groups
 
     def column(self, name: str) -> dict[int, float]:
-        """Returns the sample of one of NUMBERS over the ok runs."""
+        """Returns the sample of one of `numbers()` over the ok runs."""
         return self.sample({run.run_id: run.numbers[name] for run in self.runs if name in run.numbers})
+
+    def estimate(self, name: str) -> Estimate | None:
+        """Returns mean and interval of one of `numbers()` over the ok runs; None where none has it."""
+        return t_interval([*self.column(name).values()])
 
     def ok_of(self) -> str:
         """Returns "7 ok of 8, 1 diverged", or "8 ok of 8"."""
@@ -153,11 +160,15 @@ class Panel:
     recipe: str
     cells: tuple[Cell, ...]
 
+    @cached_property
+    def metric(self) -> Metric:
+        """What its cells are compared by: the headline of the task that its ok runs have values of."""
+        return catalog.measured_task(name for cell in self.cells for run in cell.ok_runs for name in run.numbers).headline
+
     @property
-    def headline(self) -> Literal["test_accuracy", "test_loss"]:
-        """What its cells are compared by: test loss where runs are ok and none of them has an accuracy."""
-        ok = [run for cell in self.cells for run in cell.ok_runs]
-        return "test_loss" if ok and all(run.unlabelled for run in ok) else "test_accuracy"
+    def about(self) -> dict[str, str]:
+        """What all its cells train, as columns of a table."""
+        return {"dataset": self.dataset, "model": self.model, "recipe": self.recipe}
 
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
@@ -194,20 +205,24 @@ class Panel:
         return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
 
 
+def in_unit(cell: Cell, metric: Metric, split: str = "test") -> dict[int, float]:
+    """Returns the sample of a metric in the unit that people are shown it in."""
+    return {key: metric.shown(value) for key, value in cell.column(metric.column(split)).items()}
+
+
+def is_paired(*cells: Cell) -> bool:
+    """Whether cells are compared split by split: each seed of theirs draws its own."""
+    return all(cell.split_drawn for cell in cells)
+
+
+def cell_difference(first: Cell, second: Cell, metric: Metric) -> Difference | None:
+    """Returns a metric of a first cell on the test examples minus that of a second, in the unit of its gaps."""
+    return difference(in_unit(first, metric), in_unit(second, metric), paired=is_paired(first, second))
+
+
 def unadapted(cell: Cell) -> bool:
     """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
-    as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
-    return cell.regime == "baseline" and cell.scaling_rule == "untouched" and as_recipe
-
-
-def _own_ghost(recipe: str, preset: str) -> int | None:
-    from gapbench import catalog
-
-    if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
-        return None
-    entry = catalog.recipes()[recipe]
-    size = {**entry.fields, **entry.presets[preset].fields}.get("ghost_batch_size")
-    return size if isinstance(size, int) else None
+    return cell.change.as_recipe(cell.batch_size, cell.ghost_batch_size) and cell.change.rate_untouched
 
 
 def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
@@ -223,7 +238,7 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
         raise StoreError(
             "these are the trials of `gapbench tune`, which have no test numbers to compare; `gapbench report` shows what they found"
         )
-    rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
     keys = list(dict.fromkeys(_panel_key(row) for row in rows))
     panels = []
@@ -241,7 +256,7 @@ def _panel_key(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def _cell(rows: list[dict[str, Any]]) -> Cell:
-    first = rows[0]
+    first = with_records(rows[0])
     ghost = first.get("ghost_batch_size")
     runs = tuple(
         Run(
@@ -249,7 +264,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
             seed=int(row["seed"]),
             split_seed=int(row.get("split_seed", row["seed"])),
             outcome=Outcome(row["outcome"]),
-            numbers={name: float(row[name]) for name in NUMBERS if name in row and math.isfinite(row[name])},
+            numbers={name: float(row[name]) for name in numbers() if name in row and math.isfinite(row[name])},
             test_correct=row.get("test_correct", b""),
         )
         for row in rows
@@ -269,7 +284,8 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         learning_rate=float(first["learning_rate"]),
         learning_rate_rule=first.get("learning_rate_rule", "untouched"),
         momentum_reset=first.get("momentum_reset", "never"),
-        own_ghost_batch_size=_own_ghost(first.get("recipe", ""), first.get("preset", "")),
+        change=first["change"],
+        words=first["words"],
         planned_updates=int(first["planned_updates"]),
         # Tables of older versions have no examples: all batches of a run were alike then.
         planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),
@@ -321,10 +337,11 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a table has no value there."""
     import pandas as pd
 
-    return bool(pd.isna(value))
+    return value is None or bool(pd.isna(value))
 
 
 def _word(outcome: Outcome) -> str:

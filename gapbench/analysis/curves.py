@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.cells import Cell
+from gapbench.analysis.cells import Cell, is_paired
 from gapbench.analysis.stats import LEVEL, Difference, difference, t_quantile
 
 if TYPE_CHECKING:
@@ -29,6 +29,38 @@ class Curve:
     values: npt.NDArray[np.float64]
     examples: npt.NDArray[np.float64] | None = None
     """Seen after these updates; None: not known."""
+
+    def at(self, updates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Returns the values at those of its updates that are among `updates`."""
+        return self.values[np.isin(self.updates, updates)]
+
+    def value_at(self, update: float) -> float | None:
+        """Returns the value at one of its updates; None at any other."""
+        found = self.values[self.updates == update]
+        return float(found[0]) if len(found) else None
+
+
+def common_updates(curves: Sequence[Curve]) -> npt.NDArray[np.float64]:
+    """Returns the updates that all curves have, increasing; none of no curves."""
+    shared = curves[0].updates if curves else np.array([])
+    for curve in curves[1:]:
+        shared = np.intersect1d(shared, curve.updates)
+    return shared
+
+
+@dataclass(frozen=True)
+class Window:
+    """Updates first .. last, both ends included."""
+
+    first: float
+    last: float
+
+    def holds(self, updates: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Returns which updates lie in it."""
+        return (updates >= self.first) & (updates <= self.last)
+
+    def __str__(self) -> str:
+        return f"{self.first:,} to {self.last:,}"
 
 
 def at_equal_examples(curves: Sequence[Curve], *, logarithmic: bool = False) -> list[Curve]:
@@ -75,14 +107,10 @@ def band(curves: Sequence[Curve], *, logarithmic: bool = False, level: float = L
         logarithmic: average logarithms, as befits losses (values must then be positive); the band stays positive.
         level: coverage of the pointwise interval.
     """
-    if not curves:
-        return None
-    updates = curves[0].updates
-    for curve in curves[1:]:
-        updates = np.intersect1d(updates, curve.updates)
+    updates = common_updates(curves)
     if len(updates) == 0:
         return None
-    values = np.stack([curve.values[np.isin(curve.updates, updates)] for curve in curves])
+    values = np.stack([curve.at(updates) for curve in curves])
     values = np.log(np.maximum(values, np.finfo(np.float64).tiny)) if logarithmic else values
     mean, n = values.mean(axis=0), len(curves)
     half = t_quantile(level, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else None
@@ -183,15 +211,26 @@ class LossPath:
 
         None where it never does, and where it is below already at the first evaluation, so that the passage was not seen.
         """
-        below = np.flatnonzero(self.log_loss <= log_level)
-        if len(below) == 0:
+        found = crossing(self.log_loss, log_level)
+        if found is None:
             return None
-        after = int(below[0])
+        after, part = found
         if after == 0:
             return float(self.accuracy[0]) if self.log_loss[0] == log_level else None
-        before = after - 1
-        part = (self.log_loss[before] - log_level) / (self.log_loss[before] - self.log_loss[after])
-        return float(self.accuracy[before] + part * (self.accuracy[after] - self.accuracy[before]))
+        before = self.accuracy[after - 1]
+        return float(before + part * (self.accuracy[after] - before))
+
+
+def crossing(values: npt.NDArray[np.float64], level: float) -> tuple[int, float] | None:
+    """Returns where values first are at or below a level: the position, and how far between the one before and it; None: nowhere.
+
+    Position 0 says that they are below from the start, so that the passage was not seen.
+    """
+    below = np.flatnonzero(values <= level)
+    if len(below) == 0:
+        return None
+    after = int(below[0])
+    return after, float((values[after - 1] - level) / (values[after - 1] - values[after])) if after else 0.0
 
 
 def loss_path(loss: Curve, accuracy: Curve) -> LossPath | None:
@@ -223,5 +262,5 @@ def _gap(reference: Cell, cell: Cell, paths: dict[str, LossPath], statistics: st
             reason = f"no common level: {one.name} is below train loss {np.exp(level):.2g} at its first evaluation"
             return MatchedLoss(None, None, statistics, reason)
         samples.append(one.sample(values))
-    gap = difference(samples[0], samples[1], paired=reference.split_drawn and cell.split_drawn)
+    gap = difference(samples[0], samples[1], paired=is_paired(reference, cell))
     return MatchedLoss(gap, float(np.exp(level)), statistics, "" if gap else "no seed in common")

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run
 from gapbench.analysis.stats import LEVEL, Difference, t_quantile
 from gapbench.core.errors import GapbenchError
@@ -71,8 +72,6 @@ class HeldOut:
 
 def drawn_test_sets(panel: Panel, runs: Sequence[Run]) -> HeldOut | str:
     """Returns the test sets of runs that have their bits, or the reason why they cannot be told."""
-    from gapbench import catalog
-
     known_sets = dict(catalog.datasets().items())  # the registry itself has no get: it raises an error of its own
     entry = known_sets.get(panel.dataset)
     asked = int(json.loads(panel.dataset_options).get("test_size") or 0)

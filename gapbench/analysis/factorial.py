@@ -11,25 +11,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gapbench.analysis.cells import Cell, Panel
-from gapbench.analysis.formats import nats_digits, range_text, signed
-from gapbench.analysis.stats import LEVEL, Method, beyond_rounding, holm, rounding, satterthwaite, t_quantile, two_sided_p
+from gapbench import catalog
+from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
+from gapbench.analysis.formats import gap_digits, interval_text, listed, range_text, signed
+from gapbench.analysis.stats import Difference, Sample, Values, combination, holm, is_separated
+from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Measure = Literal["test_accuracy", "test_loss"]
-MEASURES: dict[Measure, float] = {"test_accuracy": 100.0, "test_loss": 1.0}
-"""What effects are given of, and the factor to their unit: percentage points, nats."""
-
-Values = npt.NDArray[np.float64]
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,25 +39,20 @@ class Factor:
         return f"{self.name} {self.low} → {self.high}"
 
 
-@dataclass(frozen=True)
-class Effect:
-    """A main effect (one factor) or an interaction (two)."""
+@dataclass(frozen=True, kw_only=True)
+class Effect(Difference):
+    """A main effect (one factor) or an interaction (two), in the unit of the metric's gaps."""
 
     factors: tuple[Factor, ...]
-    measure: Measure
-    estimate: float
-    """Percentage points of test accuracy, or nats of test loss."""
-    low: float | None
-    high: float | None
-    """Ends of the 95 % t interval; None from one seed or split."""
-    degrees: float | None
-    p_value: float | None
-    """None also where no value differs from another, so that there is no scale to judge by."""
-    method: Method
-    n: int
-    """Splits, or the seeds of the smallest cell."""
+    metric: Metric
+    """On the test examples."""
     p_holm: float | None = None
     """Adjusted over all effects of the factorial on this measure."""
+
+    @property
+    def measure(self) -> str:
+        """The column that it is an effect on, such as `test_accuracy`."""
+        return self.metric.column("test")
 
     @property
     def name(self) -> str:
@@ -74,7 +62,7 @@ class Effect:
     @property
     def separated(self) -> bool:
         """Whether it differs from zero, all effects of the factorial on this measure judged together."""
-        return self.p_holm is not None and self.p_holm <= SIGNIFICANCE
+        return is_separated(self.p_holm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +81,8 @@ class Factorial:
 
     @property
     def headline(self) -> tuple[Effect, ...]:
-        """The effects on what the panel's cells are compared by: test accuracy, or test loss where nothing is classified."""
-        return self.of(self.panel.headline)
+        """The effects on what the panel's cells are compared by."""
+        return self.of(self.panel.metric.column("test"))
 
     @property
     def title(self) -> str:
@@ -102,8 +90,8 @@ class Factorial:
         at = ", ".join(f"{words(axis)} {level}" for axis, level in self.stratum.items())
         return f"{self.panel.title}, {at}" if at else self.panel.title
 
-    def of(self, measure: Measure) -> tuple[Effect, ...]:
-        """Returns the effects on one measure."""
+    def of(self, measure: str) -> tuple[Effect, ...]:
+        """Returns the effects on one measure, such as `test_accuracy`."""
         return tuple(effect for effect in self.effects if effect.measure == measure)
 
 
@@ -150,42 +138,24 @@ def _factorial(panel: Panel, stratum: Mapping[str, str], factors: tuple[Factor, 
     bad = [f"{cell.name}: {cell.ok_of()}" for cell in found if not cell.complete]
     if bad:
         return Factorial(panel, stratum, factors, found, (), "; ".join(bad))
-    paired = all(cell.split_drawn for cell in found)
-    effects: list[Effect] = []
-    for measure, factor in MEASURES.items():
-        samples = [{key: factor * value for key, value in cell.column(measure).items()} for cell in found]
-        if not all(samples):
-            continue
-        own = [_effect(factors, which, samples, measure, paired=paired) for which in _which(len(factors))]
-        effects.extend(_judged([effect for effect in own if effect is not None]))
-    reason = "" if effects else "no split in common"
-    return Factorial(panel, stratum, factors, found, tuple(effects), reason)
+    effects = tuple(effect for metric in catalog.metrics().values() for effect in _effects(factors, found, metric))
+    return Factorial(panel, stratum, factors, found, effects, "" if effects else "no split in common")
 
 
-def _which(count: int) -> list[tuple[int, ...]]:
-    return [which for size in (1, 2) for which in itertools.combinations(range(count), size)]
+def _effects(factors: Sequence[Factor], cells: Sequence[Cell], metric: Metric) -> list[Effect]:
+    """Returns main effects and interactions of two on a metric, judged together; none where a cell lacks it."""
+    samples = [in_unit(cell, metric) for cell in cells]
+    chosen = [which for size in (1, 2) for which in itertools.combinations(range(len(factors)), size)] if all(samples) else []
+    found = [_effect(factors, which, samples, metric, paired=is_paired(*cells)) for which in chosen]
+    known = [effect for effect in found if effect is not None]
+    adjusted = holm([effect.p_value for effect in known])
+    return [replace(effect, p_holm=p_holm) for effect, p_holm in zip(known, adjusted, strict=True)]
 
 
-def _effect(
-    factors: Sequence[Factor], which: tuple[int, ...], samples: Sequence[Mapping[int, float]], measure: Measure, *, paired: bool
-) -> Effect | None:
+def _effect(factors: Sequence[Factor], which: tuple[int, ...], samples: Sequence[Sample], metric: Metric, *, paired: bool) -> Effect | None:
+    found = combination(samples, contrast_coefficients(len(factors), which), paired=paired)
     chosen = tuple(factors[position] for position in which)
-    coefficients = contrast_coefficients(len(factors), which)
-    if paired:
-        keys = sorted(set.intersection(*(set(sample) for sample in samples)))
-        values = [np.array([sample[key] for key in keys]) for sample in samples]
-    else:
-        values = [np.array([*sample.values()]) for sample in samples]
-    n = min(map(len, values))
-    if n == 0:
-        return None
-    method: Method = "paired" if paired else "welch"
-    estimate, error, degrees = effect_of(values, coefficients, paired=paired)
-    if error is None or degrees is None:
-        return Effect(chosen, measure, estimate, None, None, None, None, method, n)
-    half = t_quantile(LEVEL, degrees) * error
-    p_value = two_sided_p(estimate / error, degrees) if error > 0 else None
-    return Effect(chosen, measure, estimate, estimate - half, estimate + half, degrees, p_value, method, n)
+    return None if found is None else Effect(**vars(found), factors=chosen, metric=metric)
 
 
 def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
@@ -200,38 +170,9 @@ def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
     return coefficients
 
 
-def effect_of(samples: Sequence[Values], coefficients: Values, *, paired: bool) -> tuple[float, float | None, float | None]:
-    """Returns a contrast of cell means, its standard error and the degrees of freedom of that; None, None from one value.
-
-    What is not above rounding is zero: sums of equal numbers with weights of either sign seldom cancel to the last digit.
-
-    Args:
-        samples: one a cell; where paired of one length, equal positions sharing a split.
-        coefficients: one a cell.
-        paired: of one contrast a split, or of independent cells: then the degrees of freedom are Welch and Satterthwaite's.
-    """
-    limit = rounding(samples, coefficients)
-    estimate = float(beyond_rounding(sum(c * sample.mean() for c, sample in zip(coefficients, samples, strict=True)), limit))
-    if min(map(len, samples)) < 2:
-        return estimate, None, None
-    if paired:
-        contrasts = np.asarray(coefficients @ np.stack(samples))
-        return estimate, float(beyond_rounding(contrasts.std(ddof=1) / np.sqrt(len(contrasts)), limit)), float(len(contrasts) - 1)
-    variances = [np.asarray(c**2 * sample.var(ddof=1) / len(sample)) for c, sample in zip(coefficients, samples, strict=True)]
-    degrees = float(satterthwaite(variances, [len(sample) for sample in samples]))
-    return estimate, float(beyond_rounding(np.sqrt(sum(variances)), limit)), degrees
-
-
-def _judged(effects: Sequence[Effect]) -> list[Effect]:
-    p_values = [effect.p_value for effect in effects if effect.p_value is not None]
-    adjusted = iter(holm(p_values))
-    return [effect if effect.p_value is None else replace(effect, p_holm=next(adjusted)) for effect in effects]
-
-
 # The factorial in words and as tables: which axis does something by itself, and which ones depend on another.
 
 COLUMNS = ("effect", "n", "test accuracy, pp", "p (Holm)", "test loss, nats", "p (Holm), loss")
-HEADLINES = {"test_accuracy": "test accuracy in pp", "test_loss": "test loss in nats"}
 
 
 def effect_sentences(panel: Panel) -> list[str]:
@@ -267,11 +208,11 @@ def effects_frame(found: Sequence[Factorial]) -> pd.DataFrame:
 
 def effect_rows(found: Factorial) -> list[tuple[str, ...]]:
     """Returns the texts of a table under COLUMNS, one row an effect."""
-    accuracies, losses = ({effect.factors: effect for effect in found.of(measure)} for measure in MEASURES)
+    accuracies, losses = ({effect.factors: effect for effect in found.of(measure)} for measure in ("test_accuracy", "test_loss"))
     out: list[tuple[str, ...]] = []
     for effect in found.headline:
         accuracy, loss = accuracies.get(effect.factors), losses.get(effect.factors)
-        texts = [(_text(one, digits), _p(one)) if one else ("", "") for one, digits in ((accuracy, 2), (loss, 4))]
+        texts = [(interval_text(one, digits), _p(one)) if one else ("", "") for one, digits in ((accuracy, 2), (loss, 4))]
         out.append((effect.name, str(effect.n), *texts[0], *texts[1]))
     return out
 
@@ -292,15 +233,16 @@ def effect_notes(found: Sequence[Factorial]) -> list[str]:
 
 def _sentences(found: Factorial) -> list[str]:
     at = f" at {', '.join(f'{axis.replace(chr(95), chr(32))} {level}' for axis, level in found.stratum.items())}" if found.stratum else ""
-    head = f"Factorial of {_listed([factor.name for factor in found.factors])}{at}"
+    head = f"Factorial of {listed([factor.name for factor in found.factors])}{at}"
     if found.reason:
         return [f"{head}: no effects ({found.reason})."]
     effects = found.headline
     if any(effect.low is None for effect in effects):
         return [f"{head}: no interval from one seed."]
+    metric = found.panel.metric
     main, two = ([effect for effect in effects if len(effect.factors) == order] for order in (1, 2))
     return [
-        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, {HEADLINES[found.panel.headline]}: "
+        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, test {metric.name} in {metric.gap_unit}: "
         f"{'; '.join(_said(effect) for effect in main)}.",
         _interactions(two),
     ]
@@ -321,7 +263,7 @@ def _interactions(effects: Sequence[Effect]) -> str:
 def _said(effect: Effect) -> str:
     sign = "+" if effect.estimate >= 0 else ""
     width = 0.0 if effect.low is None else effect.estimate - effect.low
-    digits = 2 if effect.measure == "test_accuracy" else nats_digits(width or effect.estimate)
+    digits = gap_digits(effect.metric, width or effect.estimate)
     interval = "" if effect.low is None or effect.high is None else f" ({range_text(effect.low, effect.high, digits)})"
     text = f"{effect.name} {sign}{signed(effect.estimate, digits)}"
     if effect.p_value is None:
@@ -329,16 +271,7 @@ def _said(effect: Effect) -> str:
     return f"{text}{interval}{'' if effect.separated else ', not separated'}"
 
 
-def _text(effect: Effect, digits: int) -> str:
-    text = signed(effect.estimate, digits)
-    return text if effect.low is None or effect.high is None else f"{text} ({range_text(effect.low, effect.high, digits)})"
-
-
 def _p(effect: Effect) -> str:
     if effect.p_holm is None:
         return ""
     return "< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

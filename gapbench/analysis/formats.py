@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.cells import Cell
-    from gapbench.analysis.stats import Difference, Estimate, Ratio
-
-ArmCells = Mapping[str, str]
+from gapbench.analysis.cells import Cell
+from gapbench.analysis.paper import off_by_pp
+from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.stats import Difference, Estimate, Power, Ratio
+from gapbench.catalog import Metric
 
 MINUS = "−"
 ARM, BATCH, GHOST, RATE, COUNT = "arm", "batch", "ghost", "learning rate", "n ok of n"
@@ -42,8 +41,8 @@ def format_row(row: ArmRow) -> dict[str, str]:
         TEST_LOSS: loss(row.test_loss),
         TRAIN_LOSS: loss(row.train_loss),
         TRAIN_TEST: estimate_text(row.train_test_gap_pp, 1, 2),
-        GAP: gap_text(row.batch_gap_pp),
-        GAP_NATS: nats_text(row.batch_gap_nats),
+        GAP: gap_text(row.gap_in("pp"), row.metric),
+        GAP_NATS: gap_text(row.gap_in("nats"), row.metric),
         EXAMPLES: examples_text(row),
         AT: "; ".join(part for part in (row.batch_gap_budget, row.batch_gap_learning_rate, against) if part) if row.batch_gap else "",
         MATCHED: matched_text(row),
@@ -56,22 +55,37 @@ def format_row(row: ArmRow) -> dict[str, str]:
 def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
     texts = [format_row(row) for row in rows]
-    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.panel.headline == "test_loss" for row in rows) else set())
+    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.metric.name != "accuracy" for row in rows) else set())
     telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | kept
     return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
 
 
-def budget_text(cell: Cell, reference: Cell) -> str:
-    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples.
+@dataclass(frozen=True)
+class Lengths:
+    """How long a cell trains against its reference cell."""
 
-    Examples count as equal when they differ by less than one batch, since updates are whole.
-    """
-    equal_updates = not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates
-    equal_examples = abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size)
-    ratio = f"{cell.planned_examples / reference.planned_examples:.3g} × examples"
-    if equal_examples:
-        return "equal examples and updates" if equal_updates else "equal examples"
-    return f"equal updates, {ratio}" if equal_updates else ratio
+    equal_examples: bool
+    """Whether they differ by less than one batch, since updates are whole."""
+    equal_updates: bool
+    ratio: str
+    """How many times the examples."""
+
+
+def lengths_of(cell: Cell, reference: Cell) -> Lengths:
+    """Returns how long a cell trains against its reference cell."""
+    return Lengths(
+        abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size),
+        not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates,
+        f"{cell.planned_examples / reference.planned_examples:.3g} × examples",
+    )
+
+
+def budget_text(cell: Cell, reference: Cell) -> str:
+    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples."""
+    lengths = lengths_of(cell, reference)
+    if lengths.equal_examples:
+        return "equal examples and updates" if lengths.equal_updates else "equal examples"
+    return f"equal updates, {lengths.ratio}" if lengths.equal_updates else lengths.ratio
 
 
 def rate_text(cell: Cell) -> str:
@@ -84,6 +98,21 @@ def signed(value: float, digits: int) -> str:
     """Returns a number with a true minus sign and no negative zero."""
     text = f"{abs(value):.{digits}f}"
     return text if value >= 0 or float(text) == 0 else MINUS + text
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns "1 run" or "7 runs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Returns "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def large(value: float) -> str:
+    """Returns a number of examples or updates with at least three digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def estimate_text(estimate: Estimate | None, factor: float, digits: int) -> str:
@@ -114,26 +143,50 @@ def range_text(low: float, high: float, digits: int) -> str:
     return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
-def gap_text(gap: Difference | None) -> str:
-    """Returns "1.66 (1.32 to 2.00)": a difference in percentage points with its interval."""
-    if gap is None:
-        return ""
-    text = signed(gap.estimate, 2)
-    return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, 2)})"
+def interval_text(found: Difference | Ratio, digits: int, *, factor: float = 1.0, unit: str = "") -> str:
+    """Returns "1.66 (1.32 to 2.00)": a number with its interval, or alone where it has none."""
+    text = signed(factor * found.estimate, digits) + unit
+    return text if found.low is None or found.high is None else f"{text} ({range_text(factor * found.low, factor * found.high, digits)})"
 
 
-def nats_text(gap: Difference | None) -> str:
-    """Returns "1.66 (1.32 to 2.00)": a difference in nats with its interval, to two digits of its error (or else of itself)."""
-    if gap is None:
-        return ""
-    digits = nats_digits(gap.error or gap.estimate)
-    text = signed(gap.estimate, digits)
-    return text if gap.low is None or gap.high is None else f"{text} ({range_text(gap.low, gap.high, digits)})"
+def gap_text(gap: Difference | None, metric: Metric) -> str:
+    """Returns a difference in the unit of a metric's gaps with its interval."""
+    return interval_text(gap, gap_digits(metric, gap.error or gap.estimate)) if gap else ""
+
+
+def gap_digits(metric: Metric, size: float) -> int:
+    """Returns how many decimals a gap has: the metric's, or else as many as show two digits of `size`, its error or the gap itself."""
+    return nats_digits(size) if metric.decimals is None else metric.decimals
 
 
 def nats_digits(size: float) -> int:
     """Returns how many decimals show two digits of a loss or its error; losses, unlike accuracies, have no scale of their own."""
     return 2 if size == 0 else max(0, 1 - math.floor(math.log10(abs(size))))
+
+
+def interval_words(gap: Difference, digits: int = 2) -> str:
+    """Returns "95 % interval 0.10 to 0.40; n = 5", with the sign of the words beside it, which give the size of the difference."""
+    if gap.low is None or gap.high is None:
+        return "no interval from one seed"
+    low, high = (gap.low, gap.high) if gap.estimate >= 0 else (-gap.high, -gap.low)
+    return f"95 % interval {range_text(low, high, digits)}; n = {gap.n}"
+
+
+def chances_text(found: Sequence[Power], metric: Metric) -> str:
+    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several.
+
+    Empty where none of them was asked for its chance, as of gaps in nats.
+    """
+    chances = [one.chance for one in found if one.chance is not None]
+    if not chances:
+        return ""
+    shown = " to ".join(dict.fromkeys(map(_percent, (min(chances), max(chances)))))
+    return f"a gap of {metric.notable_gap:g} {metric.gap_unit} would have been seen with probability {shown} %"
+
+
+def _percent(chance: float) -> str:
+    """Returns a chance as a whole percent that never says certain or impossible."""
+    return "> 99" if chance > 0.99 else "< 1" if chance < 0.01 else f"{100 * chance:.0f}"
 
 
 def examples_text(row: ArmRow) -> str:
@@ -149,7 +202,7 @@ def matched_text(row: ArmRow) -> str:
         return ""
     if matched.gap_pp is None or matched.train_loss is None:
         return "NA"
-    return f"{gap_text(matched.gap_pp)} at {matched.train_loss:.2g}"
+    return f"{gap_text(matched.gap_pp, row.metric)} at {matched.train_loss:.2g}"
 
 
 def share_text(row: ArmRow) -> str:
@@ -165,8 +218,7 @@ def share_text(row: ArmRow) -> str:
 
 def ratio_text(ratio: Ratio) -> str:
     """Returns a share as percent with its interval."""
-    text = f"{signed(100 * ratio.estimate, 0)} %"
-    return text if ratio.low is None or ratio.high is None else f"{text} ({range_text(100 * ratio.low, 100 * ratio.high, 0)})"
+    return interval_text(ratio, 0, factor=100, unit=" %")
 
 
 def paper_text(row: ArmRow) -> str:
@@ -177,6 +229,6 @@ def paper_text(row: ArmRow) -> str:
     if row.prediction is None:
         return text
     low, high = row.prediction
-    off = row.published.off_by_pp(low, high)
+    off = off_by_pp(row.published, low, high)
     where = "consistent with" if not off else f"{abs(off):.2f} pp {'above' if off > 0 else 'below'}"
     return f"{text}, {where} {range_text(100 * low, 100 * high, 2)}"

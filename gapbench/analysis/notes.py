@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from statistics import stdev
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import estimate_text, nats_digits
-from gapbench.analysis.stats import CHANCE, Power, chances_text, t_interval
-
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-
+from gapbench.analysis.formats import chances_text, counted, estimate_text, gap_digits
+from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.stats import CHANCE, t_interval
+from gapbench.catalog import Metric
 
 FEW = 6
 """Below so many seeds Welch's approximation is noticeably inexact (measured by simulation in the tests)."""
@@ -40,7 +39,7 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
 
 def _quantities(rows: Sequence[ArmRow]) -> list[str]:
     """Says what batch gaps and losses are, of networks that classify and of those that do not."""
-    unlabelled = [row for row in rows if row.panel.headline == "test_loss"]
+    unlabelled = [row for row in rows if row.metric.name != "accuracy"]
     out = []
     if len(unlabelled) < len(rows) or not rows:
         out.append(
@@ -69,8 +68,8 @@ def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
         text += " on one fixed split, so that it says nothing about another split; differences are Welch's"
     out = [text + "; n is the number of runs that are ok."]
     if comparisons:
-        over = f"over the {_count(comparisons, 'comparison')} of this table"
-        apart = any(row.batch_gap_pp for row in rows)
+        over = f"over the {counted(comparisons, 'comparison')} of this table"
+        apart = any(row.gap_in("pp") for row in rows)
         outside = " Matched-loss gaps and intervals over test examples stand outside that procedure." if apart else ""
         out = [
             f"{out[0]} Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure {over}, so an interval may leave out zero and "
@@ -85,19 +84,13 @@ def _inexact(rows: Sequence[ArmRow]) -> list[str]:
     n = min((row.batch_gap.n for row in judged if row.batch_gap), default=FEW)
     if n >= FEW:
         return []
-    spreads = [(_spread(row.cell, row.panel.headline), _spread(row.reference, row.panel.headline)) for row in judged if row.reference]
+    spreads = [[stdev(cell.column(row.metric.column("test")).values()) for cell in (row.cell, row.reference) if cell] for row in judged]
     ratios = [own / reference for own, reference in spreads if reference > 0]
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
     return [
         f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to "
         f"4 % and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
     ]
-
-
-def _spread(cell: Cell, measure: str) -> float:
-    values = [*cell.column(measure).values()]
-    mean = sum(values) / len(values)
-    return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
 def _examples(rows: Sequence[ArmRow]) -> list[str]:
@@ -112,12 +105,8 @@ def _examples(rows: Sequence[ArmRow]) -> list[str]:
             f"Two intervals of the batch gap answer two questions{rest}. Batch gap: what {seeds}. Other test set: what these same networks "
             f"would give on other test examples, compared example by example ({number} of them)."
         )
-    reasons: dict[str, list[str]] = {}
-    for row, one in found:
-        if one.reason and one.reason != "one seed":
-            reasons.setdefault(one.reason, []).append(row.cell.name)
-    out.extend(f"No interval over test examples for {', '.join(names)}: {reason}." for reason, names in reasons.items())
-    return out
+    reasons = _named((one.reason, row.cell.name) for row, one in found if one.reason != "one seed")
+    return [*out, *(f"No interval over test examples for {names}: {reason}." for reason, names in reasons.items())]
 
 
 def _power(rows: Sequence[ArmRow]) -> list[str]:
@@ -126,13 +115,13 @@ def _power(rows: Sequence[ArmRow]) -> list[str]:
     if not judged:
         return []
     if len(judged) <= MANY:
-        each = ", ".join(f"{row.cell.name} {_smallest(row, [one.smallest_gap])}{_if_not_separated(row, one)}" for row, one in judged)
+        each = ", ".join(f"{row.cell.name} {_smallest(row.metric, [one.smallest_gap])}{_if_not_separated(row)}" for row, one in judged)
     else:
-        alike = [[(row, one.smallest_gap) for row, one in judged if bool(row.batch_gap_pp) is pp] for pp in (True, False)]
-        each = f"{' and '.join(_smallest(own[0][0], [gap for _, gap in own]) for own in alike if own)} by cell"
+        gaps = {metric: [one.smallest_gap for row, one in judged if row.metric is metric] for metric in catalog.metrics().values()}
+        each = f"{' and '.join(_smallest(metric, own) for metric, own in gaps.items() if own)} by cell"
     n = min(row.batch_gap.n for row, _ in judged if row.batch_gap)
     low, high = spread_factors(n)
-    chances = chances_text([one for _, one in judged])
+    chances = _chances([row for row, _ in judged])
     together = "judged together as the verdicts are"
     told = f"{chances}, {together}; the smallest gap" if chances else f"{together}, the smallest gap"
     return [
@@ -141,17 +130,22 @@ def _power(rows: Sequence[ArmRow]) -> list[str]:
     ]
 
 
-def _smallest(row: ArmRow, gaps: Sequence[float]) -> str:
-    """Returns the smallest gap that is seen, or the range of several, in the unit of the row's gap."""
-    ends = (min(gaps), max(gaps))
-    texts = [f"{end:.2f}" if row.batch_gap_pp else f"{end:.{nats_digits(end)}f}" for end in ends]
-    return f"{' to '.join(dict.fromkeys(texts))} {'pp' if row.batch_gap_pp else 'nats'}"
+def _chances(rows: Sequence[ArmRow]) -> str:
+    """Returns with what chance these rows would have shown a notable gap; empty where no size of a gap is notable."""
+    asked = [row for row in rows if row.metric.notable_gap is not None]
+    return chances_text([row.power for row in asked if row.power], asked[0].metric) if asked else ""
 
 
-def _if_not_separated(row: ArmRow, seen: Power) -> str:
+def _smallest(metric: Metric, gaps: Sequence[float]) -> str:
+    """Returns the smallest gap that is seen, or the range of several."""
+    texts = [f"{end:.{gap_digits(metric, end)}f}" for end in (min(gaps), max(gaps))]
+    return f"{' to '.join(dict.fromkeys(texts))} {metric.gap_unit}"
+
+
+def _if_not_separated(row: ArmRow) -> str:
     if row.separated:
         return ""
-    chance = chances_text([seen])
+    chance = _chances([row])
     return f" (not separated; {chance})" if chance else " (not separated)"
 
 
@@ -165,15 +159,10 @@ def spread_factors(n: int) -> tuple[float, float]:
 
 def _references(rows: Sequence[ArmRow]) -> list[str]:
     """Names the cells that are held against another one than the reference cell."""
-    others: dict[str, list[str]] = {}
-    for row in rows:
-        if row.reference is not None and not row.reference.reference:
-            others.setdefault(row.reference.name, []).append(row.cell.name)
+    others = _named((row.reference.name, row.cell.name) for row in rows if row.reference is not None and not row.reference.reference)
     if not others:
         return []
-    return [
-        "Not against the reference cell are held: " + "; ".join(f"{', '.join(own)} against {name}" for name, own in others.items()) + "."
-    ]
+    return [f"Not against the reference cell are held: {'; '.join(f'{own} against {name}' for name, own in others.items())}."]
 
 
 def _matched(rows: Sequence[ArmRow]) -> list[str]:
@@ -184,12 +173,8 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
         text = "Matched-loss gap: the same difference where both cells' smoothed train loss first reaches the lowest level that every seed"
         running = any(one.statistics == "running" for one in found)
         out.append(f"{text} of both reaches{', with running batch norm statistics, which flatter small batches early' if running else ''}.")
-    reasons: dict[str, list[str]] = {}
-    for row in matched:
-        if row.matched_loss and row.matched_loss.reason and row.cell.ok_runs:
-            reasons.setdefault(row.matched_loss.reason, []).append(row.cell.name)
-    out.extend(f"No matched-loss gap for {', '.join(names)}: {reason}." for reason, names in reasons.items())
-    return out
+    reasons = _named((row.matched_loss.reason, row.cell.name) for row in matched if row.matched_loss and row.cell.ok_runs)
+    return [*out, *(f"No matched-loss gap for {names}: {reason}." for reason, names in reasons.items())]
 
 
 def _shares(rows: Sequence[ArmRow]) -> list[str]:
@@ -214,11 +199,8 @@ def clipped(rows: Sequence[ArmRow]) -> list[str]:
 
 def _published(rows: Sequence[ArmRow]) -> list[str]:
     sources = dict.fromkeys(f"{row.published.source}; {row.published.how}" for row in rows if row.published)
-    other: dict[str, list[str]] = {}
-    for row in rows:
-        if row.not_comparable:
-            other.setdefault(row.not_comparable, []).append(row.cell.name)
-    apart = [f"Not comparable with the paper's number: {', '.join(cells)} ({reason})." for reason, cells in other.items()]
+    other = _named((row.not_comparable, row.cell.name) for row in rows)
+    apart = [f"Not comparable with the paper's number: {names} ({reason})." for reason, names in other.items()]
     if not sources:
         return apart
     text = f"Paper: {'; '.join(sources)}."
@@ -227,8 +209,13 @@ def _published(rows: Sequence[ArmRow]) -> list[str]:
     return [text, *apart]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+def _named(cells: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Returns the names of cells by what is said of them; cells of which nothing is said are left out."""
+    found: dict[str, list[str]] = {}
+    for said, name in cells:
+        if said:
+            found.setdefault(said, []).append(name)
+    return {said: ", ".join(names) for said, names in found.items()}
 
 
 # What multiplicative noise came to: the measured covariance of noisy gradients over that of the reference batch size.

@@ -6,55 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gapbench.analysis.cells import Cell, Panel, read_panels, unadapted
-from gapbench.analysis.formats import gap_text, percent, range_text, ratio_text, signed
-from gapbench.analysis.stats import (
-    LEVEL,
-    SIGNIFICANCE,
-    Difference,
-    Ratio,
-    Sample,
-    beyond_rounding,
-    difference,
-    holm,
-    rounding,
-    satterthwaite,
-    share_closed,
-    t_interval,
-    t_quantile,
-    two_sided_p,
-)
+from gapbench import catalog
+from gapbench.analysis.cells import Cell, Panel, cell_difference, in_unit, is_paired, read_panels, unadapted
+from gapbench.analysis.critical_batch.targets import Target, target_table
+from gapbench.analysis.curves import Curves
+from gapbench.analysis.formats import gap_text, interval_words, percent, ratio_text, signed
+from gapbench.analysis.rows import SideTable
+from gapbench.analysis.stats import NOT_SEPARATED, Difference, Ratio, bounds, combination, holm, share_closed, verdict_on
+from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-NOT_SEPARATED = "not separated"
-
-
-@dataclass(frozen=True)
-class SideTable:
-    """A table in words and in numbers."""
-
-    name: str
-    """Of its files: `tables/<name>.csv` and `.md`."""
-    title: str
-    columns: tuple[str, ...]
-    """Headings; the first column names the row."""
-    rows: tuple[tuple[str, ...], ...]
-    """Texts for people."""
-    sentences: tuple[str, ...]
-    """What it says, the most telling first."""
-    notes: tuple[str, ...]
-    """How to read it."""
-    records: tuple[Mapping[str, Any], ...]
-    """Its numbers, one row each."""
-
-    def frame(self) -> pd.DataFrame:
-        """Returns the numbers as a data frame: what the .csv file holds."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.records))
 
 
 def side_tables(runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets: Sequence[Mapping[str, Any]] = ()) -> tuple[SideTable, ...]:
@@ -65,57 +27,20 @@ def side_tables(runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets:
         curves: curves.parquet; None: no targets are looked for.
         targets: metric and value of each, as the suite's [report] names them.
     """
-    from gapbench.analysis.critical_batch.targets import Target, target_table
-    from gapbench.analysis.curves import Curves
-
     panels = read_panels(runs)
     reached = target_table(panels, Curves(curves), [Target(**item) for item in targets]) if curves is not None and targets else None
     found = (preset_table(panels), reset_table(panels), reached)
     return tuple(table for table in found if table is not None)
 
 
-def accuracy_pp(cell: Cell) -> dict[int, float]:
-    """Returns the sample of a cell's test accuracy in percentage points."""
-    return {key: 100 * value for key, value in cell.column("test_accuracy").items()}
+def accuracy() -> Metric:
+    """Returns the metric that side tables compare by."""
+    return catalog.metrics()["accuracy"]
 
 
 def accuracy_difference(first: Cell, second: Cell) -> Difference | None:
     """Returns the test accuracy of a first cell minus that of a second, in percentage points."""
-    return difference(accuracy_pp(first), accuracy_pp(second), paired=first.split_drawn and second.split_drawn)
-
-
-def combination(samples: Sequence[Sample], weights: Sequence[float], *, paired: bool, level: float = LEVEL) -> Difference | None:
-    """Returns the weighted sum of several cells' means with its interval: paired by key, or Welch-Satterthwaite's.
-
-    Args:
-        samples: values of each cell; their unit is the unit of the result.
-        weights: as many, such as (1, -1, -1, 1) for a difference of differences.
-        paired: whether equal keys share something (the split).
-        level: coverage of the interval.
-
-    Returns:
-        None where a cell is empty, or no key is shared; without an interval from one value.
-    """
-    import numpy as np
-
-    keys = sorted(set.intersection(*(set(sample) for sample in samples)))
-    values = [np.array([sample[key] for key in keys] if paired else [*sample.values()], dtype=np.float64) for sample in samples]
-    n, method = min(map(len, values)), "paired" if paired else "welch"
-    if n == 0:
-        return None
-    limit = rounding(values, weights)
-    estimate = float(beyond_rounding(sum(weight * own.mean() for weight, own in zip(weights, values, strict=True)), limit))
-    if n == 1:
-        return Difference(estimate, None, None, None, "paired" if paired else "welch", n)
-    if paired:
-        values, weights = [np.asarray(sum(weight * own for weight, own in zip(weights, values, strict=True)))], [1.0]
-    variances = [np.asarray(weight**2 * own.var(ddof=1) / len(own)) for weight, own in zip(weights, values, strict=True)]
-    sizes = [len(own) for own in values]
-    error, degrees = float(beyond_rounding(np.sqrt(sum(variances)), limit)), float(satterthwaite(variances, sizes))
-    half = t_quantile(level, degrees) * error
-    p_value = two_sided_p(estimate / error, degrees) if error > 0 else None
-    kept = tuple(float(variance) for variance in variances)
-    return Difference(estimate, estimate - half, estimate + half, p_value, method, n, error, degrees, kept, tuple(sizes))  # type: ignore[arg-type]
+    return cell_difference(first, second, accuracy())
 
 
 def no_verdict(*cells: Cell) -> str:
@@ -123,7 +48,7 @@ def no_verdict(*cells: Cell) -> str:
     for cell in cells:
         if not cell.complete:
             return f"{cell.name}: {cell.ok_of()}"
-    if any(run.unlabelled for cell in cells for run in cell.runs):
+    if not all(cell.column("test_accuracy") for cell in cells):
         return "no accuracy"
     if min(len(cell.column("test_accuracy")) for cell in cells) < 2:
         return "one seed"
@@ -131,25 +56,19 @@ def no_verdict(*cells: Cell) -> str:
     return "" if found is not None and found.p_value is not None else "no spread between seeds"
 
 
-def judged(gap: Difference, p_holm: float, *, above: str, below: str) -> str:
-    """Returns what Holm's procedure says of a difference."""
-    if p_holm > SIGNIFICANCE:
-        return NOT_SEPARATED
-    return above if gap.estimate > 0 else below
+def judged(gaps: Sequence[tuple[Difference | None, str, str, str]]) -> list[tuple[float | None, str]]:
+    """Returns the adjusted p-value and the verdict of every difference of a table, which are judged together by Holm's procedure.
 
-
-def interval_words(gap: Difference, *, flip: bool = False) -> str:
-    """Returns "95 % interval 0.10 to 0.40; n = 5", with the sign of the words beside it."""
-    if gap.low is None or gap.high is None:
-        return "no interval from one seed"
-    low, high = (-gap.high, -gap.low) if flip else (gap.low, gap.high)
-    return f"95 % interval {range_text(low, high, 2)}; n = {gap.n}"
-
-
-def difference_record(name: str, gap: Difference | None) -> dict[str, float | None]:
-    """Returns estimate and bounds under `name`, `name_low`, `name_high`."""
-    values = (gap.estimate, gap.low, gap.high) if gap else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+    Args:
+        gaps: each with the reason why it has no verdict (or an empty text), and what it is called above and below zero.
+    """
+    adjusted = holm([None if gap is None or reason else gap.p_value for gap, reason, _, _ in gaps])
+    return [
+        (p_holm, f"no verdict ({reason or 'no seed in common'})")
+        if gap is None or reason
+        else (p_holm, verdict_on(gap.estimate, p_holm, above=above, below=below))
+        for (gap, reason, above, below), p_holm in zip(gaps, adjusted, strict=True)
+    ]
 
 
 # What the preset alone changes, arm by arm: the same arm of the same recipe in whose version of it.
@@ -194,11 +113,11 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
         (
             f"{row.panel.title}: {row.arm}" if several else row.arm,
             str(row.second.batch_size),
-            percent(t_interval([*row.first.column("test_accuracy").values()])),
-            percent(t_interval([*row.second.column("test_accuracy").values()])),
-            gap_text(row.change_pp),
+            percent(row.first.estimate("test_accuracy")),
+            percent(row.second.estimate("test_accuracy")),
+            gap_text(row.change_pp, accuracy()),
             row.verdict,
-            gap_text(row.gap_change_pp),
+            gap_text(row.gap_change_pp, accuracy()),
         )
         for row in rows
     )
@@ -209,7 +128,7 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
 
 def arm_of(cell: Cell) -> str:
     """Returns the name of a cell without its preset: "SB" of "SB, code"."""
-    return ", ".join(part for part in cell.name.split(", ") if part != cell.preset) or "run"
+    return ", ".join(word for field, word in cell.words.items() if field != "preset") or "run"
 
 
 def _rows(panel: Panel) -> Iterator[PresetRow]:
@@ -231,23 +150,12 @@ def _gap_change(panel: Panel, first: Cell, second: Cell) -> Difference | None:
     if (references[0].preset, references[1].preset) != (first.preset, second.preset):
         return None
     cells = (references[1], second, references[0], first)
-    paired = all(cell.split_drawn for cell in cells)
-    return combination([accuracy_pp(cell) for cell in cells], (1.0, -1.0, -1.0, 1.0), paired=paired)
+    return combination([in_unit(cell, accuracy()) for cell in cells], (1.0, -1.0, -1.0, 1.0), paired=is_paired(*cells))
 
 
 def _judged(rows: list[PresetRow]) -> list[PresetRow]:
-    reasons = [no_verdict(row.second, row.first) for row in rows]
-    gaps = [row.change_pp for row, reason in zip(rows, reasons, strict=True) if not reason]
-    p_values = [gap.p_value for gap in gaps if gap is not None and gap.p_value is not None]
-    adjusted = iter(holm(p_values))
-    out = []
-    for row, reason in zip(rows, reasons, strict=True):
-        if reason or row.change_pp is None:
-            out.append(replace(row, verdict=f"no verdict ({reason or 'no seed in common'})"))
-        else:
-            p_holm = next(adjusted)
-            out.append(replace(row, p_holm=p_holm, verdict=judged(row.change_pp, p_holm, above=MORE, below=LESS)))
-    return out
+    verdicts = judged([(row.change_pp, no_verdict(row.second, row.first), MORE, LESS) for row in rows])
+    return [replace(row, p_holm=p_holm, verdict=verdict) for row, (p_holm, verdict) in zip(rows, verdicts, strict=True)]
 
 
 def _sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
@@ -260,8 +168,7 @@ def _sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
     for row in told if len(told) <= MANY else separated:
         gap = row.change_pp
         assert gap is not None  # only rows with a verdict come here
-        side, flip = ("less", True) if gap.estimate < 0 else ("more", False)
-        size, words = f"{abs(gap.estimate):.2f} pp {side}", interval_words(gap, flip=flip)
+        size, words = f"{abs(gap.estimate):.2f} pp {'less' if gap.estimate < 0 else 'more'}", interval_words(gap)
         if row.verdict == NOT_SEPARATED:
             yield f"{row.arm}: preset {row.second.preset} is not separated from {row.first.preset} ({size}; {words})."
         else:
@@ -278,10 +185,10 @@ def _gap_sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
         sizes = [accuracy_difference(reference, cell) for cell in (row.first, row.second) if (reference := panel.reference_of(cell))]
         if len(sizes) == 2 and sizes[0] and sizes[1]:
             shown = [signed(size.estimate, 2) for size in sizes if size]
-            side, flip = ("less", True) if gap.estimate < 0 else ("more", False)
+            side = "less" if gap.estimate < 0 else "more"
             yield (
                 f"The batch gap of {row.arm} is {shown[0]} pp in preset {row.first.preset} and {shown[1]} pp in preset "
-                f"{row.second.preset}: {abs(gap.estimate):.2f} pp {side} ({interval_words(gap, flip=flip)})."
+                f"{row.second.preset}: {abs(gap.estimate):.2f} pp {side} ({interval_words(gap)})."
             )
 
 
@@ -300,8 +207,6 @@ def _notes(rows: Sequence[PresetRow]) -> Iterator[str]:
 
 
 def _differing(recipe: str, first: str, second: str) -> list[str]:
-    from gapbench import catalog
-
     presets = catalog.recipes()[recipe].presets if recipe in catalog.recipes() else {}
     if first not in presets or second not in presets:
         return []
@@ -312,23 +217,21 @@ def _differing(recipe: str, first: str, second: str) -> list[str]:
 def _record(row: PresetRow) -> dict[str, Any]:
     gap = row.change_pp
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "arm": row.arm,
         "batch_size": row.second.batch_size,
         "first_preset": row.first.preset,
         "second_preset": row.second.preset,
         **{
-            f"{which}_test_accuracy": estimate.mean if (estimate := t_interval([*cell.column("test_accuracy").values()])) else None
+            f"{which}_test_accuracy": estimate.mean if (estimate := cell.estimate("test_accuracy")) else None
             for which, cell in (("first", row.first), ("second", row.second))
         },
-        **difference_record("preset_change_pp", gap),
+        **bounds("preset_change_pp", gap),
         "preset_change_p_holm": row.p_holm,
         "preset_change_method": gap.method if gap else None,
         "preset_change_n": gap.n if gap else None,
         "verdict": row.verdict,
-        **difference_record("batch_gap_change_pp", row.gap_change_pp),
+        **bounds("batch_gap_change_pp", row.gap_change_pp),
     }
 
 
@@ -337,9 +240,6 @@ def _record(row: PresetRow) -> dict[str, Any]:
 # With a reset at every epoch momentum comes to a part of its gain only, the smaller the fewer updates an epoch has. A run without reset
 # whose rate is multiplied by that part is the control: what it shares with the reset is the lower rate, and what it does not is the rest.
 
-MATCHED_GAIN = "matched gain"
-_CHANGES = frozenset({"momentum reset", "no momentum reset", "rate at matched gain"})
-"""What the label of a regime says of the reset and its control."""
 COSTS, GAINS = "costs", "gains"
 
 
@@ -375,14 +275,11 @@ def reset_table(panels: Sequence[Panel]) -> SideTable | None:
         (
             row.reset.name,
             str(row.reset.batch_size),
-            *(
-                percent(t_interval([*cell.column("test_accuracy").values()])) if cell else ""
-                for cell in (row.reset, row.never, row.matched)
-            ),
-            gap_text(row.cost_pp),
+            *(percent(cell.estimate("test_accuracy")) if cell else "" for cell in (row.reset, row.never, row.matched)),
+            gap_text(row.cost_pp, accuracy()),
             row.cost_verdict,
             ratio_text(row.share) if row.share else "",
-            gap_text(row.left_pp),
+            gap_text(row.left_pp, accuracy()),
             row.left_verdict,
         )
         for row in rows
@@ -417,14 +314,13 @@ def _resets_rows(panel: Panel) -> Iterator[ResetRow]:
 
 def _kind(cell: Cell) -> str:
     if cell.momentum_reset == "epoch":
-        return "reset" if MATCHED_GAIN not in cell.learning_rate_rule else "both"
-    return "matched" if MATCHED_GAIN in cell.learning_rate_rule else "never"
+        return "both" if cell.change.matched_gain else "reset"
+    return "matched" if cell.change.matched_gain else "never"
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     """Returns what cells that differ in the reset and its control only have in common."""
-    regime = ", ".join(part for part in cell.regime.split(", ") if part not in _CHANGES)
-    return (*cell.method, cell.batch_size, cell.ghost_batch_size, regime, cell.planned_updates)
+    return (*cell.method, cell.batch_size, cell.ghost_batch_size, cell.change.without_reset, cell.planned_updates)
 
 
 def _share(panel: Panel, reset: Cell, never: Cell) -> Ratio | None:
@@ -435,27 +331,19 @@ def _share(panel: Panel, reset: Cell, never: Cell) -> Ratio | None:
     if gap is None or gap.low is None or gap.low <= 0:
         return None  # no gap to have a share of
     samples = [cell.column("test_accuracy") for cell in (never, reset, reference)]
-    return share_closed(*samples, paired=all(cell.split_drawn for cell in (never, reset, reference)))
+    return share_closed(*samples, paired=is_paired(never, reset, reference))
 
 
 def _resets_judged(rows: list[ResetRow]) -> list[ResetRow]:
     """Gives every difference its verdict, Holm's procedure running over both columns."""
-    found: list[tuple[int, str, Difference | None, str]] = []
-    for position, row in enumerate(rows):
-        found.append((position, "cost", row.cost_pp, no_verdict(row.never, row.reset)))
-        if row.matched is not None:
-            found.append((position, "left", row.left_pp, no_verdict(row.matched, row.reset)))
-    adjusted = iter(holm([gap.p_value for _, _, gap, reason in found if not reason and gap and gap.p_value is not None]))
-    out = list(rows)
-    for position, which, gap, reason in found:
-        if reason or gap is None:
-            verdict = f"no verdict ({reason or 'no seed in common'})"
-        else:
-            words = (COSTS, GAINS) if which == "cost" else ("above the reset", "below the reset")
-            verdict = judged(gap, next(adjusted), above=words[0], below=words[1])
-        row = out[position]
-        out[position] = replace(row, cost_verdict=verdict) if which == "cost" else replace(row, left_verdict=verdict)
-    return out
+    costs = [(row.cost_pp, no_verdict(row.never, row.reset), COSTS, GAINS) for row in rows]
+    left = [(row.left_pp, no_verdict(row.matched, row.reset), "above the reset", "below the reset") for row in rows if row.matched]
+    verdicts = [verdict for _, verdict in judged([*costs, *left])]
+    of_left = iter(verdicts[len(rows) :])
+    return [
+        replace(row, cost_verdict=verdict, left_verdict=next(of_left) if row.matched else "")
+        for row, verdict in zip(rows, verdicts, strict=False)
+    ]
 
 
 def _resets_sentences(rows: Sequence[ResetRow]) -> Iterator[str]:
@@ -465,7 +353,7 @@ def _resets_sentences(rows: Sequence[ResetRow]) -> Iterator[str]:
             yield f"{where} there is {row.cost_verdict} on the momentum reset."
             continue
         side = "costs" if gap.estimate >= 0 else "gains"
-        words = interval_words(gap, flip=gap.estimate < 0)
+        words = interval_words(gap)
         share = f", {ratio_text(row.share)} of the batch gap" if row.share and row.cost_verdict == COSTS else ""
         if row.cost_verdict == NOT_SEPARATED:
             head = f"{where} the momentum reset is not separated from none (it {side} {abs(gap.estimate):.2f} pp; {words})"
@@ -479,7 +367,7 @@ def _control(row: ResetRow) -> str:
     if gap is None or row.left_verdict.startswith("no verdict"):
         return ""
     side = "above" if gap.estimate >= 0 else "below"
-    words = f"{abs(gap.estimate):.2f} pp {side} it; {interval_words(gap, flip=gap.estimate < 0)}"
+    words = f"{abs(gap.estimate):.2f} pp {side} it; {interval_words(gap)}"
     if row.left_verdict == NOT_SEPARATED:
         return f"; without reset at matched gain is not separated from it ({words}), so these runs do not tell the reset from a lower rate"
     return f"; without reset at matched gain is separated from it ({words}), so the reset is not only a lower rate"
@@ -487,23 +375,18 @@ def _control(row: ResetRow) -> str:
 
 def _resets_record(row: ResetRow) -> dict[str, Any]:
     means = {
-        name: estimate.mean if cell and (estimate := t_interval([*cell.column("test_accuracy").values()])) else None
+        name: estimate.mean if cell and (estimate := cell.estimate("test_accuracy")) else None
         for name, cell in (("reset", row.reset), ("no_reset", row.never), ("matched_gain", row.matched))
     }
-    share = row.share
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "preset": row.reset.preset,
         "cell": row.reset.name,
         "batch_size": row.reset.batch_size,
         **{f"{name}_test_accuracy": mean for name, mean in means.items()},
-        **difference_record("reset_cost_pp", row.cost_pp),
+        **bounds("reset_cost_pp", row.cost_pp),
         "reset_cost_verdict": row.cost_verdict,
-        "reset_share": share.estimate if share else None,
-        "reset_share_low": share.low if share else None,
-        "reset_share_high": share.high if share else None,
-        **difference_record("matched_gain_minus_reset_pp", row.left_pp),
+        **bounds("reset_share", row.share),
+        **bounds("matched_gain_minus_reset_pp", row.left_pp),
         "matched_gain_verdict": row.left_verdict or None,
     }

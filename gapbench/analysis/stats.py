@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -92,6 +92,9 @@ Values = npt.NDArray[np.float64]
 _METHODS: tuple[Method, Method] = ("welch", "paired")
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 """Of the size of its terms: what rounding may leave of a sum that is zero."""
+SIGNIFICANCE = 0.05
+"""Familywise error of verdicts that are judged together."""
+NOT_SEPARATED = "not separated"
 Sample = Mapping[int, float]
 """Values by what they are paired on: the split's seed where seeds draw a split, else any key of the run."""
 
@@ -120,7 +123,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two differences with Fieller's interval (None where it is unbounded or there are too few values)."""
+    """A ratio with its interval, Fieller's where it is of two differences (None where it is unbounded or there are too few values)."""
 
     estimate: float
     low: float | None
@@ -128,36 +131,73 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A number with its 95 % interval; bounds are NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval_of_log(logarithm: float, half: float) -> Interval:
+    """Returns the interval of a positive number, symmetric in the logarithm, which is given with half its width."""
+    low, value, high = (float(np.exp(min(logarithm + side * half, 700.0))) for side in (-1, 0, 1))
+    return Interval(value, low, high)
+
+
+def bounds(name: str, found: Estimate | Difference | Ratio | Interval | None) -> dict[str, float | None]:
+    """Returns a number and its bounds as the columns `name`, `name_low`, `name_high`; None where there is none."""
+    low, high = (found.low, found.high) if found else (None, None)
+    value = found.mean if isinstance(found, Estimate) else found.value if isinstance(found, Interval) else found.estimate if found else None
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+@dataclass(frozen=True)
 class Contrast:
-    """Differences of two means with their errors, of any number of pairs of samples at once."""
+    """Weighted sums of means with their errors, of any number of draws at once."""
 
     estimate: Values
     error: Values
     """Standard error of the estimate."""
     degrees: Values
     """Degrees of freedom of the error."""
+    variances: tuple[Values, ...]
+    """What the squared error is the sum of: of one sum for each split, or of each cell's mean times its weight."""
+    sizes: tuple[int, ...]
+    """Number of values behind each of `variances`."""
 
 
-def contrast(first: Values, second: Values, *, paired: bool) -> Contrast:
-    """Returns mean of `first` minus mean of `second` along the last axis, with its error: of pairs, or Welch's.
-
-    What is not above rounding is zero: else cells that differ by the same 0.1 pp in every pair would have an error of 1e-15 pp.
+def contrast(samples: Sequence[Values], weights: Sequence[float] | Values, *, paired: bool) -> Contrast:
+    """Returns the weighted sum of means along the last axis with its error: Student's over splits, or Welch and Satterthwaite's.
 
     Args:
-        first: samples [..., n >= 2].
-        second: samples [..., m >= 2]; where paired, m = n and equal positions share something.
+        samples: of each cell [..., n >= 2]; where paired all of one n, equal positions sharing a split.
+        weights: as many, such as (1, -1) for a difference and (1, -1, -1, 1) for a difference of differences.
         paired: which of the two errors.
     """
-    limit = rounding((first, second), (1.0, -1.0))
-    if paired:
-        pairs = first - second
-        n = pairs.shape[-1]
-        error = beyond_rounding(pairs.std(axis=-1, ddof=1) / np.sqrt(n), limit)
-        return Contrast(beyond_rounding(pairs.mean(axis=-1), limit), error, np.full(error.shape, float(n - 1)))
-    sizes = first.shape[-1], second.shape[-1]
-    variances = first.var(axis=-1, ddof=1) / sizes[0], second.var(axis=-1, ddof=1) / sizes[1]
-    estimate = beyond_rounding(first.mean(axis=-1) - second.mean(axis=-1), limit)
-    return Contrast(estimate, beyond_rounding(np.sqrt(variances[0] + variances[1]), limit), satterthwaite(variances, sizes))
+    estimate = np.asarray(sum(weight * sample.mean(axis=-1) for weight, sample in zip(weights, samples, strict=True)))
+    if not paired:
+        sizes = [sample.shape[-1] for sample in samples]
+        variances = [weight**2 * sample.var(axis=-1, ddof=1) / sample.shape[-1] for weight, sample in zip(weights, samples, strict=True)]
+        return Contrast(estimate, np.sqrt(sum(variances)), satterthwaite(variances, sizes), tuple(variances), tuple(sizes))
+    # Two cells are subtracted and then averaged, more are averaged first: each order keeps the last digit of the tables made by it.
+    if len(samples) == 2:
+        own = weights[0] * samples[0] + weights[1] * samples[1]
+        estimate = own.mean(axis=-1)
+    else:
+        own = np.tensordot(weights, np.stack(samples), axes=1)
+    n = own.shape[-1]
+    error = own.std(axis=-1, ddof=1) / np.sqrt(n)
+    return Contrast(estimate, error, np.full(error.shape, float(n - 1)), (own.var(axis=-1, ddof=1) / n,), (n,))
+
+
+def without_rounding(found: Contrast, samples: Sequence[Values], weights: Sequence[float] | Values) -> Contrast:
+    """Returns a contrast of these samples in which what is not above rounding is zero.
+
+    Else cells that differ by the same 0.1 pp in every pair would have an error of 1e-15 pp.
+    """
+    limit = rounding(samples, weights)
+    return replace(found, estimate=beyond_rounding(found.estimate, limit), error=beyond_rounding(found.error, limit))
 
 
 def rounding(samples: Sequence[Values], weights: Sequence[float] | Values) -> Values:
@@ -199,34 +239,55 @@ def difference(first: Sample, second: Sample, *, paired: bool, level: float = LE
         paired: whether equal keys share something (the split).
         level: coverage of the interval.
     """
-    keys = sorted(set(first) & set(second))
-    own = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (first, second)]
-    n, method = min(map(len, own)), _METHODS[paired]
+    return combination((first, second), (1.0, -1.0), paired=paired, level=level)
+
+
+def combination(samples: Sequence[Sample], weights: Sequence[float] | Values, *, paired: bool, level: float = LEVEL) -> Difference | None:
+    """Returns the weighted sum of several cells' means with its interval. Arguments as of `difference`, weights as of `contrast`.
+
+    Returns:
+        None where a cell is empty, or no key is shared; without an interval from one value.
+    """
+    values, method = _values(samples, paired=paired), _METHODS[paired]
+    n = min(map(len, values))
     if n == 0:
         return None
     if n == 1:
-        return Difference(float(own[0].mean() - own[1].mean()), None, None, None, method, n)
-    found = contrast(own[0], own[1], paired=paired)
+        estimate = sum(weight * own.mean() for weight, own in zip(weights, values, strict=True))
+        return Difference(float(beyond_rounding(estimate, rounding(values, weights))), None, None, None, method, n)
+    found = without_rounding(contrast(values, weights, paired=paired), values, weights)
     mean, error, degrees = float(found.estimate), float(found.error), float(found.degrees)
-    parts = [own[0] - own[1]] if paired else own
-    variances, sizes = tuple(float(part.var(ddof=1)) / len(part) for part in parts), tuple(map(len, parts))
     half = t_quantile(level, degrees) * error
     p_value = two_sided_p(mean / error, degrees) if error > 0 else None
-    return Difference(mean, mean - half, mean + half, p_value, method, n, error, degrees, variances, sizes)
+    return Difference(mean, mean - half, mean + half, p_value, method, n, error, degrees, tuple(map(float, found.variances)), found.sizes)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Returns Holm's adjusted p-values, in the given order: those at or below 0.05 are separated with familywise error 5 %.
+
+    None stands for what is not judged, and stays None.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    order = sorted(range(len(p_values)), key=lambda position: p_values[position])
-    adjusted = [1.0] * len(p_values)
+    judged = sorted((p_value, position) for position, p_value in enumerate(p_values) if p_value is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
     running = 0.0
-    for rank, position in enumerate(order):
-        running = max(running, (len(p_values) - rank) * p_values[position])
+    for rank, (p_value, position) in enumerate(judged):
+        running = max(running, (len(judged) - rank) * p_value)
         adjusted[position] = min(1.0, running)
     return adjusted
+
+
+def is_separated(p_holm: float | None) -> bool:
+    """Whether what has this adjusted p-value is separated, all comparisons of its family judged together."""
+    return p_holm is not None and p_holm <= SIGNIFICANCE
+
+
+def verdict_on(estimate: float, p_holm: float | None, *, above: str, below: str) -> str:
+    """Returns the words for a difference: `above` or `below`, or that it is not separated from zero."""
+    if not is_separated(p_holm):
+        return NOT_SEPARATED
+    return above if estimate > 0 else below
 
 
 def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bool, level: float = LEVEL) -> Ratio | None:
@@ -237,32 +298,30 @@ def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bo
     split that test is Welch's, whose degrees of freedom depend on r: an arm with a spread of its own decides them where it decides the
     error. None where a cell is empty or baseline and reference are equal.
     """
-    keys = sorted(set(arm) & set(baseline) & set(reference))
-    cells = [_array(one[key] for key in keys) if paired else _array(one.values()) for one in (arm, baseline, reference)]
+    cells = _values((arm, baseline, reference), paired=paired)
     n = min(map(len, cells))
     if n == 0 or cells[2].mean() == cells[1].mean():
         return None
     closed, gap = float(cells[0].mean() - cells[1].mean()), float(cells[2].mean() - cells[1].mean())
     if n == 1:
         return Ratio(closed / gap, None, None)
-    return Ratio(closed / gap, *_fieller(*cells, level=level, paired=paired))
+    return Ratio(closed / gap, *_share_bounds(*cells, level=level, paired=paired))
 
 
 def share_contrast(arm: Values, baseline: Values, reference: Values, share: float, *, paired: bool) -> Contrast:
     """Returns (arm - baseline) - share (reference - baseline) along the last axis, which is zero where the share is the true one."""
     if paired:
-        return contrast(arm - baseline, share * (reference - baseline), paired=True)
-    cells, weights = (arm, baseline, reference), (1.0, share - 1, -share)
-    estimate = sum(weight * cell.mean(axis=-1) for weight, cell in zip(weights, cells, strict=True))
-    variances = [weight**2 * cell.var(axis=-1, ddof=1) / cell.shape[-1] for weight, cell in zip(weights, cells, strict=True)]
-    return Contrast(np.asarray(estimate), np.sqrt(sum(variances)), satterthwaite(variances, [cell.shape[-1] for cell in cells]))
+        sides, weights = (arm - baseline, reference - baseline), (1.0, -share)
+        return without_rounding(contrast(sides, weights, paired=True), sides, weights)
+    return contrast((arm, baseline, reference), (1.0, share - 1, -share), paired=False)
 
 
-def _fieller(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
+def _share_bounds(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
     """Returns the bounds of the shares that are not rejected; None, None where they are unbounded: where the gap itself may be zero."""
     from scipy.optimize import brentq
 
-    whole = contrast(reference, baseline, paired=paired)
+    ends, weights = (reference, baseline), (1.0, -1.0)
+    whole = without_rounding(contrast(ends, weights, paired=paired), ends, weights)
     if abs(whole.estimate) <= t_quantile(level, float(whole.degrees)) * whole.error * (1 + 1e-9):
         return None, None
     share = float((arm.mean() - baseline.mean()) / whole.estimate)
@@ -280,8 +339,32 @@ def _fieller(arm: Values, baseline: Values, reference: Values, *, paired: bool, 
     return bounds[0], bounds[1]
 
 
-def _array(values: Iterable[float]) -> Values:
-    return np.array(list(values), dtype=np.float64)
+def _values(samples: Sequence[Sample], *, paired: bool) -> list[Values]:
+    """Returns the values of samples; where paired those of the keys that all have, in one order."""
+    keys = sorted(set.intersection(*(set(sample) for sample in samples)))
+    return [np.array([sample[key] for key in keys] if paired else [*sample.values()], dtype=np.float64) for sample in samples]
+
+
+def fieller(numerator: float, denominator: float, covariance: Values, t: float) -> tuple[float | None, float | None]:
+    """Returns the bounds of the positive ratios r for which numerator - r denominator is not separated from 0 at `t` standard errors.
+
+    Args:
+        numerator: estimate, whose true value is not negative.
+        denominator: estimate.
+        covariance: of the two [2, 2].
+        t: quantile of the interval.
+    """
+    a = denominator**2 - t**2 * covariance[1, 1]
+    b = numerator * denominator - t**2 * covariance[0, 1]
+    c = numerator**2 - t**2 * covariance[0, 0]
+    if c <= 0.0:  # the numerator itself is not separated from 0: every small ratio is possible
+        return 0.0, None
+    if a > 0.0 and denominator > 0.0:
+        root = np.sqrt(max(0.0, b**2 - a * c))
+        return float(c / (b + root)), float((b + root) / a)
+    # What is rejected is an interval around 0; all that lies beyond its upper end is possible.
+    root = np.sqrt(b**2 - a * c)
+    return float(c / (b + root)), None
 
 
 # What a table of this size can see: the chance that it separates a given gap, and the smallest gap that it separates with 80 %.
@@ -295,10 +378,6 @@ def _array(values: Iterable[float]) -> Values:
 # chance is the normal one averaged over the distributions of both sample variances. m is the number of comparisons of the table: that is
 # the first and hardest step of Holm's procedure, so the chances given here are rather too low than too high.
 
-SIGNIFICANCE = 0.05
-"""Familywise error of the verdict column."""
-GAP_PP = 1.0
-"""The gap whose chance of being seen is told."""
 CHANCE = 0.8
 """The chance with which the smallest gap told is seen."""
 
@@ -318,7 +397,7 @@ class Power:
     """Number of comparisons that the significance is shared by."""
 
 
-def power(gap: Difference | None, comparisons: int = 1, *, asked: float | None = GAP_PP) -> Power | None:
+def power(gap: Difference | None, comparisons: int = 1, *, asked: float | None) -> Power | None:
     """Returns what a comparison with these spreads and sizes can see; None from one seed and without any spread.
 
     Args:
@@ -377,20 +456,3 @@ def variance_factors(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
 
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     return np.asarray(chdtri(n - 1, (1 - nodes) / 2)) / (n - 1), weights / 2
-
-
-def chances_text(found: Sequence[Power]) -> str:
-    """Returns "a gap of 1 pp would have been seen with probability 93 %", or the range where there are several.
-
-    Empty where none of them was asked for its chance, as of gaps in nats.
-    """
-    percents = sorted({_percent(one.chance) for one in found if one.chance is not None}, key=lambda text: float(text.strip("<> ")))
-    if not percents:
-        return ""
-    shown = percents[0] if len(percents) == 1 else f"{percents[0]} to {percents[-1]}"
-    return f"a gap of {GAP_PP:g} pp would have been seen with probability {shown} %"
-
-
-def _percent(chance: float) -> str:
-    """Returns a chance as a whole percent that never says certain or impossible."""
-    return "> 99" if chance > 0.99 else "< 1" if chance < 0.01 else f"{100 * chance:.0f}"

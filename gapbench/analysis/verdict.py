@@ -7,17 +7,14 @@ fitted the training set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.factorial import effect_sentences
-from gapbench.analysis.formats import nats_digits, range_text, ratio_text
+from gapbench.analysis.formats import chances_text, gap_digits, interval_words, lengths_of, listed, ratio_text
 from gapbench.analysis.paper import PRESETS
-from gapbench.analysis.stats import Power, chances_text, power
-
-if TYPE_CHECKING:
-    from gapbench.analysis.arms import ArmRow
-    from gapbench.analysis.stats import Difference
+from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.stats import NOT_SEPARATED, Difference, Power, power
+from gapbench.suite.change import word_of
 
 MANY = 6
 """More cells than this are counted instead of listed."""
@@ -48,9 +45,9 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
     told = [row for row in others if not _told_elsewhere(row)]
-    if rows[0].panel.headline == "test_loss":
+    if rows[0].metric.name != "accuracy":
         by_loss = "Nothing is classified here, so cells are compared by test loss."
-        return [head, by_loss, *_tally(others), *_in_nats(told), *_same_runs(others)]
+        return [head, by_loss, *_tally(others), *_by_loss(told), *_same_runs(others)]
     judged = [row for row in told if row.p_holm is not None]
     baseline = _untouched_baseline(told)
     return [
@@ -66,29 +63,14 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     ]
 
 
-def _in_nats(rows: Sequence[ArmRow]) -> list[str]:
+def _by_loss(rows: Sequence[ArmRow]) -> list[str]:
     """Says the test loss of every cell against its reference, the largest batches first where they are many."""
     told = [row for row in rows if row.p_holm is not None or row.verdict == "no verdict (one seed)"]
-    out = []
-    for row in sorted(told, key=lambda row: -row.cell.batch_size)[:MANY]:
-        gap, reference = row.batch_gap_nats, row.reference
-        assert gap is not None  # else it would have another reason
-        assert reference is not None
-        at = f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
-        out.append(f"{at}, {_loss_statement(_named(row.cell), reference.name, gap, row.separated)}.")
+    out = [
+        f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}, {_against(row, sized=True)}."
+        for row in sorted(told, key=lambda row: -row.cell.batch_size)[:MANY]
+    ]
     return out + _without_verdict([row for row in rows if all(row is not other for other in told)])
-
-
-def _loss_statement(name: str, reference: str, gap: Difference, separated: bool) -> str:
-    """Says a difference of test losses, as `_statement` does of accuracies: "B 64 has a test loss higher by 0.12 nats than B 8 (...)"."""
-    digits = nats_digits(gap.error or gap.estimate)
-    side = f"{'higher' if gap.estimate >= 0 else 'lower'} by {abs(gap.estimate):.{digits}f} nats"
-    if gap.low is None or gap.high is None:
-        return f"{name} has a test loss {side} than {reference} (no interval from one seed)"
-    interval = range_text(gap.low, gap.high, digits) if gap.estimate >= 0 else range_text(-gap.high, -gap.low, digits)
-    if separated:
-        return f"{name} has a test loss {side} than {reference} (95 % interval {interval}; n = {gap.n})"
-    return f"{name} is not separated from {reference} (test loss {side}; 95 % interval {interval}; n = {gap.n})"
 
 
 def _counts(rows: Sequence[ArmRow]) -> str:
@@ -106,7 +88,7 @@ def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
     """The cell the paper calls LB: the largest batch with nothing adapted, at the recipe's own number of examples if there is one."""
 
     def rank(row: ArmRow) -> tuple[bool, bool, int]:
-        return not row.cell.held_against, row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
+        return not row.cell.held_against, _equal_examples(row), row.cell.batch_size
 
     found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
     return max(found, key=rank) if found else None
@@ -121,18 +103,20 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
         return []
     reference = rows[0].reference
     name = reference.name if reference and all(row.reference is reference for row in rows) else "the reference"
-    of_loss = rows[0].panel.headline == "test_loss"
+    metric = rows[0].metric
+    subject = f"with test {metric.subject} " if metric.subject else ""
+    worse, better = ("below", "above") if metric.direction == "higher" else ("above", "below")
     kinds: list[tuple[str, Callable[[ArmRow], bool]]] = [
-        (f"with test loss above {name}" if of_loss else f"below {name}", lambda row: row.separated and _worse(row)),
-        (f"with test loss below {name}" if of_loss else f"above {name}", lambda row: row.separated and not _worse(row)),
-        ("not separated from it", lambda row: row.verdict == "not separated"),
+        (f"{subject}{worse} {name}", lambda row: row.separated and _worse(row)),
+        (f"{subject}{better} {name}", lambda row: row.separated and not _worse(row)),
+        ("not separated from it", lambda row: row.verdict == NOT_SEPARATED),
         ("without verdict", lambda row: row.p_holm is None),
     ]
     counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
-    unclear = [row.power for row in rows if row.verdict == "not separated" and row.power]
-    chances = chances_text(unclear)
+    unclear = [row.power for row in rows if row.verdict == NOT_SEPARATED and row.power]
+    chances = chances_text(unclear, metric)
     seen = f"; in those not separated, {chances}" if chances else ""
-    return [f"Of {len(rows)} cells, {_listed(counted)}{seen}."]
+    return [f"Of {len(rows)} cells, {listed(counted)}{seen}."]
 
 
 def _worse(row: ArmRow) -> bool:
@@ -161,8 +145,9 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
         else:
             gap = matched.gap_pp
             alone = gap.low is None or gap.high is None or gap.low * gap.high > 0  # by itself: it is in no family of Holm's
-            rate = "a tuned rate" if row.batch_gap_learning_rate == "tuned" else f"the rate {row.batch_gap_learning_rate}"
-            statement = _statement(_named(row.cell), reference.name, gap, alone, power(gap))
+            tuned = row.cell.scaling_rule == "tuned" and row.cell.change.learning_rate_factor == 1.0
+            rate = "a tuned rate" if tuned else f"the rate {row.batch_gap_learning_rate}"
+            statement = _statement(row, _named(row.cell), gap, alone, power(gap, asked=row.metric.notable_gap))
             out.append(f"At equal train loss ({matched.train_loss:.2g}) and {rate}, {statement}.")
     return out
 
@@ -205,24 +190,27 @@ def _adapted(rows: Sequence[ArmRow]) -> list[str]:
 
 def _means(row: ArmRow) -> str:
     """Names what a cell changes against the untouched large batch: "square-root scaling, ghost batch norm 16 and equal updates"."""
-    cell = row.cell
+    cell, change = row.cell, row.cell.change
     rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.scaling_rule)
-    factors = [part for part in cell.learning_rate_rule.split(", ") if part.startswith(("matched", "times"))]
-    factor = f"the rate {factors[0].replace('matched', 'at matched')}" if factors else None
-    reset = next((part for part in cell.regime.split(", ") if part.endswith("momentum reset")), None)
+    factor = f"the {word_of('learning_rate_factor', change.learning_rate_factor)}" if change.learning_rate_factor != 1.0 else None
+    reset = word_of("momentum_reset", change.beside["momentum_reset"]) if "momentum_reset" in change.beside else None
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
-    same, _, more = row.batch_gap_budget.partition("equal updates, ")
-    budget = f"the same number of updates ({more})" if more else "" if same.startswith("equal examples") else same
-    base = cell.regime.partition(",")[0]
-    regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
+    budget = "" if _equal_examples(row) else row.batch_gap_budget
+    if budget and row.reference and (lengths := lengths_of(cell, row.reference)).equal_updates:
+        budget = f"the same number of updates ({lengths.ratio})"
+    regime = "" if change.regime in SAID_BY_PARTS else f"the regime {change.regime}"
     found = [part for part in (regime, rule, factor, reset, ghost, budget) if part]
-    return _listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
+    return listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
+
+
+def _equal_examples(row: ArmRow) -> bool:
+    return bool(row.batch_gap_budget) and row.reference is not None and lengths_of(row.cell, row.reference).equal_examples
 
 
 def _left_open(row: ArmRow) -> str:
     """Names budget and rate where what the cell changes does not: a batch gap always says both."""
-    budget = f"at {row.batch_gap_budget}" if row.batch_gap_budget.startswith("equal examples") else ""
-    rate = "the rate untouched" if row.cell.scaling_rule == "untouched" else ""
+    budget = f"at {row.batch_gap_budget}" if _equal_examples(row) else ""
+    rate = "the rate untouched" if row.cell.change.rate_untouched else ""
     found = [part for part in (budget, rate) if part]
     return f", {' and '.join(found)}" if found and _means(row) != f"{row.batch_gap_budget} and the rate untouched" else ""
 
@@ -230,9 +218,8 @@ def _left_open(row: ArmRow) -> str:
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     if not rows:
         return []
-    named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
-    more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
-    return [f"No verdict on {_listed(named + more)}."]
+    named = [f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows]
+    return [f"No verdict on {_some(named)}."]
 
 
 def _told_elsewhere(row: ArmRow) -> bool:
@@ -243,15 +230,17 @@ def _told_elsewhere(row: ArmRow) -> bool:
 
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
-    more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
-    return [f"The very same runs under another name: {_listed(same[:MANY] + more)}."] if same else []
+    return [f"The very same runs under another name: {_some(same)}."] if same else []
+
+
+def _some(names: Sequence[str]) -> str:
+    """Lists names; of many the first few and how many more."""
+    return listed([*names[:MANY], *([f"{len(names) - MANY} more"] if len(names) > MANY else [])])
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:
-    gap, reference = row.batch_gap_pp, row.reference
-    assert gap is not None  # only rows with a verdict come here
-    assert reference is not None
-    return _statement(_named(row.cell) if sized else row.cell.name, reference.name, gap, row.separated, row.power)
+    assert row.batch_gap is not None  # only rows that have one come here
+    return _statement(row, _named(row.cell) if sized else row.cell.name, row.batch_gap, row.separated, row.power)
 
 
 def _named(cell: Cell) -> str:
@@ -259,23 +248,22 @@ def _named(cell: Cell) -> str:
     return f"batch {cell.batch_size} ({cell.name})" if cell.arm else cell.name
 
 
-def _statement(name: str, reference: str, gap: Difference, separated: bool, seen: Power | None) -> str:
+def _statement(row: ArmRow, name: str, gap: Difference, separated: bool, seen: Power | None) -> str:
     """Says a difference so that the interval has the sign of the words: "LB loses 0.64 pp against SB (95 % interval 0.38 to ...)".
 
-    Where it is not separated, the sentence also says what would have been.
+    Of losses: "LB has a test loss higher by 0.12 nats than SB (...)". Where it is not separated, the sentence also says what would have
+    been.
     """
-    below = gap.estimate >= 0
-    side = "below" if below else "above"
-    interval = ""
-    if gap.low is not None and gap.high is not None:
-        interval = range_text(gap.low, gap.high, 2) if below else range_text(-gap.high, -gap.low, 2)
-    if separated:
-        said = f"95 % interval {interval}; n = {gap.n}" if interval else "no interval from one seed"
-        return f"{name} {'loses' if below else 'gains'} {abs(gap.estimate):.2f} pp against {reference} ({said})"
-    chances = chances_text([seen]) if seen else ""
-    chance = f"; {chances}" if chances else ""
-    return f"{name} is not separated from {reference} ({abs(gap.estimate):.2f} pp {side}; 95 % interval {interval}; n = {gap.n}{chance})"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    metric, worse, reference = row.metric, gap.estimate >= 0, row.reference.name if row.reference else "the reference"
+    digits = gap_digits(metric, gap.error or gap.estimate)
+    size, words = f"{abs(gap.estimate):.{digits}f} {metric.gap_unit}", interval_words(gap, digits)
+    if metric.subject:
+        side = f"test {metric.subject} {'higher' if worse == (metric.direction == 'lower') else 'lower'} by {size}"
+        found = f"{name} has a {side} than {reference}"
+    else:
+        side = f"{size} {'below' if worse else 'above'}"
+        found = f"{name} {'loses' if worse else 'gains'} {size} against {reference}"
+    if separated or gap.low is None:
+        return f"{found} ({words})"
+    chances = chances_text([seen], metric) if seen else ""
+    return f"{name} is not separated from {reference} ({'; '.join(part for part in (side, words, chances) if part)})"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gapbench.analysis.cells import Cell
-from gapbench.analysis.curves import Curve, Curves
+from gapbench.analysis.curves import Curve, Curves, Window
 from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
@@ -26,11 +26,9 @@ MEMORY_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Window:
+class FitWindow(Window):
     """Updates between which a slope is fitted."""
 
-    first: float
-    last: float
     clipped: bool
     """Whether training was too short (or still warming up) for the whole window."""
     decayed: bool
@@ -52,7 +50,7 @@ class Walk:
     """The fits of a cell's ok runs, or the reason why there are none."""
 
     cell: Cell
-    window: Window | None
+    window: FitWindow | None
     slope: Estimate | None
     r_squared: tuple[float, float] | None
     """Lowest and highest of the runs."""
@@ -61,7 +59,7 @@ class Walk:
     reason: str = ""
 
 
-def window_of(spec: RunSpec) -> Window:
+def window_of(spec: RunSpec) -> FitWindow:
     """Returns the window of a run: it ends at the first change of the learning rate or of the batch size, or with training."""
     start, batches = spec.phases[0].learning_rate_factor, spec.batches
     same = (start, spec.phases[0].batch_size_factor)
@@ -72,12 +70,12 @@ def window_of(spec: RunSpec) -> Window:
     wanted = last / 2**DOUBLINGS
     warmup = spec.warmup * batches.all_steps
     first = max(wanted, 1.0, float(batches.updates_at(math.ceil(warmup))) if batches.grows else warmup)
-    return Window(first, last, clipped=first > wanted, decayed=last > MEMORY_SHARE * _memory(spec, start))
+    return FitWindow(first, last, clipped=first > wanted, decayed=last > MEMORY_SHARE * _memory(spec, start))
 
 
 def log_fit(curve: Curve, window: Window) -> LogFit | None:
     """Returns the fit over a window, whose ends count; None with fewer than four points there."""
-    inside = (curve.updates >= window.first) & (curve.updates <= window.last)
+    inside = window.holds(curve.updates)
     if np.count_nonzero(inside) < MINIMUM_POINTS:
         return None
     x, y = np.log(curve.updates[inside]), curve.values[inside]
@@ -96,7 +94,7 @@ def walk_of(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Walk:
         specs: by run id, for the schedule; without one there is no window and so no fit.
     """
     distances = curves.of("weight_distance")
-    final = t_interval([*cell.column("weight_distance").values()])
+    final = cell.estimate("weight_distance")
     known = [run.run_id for run in cell.ok_runs if run.run_id in distances]
     if not known:
         return Walk(cell, None, None, None, final, "no ok run has measured it")

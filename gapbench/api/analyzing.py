@@ -167,7 +167,7 @@ def critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -
 
 def noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
     """Returns the gradient noise scale of every run along training, or of the runs that match `only`."""
-    from gapbench.analysis.noise_scale.study import study
+    from gapbench.analysis.noise_scale import study
     from gapbench.report.noise_scale import noise_scale_drawings
 
     if str(results).startswith(PUBLISHED):

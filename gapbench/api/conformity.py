@@ -12,7 +12,7 @@ from gapbench.api.inventory import data_context
 from gapbench.api.keeping import as_html, to_frame
 from gapbench.catalog.plugins import components_of, load_plugins
 from gapbench.core.errors import GapbenchError, UnknownNameError
-from gapbench.core.registry import Registry, unknown_name
+from gapbench.core.registry import unknown_name
 from gapbench.suite.source import parse_value
 
 if TYPE_CHECKING:
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
     from gapbench.conformity import Check
 
-_REGISTRIES: Mapping[str, Callable[[], Registry[Any]]] = {
-    "dataset": catalog.datasets,
-    "model": catalog.models,
-    "optimizer": catalog.optimizers,
-    "regime": catalog.regimes,
-    "probe": catalog.probes,
-}
+_REGISTRIES = {kind: registry for kind, registry in catalog.REGISTRIES.items() if kind != "recipe"}
 
 
 class ComponentOptionError(GapbenchError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
+from gapbench.catalog import show
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import UnknownNameError
 from gapbench.core.machine import cache_dir, data_dir_default
@@ -54,14 +55,7 @@ def listing(kind: str, plugins: Iterable[str | Path] = ()) -> list[Listed]:
     return [Listed(name, entry.summary, tuple(_options(entry)), entry.source) for name, entry in _REGISTRIES[kind]().items()]
 
 
-_REGISTRIES: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "datasets": catalog.datasets,
-    "models": catalog.models,
-    "regimes": catalog.regimes,
-    "optimizers": catalog.optimizers,
-    "recipes": catalog.recipes,
-    "probes": catalog.probes,
-}
+_REGISTRIES = {f"{kind}s": registry for kind, registry in catalog.REGISTRIES.items()}
 
 
 def _options(entry: Any) -> list[str]:
@@ -73,16 +67,10 @@ def _options(entry: Any) -> list[str]:
 
 
 def _option(name: str, parameter: catalog.Parameter) -> str:
-    value = "..." if parameter.required else "left open" if parameter.default is None else _toml(parameter.default)
+    value = "..." if parameter.required else "left open" if parameter.default is None else show(parameter.default)
     what = [part for part in (parameter.help, "must be given" if parameter.required else "") if part]
-    choices = f"one of {', '.join(_toml(choice) for choice in parameter.choices)}" if parameter.choices else ""
+    choices = f"one of {', '.join(show(choice) for choice in parameter.choices)}" if parameter.choices else ""
     return f"{name} = {value}" + (f"  # {'; '.join([*what, choices] if choices else what)}" if what or choices else "")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
 
 
 def _suite_summary(path: Path) -> str:

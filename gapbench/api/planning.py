@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gapbench.api.keeping import as_html, select
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import FINAL, Outcome
-from gapbench.execution import ForeseenJob, Job, Pending, Predictions, choose_devices, find_pending, foresee, place_of, plan_layout
+from gapbench.execution import Job, Pending, Predictions, PricedJob, choose_devices, find_pending, place_of, plan_layout, price
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite
 from gapbench.suite.batches import bounds_of_updates
@@ -46,7 +46,7 @@ def pending_jobs(
     return [*begun, *(Pending(part, None, 0) for job in jobs if (part := job.part(fresh.__contains__)))]
 
 
-def check_hours(priced: Sequence[ForeseenJob], limit: float, cells: Mapping[str, str]) -> list[str]:
+def check_hours(priced: Sequence[PricedJob], limit: float, cells: Mapping[str, str]) -> list[str]:
     """Returns what is to be said about a limit of device hours.
 
     Args:
@@ -77,7 +77,7 @@ def hours(seconds: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _dearest(priced: Sequence[ForeseenJob], cells: Mapping[str, str]) -> str:
+def _dearest(priced: Sequence[PricedJob], cells: Mapping[str, str]) -> str:
     """Returns the hours of the cells that take longest."""
     seconds: dict[str, float] = {}
     for item in priced:
@@ -212,7 +212,7 @@ def plan(
     layout = plan_layout(selection.specs, chosen, slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
     predictions = Predictions(place_of(layout.slots))
-    foreseen = foresee(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
+    foreseen = price(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
     return Plan(
         suite=loaded,
         results=path,

@@ -20,19 +20,19 @@ from gapbench.core.errors import StoreError
 from gapbench.core.events import RETRIED, Outcome
 from gapbench.core.machine import cache_dir, data_dir_default
 from gapbench.execution import (
-    Foreseen,
     Job,
     Layout,
     Measured,
     Observer,
+    Price,
     Said,
     Settings,
     choose_devices,
     execute,
-    foresee,
     ignore,
     measure,
     plan_layout,
+    price,
 )
 from gapbench.sizing import program_key
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
@@ -273,7 +273,7 @@ def run(
     with ResultsDirectory.create(path, whole.name) as directory:
         retire(directory, selected, again)
         layout = plan_layout(runs, how.devices, how.slots)
-        foreseen = foresee(pending_jobs(directory, layout.jobs, selected), layout.slots)
+        foreseen = price(pending_jobs(directory, layout.jobs, selected), layout.slots)
         directory.write_plan(stored_plan(whole, _predictions(directory, foreseen, layout)), _resolved(whole, smoke=smoke))
         began = time.monotonic()
         done = execute(directory, runs, selected, how, titles=Titles(whole.runs), observe=observe)
@@ -294,25 +294,25 @@ def stored_plan(suite: Suite, predictions: Mapping[str, Prediction]) -> StoredPl
     return StoredPlan(suite.name, suite.runs, suite.report.to_dict(), predictions)
 
 
-def _predictions(directory: ResultsDirectory, foreseen: Foreseen, layout: Layout) -> dict[str, Prediction]:
+def _predictions(directory: ResultsDirectory, foreseen: Price, layout: Layout) -> dict[str, Prediction]:
     """Predicts what trains now and what else has no outcome yet; what has one keeps the prediction from before it trained, or none."""
     try:
         kept = directory.plan().predictions
     except StoreError:  # there is none yet, or a damaged one, which is now written anew
         kept = {}
-    every = foresee(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
+    every = price(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
     # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
     begun = {run_id for job in every.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
     found = {**every.of_runs(), **foreseen.of_runs()}
     return {**kept, **{run_id: Prediction(*prediction) for run_id, prediction in found.items() if run_id not in begun}}
 
 
-def _took(path: Path, seconds: float, foreseen: Foreseen, outcomes: Mapping[str, Outcome]) -> Took | None:
+def _took(path: Path, seconds: float, foreseen: Price, outcomes: Mapping[str, Outcome]) -> Took | None:
     trained = {run_id for job in foreseen.jobs for run_id in job.pending.job.run_ids}
     whole = all(job.pending.update == 0 and job.seconds is not None for job in foreseen.jobs)
     if not trained or not whole or any(outcomes.get(run_id) is not Outcome.OK for run_id in trained):
         return None
-    from gapbench.analysis.prices import prices
+    from gapbench.analysis.environment import prices
 
     total = prices(read_tables(path).runs, trained)[-1]
     rough = any(job.basis == "rough" for job in foreseen.jobs)
@@ -351,7 +351,7 @@ def _check(
     left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
     if max_device_hours is not None:  # before data are downloaded for a suite that is refused
         layout = plan_layout(runs, how.devices, how.slots)
-        foreseen = foresee(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
+        foreseen = price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
         for note in check_hours(foreseen.jobs, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
             observe(Said(note))
     check_data([runs[run_id] for run_id in left], how)

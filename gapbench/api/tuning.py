@@ -15,7 +15,7 @@ from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.core.events import RETRIED, Outcome
 from gapbench.core.machine import data_dir_default
-from gapbench.execution import Foreseen, Job, Observer, Said, Settings, choose_devices, execute, foresee, ignore, plan_layout
+from gapbench.execution import Job, Observer, Price, Said, Settings, choose_devices, execute, ignore, plan_layout, price
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
 from gapbench.suite import shipped_suites
 from gapbench.suite.runspec import RunSpec
@@ -136,7 +136,11 @@ class Work:
             if found is None:
                 return None
             numbers = found.summary if found.outcome is Outcome.OK else {}
-            return found.outcome.value, float(numbers.get("validation_accuracy", 0.0)), float(numbers.get("validation_loss", 0.0))
+            return (
+                found.outcome.value,
+                float(numbers.get(self.trials.metric.column("validation"), 0.0)),
+                float(numbers.get("validation_loss", 0.0)),
+            )
 
         return self.trials.replay(outcome)
 
@@ -144,12 +148,12 @@ class Work:
         """Returns the specs of the first grid: those of later rounds differ from them in what is searched only."""
         return list(specs_of(self.trials.of_round(self.search().rounds[0])).values())
 
-    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Foreseen:
+    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
         """Returns what a round would take from where it is."""
         specs = specs_of(self.trials.of_round(tried))
         layout = plan_layout(specs, self.how.devices, self.how.slots)
         pending = pending_jobs(ResultsDirectory(self.path, self.trials.name), layout.jobs, specs, frozenset(again))
-        return foresee(pending, layout.slots)
+        return price(pending, layout.slots)
 
     def plan(self, again: Iterable[Outcome] = ()) -> TuningPlan:
         """Returns what is left."""

@@ -1,4 +1,7 @@
-"""What is compared, as data: a task, the sides that train it, and which side is held against which, with what goal."""
+"""What is compared, as data: a task, the sides that train it, and which side is held against which, with what goal.
+
+Both sides of a comparison train the same: model, shape of the data, batch, augmentation and the optimizer's constants. Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import Literal, TypeAlias
 
 from gapbench.execution.devices import DeviceKind
 from gapbench.suite.runspec import Component, Normalization, RunSpec
-
-# What both sides of a comparison train: model, shape of the data, batch, augmentation and the optimizer's constants. Needs no torch.
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
@@ -103,7 +104,7 @@ class Task:
 
 
 TRAINED, PREDICTED = "suite trained", "suite predicted"
-"""Programs of the sides of a case that names a suite; see `gapbench.bench.prices`."""
+"""Programs of the sides of a case that names a suite; see `time_suite` in `gapbench.bench.measure`."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,36 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What the ratio of a comparison is of, and which way it should lie."""
+
+    axis: str
+    """Label of a figure's axis."""
+    sign: Literal[">=", "<=", "within"] = ">="
+    """On which side of the goal one wants to be; `within`: no farther from 1 than the goal."""
+    in_seconds: bool = False
+    """Whether it is of seconds, side by rival; else of images a second."""
+    in_percent: bool = False
+    """How a goal is shown."""
+
+    def bounds(self, goal: float) -> tuple[float | None, float | None]:
+        """Returns the least and the largest ratio that meets a goal; None: there is none."""
+        return {">=": (goal, None), "<=": (None, goal), "within": (1.0 - goal, 1.0 + goal)}[self.sign]
+
+    def goal_text(self, goal: float) -> str:
+        """Returns a goal as people read it: ">= 3", "within 15 %"."""
+        return f"{self.sign} {100 * goal:.0f} %" if self.in_percent else f"{self.sign} {goal:g}"
+
+
+KINDS = {
+    "speedup": Kind("images/s, ours to theirs (log scale)"),
+    "cost": Kind("seconds of an update, with to without", "<=", in_seconds=True),
+    "share": Kind("share of the roofline", in_percent=True),
+    "agreement": Kind("seconds by the clock, predicted to actual", "within", in_seconds=True, in_percent=True),
+}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One row of the table."""
 
@@ -128,9 +159,7 @@ class Comparison:
     """The fastest of these; empty: the roofline."""
     goal: float | None = None
     kind: Literal["speedup", "cost", "share", "agreement"] = "speedup"
-    """`speedup`: images a second, side by rival, to be at least the goal. `cost`: seconds, side by rival, to be at most the goal.
-    `share`: of what the machine could do at best, to be at least the goal. `agreement`: seconds, side by rival, to be no farther from 1
-    than the goal."""
+    """One of KINDS. A `share` is of what the machine could do at best."""
     remark: str = ""
 
 

@@ -9,50 +9,38 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import gapbench
-from gapbench.bench import machine
 from gapbench.bench.cases import CASES, Case, Side
 from gapbench.bench.figure import bench_figure
-from gapbench.bench.records import Records, group_of
+from gapbench.bench.records import Records, group_of, this_machine
 from gapbench.bench.summary import BenchReport, bench_csv, bench_markdown, summarize
 from gapbench.catalog import models
 from gapbench.core.errors import DeviceError, GapbenchError
 from gapbench.core.machine import usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
-from gapbench.execution.pool import MALLOC_VARIABLES, THREAD_VARIABLES
-from gapbench.report.style import house_style, render
-from gapbench.store.files import write_bytes, write_text
+from gapbench.execution.executor import MALLOC_VARIABLES, THREAD_VARIABLES
+from gapbench.report.pages import write_figures, write_texts
 from gapbench.store.schema import utc_now
 
-# Writes the bench's table and figure, both functions of the timings.
-
 NAME = "bench"
-
-
-def write_outputs(folder: Path, report: BenchReport) -> None:
-    """Writes bench.md, bench.csv and, where anything was measured, bench.svg and bench.png, each atomically."""
-    write_text(folder / f"{NAME}.md", bench_markdown(report))
-    write_text(folder / f"{NAME}.csv", bench_csv(report))
-    if report.rows:
-        with house_style():
-            figure = bench_figure(report)
-            for kind in ("svg", "png"):
-                write_bytes(folder / f"{NAME}.{kind}", render(figure, kind))
-
-
+"""Of the files that are written."""
 ROUNDS = 5
+BUSY = 0.3
+"""Load of other programs, in cores, above which a timing means little."""
+LOOKS_SECONDS = (1.0, 2.0)
+"""Length of the first look, and of the second one where the first was busy."""
 PATIENCE = 2
 """Rounds of a case that other programs may disturb before the machine counts as loaded."""
 DEVICES: Mapping[DeviceKind, str] = {"cpu": "cpu", "cuda": "cuda:0"}
-
-Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Sends a request to a fresh process and returns its answer."""
 
 
 def compare(
@@ -69,7 +57,7 @@ def compare(
 
     Args:
         names: cases, see `CASES`; default: all of the device.
-        rounds: how many rounds there are to be, those of earlier starts on such a machine with this source included.
+        rounds: how many rounds there should be, including those of earlier starts on such a machine with this source.
         seconds: length of a window; default: the case's own.
         output: where all timings are kept, and table and figure written.
         device: whose cases are timed by default: the GPU's where there is one, else the CPU's.
@@ -125,31 +113,24 @@ def _time_all(
 ) -> None:
     peaks: dict[tuple[str, int], Mapping[str, float]] = {}
     for case in cases:
-        sitting = _Sitting(case, records, seconds or case.seconds)
-        done = records.rounds(sitting.group, anyway=anyway)
-        if done:
+        sitting = _Sitting(case, records, seconds or case.seconds, anyway, on_message)
+        if done := sitting.done:
             on_message(f"{case.name}: {done} of {rounds} rounds are there")
         if done >= rounds:
             continue
         if not anyway:
-            machine.refuse_load(machine.load_of_others(), kept=bool(peaks))
+            refuse_load(load_of_others(), kept=bool(peaks))
         where = (case.device, sitting.threads)
         if where not in peaks:
             peaks[where] = sitting.ask({"do": "peaks"})["peaks"]
-        difference = sitting.gate()
-        on_message(f"{case.name}: first losses agree to {difference:.0e}")
-        disturbed = 0
-        while (done := records.rounds(sitting.group, anyway=anyway)) < rounds:
-            found = sitting.round(peaks[where], difference)
-            records.add_round(found)
-            speeds = ", ".join(f"{item['side']} {item['examples_per_second']:,.0f}" for item in found if not item["again"])
-            on_message(f"{case.name}, round {done + 1} of {rounds}, images/s: {speeds}")
-            load = max(item["load_cores"] for item in found)
-            if load > machine.BUSY and not anyway:
-                disturbed += 1
-                on_message(f"{case.name}: other programs kept {load:.1f} cores busy meanwhile; the round is kept and does not count")
-                if disturbed == PATIENCE:
-                    machine.refuse_load(load, kept=True)
+        sitting.time(rounds, peaks[where])
+
+
+def write_outputs(folder: Path, report: BenchReport) -> None:
+    """Writes bench.md, bench.csv and, where anything was measured, bench.svg and bench.png, each atomically."""
+    write_texts({f"{NAME}.md": bench_markdown(report), f"{NAME}.csv": bench_csv(report)}, folder)
+    if report.rows:
+        write_figures({NAME: lambda: bench_figure(report)}, folder)
 
 
 @dataclass
@@ -159,12 +140,36 @@ class _Sitting:
     case: Case
     records: Records
     seconds: float
+    anyway: bool
+    on_message: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self.machine = machine.this_machine(self.case.device)
-        self.details = machine.details(self.case.device)
+        self.machine, self.details = this_machine(self.case.device)
         self.threads = self.case.threads or usable_cores()
         self.group = group_of(self.case, self.machine, seconds=self.seconds, threads=self.threads)
+
+    @property
+    def done(self) -> int:
+        """How many rounds count already."""
+        return self.records.rounds(self.group, anyway=self.anyway)
+
+    def time(self, rounds: int, peaks: Mapping[str, float]) -> None:
+        """Passes the gate and adds rounds until there are `rounds` that count."""
+        difference = self.gate()
+        name = self.case.name
+        self.on_message(f"{name}: first losses agree to {difference:.0e}")
+        disturbed = 0
+        while (done := self.done) < rounds:
+            found = self.round(peaks, difference)
+            self.records.add_round(found)
+            speeds = ", ".join(f"{item['side']} {item['examples_per_second']:,.0f}" for item in found if not item["again"])
+            self.on_message(f"{name}, round {done + 1} of {rounds}, images/s: {speeds}")
+            load = max(item["load_cores"] for item in found)
+            if load > BUSY and not self.anyway:
+                disturbed += 1
+                self.on_message(f"{name}: other programs kept {load:.1f} cores busy meanwhile; the round is kept and does not count")
+                if disturbed == PATIENCE:
+                    refuse_load(load, kept=True)
 
     def gate(self) -> float:
         """Returns the largest difference of first losses. Raises GapbenchError where the sides do not compute the same."""
@@ -193,7 +198,7 @@ class _Sitting:
         self, sides: Sequence[tuple[Side, bool]], number: int, peaks: Mapping[str, float], difference: float
     ) -> list[dict[str, Any]]:
         """Times sides, as (side, whether it is timed again), in one process."""
-        started, watch = utc_now(), machine.Watch()
+        started, watch = utc_now(), Watch()
         ours = all(side.program.startswith("our") for side, _ in sides)
         if self.case.together:
             found = self.ask({"do": "together", "sides": [side.name for side, _ in sides]}, ours=ours)["timings"]
@@ -213,7 +218,7 @@ class _Sitting:
                 "side": side.name,
                 "again": again,
                 "started_at": started,
-                "loaded": load > machine.BUSY,
+                "loaded": load > BUSY,
                 "load_cores": load,
                 "precision": side.precision,
                 "peak_flops_per_second": peaks[f"flops {side.precision}"],
@@ -250,3 +255,60 @@ def answer_of(request: Mapping[str, Any], environment: Mapping[str, str]) -> dic
         raise GapbenchError(f"case {request['case']}{side}: the measuring process failed ({last[0]}); rounds that were complete are kept")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+class Watch:
+    """How busy other programs keep this machine's cores from now on, while child processes of ours work."""
+
+    def __init__(self) -> None:
+        self._begun = _clocks()
+
+    def others(self) -> float:
+        """Returns the cores that other programs kept busy, on average; our own ended children are not counted.
+
+        Windows does not tell what children took, so there it is always 0, and the look before a case has to do.
+        """
+        if os.name == "nt":
+            return 0.0
+        elapsed, busy, own = (now - begun for now, begun in zip(_clocks(), self._begun, strict=True))
+        return max(0.0, (busy - own) / elapsed) if elapsed > 0.0 else 0.0
+
+
+def load_of_others() -> float:
+    """Returns how many cores other programs keep busy now; call it while nothing of ours runs. A blip is waited out."""
+    for seconds in LOOKS_SECONDS:
+        begun = _clocks()
+        time.sleep(seconds)
+        elapsed, busy, _ = (now - then for now, then in zip(_clocks(), begun, strict=True))
+        load = busy / elapsed
+        if load <= BUSY:
+            break
+    return load
+
+
+def refuse_load(load: float, *, kept: bool) -> None:
+    """Raises GapbenchError where other programs keep the machine too busy to time anything.
+
+    Args:
+        load: in cores.
+        kept: whether anything was timed before.
+    """
+    if load > BUSY:
+        again = "what was timed is kept; " if kept else ""
+        raise GapbenchError(
+            f"other programs keep {load:.1f} cores of this machine busy (more than {BUSY:g} makes timings worthless); {again}end them and "
+            "run the same command again, or time all the same with --anyway, which marks the results"
+        )
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Returns the seconds by the clock, those that the cores we may use were busy, and those that this process and its children took."""
+    cores = psutil.cpu_times(percpu=True)
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    busy = 0.0
+    for core in usable:
+        if core < len(cores):  # guests are counted as users already, waiting for a disk is no work
+            times = cores[core]._asdict()
+            busy += sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
+    own = os.times()
+    return time.perf_counter(), busy, own.user + own.system + own.children_user + own.children_system

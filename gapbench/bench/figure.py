@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, bounds, goal_column, ratio_text
+from gapbench.bench.cases import KINDS
+from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, goal_column, ratio_text
 from gapbench.report.style import GRID, INK, MUTED, OKABE_ITO, SHADE, new_figure
 
 if TYPE_CHECKING:
@@ -17,13 +18,6 @@ ROW_HEIGHT = 0.27
 PANEL_HEIGHT = 0.8
 """Inches of a panel's title, axis and label."""
 WIDTH = 9.6
-
-KINDS = (
-    ("speedup", "images/s, ours to theirs (log scale)"),
-    ("cost", "seconds of an update, with to without"),
-    ("share", "share of the roofline"),
-    ("agreement", "seconds by the clock, predicted to actual"),
-)
 
 STYLES: dict[str, tuple[Any, str, str]] = {
     REACHED: (OKABE_ITO[3], "o", "goal reached"),
@@ -37,9 +31,9 @@ STYLES: dict[str, tuple[Any, str, str]] = {
 def bench_figure(report: BenchReport) -> Figure:
     """Returns the figure, one group of panels a machine. The report has rows."""
     panels = [
-        (machine, kind, label, rows)
+        (machine, kind, rows)
         for machine in dict.fromkeys(row.machine for row in report.rows)
-        for kind, label in KINDS
+        for kind in KINDS
         if (rows := [row for row in report.rows if row.machine == machine and row.kind == kind])
     ]
     heights = [PANEL_HEIGHT + ROW_HEIGHT * len(rows) for *_, rows in panels]
@@ -48,26 +42,26 @@ def bench_figure(report: BenchReport) -> Figure:
     figure = new_figure(WIDTH, sum(heights) + below)
     places = figure.subplots(len(panels) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]  # one grid: axes line up
     named = None
-    for axes, (machine, kind, label, rows) in zip(places, panels, strict=False):
+    for axes, (machine, kind, rows) in zip(places, panels, strict=False):
         if machine != named:
             axes.set_title(machine, fontsize=10.5, fontweight="bold")
             named = machine
-        _draw(axes, kind, label, rows)
+        _draw(axes, kind, rows)
     _legend(places[-1], report, caption)
     return figure
 
 
-def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
+def _draw(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         if place % 2:
             axes.axhspan(place - 0.5, place + 0.5, color=SHADE, zorder=0, linewidth=0)
-        color, marker, _ = _style(row)
+        color, marker, _ = STYLES.get(row.verdict, STYLES[""])
         ratio = row.ratio
         if ratio.low is not None and ratio.high is not None:
             ends = [ratio.low, ratio.high]
             axes.plot(ends, [place, place], color=color, linewidth=1.6, marker="|", markersize=9, markeredgewidth=1.4, zorder=3)
         face = color if not row.loaded else "white"
-        axes.plot([ratio.value], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
+        axes.plot([ratio.estimate], [place], marker=marker, color=color, markerfacecolor=face, markersize=5, linestyle="none", zorder=4)
         for goal in _goals(row):
             axes.plot([goal, goal], [place - 0.36, place + 0.36], color=INK, linewidth=1.6, zorder=2)
         for left, text in ((1.015, ratio_text(ratio, row.kind)), (1.325, goal_column(row))):
@@ -79,25 +73,25 @@ def _draw(axes: Axes, kind: str, label: str, rows: Sequence[Row]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.grid(color=GRID, axis="x")
-    axes.set_xlabel(label)
+    axes.set_xlabel(KINDS[kind].axis)
     _scale(axes, kind, rows)
 
 
 def _goals(row: Row) -> list[float]:
     """Returns the ratios at which a row's goal is just met."""
-    return [] if row.goal is None else [end for end in bounds(row.goal, row.kind) if end is not None]
+    return [] if row.goal is None else [end for end in KINDS[row.kind].bounds(row.goal) if end is not None]
 
 
 def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-    values = [value for row in rows for value in (row.ratio.value, row.ratio.low, row.ratio.high, *_goals(row)) if value is not None]
+    values = [value for row in rows for value in (row.ratio.estimate, row.ratio.low, row.ratio.high, *_goals(row)) if value is not None]
     if kind == "share":
         axes.set_xlim(0.0, max(1.0, *values))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         return
     low, high = min(1.0, *values), max(1.0, *values)
-    if kind in ("cost", "agreement"):
+    if KINDS[kind].in_seconds:
         room = 0.08 * max(high - low, 0.02)
         axes.set_xlim(low - room, high + room)
         return
@@ -112,7 +106,8 @@ def _scale(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
 def _legend(axes: Axes, report: BenchReport, caption: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    used = [verdict for verdict in STYLES if any(_verdict(row) == verdict for row in report.rows)]
+    found = {row.verdict if row.verdict in STYLES else "" for row in report.rows}
+    used = [verdict for verdict in STYLES if verdict in found]
     handles = [
         Line2D([], [], color=STYLES[verdict][0], marker=STYLES[verdict][1], linewidth=2.2, label=STYLES[verdict][2]) for verdict in used
     ]
@@ -130,11 +125,3 @@ def _caption(report: BenchReport) -> str:
     if any(row.loaded for row in report.rows):
         text += " Open marks: timed on a loaded machine, not to be quoted."
     return text
-
-
-def _verdict(row: Row) -> str:
-    return next((verdict for verdict in (REACHED, SHORT, OPEN) if row.verdict.startswith(verdict)), "")
-
-
-def _style(row: Row) -> tuple[Any, str, str]:
-    return STYLES[_verdict(row)]

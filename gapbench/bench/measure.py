@@ -2,6 +2,10 @@
 
 Requests: {"do": "time", "case", "side", "seconds", "threads", "device"}, {"do": "together", "case", "sides", "threads", "device"},
 {"do": "gate", "case", "threads", "device"} and {"do": "peaks", "threads", "device"}.
+
+A loop is timed apart from its first update and from a warm-up that does not count: over a window or a whole run, ended by one
+synchronize. A suite is timed as it trains, and as a calibrated plan predicts it. Beside a timing stands what the machine could do at
+best, and before any timing a gate: all sides of a case get the same batches, and their first losses have to agree.
 """
 
 from __future__ import annotations
@@ -9,24 +13,28 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import torch
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
-from gapbench.bench.peers.parts import ImageDataset, initial_model
-from gapbench.bench.programs import PROGRAMS, Build, Loop, OurFeed, Ours, random_pool, workers_of
+from gapbench import api
+from gapbench.bench.cases import CASES, CLASSES, TRAINED, Case, Precision, Side, Task
+from gapbench.bench.peers import Loop, Peer
+from gapbench.bench.peers.parts import TYPES, ImageDataset, initial_model
+from gapbench.bench.programs import PROGRAMS, Build, OurFeed, Ours, random_pool, workers_of
+from gapbench.core.errors import GapbenchError
 from gapbench.layers.keyed import Dropout
 from gapbench.sizing import size_of
 from gapbench.workloads.datasets.arrays import Pool
-
-# Times a loop: the first update apart, a warm-up that does not count, then a window or a whole run, ended by one synchronize.
 
 WARM_UP_UPDATES = {"cpu": 1, "cuda": 10}
 WARM_UP_SECONDS = 0.5
@@ -48,14 +56,9 @@ class Timing:
     examples: int
     seconds: float
     cpu_seconds: float
-    """Processor time of the window, of this process and of its DataLoader workers."""
+    """Processor time of the window, of this process and of its children, such as a DataLoader's workers."""
     event_seconds: float | None
     """The same window by CUDA's own clock."""
-
-    @property
-    def examples_per_second(self) -> float:
-        """Speed."""
-        return self.examples / self.seconds
 
 
 def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, seconds: float) -> Timing:
@@ -75,34 +78,17 @@ def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, se
     next(steps)
     _wait(device)
     first = time.perf_counter() - started
-
     per_update = _warm_up(steps, device, most=None if task.updates is None else task.updates - 1)
-    updates = task.updates
-    if updates is not None:
-        if not isinstance(loop, Ours):
-            raise TypeError("only the engine's own loops go back to their first update")
-        loop.again()
-    elif device.type == "cuda":
-        # The host runs ahead of the device, so the number of updates is fixed before the clock starts: whole epochs where there is one,
-        # for some loops do an epoch's work at its beginning.
-        updates = max(FEWEST_UPDATES["cuda"], round(seconds / per_update))
-        epoch = task.updates_per_epoch
-        updates = -(-updates // epoch) * epoch if updates > epoch else updates
+    if task.updates is not None:
+        _ours(loop).again()
 
-    processor = _processor_seconds()
-    events = (
-        [
-            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            for _ in range(2)
-        ]
-        if device.type == "cuda"
-        else []
-    )
+    wanted, processor = _updates_wanted(task, device, seconds, per_update), _processor_seconds()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []  # type: ignore[no-untyped-call]
     start = time.perf_counter()
     for event in events[:1]:
         event.record()
     done = examples = 0
-    while done < updates if updates is not None else done < FEWEST_UPDATES["cpu"] or time.perf_counter() - start < seconds:
+    while done < wanted if wanted is not None else done < FEWEST_UPDATES["cpu"] or time.perf_counter() - start < seconds:
         examples += next(steps)
         done += 1
     for event in events[1:]:
@@ -120,6 +106,16 @@ def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, se
     )
 
 
+def _updates_wanted(task: Task, device: torch.device, seconds: float, per_update: float) -> int | None:
+    """Returns how many updates are timed; None: as many as the window holds."""
+    if task.updates is not None or device.type == "cpu":
+        return task.updates
+    # The host runs ahead of the device, so the number of updates is fixed before the clock starts: whole epochs where there is one,
+    # for some loops do an epoch's work at its beginning.
+    updates, epoch = max(FEWEST_UPDATES["cuda"], round(seconds / per_update)), task.updates_per_epoch
+    return -(-updates // epoch) * epoch if updates > epoch else updates
+
+
 def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torch.device) -> list[Timing]:
     """Times whole runs of several of the engine's loops that take turns, so that what slows the machine slows all of them alike.
 
@@ -135,9 +131,7 @@ def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torc
     loops, firsts, per_update = [], [], 0.0
     for build in builds:
         started = time.perf_counter()
-        loop = build()
-        if not isinstance(loop, Ours):
-            raise TypeError("only the engine's own loops go back to their first update")
+        loop = _ours(build())
         steps = loop.run()
         next(steps)
         _wait(device)
@@ -148,24 +142,24 @@ def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torc
     turn = max(1, round(TURN_SECONDS / per_update))
     seconds, processor = ([0.0] * len(loops) for _ in range(2))
     examples = [0] * len(loops)
-    done = 0
-    for number in itertools.count():
-        now = min(turn, task.updates - done)
-        if now == 0:
-            break
+    for number, done in enumerate(range(0, task.updates, turn)):
         # Forth and back, so that none always comes after the same one.
         for position in range(len(loops)) if number % 2 == 0 else reversed(range(len(loops))):
             start, used = time.perf_counter(), time.process_time()
-            for _ in range(now):
-                examples[position] += next(loops[position][1])
+            examples[position] += sum(itertools.islice(loops[position][1], min(turn, task.updates - done)))
             _wait(device)
             seconds[position] += time.perf_counter() - start
             processor[position] += time.process_time() - used
-        done += now
     return [
-        Timing(loop.form, firsts[position], done, examples[position], seconds[position], processor[position], None)
+        Timing(loop.form, firsts[position], task.updates, examples[position], seconds[position], processor[position], None)
         for position, (loop, _) in enumerate(loops)
     ]
+
+
+def _ours(loop: Loop) -> Ours:
+    if not isinstance(loop, Ours):
+        raise TypeError("only the engine's own loops go back to their first update")
+    return loop
 
 
 def _warm_up(steps: Iterator[int], device: torch.device, most: int | None) -> float:
@@ -190,27 +184,52 @@ def _wait(device: torch.device) -> None:
 
 
 def _processor_seconds() -> float:
-    """Returns the processor time so far of this process and its children."""
-    process = psutil.Process()
-    total = 0.0
-    for one in (process, *process.children(recursive=True)):
+    """Returns the processor time so far of this process, of its children and of those that have ended."""
+    own = psutil.Process()
+    times = own.cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    for child in own.children(recursive=True):
         try:
-            times = one.cpu_times()
+            times = child.cpu_times()
         except psutil.Error:
             continue
         total += times.user + times.system
-    return total
+    return float(total)
 
 
-# What the machine could do at best: a measured peak of matrix products and of copying, and the work of one image by formula.
-#
-# On CUDA the bytes of an image follow a model of what fused pointwise kernels with separate batch norm statistics move: each convolution
-# or dense layer reads its inputs (M numbers) and writes its outputs (N) forward, and moves both again for each of its two gradients (the
-# first layer has one only); a norm layer moves its activations eight times (three forward, five backward), a pooling its inputs and
-# outputs twice, a residual sum its outputs four times: 3 M + 3 N - M_first + 8 N_norm + 2 (M + N)_pool + 4 N_sum, times the bytes of a
-# number.
+def time_suite(suite: str, program: str, device: str) -> Timing:
+    """Returns the seconds by the clock, from the start of the first worker to the end of the last: those it took, or those predicted.
 
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    Both know nothing of this machine from before: the cache is a fresh one, which only the prediction fills, by calibrating.
+
+    Args:
+        suite: name of a shipped suite, or path of one, of data that need no download.
+        program: TRAINED or PREDICTED, see `gapbench.bench.cases`.
+        device: "cpu" or "cuda:0".
+
+    Raises:
+        GapbenchError: a run is not ok, or something of the suite cannot be predicted.
+    """
+    specs = {run.run_id: run.spec for run in api.load_suite(suite).runs}.values()
+    before = _processor_seconds()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GAPBENCH_CACHE"] = str(Path(folder) / "cache")
+        results = Path(folder) / "results"
+        if program == TRAINED:
+            done = api.run(suite, devices=device, results=results)
+            if done.took is None:
+                raise GapbenchError(f"suite {suite}: not every run is ok, so its time says nothing: {done!r}")
+            seconds, form = done.took.seconds, "trained"
+        else:
+            api.calibrate(suite, devices=device, results=results)
+            plan = api.plan(suite, devices=device, results=results)
+            if plan.unknown:
+                raise GapbenchError(f"suite {suite}: the time of {plan.unknown} jobs cannot be predicted")
+            seconds, form = plan.wall_seconds, "calibrated"
+    updates, examples = sum(spec.updates for spec in specs), sum(spec.examples for spec in specs)
+    return Timing(form, None, updates, examples, seconds, _processor_seconds() - before, None)
+
+
 MATRIX = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the product that the peak is measured with."""
 COPY_BYTES = 1 << 30
@@ -219,12 +238,12 @@ PEAK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """The training of one image, forward and backward."""
+    """The training of one image, forward and backward: a timing is held against what the measured peaks allow of it."""
 
     flops: float | None
     """None: the cost model does not know the network."""
     bytes: float | None
-    """By the traffic model; on a CPU, whose caches hold a layer, None."""
+    """By `traffic_numbers`; on a CPU, whose caches hold a layer, None."""
 
 
 def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
@@ -235,7 +254,12 @@ def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
 
 
 def traffic_numbers(task: Task) -> float:
-    """Returns how many numbers an image moves, by the model in the module's text."""
+    """Returns how many numbers an image moves, by a model of fused pointwise kernels with separate batch norm statistics.
+
+    A convolution or dense layer reads its inputs (M numbers) and writes its outputs (N) forward, and moves both again for each of its two
+    gradients (the first layer has one only); a norm layer moves its activations eight times (three forward, five backward), a pooling
+    its inputs and outputs twice, a residual sum its outputs four times: 3 M + 3 N - M_first + 8 N_norm + 2 (M + N)_pool + 4 N_sum.
+    """
     moved: list[float] = []
     first = True
 
@@ -269,16 +293,15 @@ def measure_peaks(device: torch.device) -> dict[str, float]:
     side = MATRIX[device.type]
     for precision in precisions:
         left, right = (torch.randn(side, side, device=device).to(TYPES[precision]) for _ in range(2))
-        peaks[f"flops {precision}"] = 2.0 * side**3 / _best_seconds(lambda left=left, right=right: left @ right, device)
+        peaks[f"flops {precision}"] = 2.0 * side**3 / _best_seconds(functools.partial(torch.matmul, left, right), device)
     if device.type == "cuda":
         source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
-        peaks["bytes"] = 2.0 * COPY_BYTES / _best_seconds(lambda: target.copy_(source), device)
+        peaks["bytes"] = 2.0 * COPY_BYTES / _best_seconds(functools.partial(target.copy_, source), device)
     return peaks
 
 
-def _best_seconds(work: object, device: torch.device) -> float:
-    assert callable(work)
+def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
     work()
     best, begun = float("inf"), time.perf_counter()
     while time.perf_counter() - begun < PEAK_SECONDS:
@@ -289,8 +312,6 @@ def _best_seconds(work: object, device: torch.device) -> float:
         best = min(best, time.perf_counter() - start)
     return best
 
-
-# The correctness gate: all sides of a case get the same batches, and their first losses have to agree before any timing counts.
 
 UPDATES = 3
 CPU_BATCH = 64
@@ -336,8 +357,9 @@ def gate(case: Case, device: torch.device) -> list[Agreement]:
                 continue
             done.add((side.program, precision))
             build = Build(task, pool, precision, device, workers=0, compiled=False)
-            theirs = _our_losses(build, singly=side.program == "ours singly")[1] if side.program.startswith("ours") else None
-            if theirs is None:
+            if side.program.startswith("ours"):
+                _, theirs = _our_losses(build, singly=side.program == "ours singly")
+            else:
                 theirs = _peer_losses(side.program, build, batches)
             difference = float(((theirs - losses).abs() / losses.abs().clamp_min(1e-12)).max())
             name = side.name if precision == side.precision else f"{side.name} in {precision}"
@@ -364,10 +386,10 @@ def _our_losses(build: Build, *, singly: bool = False) -> tuple[list[tuple[Tenso
 
 
 def _peer_losses(program: str, build: Build, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
-    peer = PROGRAMS[program](build)
-    _without_dropout(peer.modules)  # type: ignore[attr-defined]  # every program here is a Peer
+    peer = cast("Peer", PROGRAMS[program](build))  # as every program in COMPARED but ours
+    _without_dropout(peer.modules)
     rows = [
-        [float(peer.update(images[replica].float().contiguous(), labels[replica], replica)) for replica in range(len(images))]  # type: ignore[attr-defined]
+        [float(peer.update(images[replica].float().contiguous(), labels[replica], replica)) for replica in range(len(images))]
         for images, labels in batches
     ]
     return torch.tensor(rows, dtype=torch.float64)
@@ -393,7 +415,7 @@ def _feed_difference(task: Task, pool: Pool, device: torch.device) -> float:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Does what is asked and returns what was found."""
+    """Does what a request says and returns what was found."""
     device, threads = torch.device(request["device"]), int(request["threads"])
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
@@ -406,8 +428,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"timings": _together(case, request["sides"], threads, device)}
     side = case.side(request["side"])
     if case.suite is not None:
-        from gapbench.bench.prices import time_suite  # no other timing needs the rooms that plan and schedule
-
         timing = time_suite(case.suite, side.program, request["device"])
         return {**asdict(timing), **dict.fromkeys(("flops_per_example", "bytes_per_example", "clock_before_mhz", "clock_after_mhz"))}
     build = Build(case.task, random_pool(case.task), side.precision, device, workers_of(side.workers, threads))

@@ -1,11 +1,14 @@
-"""Which program a side is: names -> loops, built on a task and its data."""
+"""Which program a side is: names -> loops, built on a task and its data; and our own sides, the engine as a worker runs it.
+
+Nothing else in the bench knows the engine, but for the gate in `measure`, which asks it for its first batches and losses.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +16,7 @@ from torch import nn
 
 from gapbench import catalog, sizing
 from gapbench.bench.cases import CLASSES, Precision, Task
+from gapbench.bench.peers import Loop
 from gapbench.bench.peers.chunked import Chunked
 from gapbench.bench.peers.loader import Loader
 from gapbench.bench.peers.memory import Memory
@@ -21,14 +25,10 @@ from gapbench.bench.peers.reference import Reference
 from gapbench.bench.peers.released import Released
 from gapbench.bench.peers.resident import Resident
 from gapbench.engine.feed import Feed
-from gapbench.engine.moments import probe_updates
 from gapbench.engine.session import Session
+from gapbench.suite.moments import probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
-
-# Our own sides: the engine as the scheduler's workers run it, and the same with something left out.
-#
-# Nothing else in the bench knows the engine, but for the gate, which asks it for its first batches and losses.
 
 LATE = 10_000
 """Windows begin at this update of a long run: probes are spread over a run's logarithm, and most of a run is late."""
@@ -85,12 +85,8 @@ class Ours:
         ]
         for session in self.sessions:
             session.prepare()
-            if task.updates is not None:
-                session.probe_updates = _share_of_probes(task)
-            if not probes:
-                session.probe_updates = frozenset()
-            if not evaluation:
-                session.evaluation_updates = frozenset()
+            often = () if not probes else None if task.updates is None else _share_of_probes(task)
+            session.look_at(probe_updates=often, evaluation_updates=None if evaluation else ())
         self.form = self.sessions[0].program.kind + ("" if pieces == task.batch_size else f", micro-batches of {pieces}")
         self._beginnings = [
             [session.snapshot(replica) for replica in range(len(session.specs))] for session in self.sessions if task.updates is not None
@@ -109,7 +105,7 @@ class Ours:
     def skip(self) -> None:
         """Goes to the late part of a long run."""
         for session in self.sessions:
-            session.update = LATE
+            session.skip_to(LATE)
 
     def run(self) -> Iterator[int]:
         """Trains; yields the number of examples after each update of all replicas."""
@@ -167,16 +163,6 @@ def whole_split(task: Task) -> Split:
     train = np.arange(task.examples)
     test = np.arange(task.examples, task.examples + task.test_examples)
     return Split(train, test, np.array([], dtype=np.int64), train[: task.test_examples])
-
-
-class Loop(Protocol):
-    """Anything that can be timed."""
-
-    form: str
-
-    def run(self) -> Iterator[int]:
-        """Works for ever; yields the number of examples after each update."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,38 @@
-"""The table of timings, `timings.parquet`: one row a timing, added a whole round at a time, never written over or thinned out."""
+"""The table of timings, `timings.parquet`: one row a timing, added a whole round at a time, never written over or thinned out.
+
+Rounds are counted together where they are of the same case, on the same kind of machine, of the same source.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pynvml
 from filelock import FileLock, Timeout
 
+import gapbench
 from gapbench.bench.cases import Case
-from gapbench.bench.machine import Machine
 from gapbench.core.errors import StoreError
-from gapbench.store.files import write_atomically
+from gapbench.core.machine import usable_cores
+from gapbench.execution.devices import DeviceKind, find_gpus
+from gapbench.store.provenance import describe_machine
+from gapbench.store.tables import Kind, arrow_type, pandas_metadata, to_pandas, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
+    import pyarrow as pa
 
 SCHEMA = 1
 """Version of the table; raised with a way to read older ones whenever a column changes its meaning."""
 METADATA_KEY = b"gapbench.bench"
 FILE = "timings.parquet"
-
-Kind = Literal["text", "flag", "integer", "number"]
 
 COLUMNS: dict[str, Kind] = {
     "group": "text",
@@ -70,6 +75,61 @@ COLUMNS: dict[str, Kind] = {
 }
 """`group`: what has to be equal for rounds to be counted together. `again`: the second timing of a case's first side. `loaded`: timed on
 a loaded machine. `form`: how an update is computed. `gate_difference`: largest relative difference of first losses in the gate."""
+
+
+_SPEED_ROOMS = ("core", "layers", "workloads", "optimizers", "probes", "engine", "cost", "bench/peers")
+_SPEED_FILES = ("suite/moments.py", "bench/cases.py", "bench/measure.py", "bench/programs.py")
+_PACKAGE = Path(gapbench.__file__).parent
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What speed depends on besides the case. Rounds of equal machines are counted together."""
+
+    device_kind: DeviceKind
+    machine: str
+    """Processor with its cores; on CUDA the GPU, too. No host name: the next machine of the same kind goes on."""
+    cores: int
+    torch_version: str
+    python_version: str
+    gapbench_version: str
+    source: str
+    """Digest of the source that speed depends on, so that another engine starts its own rounds."""
+
+    @property
+    def columns(self) -> Mapping[str, str | int]:
+        """Its columns in the table of timings."""
+        return asdict(self)
+
+
+def this_machine(kind: DeviceKind) -> tuple[Machine, dict[str, str | None]]:
+    """Returns this machine, as far as timings on its CPU or its first GPU are concerned, and what is recorded beside it."""
+    known, cores = describe_machine(_PACKAGE), usable_cores()
+    name = f"{known['cpu_name']}, {cores} {'core' if cores == 1 else 'cores'}"
+    if kind == "cuda":
+        name = f"{find_gpus()[0].label}, {name}"
+    versions = {column: known[column] for column in ("torch_version", "python_version", "gapbench_version")}
+    machine = Machine(kind, name, cores, **versions, source=source_digest())
+    return machine, {"git_commit": known["git_commit"], "driver_version": _driver() if kind == "cuda" else None}
+
+
+@functools.cache
+def source_digest() -> str:
+    """Returns a digest of the source files that speed depends on, 12 hex digits."""
+    files = sorted(path for room in _SPEED_ROOMS for path in (_PACKAGE / room).rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in (*files, *(_PACKAGE / name for name in _SPEED_FILES)):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _driver() -> str | None:
+    try:
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetDriverVersion()
+    except pynvml.NVMLError:
+        return None
+    return version.decode() if isinstance(version, bytes) else str(version)
 
 
 def group_of(case: Case, machine: Machine, *, seconds: float, threads: int) -> str:
@@ -117,7 +177,7 @@ class Records:
             lock.release()
 
     def rounds(self, group: str, *, anyway: bool) -> int:
-        """Returns how many rounds of a group are there; those from a loaded machine count only where `anyway` is asked for."""
+        """Returns how many rounds of a group are there; those from a loaded machine only with `anyway`."""
         rows = self.table[self.table["group"] == group]
         loaded = set() if anyway else set(rows.loc[rows["loaded"], "round"])
         return len(set(rows["round"]) - loaded)
@@ -129,18 +189,20 @@ class Records:
 
     def add_round(self, timings: Sequence[Mapping[str, Any]]) -> None:
         """Adds the timings of a round and writes the table, which holds either all of them or none, whatever happens."""
-        import pandas as pd
+        import pyarrow as pa
 
-        rows = _frame([{name: timing.get(name) for name in COLUMNS} for timing in timings])
-        self.table = pd.concat([self.table, rows], ignore_index=True) if len(self.table) else rows
-        write_timings(self.folder, self.table)
+        before = pa.Table.from_pandas(self.table, _schema(), preserve_index=False)
+        whole = pa.concat_tables([before, pa.Table.from_pylist([dict(timing) for timing in timings], _schema())])
+        metadata = {METADATA_KEY: json.dumps({"schema": SCHEMA}).encode(), **pandas_metadata(whole)}
+        write_table(self.folder / FILE, whole.replace_schema_metadata(metadata))
+        self.table = to_pandas(whole)
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
     """Returns the timings of a directory, none where there is no table yet.
 
     Raises:
-        StoreError: the table is damaged, somebody else's or of a newer schema.
+        StoreError: the table is damaged, not one of timings, or of a newer schema.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -149,7 +211,7 @@ def read_timings(folder: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        return _frame([])
+        return to_pandas(_schema().empty_table())
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot be read ({error}); restore it, or choose another directory with --output") from error
     try:
@@ -161,100 +223,10 @@ def read_timings(folder: Path) -> pd.DataFrame:
             f"{path}: was written by a newer gapbench (schema {schema}; this one reads up to {SCHEMA}); upgrade with "
             "`pip install --upgrade gapbench`, or choose another directory with --output"
         )
-    return _typed(table.to_pandas())
+    return to_pandas(table)
 
 
-def write_timings(folder: Path, timings: pd.DataFrame) -> None:
-    """Writes the table, whole or not at all."""
+def _schema() -> pa.Schema:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    kinds = {"text": pa.string(), "flag": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
-    schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
-    metadata = {METADATA_KEY: json.dumps({"schema": SCHEMA}).encode()}
-    table = pa.Table.from_pandas(timings, schema=schema, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    write_atomically(folder / FILE, lambda file: cast("None", pq.write_table(table, file, compression="zstd")))
-
-
-def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return _typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    kinds = {"text": "object", "flag": "bool", "integer": "Int64", "number": "float64"}
-    return frame.astype({name: kinds[kind] for name, kind in COLUMNS.items()})
-
-
-# Ratios of medians over rounds, with bootstrap intervals, and how far two timings of the same thing differ.
-
-RESAMPLES = 10_000
-SEED = 0
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of medians; `low` and `high` are a 95 % interval, None from a single round."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
-    """Returns median(numerators) / median(denominators) with a percentile bootstrap interval over rounds.
-
-    Both sides of a round were timed within a minute of each other, so that a slow minute hits both: rounds are drawn, not timings.
-
-    Args:
-        numerators: one a round.
-        denominators: one a round, of the same rounds.
-
-    Raises:
-        ValueError: there is no round, or the sides have different numbers of them.
-    """
-    if not numerators or len(numerators) != len(denominators):
-        raise ValueError(f"needs as many numerators as denominators, not {len(numerators)} and {len(denominators)}")
-    above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    value = float(np.median(above) / np.median(below))
-    if len(above) == 1:
-        return Ratio(value, None, None)
-    drawn = np.random.default_rng(SEED).integers(0, len(above), (RESAMPLES, len(above)))
-    ratios = np.median(above[drawn], axis=1) / np.median(below[drawn], axis=1)
-    tail = (1.0 - LEVEL) / 2.0
-    low, high = np.quantile(ratios, [tail, 1.0 - tail])
-    return Ratio(value, float(low), float(high))
-
-
-def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
-    """Returns the median of each round's ratio, where the sides of a round took turns, with a bootstrap interval over rounds.
-
-    Args:
-        numerators: one a round.
-        denominators: one a round, of the same rounds.
-
-    Raises:
-        ValueError: see `ratio_of_medians`.
-    """
-    if len(numerators) != len(denominators):
-        raise ValueError(f"needs as many numerators as denominators, not {len(numerators)} and {len(denominators)}")
-    ratios = [above / below for above, below in zip(numerators, denominators, strict=True)]
-    return ratio_of_medians(ratios, [1.0] * len(ratios))
-
-
-def spread(
-    first: Sequence[float], second: Sequence[float], ratio_of: Callable[[Sequence[float], Sequence[float]], Ratio] = ratio_of_medians
-) -> float | None:
-    """Returns how far equal things differ: the largest distance from 1 of the interval of second to first, two timings of one program.
-
-    No difference that is smaller can be claimed. None from a single round.
-    """
-    if len(first) < 2:
-        return None
-    ratio = ratio_of(second, first)
-    assert ratio.low is not None
-    assert ratio.high is not None
-    return max(abs(ratio.low - 1.0), abs(ratio.high - 1.0))
+    return pa.schema([(name, arrow_type(kind)) for name, kind in COLUMNS.items()])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gapbench.bench.cases import CASES, Case, Comparison
-from gapbench.bench.records import Ratio, median_ratio, ratio_of_medians, spread
+import numpy as np
+
+from gapbench.analysis.stats import LEVEL, Ratio
+from gapbench.bench.cases import CASES, KINDS, Case, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 REACHED, SHORT, OPEN, WITHIN = "reached", "short", "open", "within A/A"
 """The interval lies beyond the goal, short of it, or holds it; open, too, where the ratio is no
 farther from the goal than the A/A spread. Without a goal: the ratio is no farther from 1 than the spread."""
+RESAMPLES = 10_000
+SEED = 0
 CLOCKS_AGREE = 0.02
 """CUDA's clock and the host's may differ by this much."""
 
@@ -52,8 +56,6 @@ class Row:
     kind: str
     ratio: Ratio
     goal: float | None
-    goal_side: str
-    """How the goal is to be met: >=, <= or within."""
     rounds: int
     spread: float | None
     """How far two timings of the case's first side differ (a fraction); no smaller difference can be claimed."""
@@ -119,22 +121,10 @@ def summarize(timings: pd.DataFrame, reasons: Mapping[str, str], cases: Mapping[
 def goals_of(case: Case) -> tuple[str, ...]:
     """Returns the goals of a case in words."""
     return tuple(
-        f"{_what(item)} {sign(item.kind)} {goal_text(item.goal, item.kind)}{' in seconds' if item.kind in ('cost', 'agreement') else ''}"
+        f"{_what(item)} {KINDS[item.kind].goal_text(item.goal)}{' in seconds' if KINDS[item.kind].in_seconds else ''}"
         for item in case.comparisons
         if item.goal is not None
     )
-
-
-def sign(kind: str) -> str:
-    """Returns on which side of a goal one wants to be."""
-    return {"cost": "<=", "agreement": "within"}.get(kind, ">=")
-
-
-def goal_text(goal: float | None, kind: str) -> str:
-    """Returns a goal as people read it."""
-    if goal is None:
-        return ""
-    return f"{goal:.0%}".replace("%", " %") if kind in ("share", "agreement") else f"{goal:g}"
 
 
 def _what(comparison: Comparison) -> str:
@@ -169,8 +159,7 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
         rival = max((speeds[name] for name in comparison.against), key=lambda speed: speed.examples_per_second, default=None)
         if rival is not None:
             theirs = _by_round(group, rival.side)
-            in_seconds = comparison.kind in ("cost", "agreement")
-            ratio = ratio_of(theirs, ours) if in_seconds else ratio_of(ours, theirs)
+            ratio = ratio_of(theirs, ours) if KINDS[comparison.kind].in_seconds else ratio_of(ours, theirs)
         else:
             ratio = _roofline_ratio(group, comparison.side)
         yield Row(
@@ -184,7 +173,6 @@ def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
             kind=comparison.kind,
             ratio=ratio,
             goal=comparison.goal,
-            goal_side=sign(comparison.kind),
             rounds=len(ours),
             spread=noise,
             verdict=_verdict(ratio, comparison, noise),
@@ -200,20 +188,15 @@ def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     """Says what can be claimed."""
     near, goal = noise or 0.0, comparison.goal
     if goal is None:
-        return WITHIN if noise is not None and abs(ratio.value - 1.0) <= near else ""
-    lowest, highest = bounds(goal, comparison.kind)
+        return WITHIN if noise is not None and abs(ratio.estimate - 1.0) <= near else ""
+    lowest, highest = KINDS[comparison.kind].bounds(goal)
     ends = [end for end in (lowest, highest) if end is not None]
-    if comparison.kind != "share" and any(abs(ratio.value / end - 1.0) <= near for end in ends):
+    if comparison.kind != "share" and any(abs(ratio.estimate / end - 1.0) <= near for end in ends):
         return OPEN
-    low, high = (ratio.value, ratio.value) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
+    low, high = (ratio.estimate, ratio.estimate) if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
     if (lowest is None or low >= lowest) and (highest is None or high <= highest):
         return REACHED
     return SHORT if (lowest is not None and high < lowest) or (highest is not None and low > highest) else OPEN
-
-
-def bounds(goal: float, kind: str) -> tuple[float | None, float | None]:
-    """Returns the least and the largest ratio that meets a goal; None: there is none."""
-    return {"cost": (None, goal), "agreement": (1.0 - goal, 1.0 + goal)}.get(kind, (goal, None))
 
 
 def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:
@@ -260,43 +243,96 @@ def _notes(case: Case, group: pd.DataFrame) -> Iterable[str]:
         yield f"{case.name}: CUDA's clock and the host's differ by up to {apart:.1%}"
 
 
+def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+    """Returns median(numerators) / median(denominators) with a percentile bootstrap interval over rounds; none from a single round.
+
+    Both sides of a round were timed within a minute of each other, so that a slow minute hits both: rounds are drawn, not timings.
+
+    Args:
+        numerators: one a round.
+        denominators: one a round, of the same rounds.
+
+    Raises:
+        ValueError: there is no round, or the sides have different numbers of them.
+    """
+    if not numerators or len(numerators) != len(denominators):
+        raise ValueError(f"needs as many numerators as denominators, not {len(numerators)} and {len(denominators)}")
+    above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    value = float(np.median(above) / np.median(below))
+    if len(above) == 1:
+        return Ratio(value, None, None)
+    drawn = np.random.default_rng(SEED).integers(0, len(above), (RESAMPLES, len(above)))
+    ratios = np.median(above[drawn], axis=1) / np.median(below[drawn], axis=1)
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.quantile(ratios, [tail, 1.0 - tail])
+    return Ratio(value, float(low), float(high))
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+    """Returns the median of each round's ratio, where the sides of a round took turns, with a bootstrap interval over rounds.
+
+    Args:
+        numerators: one a round.
+        denominators: one a round, of the same rounds.
+
+    Raises:
+        ValueError: there is no round, or the sides have different numbers of them.
+    """
+    ratios = [above / below for above, below in zip(numerators, denominators, strict=True)]
+    return ratio_of_medians(ratios, [1.0] * len(ratios))
+
+
+def spread(
+    first: Sequence[float], second: Sequence[float], ratio_of: Callable[[Sequence[float], Sequence[float]], Ratio] = ratio_of_medians
+) -> float | None:
+    """Returns how far equal things differ: the largest distance from 1 of the interval of second to first, two timings of one program.
+
+    No difference that is smaller can be claimed. None from a single round.
+    """
+    if len(first) < 2:
+        return None
+    ratio = ratio_of(second, first)
+    assert ratio.low is not None
+    assert ratio.high is not None
+    return max(abs(ratio.low - 1.0), abs(ratio.high - 1.0))
+
+
 def _number(value: Any) -> float | None:
     return None if value != value else float(value)  # not a number: unknown
 
 
-# The bench's table as Markdown and CSV.
-
-CSV_COLUMNS = (
-    "case",
-    "device_kind",
-    "machine",
-    "threads",
-    "side",
-    "against",
-    "kind",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "goal",
-    "verdict",
-    "rounds",
-    "spread",
-    "side_examples_per_second",
-    "against_examples_per_second",
-    "side_form",
-    "against_form",
-    "side_share_of_peak",
-    "side_share_of_roofline",
-    "side_cores_busy",
-    "against_cores_busy",
-    "side_first_update_seconds",
-    "against_first_update_seconds",
-    "loaded",
-    "torch_version",
-    "source",
-    "measured_at",
-    "remark",
-)
+_CSV: dict[str, Callable[[Row], object]] = {
+    "case": lambda row: row.case,
+    "device_kind": lambda row: row.device_kind,
+    "machine": lambda row: row.machine,
+    "threads": lambda row: row.threads,
+    "side": lambda row: row.side.side,
+    "against": lambda row: row.against.side if row.against else "roofline",
+    "kind": lambda row: row.kind,
+    "ratio": lambda row: row.ratio.estimate,
+    "ratio_low": lambda row: row.ratio.low,
+    "ratio_high": lambda row: row.ratio.high,
+    "goal": lambda row: row.goal,
+    "verdict": lambda row: row.verdict,
+    "rounds": lambda row: row.rounds,
+    "spread": lambda row: row.spread,
+    "side_examples_per_second": lambda row: row.side.examples_per_second,
+    "against_examples_per_second": lambda row: row.against and row.against.examples_per_second,
+    "side_form": lambda row: row.side.form,
+    "against_form": lambda row: row.against and row.against.form,
+    "side_share_of_peak": lambda row: row.side.share_of_peak,
+    "side_share_of_roofline": lambda row: row.side.share_of_roofline,
+    "side_cores_busy": lambda row: row.side.cpu_seconds_per_second,
+    "against_cores_busy": lambda row: row.against and row.against.cpu_seconds_per_second,
+    "side_first_update_seconds": lambda row: row.side.first_update_seconds,
+    "against_first_update_seconds": lambda row: row.against and row.against.first_update_seconds,
+    "loaded": lambda row: row.loaded,
+    "torch_version": lambda row: row.torch_version,
+    "source": lambda row: row.source,
+    "measured_at": lambda row: row.measured_at,
+    "remark": lambda row: row.remark,
+}
+CSV_COLUMNS = tuple(_CSV)
 
 
 def bench_csv(report: BenchReport) -> str:
@@ -305,7 +341,8 @@ def bench_csv(report: BenchReport) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for row in report.rows:
-        writer.writerow(["" if value is None else value for value in _values(row)])
+        values = [value_of(row) for value_of in _CSV.values()]
+        writer.writerow(["" if value is None else value for value in values])
     return buffer.getvalue()
 
 
@@ -346,15 +383,15 @@ def ratio_text(ratio: Ratio, kind: str) -> str:
     def number(value: float) -> str:
         if kind == "share":
             return f"{100 * value:.1f}"
-        return f"{value:.3f}" if kind in ("cost", "agreement") else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
+        return f"{value:.3f}" if KINDS[kind].in_seconds else f"{value:.2f}" if value < 99.95 else f"{value:.0f}"
 
-    text = number(ratio.value) + (" %" if kind == "share" else "")
+    text = number(ratio.estimate) + (" %" if kind == "share" else "")
     return text if ratio.low is None or ratio.high is None else f"{text} [{number(ratio.low)}, {number(ratio.high)}]"
 
 
 def goal_column(row: Row) -> str:
     """Returns ">= 3", or nothing where there is no goal."""
-    return "" if row.goal is None else f"{row.goal_side} {goal_text(row.goal, row.kind)}"
+    return "" if row.goal is None else KINDS[row.kind].goal_text(row.goal)
 
 
 def share_text(speed: Speed, device_kind: str) -> str:
@@ -387,38 +424,3 @@ def _table(rows: Sequence[Row]) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _values(row: Row) -> tuple[object, ...]:
-    theirs = row.against
-    return (
-        row.case,
-        row.device_kind,
-        row.machine,
-        row.threads,
-        row.side.side,
-        theirs.side if theirs else "roofline",
-        row.kind,
-        row.ratio.value,
-        row.ratio.low,
-        row.ratio.high,
-        row.goal,
-        row.verdict,
-        row.rounds,
-        row.spread,
-        row.side.examples_per_second,
-        theirs.examples_per_second if theirs else None,
-        row.side.form,
-        theirs.form if theirs else None,
-        row.side.share_of_peak,
-        row.side.share_of_roofline,
-        row.side.cpu_seconds_per_second,
-        theirs.cpu_seconds_per_second if theirs else None,
-        row.side.first_update_seconds,
-        theirs.first_update_seconds if theirs else None,
-        row.loaded,
-        row.torch_version,
-        row.source,
-        row.measured_at,
-        row.remark,
-    )

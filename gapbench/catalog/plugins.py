@@ -264,20 +264,26 @@ def dataset(
 
 
 def optimizer(
-    *, name: str, version: int = 1, summary: str = "", source: str = "", options: Mapping[str, Any] | None = None
+    *,
+    name: str,
+    version: int = 1,
+    summary: str = "",
+    source: str = "",
+    options: Mapping[str, Any] | None = None,
+    gradients_per_update: int = 1,
 ) -> Callable[[C], C]:
     """Registers an optimizer: a subclass of gapbench.optimizers.base.Optimizer.
 
-    Its options reach it as one mapping; `options` gives their defaults, and with these their types.
+    Its options reach it as one mapping; `options` gives their defaults, and with these their types. `gradients_per_update` is how many
+    gradients of a batch an update computes.
     """
 
     def register(component: C) -> C:
         owner = f'optimizer "{name}"'
         parameters = from_signature(component, reserved=("buffers", "options", "shared"), owner=owner)
         parameters.update(from_defaults(options or {}, owner=owner))
-        add_component(
-            catalog.optimizers(), OptimizerEntry, component, summary, name=name, version=version, source=source, parameters=parameters
-        )
+        facts = {"name": name, "version": version, "source": source, "parameters": parameters}
+        add_component(catalog.optimizers(), OptimizerEntry, component, summary, **facts, gradients_per_update=gradients_per_update)
         return component
 
     return register

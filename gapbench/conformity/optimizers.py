@@ -25,12 +25,24 @@ from gapbench.conformity.sheet import (
     warned,
 )
 from gapbench.core.registry import load_target
-from gapbench.optimizers import DeviceHyperparameters, FlatBuffers, Hyperparameters, Optimizer
+from gapbench.optimizers import FlatBuffers, Gradients, Hyperparameters, Optimizer
 from gapbench.suite.runspec import Component
 
 COLUMNS, DECAYED = 64, 48
 RATE = 0.01
-LATER = ("downhill", "repeatable", "learning rate", "weight decay", "replicas", "on the device", "snapshot and restore", "trains")
+FRESH = 1 << 20
+"""Fresh gradients have the noise of updates from here on."""
+LATER = (
+    "gradients",
+    "downhill",
+    "repeatable",
+    "learning rate",
+    "weight decay",
+    "replicas",
+    "on the device",
+    "snapshot and restore",
+    "trains",
+)
 
 Gradient = Callable[[Tensor, int, int], Tensor]
 """From a replica's weights, its seed and the update's number."""
@@ -43,15 +55,18 @@ def check_optimizer(name: str, options: Mapping[str, Any]) -> list[Check]:
     if not sheet.check("builds", bench.builds):
         sheet.skip(LATER, "it cannot be built")
         return sheet.checks
+    sheet.check("gradients", bench.asks_as_declared)
     sheet.check("downhill", bench.downhill)
     sheet.check("repeatable", bench.repeatable)
     sheet.check("learning rate", bench.obeys_learning_rate)
     sheet.check("weight decay", bench.obeys_weight_decay)
     sheet.check("replicas", bench.keeps_replicas_apart)
     if bench.follows_device:
-        sheet.check("on the device", bench.moves_rows)
+        sheet.check("on the device", bench.takes_tensors)
     else:
-        sheet.skip(("on the device",), "it has no move_rows; on a GPU its updates are executed one operation at a time")
+        sheet.skip(
+            ("on the device",), "its move takes no tensors as hyperparameters; on a GPU its updates are executed one operation at a time"
+        )
     sheet.check("snapshot and restore", bench.resumes)
     sheet.check("trains", bench.trains)
     return sheet.checks
@@ -66,21 +81,42 @@ class Walk:
         self.gradients = torch.zeros_like(self.weights)
         self.optimizer = build(FlatBuffers(self.weights, self.gradients, decayed), dict(options), shared=shared)
         self.updates = 0
+        self.gradients_made = 0.0
+        """In gradients of a whole batch."""
 
     def go(
         self, updates: int, gradient: Gradient, hyperparameters: Callable[[int, int], Hyperparameters], *, on_device: bool = False
     ) -> Walk:
         """Makes updates; hyperparameters are a function of the update's number and the replica's seed."""
         for _ in range(updates):
-            for row, seed in enumerate(self.seeds):
-                self.gradients[row] = gradient(self.weights[row], seed, self.updates)
-            now = [hyperparameters(self.updates, seed) for seed in self.seeds]
-            if on_device:
-                self.optimizer.update_on_device(DeviceHyperparameters.of(now))
-            else:
-                self.optimizer.update(now)
+            rows = [hyperparameters(self.updates, seed) for seed in self.seeds]
+            now = Hyperparameters.on_device(rows) if on_device else rows
+            self.optimizer.gather(WalkGradients(self, gradient), now)
+            self.optimizer.update(now)
             self.updates += 1
         return self
+
+
+class WalkGradients(Gradients):
+    """The gradients of a walk, and what was asked of them."""
+
+    def __init__(self, walk: Walk, gradient: Gradient, share: float = 1.0) -> None:
+        self._walk = walk
+        self._gradient = gradient
+        self._share = share
+
+    def again(self, weights: Tensor | None = None, *, fresh: bool = False, into: Tensor | None = None) -> Tensor:
+        """See `Gradients`."""
+        walk = self._walk
+        walk.gradients_made += self._share
+        number = FRESH + round(walk.gradients_made) if fresh else walk.updates
+        places = walk.weights if weights is None else weights
+        rows = torch.stack([self._gradient(place, seed, number) for place, seed in zip(places, walk.seeds, strict=True)])
+        return rows if into is None else into.copy_(rows)
+
+    def by_worker(self, workers: int) -> tuple[Gradients, ...]:
+        """See `Gradients`."""
+        return tuple(WalkGradients(self._walk, self._gradient, self._share / workers) for _ in range(workers))
 
 
 class Bench:
@@ -107,6 +143,14 @@ class Bench:
     def plain(self, _update: int = 0, _seed: int = 0) -> Hyperparameters:
         """Returns a small rate without decay."""
         return Hyperparameters(RATE, 0.0, float(self.component.option("momentum", 0.0)))
+
+    def asks_as_declared(self) -> Answer:
+        """Budgets and prices count the gradients that it declares."""
+        declared, updates = optimizers()[self.component.name].gradients_per_update, 10
+        made = self.walk().go(updates, _noisy, self.plain).gradients_made / updates
+        if abs(made - declared) > 1 / updates:
+            return failed(f"it computes {made:.3g} gradients an update and declares {declared}", f"declare gradients_per_update={made:.0f}")
+        return passed(f"{declared} an update, as declared")
 
     def downhill(self) -> Answer:
         """On |w|^2 / 2 it comes nearer to zero."""
@@ -184,14 +228,14 @@ class Bench:
         """Whether it takes hyperparameters that lie on the device, too."""
         return bool(load_target(optimizers()[self.component.name].target).follows_device)
 
-    def moves_rows(self) -> Answer:
-        """`move_rows` is `move`, with hyperparameters in tensors."""
+    def takes_tensors(self) -> Answer:
+        """`move` makes the same step with hyperparameters in tensors."""
         own = lambda update, seed: Hyperparameters(RATE * (1 + seed) / (1 + update), 0.1, self.plain().momentum)  # noqa: E731
         by_tiles, by_rows = (self.walk((0, 1), shared=False).go(10, _noisy, own, on_device=there).weights for there in (False, True))
         if not close(by_tiles, by_rows, 1e-5):
             return failed(
                 "with hyperparameters on the device it moves otherwise than with the same ones on the host",
-                "let move_rows do to all rows what move does to a tile; decay only the first buffers.decayed columns",
+                "multiply by them as by tensors [replica, 1], as gapbench.optimizers.base.plus does, or say follows_device = False",
             )
         return passed("10 updates with hyperparameters on the device are those with them on the host")
 

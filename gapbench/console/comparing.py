@@ -74,7 +74,7 @@ def _print_environment(console: Console, comparison: Comparison) -> None:
 
 
 def _print_values(console: Console, comparison: Comparison) -> None:
-    from gapbench.analysis.comparison.compare import values_by_change
+    from gapbench.analysis.comparison import values_by_change
 
     lines = values_by_change(comparison)
     if lines:
@@ -102,7 +102,7 @@ def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) ->
 
 
 def _print_outcomes(console: Console, cells: Sequence[ComparedCell]) -> None:
-    from gapbench.analysis.comparison.cells import outcome_lines
+    from gapbench.analysis.comparison import outcome_lines
 
     for cell in cells:
         for line in outcome_lines(cell.outcomes):

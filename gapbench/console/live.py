@@ -188,7 +188,7 @@ def begun_text(begun: Begun) -> str:
     failed = f", {begun.failed:,} of them not ok" if begun.failed else ""
     done = f" ({begun.done:,} done before{failed})" if begun.done else ""
     cpu = begun.devices == ("cpu",)
-    slots = f"{count(begun.slots, 'slot')} with {count(begun.threads, 'thread')}" if cpu else count(begun.slots, "slot")
+    slots = f"{count(len(begun.slots), 'slot')} with {count(begun.threads, 'thread')}" if cpu else count(len(begun.slots), "slot")
     return f"{begun.suite}: training {count(begun.runs, 'run')}{done} on {', '.join(begun.devices)}, {slots}"
 
 

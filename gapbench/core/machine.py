@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# What this machine has to give: cores and memory, as far as this process may use them. Needs no torch.
-
 MIB = 1 << 20
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -123,7 +121,7 @@ def _number(path: Path) -> int | None:
 
 
 def _statistic(path: Path, key: str) -> int:
-    """Returns one line of memory.stat: page cache that the kernel gives back when asked is not used."""
+    """Returns one line of memory.stat: page cache that the kernel can take back does not count as used."""
     try:
         for line in path.read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(" ")

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from gapbench.cost.work import Work
-from gapbench.sizing.decisions import CHUNK_EXAMPLES, compiled_layers, worth_compiling
+from gapbench.sizing.decisions import compiled_layers, worth_compiling
 from gapbench.sizing.kinds import KINDS, MOST_AT_A_TIME
 from gapbench.sizing.sizes import model_size
+from gapbench.suite.moments import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 
 COMPILE_SECONDS = 1.0

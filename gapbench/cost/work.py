@@ -6,14 +6,9 @@ from typing import Any
 
 from gapbench import catalog
 from gapbench.core.errors import UnknownNameError
-from gapbench.cost.moments import evaluated_of, probed
-from gapbench.sizing.decisions import RECALIBRATION_EXAMPLES
 from gapbench.sizing.sizes import facts_of
+from gapbench.suite.moments import LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
 from gapbench.suite.runspec import Frozen, RunSpec
-
-RECALIBRATED_UNTIL = 0.95
-"""Fraction of the updates up to which every evaluation of a model with batch norm also measures with recalibrated statistics; the last one
-always does."""
 
 
 class Work(Frozen):
@@ -29,14 +24,12 @@ class Work(Frozen):
 
 def work_of(spec: RunSpec, *, replicas: int = 1) -> Work:
     """Returns what one replica of a job has to do, of so many that train as a stack."""
-    moments, batches = evaluated_of(spec), spec.batches
+    moments, batches = evaluation_updates(spec.batches, spec.evaluations), spec.batches
     once = evaluated_examples(spec)
     has_norm = _has_norm(spec)
-    again = sum(
-        has_norm and (update == spec.updates or batches.steps(update) < RECALIBRATED_UNTIL * batches.all_steps) for update in moments
-    )
+    again = sum(has_norm and (update == spec.updates or batches.steps(update) < LATE * batches.all_steps) for update in moments)
     more = _seen_tests(spec) + _train_evaluation(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
-    observed = len(probed(spec.updates).union(moments))
+    observed = len(probe_updates(spec.updates).union(moments))
     examples = len(moments) * once + again * more + _looked_at(spec, replicas)
     return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=examples)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gapbench.analysis.noise_scale.estimators import squared_gradient, trace_of_covariance
+from gapbench.analysis.noise_scale import squared_gradient, trace_of_covariance
 from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.program import Program
 from gapbench.probes import ObjectiveBatch

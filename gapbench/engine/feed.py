@@ -142,6 +142,8 @@ LARGE_BLOCK = 1 << 20
 cache before that (measured: 1.6 times as fast). Small blocks are normalized at once, which saves calls."""
 CALIBRATION_EPOCH = 1 << 31
 """Its draws are used to recalibrate norm statistics; no run trains for so many epochs."""
+DRAWN = 1 << 31
+"""Counters of augmentation from here on belong to examples that are drawn beside the order."""
 
 
 @dataclass(frozen=True)
@@ -157,17 +159,34 @@ class Batch:
     group_size: int | None = None
     """Examples of its ghost groups, the last of which may be smaller, where the batch is ragged; None: as the norm layers have it."""
 
+    @property
+    def size(self) -> int:
+        """Examples of each replica."""
+        return self.labels.shape[1]
+
 
 @dataclass(frozen=True)
 class MicroBatches:
     """The pieces of an update's batch, in order, none of which is made before it is asked for."""
 
     feed: Feed
+    update: int
     pieces: tuple[Piece, ...]
 
     def __iter__(self) -> Iterator[Batch]:
         for piece in self.pieces:
             yield self.feed.piece(piece.first, piece.size, share=piece.share, group_size=piece.group_size)
+
+    def __getitem__(self, part: slice) -> MicroBatches:
+        return replace(self, pieces=self.pieces[part])
+
+    def fresh(self, draw: int) -> Iterator[Batch]:
+        """Yields pieces of the same sizes, of examples that are drawn anew, with replacement, by a hash of the update and of `draw`."""
+        first = self.feed.batches.at(self.update).first
+        for piece in self.pieces:
+            positions = torch.arange(piece.first - first, piece.first - first + piece.size, device=self.feed.home)
+            batch = self.feed.drawn_batch(*self.feed.draw("again", self.update, draw, positions))
+            yield replace(batch, share=piece.share, group_size=piece.group_size)
 
     @property
     def shape(self) -> Shape:
@@ -226,10 +245,11 @@ class Feed:
             self._along_rows(torch.tensor(values, dtype=torch.float32, device=device))
             for values in (mean * pool.pixel_max, 1.0 / (deviation * pool.pixel_max))
         )
+        self._seeds = [item.order_seed for item in specs]
         self._order, self._crop, self._flip, self._dropout = (
-            _stream([item.order_seed for item in specs], purpose, self.home) for purpose in ("order", "crop", "flip", "dropout")
+            _stream(self._seeds, purpose, self.home) for purpose in ("order", "crop", "flip", "dropout")
         )
-        self._drawn = _stream([item.order_seed for item in specs], "sampling", self.home) if spec.sampling == "replacement" else None
+        self._drawn = _stream(self._seeds, "sampling", self.home) if spec.sampling == "replacement" else None
         self._augmentation_epochs = spec.augmentation_epochs
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Drawn] | None = None
@@ -248,7 +268,7 @@ class Feed:
 
     def micro_batches(self, update: int, size: int) -> MicroBatches:
         """Returns the batch of an update in pieces of `size` examples (the last may have fewer)."""
-        return MicroBatches(self, tuple(cut(self.batches.at(update), size, self._ghost_batch_size)))
+        return MicroBatches(self, update, tuple(cut(self.batches.at(update), size, self._ghost_batch_size)))
 
     def piece(self, first: int, size: int, *, share: Fraction = WHOLE, group_size: int | None = None) -> Batch:
         """Returns `size` examples from position `first` on in the orders of all epochs, one after another."""
@@ -308,6 +328,20 @@ class Feed:
     def drawn_batch(self, indices: Int[Tensor, "replica examples"], counters: Int[Tensor, "replica examples"]) -> Batch:
         """Returns examples augmented and dropped out as in training, each under a counter of its own in the place of the epoch."""
         return self._augmented(indices, counters)
+
+    def draw(
+        self, purpose: str, update: int, draw: int, positions: Int[Tensor, " examples"]
+    ) -> tuple[Int[Tensor, "replica examples"], Int[Tensor, "replica examples"]]:
+        """Returns pool indices of training examples, each drawn with replacement, and the counters for `drawn_batch` of their augmentation.
+
+        Each position has a counter of its own, so that an example that is drawn twice is augmented twice.
+        """
+
+        def words(of: str) -> Tensor:
+            found: Tensor = torch.stack([stream(seed, f"{purpose} {of} {draw}").at(update, positions) for seed in self._seeds])
+            return found
+
+        return self.members.gather(1, below(words("example"), self.train_size)), DRAWN + (words("augmentation") >> 1)
 
     def _augmented(self, indices: Tensor, epochs: Tensor) -> Batch:
         return self._finished(self._gathered(indices, epochs, epochs))

@@ -5,7 +5,8 @@ The optimizer, clipping and weight distance then cost a few kernels, whatever th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -83,7 +84,7 @@ class FlatNetwork:
             add: adds to what is there.
         """
         gradients = torch.autograd.grad(loss, self.parameters, self._ones * share if share != 1.0 else self._ones)
-        views = self._gradient_views if rows is None else self.views(rows)
+        views = self._gradient_views if rows is None or rows is self.gradients else self.views(rows)
         if add:
             torch._foreach_add_(views, gradients)
         else:
@@ -93,6 +94,33 @@ class FlatNetwork:
         """Is to be called after every change of `weights`."""
         if self._shadow is not None:
             self._shadow.copy_(self.weights)
+
+    @contextmanager
+    def at(self, weights: Rows | None) -> Iterator[None]:
+        """Within it the network computes at other weights, if any are given; afterwards its own are back, bit by bit."""
+        if weights is None:
+            yield
+            return
+        kept = self.weights.clone()
+        self._put(weights)
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    def _put(self, weights: Rows) -> None:
+        self.weights.copy_(weights)
+        self.weights_moved()
+
+    @contextmanager
+    def norms_unmoved(self) -> Iterator[None]:
+        """What is passed within it leaves nothing for `commit_norms`."""
+        kept = [list(norm._pending) for norm in self.norms]
+        try:
+            yield
+        finally:
+            for norm, pending in zip(self.norms, kept, strict=True):
+                norm._pending[:] = pending
 
     def use_groups_of(self, group_size: int | None) -> None:
         """Lets the norm layers cut coming batches into groups of so many examples, the last maybe smaller; None: as their runs say."""

@@ -12,19 +12,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.hashing import MASK32, below, derive_seed, sort_keys, stream
+from gapbench.core.hashing import MASK32, derive_seed, sort_keys, stream
 from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.keyed import keyed_layers
 from gapbench.probes import NormMode, ObjectiveBatch
-from gapbench.sizing.decisions import CHUNK_EXAMPLES
+from gapbench.suite.moments import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.tasks import live_task
 
 FEWEST_EXAMPLES = 128
 """Examples of a replica that may be computed at once even where its batches are smaller."""
-DRAWN = 1 << 31
-"""Counters of augmentation from here on belong to `fresh`; no run trains for so many epochs."""
 
 
 class TrainingObjective:
@@ -60,12 +58,7 @@ class TrainingObjective:
     def fresh(self, examples: int, draw: int, *, norm: NormMode = "train", purpose: str = "objective") -> ObjectiveBatch:
         """See `probes.Objective`."""
         examples, group = self._whole_groups(examples, norm)
-        members = self._feed.members
-        positions = torch.arange(examples, device=members.device)
-        which = self._words(f"{purpose} example {draw}", positions)
-        indices = members.gather(1, below(which, self._feed.train_size))
-        # Each position has a counter of its own, so that an example that is drawn twice is augmented twice.
-        counters = DRAWN + (self._words(f"{purpose} augmentation {draw}", positions) >> 1)
+        indices, counters = self._feed.draw(purpose, self.update, draw, torch.arange(examples, device=self._feed.home))
         return ObjectiveBatch(indices, counters, norm, group)
 
     def batch(self) -> ObjectiveBatch:
@@ -143,10 +136,6 @@ class TrainingObjective:
             return examples, 1
         group = min(self._group, examples)
         return examples // group * group, group
-
-    def _words(self, purpose: str, positions: Tensor) -> Int[Tensor, "replica examples"]:
-        words: Tensor = torch.stack([stream(seed, purpose).at(self.update, positions) for seed in self._seeds])
-        return words
 
     def _rows(self, weights: Rows | None) -> Rows:
         return self._network.weights if weights is None else weights.to(self._network.weights.dtype)

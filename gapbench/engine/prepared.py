@@ -25,8 +25,8 @@ from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch, Feed, MicroBatches
 from gapbench.engine.flat import FlatNetwork
 from gapbench.engine.pieces import Shape
-from gapbench.engine.program import LOSSES, Passed, Probe, Program
-from gapbench.optimizers import DeviceHyperparameters
+from gapbench.engine.program import LOSSES, Probe, Program, UpdateGradients
+from gapbench.optimizers import Hyperparameters
 from gapbench.probes import TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
@@ -123,7 +123,7 @@ class Static:
         ]
         self._keyed = keyed
         labels = batches[0].labels
-        replicas, self.examples = len(labels), sum(batch.labels.shape[1] for batch in batches)
+        replicas, self.examples = len(labels), sum(batch.size for batch in batches)
         self.weights = torch.empty(replicas, self.examples, device=labels.device) if weighted else None
         self.loss, self.correct, self.gradient_norm = (torch.empty(replicas, device=labels.device) for _ in range(3))
 
@@ -232,7 +232,7 @@ class PreparedProgram(Program):
         if not observe:
             return None
         static = recorded.static
-        return self._observed(update, Passed(static.loss, static.correct, static.examples, {}), static.gradient_norm)
+        return self._observed(update, static.examples, static.loss, static.correct, static.gradient_norm, {})
 
     def _climb(self, rung: Rung, update: int, batches: MicroBatches) -> None:
         """Records updates of a shape by a rung. Raises where that cannot be done or where they are not those of the plain program."""
@@ -260,17 +260,17 @@ class PreparedProgram(Program):
 
     def _recordable(self, static: Static, *, observe: bool) -> None:
         """Makes an update of the static batches, and all that differs between updates it finds on the device."""
-        passed = self._passed(0, static.batches, static.weights, observe=observe)
-        norm = self._norm(observe=observe)
+        gradients = UpdateGradients(self, 0, static.batches, static.weights, observe=observe)
         now = self._table.index_select(0, self._counter)[0, :, :, None]
-        self._finish(norm, lambda: self.optimizer.update_on_device(DeviceHyperparameters(now[0], now[1], now[2])))
-        self._ring.index_copy_(0, self._counter % LOSSES, passed.loss[None])
+        norm = self._execute(gradients, Hyperparameters(now[0], now[1], now[2]), observe=observe)
+        loss = gradients.passed.loss()
+        self._ring.index_copy_(0, self._counter % LOSSES, loss[None])
         self._counter.add_(1)
-        static.loss.copy_(passed.loss)
+        static.loss.copy_(loss)
         if norm is not None:
             static.gradient_norm.copy_(norm)
-        if passed.correct is not None:
-            static.correct.copy_(passed.correct)
+        if observe:
+            static.correct.copy_(gradients.passed.right())
 
     def _replayed(self, replay: Callable[[], None], update: int) -> None:
         self._counter.fill_(update)

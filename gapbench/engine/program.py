@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -14,13 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gapbench.catalog import optimizers
+from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import Stream, stream
 from gapbench.core.registry import load_target
 from gapbench.engine.feed import Batch, MicroBatches
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.objective import TrainingObjective
+from gapbench.engine.pieces import Piece
 from gapbench.layers.keyed import keyed_layers, normals
-from gapbench.optimizers import Optimizer, schedule
+from gapbench.optimizers import Gradients, OfReplicas, Optimizer, schedule
 from gapbench.probes import Layer, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
@@ -82,17 +85,154 @@ LOSSES = 256
 """Updates whose losses are kept before they are searched for the first that is not finite."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Passed:
-    """What the forward and backward passes of an update leave, beside gradients."""
+    """What the first pass over each micro-batch of an update leaves, beside gradients; by the number of the micro-batch."""
 
-    loss: Float[Tensor, " replica"]
-    """Of the whole batch."""
-    correct: Float[Tensor, " replica"] | None
-    """Examples classified right, NaN where nothing is classified; None where the update is not observed."""
-    examples: int
-    early: Mapping[str, Tensor]
+    losses: dict[int, Float[Tensor, " replica"]] = field(default_factory=dict)
+    shares: dict[int, Fraction] = field(default_factory=dict)
+    correct: dict[int, Float[Tensor, " replica"]] = field(default_factory=dict)
+    """Examples that were right, NaN where nothing is right or wrong; only of an update that is observed."""
+    examples: int = 0
+    early: dict[str, Tensor] = field(default_factory=dict)
     """What micro-batch probes returned."""
+    draws: int = 0
+    """Times that fresh micro-batches were asked for."""
+
+    def loss(self) -> Float[Tensor, " replica"]:
+        """Returns the loss of the whole batch. Raises TrainingError where a part of it was never asked for."""
+        if sum(self.shares.values()) != 1:
+            raise TrainingError("the optimizer made an update without asking for the gradients of all of its micro-batches")
+        numbers = sorted(self.losses)
+        return _shared([self.losses[number] for number in numbers], [self.shares[number] for number in numbers])
+
+    def right(self) -> Float[Tensor, " replica"]:
+        """Returns how many examples of the whole batch were right."""
+        first, *others = (self.correct[number] for number in sorted(self.correct))
+        return sum(others, first)
+
+
+class UpdateGradients(Gradients):
+    """The gradients of an update that its optimizer asks for. See `optimizers.Gradients`.
+
+    Args:
+        program: whose update it is.
+        update: its number.
+        batches: its micro-batches, or a worker's share of them.
+        weights: of all examples of the update, [replica, batch], where there is multiplicative noise.
+        observe: whether probes are due.
+        passed: of the whole update: a micro-batch that stands in it has been passed.
+        number: of the first of `batches`.
+        offset: position of its first example in the batch of the update.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        update: int,
+        batches: MicroBatches | Sequence[Batch],
+        weights: Tensor | None,
+        *,
+        observe: bool,
+        passed: Passed | None = None,
+        number: int = 0,
+        offset: int = 0,
+    ) -> None:
+        self.update = update
+        self.passed = Passed() if passed is None else passed
+        self._program = program
+        self._batches = batches
+        self._pieces: Sequence[Piece | Batch] = batches.pieces if isinstance(batches, MicroBatches) else batches
+        self._share = sum((piece.share for piece in self._pieces), start=Fraction())
+        self._weights = weights
+        self._observe = observe
+        self._number = number
+        self._offset = offset
+
+    def again(self, weights: Rows | None = None, *, fresh: bool = False, into: Rows | None = None) -> Rows:
+        """See `optimizers.Gradients`."""
+        network = self._program.network
+        rows = torch.zeros_like(network.gradients) if into is None else into
+        with network.at(weights):
+            offset = self._offset
+            for number, batch in enumerate(self._fresh() if fresh else self._batches, self._number):
+                first = not fresh and number not in self.passed.losses
+                with nullcontext() if first else network.norms_unmoved():
+                    network.use_groups_of(batch.group_size)
+                    noise = None if self._weights is None else self._weights[:, offset : offset + batch.size]
+                    self._pass(batch, noise, rows, add=number > self._number, first=number if first else None)
+                offset += batch.size
+            network.use_groups_of(None)
+        return rows
+
+    def by_worker(self, workers: int) -> tuple[Gradients, ...]:
+        """See `optimizers.Gradients`."""
+        ends, share = [0], Fraction()
+        for number, piece in enumerate(self._pieces, 1):
+            share += piece.share
+            if share == len(ends) * self._share / workers:
+                ends.append(number)
+        if len(ends) != workers + 1:
+            raise TrainingError(
+                f"an update of {len(self._pieces)} micro-batches cannot be dealt to {workers} workers in equal shares; "
+                "let the micro-batch size divide that of each worker"
+            )
+        return tuple(
+            UpdateGradients(
+                self._program,
+                self.update,
+                self._batches[start:stop],
+                self._weights,
+                observe=self._observe,
+                passed=self.passed,
+                number=self._number + start,
+                offset=self._offset + sum(piece.size for piece in self._pieces[:start]),
+            )
+            for start, stop in itertools.pairwise(ends)
+        )
+
+    def _fresh(self) -> Iterator[Batch]:
+        if not isinstance(self._batches, MicroBatches):
+            raise TrainingError("fresh examples are drawn by the host, which a recorded update does not ask")
+        self.passed.draws += 1
+        return self._batches.fresh(self.passed.draws - 1)
+
+    def _pass(self, batch: Batch, noise: Tensor | None, rows: Rows, *, add: bool, first: int | None) -> None:
+        """Passes a micro-batch forward and backward: its share of the gradient goes to `rows`. `first`: its number, at its first pass."""
+        program, passed = self._program, self.passed
+        share = batch.share / self._share
+        outputs = program.forward(batch)
+        each = program.task.losses(outputs, batch.labels)
+        loss = seen = mean_loss(each, batch.group_size)
+        if noise is not None:
+            loss = mean_loss(each * noise, batch.group_size)
+        if first is not None:
+            passed.losses[first] = seen.detach()  # that of the examples as they are, also where the gradient weighs them
+            passed.shares[first] = batch.share
+            passed.examples += batch.size
+        if first is None or not self._observe:
+            program.network.backward(loss, share=float(share), rows=rows, add=add)
+            return
+        right = program.task.correct(outputs.detach(), batch.labels)
+        correct = torch.full_like(passed.losses[first], torch.nan) if right is None else right.float().sum(dim=1)
+        passed.correct[first] = correct
+        own = self._observed_backward(loss, share, rows, add=add)
+        for name, value in program.look_early(self.update, batch, passed.losses[first], correct, own).items():
+            passed.early[name] = passed.early[name] + value if name in passed.early else value
+
+    def _observed_backward(self, loss: Tensor, share: Fraction, rows: Rows, *, add: bool) -> Rows:
+        """Does the backward pass of a micro-batch, to the same bits, and returns the gradient of that micro-batch alone."""
+        network = self._program.network
+        if share == 1 or not self._program.looks_early:
+            network.backward(loss, share=float(share), rows=rows, add=add)
+            return rows
+        piece = torch.zeros_like(rows)
+        network.backward(loss, share=float(share), rows=piece)
+        if add:
+            rows.add_(piece)
+        else:
+            rows.copy_(piece)
+        return piece.mul_(float(1 / share))
 
 
 class Program:
@@ -158,84 +298,55 @@ class Program:
         self._keep_loss(update, loss)
         return state
 
-    def _make(self, update: int, batches: Iterable[Batch], *, observe: bool) -> tuple[Float[Tensor, " replica"], TrainState | None]:
+    def _make(self, update: int, batches: MicroBatches, *, observe: bool) -> tuple[Float[Tensor, " replica"], TrainState | None]:
         """Makes an update. Returns its loss and what probes need."""
         if update in self._resets_at:
             self.optimizer.reset()
-        network = self.network
-        passed = self._passed(update, batches, self._noise_weights(update), observe=observe)
-        if self.noise.isotropic:
-            self.noise.replace(network.gradients, network.layers, update)
-        norm = self._norm(observe=observe)
-        state = self._observed(update, passed, norm) if observe else None
+        gradients = UpdateGradients(self, update, batches, self._noise_weights(update), observe=observe)
         now = self._schedules[0].at(update)
-        hyperparameters = [now] * len(passed.loss) if self._shared else [table.at(update) for table in self._schedules]
-        self._finish(norm, lambda: self.optimizer.update(hyperparameters))
-        return passed.loss, state
+        hyperparameters = [now] * len(self._specs) if self._shared else [table.at(update) for table in self._schedules]
+        norm = self._execute(gradients, hyperparameters, observe=observe)
+        passed = gradients.passed
+        loss = passed.loss()
+        return loss, self._observed(update, passed.examples, loss, passed.right(), norm, passed.early) if observe else None
 
-    def _norm(self, *, observe: bool) -> Float[Tensor, " replica"] | None:
-        """Returns the norm of the gradients where somebody asks for it."""
-        return self.network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
-
-    def _finish(self, norm: Tensor | None, step: Callable[[], None]) -> None:
-        """Ends an update whose gradients are there: clips them, moves running statistics and, by `step`, the weights."""
+    def _execute(self, gradients: UpdateGradients, hyperparameters: OfReplicas, *, observe: bool) -> Float[Tensor, " replica"] | None:
+        """Makes an update: the gradient, clipped; then running statistics and weights move. Returns the norm where somebody asks for it."""
+        network = self.network
+        self.optimizer.gather(gradients, hyperparameters)
+        if self.noise.isotropic:
+            self.noise.replace(network.gradients, network.layers, gradients.update)
+        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
         if self._clip_norm is not None:
             self._clip(norm)
-        self.network.commit_norms()
-        step()
-        self.network.weights_moved()
+        network.commit_norms()
+        self.optimizer.update(hyperparameters)
+        network.weights_moved()
+        return norm
 
     def _noise_weights(self, update: int) -> Float[Tensor, "replica batch"] | None:
         """Returns the weights of an update's examples; None where none are weighted."""
         return self.noise.weights(update) if self.noise.multiplicative else None
 
-    def _passed(self, update: int, batches: Iterable[Batch], weights: Tensor | None, *, observe: bool) -> Passed:
-        """Passes all micro-batches forward and backward: their gradients are added up in the network's rows.
+    @property
+    def looks_early(self) -> bool:
+        """Whether probes look at the gradients of micro-batches."""
+        return bool(self._micro_batch_probes)
 
-        Args:
-            update: its number, for micro-batch probes alone.
-            batches: its micro-batches.
-            weights: of all its examples, [replica, batch], where there is multiplicative noise.
-            observe: whether probes are due.
-        """
-        network = self.network
-        losses: list[Tensor] = []
-        shares: list[Fraction] = []
-        correct: list[Tensor] = []
-        examples = 0
-        early: dict[str, Tensor] = {}
-        for number, batch in enumerate(batches):
-            network.use_groups_of(batch.group_size)
-            outputs = self.forward(batch)
-            size = batch.labels.shape[1]
-            each = self.task.losses(outputs, batch.labels)
-            loss = mean_loss(each, batch.group_size)
-            losses.append(loss.detach())  # that of the examples as they are, also where the gradient weighs them
-            if weights is not None:
-                own = weights[:, examples : examples + size]
-                loss = mean_loss(each * own, batch.group_size)
-            shares.append(batch.share)
-            examples += size
-            if not observe:
-                network.backward(loss, share=float(batch.share), add=number > 0)
-                continue
-            right = self.task.correct(outputs.detach(), batch.labels)
-            correct.append(torch.full_like(losses[-1], torch.nan) if right is None else right.float().sum(dim=1))
-            piece = self._observed_backward(loss, batch.share, add=number > 0)
-            if self._micro_batch_probes:
-                seen = self._state(update, size, losses[-1], correct[-1], piece, pieces=_equal_pieces(batch.share))
-                for probe in self._micro_batch_probes:
-                    for name, value in probe(seen).items():
-                        early[name] = early[name] + value if name in early else value
-        network.use_groups_of(None)
-        return Passed(_shared(losses, shares), sum(correct[1:], correct[0]) if correct else None, examples, early)
+    def look_early(self, update: int, batch: Batch, loss: Tensor, correct: Tensor, gradients: Rows) -> dict[str, Tensor]:
+        """Returns what micro-batch probes say of a micro-batch and its gradient."""
+        if not self._micro_batch_probes:
+            return {}
+        seen = self._state(update, batch.size, loss, correct, gradients, pieces=_equal_pieces(batch.share))
+        return {name: value for probe in self._micro_batch_probes for name, value in probe(seen).items()}
 
-    def _observed(self, update: int, passed: Passed, norm: Tensor | None) -> TrainState:
+    def _observed(
+        self, update: int, examples: int, loss: Tensor, correct: Tensor, norm: Tensor | None, early: Mapping[str, Tensor]
+    ) -> TrainState:
         """Returns what probes need after an update."""
         assert norm is not None
-        assert passed.correct is not None
-        state = self._state(update, passed.examples, passed.loss, passed.correct, self.network.gradients, norm)
-        state.early.update(passed.early)
+        state = self._state(update, examples, loss, correct, self.network.gradients, norm)
+        state.early.update(early)
         return state
 
     def _keep_loss(self, update: int, loss: Float[Tensor, " replica"]) -> None:
@@ -341,20 +452,6 @@ class Program:
         scale = (self._clip_norm / (norm + CLIP_EPSILON)).clamp(max=1.0)
         self.clipped_updates += scale < 1.0
         self.network.gradients.mul_(scale[:, None])
-
-    def _observed_backward(self, loss: Tensor, share: Fraction, *, add: bool) -> Rows:
-        """Does the backward pass of a micro-batch, to the same bits, and returns the gradient of that micro-batch alone."""
-        network = self.network
-        if share == 1 or not self._micro_batch_probes:
-            network.backward(loss, share=float(share), add=add)
-            return network.gradients
-        piece = torch.zeros_like(network.gradients)
-        network.backward(loss, share=float(share), rows=piece)
-        if add:
-            network.gradients.add_(piece)
-        else:
-            network.gradients.copy_(piece)
-        return piece.mul_(float(1 / share))
 
     def _state(
         self, update: int, examples: int, loss: Tensor, correct: Tensor, gradients: Rows, norm: Tensor | None = None, *, pieces: int = 1

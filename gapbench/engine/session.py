@@ -21,16 +21,15 @@ from gapbench.engine.adaptation import FRACTIONS, Adaptation, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
 from gapbench.engine.flat import FlatNetwork
-from gapbench.engine.moments import evaluation_updates, keep_updates, probe_updates
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.prepared import PreparedProgram, make_program, usual_updates
 from gapbench.engine.program import Probe, Program
-from gapbench.layers.ghost_batch_norm import convert_batch_norm
-from gapbench.layers.ghost_forms import ghost_norm_form, triton_trouble
+from gapbench.layers.ghost_batch_norm import convert_batch_norm, ghost_norm_form, triton_trouble
 from gapbench.layers.keyed import normals
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import Layer, TrainState
 from gapbench.suite.batches import BatchTable
+from gapbench.suite.moments import LATE, evaluation_updates, keep_updates, probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -229,6 +228,17 @@ class Session:
             usual = usual_updates(self.feed, self.micro_batch_size, begin=self.update, compiles=self.program.compiles)
             self.program.prepare(usual)
 
+    def look_at(self, *, probe_updates: Iterable[int] | None = None, evaluation_updates: Iterable[int] | None = None) -> None:
+        """Replaces after which updates probes or evaluations are due; None leaves them. For timing, before the first `step`."""
+        if probe_updates is not None:
+            self.probe_updates = frozenset(probe_updates)
+        if evaluation_updates is not None:
+            self.evaluation_updates = frozenset(evaluation_updates)
+
+    def skip_to(self, update: int) -> None:
+        """Goes to a later update of the schedule with the weights as they are. For timing, which asks how often something is due there."""
+        self.update = update
+
     def _look_at_moments(self) -> None:
         """Finds when to look at what, from the table of batches; where that is decided while training, after each decision."""
         spec, batches = self.spec, self.batches
@@ -299,7 +309,7 @@ class Session:
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
         last = self.update == self.batches.updates
-        recalibrate = last or self.batches.steps(self.update) < 0.95 * self.batches.all_steps
+        recalibrate = last or self.batches.steps(self.update) < LATE * self.batches.all_steps
         evaluation = self.evaluator.evaluate(recalibrate=recalibrate, batch_size=self.batches.at(max(0, self.update - 1)).batch_size)
         first_bad = self.first_bad()
         if self.update in self._covariance_updates:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
-from gapbench.execution import pool
 from gapbench.execution.calibrating import Measured, calibrate
 from gapbench.execution.devices import Device, choose_devices
-from gapbench.execution.foresight import Foreseen, ForeseenJob, foresee
-from gapbench.execution.heartbeat import Heartbeat
-from gapbench.execution.jobs import Job, Predictions, Slot, place_of, plan_jobs, plan_slots, predict, predicted_seconds
+from gapbench.execution.executor import Executor, LocalProcesses, Setup
+from gapbench.execution.jobs import Job, Pending, Predictions, Slot, find_pending, place_of, plan_jobs, plan_slots
 from gapbench.execution.notices import (
     Begun,
     Ended,
@@ -27,11 +25,10 @@ from gapbench.execution.notices import (
     Stopping,
     ignore,
 )
-from gapbench.execution.protocol import Setup
-from gapbench.execution.resume import Pending, find_pending
+from gapbench.execution.pricing import Price, PricedJob, price
+from gapbench.execution.progress import Heartbeat, Running, Tracker
 from gapbench.execution.scheduler import Execution, Scheduler
 from gapbench.execution.stopwatch import Stopwatch
-from gapbench.execution.tracker import Running, Tracker
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
 
@@ -40,19 +37,21 @@ __all__ = [
     "Device",
     "Ended",
     "Execution",
+    "Executor",
     "ExpectedJob",
-    "Foreseen",
-    "ForeseenJob",
     "Job",
     "JobEnded",
     "JobProgressed",
     "JobStarted",
     "Layout",
+    "LocalProcesses",
     "Measured",
     "Notice",
     "Observer",
     "Pending",
     "Predictions",
+    "Price",
+    "PricedJob",
     "Running",
     "Said",
     "Settings",
@@ -62,13 +61,11 @@ __all__ = [
     "choose_devices",
     "execute",
     "find_pending",
-    "foresee",
     "ignore",
     "measure",
     "place_of",
     "plan_layout",
-    "predict",
-    "predicted_seconds",
+    "price",
 ]
 
 
@@ -114,6 +111,7 @@ def measure(
     *,
     titles: Callable[[Job], str],
     say: Callable[[str], None],
+    executor: Callable[[], Executor] | None = None,
 ) -> Measured:
     """Measures for a few minutes how fast the programs of runs are here, and lets later plans know. Trains and stores no run.
 
@@ -123,13 +121,14 @@ def measure(
         settings: devices, data, plugins.
         titles: names a job for people.
         say: receives what is about to be done.
+        executor: returns one that runs measuring workers; default: processes of this machine.
 
     Raises:
         GapbenchError: a measuring process cannot start.
     """
     layout = plan_layout(runs, settings.devices, settings.slots)
     jobs = [job for job in layout.jobs if not set(selected).isdisjoint(job.run_ids)]
-    return calibrate(jobs, layout.slots, _setups("", "", settings), titles=titles, say=say)
+    return calibrate(jobs, layout.slots, _setups("", "", settings), titles=titles, say=say, executor=executor)
 
 
 def execute(
@@ -140,6 +139,7 @@ def execute(
     *,
     titles: Callable[[Job], str],
     observe: Observer = ignore,
+    executor: Executor | None = None,
 ) -> Execution:
     """Trains those of the selected runs that have no outcome. Call it under the lock of the results directory.
 
@@ -150,6 +150,7 @@ def execute(
         settings: devices, data, plugins.
         titles: names a job for people.
         observe: receives notices.
+        executor: runs the workers; default: processes of this machine.
 
     Raises:
         GapbenchError: workers cannot start, or files cannot be written.
@@ -174,11 +175,11 @@ def execute(
             results,
             layout.slots,
             _setups(str(results.path), results.suite, settings),
+            executor or LocalProcesses(),
             titles=titles,
             observe=watch,
             fail_fast=settings.fail_fast,
             command=settings.command,
-            worker_command=pool.WORKER_COMMAND,
         )
         return scheduler.execute(pending, done=before, failed=failed)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gapbench import sizing
+from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import DeviceError
 from gapbench.core.events import Event, Outcome
-from gapbench.execution.protocol import Setup
+from gapbench.execution.executor import Setup
 from gapbench.suite.runspec import RunSpec
 
 
@@ -56,7 +57,6 @@ class TorchBackend:
         """Imports torch with the slot's threads, checks that it sees the device, loads plugins."""
         import torch
 
-        from gapbench.catalog.plugins import load_plugins
         from gapbench.workloads.counting import answers
 
         torch.set_num_threads(setup.threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,11 +14,9 @@ from gapbench.core.errors import GapbenchError
 from gapbench.core.machine import free_memory_mib
 from gapbench.cost.calibration import Scales, Start, program_of, record_measurement, record_start
 from gapbench.cost.work import evaluated_examples
-from gapbench.execution.jobs import Job, Slot, place_of, predicted_memory_mib, predicted_seconds
-from gapbench.execution.packing import Packing
-from gapbench.execution.pool import Message, Worker
-from gapbench.execution.protocol import Setup
-from gapbench.execution.resume import Pending
+from gapbench.execution.executor import Executor, Gone, LocalProcesses, Setup, job_message
+from gapbench.execution.jobs import Job, Pending, Slot, demand_of, place_of, predicted_memory_mib, predicted_seconds
+from gapbench.execution.rules import slots_at_once
 from gapbench.sizing.sizes import facts_of, model_size
 from gapbench.suite.runspec import RunSpec
 
@@ -68,7 +65,7 @@ def calibrate(
     *,
     titles: Callable[[Job], str],
     say: Callable[[str], None],
-    command: Sequence[str] | None = None,
+    executor: Callable[[], Executor] | None = None,
     now: Callable[[], float] = time.monotonic,
     free_mib: Callable[[], float] = free_memory_mib,
 ) -> Measured:
@@ -80,7 +77,7 @@ def calibrate(
         setup_of: what a slot's worker needs.
         titles: names a job for people.
         say: receives what is about to be done.
-        command: of the worker process; default: MEASURING_COMMAND.
+        executor: returns one that runs measuring workers; default: processes of this machine.
         now: the time in seconds.
         free_mib: memory that is free.
 
@@ -88,8 +85,7 @@ def calibrate(
         GapbenchError: a worker cannot start.
     """
     place = place_of(slots)
-    packing = Packing(slots)
-    crew = _Crew(slots, setup_of, command or MEASURING_COMMAND, now)
+    crew = _Crew(slots, setup_of, executor or (lambda: LocalProcesses(MEASURING_COMMAND)), now)
     left_out: dict[str, str] = {}
     started: list[tuple[float, float, float | None]] = []
     """Of each start of workers: seconds until their first job, what that job took longer, memory held whatever they train."""
@@ -111,7 +107,7 @@ def calibrate(
             say(f"[{number}/{len(programs)}] {titles(job)}")
             crew.assemble()
             try:
-                answers = crew.measure(small, packing.places(small), PATIENCE * PROGRAM_SECONDS)
+                answers = crew.measure(small, slots_at_once(demand_of(small, place.device_kind), slots), PATIENCE * PROGRAM_SECONDS)
             except _FailedError as error:
                 left_out[titles(job)] = str(error)
                 continue
@@ -144,13 +140,14 @@ class _FailedError(Exception):
 class _Crew:
     """One measuring worker in every slot."""
 
-    def __init__(self, slots: Sequence[Slot], setup_of: Callable[[Slot], Setup], command: Sequence[str], now: Callable[[], float]) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], setup_of: Callable[[Slot], Setup], new_executor: Callable[[], Executor], now: Callable[[], float]
+    ) -> None:
         self._slots = tuple(slots)
         self._setup_of = setup_of
-        self._command = command
+        self._new_executor = new_executor
         self._now = now
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._workers: list[Worker] = []
+        self._executor: Executor | None = None
         self._cold: set[int] = set()
         """Slots whose worker has measured nothing yet."""
         self.ready_seconds = 0.0
@@ -158,11 +155,12 @@ class _Crew:
 
     def assemble(self) -> None:
         """Starts the workers where there are none."""
-        if self._workers:
+        if self._executor is not None:
             return
         began = self._now()
-        self._inbox = queue.SimpleQueue()
-        self._workers = [Worker(slot, self._setup_of(slot), self._inbox, self._command) for slot in self._slots]
+        self._executor = self._new_executor()
+        for slot in self._slots:
+            self._executor.start(slot, self._setup_of(slot))
         self._cold = {slot.number for slot in self._slots}
         try:
             self._gather("ready", START_SECONDS, self._cold)
@@ -175,9 +173,9 @@ class _Crew:
 
         An answer is `cold` where it is the first of its worker.
         """
-        for worker in self._workers:
-            if worker.slot.number in places:
-                worker.give(Pending(job, None, 0))
+        assert self._executor is not None
+        for number in places:
+            self._executor.send(number, job_message(Pending(job, None, 0)))
         found = self._gather("measured", seconds, places)
         answers = [{**answer, "cold": number in self._cold} for number, answer in found.items()]
         self._cold -= set(places)
@@ -185,27 +183,26 @@ class _Crew:
 
     def dismiss(self) -> None:
         """Ends the workers: they hold nothing that could be lost."""
-        for worker in self._workers:
-            worker.kill()
-            worker.wait()
-            worker.close()
-        self._workers = []
+        if self._executor is not None:
+            self._executor.close()
+        self._executor = None
 
     def _gather(self, kind: str, seconds: float, places: Collection[int]) -> dict[int, dict[str, Any]]:
         """Returns one message of this kind from every worker in these slots."""
+        assert self._executor is not None
         until = self._now() + seconds
         found: dict[int, dict[str, Any]] = {}
         while len(found) < len(places):
-            try:
-                worker, message = self._inbox.get(timeout=max(0.01, until - self._now()))
-            except queue.Empty:
+            received = self._executor.receive(max(0.01, until - self._now()))
+            if received is None:
                 self.dismiss()
-                raise _FailedError(f"it takes longer than {seconds:.0f} s") from None
-            if message is None or message["kind"] != kind:
-                words = worker.words().splitlines() if message is None else [str(message.get("error", ""))]
+                raise _FailedError(f"it takes longer than {seconds:.0f} s")
+            number, message = received
+            if isinstance(message, Gone) or message["kind"] != kind:
+                words = message.printed.splitlines() if isinstance(message, Gone) else [str(message.get("error", ""))]
                 self.dismiss()
                 raise _FailedError(words[-1] if words else "its process ended")
-            found[worker.slot.number] = message
+            found[number] = dict(message)
         return found
 
 

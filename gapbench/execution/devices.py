@@ -9,6 +9,8 @@ from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
+import pynvml
+
 from gapbench.core.errors import DeviceError
 from gapbench.core.registry import did_you_mean
 from gapbench.store.provenance import cpu_name
@@ -96,21 +98,19 @@ def _why_no_gpu() -> str:
 
 
 def _driver_gpus() -> tuple[Device, ...]:
-    import pynvml
-
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return ()
     try:
-        return _visible(_driver_list(pynvml))
+        return _visible(_driver_list())
     except pynvml.NVMLError:
         return ()
     finally:
         pynvml.nvmlShutdown()
 
 
-def _driver_list(pynvml: Any) -> list[tuple[str, str, float]]:
+def _driver_list() -> list[tuple[str, str, float]]:
     """Returns (UUID, product name, memory in MiB) of every GPU, in the order of the PCI bus."""
     gpus = []
     for index in range(pynvml.nvmlDeviceGetCount()):

@@ -2,7 +2,7 @@
 
     python -m gapbench.execution.measuring
 
-It speaks to its parent as a training worker does (`protocol.py`); its answer to a job is what it found.
+It speaks to its parent as a training worker does (`executor.py`); its answer to a job is what it found.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Event, Finished, Outcome
 from gapbench.cost.guess import Guess
 from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
-from gapbench.execution.protocol import Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.execution.executor import Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.sizing import micro_batch_size, worth_compiling
 from gapbench.suite.batches import shortened
 from gapbench.suite.runspec import RunSpec

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from gapbench.core.events import Outcome
+from gapbench.execution.jobs import Demand, Slot
 from gapbench.store import Failure
 
 
@@ -22,8 +23,7 @@ class ExpectedJob:
     """Fraction of its updates that is still to do."""
     program: int
     """Equal for jobs that run the same program, and so at the same speed."""
-    width: int = 1
-    """Slots of its device that it takes: more than one where some have to stay empty beside it."""
+    demand: Demand = field(default_factory=Demand)
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ class Begun:
     """Of the selected runs, those that already have an outcome."""
     failed: int
     """Of these, those that are not ok."""
-    slots: int
-    threads: int
-    devices: tuple[str, ...]
+    slots: tuple[Slot, ...]
     jobs: tuple[ExpectedJob, ...]
     """What the runs train in, in the order in which they begin."""
     seconds_before: float
@@ -51,6 +49,16 @@ class Begun:
     """That a worker took to start when it was last timed; 0: never."""
     command: str = ""
     """What a user calls to go on after an interruption; empty where training was called from Python."""
+
+    @property
+    def threads(self) -> int:
+        """Of each slot."""
+        return self.slots[0].threads
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices, as people call them."""
+        return tuple(dict.fromkeys(slot.device.name for slot in self.slots))
 
 
 @dataclass(frozen=True)

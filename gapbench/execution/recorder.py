@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -40,21 +41,13 @@ class Recorder:
             case Measured():
                 self._logs[event.replica].append(event)
             case Progress():
-                self._say(
-                    {
-                        "kind": "progress",
-                        "update": event.update,
-                        "updates": event.updates,
-                        "examples_per_second": event.examples_per_second,
-                        "test_accuracy": list(event.test_accuracy),
-                    }
-                )
+                self._say({"kind": "progress", **asdict(event)})
             case Snapshotted():
                 self._slices[event.replica] = event
                 if len(self._slices) == len(self._runs):
                     self._write_checkpoint()
             case Started():
-                self._say({"kind": "started", "update": event.update, "updates": event.updates, "program": event.program})
+                self.emit(Progress(event.update, event.updates, 0.0))
             case WeightsKept():
                 self._runs[event.replica].write_weights(event.fraction, lambda file: self._backend.dump(dict(event.state_dict), file))
             case Finished():

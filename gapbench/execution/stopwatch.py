@@ -11,9 +11,8 @@ from gapbench import cost
 from gapbench.core.events import Outcome
 from gapbench.cost.calibration import Start, lookup, program_of, record_job, record_start
 from gapbench.cost.guess import checkpoint_seconds
-from gapbench.execution.jobs import Job, Slot, place_of
+from gapbench.execution.jobs import Job, Pending, Slot, place_of
 from gapbench.execution.notices import JobEnded, JobStarted, Notice
-from gapbench.execution.resume import Pending
 from gapbench.store import ResultsDirectory
 
 TYPICAL_SETUP_SECONDS = 0.05

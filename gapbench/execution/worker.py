@@ -2,7 +2,7 @@
 
     python -m gapbench.execution.worker
 
-Speaks JSON lines over stdin and stdout (`protocol.py`). It stops with a checkpoint when it is told to, on SIGTERM, and when its
+Speaks JSON lines over stdin and stdout (`executor.py`). It stops with a checkpoint when it is told to, on SIGTERM, and when its
 stdin closes, as it does when the parent is killed. Ctrl-C is the parent's to handle.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 from gapbench.core.errors import GapbenchError, StoreError, place_of
 from gapbench.core.events import Outcome
 from gapbench.execution.backend import Backend, TorchBackend
-from gapbench.execution.protocol import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.execution.executor import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
 from gapbench.execution.recorder import Recorder, Resumed, find_resumed
 from gapbench.store import ResultsDirectory, RunDirectory, RunOutcome, commit, describe_session, stack_line, start_line
 from gapbench.suite.runspec import RunSpec
@@ -126,7 +126,7 @@ class _Worker:
                     self._backend.train(
                         specs,
                         emit=recorder.emit,
-                        stop=lambda: self._asked_to_stop(specs, recorder),
+                        stop=lambda: self._reason_to_stop(specs, recorder),
                         snapshots=resumed.snapshots if resumed else None,
                         checkpoint_seconds=self._setup.checkpoint_seconds,
                     )
@@ -136,7 +136,8 @@ class _Worker:
             except Exception as error:
                 return self._failed(runs, error), False
 
-    def _asked_to_stop(self, specs: list[RunSpec], recorder: Recorder) -> Outcome | None:
+    def _reason_to_stop(self, specs: list[RunSpec], recorder: Recorder) -> Outcome | None:
+        """Returns the outcome that the job ends with now, or None where it goes on."""
         if self._stop.is_set():
             return Outcome.INTERRUPTED
         limit = specs[0].time_limit_seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapbench.optimizers.base import DeviceHyperparameters, FlatBuffers, Hyperparameters, Optimizer
+from gapbench.optimizers.base import FlatBuffers, Gradients, Hyperparameters, OfReplicas, Optimizer
 from gapbench.optimizers.schedule import Schedule, schedule
 
-__all__ = ["DeviceHyperparameters", "FlatBuffers", "Hyperparameters", "Optimizer", "Schedule", "schedule"]
+__all__ = ["FlatBuffers", "Gradients", "Hyperparameters", "OfReplicas", "Optimizer", "Schedule", "schedule"]

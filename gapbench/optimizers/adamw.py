@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from torch.optim.adamw import adamw
 
-from gapbench.optimizers.base import DeviceHyperparameters, Hyperparameters, Optimizer, Tile
+from gapbench.optimizers.base import Hyperparameters, Optimizer, Tile
 
 
 class AdamW(Optimizer):
@@ -16,35 +15,26 @@ class AdamW(Optimizer):
     follows_device = True
 
     def move(self, tile: Tile, hyperparameters: Hyperparameters) -> None:
-        """Makes torch's fused step; the betas are options and stay."""
+        """Makes torch's fused step; the betas are options and stay. The decay, which only the device may know, stands before it."""
+        rate = hyperparameters.learning_rate
+        if tile.decays:
+            tile.weights.mul_(1.0 - rate * hyperparameters.weight_decay)
         adamw(
             [tile.weights],
             [tile.gradients],
             [tile.state["exp_avg"]],
             [tile.state["exp_avg_sq"]],
             [],
-            [tile.steps],
+            [tile.steps.clone()],  # torch counts in it, and other tiles still need it
             fused=True,
-            lr=hyperparameters.learning_rate,
-            weight_decay=hyperparameters.weight_decay,
+            lr=rate,
+            weight_decay=0.0,
             beta1=self._beta1,
             beta2=self._beta2,
             eps=self._epsilon,
             amsgrad=False,
             maximize=False,
         )
-
-    def move_rows(self, steps: Tensor, hyperparameters: DeviceHyperparameters) -> None:
-        """Makes the same step of all rows."""
-        weights, gradients = self.buffers.weights, self.buffers.gradients
-        mean, square = self.state["exp_avg"], self.state["exp_avg_sq"]
-        weights[:, : self.buffers.decayed].mul_(1.0 - hyperparameters.learning_rate * hyperparameters.weight_decay)
-        mean.lerp_(gradients, 1.0 - self._beta1)
-        square.mul_(self._beta2).addcmul_(gradients, gradients, value=1.0 - self._beta2)
-        # In float64: 1 - beta^t of a beta near 1 would lose its digits.
-        seen1, seen2 = (1.0 - beta ** steps.double() for beta in (self._beta1, self._beta2))
-        deviation = square.sqrt().div_(seen2.sqrt().float()).add_(self._epsilon)
-        weights.addcdiv_(mean * (-hyperparameters.learning_rate / seen1.float()), deviation)
 
     @property
     def _beta1(self) -> float:

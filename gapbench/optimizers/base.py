@@ -1,7 +1,10 @@
 """What an optimizer is to the engine: it moves flat rows of weights, one row a replica, by one update.
 
 All parameters of a network lie in one row, those with weight decay first, so that an update is a few kernels whatever
-the number of tensors. The arithmetic itself is torch.optim's fused one; its state lies in flat rows too.
+the number of tensors. Its state lies in flat rows, too.
+
+An update has two parts. `gather` leaves the gradient that the step is made from: by default that of the update's batch at the present
+weights; a rule may ask for others. The engine then clips it, and `move` makes the step.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -28,45 +31,84 @@ class FlatBuffers:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What may differ from update to update and from replica to replica."""
+    """What may differ from update to update and from replica to replica.
 
-    learning_rate: float
-    weight_decay: float
-    momentum: float
+    Numbers of one replica or, where a recorded update finds them on the device, tensors that broadcast over the weights.
+    """
 
-
-@dataclass(frozen=True)
-class DeviceHyperparameters:
-    """Hyperparameters of an update that lie on the device, so that one recorded program serves all updates."""
-
-    learning_rate: Float[Tensor, "replica 1"]
-    weight_decay: Float[Tensor, "replica 1"]
-    momentum: Float[Tensor, "replica 1"]
+    learning_rate: float | Tensor
+    weight_decay: float | Tensor
+    momentum: float | Tensor
 
     @staticmethod
-    def of(rows: Sequence[Hyperparameters]) -> DeviceHyperparameters:
-        """Returns what the host knows, one set a replica, as tensors of the CPU."""
-        columns = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows]).T[:, :, None]
-        return DeviceHyperparameters(columns[0], columns[1], columns[2])
+    def on_device(rows: Sequence[Hyperparameters], device: torch.device | str = "cpu") -> Hyperparameters:
+        """Returns those of all replicas as tensors [replica, 1]."""
+        columns = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows], device=device).T[:, :, None]
+        return Hyperparameters(columns[0], columns[1], columns[2])
+
+    def of(self, replica: int) -> Hyperparameters:
+        """Returns those of one replica as tensors of no dimension, out of tensors [replica, 1]."""
+        rate, decay, momentum = (value[replica, 0] for value in (self.learning_rate, self.weight_decay, self.momentum))  # type: ignore[index]
+        return Hyperparameters(rate, decay, momentum)
+
+
+OfReplicas: TypeAlias = Sequence[Hyperparameters] | Hyperparameters
+"""Hyperparameters of an update: one set of numbers a replica or, on the device, tensors [replica, 1]."""
+
+
+class Gradients(ABC):
+    """What a rule may ask for within an update.
+
+    Asking moves nothing: weights are put back bit by bit, and norm statistics move once an update, by the first pass over each of its
+    micro-batches.
+    """
+
+    @abstractmethod
+    def again(
+        self,
+        weights: Float[Tensor, "replica parameters"] | None = None,
+        *,
+        fresh: bool = False,
+        into: Float[Tensor, "replica parameters"] | None = None,
+    ) -> Float[Tensor, "replica parameters"]:
+        """Returns the gradient of the mean loss over the micro-batches, neither clipped nor decayed.
+
+        Args:
+            weights: where to take it; default: at the present weights.
+            fresh: over micro-batches of the same sizes, of examples that no other call and no other update sees, in the place of those
+                of the update.
+            into: rows to write to; default: new ones.
+        """
+
+    @abstractmethod
+    def by_worker(self, workers: int) -> tuple[Gradients, ...]:
+        """Returns the micro-batches in groups of equal shares, in order, as workers have them that train in parallel.
+
+        Raises TrainingError where the micro-batches cannot be dealt out evenly.
+        """
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A contiguous piece of the rows whose elements share their hyperparameters; one-dimensional views."""
+    """A piece of the rows whose elements share their hyperparameters, as views.
+
+    One-dimensional, of one replica or of several with equal hyperparameters; in a recorded update of an `elementwise` optimizer
+    [replica, columns].
+    """
 
     replica: int
-    """Whose hyperparameters hold."""
+    """Whose hyperparameters hold; the first of several."""
     decays: bool
     """Whether weight decay applies."""
-    weights: Float[Tensor, " elements"]
-    gradients: Float[Tensor, " elements"]
-    state: Mapping[str, Float[Tensor, " elements"]]
+    weights: Float[Tensor, "..."]
+    gradients: Float[Tensor, "..."]
+    state: Mapping[str, Float[Tensor, "..."]]
     steps: Float[Tensor, ""]
-    """Updates made, for optimizers that need it."""
+    """Updates made before this one, where the optimizer `counts_steps`."""
 
 
 class Optimizer(ABC):
-    """An optimizer of torch.optim over flat rows, by its functional form: no loop over parameters, no bookkeeping in Python.
+    """A rule over flat rows: no loop over parameters, no bookkeeping in Python.
 
     Where all rows have the same hyperparameters at every update (seeds of one cell) they are handed over as one tensor.
 
@@ -81,63 +123,46 @@ class Optimizer(ABC):
     counts_steps: bool = False
     """Whether its rule depends on the number of updates made."""
     follows_device: bool = False
-    """Whether `move_rows` is there, so that hyperparameters may lie on the device."""
+    """Whether `move` takes hyperparameters that are tensors, too, so that an update can be recorded."""
+    elementwise: bool = False
+    """Whether `move` takes a tile of any shape and treats every element alike: then a recorded update moves all replicas at once."""
 
     def __init__(self, buffers: FlatBuffers, options: Mapping[str, Any], *, shared: bool) -> None:
         self.options = options
         self.buffers = buffers
         self.state = {name: torch.zeros_like(buffers.weights) for name in self.state_names}
         """Optimizer state, [replica, parameters] by name."""
-        replicas, columns = buffers.weights.shape
-        parts = [(slice(0, buffers.decayed), True), (slice(buffers.decayed, columns), False)]
-        parts = [(part, decays) for part, decays in parts if part.start < part.stop]
-        # One part of all rows is one contiguous piece of memory; part of each row is not.
-        rows = [slice(None)] if shared and len(parts) == 1 else [slice(row, row + 1) for row in range(replicas)]
-        self._tiles = [
-            Tile(
-                replica=row.start or 0,
-                decays=decays,
-                weights=buffers.weights[row, part].view(-1),
-                gradients=buffers.gradients[row, part].view(-1),
-                state={name: state[row, part].view(-1) for name, state in self.state.items()},
-                steps=torch.zeros((), dtype=torch.float32, device=buffers.weights.device),
-            )
-            for row in rows
-            for part, decays in parts
-        ]
+        self._steps = torch.zeros((), dtype=torch.float32, device=buffers.weights.device)
+        self._tiles = self._cut(shared=shared)
+        self._recorded_tiles = self._cut(shared=shared, recorded=True)
+
+    def gather(self, gradients: Gradients, hyperparameters: OfReplicas) -> None:
+        """Leaves in `buffers.gradients` what the step is to be made from: the gradient of the update's batch at the present weights.
+
+        A rule that looks elsewhere overrides it. State that it keeps from update to update is in `state`.
+        """
+        gradients.again(into=self.buffers.gradients)
 
     @abstractmethod
     def move(self, tile: Tile, hyperparameters: Hyperparameters) -> None:
         """Moves the weights of one tile by one update."""
 
     @torch.no_grad()
-    def update(self, hyperparameters: Sequence[Hyperparameters]) -> None:
-        """Moves all weights by one update; one set of hyperparameters a replica. Never waits for the device."""
-        for tile in self._tiles:
-            wanted = hyperparameters[tile.replica]
+    def update(self, hyperparameters: OfReplicas) -> None:
+        """Moves all weights by one update. Never waits for the device; with hyperparameters on it, nothing depends on the host."""
+        for tile in self._recorded_tiles if isinstance(hyperparameters, Hyperparameters) else self._tiles:
+            if not isinstance(hyperparameters, Hyperparameters):
+                wanted = hyperparameters[tile.replica]
+            else:
+                wanted = hyperparameters if self.elementwise else hyperparameters.of(tile.replica)
             self.move(tile, wanted if tile.decays else replace(wanted, weight_decay=0.0))
-
-    def move_rows(self, steps: Float[Tensor, ""], hyperparameters: DeviceHyperparameters) -> None:
-        """Moves all rows of `buffers` by one update, by the rule of `move`, with hyperparameters that only the device knows.
-
-        Args:
-            steps: updates made, this one included.
-            hyperparameters: of every replica.
-        """
-        raise NotImplementedError(f"{type(self).__name__} needs its hyperparameters on the host")
-
-    @torch.no_grad()
-    def update_on_device(self, hyperparameters: DeviceHyperparameters) -> None:
-        """Does what `update` does, but for rounding, where `follows_device`: nothing in it depends on the host."""
-        counters = [tile.steps for tile in self._tiles]
         if self.counts_steps:
-            torch._foreach_add_(counters, 1)
-        self.move_rows(counters[0], hyperparameters)
+            self._steps.add_(1)
 
     @property
     def moved(self) -> list[Tensor]:
         """All tensors that an update moves, beside the weights."""
-        return [*self.state.values(), *(tile.steps for tile in self._tiles)]
+        return [*self.state.values(), self._steps]
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -145,10 +170,8 @@ class Optimizer(ABC):
 
         So AdamW corrects the bias of its moments from the start again.
         """
-        for state in self.state.values():
-            state.zero_()
-        for tile in self._tiles:
-            tile.steps.zero_()
+        for tensor in self.moved:
+            tensor.zero_()
 
     def snapshot(self, replica: int, updates: int) -> dict[str, Any]:
         """Returns the state of one replica after `updates` updates: tensors [parameters] on the CPU."""
@@ -158,5 +181,28 @@ class Optimizer(ABC):
         """Takes back what `snapshot` returned, whatever stack the replica was in then."""
         for name, state in self.state.items():
             state[replica].copy_(snapshot[name])
-        for tile in self._tiles:
-            tile.steps.fill_(float(snapshot["steps"]))
+        self._steps.fill_(float(snapshot["steps"]))
+
+    def _cut(self, *, shared: bool, recorded: bool = False) -> list[Tile]:
+        """Returns the tiles of an update that is recorded or not."""
+        weights, decayed = self.buffers.weights, self.buffers.decayed
+        parts = [part for part in (slice(0, decayed), slice(decayed, weights.shape[1])) if part.start < part.stop]
+        broadcast = recorded and self.elementwise
+        # One part of all rows is one contiguous piece of memory; part of each row is not.
+        together = broadcast or (shared and len(parts) == 1)
+        rows = [slice(None)] if together else [slice(row, row + 1) for row in range(len(weights))]
+        tiles = []
+        for row in rows:
+            for part in parts:
+                buffers = {"weights": weights, "gradients": self.buffers.gradients, **self.state}
+                views = {name: buffer[row, part] if broadcast else buffer[row, part].view(-1) for name, buffer in buffers.items()}
+                own, gradients = views.pop("weights"), views.pop("gradients")
+                tiles.append(Tile(row.start or 0, part.start < decayed, own, gradients, views, self._steps))
+        return tiles
+
+
+def plus(first: Tensor, second: Tensor, factor: float | Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Returns first + factor * second, whether the factor is a number or a tensor."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(first, second, factor, out=out)
+    return torch.add(first, second, alpha=factor, out=out)

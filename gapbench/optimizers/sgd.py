@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.optim.sgd import sgd
 
-from gapbench.optimizers.base import DeviceHyperparameters, Hyperparameters, Optimizer, Tile
+from gapbench.optimizers.base import Hyperparameters, Optimizer, Tile, plus
 
 
 class SGD(Optimizer):
-    """With d = g + weight_decay w: v <- momentum v + d; w <- w - learning_rate v, or by Nesterov w - learning_rate (d + momentum v)."""
+    """With d = g + weight_decay w: v <- momentum v + d; w <- w - learning_rate v, or by Nesterov w - learning_rate (d + momentum v).
+
+    To the bits of torch's fused step on a CPU.
+    """
 
     state_names = ("momentum_buffer",)
     follows_device = True
+    elementwise = True
 
     def move(self, tile: Tile, hyperparameters: Hyperparameters) -> None:
-        """Makes torch's fused step."""
-        sgd(
-            [tile.weights],
-            [tile.gradients],
-            [tile.state["momentum_buffer"]],
-            fused=True,
-            lr=hyperparameters.learning_rate,
-            momentum=hyperparameters.momentum,
-            weight_decay=hyperparameters.weight_decay,
-            dampening=0.0,
-            nesterov=bool(self.options.get("nesterov", False)),
-            maximize=False,
-        )
+        """See `Optimizer`. Gradients stay as they are, for probes."""
+        weights, velocity, momentum = tile.weights, tile.state["momentum_buffer"], hyperparameters.momentum
+        step = tile.gradients
+        if _counts(hyperparameters.weight_decay):
+            step = plus(step, weights, hyperparameters.weight_decay)
+        if _counts(momentum):
+            velocity.mul_(momentum).add_(step)
+            step = plus(step, velocity, momentum) if self.options.get("nesterov", False) else velocity
+        plus(weights, step, -hyperparameters.learning_rate, out=weights)
 
-    def move_rows(self, steps: Tensor, hyperparameters: DeviceHyperparameters) -> None:
-        """Makes the same step of all rows; gradients stay as they are, for probes."""
-        weights, gradients, velocity = self.buffers.weights, self.buffers.gradients, self.state["momentum_buffer"]
-        decaying = (slice(None), slice(0, self.buffers.decayed))
-        velocity.mul_(hyperparameters.momentum).add_(gradients)
-        velocity[decaying].addcmul_(weights[decaying], hyperparameters.weight_decay)
-        step = velocity
-        if self.options.get("nesterov", False):
-            step = torch.addcmul(gradients, velocity, hyperparameters.momentum)
-            step[decaying].addcmul_(weights[decaying], hyperparameters.weight_decay)
-        weights.addcmul_(step, -hyperparameters.learning_rate)
+
+def _counts(factor: float | Tensor) -> bool:
+    """Whether a factor may be other than 0; what only the device knows may."""
+    return isinstance(factor, Tensor) or factor != 0.0

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable, arms_table, side_tables
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.factorial import factorials
+from gapbench.analysis.factorial import effects_frame, factorials
 from gapbench.report.figures import drawings
-from gapbench.report.html import write_page
-from gapbench.report.style import house_style, render
-from gapbench.report.tables import arms_csv, arms_markdown, factorial_csv, factorial_markdown, runs_csv, side_csv, side_markdown
-from gapbench.store.files import write_bytes, write_text
-from gapbench.store.tables import Tables, read_tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from gapbench.report.html.page import write_page
+from gapbench.report.pages import write_figures, write_texts
+from gapbench.report.tables import arms_csv, arms_markdown, csv_text, factorial_markdown, runs_csv, side_markdown
+from gapbench.store.tables import read_tables
 
 __all__ = ["ReportFiles", "write_report"]
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What a report wrote, and the arms table for whoever wants to print it."""
+    """What a report wrote, and its tables."""
 
     arms: ArmsTable
     tables: tuple[Path, ...]
@@ -56,31 +51,9 @@ def write_report(results_dir: Path) -> ReportFiles:
     texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
     side = side_tables(read.runs, read.curves, read.report.get("targets", ()))
     for table in side:
-        texts |= {f"{table.name}.csv": side_csv(table), f"{table.name}.md": side_markdown(read.suite, table)}
+        texts |= {f"{table.name}.csv": csv_text(table.frame()), f"{table.name}.md": side_markdown(read.suite, table)}
     if effects := factorials(read_panels(read.runs)):
-        texts |= {"factorial.csv": factorial_csv(effects), "factorial.md": factorial_markdown(read.suite, effects)}
-    tables = [_folder(results_dir, "tables") / name for name in texts]
-    for path, text in zip(tables, texts.values(), strict=True):
-        write_text(path, text)
-    drawn: dict[str, Figure] = {}
-    written = _write_figures(read, _folder(results_dir, "figures"), drawn)
-    return ReportFiles(arms, tuple(tables), tuple(written), write_page(results_dir, read, arms, drawn, side), side)
-
-
-def _write_figures(read: Tables, folder: Path, drawn: dict[str, Figure]) -> list[Path]:
-    """Writes the figures, returns their files, and leaves the figures themselves in `drawn`, by name."""
-    written = []
-    for name, draw in drawings(read).items():
-        with house_style():
-            drawn[name] = figure = draw()
-            for kind in ("svg", "png"):
-                path = folder / f"{name}.{kind}"
-                write_bytes(path, render(figure, kind))
-                written.append(path)
-    return written
-
-
-def _folder(results_dir: Path, name: str) -> Path:
-    folder = results_dir / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        texts |= {"factorial.csv": csv_text(effects_frame(effects)), "factorial.md": factorial_markdown(read.suite, effects)}
+    tables = write_texts(texts, results_dir / "tables")
+    files, drawn = write_figures(drawings(read), results_dir / "figures")
+    return ReportFiles(arms, tables, files, write_page(results_dir, read, arms, drawn, side), side)

@@ -1,35 +1,43 @@
-"""Figure: test accuracy against batch size, per regime and ghost setting; every seed a dot, the mean with its interval."""
+"""Figures of test accuracy at the end: against batch size, and of every cell a row; every seed a dot, the mean with its interval."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gapbench.analysis.cells import Cell, Panel
-from gapbench.analysis.curves import Curve
+from gapbench.analysis.cells import Cell, Panel, in_unit
 from gapbench.analysis.paper import published_value
-from gapbench.analysis.stats import t_interval
-from gapbench.report.drawing import PAPER_LABEL, Series, arm_series, counts_text, panel_figure, setting_of, setting_text, settings
+from gapbench.catalog import Metric
+from gapbench.report.drawing import (
+    PAPER_LABEL,
+    Series,
+    arm_series,
+    counts_text,
+    panel_figure,
+    setting_of,
+    setting_styles,
+    setting_text,
+    settings,
+)
 from gapbench.report.marks import mark, mark_bars
-from gapbench.report.style import MUTED, PAPER, SHADE, regime_style
+from gapbench.report.scales import axis_label, is_share, least_half_width, mean_text, shown_estimate, value_text
+from gapbench.report.style import MUTED, PAPER, SHADE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+DOTS, MEAN = -0.13, 0.21
+"""Where in its row (which is 1 high, downwards) a cell's dots and its mean stand."""
+REACH = 1.0
+"""How far beyond the dots the axis goes for the sake of intervals, in widths of the range of all dots."""
+ARROW = " An arrow: the interval goes on beyond the axis."
+
 
 def accuracy_figure(panels: Sequence[Panel]) -> Figure:
-    """Returns the figure: one axes for the arms of a panel, one for its grid."""
-
-    def measured(panel: Panel) -> bool:
-        return panel.headline == "test_accuracy" and any(cell.ok_runs for cell in panel.cells)
+    """Returns test accuracy against batch size, one axes for the arms of a panel, one for its grid by regime and ghost setting."""
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
         arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
@@ -38,12 +46,13 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
             _draw_arms(places[0], panel, arms)
         if grid:
             _draw_grid(places[-1], panel, grid)
-        for axes in places:
-            _reference_line(axes, panel)
-        places[0].set_ylabel("test accuracy (%)")
+        metric = panel.metric
+        for axes, mean in itertools.product(places, _reference_means(panel)):
+            axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        places[0].set_ylabel(axis_label(metric))
         low, high = places[0].get_ylim()
-        middle, half = (low + high) / 2, max(0.5, (high - low) / 2)
-        places[0].set_ylim(middle - half, min(middle + half, 100.2))  # at least a percentage point, nothing beyond 100 %
+        middle, half = (low + high) / 2, max(least_half_width(metric), (high - low) / 2)
+        places[0].set_ylim(middle - half, min(middle + half, metric.shown(1.0) + 0.2))  # nothing beyond 100 %
         return places
 
     caption = (
@@ -51,7 +60,7 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         f"{counts_text(panels)} Marks side by side have the same batch size."
     )
     both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
-    return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, measured, draw, caption, _labels)
+    return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, _measured, draw, caption, _labels)
 
 
 def _labels(panels: Sequence[Panel]) -> list[str]:
@@ -82,15 +91,12 @@ def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
 
 def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
     """Draws one line per regime and ghost setting, set off a little so that intervals do not hide one another."""
-    found = settings(grid)
-    regimes = list(dict.fromkeys(cell.regime for cell in grid))
-    ghosts = sorted({cell.ghost_batch_size or 0 for cell in grid})
+    found = setting_styles(grid)
     step = min(0.14, 0.72 / len(found))
-    for position, setting in enumerate(found):
-        style = regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0))
+    for position, (setting, style) in enumerate(found.items()):
         offset = 2 ** (step * (position - (len(found) - 1) / 2))
         own = sorted((cell for cell in grid if setting_of(cell) == setting and cell.ok_runs), key=lambda cell: cell.batch_size)
-        line = [(cell.batch_size * offset, 100 * _mean(cell)) for cell in own]
+        line = [(cell.batch_size * offset, _mean(cell, panel.metric)) for cell in own]
         for (before, after), (start, end) in zip(itertools.pairwise(own), itertools.pairwise(line), strict=True):
             (part,) = axes.plot(*zip(start, end, strict=True), color=style.color, linestyle=style.dashes, linewidth=1.1, alpha=0.8)
             mark(part, before, after, texts=())
@@ -102,12 +108,14 @@ def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
 
 def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: float, joined: bool) -> None:
     """Draws mean and interval of a cell, its seeds a little to the left, and the paper's value; `step` is its room in octaves."""
-    cell, style = series.cell, series.style
-    values = [100 * value for value in cell.column("test_accuracy").values()]
+    cell, style, metric = series.cell, series.style, panel.metric
+    values = [*in_unit(cell, metric).values()]
     left = [x * 2 ** (step * ((-0.46 if joined else -0.26) + offset)) for offset in _spread(values)]
     (dots,) = axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
-    mark(dots, cell, texts=[f"{cell.name}, {which}: {value:.2f} %" for which, value in zip(sample_names(cell), values, strict=True)])
-    estimate = t_interval(values)
+    mark(
+        dots, cell, texts=[f"{cell.name}, {of}: {value_text(metric, value)}" for of, value in zip(sample_names(cell), values, strict=True)]
+    )
+    estimate = shown_estimate(cell, metric)
     if estimate is not None:
         counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
         bars = axes.errorbar(
@@ -115,15 +123,15 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
             markerfacecolor=style.marker_face, linestyle=style.dashes if joined else "none", linewidth=1.1, elinewidth=1.3, capsize=2.6,
             label=series.label + counted or None,
         )  # fmt: skip
-        mark_bars(bars, cell, estimate)
+        mark_bars(bars, cell, mean_text(metric, estimate))
     published = published_value(panel, cell)
     if published is not None:
-        place = x * 2 ** (0.38 * step)
+        place, number = x * 2 ** (0.38 * step), metric.shown(published.test_accuracy)
         (star,) = axes.plot(
-            place, 100 * published.test_accuracy, marker="*", markersize=10, color=PAPER, markeredgecolor="white", linestyle="none",
+            place, number, marker="*", markersize=10, color=PAPER, markeredgecolor="white", linestyle="none",
             label=PAPER_LABEL,
         )  # fmt: skip
-        mark(star, cell, texts=[f"{cell.name} in the paper: {100 * published.test_accuracy:.2f} %"])
+        mark(star, cell, texts=[f"{cell.name} in the paper: {value_text(metric, number)}"])
 
 
 def sample_names(cell: Cell) -> list[str]:
@@ -156,70 +164,118 @@ def _batch_axis(axes: Axes, sizes: Sequence[int]) -> None:
         axes.set_xlim(sizes[0] / 4, sizes[0] * 4)
 
 
-def _reference_line(axes: Axes, panel: Panel) -> None:
-    for reference in (cell for cell in panel.cells if cell.reference and cell.ok_runs):
-        axes.axhline(100 * _mean(reference), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+def seeds_figure(panels: Sequence[Panel]) -> Figure:
+    """Returns one axes per panel, its cells in table order from top to bottom, with test accuracy on the x axis."""
+
+    def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
+        axes = part.subplots()
+        rows = _rows(panel)
+        for position, series in enumerate(rows):
+            if position % 2:
+                axes.axhspan(position - 0.5, position + 0.5, color=SHADE, linewidth=0, zorder=0)
+            _draw_row(axes, panel.metric, series, position)
+        for mean in _reference_means(panel):
+            axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.set_yticks(range(len(rows)), [_row_label(series) for series in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.yaxis.grid(visible=False)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(axis_label(panel.metric))
+        _bound(axes, panel, rows)
+        return [axes]
+
+    caption = (
+        "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the "
+        f"reference cell. {counts_text(panels)}"
+    )
+    if any(_leaves(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells):
+        caption += ARROW
+    return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), _measured, draw, caption)
 
 
-def _mean(cell: Cell) -> float:
-    values = [*cell.column("test_accuracy").values()]
-    return math.fsum(values) / len(values)
+def _rows(panel: Panel) -> list[Series]:
+    """Returns the cells of a panel in table order, in the style that they have in the other figures."""
+    arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+    styles = setting_styles(grid)
+    series = [*arm_series(arms), *(Series(cell, cell.name, styles[setting_of(cell)]) for cell in grid)]
+    by_cell = {id(one.cell): one for one in series}
+    return [by_cell[id(cell)] for cell in panel.cells]
 
 
-# An accuracy axis that is logarithmic in the error, so that accuracies near 100 % are told apart.
-
-ERROR_FLOOR = 5e-4
-"""Accuracies above 1 - this are drawn as that: an error of zero has no place on a logarithmic axis."""
-
-_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-_FINE_TICKS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.998)
+def _row_label(series: Series) -> str:
+    cell = series.cell
+    if cell.complete:
+        return f"{series.label}, n = {len(cell.groups)}"
+    return f"{series.label}, {len(cell.ok_runs)} of {len(cell.runs)} ok"
 
 
-def drawable(accuracy: Any) -> Any:
-    """Returns accuracies (fractions), those that have no place on the axis as the highest that has."""
-    return np.minimum(accuracy, 1 - ERROR_FLOOR)
+def _draw_row(axes: Axes, metric: Metric, series: Series, position: int) -> None:
+    cell, style, column = series.cell, series.style, metric.column("test")
+    runs = sorted(cell.ok_runs, key=lambda run: run.numbers[column])
+    dots = [metric.shown(run.numbers[column]) for run in runs]
+    places = [position + DOTS - 0.085 * rank for rank in _ranks(dots)]
+    (drawn,) = axes.plot(
+        dots, places, linestyle="none", marker="o", markersize=4.2, color=style.color, alpha=0.55, markeredgewidth=0, zorder=3
+    )
+    mark(drawn, cell, texts=[f"{cell.name}, seed {run.seed}: {value_text(metric, dot)}" for run, dot in zip(runs, dots, strict=True)])
+    estimate = shown_estimate(cell, metric)
+    if estimate is None:
+        return
+    bars = axes.errorbar(
+        estimate.mean, position + MEAN, xerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
+        markerfacecolor=style.marker_face, linestyle="none", elinewidth=1.3, capsize=2.6, zorder=4,
+    )  # fmt: skip
+    mark_bars(bars, cell, mean_text(metric, estimate))
 
 
-def drawable_curves(curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Returns curves of accuracies with every value in its place on the axis."""
-    return {run: replace(curve, values=drawable(curve.values)) for run, curve in curves.items()}
+def _ranks(values: Sequence[float]) -> list[int]:
+    """Returns how many equal values precede each, so that they can be stacked; at most four high, as a row has an end."""
+    return [min(3, sum(abs(value - other) < 0.005 for other in values[:position])) for position, value in enumerate(values)]
 
 
-def stretch_accuracy(places: Sequence[Axes]) -> None:
-    """Makes the y axes of `places`, which share their scale, logarithmic in the error, in percent, around the lines drawn there."""
-    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for axes in places for line in axes.get_lines()])
-    low, high = _stretch(np.array([drawn.min(), drawn.max()]))  # of lines alone: a band may reach far beyond
-    pad = max(0.03, 0.08 * (high - low))
-    bounds = max(0.0, low - pad), high + pad
-    ticks, fine = (_within(bounds, candidates) for candidates in (_TICKS, _FINE_TICKS))
-    ticks = ticks if len(ticks) > 3 else fine
-    for axes in places:
-        axes.set_yscale("function", functions=(_stretch, _squeeze))
-        axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in ticks])
-        axes.minorticks_off()
-        axes.tick_params(axis="x", which="minor", bottom=True)
-        axes.set_ylim(*_squeeze(np.array(bounds)))
-        axes.fmt_ydata = _said
+def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
+    """Ends the axis where the intervals end or, before, at REACH; an interval that goes on gets an arrow there."""
+    low, high = _bounds(panel)
+    axes.set_xlim(low, high)
+    inside = 0.007 * (high - low)
+    for position, series in enumerate(rows):
+        for side, marker, inwards in zip(_leaves(panel, series.cell, low, high), ("<", ">"), (inside, -inside), strict=False):
+            if side is not None:
+                (arrow,) = axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
+                mark(arrow, series.cell, texts=())
 
 
-def _said(accuracy: float) -> str:
-    """What a point on the axis says of itself."""
-    return f"test accuracy {100 * accuracy:.2f} %{' or more' if accuracy >= 1 - ERROR_FLOOR else ''}"
+def _leaves(panel: Panel, cell: Cell, low: float, high: float) -> list[float | None]:
+    """Returns where the interval of a cell leaves the axis on the left and on the right; empty where it does not."""
+    metric = panel.metric
+    estimate = shown_estimate(cell, metric)
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return []
+    sides = [low if estimate.low < low else None, high if estimate.high > high and high < metric.shown(1.0) else None]
+    return sides if any(side is not None for side in sides) else []
 
 
-def _within(bounds: tuple[float, float], candidates: Sequence[float]) -> list[float]:
-    """Returns the ticks that fall on the axis and leave room for one another's labels, the highest accuracies first."""
-    room, kept = (bounds[1] - bounds[0]) / 9, list[float]()
-    for tick in reversed(candidates):
-        place = float(_stretch(tick))
-        if bounds[0] <= place <= bounds[1] and all(abs(place - _stretch(other)) >= room for other in kept):
-            kept.append(tick)
-    return kept[::-1]
+def _bounds(panel: Panel) -> tuple[float, float]:
+    """Returns the ends of the axis: at least a notable gap apart, nothing beyond 100 %."""
+    metric = panel.metric
+    least = least_half_width(metric)
+    dots = [metric.shown(run.numbers[metric.column("test")]) for cell in panel.cells for run in cell.ok_runs]
+    found = [shown_estimate(cell, metric) for cell in panel.cells]
+    ends = dots + [end for one in found if one for end in (one.low, one.high) if end is not None]
+    reach = max(least, REACH * (max(dots) - min(dots)))
+    low, high = max(min(ends), min(dots) - reach), min(max(ends), max(dots) + reach)
+    middle, half = (low + high) / 2, max(least, 0.54 * (high - low))
+    return middle - half, min(middle + half, metric.shown(1.0) + 0.15)
 
 
-def _stretch(accuracy: Any) -> Any:
-    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=np.float64), ERROR_FLOOR / 4))
+def _measured(panel: Panel) -> bool:
+    return is_share(panel.metric) and any(cell.ok_runs for cell in panel.cells)
 
 
-def _squeeze(stretched: Any) -> Any:
-    return 1 - 10.0 ** -np.asarray(stretched, dtype=np.float64)
+def _reference_means(panel: Panel) -> list[float]:
+    return [_mean(cell, panel.metric) for cell in panel.cells if cell.reference and cell.ok_runs]
+
+
+def _mean(cell: Cell, metric: Metric) -> float:
+    values = [*cell.column(metric.column("test")).values()]
+    return metric.shown(math.fsum(values) / len(values))

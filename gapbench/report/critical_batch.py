@@ -1,4 +1,4 @@
-"""The analysis of critical batch sizes as people see it."""
+"""Figures of the analysis of critical batch sizes: steps against batch size, and the trade of steps for examples."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Figures of the analysis of critical batch sizes: steps against batch size, and the trade of steps for examples.
-
 SIZE, MARGIN = (4.6, 3.5), 0.4
 """Inches of one axes, and of what stands beside a row of them."""
 
@@ -42,7 +40,7 @@ PREDICTED = (
 
 
 def critical_batch_drawings(found: Study) -> Mapping[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     drawings: dict[str, Callable[[], Figure]] = {
         "steps_vs_batch_size": lambda: _steps(found),
         "steps_vs_examples": lambda: _pareto(found),
@@ -171,6 +169,3 @@ def _predicted(found: Study) -> Figure:
     axes.set_ylabel("measured from steps to the target, examples (log scale)")
     axes.legend(loc="upper left")
     return figure
-
-
-__all__ = ["critical_batch_drawings"]

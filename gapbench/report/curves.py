@@ -1,29 +1,58 @@
-"""Figures over the update count: weight distance, and train loss beside test accuracy."""
+"""Figures of training as it proceeds: weight distance, losses and accuracies over updates, and test accuracy against train loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.cells import Panel
-from gapbench.analysis.curves import Curves
-from gapbench.report.accuracy import drawable_curves, stretch_accuracy
-from gapbench.report.drawing import curve_caption, curve_labels, draw_facet, facets, panel_figure, update_axis
+import numpy as np
+import numpy.typing as npt
+
+from gapbench import catalog
+from gapbench.analysis.cells import Cell, Panel
+from gapbench.analysis.curves import Curve, Curves, LossPath, loss_path
+from gapbench.report.drawing import (
+    BEHIND,
+    Series,
+    counts_text,
+    curve_caption,
+    curve_labels,
+    draw_facet,
+    facet_axes,
+    facet_shape,
+    facets,
+    panel_figure,
+    reference_label,
+    update_axis,
+)
+from gapbench.report.marks import mark
+from gapbench.report.scales import axis_label, drawable, drawable_curves, is_share, stretch_accuracy, value_text, words
+from gapbench.report.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+LEVELS = 120
+"""Points of a line of accuracy against loss."""
 
-# Figure: how far the weights have walked, against the logarithm of the update count; one curve per batch size (or arm).
-#
-# Hoffer et al. 2017, figure 2, drew this on linear axes; on a logarithmic one, logarithmic growth is a straight line.
 
-COLUMNS = 3
+@dataclass(frozen=True)
+class MeanPath:
+    """Mean test accuracy of a cell's runs where each first reaches a train loss."""
+
+    train_loss: npt.NDArray[np.float64]
+    """Nats, decreasing."""
+    test_accuracy: npt.NDArray[np.float64]
+    """Fractions."""
 
 
 def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
-    """Returns the figure of ||w_t - w_0||_2 over all trainable parameters."""
+    """Returns the figure of ||w_t - w_0||_2 over all trainable parameters, one curve per batch size or arm.
+
+    Hoffer et al. 2017, figure 2, drew it on linear axes; over the logarithm of the update count, logarithmic growth is a straight line.
+    """
     distances = curves.of("weight_distance")
 
     def measured(panel: Panel) -> bool:
@@ -31,22 +60,18 @@ def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
         own = facets(panel)
-        rows, columns = _shape(len(own))
-        places = list(part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-        for axes, facet in zip(places, own, strict=False):
-            axes.set_title(facet.title)
+        places = facet_axes(part, own)
+        for axes, facet in zip(places, own, strict=True):
             draw_facet(axes, facet, distances)
             update_axis(axes)
             axes.fmt_ydata = lambda value: f"weight distance {value:.3g}"
             axes.label_outer()
-        for axes in places[len(own) :]:
-            axes.set_visible(False)
         places[0].set_ylim(bottom=0)
         part.supylabel(r"weight distance  $\Vert w_t - w_0 \Vert_2$", fontsize=9)
-        return places[: len(own)]
+        return places
 
     def height(panel: Panel) -> float:
-        rows, _ = _shape(len(facets(panel)))
+        rows, _ = facet_shape(len(facets(panel)))
         return 3.6 if rows == 1 else 0.6 + 2.4 * rows
 
     caption = curve_caption(panels, "Distances are over all trainable parameters.")
@@ -54,43 +79,38 @@ def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     return panel_figure(panels, width, height, measured, draw, caption, curve_labels)
 
 
-def _shape(count: int) -> tuple[int, int]:
-    """Rows and columns for a number of axes; four stand better two by two."""
-    columns = 2 if count == 4 else min(COLUMNS, max(1, count))
-    return -(-max(1, count) // columns), columns
-
-
-# Figure: train loss and test accuracy (or, of models that do not classify, test loss) against the update count, per arm or batch size.
-
-
 def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
-    """Returns the figure; recalibrated statistics where they were recorded, since running ones lag at large batch sizes."""
-    recalibrated = bool(curves.of("recalibrated_train_loss"))
-    prefix = "recalibrated_" if recalibrated else ""
-    losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
-    bounded, test_losses = drawable_curves(accuracies), curves.of(f"{prefix}test_loss")
+    """Returns train loss and, beside it, the test metric of a panel over updates, per arm or batch size.
+
+    Batch norm statistics are recalibrated where that was recorded, since running ones lag at large batch sizes.
+    """
+    recalibrated, prefix = _recalibrated(curves)
+    losses, tested = curves.of(f"{prefix}train_loss"), {}
+    for metric in (panel.metric for panel in panels):
+        found = curves.of(f"{prefix}{metric.column('test')}")
+        tested[metric.name] = drawable_curves(found) if is_share(metric) else found
 
     def measured(panel: Panel) -> bool:
-        second = accuracies if panel.headline == "test_accuracy" else test_losses
+        second = tested[panel.metric.name]
         return any(run.run_id in losses and run.run_id in second for cell in panel.cells for run in cell.runs)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        own, classifies = facets(panel), panel.headline == "test_accuracy"
+        own, metric = facets(panel), panel.metric
         places = part.subplots(len(own), 2, squeeze=False, sharex=True, sharey="col")
         for row, facet in enumerate(own):
             left, right = places[row]
-            draw_facet(left, facet, losses, logarithmic=classifies)
-            draw_facet(right, facet, bounded if classifies else test_losses)
+            draw_facet(left, facet, losses, logarithmic=is_share(metric))
+            draw_facet(right, facet, tested[metric.name])
             left.set_ylabel("train loss (nats)")
-            right.set_ylabel("test accuracy (%)" if classifies else "test loss (nats)")
+            right.set_ylabel(axis_label(metric))
             left.fmt_ydata = lambda value: f"train loss {value:.3g}"
-            right.fmt_ydata = lambda value: f"test loss {value:.3g}"  # of accuracies replaced below
+            right.fmt_ydata = lambda value: f"{words(metric)} {value:.3g}"  # of accuracies replaced below
             for axes in (left, right):
                 axes.set_title(facet.title)
                 update_axis(axes)
                 if row < len(own) - 1:
                     axes.set_xlabel("")
-        if classifies:  # else a loss is a density's, which may be negative, and no zero is far from it
+        if is_share(metric):  # else a loss is a density's, which may be negative, and no zero is far from it
             places[0, 0].set_yscale("log")
             stretch_accuracy(list(places[:, 1]))
         return list(places.flat)
@@ -100,6 +120,121 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         return 3.3 if rows == 1 else 0.6 + 2.0 * rows
 
     statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
-    axis = "The accuracy axis is logarithmic in the error." if any(panel.headline == "test_accuracy" for panel in panels) else ""
+    axis = "The accuracy axis is logarithmic in the error." if any(is_share(panel.metric) for panel in panels) else ""
     caption = curve_caption(panels, f"{axis}{statistics}".strip())
     return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels)
+
+
+def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
+    """Returns test accuracy against train loss: what a network gets right when it has fitted the training set so far.
+
+    At one train loss, the distance of two lines is their matched-loss gap: what is left of a batch gap when optimization is taken out.
+    Batch norm statistics are recalibrated where that was recorded, as for the matched-loss gap.
+    """
+    recalibrated, prefix = _recalibrated(curves)
+    losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
+
+    def measured(panel: Panel) -> bool:
+        return any(run.run_id in losses and run.run_id in accuracies for cell in panel.cells for run in cell.ok_runs)
+
+    def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
+        own = facets(panel)
+        places = facet_axes(part, own)
+        for axes, facet in zip(places, own, strict=True):
+            if facet.reference is not None:
+                gray = Series(facet.reference, reference_label(facet), Style(BEHIND, "solid", "o"))
+                _draw(axes, gray, losses, accuracies, 0)
+            for position, series in enumerate(facet.series):
+                _draw(axes, series, losses, accuracies, position)
+        _loss_axis(places)
+        if any(len(axes.get_lines()) for axes in places):
+            stretch_accuracy(places)
+        part.supxlabel("train loss (nats, log scale), falling to the right as training proceeds", fontsize=9)
+        part.supylabel(axis_label(catalog.metrics()["accuracy"]), fontsize=9)
+        return places
+
+    def height(panel: Panel) -> float:
+        rows, columns = facet_shape(len(facets(panel)))
+        return 4.6 if columns == 1 else 0.8 + 2.5 * rows
+
+    caption = (
+        "Line: mean test accuracy of the seeds where the smoothed train loss of each first reaches that value, as far as all of them "
+        "reach, so that at one train loss the distance of two lines is their matched-loss gap. Faint marks: last evaluation of each seed. "
+        f"{counts_text(panels)} The accuracy axis is logarithmic in the error."
+    )
+    caption += " Batch norm statistics are recalibrated at each evaluation." if recalibrated else " Batch norm statistics are running ones."
+    return panel_figure(panels, 7.4, height, measured, draw, caption, curve_labels)
+
+
+def mean_path(cell: Cell, losses: Mapping[str, Curve], accuracies: Mapping[str, Curve]) -> MeanPath | None:
+    """Returns the mean path of a cell's ok runs over the train losses that all of them pass; None where there is none.
+
+    Every value of a sample counts once, as in the matched-loss gap: runs on one split are averaged first.
+    """
+    paths: dict[str, LossPath] = {}
+    for run in cell.ok_runs:
+        path = loss_path(losses[run.run_id], accuracies[run.run_id]) if run.run_id in losses and run.run_id in accuracies else None
+        if path is None:
+            return None  # a mean over some of the seeds would be another quantity
+        paths[run.run_id] = path
+    if not paths:
+        return None
+    start, end = min(float(path.log_loss[0]) for path in paths.values()), max(float(path.log_loss.min()) for path in paths.values())
+    if start <= end:
+        return None
+    levels = np.linspace(start, end, LEVELS)
+    means = []
+    for level in levels:
+        reached = {run_id: path.accuracy_at(float(level)) for run_id, path in paths.items()}
+        if any(accuracy is None for accuracy in reached.values()):
+            return None
+        sample = cell.sample({run_id: accuracy for run_id, accuracy in reached.items() if accuracy is not None})
+        means.append(float(np.mean([*sample.values()])))
+    return MeanPath(np.exp(levels), np.array(means))
+
+
+def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: Mapping[str, Curve], position: int) -> None:
+    """Draws the line of a cell and where each of its seeds ended."""
+    style = series.style
+    path = mean_path(series.cell, losses, accuracies)
+    ends = [run.run_id for run in series.cell.ok_runs if run.run_id in losses and run.run_id in accuracies]
+    if path is not None:
+        every = 2 + 3 * (position % 6), 24
+        accuracy = drawable(path.test_accuracy)
+        (line,) = axes.plot(path.train_loss, accuracy, label=series.label, markersize=4, markevery=every, **style.line)
+        mark(line, series.cell)
+    if ends:
+        (dots,) = axes.plot(
+            [losses[run].values[-1] for run in ends], [drawable(accuracies[run].values[-1]) for run in ends], linestyle="none",
+            marker=style.marker, color=style.color, markersize=4.5, alpha=0.6, markeredgewidth=0,
+            label="" if path is not None else series.label,
+        )  # fmt: skip
+        mark(dots, series.cell, texts=[_end(series.cell.name, losses[run].values[-1], accuracies[run].values[-1]) for run in ends])
+
+
+def _end(name: str, train_loss: float, accuracy: float) -> str:
+    metric = catalog.metrics()["accuracy"]
+    said = f"{words(metric)} {value_text(metric, metric.shown(accuracy))}"
+    return f"{name}, a seed's last evaluation: train loss {train_loss:.3g}, {said}"
+
+
+def _loss_axis(places: Sequence[Axes]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    losses = np.concatenate([np.asarray(line.get_xdata(), dtype=np.float64) for axes in places for line in axes.get_lines()])
+    narrow = len(losses) > 0 and losses.max() < 200 * losses.min()
+    for axes in places:
+        axes.set_xscale("log")
+        axes.fmt_xdata = lambda value: f"train loss {value:.3g}"
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow and len(places) == 1 else (1.0,)))
+        if narrow:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.label_outer()
+    places[0].invert_xaxis()
+
+
+def _recalibrated(curves: Curves) -> tuple[bool, str]:
+    """Returns whether evaluations with recalibrated statistics were recorded, and what the names of their metrics begin with."""
+    found = bool(curves.of("recalibrated_train_loss"))
+    return found, "recalibrated_" if found else ""

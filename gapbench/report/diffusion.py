@@ -1,4 +1,4 @@
-"""The analysis of diffusion as people see it."""
+"""Figures of the analysis of diffusion: drift and spread, local exponents, collapse, and what is left of the initial weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.diffusion import PanelStudy, Study
-from gapbench.analysis.diffusion.orders import Decomposition
 from gapbench.analysis.diffusion.study import local_exponents, run_exponents
-from gapbench.analysis.diffusion.walks import CLOCKS, Walks, decayed_walk_exponent
+from gapbench.analysis.diffusion.walks import CLOCKS, Decomposition, Walks, decayed_walk_exponent
 from gapbench.report.drawing import Series, facets, panel_figure, update_axis
 from gapbench.report.style import MUTED, PAPER, SHADE
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-
-# Figures of the analysis of diffusion: drift and spread, local exponents, collapse, and what is left of the initial weights.
 
 Array = npt.NDArray[np.float64]
 
@@ -37,7 +34,7 @@ ORDERS = "Bands: 95 % t intervals by jackknife over data orders, with the error 
 
 
 def diffusion_drawings(found: Study) -> dict[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     return {
         "drift_and_spread": lambda: _drift_and_spread(found),
         "local_exponents": lambda: _local_exponents(found),
@@ -192,14 +189,10 @@ def _line(axes: Axes, one: Series, updates: Array, values: Array, low: Array | N
     known = np.isfinite(values)
     if not known.any():
         return
-    style = one.style
     every: Any = 1 if known.sum() < 4 else (0.02, 0.16)
-    axes.plot(
-        updates[known], values[known], label=one.label, color=style.color, linestyle=style.dashes, marker=style.marker,
-        markerfacecolor=style.marker_face, markersize=4, markevery=every,
-    )  # fmt: skip
+    axes.plot(updates[known], values[known], label=one.label, markersize=4, markevery=every, **one.style.line)
     if low is not None and high is not None and np.isfinite(low[known]).any():
-        axes.fill_between(updates[known], low[known], high[known], color=style.color, alpha=0.15, linewidth=0)
+        axes.fill_between(updates[known], low[known], high[known], color=one.style.color, alpha=0.15, linewidth=0)
 
 
 def _log_axes(axes: Axes, panel: PanelStudy, *, linear: bool = False) -> None:
@@ -222,6 +215,3 @@ def _guide(axes: Axes, panel: PanelStudy) -> None:
     inside = found.updates >= min(panel.common.first, found.updates[-1])
     updates, level = found.updates[inside], float(np.exp(found.logs["spread"].value[inside][0]))
     axes.plot(updates, level * np.sqrt(updates / updates[0]), color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label=GUIDE)
-
-
-__all__ = ["diffusion_drawings"]

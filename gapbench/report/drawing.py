@@ -1,4 +1,8 @@
-"""Drawing of curves over updates, shared by the figures."""
+"""What figures share: which cells stand on one axes and in which style, curves over updates, and where things stand in a figure.
+
+The arms of a panel share axes, or its grid is split by regime and ghost setting. Panels stand one below another, legends beside them, a
+caption below all.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,24 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, at_equal_examples, band
 from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
-from gapbench.report.style import MUTED, Style, arm_style, batch_style, new_figure, say
+from gapbench.report.style import MUTED, Style, arm_style, batch_style, new_figure, regime_style, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
-
-# Which cells share an axes, under which label and in which style: the arms of a panel, or its grid split by regime and ghost setting.
-
+PAPER_LABEL = "paper (single run)"
+BEHIND = "#9A9A9A"
+"""Colour of a reference behind the curves of others."""
+ENTRY = 0.185
+"""Inches that an entry of a legend takes."""
+ACROSS = 2
+"""Axes of a grid that stand in one row."""
 MOST_ARMS = 8
 """Curves of more arms than this in one axes are no longer told apart."""
+
+_THIN: Any = (0, (1, 1.5))
 
 Setting = tuple[str, int | None, str, str, str]
 """Regime, ghost batch size, preset, optimizer, precision: what cells on one line over batch sizes have in common."""
@@ -82,6 +92,22 @@ def _arm_facets(panel: Panel, arms: Sequence[Cell]) -> list[Facet]:
     return out
 
 
+def facet_shape(count: int) -> tuple[int, int]:
+    """Returns rows and columns for a number of axes; four stand better two by two."""
+    columns = 2 if count == 4 else min(3, max(1, count))
+    return -(-max(1, count) // columns), columns
+
+
+def facet_axes(part: SubFigure, own: Sequence[Facet]) -> list[Axes]:
+    """Returns one axes for each facet under its title, all with the same scales; what is left of the last row is hidden."""
+    places = list(part.subplots(*facet_shape(len(own)), squeeze=False, sharex=True, sharey=True).flat)
+    for axes, facet in zip(places, own, strict=False):
+        axes.set_title(facet.title)
+    for axes in places[len(own) :]:
+        axes.set_visible(False)
+    return places[: len(own)]
+
+
 def arm_series(arms: Sequence[Cell]) -> tuple[Series, ...]:
     """Returns the arms in table order; the reference arm comes in black."""
     ordered = sorted(arms, key=lambda cell: (not cell.reference, cell.order))
@@ -92,8 +118,7 @@ def arm_series(arms: Sequence[Cell]) -> tuple[Series, ...]:
 
 def _with_batch(cell: Cell) -> str:
     """Returns a cell's name and batch size; in a grid of batch sizes the name says it already."""
-    batch = f"B {cell.batch_size}"
-    return cell.name if batch in cell.name.split(", ") else f"{cell.name} ({batch})"
+    return cell.name if "batch_size" in cell.words else f"{cell.name} (B {cell.batch_size})"
 
 
 def setting_of(cell: Cell) -> Setting:
@@ -108,6 +133,12 @@ def settings(grid: Sequence[Cell]) -> list[Setting]:
     return sorted(found, key=lambda setting: (setting[2:], setting[1] or 0, regimes.index(setting[0])))
 
 
+def setting_styles(grid: Sequence[Cell]) -> dict[Setting, Style]:
+    """Returns the style of every setting of a grid: its colour is its regime."""
+    regimes, ghosts = list(dict.fromkeys(cell.regime for cell in grid)), sorted({cell.ghost_batch_size or 0 for cell in grid})
+    return {setting: regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0)) for setting in settings(grid)}
+
+
 def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
     """Names a setting by its regime and ghost size, and by whatever else varies in the grid."""
     all_settings = settings(grid)
@@ -117,13 +148,10 @@ def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
     return ", ".join(parts + [str(setting[position]) for position in (2, 3, 4) if len({other[position] for other in all_settings}) > 1])
 
 
-_THIN: Any = (0, (1, 1.5))
-
-
 def curve_labels(panels: Sequence[Panel]) -> list[str]:
     """Returns the labels that `draw_facet` may put into a legend."""
     own = [facet for panel in panels for facet in facets(panel)]
-    return [series.label for facet in own for series in facet.series] + [_reference_label(facet) for facet in own if facet.reference]
+    return [series.label for facet in own for series in facet.series] + [reference_label(facet) for facet in own if facet.reference]
 
 
 def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarithmic: bool = False) -> None:
@@ -131,13 +159,14 @@ def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarit
     if facet.reference is not None:
         found = band(_values(facet.reference, curves, logarithmic), logarithmic=logarithmic)
         if found is not None:
-            (line,) = axes.plot(found.updates, found.mean, color="#9A9A9A", linewidth=2.6, alpha=0.55, label=_reference_label(facet))
+            (line,) = axes.plot(found.updates, found.mean, color=BEHIND, linewidth=2.6, alpha=0.55, label=reference_label(facet))
             mark(line, facet.reference, low=found.low, high=found.high)
     for position, series in enumerate(facet.series):
         _draw_series(axes, series, curves, position, logarithmic)
 
 
-def _reference_label(facet: Facet) -> str:
+def reference_label(facet: Facet) -> str:
+    """Returns the label of the reference behind an axes; empty where there is none."""
     return f"reference: {facet.reference.name}" if facet.reference else ""
 
 
@@ -219,24 +248,11 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
             mark(shade, series.cell, texts=())
         # Markers at even distances on the page, each series starting elsewhere, so that curves on top of one another still show theirs.
         every: Any = 1 if len(found.updates) < 4 else (0.015 * (1 + position % 8), 0.14)
-        (line,) = axes.plot(
-            found.updates, found.mean, label=series.label, color=style.color, linestyle=style.dashes, marker=style.marker,
-            markerfacecolor=style.marker_face, markersize=4, markevery=every,
-        )  # fmt: skip
+        (line,) = axes.plot(found.updates, found.mean, label=series.label, markersize=4, markevery=every, **style.line)
         mark(line, series.cell, low=found.low, high=found.high)
     elif others:
         (line,) = axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
         mark(line, series.cell, texts=())
-
-
-# Where things stand in a figure, the same in all: panels one below another, legends beside them, a caption below all.
-
-PAPER_LABEL = "paper (single run)"
-
-ENTRY = 0.185
-"""Inches that an entry of a legend takes."""
-ACROSS = 2
-"""Axes of a grid that stand in one row."""
 
 
 class Titled(Protocol):
@@ -271,7 +287,7 @@ def panel_figure(
         measured: whether there is anything to draw for a panel.
         draw: draws such a panel and returns its axes.
         caption: what lines, bands and marks are.
-        labels: returns those of the legend of some panels, for which there is to be room; none where there is no legend.
+        labels: returns those that the legend of some panels may hold, so that there is room for it; none where there is no legend.
         missing: what is said of a panel with nothing to draw.
         nothing: what is said where there is no panel.
     """

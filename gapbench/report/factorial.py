@@ -7,31 +7,32 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.factorial import Effect, Factorial, effect_notes, factorials
+from gapbench.catalog import Metric
 from gapbench.report.drawing import panel_figure
+from gapbench.report.scales import gap_label, least_half_width, words
 from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-LABELS = {"test_accuracy": "test accuracy (percentage points)", "test_loss": "test loss (nats)"}
 WIDTH = 8.2
 ROW = 0.34
 """Inches that an effect takes."""
 
 
 def factorial_figure(panels: Sequence[Panel]) -> Figure:
-    """Returns the figure, one axes for each factorial, all over the same percentage points (or nats, where nothing is classified)."""
+    """Returns the figure, one axes for each factorial, those of one metric over the same range."""
     found = factorials(panels)
 
     def draw(part: SubFigure, one: Factorial) -> Sequence[Axes]:
         axes = part.subplots()
-        measure = one.panel.headline
-        _draw(axes, one.headline, _reach([other for other in found if other.panel.headline == measure]))
-        axes.set_xlabel(f"effect on {LABELS[measure]}")
+        metric = one.panel.metric
+        _draw(axes, one.headline, _reach([other for other in found if other.panel.metric == metric], metric))
+        axes.set_xlabel(f"effect on {gap_label(metric)}")
         return [axes]
 
-    measures = dict.fromkeys(one.panel.headline.replace("_", " ") for one in found)
+    measures = dict.fromkeys(words(one.panel.metric) for one in found)
     caption = (
         f"Mark and bar: effect on {' or '.join(measures)} with its pointwise 95 % t interval, none from one seed; filled: separated from "
         "zero, all effects of the factorial judged together by Holm's procedure. " + " ".join(effect_notes(found)[:1])
@@ -66,11 +67,10 @@ def _draw(axes: Axes, effects: Sequence[Effect], reach: tuple[float, float]) -> 
     axes.set_xlim(*reach)
 
 
-def _reach(found: Sequence[Factorial]) -> tuple[float, float]:
+def _reach(found: Sequence[Factorial], metric: Metric) -> tuple[float, float]:
     """Returns the ends of the axis: all intervals and zero, with some room."""
     effects = [effect for one in found for effect in one.headline]
     ends = [0.0, *(end for effect in effects for end in (effect.estimate, effect.low, effect.high) if end is not None)]
     low, high = min(ends), max(ends)
-    least = 0.5 if found[0].panel.headline == "test_accuracy" else 1e-6
-    room = 0.05 * max(high - low, least)
+    room = 0.05 * max(high - low, least_half_width(metric))
     return low - room, high + room

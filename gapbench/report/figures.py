@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.factorial import factorials
-from gapbench.report.accuracy import accuracy_figure
-from gapbench.report.curves import training_curves_figure, weight_distance_figure
+from gapbench.report.accuracy import accuracy_figure, seeds_figure
+from gapbench.report.curves import loss_accuracy_figure, training_curves_figure, weight_distance_figure
 from gapbench.report.factorial import factorial_figure
-from gapbench.report.learning_rate import learning_rate_figure
-from gapbench.report.loss_accuracy import loss_accuracy_figure
-from gapbench.report.seeds import seeds_figure
+from gapbench.report.scales import is_share
 from gapbench.report.style import house_style, render
+from gapbench.report.tuning import FIGURE, learning_rate_figure
 from gapbench.store.tables import Tables
 from gapbench.tuning import KEY, read_tuned
 
@@ -29,10 +28,10 @@ OF_ACCURACY = frozenset({"accuracy_vs_batch_size", "seeds", "accuracy_vs_train_l
 def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name: those that the suite's [report] asks for, else all that apply.
 
-    To be called in the house's style. Trials of a tuning have one figure of their own.
+    Call it in the house's style. Trials of a tuning have one figure of their own.
     """
     if KEY in read.report:
-        return {"learning_rate": lambda: learning_rate_figure(read_tuned(read.runs, read.report))}
+        return {FIGURE: lambda: learning_rate_figure(read_tuned(read.runs, read.report))}
     panels, curves = read_panels(read.runs), Curves(read.curves)
     known: dict[str, Callable[[], Figure]] = {
         "weight_distance": lambda: weight_distance_figure(panels, curves),
@@ -43,7 +42,7 @@ def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
         "factorial": lambda: factorial_figure(panels),
     }
     left_out = set() if factorials(panels) else {"factorial"}
-    if panels and all(panel.headline == "test_loss" for panel in panels):
+    if panels and not any(is_share(panel.metric) for panel in panels):
         left_out |= OF_ACCURACY
     applicable = [name for name in known if name not in left_out]
     return {name: known[name] for name in read.report.get("figures") or applicable}

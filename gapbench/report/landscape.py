@@ -22,7 +22,7 @@ REMARK = (
 
 
 def landscape_drawings(found: LandscapeStudy) -> dict[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     return {"landscape": lambda: _landscape(found)}
 
 
@@ -64,9 +64,6 @@ def _series(panel: Panel) -> Mapping[str, Series]:
 
 def _line(axes: Axes, series: Series, one: Landscape, *, first: bool) -> None:
     bins, style = one.bins, series.style
-    axes.plot(
-        bins.distance, bins.deviation, label=series.label if first else None, color=style.color, linestyle=style.dashes,
-        marker=style.marker, markerfacecolor=style.marker_face, markersize=4,
-    )  # fmt: skip
+    axes.plot(bins.distance, bins.deviation, label=series.label if first else None, markersize=4, **style.line)
     ends = np.array([bins.distance.min(), bins.distance.max()])
     axes.plot(ends, one.slope * ends, color=style.color, linewidth=0.8, linestyle=(0, (4, 2)))

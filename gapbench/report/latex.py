@@ -8,9 +8,13 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gapbench import catalog
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
-from gapbench.analysis.formats import nats_text
+from gapbench.analysis.formats import gap_text
+from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
+from gapbench.analysis.stats import NOT_SEPARATED
+from gapbench.catalog import Metric
+from gapbench.report.scales import number_text, words
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -36,6 +40,8 @@ MARKS = {
     BELOW: r"$\downarrow$", ABOVE: r"$\uparrow$", LOSS_ABOVE: "$+$", LOSS_BELOW: "$-$", NOT_SEPARATED: r"$\circ$", REFERENCE: "ref."
 }  # fmt: skip
 NO_VERDICT = "--"
+HEADINGS = {"accuracy": r"Test acc. (\%)", "loss": "Test loss"}
+"""Of the columns of metrics, by their names."""
 NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 """Shrinks what is wider than the text and leaves alone what is not."""
 
@@ -82,23 +88,24 @@ def arms_latex(suite: str, table: ArmsTable) -> str:
 
 
 def _columns(rows: Sequence[ArmRow], budgets: dict[str, str]) -> list[_Column]:
+    accuracy, loss = (catalog.metrics()[name] for name in HEADINGS)
+    papers = [number_text(accuracy, accuracy.shown(row.published.test_accuracy)) if row.published else "" for row in rows]
     columns = [
         _Column("Arm", "l", tuple(escape(row.cell.name) for row in rows)),
         _Column("Batch", "r", tuple(str(row.cell.batch_size) for row in rows)),
         _Column("Ghost", "r", tuple("" if row.cell.ghost_batch_size is None else str(row.cell.ghost_batch_size) for row in rows)),
         _Column("Rate", "r", tuple(f"{row.cell.learning_rate:.3g}" for row in rows)),
         _Column("$n$", "r", tuple(_count(row) for row in rows)),
-        _Column(r"Test acc. (\%)", "r", tuple(_estimate(row.test_accuracy, 100, 2) for row in rows)),
-        _Column("Test loss", "r", tuple(_loss(row.test_loss) for row in rows)),
-        _Column("Train loss", "r", tuple(_loss(row.train_loss) for row in rows)),
-        _Column("Batch gap (pp)", "r", tuple(_gap(row, budgets) for row in rows)),
-        _Column("Batch gap (nats)", "r", tuple(_nats(row, budgets) for row in rows)),
+        _Column(HEADINGS["accuracy"], "r", tuple(_estimate(row.test_accuracy, accuracy) for row in rows)),
+        _Column(HEADINGS["loss"], "r", tuple(_estimate(row.test_loss, loss) for row in rows)),
+        _Column("Train loss", "r", tuple(_estimate(row.train_loss, loss) for row in rows)),
+        *(_Column(f"Batch gap ({metric.gap_unit})", "r", tuple(_gap(row, metric, budgets) for row in rows)) for metric in (accuracy, loss)),
         _Column("Matched-loss gap (pp)", "r", tuple(_difference(row.matched_loss.gap_pp if row.matched_loss else None) for row in rows)),
         _Column("", "c", tuple(MARKS.get(row.verdict, NO_VERDICT) for row in rows)),
-        _Column(r"Paper (\%)", "r", tuple(f"{100 * row.published.test_accuracy:.2f}" if row.published else "" for row in rows)),
+        _Column(r"Paper (\%)", "r", tuple(papers)),
     ]
-    headline = "Test loss" if rows and all(row.panel.headline == "test_loss" for row in rows) else r"Test acc. (\%)"
-    always = {"Arm", "Batch", "$n$", headline}
+    headlines = [HEADINGS[row.metric.name] for row in rows]
+    always = {"Arm", "Batch", "$n$", HEADINGS["accuracy"] if HEADINGS["accuracy"] in headlines or not rows else headlines[0]}
     return [column for column in columns if column.heading in always or any(column.texts)]
 
 
@@ -117,10 +124,9 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
         pairing = {"paired": "paired by split", "welch": "Welch's"}
         how = f" (interval, {' or '.join(pairing[method] for method in sorted(methods))})" if methods else ""
         listed = "; ".join(f"$^{{{letter}}}$ {escape(text)}" for text, letter in budgets.items())
-        losses = any(row.batch_gap_nats for row in table.rows)
-        kinds = ["test accuracy of the reference minus that of the arm"] if any(row.batch_gap_pp for row in table.rows) else []
-        kinds += ["in nats, test loss of the arm minus that of the reference"] if losses else []
-        parts.append(f"Batch gap: {'; '.join(kinds)}{how}, at {listed}.")
+        compared = [row.metric for row in table.rows if row.batch_gap]
+        kinds = "; ".join(_gap_words(metric) for metric in catalog.metrics().values() if metric in compared)
+        parts.append(f"Batch gap: {kinds}{how}, at {listed}.")
     if any(row.matched_loss and row.matched_loss.gap_pp for row in table.rows):
         parts.append("Matched-loss gap: the same where both first reach the same train loss.")
     parts += _legend(table)
@@ -163,14 +169,18 @@ def _count(row: ArmRow) -> str:
     return str(ok) if ok == planned else f"{ok} of {planned}"
 
 
-def _gap(row: ArmRow, budgets: dict[str, str]) -> str:
-    text = _difference(row.batch_gap_pp)
-    return f"{text}$^{{{budgets[_at(row)]}}}$" if text else ""
+def _gap_words(metric: Metric) -> str:
+    minuend, subtrahend = metric.gap_terms("reference", "arm")
+    unit = "" if metric.gap_unit == "pp" else f"in {metric.gap_unit}, "
+    return f"{unit}{words(metric)} of the {minuend} minus that of the {subtrahend}"
 
 
-def _nats(row: ArmRow, budgets: dict[str, str]) -> str:
-    text = escape(nats_text(row.batch_gap_nats))
-    return f"{text}$^{{{budgets[_at(row)]}}}$" if text else ""
+def _gap(row: ArmRow, metric: Metric, budgets: dict[str, str]) -> str:
+    """Returns a batch gap with the letter of what it is taken at; empty where the row is compared by another metric."""
+    if row.batch_gap is None or row.metric != metric:
+        return ""
+    text = escape(gap_text(row.batch_gap, metric)) if metric.decimals is None else _difference(row.batch_gap)
+    return f"{text}$^{{{budgets[_at(row)]}}}$"
 
 
 def _difference(found: Difference | None) -> str:
@@ -180,20 +190,15 @@ def _difference(found: Difference | None) -> str:
     return text if found.low is None or found.high is None else f"{text} [${found.low:.2f}$, ${found.high:.2f}$]"
 
 
-def _estimate(estimate: Estimate | None, factor: float, digits: int) -> str:
-    if estimate is None:
-        return ""
-    mean = f"{factor * estimate.mean:.{digits}f}"
-    return f"${mean}$" if estimate.half_width is None else rf"${mean} \pm {factor * estimate.half_width:.{digits}f}$"
-
-
-def _loss(estimate: Estimate | None) -> str:
-    """Returns a loss with three significant digits, small ones as a power of ten."""
+def _estimate(estimate: Estimate | None, metric: Metric) -> str:
+    """Returns a mean with its half width; without digits of the metric's own three significant ones, small numbers as a power of ten."""
     if estimate is None:
         return ""
     exponent = math.floor(math.log10(abs(estimate.mean))) if estimate.mean else 0
-    if -4 < exponent < 6:
-        return _estimate(estimate, 1, max(0, 2 - exponent))
+    if metric.decimals is not None or -4 < exponent < 6:
+        digits = max(0, 2 - exponent) if metric.decimals is None else metric.decimals
+        mean = f"{metric.shown(estimate.mean):.{digits}f}"
+        return f"${mean}$" if estimate.half_width is None else rf"${mean} \pm {metric.shown(estimate.half_width):.{digits}f}$"
     mean = f"{estimate.mean / 10.0**exponent:.2f}"
     both = mean if estimate.half_width is None else rf"({mean} \pm {estimate.half_width / 10.0**exponent:.2f})"
     return rf"${both} \cdot 10^{{{exponent}}}$"

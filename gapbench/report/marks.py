@@ -18,15 +18,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.formats import range_text
+from gapbench.analysis.cells import Cell
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.container import ErrorbarContainer
     from matplotlib.figure import Figure
 
-    from gapbench.analysis.cells import Cell
-    from gapbench.analysis.stats import Estimate
 
 CELL, ENTRY = "cell-", "entry-"
 """Starts of group ids: what goes when any of its cells does, and what goes with the last of them."""
@@ -73,19 +71,13 @@ def mark(
     _note(artist, Mark(tuple(cell.name for cell in cells), None if texts is None else tuple(texts), low, high), CELL)
 
 
-def mark_bars(bars: ErrorbarContainer, cell: Cell, estimate: Estimate) -> None:
-    """Notes that a mean with its interval, in percent, belongs to a cell; the mean says both."""
+def mark_bars(bars: ErrorbarContainer, cell: Cell, text: str) -> None:
+    """Notes that a mean with its interval belongs to a cell; the mean says `text`."""
     mean, caps, lines = bars.lines
     for artist in (*caps, *lines):
         mark(artist, cell, texts=())
     if mean is not None:
-        mark(mean, cell, texts=[f"{cell.name}: {mean_text(estimate)}"])
-
-
-def mean_text(estimate: Estimate) -> str:
-    """Returns "mean 96.95 % (96.30 to 97.60), n = 8" for an estimate in percent."""
-    interval = "" if estimate.low is None or estimate.high is None else f" ({range_text(estimate.low, estimate.high, 2)})"
-    return f"mean {estimate.mean:.2f} %{interval}, n = {estimate.n}"
+        mark(mean, cell, texts=[f"{cell.name}: {text}"])
 
 
 def mark_entry(artists: Iterable[Artist], cells: Iterable[str]) -> None:

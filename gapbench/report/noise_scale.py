@@ -1,4 +1,4 @@
-"""The analysis of noise scales as people see it."""
+"""Figures of noise scales: against examples and against train loss, with intervals and the batch size of the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.noise_scale.study import NoiseStudy, RunNoise, below_zero, loss_at
+from gapbench.analysis.noise_scale import NoiseStudy, RunNoise, below_zero, loss_at
 from gapbench.report.drawing import panel_figure, plain_numbers
 from gapbench.report.style import Style, batch_style
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-
-# Figures of noise scales: against examples and against train loss, with intervals and the batch size of the run.
 
 CAPTION = (
     "Noise scale tr(Sigma) / |G|^2 of the training set, in examples; bars: 95 % intervals by jackknife, by Fieller near |G|^2 = 0; arrow "
@@ -32,7 +30,7 @@ CROWDED = 8
 
 
 def noise_scale_drawings(found: NoiseStudy) -> Mapping[str, Callable[[], Figure]]:
-    """Returns what draws each figure, by name. To be called in the house's style."""
+    """Returns what draws each figure, by name. Call it in the house's style."""
     return {"noise_scale": lambda: _draw(found)}
 
 
@@ -112,6 +110,3 @@ def _draw_run(left: Axes, right: Axes, run: RunNoise, style: Style, crowded: boo
                 )  # fmt: skip
     for axes in (left, right):
         axes.axhline(run.cell.batch_size, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
-
-
-__all__ = ["noise_scale_drawings"]

@@ -1,4 +1,4 @@
-"""An analysis as files, whichever it is: a Markdown page of sentences, tidy CSV, figures as SVG and PNG."""
+"""What is written: texts, figures as SVG and PNG, and a whole analysis as a page of sentences, tidy CSV and figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,32 @@ from gapbench.store.files import whole_folder, write_bytes, write_text
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+def write_texts(texts: Mapping[str, str], folder: Path) -> tuple[Path, ...]:
+    """Writes text files by name into a folder, each atomically, and returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return tuple(folder / name for name in texts)
+
+
+def write_figures(drawings: Mapping[str, Callable[[], Figure]], folder: Path) -> tuple[tuple[Path, ...], dict[str, Figure]]:
+    """Draws figures in the house's style and writes each atomically; returns their files (.svg, then .png) and themselves, by name.
+
+    Args:
+        drawings: what draws each figure, by name.
+        folder: is made where it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files, drawn = [], {}
+    for name, draw in drawings.items():
+        with house_style():
+            drawn[name] = draw()
+            for kind in ("svg", "png"):
+                files.append(folder / f"{name}.{kind}")
+                write_bytes(files[-1], render(drawn[name], kind))
+    return tuple(files), drawn
 
 
 def write_analysis(
@@ -38,14 +64,9 @@ def write_analysis(
         StoreError: the folder exists, or cannot be written.
     """
     with whole_folder(folder) as temporary:
-        write_text(temporary / f"{what}.md", analysis_markdown(what, suite, sentences, tuple(drawings)))
-        for name, frame in frames.items():
-            write_text(temporary / f"{name}.csv", str(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")))
-        for name, draw in drawings.items():
-            with house_style():
-                figure = draw()
-                for kind in ("svg", "png"):
-                    write_bytes(temporary / f"{name}.{kind}", render(figure, kind))
+        tables = {f"{name}.csv": str(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")) for name, frame in frames.items()}
+        write_texts({f"{what}.md": analysis_markdown(what, suite, sentences, tuple(drawings)), **tables}, temporary)
+        write_figures(drawings, temporary)
     return sorted(folder.iterdir())
 
 

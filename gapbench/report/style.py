@@ -66,6 +66,11 @@ class Style:
     filled: bool = True
 
     @property
+    def line(self) -> dict[str, Any]:
+        """What `Axes.plot` draws a line with markers by."""
+        return {"color": self.color, "linestyle": self.dashes, "marker": self.marker, "markerfacecolor": self.marker_face}
+
+    @property
     def marker_face(self) -> Any:
         """Fill of the marker; open markers are white, so that lines do not show through."""
         return self.color if self.filled else "white"

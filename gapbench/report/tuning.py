@@ -1,19 +1,36 @@
-"""The report of a tuning: its table and its figure, as functions of the two Parquet tables."""
+"""The report of a tuning: its table, and the figure of held-out accuracy against learning rate; functions of the two Parquet tables."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gapbench.report.figures import drawings
-from gapbench.report.style import house_style, render
+from gapbench.analysis.formats import percent
+from gapbench.report.drawing import ACROSS, grid_figure, sentence_figure
+from gapbench.report.pages import write_figures, write_texts
+from gapbench.report.scales import drawable, stretch_accuracy
+from gapbench.report.style import DASHES, MARKERS, Style, batch_style
 from gapbench.report.tables import csv_text, markdown_table, runs_csv
-from gapbench.store.files import write_bytes, write_text
 from gapbench.store.tables import Tables, read_tables
 from gapbench.tuning import KEY, CellResult, Tuned, read_tuned
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FIGURE = "learning_rate"
+"""Name of the figure."""
 COLUMNS = ("cell", "batch", "regime", "points", "best rate", "optimum", "within 1 pp", "held-out acc. (%)", "fresh seeds")
 """Of the table for people; searched values beside the rate stand after it."""
+WIDTH, HEIGHT = 4.6, 3.1
+"""Inches of one axes."""
+MOST_LINES = 8
+"""Cells that share axes."""
+TITLE_CHARACTERS = 42
+"""Of one line over one axes."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +68,9 @@ def write_tuning_report(results_dir: Path) -> TuningFiles:
         "rates.csv": csv_text(tuned.trials_frame()),
         "runs.csv": runs_csv(read.runs),
     }
-    for folder in ("tables", "figures"):
-        (results_dir / folder).mkdir(parents=True, exist_ok=True)
-    tables = []
-    for name, text in texts.items():
-        write_text(results_dir / "tables" / name, text)
-        tables.append(results_dir / "tables" / name)
-    figures = []
-    for name, draw in drawings(read).items():
-        with house_style():
-            figure = draw()
-            for kind in ("svg", "png"):
-                figures.append(results_dir / "figures" / f"{name}.{kind}")
-                write_bytes(figures[-1], render(figure, kind))
-    return TuningFiles(tuned, tuple(tables), tuple(figures))
+    tables = write_texts(texts, results_dir / "tables")
+    figures, _ = write_figures({FIGURE: lambda: learning_rate_figure(tuned)}, results_dir / "figures")
+    return TuningFiles(tuned, tables, figures)
 
 
 def tuning_columns(tuned: Tuned) -> tuple[str, ...]:
@@ -76,23 +82,12 @@ def tuning_columns(tuned: Tuned) -> tuple[str, ...]:
 
 def tuning_row(tuned: Tuned, cell: CellResult) -> list[str]:
     """Returns the texts of a cell, in the order of `tuning_columns`."""
-    low_end, high_end = ("" if end else "or " for end in cell.near_ends)
-    near = ""
-    if cell.near is not None:
-        low, high = cell.near
-        near = f"{low:g} {'(or less) ' if low_end else ''}to {high:g}{' (or more)' if high_end else ''}"
-    accuracy = ""
-    if cell.accuracy is not None:
-        half = cell.accuracy.half_width
-        accuracy = f"{100 * cell.accuracy.mean:.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
     others = [
         f"{cell.other[name]:g}{' (end of its list)' if name in cell.other_at_edge else ''}" if name in cell.other else ""
         for name in tuned.search
         if name != "learning_rate"
     ]
-    count = (
-        f"{cell.accuracy.n} x {tuned.folds} folds" if cell.accuracy and tuned.folds > 1 else str(cell.accuracy.n if cell.accuracy else "")
-    )
+    folds = f" x {tuned.folds} folds" if tuned.folds > 1 else ""
     diverged = f" ({cell.diverged} diverged)" if cell.diverged else ""
     return [
         cell.title,
@@ -102,10 +97,18 @@ def tuning_row(tuned: Tuned, cell: CellResult) -> list[str]:
         "" if cell.rate is None else f"{cell.rate:g}",
         *others,
         _optimum(tuned, cell),
-        near if "learning_rate" in tuned.search else "",
-        accuracy,
-        count,
+        _near(cell) if "learning_rate" in tuned.search else "",
+        percent(cell.accuracy),
+        f"{cell.accuracy.n}{folds}" if cell.accuracy else "",
     ]
+
+
+def _near(cell: CellResult) -> str:
+    """Returns the range of rates near the best one; an end that is the last rate tried may lie farther out."""
+    if cell.near is None:
+        return ""
+    (low, high), (low_known, high_known) = cell.near, cell.near_ends
+    return f"{low:g} {'' if low_known else '(or less) '}to {high:g}{'' if high_known else ' (or more)'}"
 
 
 def tuning_notes(tuned: Tuned) -> list[str]:
@@ -146,3 +149,134 @@ def _optimum(tuned: Tuned, cell: CellResult) -> str:
     if cell.best is None:
         return "none eligible" if tuned.complete else "not known yet"
     return {True: "interior", False: "at the edge", None: ""}[cell.interior]
+
+
+def learning_rate_figure(tuned: Tuned) -> Figure:
+    """Returns held-out accuracy against learning rate, with the best rate of each cell and the range near it.
+
+    There is one axes for each model and budget (and regime, where there are many cells), with a line for each cell.
+    """
+    facets = _facets(tuned.cells)
+    drawn = {title: [cell for cell in cells if any(tried.accuracy for tried in cell.tried)] for title, cells in facets.items()}
+    drawn = {title: cells for title, cells in drawn.items() if cells}
+    if not drawn:
+        return sentence_figure("No trial has ended yet.", WIDTH)
+    figure, places = grid_figure(len(drawn), _caption(tuned), size=(WIDTH, HEIGHT), share_y=True)
+    for axes, (title, cells) in zip(places, drawn.items(), strict=True):
+        _draw(axes, cells)
+        axes.set_title("\n".join(textwrap.wrap(title, TITLE_CHARACTERS)))
+    stretch_accuracy(places, "held-out accuracy")
+    for position, (axes, cells) in enumerate(zip(places, drawn.values(), strict=True)):
+        if position % ACROSS == 0:
+            axes.set_ylabel("held-out accuracy (%)")
+        _mark_diverged(axes, cells)
+        axes.legend(loc="best", handlelength=2.6)
+    return figure
+
+
+def _facets(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    """Returns the cells by the title of their axes."""
+    titles = _titles(cells, by_regime=False)
+    if max(titles.count(title) for title in titles) > MOST_LINES:
+        titles = _titles(cells, by_regime=True)
+    facets: dict[str, list[CellResult]] = {}
+    for title, cell in zip(titles, cells, strict=True):
+        facets.setdefault(title, []).append(cell)
+    return facets
+
+
+def _titles(cells: Sequence[CellResult], *, by_regime: bool) -> list[str]:
+    budgets = {cell.budget for cell in cells}
+    return [
+        ", ".join(
+            [
+                cell.panel,
+                *([f"equal {cell.budget}"] if len(budgets) > 1 else []),
+                *([" and ".join(cell.regimes)] if by_regime else []),
+            ]
+        )
+        for cell in cells
+    ]
+
+
+def _styles(cells: Sequence[CellResult]) -> list[Style]:
+    """Returns a style for each cell: its colour is its batch size, its dashes and marker tell cells of one batch size apart."""
+    sizes = sorted({cell.batch_size for cell in cells})
+    seen: dict[int, int] = {}
+    styles = []
+    for cell in cells:
+        number = seen[cell.batch_size] = seen.get(cell.batch_size, -1) + 1
+        place = sizes.index(cell.batch_size)
+        color = batch_style(place, len(sizes)).color
+        styles.append(Style(color, DASHES[number % len(DASHES)], MARKERS[(place + 3 * number) % len(MARKERS)]))
+    return styles
+
+
+def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    for cell, name, style in zip(cells, _names(cells), _styles(cells), strict=True):
+        known = [(tried.rate, tried.accuracy) for tried in cell.tried if tried.accuracy is not None]
+        rates = [rate for rate, _ in known]
+        means = [drawable(accuracy.mean) for _, accuracy in known]
+        axes.plot(
+            rates, means, color=style.color, linestyle=style.dashes, marker=style.marker, markersize=4, label=name, zorder=3
+        )  # fmt: skip
+        for rate, accuracy in known:
+            if accuracy.low is not None and accuracy.high is not None:
+                axes.vlines(rate, accuracy.low, drawable(accuracy.high), color=style.color, linewidth=0.9, alpha=0.6)
+        if cell.near is not None and cell.rate is not None:
+            low, high = cell.near
+            near = [(rate, mean) for rate, mean in zip(rates, means, strict=True) if low <= rate <= high]
+            axes.plot(*zip(*near, strict=True), color=style.color, linewidth=7, alpha=0.22, solid_capstyle="round", zorder=2)
+            axes.plot(
+                cell.rate, means[rates.index(cell.rate)], marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4
+            )  # fmt: skip
+    axes.set_xlabel("learning rate (log scale)")
+    axes.xaxis.set_major_locator(LogLocator(base=10))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.fmt_xdata = lambda value: f"learning rate {value:.4g}"
+
+
+def _mark_diverged(axes: Axes, cells: Sequence[CellResult]) -> None:
+    """Puts a cross at the lower end of the axes for every rate that diverged."""
+    for cell, style in zip(cells, _styles(cells), strict=True):
+        rates = [tried.rate for tried in cell.tried if tried.accuracy is None]
+        if rates:
+            axes.plot(
+                rates, [0.02] * len(rates), transform=axes.get_xaxis_transform(), linestyle="none", marker="x", color=style.color,
+                markersize=6, clip_on=False,
+            )  # fmt: skip
+
+
+def _names(cells: Sequence[CellResult]) -> list[str]:
+    """Returns the names of cells that share axes: what all of them have in common is said above the axes."""
+    words = [set(own) for cell in cells for own in cell.words]
+    common = set.intersection(*words) if len(cells) > 1 else set()
+    return [_name(cell, common) + (" (no best rate inside)" if cell.interior is False else "") for cell in cells]
+
+
+def _name(cell: CellResult, common: set[str]) -> str:
+    size = f"B {cell.batch_size}"
+    shown = [", ".join(word for word in own if word not in common or word == size) for own in cell.words]
+    name = " = ".join(text for text in shown if text)
+    if name and all(size in own for own in cell.words):
+        return name
+    return f"{name}, {size}" if name else size
+
+
+def _caption(tuned: Tuned) -> str:
+    seeds = f"{len(tuned.seeds)} {'seed' if len(tuned.seeds) == 1 else 'seeds'}"
+    folds = f", {tuned.folds} folds" if tuned.folds > 1 else ""
+    parts = [
+        f"Points: mean accuracy on the held-out part of the training set ({seeds}{folds}"
+        f"{'; bars: pointwise 95 % t interval over seeds' if len(tuned.seeds) > 1 else ''}).",
+        f"Ring: the best rate, chosen among the best three on {len(tuned.check_seeds)} fresh seeds; broad line: the rates "
+        "around it that are at most 1 pp below.",
+    ]
+    if any(cell.diverged for cell in tuned.cells):
+        parts.append("Crosses: rates at which a run diverged.")
+    if not tuned.complete:
+        parts.append("The search is not finished.")
+    return " ".join([*parts, "The test set was left alone."])

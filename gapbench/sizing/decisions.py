@@ -151,13 +151,3 @@ def block_size(piece: int, example_numbers: int) -> int:
     """
     most = min(BLOCK_EXAMPLES, BLOCK_BYTES // (4 * max(1, example_numbers)))
     return max(1, most // piece) * piece
-
-
-# Evaluation passes examples through the network in chunks.
-
-CHUNK_EXAMPLES = 1024
-"""Of all replicas together that an evaluation, or a probe that asks for the loss, computes at once; no result depends on it beyond
-rounding."""
-RECALIBRATION_EXAMPLES = 2048
-"""Training examples, augmented as in training, that recalibrated norm statistics are computed over; fewer where the training set
-is smaller. (Statistics of unaugmented images fit the weights worse: F1 on MNIST then has a tenth more train loss.)"""

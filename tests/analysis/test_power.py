@@ -9,8 +9,10 @@ from scipy import integrate, stats
 from scipy.special import stdtr
 
 from gapbench.analysis import arms_table
+from gapbench.analysis.formats import chances_text
 from gapbench.analysis.notes import spread_factors
-from gapbench.analysis.stats import Difference, Power, chances_text, contrast, power, t_quantile
+from gapbench.analysis.stats import Difference, Power, contrast, power, t_quantile
+from gapbench.catalog import metrics
 
 
 def compared(n: int, spread: float, other: float = 0.0, *, paired: bool = False) -> Difference:
@@ -30,8 +32,7 @@ def test_chance_of_pairs_is_the_noncentral_t_tail(n: int, comparisons: int, spre
         return float(stats.chi.pdf(chi, n - 1) * stats.norm.cdf(noncentrality - critical * chi / np.sqrt(n - 1)))
 
     slow = sum(integrate.quad(density, low, high, limit=500)[0] for low, high in itertools.pairwise([0, 0.01, 0.1, 1, 5, 40]))
-    told = power(compared(n, spread, paired=True), comparisons)
-    assert told is not None
+    told = power(compared(n, spread, paired=True), comparisons, asked=1.0)
     assert told.chance == pytest.approx(slow, abs=1e-6)
     unasked = power(compared(n, spread, paired=True), comparisons, asked=None)
     assert unasked == Power(None, told.smallest_gap, comparisons)
@@ -46,31 +47,29 @@ def test_a_table_sees_a_gap_as_often_as_its_power_says(n: int, paired: bool, spr
     rng = np.random.default_rng([n, paired, count])
     split = rng.normal(0, 1, (draws, n)) if paired else 0.0
     reference, cell = (split + rng.normal(0, spread, (draws, n)) for spread in spreads)
-    told = power(compared(n, float(np.hypot(*spreads)), paired=True) if paired else compared(n, *spreads), count)
-    assert told is not None
+    told = power(compared(n, float(np.hypot(*spreads)), paired=True) if paired else compared(n, *spreads), count, asked=1.0)
     for gap, chance in ((1.0, told.chance), (told.smallest_gap, 0.8)):
-        found = contrast(reference + gap, cell, paired=paired)
+        found = contrast((reference + gap, cell), (1, -1), paired=paired)
         seen = (count * 2 * stdtr(found.degrees, -np.abs(found.estimate / found.error)) <= 0.05) & (found.estimate > 0)
         assert seen.mean() == pytest.approx(chance, abs=0.0085)  # at most 3.4 standard errors of a proportion over so many draws
 
 
 def test_more_comparisons_see_less() -> None:
-    chances = [found.chance for count in (1, 2, 6, 19) if (found := power(compared(8, 0.6, 0.4), count)) and found.chance]
+    chances = [found.chance for count in (1, 2, 6, 19) if (found := power(compared(8, 0.6, 0.4), count, asked=1.0)) and found.chance]
     assert len(chances) == 4
     assert chances == sorted(chances, reverse=True)
 
 
 def test_no_power_from_one_seed_or_without_spread() -> None:
-    assert power(None) is None
-    assert power(Difference(0.3, None, None, None, "welch", 1)) is None
-    assert power(compared(3, 0.0)) is None
+    assert power(None, asked=1.0) is None
+    assert power(Difference(0.3, None, None, None, "welch", 1), asked=1.0) is None
+    assert power(compared(3, 0.0), asked=1.0) is None
 
 
 def test_power_is_told_wherever_a_cell_is_not_separated(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.digits_suite())
     (row,) = (row for row in table.rows if row.verdict == "not separated")
-    assert row.power == power(row.batch_gap_pp, table.comparisons)
-    assert row.power is not None
+    assert row.power == power(row.batch_gap, table.comparisons, asked=1.0)
     verdict = arms_table(*_close(synthetic)).verdict
     (sentence,) = (text for text in verdict if ", LB is not separated from SB (" in text)
     assert "; a gap of 1 pp would have been seen with probability " in sentence
@@ -105,7 +104,10 @@ def test_large_tables_tell_the_range_of_their_power(synthetic: ModuleType) -> No
     ("chances", "text"), [([0.9312], "93 %"), ([0.9999], "> 99 %"), ([0.999, 0.004, 0.5], "< 1 to > 99 %"), ([0.2, 0.201], "20 %")]
 )
 def test_chances_are_never_said_to_be_certain(chances: list[float], text: str) -> None:
-    assert chances_text([Power(chance, 1.0, 1) for chance in chances]) == f"a gap of 1 pp would have been seen with probability {text}"
+    assert (
+        chances_text([Power(chance, 1.0, 1) for chance in chances], metrics()["accuracy"])
+        == f"a gap of 1 pp would have been seen with probability {text}"
+    )
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from gapbench.analysis import side_tables
-from gapbench.analysis.side_tables import SideTable, combination
+from gapbench.analysis.rows import SideTable
 
 
 def tables_of(runs: object) -> dict[str, SideTable]:
@@ -99,28 +99,3 @@ def test_one_seed_has_no_interval_and_no_verdict(synthetic: ModuleType) -> None:
     assert {record["verdict"] for record in found["presets"].records} == {"no verdict (one seed)"}
     assert found["presets"].sentences == ("No arm has a verdict on the preset yet.",)
     assert {record["preset_change_pp_low"] for record in found["presets"].records} == {None}
-
-
-@pytest.mark.parametrize("paired", [True, False])
-def test_a_combination_of_two_cells_is_their_difference(paired: bool) -> None:
-    generator = np.random.default_rng(3)
-    first, second = (dict(enumerate(generator.normal(size=6))) for _ in range(2))
-    found = combination([first, second], (1.0, -1.0), paired=paired)
-    values = [*first.values()], [*second.values()]
-    expected = stats.ttest_rel(*values) if paired else stats.ttest_ind(*values, equal_var=False)
-    low, high = expected.confidence_interval(0.95)
-    assert found is not None
-    assert (found.low, found.high, found.p_value) == pytest.approx((low, high, expected.pvalue))
-
-
-def test_the_interval_of_a_difference_of_differences_covers_it_95_times_in_100() -> None:
-    generator = np.random.default_rng(0)
-    inside = 0
-    for _ in range(2000):
-        cells = [dict(enumerate(generator.normal(scale=scale, size=5))) for scale in (1.0, 2.0, 1.0, 0.5)]
-        found = combination(cells, (1.0, -1.0, -1.0, 1.0), paired=False)
-        assert found is not None
-        assert found.low is not None
-        assert found.high is not None
-        inside += found.low <= 0 <= found.high
-    assert 0.935 <= inside / 2000 <= 0.975

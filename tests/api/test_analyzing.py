@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_eight_orders_of_one_initialization_have_drift_and_spread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     (folder / "orders.toml").write_text(SUITE)
     done = api.run("orders.toml", devices="cpu")
     assert done.exit_status == 0
@@ -95,7 +95,7 @@ def test_what_makes_no_sense_is_said(folder: Path) -> None:
 
 
 def test_landscape_and_sharpness_of_a_run_are_analysed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     probes = (
         'probes = [{ name = "landscape", directions = 50, examples = 64, curvature_directions = 2 }, '
         '{ name = "sharpness", subspace = 2, iterations = 2, examples = 64 }, '

@@ -42,7 +42,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GAPBENCH_CACHE", str(folder / "cache"))
-        patch.setattr("gapbench.report._write_figures", lambda *_: [])
+        patch.setattr("gapbench.report.drawings", lambda _: {})
         (folder / "noisy.toml").write_text(SUITE)
         done = api.run("noisy.toml", devices="cpu")
         assert done.exit_status == 0, done.frame()[["cell", "outcome", "reason"]]

@@ -14,7 +14,7 @@ from gapbench.api.planning import TooLongError
 from gapbench.api.running import smoke_suite
 from gapbench.core.errors import DataError, StoreError
 from gapbench.core.events import Outcome
-from gapbench.execution import JobStarted, pool
+from gapbench.execution import JobStarted, executor
 from gapbench.store import read_plan
 from gapbench.suite import load_suite
 
@@ -33,8 +33,8 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
     fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gapbench import api
-from gapbench.execution import pool
+from gapbench.execution import executor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker without torch."""
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(ROOT / "tests" / "execution" / "fake_worker.py")))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(ROOT / "tests" / "execution" / "fake_worker.py")))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_suites_plans_and_status_are_frames(folder):
 
 @pytest.mark.usefixtures("fake_worker")
 def test_what_ran_is_a_frame(folder, capfd, monkeypatch):
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     done = api.run("small.toml")
     assert [*done.frame().columns[:4]] == ["run_id", "suite", "cell", "cell_order"]
     assert repr(done).endswith("4 ok)")

@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from gapbench import api
+from gapbench import api, cost
 from gapbench.api.planning import TooLongError, check_hours, hours, pending_jobs
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Outcome
 from gapbench.cost.calibration import Start
 from gapbench.execution import (
-    Foreseen,
-    ForeseenJob,
     Job,
     Layout,
     Pending,
+    Predictions,
+    Price,
+    PricedJob,
     choose_devices,
-    foresee,
+    executor,
     place_of,
     plan_layout,
-    pool,
-    predict,
-    predicted_seconds,
+    price,
 )
 from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
 from gapbench.suite import load_suite
@@ -38,8 +37,8 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
     fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     path = tmp_path / "small.toml"
     path.write_text(SUITE, encoding="utf-8")
     return path
@@ -50,20 +49,22 @@ def layout_of(suite: Path) -> tuple[ResultsDirectory, Layout]:
     return ResultsDirectory(Path("results/small"), "small"), plan_layout(specs, choose_devices("cpu"), 1)
 
 
-def left(directory: ResultsDirectory, layout: Layout, selected: list[str] | None = None, again: tuple[Outcome, ...] = ()) -> Foreseen:
+def left(directory: ResultsDirectory, layout: Layout, selected: list[str] | None = None, again: tuple[Outcome, ...] = ()) -> Price:
     selected = selected if selected is not None else [run_id for job in layout.jobs for run_id in job.run_ids]
-    return foresee(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
+    return price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
 
 
 def all_of(layout: Layout) -> float:
     """What all jobs take; the starts of a worker and of its programs, which every plan has once, are beside the point here."""
-    return sum(predicted_seconds(job, place_of(layout.slots)) or 0.0 for job in layout.jobs)
+    known = Predictions(place_of(layout.slots))
+    return sum(known.of(job).seconds or 0.0 for job in layout.jobs)
 
 
 @pytest.fixture(autouse=True)
 def _started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapbench.execution.foresight.start_of_worker", lambda _: Start(outside_seconds=0.0))
-    monkeypatch.setattr("gapbench.execution.jobs.predict", lambda job, place: dataclasses.replace(predict(job, place), program_seconds=0.0))
+    estimate = cost.estimate
+    monkeypatch.setattr("gapbench.execution.jobs.start_of_worker", lambda _: Start(outside_seconds=0.0))
+    monkeypatch.setattr(cost, "estimate", lambda *args, **more: dataclasses.replace(estimate(*args, **more), program_seconds=0.0))
 
 
 def interrupt(directory: ResultsDirectory, job: Job, share_done: float) -> None:
@@ -86,7 +87,7 @@ def test_a_resumed_job_costs_what_its_checkpoint_leaves(suite: Path) -> None:
     directory, layout = layout_of(suite)
     before = left(directory, layout).device_seconds
     interrupt(directory, layout.jobs[0], 0.75)
-    dear = predict(layout.jobs[0], place_of(layout.slots)).buckets
+    dear = Predictions(place_of(layout.slots)).of(layout.jobs[0]).buckets
     assert dear is not None
     done = round(0.75 * layout.jobs[0].specs[0].updates) / layout.jobs[0].specs[0].updates
     after = left(directory, layout).device_seconds
@@ -144,7 +145,7 @@ def test_a_suite_is_refused_before_its_data_are_fetched(suite: Path, monkeypatch
 def test_what_cannot_be_predicted_is_said_and_not_counted(suite: Path) -> None:
     _, layout = layout_of(suite)
     unknown = [
-        ForeseenJob(Pending(job, None, 0), 0, 0.0, 0.0, seconds, "rough") for job, seconds in zip(layout.jobs, (None, 36.0), strict=False)
+        PricedJob(Pending(job, None, 0), 0, 0.0, 0.0, seconds, "rough") for job, seconds in zip(layout.jobs, (None, 36.0), strict=False)
     ]
     cells = dict.fromkeys([run_id for job in layout.jobs for run_id in job.run_ids], "SB")
     assert check_hours(unknown, 0.01, cells) == ["1 of 2 jobs cannot be predicted; --max-device-hours does not count their time"]

@@ -12,7 +12,7 @@ import pytest
 from gapbench import api
 from gapbench.api.exporting import ExportError
 from gapbench.core.errors import StoreError
-from gapbench.execution import pool
+from gapbench.execution import executor
 
 SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
 
@@ -22,13 +22,13 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
     fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+        monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from gapbench import api
 from gapbench.api.planning import TooLongError
 from gapbench.core.errors import GapbenchError, StoreError, SuiteError
 from gapbench.core.events import Outcome
-from gapbench.execution import Ended, JobStarted, Said, Tracker, pool
+from gapbench.execution import Ended, JobStarted, Said, Tracker, executor
 from gapbench.report.tuning import TuningFiles
 from gapbench.suite import load_suite
 
@@ -58,8 +58,8 @@ def enter(patch: pytest.MonkeyPatch, folder: Path, cache: Path) -> Path:
     patch.chdir(folder)
     patch.setenv("GAPBENCH_CACHE", str(cache))
     patch.setenv("FAKE_BEST", json.dumps({"16": 0.1, "64": 6.4}))
-    patch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
-    patch.setattr("gapbench.report.tuning.drawings", lambda _: {})
+    patch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
+    patch.setattr("gapbench.report.tuning.write_figures", lambda *_: ((), {}))
     path = folder / "small.toml"
     path.write_text(SUITE, encoding="utf-8")
     return path
@@ -126,7 +126,7 @@ def test_every_cell_gets_its_best_rate_after_as_many_trials_as_any_other(once: O
 def test_the_tuned_suite_extends_the_old_one_and_its_cells_train_at_the_best_rates_on_the_whole_training_set(
     done: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
     tuned = load_suite(suite.with_name("small-tuned.toml"))
     assert tuned.name == "small-tuned"
     assert {(run.labels.cell, run.spec.learning_rate, run.labels.learning_rate_rule) for run in tuned.runs} == {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gapbench.bench.cases import Case, Comparison, Side, Task
-from gapbench.bench.machine import Machine
+from gapbench.bench.records import Machine
 from gapbench.suite.runspec import Component
 
 TINY = Task(
@@ -98,3 +98,12 @@ def timings(case: Case, machine: Machine) -> Callable[..., list[dict[str, Any]]]
         ]
 
     return make
+
+
+@pytest.fixture
+def answer_of_a_side() -> dict[str, Any]:
+    """What a measuring process says of a side."""
+    return {
+        "form": "eager", "first_update_seconds": 0.1, "updates": 10, "examples": 1000, "seconds": 1.0, "cpu_seconds": 1.0,
+        "event_seconds": None, "flops_per_example": 1e6, "bytes_per_example": None, "clock_before_mhz": None, "clock_after_mhz": None,
+    }  # fmt: skip

@@ -11,29 +11,15 @@ from typing import Any
 
 import pytest
 
-from gapbench.bench import CASES, compare, machine, unmeasurable
+from gapbench.bench import CASES, compare, records, unmeasurable
 from gapbench.bench.records import read_timings
 from gapbench.core.errors import DeviceError, GapbenchError
 
 module = importlib.import_module("gapbench.bench.compare")
 
-ANSWER = {
-    "form": "eager",
-    "first_update_seconds": 0.1,
-    "updates": 10,
-    "examples": 1000,
-    "seconds": 1.0,
-    "cpu_seconds": 1.0,
-    "event_seconds": None,
-    "flops_per_example": 1e6,
-    "bytes_per_example": None,
-    "clock_before_mhz": None,
-    "clock_after_mhz": None,
-}
-
 
 @pytest.fixture
-def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
+def bench(monkeypatch, tmp_path, answer_of_a_side) -> Callable[..., Any]:
     """Compares with processes that are not started; `bench.asked` holds what they were asked."""
     asked: list[dict[str, Any]] = []
 
@@ -44,9 +30,10 @@ def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
         if request["do"] == "peaks":
             return {"peaks": {"flops fp32": 1e11, "flops bf16": 2e11}}
         if request["do"] == "together":
-            return {"timings": [ANSWER | {"seconds": 1.0 + 0.01 * CASES[request["case"]].sides.index(CASES[request["case"]].side(side))}
-                                for side in request["sides"]]}  # fmt: skip
-        return ANSWER
+            case = CASES[request["case"]]
+            places = [case.sides.index(case.side(side)) for side in request["sides"]]
+            return {"timings": [answer_of_a_side | {"seconds": 1.0 + 0.01 * place} for place in places]}
+        return answer_of_a_side
 
     def run(*names, **options):
         asked.clear()
@@ -54,8 +41,8 @@ def bench(monkeypatch, tmp_path) -> Callable[..., Any]:
 
     run.asked, run.said, run.difference, run.load, run.output = asked, [], 1e-6, 0.0, tmp_path / "bench"
     monkeypatch.setattr(module, "answer_of", answer)
-    monkeypatch.setattr(machine, "load_of_others", lambda: 0.0)
-    monkeypatch.setattr(machine.Watch, "others", lambda _watch: run.load)
+    monkeypatch.setattr(module, "load_of_others", lambda: 0.0)
+    monkeypatch.setattr(module.Watch, "others", lambda _watch: run.load)
     return run
 
 
@@ -69,7 +56,7 @@ def test_a_gate_comes_first_and_sides_take_turns(bench):
     order = ["ours", "ours singly", "memory", "ours"]
     assert timed(bench.asked) == [*order, *order[1:], order[0], *order[2:], *order[:2]]
     assert [row.rounds for row in report.rows] == [3, 3]
-    assert report.rows[0].ratio.value == 1.0
+    assert report.rows[0].ratio.estimate == 1.0
     table = read_timings(bench.output)
     assert list(table["again"]).count(True) == 3
     assert set(table["gate_difference"]) == {1e-6}
@@ -83,7 +70,7 @@ def test_costs_of_measuring_are_timed_together(bench):
     assert [sorted(request["sides"]) for request in asked] == [["default probes", "default probes", "noise scale"]] * 2
     assert asked[0]["sides"] != asked[1]["sides"]  # another order
     (row,) = report.rows
-    assert row.ratio.value == pytest.approx(1.01)
+    assert row.ratio.estimate == pytest.approx(1.01)
     assert row.spread == 0.0
 
 
@@ -99,7 +86,7 @@ def test_a_second_start_goes_on_and_a_third_has_nothing_to_do(bench):
 
 def test_another_source_starts_its_own_rounds(bench, monkeypatch):
     bench(rounds=1)
-    monkeypatch.setattr(machine, "source_digest", lambda: "another")
+    monkeypatch.setattr(records, "source_digest", lambda: "another")
     report = bench(rounds=1)
     assert len(timed(bench.asked)) == 4
     assert report.rows[0].rounds == 1
@@ -117,7 +104,7 @@ def test_nothing_is_timed_where_losses_differ(bench):
 
 
 def test_a_loaded_machine_is_refused_and_marked_where_one_insists(bench, monkeypatch):
-    monkeypatch.setattr(machine, "load_of_others", lambda: 1.7)
+    monkeypatch.setattr(module, "load_of_others", lambda: 1.7)
     with pytest.raises(GapbenchError, match=r"other programs keep 1\.7 cores of this machine busy.*--anyway"):
         bench()
     assert bench.asked == []
@@ -126,7 +113,7 @@ def test_a_loaded_machine_is_refused_and_marked_where_one_insists(bench, monkeyp
     assert report.rows[0].loaded
     assert list(read_timings(bench.output)["load_cores"]) == [1.7] * 4
     assert bench(rounds=1, anyway=True).rows[0].rounds == 1
-    monkeypatch.setattr(machine, "load_of_others", lambda: 0.0)
+    monkeypatch.setattr(module, "load_of_others", lambda: 0.0)
     bench.load = 0.0
     assert not bench(rounds=1).rows[0].loaded
     assert len(timed(bench.asked)) == 4  # those of the loaded machine do not count
@@ -134,7 +121,7 @@ def test_a_loaded_machine_is_refused_and_marked_where_one_insists(bench, monkeyp
 
 def test_a_round_that_others_disturbed_is_kept_and_does_not_count(bench, monkeypatch):
     loads = iter([0.0, 0.9, *[0.0] * 6])
-    monkeypatch.setattr(machine.Watch, "others", lambda _watch: next(loads))
+    monkeypatch.setattr(module.Watch, "others", lambda _watch: next(loads))
     report = bench(rounds=1)
     assert report.rows[0].rounds == 1
     assert not report.rows[0].loaded
@@ -213,11 +200,11 @@ def test_a_measuring_process_that_fails_says_why():
 
 
 @pytest.mark.parametrize("side", ["ours", "memory"])
-def test_a_side_is_timed_in_a_process_of_its_own(side):
+def test_a_side_is_timed_in_a_process_of_its_own(side, answer_of_a_side):
     request = {"do": "time", "case": "digits-stack", "side": side, "seconds": 0.05, "threads": 1, "device": "cpu"}
     done = subprocess.run([sys.executable, "-m", "gapbench.bench.measure", json.dumps(request)], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert set(ANSWER) <= set(found)
+    assert set(answer_of_a_side) <= set(found)
     assert found["examples"] == 16 * 8 * found["updates"]
     assert found["flops_per_example"] > 0
 
@@ -225,28 +212,28 @@ def test_a_side_is_timed_in_a_process_of_its_own(side):
 def clocks(monkeypatch, *readings):
     """Makes the clocks read (by the clock, busy, our own) seconds, one reading after another."""
     left = iter(readings)
-    monkeypatch.setattr(machine, "_clocks", lambda: next(left))
-    monkeypatch.setattr(machine.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(module, "_clocks", lambda: next(left))
+    monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
 
 
 def test_a_blip_is_waited_out_and_a_load_is_not(monkeypatch):
     clocks(monkeypatch, (0.0, 0.0, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.0), (3.0, 1.1, 0.0))
-    assert machine.load_of_others() == pytest.approx(0.1)
+    assert module.load_of_others() == pytest.approx(0.1)
     clocks(monkeypatch, (0.0, 0.0, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.0), (3.0, 4.1, 0.0))
-    assert machine.load_of_others() == pytest.approx(1.6)
+    assert module.load_of_others() == pytest.approx(1.6)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell what children took")
 def test_the_watch_leaves_out_what_our_own_children_took(monkeypatch):
     clocks(monkeypatch, (0.0, 10.0, 5.0), (4.0, 17.0, 11.0))
-    assert machine.Watch().others() == pytest.approx(0.25)
+    assert module.Watch().others() == pytest.approx(0.25)
 
 
 def test_the_clocks_run_forward():
-    first, second = machine._clocks(), machine._clocks()
+    first, second = module._clocks(), module._clocks()
     assert all(later >= earlier for earlier, later in zip(first, second, strict=True))
 
 
 def test_the_source_digest_is_stable_and_short():
-    assert machine.source_digest() == machine.source_digest()
-    assert len(machine.source_digest()) == 12
+    assert records.source_digest() == records.source_digest()
+    assert len(records.source_digest()) == 12

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gapbench.bench.cases import Comparison
+from gapbench.bench.cases import KINDS, Comparison
 from gapbench.bench.compare import write_outputs
-from gapbench.bench.records import Ratio, Records
-from gapbench.bench.summary import CSV_COLUMNS, bench_csv, bench_markdown, bounds, goals_of, ratio_text, summarize
+from gapbench.bench.records import Records
+from gapbench.bench.summary import (
+    CSV_COLUMNS,
+    Ratio,
+    bench_csv,
+    bench_markdown,
+    goals_of,
+    median_ratio,
+    ratio_of_medians,
+    ratio_text,
+    spread,
+    summarize,
+)
 
 
 @pytest.fixture
@@ -28,13 +43,13 @@ def report(tmp_path, case):
 def test_ours_is_held_against_the_fastest_rival(report, timings):
     first, second = report(*(timings(number, [30, 10, 12, 30]) for number in range(3))).rows
     assert first.what == "ours / quick"
-    assert first.ratio.value == pytest.approx(2.5)
+    assert first.ratio.estimate == pytest.approx(2.5)
     assert first.verdict == "reached"
     assert (first.rounds, first.spread) == (3, 0.0)
     assert first.side.share_of_peak == pytest.approx(30 * 1e6 / 1e9)
     assert first.side.cpu_seconds_per_second == pytest.approx(1.5)
     assert second.what == "ours / slow"
-    assert second.ratio.value == pytest.approx(1 / 3)  # seconds of ours, of those of theirs
+    assert second.ratio.estimate == pytest.approx(1 / 3)  # seconds of ours, of those of theirs
 
 
 @pytest.mark.parametrize(
@@ -73,7 +88,7 @@ def test_a_prediction_agrees_where_it_is_neither_too_long_nor_too_short(report, 
     ).rows
     assert row.verdict == verdict
     assert goals_of(one) == ("ours / slow within 15 % in seconds",)
-    assert bounds(0.15, "agreement") == pytest.approx((0.85, 1.15))
+    assert KINDS["agreement"].bounds(0.15) == pytest.approx((0.85, 1.15))
     assert row.side.first_update_seconds is None
 
 
@@ -90,7 +105,7 @@ def test_the_newest_group_of_a_machine_counts_and_older_rounds_stay(report, timi
     new = timings(0, [60, 10, 12, 60], group="new", at="2026-01-02T00:00:00+00:00")
     elsewhere = timings(0, [90, 10, 12, 90], group="elsewhere", machine="Another")
     found = report(old, new, elsewhere)
-    assert [(row.machine, row.ratio.value) for row in found.rows[::2]] == [("Another", 7.5), ("Some Processor, 2 cores", 5.0)]
+    assert [(row.machine, row.ratio.estimate) for row in found.rows[::2]] == [("Another", 7.5), ("Some Processor, 2 cores", 5.0)]
 
 
 def test_rounds_of_a_loaded_machine_give_way_to_those_of_a_quiet_one(report, timings):
@@ -100,7 +115,7 @@ def test_rounds_of_a_loaded_machine_give_way_to_those_of_a_quiet_one(report, tim
     assert found.notes == ("tiny: timed on a loaded machine (up to 1.7 cores in use by others); not to be quoted",)
     found = report(timings(1, [60, 10, 12, 60]))
     assert not found.rows[0].loaded
-    assert (found.rows[0].rounds, found.rows[0].ratio.value, found.notes) == (1, 5.0, ())
+    assert (found.rows[0].rounds, found.rows[0].ratio.estimate, found.notes) == (1, 5.0, ())
 
 
 def test_half_a_round_is_no_round(report, timings):
@@ -111,7 +126,7 @@ def test_a_share_is_of_what_peak_and_bandwidth_allow(report, case, timings):
     one = replace(case, comparisons=(Comparison("ours", (), 0.45, "share"),))
     more = {"bytes_per_example": 10.0, "peak_bytes_per_second": 600.0}
     (row,) = report(*(timings(number, [30, 10, 12, 30], **more) for number in range(2)), of=one).rows
-    assert row.ratio.value == pytest.approx(0.5)  # 1000 images/s by arithmetic, 60 by bandwidth
+    assert row.ratio.estimate == pytest.approx(0.5)  # 1000 images/s by arithmetic, 60 by bandwidth
     assert row.side.share_of_roofline == pytest.approx(0.5)
     assert row.what == "ours / roofline"
     assert row.verdict == "reached"
@@ -158,3 +173,74 @@ def test_ratios_read_well():
 
 def test_goals_read_well(case):
     assert goals_of(case) == ("ours / the best of 2 >= 2", "ours / slow <= 1.05 in seconds")
+
+
+SPEEDS = st.floats(0.1, 1e6)
+
+
+def every_resample(above, below):
+    """The slow oracle: the ratio of medians of all n^n equally likely resamples of n rounds, one after another."""
+    ratios = []
+    for drawn in itertools.product(range(len(above)), repeat=len(above)):
+        numerator = sorted(above[index] for index in drawn)
+        denominator = sorted(below[index] for index in drawn)
+        ratios.append(np.median(numerator) / np.median(denominator))
+    return np.sort(ratios)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bootstrap_interval_is_that_of_all_resamples(seed):
+    generator = np.random.default_rng(seed)
+    above, below = generator.lognormal(1.0, 0.2, (2, 5))
+    ratio = ratio_of_medians(above.tolist(), below.tolist())
+    ratios = every_resample(above, below)
+    assert ratio.estimate == pytest.approx(np.median(above) / np.median(below))
+    for found, share in ((ratio.low, 0.025), (ratio.high, 0.975)):
+        # Ratios are few and lumpy, so the quantile is looked for within one percent of the resamples.
+        assert np.quantile(ratios, max(0.0, share - 0.01)) <= found <= np.quantile(ratios, min(1.0, share + 0.01))
+
+
+def test_the_interval_is_the_same_every_time():
+    above, below = [3.0, 3.2, 2.9, 3.4, 3.1], [1.0, 1.1, 0.9, 1.0, 1.2]
+    assert ratio_of_medians(above, below) == ratio_of_medians(above, below)
+
+
+def test_a_slow_minute_that_hits_both_sides_leaves_the_ratio():
+    ratio = ratio_of_medians([10.0, 5.0, 10.0, 2.0, 10.0], [2.0, 1.0, 2.0, 0.4, 2.0])
+    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((5.0, 5.0, 5.0))
+
+
+def test_one_round_has_no_interval():
+    ratio = ratio_of_medians([6.0], [2.0])
+    assert (ratio.estimate, ratio.low, ratio.high) == (3.0, None, None)
+    assert spread([1.0], [1.1]) is None
+
+
+@given(st.lists(st.tuples(SPEEDS, SPEEDS), min_size=2, max_size=7))
+def test_the_interval_lies_within_what_rounds_allow(pairs):
+    above, below = zip(*pairs, strict=True)
+    ratio = ratio_of_medians(above, below)
+    least, most = min(above) / max(below), max(above) / min(below)
+    assert least * (1 - 1e-9) <= ratio.low <= ratio.high <= most * (1 + 1e-9)
+
+
+def test_the_spread_is_the_far_end_of_the_interval_of_equal_things():
+    first, second = [100.0, 100.0, 100.0], [104.0, 100.0, 98.0]
+    ratio = ratio_of_medians(second, first)
+    assert spread(first, second) == pytest.approx(max(abs(ratio.low - 1), abs(ratio.high - 1))) == pytest.approx(0.04)
+    assert spread(first, first) == 0.0
+
+
+def test_sides_of_different_rounds_are_refused():
+    with pytest.raises(ValueError, match="as many numerators as denominators, not 2 and 1"):
+        ratio_of_medians([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="not 0 and 0"):
+        ratio_of_medians([], [])
+
+
+def test_rounds_of_sides_in_turns_are_compared_one_by_one():
+    slow_minutes = [1.0, 2.0, 5.0, 9.0]
+    with_it = [1.02 * minute for minute in slow_minutes]
+    ratio = median_ratio(with_it, slow_minutes)
+    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((1.02, 1.02, 1.02))
+    assert spread(with_it, slow_minutes, median_ratio) == pytest.approx(1.0 - 1 / 1.02)

@@ -1,17 +1,21 @@
-"""Timing: what is counted and what is not. The clock is a made one; nothing here depends on speed."""
+"""Timing: what is counted and what is not. The clock is a made one, and so are the workers of a suite; nothing here depends on speed."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from gapbench.bench import measure
-from gapbench.bench.cases import CASES
-from gapbench.bench.measure import measure_peaks, time_loop, time_together, traffic_numbers, work_of
+from gapbench.bench.cases import CASES, PREDICTED, TRAINED
+from gapbench.bench.measure import measure_peaks, time_loop, time_suite, time_together, traffic_numbers, work_of
 from gapbench.bench.programs import LATE, Ours, random_pool
+from gapbench.core.errors import GapbenchError
+from gapbench.execution import calibrating, executor
 
 CPU = torch.device("cpu")
 
@@ -51,7 +55,6 @@ def test_the_first_update_and_the_warm_up_do_not_count(clock, tiny):
     found = time_loop(lambda: Loop(clock), tiny, CPU, seconds=4.0)
     assert found.first_update_seconds == 15.0
     assert (found.updates, found.examples, found.seconds) == (4, 28, 4.0)
-    assert found.examples_per_second == 7.0
     assert found.event_seconds is None
     assert found.form == "made up"
     assert clock.seconds == 15.0 + 1.0 + 4.0
@@ -92,12 +95,12 @@ def test_only_ours_is_timed_over_a_whole_run(clock, tiny):
 
 def test_whole_runs_take_turns_and_each_is_timed_by_itself(tiny, monkeypatch):
     whole = replace(tiny, updates=12)
-    pool = random_pool(whole)
+    data = random_pool(whole)
     orders = []
 
     class Watched(Ours):
         def __init__(self, name):
-            super().__init__(whole, pool, precision="fp32", device=CPU)
+            super().__init__(whole, data, precision="fp32", device=CPU)
             self.name = name
 
         def run(self):
@@ -120,12 +123,18 @@ def test_only_whole_runs_of_ours_take_turns(clock, tiny):
         time_together([lambda: Loop(clock)], replace(tiny, updates=12), CPU)
 
 
-@pytest.mark.parametrize(("name", "megabytes"), [("resnet44", 13.7), ("c1", 1.28), ("f1", 0.0749)])
-def test_the_traffic_model_gives_the_bytes_that_were_worked_out_by_hand(name, megabytes):
+@pytest.mark.parametrize(
+    ("name", "megabytes", "gigaflops"),
+    [
+        ("resnet44", 13.7, 0.584), ("c1", 1.28, 0.1754), ("f1", 0.0749, 0.00873),
+        ("roofline-wresnet16-4-cuda", 18.1, 2.52), ("roofline-vgg16-cuda", 7.8, 1.88),
+    ],
+)  # fmt: skip
+def test_the_work_of_an_image_is_what_was_worked_out_by_hand(name, megabytes, gigaflops):
     """ResNet-44: M = 440,000 inputs, N = 430,000 outputs and norms, 200,704 residual sums an image; 6.86 million numbers of two bytes."""
     work = work_of(CASES[name].task, "bf16", "cuda")
-    assert work.bytes == pytest.approx(1e6 * megabytes, rel=0.05)
-    assert work.flops == pytest.approx({"resnet44": 584e6, "c1": 170e6, "f1": 8.7e6}[name], rel=0.05)
+    assert work.bytes == pytest.approx(1e6 * megabytes, rel=0.01)
+    assert work.flops == pytest.approx(1e9 * gigaflops, rel=0.01)
 
 
 def test_on_a_cpu_there_is_no_bandwidth_roof():
@@ -143,3 +152,60 @@ def test_peaks_are_measured_in_every_precision(monkeypatch):
     peaks = measure_peaks(CPU)
     assert set(peaks) == {"flops fp32", "flops bf16"}
     assert min(peaks.values()) > 0
+
+
+FAKES = Path(__file__).parent.parent / "execution"
+
+SUITE = """
+schema = 1
+name = "small"
+[run]
+recipe = "digits"
+budget = { kind = "updates", factor = 0.02 }
+[grid]
+seed = "0..1"
+[[arm]]
+label = "SB"
+batch_size = 16
+[[arm]]
+label = "LB"
+batch_size = 512
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(FAKES / "fake_worker.py")))
+    monkeypatch.setattr(calibrating, "MEASURING_COMMAND", (sys.executable, str(FAKES / "fake_measuring.py")))
+    monkeypatch.setenv("GAPBENCH_CACHE", "to be restored")
+    (tmp_path / "small.toml").write_text(SUITE)
+    return str(tmp_path / "small.toml")
+
+
+def test_a_suite_that_trains_takes_its_time_by_the_clock(suite_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.005")
+    found = time_suite(suite_file, TRAINED, "cpu")
+    assert found.seconds > 33 * 0.005
+    assert (found.updates, found.examples) == (4 * 33, 2 * 33 * (16 + 512))
+    assert found.first_update_seconds is None
+    assert found.form == "trained"
+
+
+def test_a_prediction_rests_on_calibrating_alone(suite_file: str) -> None:
+    """The measuring worker says that an update takes so many times what is guessed as its batch has examples."""
+    found = time_suite(suite_file, PREDICTED, "cpu")
+    assert found.form == "calibrated"
+    assert found.seconds > 33 * 0.512
+    assert (found.updates, found.examples) == (4 * 33, 2 * 33 * (16 + 512))
+
+
+def test_a_suite_that_fails_is_no_timing(suite_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_BEHAVIOR", '{"0": "raise"}')
+    with pytest.raises(GapbenchError, match="not every run is ok"):
+        time_suite(suite_file, TRAINED, "cpu")
+
+
+def test_nothing_is_left_behind(suite_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    time_suite(suite_file, TRAINED, "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]

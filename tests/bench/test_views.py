@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_wrong_input_is_one_clear_error(arguments, message, monkeypatch, tmp_pat
 
 def test_a_loaded_machine_is_an_error_with_a_remedy(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gapbench.bench.machine.load_of_others", lambda: 1.3)
+    monkeypatch.setattr(sys.modules["gapbench.bench.compare"], "load_of_others", lambda: 1.3)
     text = call("feed", code=2)
     assert "other programs keep 1.3 cores of this machine busy" in text
     assert "--anyway" in text

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gapbench.cli import app
-from gapbench.execution import pool
+from gapbench.execution import executor
 
 SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
 
@@ -21,7 +21,7 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("GAPBENCH_DATA", raising=False)
     fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(fake)))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def figures() -> None:
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr("gapbench.report._write_figures", lambda *_: [])
+        monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from gapbench.execution import pool
+from gapbench.execution import executor
 
 
 @pytest.fixture
 def tunable(suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The suite with one split for all seeds and few trials."""
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
+    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(Path(__file__).parents[1] / "tuning" / "fake_trials.py")))
     text = suite.read_text(encoding="utf-8").replace("epochs = 2\n", "epochs = 2\nsplit_seed = 0\n")
     suite.write_text(text + "[tune]\ntrials = 5\nfolds = 1\nextend_at_most = 2\n", encoding="utf-8")
     return suite

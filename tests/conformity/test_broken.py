@@ -224,20 +224,26 @@ def test_good_optimizers_pass(check):
     assert states(check(optimizer(heavy_ball, state='("v",)'))) == {**found, "on the device": "does not apply"}
 
 
-ROWS = """follows_device = True
+TENSORS = "follows_device = elementwise = True"
 
-    def move_rows(self, steps, hyperparameters):
-        weights, decayed = self.buffers.weights, slice(0, self.buffers.decayed)
-        step = self.buffers.gradients.clone()
-        step[:, decayed] += hyperparameters.weight_decay * weights[:, decayed]
-        weights.sub_({rate} * step)
+
+@pytest.mark.parametrize(("of_all", "state"), [("rate", "pass"), ("(rate if isinstance(rate, float) else rate[0])", "fail")])
+def test_a_step_with_tensors_is_held_to_that_with_numbers(check, of_all, state):
+    found = check(optimizer(f"tile.weights.sub_({of_all} * gradients)", extra=TENSORS))["on the device"]
+    assert found.state == state, found.text
+
+
+TWICE = """def gather(self, gradients, hyperparameters):
+        there = self.buffers.weights - 0.01 * gradients.again()
+        gradients.again(there, into=self.buffers.gradients)
 """
 
 
-@pytest.mark.parametrize(("rate", "state"), [("hyperparameters.learning_rate", "pass"), ("hyperparameters.learning_rate[0]", "fail")])
-def test_what_moves_rows_is_held_to_what_moves_tiles(check, rate, state):
-    found = check(optimizer(GOOD_MOVE, extra=ROWS.format(rate=rate)))["on the device"]
-    assert found.state == state, found.text
+@pytest.mark.parametrize(("declared", "state"), [("", "fail"), (", gradients_per_update=2", "pass")])
+def test_the_gradients_of_an_update_are_counted(check, declared, state):
+    found = check(optimizer(GOOD_MOVE, extra=TWICE).replace('{"momentum": 0.0}', f'{{"momentum": 0.0}}{declared}'))
+    assert found["gradients"].state == state, found["gradients"].text
+    assert {one.state for name, one in found.items() if name != "gradients"} <= {"pass", "does not apply"}
 
 
 def test_an_optimizer_without_weight_decay_is_warned_of(check):

@@ -12,7 +12,8 @@ from rich.console import Console
 from gapbench.console import LastingConsole, LineView, LiveView, view, words
 from gapbench.console.live import begun_text, ended_text, overall_line, prediction_text
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Said, Stopping, Tracker
+from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Said, Slot, Stopping, Tracker
+from gapbench.execution.devices import cpu
 from gapbench.store import Failure
 
 JOBS = (
@@ -26,9 +27,7 @@ BEGUN = Begun(
     runs=4,
     done=2,
     failed=0,
-    slots=2,
-    threads=1,
-    devices=("cpu",),
+    slots=tuple(Slot(number, cpu(), 1) for number in range(2)),
     jobs=JOBS,
     seconds_before=0.0,
     basis="unknown",

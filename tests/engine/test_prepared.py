@@ -405,7 +405,7 @@ def test_without_a_compiler_that_works_a_cpu_trains_plainly_and_says_why(monkeyp
 
 COMPILED = """
 import sys, torch
-from gapbench.engine import ladder, session
+from gapbench.engine import prepared, session
 from gapbench.engine.prepared import Graphs
 from gapbench.engine.prepared import PreparedProgram
 from gapbench.layers import ghost_batch_norm

@@ -10,12 +10,12 @@ from torch import nn
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Finished, Measured, Outcome, Snapshotted
 from gapbench.core.hashing import derive_seed
-from gapbench.cost.moments import evaluated_of
 from gapbench.cost.work import work_of
 from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
 from gapbench.suite.batches import ramp
+from gapbench.suite.moments import evaluation_updates
 from gapbench.suite.runspec import Component, Phase
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet
@@ -186,7 +186,7 @@ def test_a_growing_run_is_evaluated_at_the_examples_at_which_the_plain_one_is(sp
     assert growing.updates == 300 + 100 + 125
     assert len(examples) == len(wanted)
     assert all(0 <= found - asked < 40 for found, asked in zip(examples, wanted, strict=True))
-    assert sorted(ours.evaluation_updates) == list(evaluated_of(growing))
+    assert sorted(ours.evaluation_updates) == list(evaluation_updates(growing.batches, growing.evaluations))
     assert work_of(growing).updates == growing.updates
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from gapbench.execution import Settings, choose_devices, execute, pool
+from gapbench.execution import Executor, LocalProcesses, Settings, choose_devices, execute
 from gapbench.execution.notices import Notice
 from gapbench.store import ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite, load_suite
 
 HERE = Path(__file__).parent
+FAKE_WORKER = (sys.executable, str(HERE / "fake_worker.py"))
 
 SUITE = """
 schema = 1
@@ -70,11 +71,10 @@ class Done:
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Trains a suite file with the fake worker, in this process."""
-    monkeypatch.setattr(pool, "WORKER_COMMAND", (sys.executable, str(HERE / "fake_worker.py")))
+def train(tmp_path: Path) -> Callable[..., Done]:
+    """Trains a suite file with fake workers, as processes of this one unless another executor is given."""
 
-    def run(path: Path, observe: Callable[[Notice], None] | None = None, **settings: Any) -> Done:
+    def run(path: Path, observe: Callable[[Notice], None] | None = None, executor: Executor | None = None, **settings: Any) -> Done:
         suite = load_suite(path)
         notices: list[Notice] = []
 
@@ -87,7 +87,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done
         with ResultsDirectory.create(tmp_path / "results" / suite.name, suite.name) as directory:
             directory.write_plan(StoredPlan(suite.name, suite.runs), suite.resolved_toml())
             how = Settings(**{"devices": choose_devices("cpu"), "checkpoint_seconds": 0.0, "slots": 1, **settings})
-            done = execute(directory, specs, list(specs), how, titles=lambda job: job.run_ids[0], observe=both)
+            where = executor or LocalProcesses(FAKE_WORKER)
+            done = execute(directory, specs, list(specs), how, titles=lambda job: job.run_ids[0], observe=both, executor=where)
             outcomes = {run_id: outcome.value for run_id, outcome in done.outcomes.items()}
             return Done(suite, directory, outcomes, notices, done.interrupted)
 

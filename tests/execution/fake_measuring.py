@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from gapbench.execution.protocol import decode_job, encode, read_messages
+from gapbench.execution.executor import decode_job, encode, read_messages
 
 
 def say(message):

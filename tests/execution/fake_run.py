@@ -10,11 +10,16 @@ from pathlib import Path
 from gapbench import api, execution, report
 from gapbench.api import running
 from gapbench.core.errors import GapbenchError
-from gapbench.execution import pool
 
-pool.WORKER_COMMAND = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+
 running.execute = lambda directory, runs, selected, settings, **more: execution.execute(
-    directory, runs, selected, dataclasses.replace(settings, checkpoint_seconds=0.02), **more
+    directory,
+    runs,
+    selected,
+    dataclasses.replace(settings, checkpoint_seconds=0.02),
+    executor=execution.LocalProcesses(FAKE_WORKER),
+    **more,
 )
 report.write_report = lambda folder: None  # figures take longer than everything else here
 

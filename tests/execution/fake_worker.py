@@ -40,11 +40,11 @@ class FakeBackend:
         emit(Started(update, updates, "fake", 0.0))
         checkpointed = time.monotonic()
         while update < updates:
-            if (asked := stop()) is not None:
-                if asked is Outcome.INTERRUPTED:
+            if (reason := stop()) is not None:
+                if reason is Outcome.INTERRUPTED:
                     snapshot(states, update, emit)
                 for replica in range(len(specs)):
-                    emit(Finished(replica, asked, f"stopped after {update}", update, {}))
+                    emit(Finished(replica, reason, f"stopped after {update}", update, {}))
                 return
             time.sleep(seconds)
             update += 1

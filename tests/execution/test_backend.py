@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from gapbench import cost, engine
-from gapbench.execution.backend import TorchBackend
-from gapbench.execution.protocol import Setup
+from gapbench.execution.backend import TorchBackend, free_device_memory
+from gapbench.execution.executor import Setup
 from gapbench.suite import load_suite
 
 
@@ -29,3 +30,12 @@ def test_the_cost_model_decides_on_pieces_and_on_compiling(monkeypatch: pytest.M
     backend.train(specs, emit=lambda event: None, stop=lambda: None, snapshots=None, checkpoint_seconds=60.0)
     assert asked["ask"] == (3, "cpu")
     assert (asked["micro_batch_size"], asked["compiles"], asked["device"]) == (7, compiles, "cpu")
+
+
+def test_torch_gives_back_what_it_keeps_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append("cuda"))
+    free_device_memory("cpu")
+    assert freed == []
+    free_device_memory("cuda:0")
+    assert freed == ["cuda"]

@@ -17,19 +17,14 @@ from gapbench.execution import Settings, calibrating, choose_devices, plan_layou
 from gapbench.execution import measure as measure_suite
 from gapbench.execution.calibrating import programs_of
 from gapbench.execution.devices import Device
+from gapbench.execution.executor import LocalProcesses, Message, Setup
 from gapbench.execution.jobs import place_of
 from gapbench.execution.measuring import measure, scales_of
-from gapbench.execution.protocol import Setup
-from gapbench.execution.resume import Pending
 from gapbench.suite import load_suite
 from gapbench.suite.runspec import RunSpec
 
 CPU = choose_devices("cpu")
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrating, "MEASURING_COMMAND", (sys.executable, str(Path(__file__).parent / "fake_measuring.py")))
+FAKE = (sys.executable, str(Path(__file__).parent / "fake_measuring.py"))
 
 
 def specs_of(suite: str | Path, **selection: str) -> dict[str, RunSpec]:
@@ -52,6 +47,7 @@ class Measuring:
             Settings(devices=CPU, slots=2),
             titles=lambda job: str(job.specs[0].batch_size),
             say=self.said.append,
+            executor=lambda: LocalProcesses(FAKE),
         )
 
     def bases(self) -> set[str]:
@@ -126,19 +122,25 @@ def test_programs_that_are_too_slow_or_too_large_are_left_out(measuring: Measuri
 
 def test_on_a_gpu_a_program_is_measured_on_as_many_slots_as_will_train_it(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:
     """The large batch fills the GPU; of the small one two train beside each other."""
-    monkeypatch.setattr("gapbench.execution.packing._at_a_time", lambda job: 2 if job.specs[0].batch_size == 16 else 1)
+    monkeypatch.setattr(cost, "jobs_at_a_time", lambda spec, **_: 2 if spec.batch_size == 16 else 1)
     monkeypatch.setattr("gapbench.sizing.stack_pays", lambda *_: False)
     monkeypatch.setattr("gapbench.execution.usable_cores", lambda: 8)
     given: dict[int, list[int]] = {}
 
-    class Watched(calibrating.Worker):
-        def give(self, item: Pending, *, at_a_time: int = 1) -> None:
-            given.setdefault(item.job.specs[0].batch_size, []).append(self.slot.number)
-            super().give(item, at_a_time=at_a_time)
+    class Watched(LocalProcesses):
+        def send(self, slot: int, message: Message) -> None:
+            given.setdefault(message["specs"][0]["batch_size"], []).append(slot)
+            super().send(slot, message)
 
-    monkeypatch.setattr(calibrating, "Worker", Watched)
     how = Settings(devices=(Device("cuda:0", "cuda", "a GPU", "GPU-0", 80_000.0),))
-    found = measure_suite(measuring.specs, list(measuring.specs), how, titles=lambda job: str(job.specs[0].batch_size), say=print)
+    found = measure_suite(
+        measuring.specs,
+        list(measuring.specs),
+        how,
+        titles=lambda job: str(job.specs[0].batch_size),
+        say=print,
+        executor=lambda: Watched(FAKE),
+    )
     assert (found.programs, found.left_out) == (2, {})
     assert given == {16: [0, 1], 512: [0]}
     place = place_of(plan_layout(measuring.specs, how.devices).slots)

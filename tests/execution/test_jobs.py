@@ -7,7 +7,7 @@ import pytest
 from gapbench import cost
 from gapbench.cost import calibration
 from gapbench.execution.devices import Device
-from gapbench.execution.jobs import MAXIMUM_REPLICAS, place_of, plan_jobs, plan_slots
+from gapbench.execution.jobs import MAXIMUM_REPLICAS, demand_of, place_of, plan_jobs, plan_slots
 from gapbench.suite import load_suite
 
 CPU = (Device("cpu", "cpu", "a processor"),)
@@ -81,10 +81,10 @@ def test_fewer_jobs_than_cores_get_more_threads(specs):
     assert {slot.threads for slot in slots} == {4}
 
 
-def test_little_memory_means_fewer_slots_with_more_threads(specs, monkeypatch):
+def test_little_memory_means_fewer_slots_with_more_threads(specs):
     jobs = plan_jobs(specs(last_seed=9), 8, "cpu")
-    monkeypatch.setattr("gapbench.execution.jobs.predicted_memory_mib", lambda *_: 700.0)
-    slots = slots_of(jobs, memory_mib=2000.0)
+    need = max(demand_of(job, "cpu").memory_mib for job in jobs)
+    slots = slots_of(jobs, memory_mib=2.5 * need / 0.8)
     assert len(slots) == 2
     assert {slot.threads for slot in slots} == {4}
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.optim.sgd import sgd
 
-from gapbench.optimizers import DeviceHyperparameters, FlatBuffers, Hyperparameters, Optimizer
+from gapbench.optimizers import FlatBuffers, Hyperparameters, Optimizer
 from gapbench.optimizers.adamw import AdamW
 from gapbench.optimizers.sgd import SGD
 
@@ -27,7 +28,7 @@ def on_host(optimizer: Optimizer, rows: list[Hyperparameters]) -> None:
 
 def on_device(optimizer: Optimizer, rows: list[Hyperparameters]) -> None:
     """As a recorded update does, with hyperparameters in tensors."""
-    optimizer.update_on_device(DeviceHyperparameters.of(rows))
+    optimizer.update(Hyperparameters.on_device(rows))
 
 
 @pytest.mark.parametrize(("flat", "options", "plain"), CASES)
@@ -84,3 +85,21 @@ def test_a_restored_replica_goes_on_bit_by_bit_in_another_stack(flat, options, _
     half, snapshots = run([0, 1, 2], range(4), start.clone(), None)
     rest, _ = run([2], range(4, 8), half[2:].clone(), snapshots[2:])
     assert torch.equal(whole[2], rest[0])
+
+
+@pytest.mark.parametrize(("options", "momentum"), [({}, 0.9), ({"nesterov": True}, 0.9), ({}, 0.0)])
+@pytest.mark.parametrize("weight_decay", [0.0, 5e-4])
+@pytest.mark.parametrize("columns", [48, 1008])
+def test_sgd_has_the_bits_of_torchs_fused_step(options, momentum, weight_decay, columns):
+    torch.manual_seed(0)
+    weights, gradients, velocity = torch.randn(1, columns), torch.zeros(1, columns), torch.zeros(columns)
+    plain = weights[0].clone()
+    optimizer = SGD(FlatBuffers(weights, gradients, columns), options, shared=True)
+    for _ in range(5):
+        gradients.normal_()
+        optimizer.update([Hyperparameters(0.1, weight_decay, momentum)])
+        sgd(
+            [plain], [gradients[0]], [velocity], fused=True, lr=0.1, momentum=momentum, weight_decay=weight_decay,
+            dampening=0.0, nesterov=options.get("nesterov", False), maximize=False,
+        )  # fmt: skip
+    assert torch.equal(weights[0], plain)

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.analysis import synthetic as made_tables
+from tests.analysis.diffusion import made as made_walks
+from tests.analysis.noise_scale import made as made_noise
 
 
 @pytest.fixture(scope="session")
 def synthetic() -> ModuleType:
     """The module that makes synthetic tables."""
-    spec = importlib.util.spec_from_file_location("synthetic_tables", Path(__file__).parents[1] / "analysis" / "synthetic.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return made_tables
+
+
+@pytest.fixture(scope="session")
+def walks_made() -> ModuleType:
+    """The module that makes tables of walks that are known."""
+    return made_walks
+
+
+@pytest.fixture(scope="session")
+def noise_made() -> ModuleType:
+    """The module that makes tables of gradients whose noise is known."""
+    return made_noise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any, get_args
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from gapbench.console import print_side_tables
 from gapbench.core.errors import StoreError
 from gapbench.report import ReportFiles, write_report
 from gapbench.suite.schema import FIGURES, ReportSection
@@ -143,7 +146,7 @@ def test_a_grid_of_two_levels_an_axis_is_reported_as_a_factorial_too(synthetic: 
 
 def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synthetic: ModuleType, tmp_path: Path) -> None:
     results = synthetic.write(tmp_path, *synthetic.digits_suite(1, only=["SB"]))
-    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow", "jinja2")
+    heavy = ("torch", "pandas", "scipy", "matplotlib", "pyarrow")
     code = (
         f"import sys; from pathlib import Path; import gapbench.report; print([name for name in {heavy} if name in sys.modules]); "
         f"gapbench.report.write_report(Path({str(results)!r})); print([name for name in ('torch', 'torchvision') if name in sys.modules])"
@@ -151,3 +154,41 @@ def test_importing_the_report_imports_nothing_heavy_and_writing_it_no_torch(synt
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split("\n")[:2] == ["[]", "[]"]
     assert found.stderr == ""
+
+
+def test_side_tables_are_files_and_sections_of_the_page(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = write_report(synthetic.write(tmp_path, *synthetic.preset_suite()))
+    assert [table.name for table in files.side] == ["presets", "momentum_reset"]
+    page = files.page.read_text(encoding="utf-8")
+    for table in files.side:
+        numbers = pd.read_csv(tmp_path / "tables" / f"{table.name}.csv")
+        assert len(numbers) == len(table.rows)
+        text = (tmp_path / "tables" / f"{table.name}.md").read_text(encoding="utf-8")
+        assert all(f"- {sentence}\n" in text for sentence in table.sentences)
+        assert f'<section id="{table.name}"' in page
+        assert f'href="#{table.name}"' in page
+        plain = html.unescape(page).replace("\u00a0", " ")
+        assert all(sentence in plain for sentence in (*table.sentences, *table.notes))
+
+
+def test_every_column_is_on_the_page_of_numbers(synthetic: ModuleType, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text(encoding="utf-8")
+    for table in write_report(synthetic.write(tmp_path, *synthetic.preset_suite())).side:
+        assert [column for column in table.frame().columns if f"`{column}`" not in page] == []
+
+
+def test_a_suite_without_them_has_neither_files_nor_sections(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = write_report(synthetic.write(tmp_path, *synthetic.digits_suite(2, only=["SB", "LB"])))
+    assert files.side == ()
+    assert not (tmp_path / "tables" / "presets.md").exists()
+    assert 'id="presets"' not in files.page.read_text(encoding="utf-8")
+
+
+def test_the_terminal_shows_their_words_and_where_the_table_is(synthetic: ModuleType, tmp_path: Path) -> None:
+    files = write_report(synthetic.write(tmp_path, *synthetic.preset_suite()))
+    out = io.StringIO()
+    print_side_tables(Console(file=out, width=200), files.side)
+    text = " ".join(out.getvalue().split())
+    assert "What the preset alone changes (tables/presets.md)" in text
+    assert "LB: preset code reaches 2." in text
+    assert "What the momentum reset costs (tables/momentum_reset.md)" in text

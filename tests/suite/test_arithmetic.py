@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.catalog import Budget
-from gapbench.suite.arithmetic import evaluations_of, exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
+from gapbench.suite.arithmetic import exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
+from gapbench.suite.moments import evaluations_of
 
 
 def updates(kind: str, batch_size: int, *, epochs: float, examples: int, reference: int, factor: float = 1.0, tail: str = "stream") -> int:

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import pytest
 
-from gapbench.cost.moments import evaluated_of
 from gapbench.suite import RunSpec, load_suite
+from gapbench.suite.moments import evaluation_updates
 
 PASSAGE = 0.36
 """Fraction of the updates at which the easiest target is reached at a good rate, seen in trials."""
@@ -39,7 +39,7 @@ def test_all_runs_share_the_data_set_and_nothing_bends_their_steps(by_size: dict
 
 def test_two_evaluations_around_a_passage_are_close_to_each_other(by_size: dict[int, list[RunSpec]]) -> None:
     for specs in by_size.values():
-        updates = evaluated_of(specs[0])
+        updates = evaluation_updates(specs[0].batches, specs[0].evaluations)
         after = next(update for update in updates if update >= PASSAGE * specs[0].updates)
         before = updates[updates.index(after) - 1]
         assert after - before <= max(1.0, 0.022 * after) + 1  # a whole update is the least

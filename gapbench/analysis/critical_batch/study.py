@@ -15,7 +15,6 @@ from gapbench.analysis.critical_batch.hyperbola import (
     NEAR,
     FitError,
     Hyperbola,
-    Interval,
     Predicted,
     by_batch_size,
     critical_batch_with_censored,
@@ -24,8 +23,11 @@ from gapbench.analysis.critical_batch.hyperbola import (
 )
 from gapbench.analysis.critical_batch.targets import Chosen, Evaluations, Passage, Target, choose_rates, unequal_budget
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.noise_scale.estimators import NoiseCurves
+from gapbench.analysis.formats import large
+from gapbench.analysis.noise_scale import NoiseCurves
+from gapbench.analysis.stats import Interval, bounds
 from gapbench.core.events import Outcome
+from gapbench.suite.arithmetic import effective_ghost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +131,7 @@ def _groups(panel: Panel) -> dict[str, list[Cell]]:
     """Returns the cells of a panel by what they share besides batch size and learning rate."""
     groups: dict[str, list[Cell]] = {}
     for cell in panel.cells:
-        ghost = "ghost off" if cell.ghost_batch_size in (None, cell.batch_size) else f"ghost {cell.ghost_batch_size}"
+        ghost = f"ghost {effective_ghost(cell.ghost_batch_size, cell.batch_size) or 'off'}"
         groups.setdefault(f"{cell.optimizer}, {ghost}, {cell.preset or 'no preset'}, {cell.precision}", []).append(cell)
     return groups
 
@@ -170,8 +172,8 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
         return f"{target}: no run was evaluated before it was reached"
     made = _curve(title, method, str(target), passages)
     best = {(one.batch_size, one.learning_rate) for one in made.chosen}
-    return CurveStudy(
-        **{name: getattr(made, name) for name in ("title", "method", "target", "passages", "chosen", "fit", "reason", "with_censored")},
+    return replace(
+        made,
         statistics=evaluations.statistics,
         spacing=max(spacings, default=None),
         early=early,
@@ -189,18 +191,17 @@ def _predicted(noise: NoiseCurves, cell: Cell, run_id: str, last: float) -> Pred
 
 
 def _curve(title: str, method: str, target: str, passages: Sequence[Passage]) -> CurveStudy:
-    chosen = tuple(choose_rates(passages))
-    bare = CurveStudy(title, method, target, tuple(passages), chosen, None)
+    bare = CurveStudy(title, method, target, tuple(passages), tuple(choose_rates(passages)), None)
     sizes, steps = [size for size, _ in bare.points], [value for _, value in bare.points]
     try:
-        fit = fit_hyperbola(sizes, steps)
+        found = replace(bare, fit=fit_hyperbola(sizes, steps))
     except FitError as error:
-        return CurveStudy(title, method, target, tuple(passages), chosen, None, str(error))
-    censored = [(one.batch_size, trained) for one in chosen for trained in one.censored]
-    robust = None
-    if censored:
-        robust = critical_batch_with_censored(fit, sizes, steps, [size for size, _ in censored], [value for _, value in censored])
-    return CurveStudy(title, method, target, tuple(passages), chosen, fit, with_censored=robust)
+        return replace(bare, reason=str(error))
+    censored = [(one.batch_size, trained) for one in bare.chosen for trained in one.censored]
+    if not censored or found.fit is None:
+        return found
+    robust = critical_batch_with_censored(found.fit, sizes, steps, [size for size, _ in censored], [value for _, value in censored])
+    return replace(found, with_censored=robust)
 
 
 # The numbers of the analysis of critical batch sizes as tidy frames.
@@ -232,12 +233,14 @@ def frames_of(found: Study) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows[name], columns=list(columns)) for name, columns in COLUMNS.items()}
 
 
+def _about(curve: CurveStudy) -> dict[str, Any]:
+    return {"panel": curve.title, "method": curve.method, "target": curve.target}
+
+
 def _predictions(curve: CurveStudy) -> Iterator[dict[str, Any]]:
     for one in curve.predictions:
         yield {
-            "panel": curve.title,
-            "method": curve.method,
-            "target": curve.target,
+            **_about(curve),
             "batch_size": one.batch_size,
             "predicted": one.weighted,
             "predicted_naive": one.naive,
@@ -251,9 +254,7 @@ def _passages(curve: CurveStudy) -> Iterator[dict[str, Any]]:
     best = {one.batch_size: one.learning_rate for one in curve.chosen}
     for one in curve.passages:
         yield {
-            "panel": curve.title,
-            "method": curve.method,
-            "target": curve.target,
+            **_about(curve),
             "batch_size": one.batch_size,
             "learning_rate": one.learning_rate or None,
             "seed": one.seed,
@@ -266,31 +267,17 @@ def _passages(curve: CurveStudy) -> Iterator[dict[str, Any]]:
 
 def _fit(curve: CurveStudy) -> dict[str, Any]:
     fit = curve.fit
-    row = {
-        "panel": curve.title, "method": curve.method, "target": curve.target, "statistics": curve.statistics or None,
-        "reason": curve.reason or None, **_interval("critical_batch_with_censored", curve.with_censored),
-    }  # fmt: skip
+    row = {**_about(curve), "statistics": curve.statistics or None, "reason": curve.reason or None}
+    row |= bounds("critical_batch_with_censored", curve.with_censored)
     if fit is None:
         return row
     return row | {
-        **_interval("critical_batch", fit.critical_batch),
+        **bounds("critical_batch", fit.critical_batch),
         "critical_batch_20_percent": fit.overhead_batch(0.2),
-        **_interval("smallest_steps", fit.smallest_steps),
-        "smallest_examples": fit.smallest_examples,
-        **_interval("knee", fit.knee),
-        "rejected": fit.rejected,
-        "extrapolated": fit.extrapolated,
-        "residual": fit.residual,
-        "n": fit.n,
+        **bounds("smallest_steps", fit.smallest_steps),
+        **bounds("knee", fit.knee),
+        **{name: getattr(fit, name) for name in ("smallest_examples", "rejected", "extrapolated", "residual", "n")},
         "batch_sizes": len(fit.batch_sizes),
-    }
-
-
-def _interval(name: str, found: Interval | None) -> dict[str, float | None]:
-    return {
-        name: found.value if found else None,
-        f"{name}_low": found.low if found else None,
-        f"{name}_high": found.high if found else None,
     }
 
 
@@ -315,10 +302,10 @@ def _sentences_curve(curve: CurveStudy) -> list[str]:
     fit = curve.fit
     out = [
         f"{start}: critical batch size {_between(fit.critical_batch)} examples (n = {fit.n} runs at {len(fit.batch_sizes)} batch sizes, "
-        f"{_count(fit.batch_sizes[0])} to {_count(fit.batch_sizes[-1])}), at twice the least examples and twice the least steps "
-        f"(McCandlish et al. 2018); by the definition of 20 % more examples (Zhang et al. 2024) {_count(fit.overhead_batch(0.2))}.",
+        f"{large(fit.batch_sizes[0])} to {large(fit.batch_sizes[-1])}), at twice the least examples and twice the least steps "
+        f"(McCandlish et al. 2018); by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch(0.2))}.",
         f"{start}: at least {_between(fit.smallest_steps)} updates however large the batch, at least "
-        f"{_count(fit.smallest_examples)} examples however small; log steps stray {100 * fit.residual:.1f} % about the fit.",
+        f"{large(fit.smallest_examples)} examples however small; log steps stray {100 * fit.residual:.1f} % about the fit.",
         f"{start}: {_shape(fit)}",
     ]
     if fit.extrapolated:
@@ -339,8 +326,8 @@ def _sentences_predictions(curve: CurveStudy, start: str, fit: Hyperbola) -> lis
         near = weighted / NEAR <= size <= weighted * NEAR
         counts = "" if near else f"; it does not count, for it was measured more than a factor of {NEAR:g} from it"
         out.append(
-            f"{start}: the noise scale of {runs} run{'s' if runs > 1 else ''} at batch size {_count(size)} predicts "
-            f"{_count(weighted)} (mean over progress; {_count(naive)} over updates), {weighted / measured.value:.2g} times the measured "
+            f"{start}: the noise scale of {runs} run{'s' if runs > 1 else ''} at batch size {large(size)} predicts "
+            f"{large(weighted)} (mean over progress; {large(naive)} over updates), {weighted / measured.value:.2g} times the measured "
             f"one, {verdict} its interval{counts}."
         )
     return out
@@ -362,14 +349,14 @@ def _flags(curve: CurveStudy, start: str) -> list[str]:
     if missing:
         robust = f"; counted as longer than they trained, it is {_between(curve.with_censored)}" if curve.with_censored else ""
         out.append(f"{start}: {missing} of {missing + len(curve.points)} runs at the best rates did not reach it and are left out{robust}.")
-    edges = [f"{_count(one.batch_size)} ({one.at_edge})" for one in curve.chosen if one.at_edge]
+    edges = [f"{large(one.batch_size)} ({one.at_edge})" for one in curve.chosen if one.at_edge]
     if edges:
         out.append(
             f"{start}: the best learning rate is the end of its range at batch size {', '.join(edges)}: a better one may lie beyond."
         )
     budget = unequal_budget(curve.chosen)
     if budget:
-        listed = ", ".join(f"{_count(size)}: {number}" for size, number in budget.items())
+        listed = ", ".join(f"{large(size)}: {number}" for size, number in budget.items())
         out.append(f"{start}: batch sizes were given unequal numbers of learning rates ({listed}), which bends the curve.")
     elif curve.chosen and curve.chosen[0].rates == 1 and curve.statistics:
         out.append(f"{start}: one learning rate for each batch size: how good it is for its batch size is not known.")
@@ -386,13 +373,8 @@ def _flags(curve: CurveStudy, start: str) -> list[str]:
 
 
 def _between(found: Interval, digits: int = 0) -> str:
-    low, value, high = (_count(number) if digits == 0 else f"{number:.{digits}f}" for number in (found.low, found.value, found.high))
+    low, value, high = (large(number) if digits == 0 else f"{number:.{digits}f}" for number in (found.low, found.value, found.high))
     return f"{value} (95 % interval {low} to {high})"
-
-
-def _count(value: float) -> str:
-    """Returns a number of examples or updates with at least three digits that mean something."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _sizes(number: int) -> str:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from gapbench.analysis.cells import Cell, Panel, Run
-from gapbench.analysis.curves import Curve, Curves, smooth
-from gapbench.analysis.side_tables import SideTable
-from gapbench.analysis.stats import Estimate, t_interval
+from gapbench.analysis.curves import Curve, Curves, crossing, smooth
+from gapbench.analysis.formats import large
+from gapbench.analysis.rows import SideTable
+from gapbench.analysis.stats import Estimate, bounds, t_interval
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import unknown_name
 
@@ -96,17 +97,14 @@ def steps_to_target(curve: Curve, value: float, *, logarithmic: bool = False) ->
     values = np.log(np.maximum(curve.values, np.finfo(np.float64).tiny)) if logarithmic else curve.values
     level = np.log(value) if logarithmic else value
     smoothed = smooth(updates, values)
-    below = np.flatnonzero(smoothed <= level)
-    trained = float(updates[-1])
-    if len(below) == 0:
+    trained, found = float(updates[-1]), crossing(smoothed, level)
+    if found is None:
         return Reached(None, trained)
-    after = int(below[0])
+    after, part = found
     if after == 0:
         return Reached(None, trained, early=True)
-    before = after - 1
-    part = (smoothed[before] - level) / (smoothed[before] - smoothed[after])
-    steps = float(updates[before] * (updates[after] / updates[before]) ** part)
-    return Reached(steps, trained, spacing=float(updates[after] / updates[before] - 1.0))
+    ratio = updates[after] / updates[after - 1]
+    return Reached(float(updates[after - 1] * ratio**part), trained, spacing=float(ratio - 1.0))
 
 
 class Evaluations:
@@ -343,8 +341,8 @@ def _sentences(panel: Panel, target: Target, rows: Sequence[TargetRow], titled: 
         row, steps = min(reached, key=lambda pair: pair[1].mean)
         cheap, fewest = min(reached, key=lambda pair: pair[1].mean * pair[0].cell.batch_size)
         yield (
-            f"{start}: fewest updates by {row.cell.name} ({_count(steps.mean)}), fewest examples by {cheap.cell.name} "
-            f"({_count(fewest.mean * cheap.cell.batch_size)}), of the cells whose seeds all reached it."
+            f"{start}: fewest updates by {row.cell.name} ({large(steps.mean)}), fewest examples by {cheap.cell.name} "
+            f"({large(fewest.mean * cheap.cell.batch_size)}), of the cells whose seeds all reached it."
         )
     else:
         yield f"{start}: no cell reached it with all of its seeds."
@@ -359,16 +357,16 @@ def _sentences(panel: Panel, target: Target, rows: Sequence[TargetRow], titled: 
 
 def _texts(row: TargetRow) -> tuple[str, ...]:
     steps = row.steps
-    bounds = "" if steps is None or steps.low is None or steps.high is None else f" ({_count(steps.low)} to {_count(steps.high)})"
+    bounds = "" if steps is None or steps.low is None or steps.high is None else f" ({large(steps.low)} to {large(steps.high)})"
     return (
         row.cell.name,
         str(row.target),
         f"{row.cell.batch_size:,}",
         f"{row.cell.learning_rate:.3g}",
         f"{steps.n if steps else 0} of {len(row.reached)}",
-        "" if steps is None else f"{_count(steps.mean)}{bounds}",
-        "" if steps is None else _count(steps.mean * row.cell.batch_size),
-        f"{_count(min(row.censored))} updates" if row.censored else "",
+        "" if steps is None else f"{large(steps.mean)}{bounds}",
+        "" if steps is None else large(steps.mean * row.cell.batch_size),
+        f"{large(min(row.censored))} updates" if row.censored else "",
     )
 
 
@@ -376,9 +374,7 @@ def _record(row: TargetRow) -> dict[str, Any]:
     steps = row.steps
     spacings = [one.spacing for one in row.reached if one.spacing is not None]
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "cell": row.cell.name,
         "batch_size": row.cell.batch_size,
         "learning_rate": row.cell.learning_rate,
@@ -387,15 +383,9 @@ def _record(row: TargetRow) -> dict[str, Any]:
         "runs": len(row.reached),
         "reached": steps.n if steps else 0,
         "below_at_first": row.early,
-        "steps": steps.mean if steps else None,
-        "steps_low": steps.low if steps else None,
-        "steps_high": steps.high if steps else None,
+        **bounds("steps", steps),
         "steps_examples": steps.mean * row.cell.batch_size if steps else None,
         "not_reached_after": min(row.censored) if row.censored else None,
         "spacing": max(spacings, default=None),
         "statistics": row.statistics,
     }
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -12,11 +12,19 @@ from typing import Protocol
 from torch import Tensor, nn
 
 
-class Peer(Protocol):
-    """A loop that is ready to train."""
+class Loop(Protocol):
+    """Anything that can be timed."""
 
     form: str
     """How an update is computed, in a word or two; recorded with every timing."""
+
+    def run(self) -> Iterator[int]:
+        """Works on its own data path for ever; yields the number of examples after each update (of all replicas)."""
+        ...
+
+
+class Peer(Loop, Protocol):
+    """A loop that is ready to train."""
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -25,8 +33,4 @@ class Peer(Protocol):
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """Makes one update on a given batch (float32 [batch, channels, height, width]) and returns its loss before the update."""
-        ...
-
-    def run(self) -> Iterator[int]:
-        """Trains on the loop's own data path for ever; yields the number of examples after each update (of all replicas)."""
         ...

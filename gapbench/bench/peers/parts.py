@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -15,6 +16,8 @@ from gapbench.catalog import models
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
 from gapbench.layers.keyed import Dropout
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -64,8 +67,6 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
         return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
 
 

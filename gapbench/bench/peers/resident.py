@@ -15,9 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gapbench.bench.cases import CLIP_NORM, PIXEL_DEVIATION, PIXEL_MEAN, Precision, Task
-from gapbench.bench.peers.parts import Images, Labels, initial_model, normalized, sgd
-
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from gapbench.bench.peers.parts import TYPES, Images, Labels, initial_model, normalized, sgd
 
 
 class Resident:

@@ -1,4 +1,8 @@
-"""A matplotlib figure as inline SVG: text stays text, colours follow the page, series can be hidden, points say their values."""
+"""A matplotlib figure as inline SVG: text stays text, colours follow the page, series can be hidden, points say their values.
+
+A reader can hide arms, batch sizes, and settings of a grid. The colour of a series is moved just so far that it stands out from the
+background in either theme, by the contrast of WCAG 2.2.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+TITLES = {
+    "accuracy_vs_batch_size": "Test accuracy against batch size",
+    "accuracy_vs_train_loss": "Test accuracy against train loss",
+    "factorial": "Effects of the grid's axes and their interactions",
+    "seeds": "Test accuracy of every seed",
+    "training_curves": "Train loss and test accuracy against updates",
+    "weight_distance": "Weight distance against updates",
+}
+MAXIMUM_POINTS = 160
+"""Points of one curve that say their values; longer ones are thinned evenly."""
 
-# Colours of the page in its two themes: contrast by WCAG 2.2, and a series' colour made to stand out from either background.
+_RADIUS = 5.0
+_FAMILY = re.compile(r"'DejaVu[^';]*'(?:, '[^';]*'|, [a-z-]+)*")
+_DECIMALS = re.compile(r"\d+\.\d{3,}")
+_PLACES = ("d", "x", "y", "transform", "points")
+_COLOR = re.compile(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b")
 
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#15171a"
 """The page's backgrounds, as `report.css` has them (a test compares)."""
@@ -44,59 +63,6 @@ NEUTRAL: Mapping[str, str] = {
 Rgb = tuple[float, float, float]
 
 
-def parse(color: str) -> Rgb:
-    """Returns "#rrggbb" (or "#rgb") as red, green and blue from 0 to 1."""
-    digits = color.removeprefix("#")
-    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
-    red, green, blue = (int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4))
-    return red, green, blue
-
-
-def contrast(first: str, second: str) -> float:
-    """Returns the contrast ratio of two colours, 1 to 21."""
-    lighter, darker = sorted((_luminance(parse(first)), _luminance(parse(second))), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-@cache
-def pair(color: str) -> tuple[str, str]:
-    """Returns a series' colour for the light and for the dark background: moved just so far that it stands out."""
-    return _moved(color, "#000000", LIGHT_GROUND, LIGHT_CONTRAST), _moved(color, "#ffffff", DARK_GROUND, DARK_CONTRAST)
-
-
-def variable(color: str) -> str:
-    """Returns the CSS value that stands for a colour of a figure."""
-    color = color.lower()
-    return NEUTRAL.get(color) or f"var(--series-{color.removeprefix('#')})"
-
-
-def series_colors(css: Iterable[str]) -> list[str]:
-    """Returns the series colours that pieces of SVG or CSS name by their variables, each once, in order."""
-    found = dict.fromkeys(digits for text in css for digits in re.findall(r"--series-([0-9a-f]{6})", text))
-    return [f"#{digits}" for digits in sorted(found)]
-
-
-def _moved(color: str, towards: str, ground: str, least: float) -> str:
-    for percent in range(101):
-        mixed = _mixed(color, towards, percent / 100)
-        if contrast(mixed, ground) >= least:
-            return mixed
-    raise AssertionError(f"{towards} does not stand out from {ground}")
-
-
-def _mixed(first: str, second: str, share: float) -> str:
-    channels = ((1 - share) * one + share * other for one, other in zip(parse(first), parse(second), strict=True))
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
-
-
-def _luminance(rgb: Rgb) -> float:
-    red, green, blue = (channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in rgb)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-# What a reader can hide in the figures: arms, batch sizes, and settings of a grid.
-
-
 @dataclass(frozen=True)
 class Toggle:
     """One checkbox."""
@@ -107,59 +73,6 @@ class Toggle:
     label: str
     cells: frozenset[str]
     """Names."""
-
-
-def toggles_of(panels: Sequence[Panel]) -> list[Toggle]:
-    """Returns the checkboxes, by group; a group of one would hide everything and is left out."""
-    cells = [cell for panel in panels for cell in panel.cells]
-    found: dict[str, dict[str, set[str]]] = {"Batch size": {}, "Arm": {}, "Setting": {}}
-    for cell in sorted(cells, key=lambda cell: cell.batch_size):
-        found["Batch size"].setdefault(str(cell.batch_size), set()).add(cell.name)
-    for cell in cells:
-        if cell.arm:
-            found["Arm"].setdefault(cell.name, set()).add(cell.name)
-    for panel in panels:
-        grid = [cell for cell in panel.cells if not cell.arm]
-        for setting in settings(grid):
-            names = _named(grid, setting)
-            found["Setting"].setdefault(setting_text(setting, grid), set()).update(names)
-    chosen = [(group, label, names) for group, entries in found.items() if len(entries) > 1 for label, names in entries.items()]
-    return [Toggle(f"t{number}", group, label, frozenset(names)) for number, (group, label, names) in enumerate(chosen)]
-
-
-def classes_of(cells: Iterable[str], toggles: Iterable[Toggle], *, every: bool) -> str:
-    """Returns the classes by which toggles hide something drawn.
-
-    Args:
-        cells: names of what it stands for.
-        toggles: all of them.
-        every: hidden only with all its cells, as befits an entry of a legend; else with any.
-    """
-    names = frozenset(cells)
-    return " ".join(toggle.key for toggle in toggles if (names <= toggle.cells if every else names & toggle.cells))
-
-
-def _named(grid: Sequence[Cell], setting: object) -> set[str]:
-    return {cell.name for cell in grid if setting_of(cell) == setting}
-
-
-SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
-TITLES = {
-    "accuracy_vs_batch_size": "Test accuracy against batch size",
-    "accuracy_vs_train_loss": "Test accuracy against train loss",
-    "factorial": "Effects of the grid's axes and their interactions",
-    "seeds": "Test accuracy of every seed",
-    "training_curves": "Train loss and test accuracy against updates",
-    "weight_distance": "Weight distance against updates",
-}
-MAXIMUM_POINTS = 160
-"""Points of one curve that say their values; longer ones are thinned evenly."""
-
-_RADIUS = 5.0
-_FAMILY = re.compile(r"'DejaVu[^';]*'(?:, '[^';]*'|, [a-z-]+)*")
-_DECIMALS = re.compile(r"\d+\.\d{3,}")
-_PLACES = ("d", "x", "y", "transform", "points")
-_COLOR = re.compile(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b")
 
 
 @dataclass(frozen=True)
@@ -328,3 +241,87 @@ def _said(axes: Axes, which: str, value: float) -> str:
 def _bare(axes: Axes, value: float) -> str:
     """Returns a value without its name: from the number on."""
     return re.sub(r"^.*?(?=(?<!\S)[−-]?\d)", "", _said(axes, "y", value))
+
+
+def toggles_of(panels: Sequence[Panel]) -> list[Toggle]:
+    """Returns the checkboxes, by group; a group of one would hide everything and is left out."""
+    cells = [cell for panel in panels for cell in panel.cells]
+    found: dict[str, dict[str, set[str]]] = {"Batch size": {}, "Arm": {}, "Setting": {}}
+    for cell in sorted(cells, key=lambda cell: cell.batch_size):
+        found["Batch size"].setdefault(str(cell.batch_size), set()).add(cell.name)
+    for cell in cells:
+        if cell.arm:
+            found["Arm"].setdefault(cell.name, set()).add(cell.name)
+    for panel in panels:
+        grid = [cell for cell in panel.cells if not cell.arm]
+        for setting in settings(grid):
+            names = _named(grid, setting)
+            found["Setting"].setdefault(setting_text(setting, grid), set()).update(names)
+    chosen = [(group, label, names) for group, entries in found.items() if len(entries) > 1 for label, names in entries.items()]
+    return [Toggle(f"t{number}", group, label, frozenset(names)) for number, (group, label, names) in enumerate(chosen)]
+
+
+def classes_of(cells: Iterable[str], toggles: Iterable[Toggle], *, every: bool) -> str:
+    """Returns the classes by which toggles hide something drawn.
+
+    Args:
+        cells: names of what it stands for.
+        toggles: all of them.
+        every: hidden only with all its cells, as an entry of a legend is; else with any.
+    """
+    names = frozenset(cells)
+    return " ".join(toggle.key for toggle in toggles if (names <= toggle.cells if every else names & toggle.cells))
+
+
+def _named(grid: Sequence[Cell], setting: object) -> set[str]:
+    return {cell.name for cell in grid if setting_of(cell) == setting}
+
+
+def parse(color: str) -> Rgb:
+    """Returns "#rrggbb" (or "#rgb") as red, green and blue from 0 to 1."""
+    digits = color.removeprefix("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    red, green, blue = (int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4))
+    return red, green, blue
+
+
+def contrast(first: str, second: str) -> float:
+    """Returns the contrast ratio of two colours, 1 to 21."""
+    lighter, darker = sorted((_luminance(parse(first)), _luminance(parse(second))), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@cache
+def pair(color: str) -> tuple[str, str]:
+    """Returns a series' colour for the light and for the dark background: moved just so far that it stands out."""
+    return _moved(color, "#000000", LIGHT_GROUND, LIGHT_CONTRAST), _moved(color, "#ffffff", DARK_GROUND, DARK_CONTRAST)
+
+
+def variable(color: str) -> str:
+    """Returns the CSS value that stands for a colour of a figure."""
+    color = color.lower()
+    return NEUTRAL.get(color) or f"var(--series-{color.removeprefix('#')})"
+
+
+def series_colors(css: Iterable[str]) -> list[str]:
+    """Returns the series colours that pieces of SVG or CSS name by their variables, each once, in order."""
+    found = dict.fromkeys(digits for text in css for digits in re.findall(r"--series-([0-9a-f]{6})", text))
+    return [f"#{digits}" for digits in sorted(found)]
+
+
+def _moved(color: str, towards: str, ground: str, least: float) -> str:
+    for percent in range(101):
+        mixed = _mixed(color, towards, percent / 100)
+        if contrast(mixed, ground) >= least:
+            return mixed
+    raise AssertionError(f"{towards} does not stand out from {ground}")
+
+
+def _mixed(first: str, second: str, share: float) -> str:
+    channels = ((1 - share) * one + share * other for one, other in zip(parse(first), parse(second), strict=True))
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+
+
+def _luminance(rgb: Rgb) -> float:
+    red, green, blue = (channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in rgb)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

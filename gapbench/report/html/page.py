@@ -1,39 +1,85 @@
-"""What `report.html` says, section by section: plain data for the template."""
+"""`report.html`: one self-contained page of a results directory, made from its tables, its plan and its figures.
+
+What it says, section by section, is plain data for the template.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 import gapbench
-from gapbench.analysis import ArmRow, ArmsTable
-from gapbench.analysis.arms import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, NOT_SEPARATED, REFERENCE
+from gapbench.analysis import ArmRow, ArmsTable, SideTable
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import ACCURACY, COUNT, GAP, GAP_NATS, MATCHED, SHARE, TEST_LOSS, range_text, rate_text
+from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, range_text, rate_text
+from gapbench.analysis.paper import off_by_pp
+from gapbench.analysis.rows import REFERENCE, verdicts_of
+from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published
 from gapbench.core.errors import StoreError
-from gapbench.report.html import provenance, runs
+from gapbench.report.html import runs
 from gapbench.report.html.figure import InlineFigure, inline_figure, pair, series_colors, toggles_of
-from gapbench.report.html.runs import run_table
-from gapbench.report.html.strips import strips_of
+from gapbench.report.html.strips import Strips, strips_of
+from gapbench.report.scales import heading, number_text, words
 from gapbench.store import StoredPlan, Tables, read_plan
+from gapbench.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
+NAME = "report.html"
+_PACKAGE = Path(__file__).resolve().parents[2]
 LEAD = "accuracy_vs_train_loss"
 """The figure that stands right below the verdict: it keeps optimization and generalization apart."""
 WALK = "weight_distance"
+
+
+def write_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, Figure], side: Sequence[SideTable] = ()) -> Path:
+    """Writes `report.html` of a results directory, atomically, and returns its path. The same files give the same bytes.
+
+    Args:
+        results: the directory; its plan.parquet and suite.toml are read where they are there.
+        read: its two tables.
+        arms: their arms table.
+        figures: by name, drawn in the house style.
+        side: tables besides that of the arms.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    path = results / NAME
+    write_text(path, render_page(results, read, arms, figures, side))
+    return path
+
+
+def render_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, Figure], side: Sequence[SideTable] = ()) -> str:
+    """Returns the page as text."""
+    folder = resources.files("gapbench.report.html")
+    template, style, script = (folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html.jinja", "css", "js"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tied"] = tied
+    return (
+        environment.from_string(template).render(**context(results, read, arms, figures), side_tables=side, style=style, script=script)
+        + "\n"
+    )
+
+
+def tied(text: str) -> str:
+    """Returns a sentence whose numbers stay on one line with their units."""
+    return re.sub(r"(?<=\d) (?=%|pp\b|×)|(?<=\bn) (?=[=])|(?<=\bn =) (?=\d)|(?<=\bbatch) (?=\d)", "\u00a0", text)
 
 
 @dataclass(frozen=True)
@@ -62,6 +108,21 @@ class ArmLine:
     """Class of the verdict: reference, below (worse, also of a loss that is above), above, open, none."""
 
 
+@dataclass(frozen=True)
+class PaperLine:
+    """One row of the table that holds a paper's single runs against ours."""
+
+    name: str
+    theirs: str
+    ours: str
+    """Mean with its interval."""
+    one_new: str
+    """Where one new run of ours falls with 95 % probability."""
+    found: str
+    source: str
+    """Where the number stands, and how it was obtained."""
+
+
 def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, Figure]) -> dict[str, Any]:
     """Returns what the template needs, by name; everything is a function of the files in the results directory."""
     panels = read_panels(read.runs)
@@ -69,57 +130,79 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
     plan, plan_problem = _plan(results)
     toggles = toggles_of(panels)
     drawn = {name: inline_figure(name, figure, toggles) for name, figure in figures.items()}
-    predictions = plan.predictions if plan else {}
     curves, specs = Curves(read.curves), {run.run_id: run.spec for run in plan.runs} if plan else {}
     walks = [walk_of(cell, curves, specs) for panel in panels for cell in panel.cells]
+    strips = {panel.title: strips_of(arms.rows_of(panel)) for panel in arms.panels}
     suite_text = _suite_text(results)
-    panel_rows = [(panel, [*arms.rows_of(panel)]) for panel in arms.panels]
-    strips = [strips_of(rows) for _, rows in panel_rows]
     cff = citation_file()
-    outcome_names, outcome_rows = runs.outcome_counts(panels)
     return {
         "suite": read.suite,
         "summary": _summary(suite_text),
         "question": _question(panels),
         "facts_line": _facts_line(panels, records),
         "verdict": verdict_groups(arms),
-        "cautions": provenance.cautions(records, arms, walks),
-        "arms": [
-            {"panel": panel, "axis": own.axis, "lines": [_arm_line(arms, row, own.by_cell, own.color) for row in rows]}
-            for (panel, rows), own in zip(panel_rows, strips, strict=True)
-        ],
-        "arms_columns": arms.columns,
-        "arms_cells": {row.cell.name: arms.cells(row) for row in arms.rows},
-        "columns": {"test_accuracy": ACCURACY, "test_loss": TEST_LOSS, "count": COUNT}
-        | {"gap": GAP, "nats": GAP_NATS, "matched": MATCHED, "share": SHARE},
-        "shown": {column for column in (GAP, GAP_NATS, MATCHED, SHARE) if column in arms.columns},
-        "notes": arms.notes,
+        "cautions": runs.cautions(records, arms, walks),
+        **_arms_section(arms, strips),
+        "paper_lines": [_paper_line(row) for row in arms.rows if row.published],
         "toggles": toggles,
         "lead_figure": drawn.get(LEAD),
         "figures": [figure for name, figure in drawn.items() if name not in (LEAD, WALK)],
         "walk_figure": drawn.get(WALK),
         "walks": walks,
         "doublings": DOUBLINGS,
-        "paper_rows": [row for row in arms.rows if row.published],
         "range_text": range_text,
-        "outcome_names": outcome_names,
-        "outcome_rows": outcome_rows,
-        "failures": runs.failures(records),
-        "run_count": len({row["run_id"] for row in records}),
-        "costs": runs.costs(records, predictions),
-        "total": runs.total_cost(records, predictions),
+        **runs.sections(panels, records, plan.predictions if plan else {}),
         "plan_problem": plan_problem,
-        "duration": runs.duration,
-        "facts": provenance.facts(records),
         "citation": cff,
         "bibtex": bibtex(cff),
         "references": references(),
-        "command": command(read.suite),
+        "command": f"gapbench run {read.suite}.toml",
         "suite_text": suite_text,
-        "runs": run_table(records),
-        "series": {color: pair(color) for color in series_colors(_pieces(drawn.values(), strips))},
+        "series": {color: pair(color) for color in series_colors(_pieces(drawn.values(), strips.values()))},
         "version": gapbench.__version__,
     }
+
+
+def _arms_section(arms: ArmsTable, strips: Mapping[str, Strips]) -> dict[str, Any]:
+    parts = []
+    for panel in arms.panels:
+        own, metric = strips[panel.title], panel.metric
+        lines = [_arm_line(arms, row, own.by_cell, own.color) for row in arms.rows_of(panel)]
+        parts.append({"panel": panel, "unit": metric.unit, "heading": heading(metric), "axis": own.axis, "lines": lines})
+    return {
+        "arms": parts,
+        "arms_columns": arms.columns,
+        "arms_cells": {row.cell.name: arms.cells(row) for row in arms.rows},
+        "columns": {"count": COUNT, "gap": GAP, "nats": GAP_NATS, "matched": MATCHED, "share": SHARE},
+        "shown": {column for column in (GAP, GAP_NATS, MATCHED, SHARE) if column in arms.columns},
+        "notes": arms.notes,
+    }
+
+
+def _paper_line(row: ArmRow) -> PaperLine:
+    metric, published, ours = row.metric, row.published, row.test_accuracy
+    assert published is not None
+
+    def between(low: float, high: float) -> str:
+        return range_text(metric.shown(low), metric.shown(high), 2)
+
+    mean = "none yet" if ours is None else number_text(metric, metric.shown(ours.mean))
+    interval = "" if ours is None or ours.low is None or ours.high is None else f" ({between(ours.low, ours.high)})"
+    if row.prediction is None or row.published_inside is None:
+        found = "not to be judged"
+    elif row.published_inside:
+        found = "consistent"
+    else:
+        off = off_by_pp(published, *row.prediction)
+        found = f"{abs(off):.2f} pp {'above' if off > 0 else 'below'} ours"
+    return PaperLine(
+        name=row.cell.name,
+        theirs=number_text(metric, metric.shown(published.test_accuracy)),
+        ours=mean + interval,
+        one_new="needs two seeds" if row.prediction is None else between(*row.prediction),
+        found=found,
+        source=f"{published.source}; {published.how}.",
+    )
 
 
 def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
@@ -141,8 +224,9 @@ def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
 
 def _question(panels: Sequence[Panel]) -> str:
     """Asks what the suite asks; sizes only where all panels have the same ones."""
-    if panels and all(panel.headline == "test_loss" for panel in panels):
-        return "How much higher is the test loss of large batches, and what closes the gap?"
+    metrics = [panel.metric for panel in panels]
+    if metrics and all(metric.direction == "lower" for metric in metrics):
+        return f"How much higher is the {words(metrics[0])} of large batches, and what closes the gap?"
     sizes = {(panel.cells[0].reference_batch_size, max(cell.batch_size for cell in panel.cells)) for panel in panels if panel.cells}
     if len(sizes) == 1:
         reference, largest = next(iter(sizes))
@@ -167,9 +251,8 @@ def _arm_line(arms: ArmsTable, row: ArmRow, strips: Mapping[str, str], colors: M
     ghost = f"ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
     sizes = f"batch {cell.batch_size}" + (f", {ghost}" if ghost else "") if cell.arm else ""
     lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(cell)}", row.batch_gap_budget)
-    kinds = {
-        REFERENCE: "reference", BELOW: "below", LOSS_ABOVE: "below", ABOVE: "above", LOSS_BELOW: "above", NOT_SEPARATED: "open"
-    }  # fmt: skip
+    worse, better = verdicts_of(row.metric)
+    kinds = {REFERENCE: "reference", worse: "below", better: "above", NOT_SEPARATED: "open"}
     return ArmLine(
         row=row,
         color=colors[cell.name],
@@ -215,13 +298,8 @@ def _summary(suite_text: str) -> str:
         return ""
 
 
-def _pieces(figures: Sequence[InlineFigure] | Any, strips: Sequence[Any]) -> list[str]:
+def _pieces(figures: Iterable[InlineFigure], strips: Iterable[Strips]) -> list[str]:
     return [*(figure.svg for figure in figures), *(json.dumps(one.color) for one in strips)]
-
-
-# How to cite gapbench and the papers, and how to run a suite again.
-
-_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -265,8 +343,3 @@ def references() -> list[Reference]:
         address = f"https://arxiv.org/abs/{number[1]}" if number else ""
         out.append(Reference(f"{paper.authors}: {paper.title}. {paper.source}.", address))
     return out
-
-
-def command(suite: str) -> str:
-    """Returns what to type to train a saved suite again."""
-    return f"gapbench run {suite}.toml"

@@ -1,21 +1,53 @@
-"""The table of all runs: what a reader sorts and filters."""
+"""What the runs were: outcomes, cost, provenance and what to be careful about, and the table of all of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gapbench import catalog
+from gapbench.analysis import ArmsTable
 from gapbench.analysis.cells import Panel
+from gapbench.analysis.notes import clipped
+from gapbench.analysis.walk import Walk
 from gapbench.core.events import Outcome
+from gapbench.report.scales import heading
 from gapbench.store import Prediction
 
-# Outcomes and cost of a suite by cell: what ended how and why, device seconds by bucket, predicted against actual.
-
 BUCKETS = ("train_seconds", "evaluation_seconds", "other_seconds")
+"""Columns of device seconds: training, evaluation and probes, everything else."""
+FACTS: Mapping[str, str] = {
+    "gapbench_version": "gapbench",
+    "torch_version": "torch",
+    "python_version": "Python",
+    "device_name": "device",
+    "device": "device slot",
+    "threads": "threads a run",
+    "slots": "jobs at a time on a device, at most",
+    "precision": "precision",
+    "program": "program",
+    "replicas": "runs in a stack",
+    "git_commit": "commit",
+    "git_dirty": "uncommitted changes",
+}
+"""Columns of runs.parquet and their names here."""
+
+MIXED: Mapping[str, str] = {
+    "gapbench_version": "versions of gapbench",
+    "torch_version": "versions of torch",
+    "python_version": "versions of Python",
+    "device_name": "devices",
+    "precision": "precisions",
+    "git_commit": "commits",
+}
+"""Columns that should have one value, and what several of them are called."""
 
 
+COMMIT_DIGITS = 12
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _BASES = {"measured": "speeds measured on that machine", "rough": "rough guesses"}
 
 
@@ -53,6 +85,22 @@ class CellCost:
     def total(self) -> float:
         """Seconds of all buckets."""
         return math.fsum(self.seconds)
+
+
+def sections(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]], predictions: Mapping[str, Prediction]) -> dict[str, Any]:
+    """Returns what the page says of outcomes, cost, provenance and single runs, by the template's names."""
+    outcome_names, outcome_rows = outcome_counts(panels)
+    return {
+        "outcome_names": outcome_names,
+        "outcome_rows": outcome_rows,
+        "failures": failures(records),
+        "run_count": len({row["run_id"] for row in records}),
+        "costs": costs(records, predictions),
+        "total": total_cost(records, predictions),
+        "duration": duration,
+        "facts": facts(records),
+        "runs": run_table(records),
+    }
 
 
 def outcome_counts(panels: Sequence[Panel]) -> tuple[list[str], list[tuple[str, list[int]]]]:
@@ -118,20 +166,22 @@ def _cost(cell: str, rows: Sequence[Mapping[str, Any]], predictions: Mapping[str
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column."""
-
-    label: str
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
 class Entry:
     """One field of the table."""
 
     text: str
     value: float | str
     """What it sorts by."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column."""
+
+    label: str
+    entry: Callable[[Mapping[str, Any]], Entry]
+    """Reads the field of a run."""
+    numeric: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,60 +195,163 @@ class RunTable:
 
 
 def run_table(records: Sequence[Mapping[str, Any]]) -> RunTable:
-    """Returns the table; columns that say nothing anywhere are left out."""
-    columns = [*_COLUMNS]
-    rows = [[_entry(row, column) for column in columns] for row in records]
-    kept = [position for position, column in enumerate(columns) if column in (CELL, SEED, OUTCOME) or _telling(column, rows, position)]
+    """Returns the table of all runs, which a reader sorts and filters; columns that say nothing anywhere are left out."""
+    fields = {column: [column.entry(row) for row in records] for column in _columns()}
+    kept = {column: own for column, own in fields.items() if _telling(column.label, {entry.text for entry in own})}
     return RunTable(
-        tuple(columns[position] for position in kept),
-        tuple(tuple(row[position] for position in kept) for row in rows),
+        tuple(kept),
+        tuple(tuple(own[number] for own in kept.values()) for number in range(len(records))),
         tuple(dict.fromkeys(row["outcome"] for row in records)),
     )
 
 
-CELL, BATCH, SEED, OUTCOME, REASON = (
-    Column("cell", False),
-    Column("batch"),
-    Column("seed"),
-    Column("outcome", False),
-    Column("reason", False),
-)
-REGIME, GHOST, RATE = Column("regime", False), Column("ghost"), Column("learning rate")
-SECONDS, DEVICE = Column("seconds"), Column("device", False)
-_NUMBERS: Mapping[Column, tuple[str, str, float]] = {
-    Column("test accuracy, %"): ("test_accuracy", ".2f", 100),
-    Column("test loss"): ("test_loss", ".4f", 1),
-    Column("train accuracy, %"): ("train_accuracy", ".2f", 100),
-    Column("train loss"): ("train_loss", ".3g", 1),
-    Column("weight distance"): ("weight_distance", ".2f", 1),
-    Column("updates"): ("updates", ".0f", 1),
-}
-"""Column -> name in runs.parquet, format, factor."""
-_COLUMNS = (CELL, SEED, OUTCOME, BATCH, REGIME, GHOST, RATE, *_NUMBERS, SECONDS, DEVICE, REASON)
+def _columns() -> list[Column]:
+    results = []
+    for split, loss_form in (("test", ".4f"), ("train", ".3g")):
+        for metric in catalog.metrics().values():
+            form = loss_form if metric.decimals is None else f".{metric.decimals}f"
+            results.append(_numbers(heading(metric, split), metric.column(split), form, metric.factor))
+    return [
+        _words("cell"),
+        _numbers("seed", "seed", ".0f"),
+        _words("outcome"),
+        _numbers("batch", "batch_size", ".0f"),
+        _words("regime"),
+        Column("ghost", _ghost),
+        _numbers("learning rate", "learning_rate", ".4g"),
+        *results,
+        _numbers("weight distance", "weight_distance", ".2f"),
+        _numbers("updates", "updates", ".0f"),
+        Column("seconds", _seconds),
+        _words("device", "device_name"),
+        _words("reason"),
+    ]
 
 
-def _telling(column: Column, rows: Sequence[Sequence[Entry]], position: int) -> bool:
-    texts = {row[position].text for row in rows}
-    return len(texts) > 1 if column == DEVICE else bool(texts - {""})
+def _telling(label: str, texts: set[str]) -> bool:
+    return label in ("cell", "seed", "outcome") or (len(texts) > 1 if label == "device" else bool(texts - {""}))
 
 
-def _entry(row: Mapping[str, Any], column: Column) -> Entry:
-    if column in _NUMBERS:
-        name, how, factor = _NUMBERS[column]
-        return _number(None if row.get(name) is None else factor * float(row[name]), how)
-    if column == SECONDS:
-        found = [float(row[bucket]) for bucket in BUCKETS if row.get(bucket) is not None]
-        return _number(math.fsum(found) if found else None, ".1f")
-    if column == GHOST:
-        size = row.get("ghost_batch_size")
-        return Entry("off", 0.0) if size is None else Entry(str(size), float(size))
-    if column in (BATCH, SEED, RATE):
-        name = {"batch": "batch_size"}.get(column.label, column.label.replace(" ", "_"))
-        return _number(row.get(name), ".4g" if column == RATE else ".0f")
-    text = row.get({"device": "device_name"}.get(column.label, column.label)) or ""
-    return Entry(str(text), str(text))
+def _words(label: str, name: str = "") -> Column:
+    def entry(row: Mapping[str, Any]) -> Entry:
+        text = str(row.get(name or label) or "")
+        return Entry(text, text)
+
+    return Column(label, entry, numeric=False)
+
+
+def _numbers(label: str, name: str, how: str, factor: float = 1) -> Column:
+    return Column(label, lambda row: _number(None if row.get(name) is None else factor * float(row[name]), how))
+
+
+def _ghost(row: Mapping[str, Any]) -> Entry:
+    size = row.get("ghost_batch_size")
+    return Entry("off", 0.0) if size is None else Entry(str(size), float(size))
+
+
+def _seconds(row: Mapping[str, Any]) -> Entry:
+    found = [float(row[bucket]) for bucket in BUCKETS if row.get(bucket) is not None]
+    return _number(math.fsum(found) if found else None, ".1f")
 
 
 def _number(value: Any, how: str) -> Entry:
     """An empty field sorts below every number."""
     return Entry("", -math.inf) if value is None or not math.isfinite(value) else Entry(format(float(value), how), float(value))
+
+
+def facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Returns what the runs that began were trained with: name, and each value with its number of runs where there are several."""
+    begun = [row for row in records if row.get("started_at") or row.get("updates") is not None]
+    out = [(label, _values(begun, column)) for column, label in FACTS.items()]
+    dates = sorted(str(row["started_at"]) for row in begun if row.get("started_at"))
+    if dates:
+        first, last = (date[:16].replace("T", " ") for date in (dates[0], dates[-1]))
+        out.append(("started, UTC", first if first == last else f"{first} to {last}"))
+    return out
+
+
+def cautions(records: Sequence[Mapping[str, Any]], arms: ArmsTable, walks: Sequence[Walk]) -> list[str]:
+    """Returns what a reader should know before trusting the numbers, the gravest first."""
+    begun = [row for row in records if row.get("started_at") or row.get("updates") is not None]
+    return [
+        *_unfinished(arms.panels),
+        *_uneven(arms.panels),
+        *(_mixture(begun, column, what) for column, what in MIXED.items() if len(_distinct(begun, column)) > 1),
+        *_dirty(begun),
+        *(clipped(arms.rows)),
+        *_running(arms),
+        *_fits(walks),
+    ]
+
+
+def _unfinished(panels: Sequence[Panel]) -> list[str]:
+    cells = [cell for panel in panels for cell in panel.cells if not cell.complete]
+    return [f"{cell.name}: {cell.ok_of()}; the cell gets no verdict, and its mean is over what is left." for cell in cells]
+
+
+def _uneven(panels: Sequence[Panel]) -> list[str]:
+    out = []
+    for panel in panels:
+        seeds = {cell.name: {run.seed for run in cell.runs} for cell in panel.cells}
+        all_seeds = set[int]().union(*seeds.values())
+        lacking = {name: sorted(all_seeds - own) for name, own in seeds.items() if own != all_seeds}
+        out += [
+            f"{name} was not planned for seed {', '.join(map(str, missing))}, which other cells have." for name, missing in lacking.items()
+        ]
+        single = [cell.name for cell in panel.cells if len(cell.ok_runs) == 1]
+        out += [f"One seed only, so no interval: {', '.join(single)}."] if single else []
+    return out
+
+
+def _mixture(rows: Sequence[Mapping[str, Any]], column: str, what: str) -> str:
+    """Says a mixture, and whether it runs along the cells, so that a difference between cells may be one of machines."""
+    cells = {row["cell"] for row in rows}
+    within = {cell: _distinct([row for row in rows if row["cell"] == cell], column) for cell in cells}
+    apart = any(found != within[next(iter(within))] for found in within.values())
+    along = "cells differ in them, so a batch gap may hold a part of that" if apart else "every cell has the same mixture"
+    return f"Several {what}: {_values(rows, column)}; {along}."
+
+
+def _dirty(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    count = sum(row.get("git_dirty") is True for row in rows)
+    if not count:
+        return []
+    return [f"{count} of {len(rows)} runs were trained from a checkout with uncommitted changes, so their commit does not name the code."]
+
+
+def _running(arms: ArmsTable) -> list[str]:
+    if not any(row.matched_loss and row.matched_loss.gap_pp and row.matched_loss.statistics == "running" for row in arms.rows):
+        return []
+    return ["Matched-loss gaps rest on running batch norm statistics, which flatter small batches early; recalibrated ones were not kept."]
+
+
+def _fits(walks: Sequence[Walk]) -> list[str]:
+    out = []
+    clipped_ones = [walk.cell.name for walk in walks if walk.window and walk.window.clipped and walk.slope]
+    if clipped_ones:
+        out.append(f"Fits of weight distance over less than the whole window, training being too short: {', '.join(clipped_ones)}.")
+    bent = [walk.cell.name for walk in walks if walk.window and walk.window.decayed and walk.slope]
+    if bent:
+        out.append(f"Fits of weight distance within the reach of weight decay, which bends the walk: {', '.join(bent)}.")
+    return out
+
+
+def _values(rows: Sequence[Mapping[str, Any]], column: str) -> str:
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[_text(row.get(column))] = counts.get(_text(row.get(column)), 0) + 1
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{text} ({count} run{'' if count == 1 else 's'})" for text, count in counts.items()) or "no run has begun"
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]], column: str) -> set[str]:
+    return {_text(row.get(column)) for row in rows}
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return "not recorded"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)[:COMMIT_DIGITS] if _COMMIT.fullmatch(str(value)) else str(value)

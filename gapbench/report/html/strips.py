@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 from gapbench.analysis import ArmRow, t_interval
-from gapbench.analysis.formats import loss as estimate_nats
+from gapbench.analysis.cells import in_unit
 from gapbench.analysis.formats import signed
 from gapbench.report.accuracy import sample_names
 from gapbench.report.drawing import arm_series
 from gapbench.report.html.figure import variable
-from gapbench.report.marks import mean_text
+from gapbench.report.scales import is_share, mean_text, number_text, value_text
 
 WIDTH, HEIGHT, MARGIN = 300, 34, 12
 """Of a strip, in its own units; the margin keeps dots and labels of the ends inside."""
@@ -50,7 +50,8 @@ def strips_of(rows: Sequence[ArmRow]) -> Strips:
     """Returns the strips of a panel's rows."""
     axis = _axis(rows)
     reference = next((row for row in rows if row.cell.reference and row.headline), None)
-    line = None if reference is None or reference.headline is None else axis.place(_factor(reference) * reference.headline.mean)
+    mean = None if reference is None or reference.headline is None else reference.metric.shown(reference.headline.mean)
+    line = None if mean is None else axis.place(mean)
     arms = [row.cell for row in rows if row.cell.arm]
     color = {row.cell.name: "var(--ink)" for row in rows}
     color |= {one.cell.name: variable(str(one.style.color)) for one in arm_series(arms)}
@@ -58,14 +59,9 @@ def strips_of(rows: Sequence[ArmRow]) -> Strips:
     return Strips(_axis_svg(axis), strips, color)
 
 
-def _factor(row: ArmRow) -> float:
-    """Returns 100 for accuracies, which are shown in percent, and 1 for losses."""
-    return 100.0 if row.panel.headline == "test_accuracy" else 1.0
-
-
 def _values(row: ArmRow) -> list[float]:
-    """Returns what the dots of a row stand for: accuracies in percent, or losses in nats."""
-    return [_factor(row) * value for value in row.cell.column(row.panel.headline).values()]
+    """Returns what the dots of a row stand for, in the unit shown: accuracies in percent, or losses in nats."""
+    return [*in_unit(row.cell, row.metric).values()]
 
 
 def _axis(rows: Sequence[ArmRow]) -> _Axis:
@@ -73,11 +69,12 @@ def _axis(rows: Sequence[ArmRow]) -> _Axis:
     if not values:
         return _Axis(0.0, 100.0, (0.0, 50.0, 100.0), 0)
     low, high = min(values), max(values)
-    percent = rows[0].panel.headline == "test_accuracy"
-    narrowest = 0.2 if percent else max(1e-6, 1e-3 * abs(high))
-    least, most = 0.0 if low >= 0 else -math.inf, 100.0 if percent else math.inf  # the loss of a density may be below zero
+    metric = rows[0].metric
+    narrowest = 0.2 if is_share(metric) else max(1e-6, 1e-3 * abs(high))
+    least = 0.0 if low >= 0 else -math.inf  # the loss of a density may be below zero
+    most = metric.shown(1.0) if is_share(metric) else math.inf
     reach = INTERVAL_SHARE * max(high - low, narrowest)
-    ends = [_factor(row) * end for row in rows if row.headline for end in (row.headline.low, row.headline.high) if end is not None]
+    ends = [metric.shown(end) for row in rows if row.headline for end in (row.headline.low, row.headline.high) if end is not None]
     low = max(low - reach, min([low, *ends]), least)
     high = min(high + reach, max([high, *ends]), most)
     if high - low < narrowest:
@@ -103,9 +100,7 @@ def _strip(row: ArmRow, axis: _Axis, reference: float | None, color: str) -> str
     estimate = t_interval(values)
     if estimate is None:
         return ""
-    percent = row.panel.headline == "test_accuracy"
-    unit, how = ("%", ".2f") if percent else ("nats", ".4g")
-    middle = HEIGHT / 2
+    metric, middle = row.metric, HEIGHT / 2
     parts = [f'<path class="grid" d="{"".join(f"M{axis.place(tick):.1f} 0V{HEIGHT}" for tick in axis.ticks)}"/>']
     if reference is not None:
         parts.append(f'<path class="reference" d="M{reference:.1f} 0V{HEIGHT}"/>')
@@ -118,10 +113,10 @@ def _strip(row: ArmRow, axis: _Axis, reference: float | None, color: str) -> str
         level = seen.get(round(x / 3), 0)
         seen[round(x / 3)] = level + 1
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{middle - 4 - 3.2 * level:.1f}" r="3.4"><title>{escape(name)}: {value:{how}} {unit}</title></circle>'
+            f'<circle cx="{x:.1f}" cy="{middle - 4 - 3.2 * level:.1f}" r="3.4">'
+            f"<title>{escape(name)}: {value_text(metric, value)}</title></circle>"
         )
-    mean = mean_text(estimate) if percent else f"mean {estimate_nats(estimate)} nats, n = {estimate.n}"
-    text = f"{row.cell.name}: {mean}; {', '.join(f'{value:{how}}' for value in sorted(values))}"
+    text = f"{row.cell.name}: {mean_text(metric, estimate)}; {', '.join(number_text(metric, value) for value in sorted(values))}"
     head = f'<svg class="strip" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(text)}" style="--own: {color}">'
     return head + "".join(parts) + "</svg>"
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 
-import gapbench.report
 from gapbench.analysis import arms_table
 from gapbench.analysis.cells import read_panels
-from gapbench.report import write_report
-from gapbench.report.html import tied
+from gapbench.report.html import page
 from gapbench.report.html.figure import classes_of, inline_figure, toggles_of
-from gapbench.report.html.page import verdict_groups
+from gapbench.report.html.page import tied, verdict_groups
 from gapbench.report.html.runs import run_table
 from gapbench.report.html.strips import strips_of
 from gapbench.report.marks import mark
@@ -40,8 +37,8 @@ def test_the_verdict_comes_first_and_tells_matched_loss_before_the_untouched_gap
     text = pages["quickstart"].read_text(encoding="utf-8").replace("\u00a0", " ")
     places = [text.index(part) for part in (
         "How much test accuracy does batch 512 lose against batch 16, and what closes the gap?", "At equal train loss (0.025)",
-        "As in the paper, at equal examples", 'id="arms"', 'id="figures"', 'id="walk"', 'id="paper"', 'id="outcomes"', 'id="cost"',
-        'id="provenance"', 'id="cite"', 'id="reproduce"', 'id="runs"',
+        "As in the paper, at equal examples", 'id="figure-accuracy_vs_train_loss"', 'id="arms"', 'id="figures"', 'id="walk"',
+        'id="paper"', 'id="outcomes"', 'id="cost"', 'id="provenance"', 'id="cite"', 'id="reproduce"', 'id="runs"',
     )]  # fmt: skip
     assert places == sorted(places)
 
@@ -78,25 +75,6 @@ def test_what_was_not_tuned_never_leads_where_something_was_found(synthetic: Mod
     (group,) = verdict_groups(arms_table(runs, curves))
     assert group.lead.startswith("With 4 × examples")
     assert any(sentence.startswith("No learning rate was tuned") for sentence in group.more)
-
-
-def test_a_figure_that_others_add_to_the_drawings_is_on_the_page(
-    synthetic: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = synthetic.write(tmp_path, *synthetic.digits_suite(2, only=["SB", "LB"]))
-    write = gapbench.report._write_figures
-
-    def with_lead(read: Any, folder: Path, drawn: dict[str, Any]) -> list[Path]:
-        written = write(read, folder, drawn)
-        with house_style():
-            drawn["accuracy_vs_train_loss"] = figure = new_figure(4, 3)
-            figure.subplots().plot([0.1, 0.2], [0.9, 0.8])
-        return written
-
-    monkeypatch.setattr(gapbench.report, "_write_figures", with_lead)
-    text = write_report(results).page.read_text(encoding="utf-8")
-    lead = text.index('id="figure-accuracy_vs_train_loss"')
-    assert text.index('id="verdict"') < lead < text.index('id="arms"')
 
 
 def test_points_say_name_and_value_with_interval_and_the_caption_leaves_the_drawing(synthetic: ModuleType) -> None:
@@ -179,3 +157,16 @@ def test_missing_numbers_sort_below_all_others_and_say_nothing() -> None:
 
 def test_numbers_stay_with_their_units() -> None:
     assert tied("95 % interval, n = 8, batch 512 loses 1.2 pp") == "95\u00a0% interval, n\u00a0=\u00a08, batch\u00a0512 loses 1.2\u00a0pp"
+
+
+def test_the_entry_for_bibtex_says_what_the_citation_file_says() -> None:
+    text = page.citation_file()
+    entry = page.bibtex(text)
+    for line in text.splitlines():
+        name, _, value = line.partition(": ")
+        if name in ("title", "version"):
+            assert value.strip('"') in entry
+    assert page.bibtex("title: x") == ""
+    (paper,) = page.references()
+    assert paper.address == "https://arxiv.org/abs/1705.08741"
+    assert "Hoffer" in paper.text

@@ -19,7 +19,11 @@ install_import_hook(CHECKED, "beartype.beartype")
 
 from gapbench import catalog
 from gapbench.catalog import plugins
+from gapbench.sizing import count_with
+from gapbench.workloads.counting import answers
 from tests.small import make_pool, make_spec, make_split
+
+count_with(answers)  # torch is here already: no model needs a process of its own to be counted
 
 
 @pytest.fixture

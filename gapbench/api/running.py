@@ -41,6 +41,7 @@ from gapbench.execution import (
 )
 from gapbench.report import ReportFiles, write_report
 from gapbench.report.figures import Figures
+from gapbench.sizing import program_key
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.batches import shortened
@@ -321,7 +322,7 @@ def smoke_suite(suite: Suite, device_kind: str, fits: Callable[[RunSpec, str], b
     notes: list[str] = []
     for planned in suite.runs:
         short = _shortened(planned.spec)
-        key = cost.program_key(short)
+        key = program_key(short)
         if key in chosen:
             continue
         small, divisor = _fitting(short, device_kind, fits)

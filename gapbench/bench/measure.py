@@ -27,8 +27,8 @@ from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
 from gapbench.bench.peers import Loop, Peer
 from gapbench.bench.peers.parts import TYPES, ImageDataset, initial_model
 from gapbench.bench.programs import PROGRAMS, Build, OurFeed, Ours, random_pool, workers_of
-from gapbench.cost.architectures import size_of
 from gapbench.layers.keyed import Dropout
+from gapbench.sizing import size_of
 from gapbench.workloads.datasets.arrays import Pool
 
 WARM_UP_UPDATES = {"cpu": 1, "cuda": 10}
@@ -210,9 +210,9 @@ class Work:
 
 def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
     """Returns what one image costs."""
-    size = size_of(task.model.name, task.model.options, task.shape, CLASSES)
+    size = size_of(task.model, task.shape, CLASSES)
     moved = traffic_numbers(task) * TYPES[precision].itemsize if device_kind == "cuda" else None
-    return Work(None if size is None else 6.0 * size.multiplications, moved)
+    return Work(None if size is None else size.training_flops(1), moved)
 
 
 def traffic_numbers(task: Task) -> float:

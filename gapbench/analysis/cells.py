@@ -14,6 +14,8 @@ from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
+from gapbench.store.schema import with_records
+from gapbench.suite.change import Change
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +68,10 @@ class Cell:
     learning_rate_rule: str
     momentum_reset: str
     """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
-    own_ghost_batch_size: int | None
-    """The ghost batch size that the preset has for every batch size; None: it has none."""
+    change: Change
+    """What was changed against the recipe, as data."""
+    words: Mapping[str, str]
+    """What its name is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
     planned_updates: int
     """Of a run whose batch follows the noise scale only an estimate."""
     planned_examples: int
@@ -90,8 +94,8 @@ class Cell:
 
     @property
     def scaling_rule(self) -> str:
-        """How the regime sets the learning rate: `learning_rate_rule` without what else multiplies it and without "untuned"."""
-        return self.learning_rate_rule.partition(", ")[0]
+        """How the regime sets the learning rate: without what else multiplies it."""
+        return self.change.learning_rate_rule
 
     @property
     def method(self) -> tuple[str, str, str]:
@@ -218,16 +222,7 @@ def cell_difference(first: Cell, second: Cell, metric: Metric) -> Difference | N
 
 def unadapted(cell: Cell) -> bool:
     """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
-    as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
-    return cell.regime == "baseline" and cell.scaling_rule == "untouched" and as_recipe
-
-
-def _own_ghost(recipe: str, preset: str) -> int | None:
-    if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
-        return None
-    entry = catalog.recipes()[recipe]
-    size = {**entry.fields, **entry.presets[preset].fields}.get("ghost_batch_size")
-    return size if isinstance(size, int) else None
+    return cell.change.as_recipe(cell.batch_size, cell.ghost_batch_size) and cell.change.rate_untouched
 
 
 def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
@@ -261,7 +256,7 @@ def _panel_key(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def _cell(rows: list[dict[str, Any]]) -> Cell:
-    first = rows[0]
+    first = with_records(rows[0])
     ghost = first.get("ghost_batch_size")
     runs = tuple(
         Run(
@@ -289,7 +284,8 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         learning_rate=float(first["learning_rate"]),
         learning_rate_rule=first.get("learning_rate_rule", "untouched"),
         momentum_reset=first.get("momentum_reset", "never"),
-        own_ghost_batch_size=_own_ghost(first.get("recipe", ""), first.get("preset", "")),
+        change=first["change"],
+        words=first["words"],
         planned_updates=int(first["planned_updates"]),
         # Tables of older versions have no examples: all batches of a run were alike then.
         planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),

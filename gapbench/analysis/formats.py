@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.paper import off_by_pp
@@ -59,17 +60,32 @@ def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]
     return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
 
 
-def budget_text(cell: Cell, reference: Cell) -> str:
-    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples.
+@dataclass(frozen=True)
+class Lengths:
+    """How long a cell trains against its reference cell."""
 
-    Examples count as equal when they differ by less than one batch, since updates are whole.
-    """
-    equal_updates = not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates
-    equal_examples = abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size)
-    ratio = f"{cell.planned_examples / reference.planned_examples:.3g} × examples"
-    if equal_examples:
-        return "equal examples and updates" if equal_updates else "equal examples"
-    return f"equal updates, {ratio}" if equal_updates else ratio
+    equal_examples: bool
+    """Whether they differ by less than one batch, since updates are whole."""
+    equal_updates: bool
+    ratio: str
+    """How many times the examples."""
+
+
+def lengths_of(cell: Cell, reference: Cell) -> Lengths:
+    """Returns how long a cell trains against its reference cell."""
+    return Lengths(
+        abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size),
+        not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates,
+        f"{cell.planned_examples / reference.planned_examples:.3g} × examples",
+    )
+
+
+def budget_text(cell: Cell, reference: Cell) -> str:
+    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples."""
+    lengths = lengths_of(cell, reference)
+    if lengths.equal_examples:
+        return "equal examples and updates" if lengths.equal_updates else "equal examples"
+    return f"equal updates, {lengths.ratio}" if lengths.equal_updates else lengths.ratio
 
 
 def rate_text(cell: Cell) -> str:

@@ -128,7 +128,7 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
 
 def arm_of(cell: Cell) -> str:
     """Returns the name of a cell without its preset: "SB" of "SB, code"."""
-    return ", ".join(part for part in cell.name.split(", ") if part != cell.preset) or "run"
+    return ", ".join(word for field, word in cell.words.items() if field != "preset") or "run"
 
 
 def _rows(panel: Panel) -> Iterator[PresetRow]:
@@ -240,9 +240,6 @@ def _record(row: PresetRow) -> dict[str, Any]:
 # With a reset at every epoch momentum comes to a part of its gain only, the smaller the fewer updates an epoch has. A run without reset
 # whose rate is multiplied by that part is the control: what it shares with the reset is the lower rate, and what it does not is the rest.
 
-MATCHED_GAIN = "matched gain"
-_CHANGES = frozenset({"momentum reset", "no momentum reset", "rate at matched gain"})
-"""What the label of a regime says of the reset and its control."""
 COSTS, GAINS = "costs", "gains"
 
 
@@ -317,14 +314,13 @@ def _reset_rows(panel: Panel) -> Iterator[ResetRow]:
 
 def _kind(cell: Cell) -> str:
     if cell.momentum_reset == "epoch":
-        return "reset" if MATCHED_GAIN not in cell.learning_rate_rule else "both"
-    return "matched" if MATCHED_GAIN in cell.learning_rate_rule else "never"
+        return "both" if cell.change.matched_gain else "reset"
+    return "matched" if cell.change.matched_gain else "never"
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     """Returns what cells that differ in the reset and its control only have in common."""
-    regime = ", ".join(part for part in cell.regime.split(", ") if part not in _CHANGES)
-    return (*cell.method, cell.batch_size, cell.ghost_batch_size, regime, cell.planned_updates)
+    return (*cell.method, cell.batch_size, cell.ghost_batch_size, cell.change.without_reset, cell.planned_updates)
 
 
 def _share(panel: Panel, reset: Cell, never: Cell) -> Ratio | None:

@@ -24,8 +24,7 @@ from gapbench.engine.flat import FlatNetwork
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.prepared import PreparedProgram, make_program, usual_updates
 from gapbench.engine.program import Probe, Program
-from gapbench.layers.ghost_batch_norm import convert_batch_norm
-from gapbench.layers.ghost_forms import ghost_norm_form, triton_trouble
+from gapbench.layers.ghost_batch_norm import convert_batch_norm, ghost_norm_form, triton_trouble
 from gapbench.layers.keyed import normals
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import Layer, TrainState

@@ -16,8 +16,9 @@ The paper's printed formula for the running statistics does not conserve weight 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Literal
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +26,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.ghost_forms import Form, triton_applies
+from gapbench.layers.ghost_math import GroupMoments, debiased, elements_of, group_spans, normalize_chunks, normalize_groups
 
 RunningStatistics = Literal["mean", "sequential"]
+Form = Callable[[Tensor, int, Tensor, Tensor, float], tuple[Tensor, GroupMoments]]
+"""How a batch is normalized: (inputs, groups, scale, shift, epsilon) -> (outputs, moments of the groups)."""
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""Types of activations that the kernels take -> the largest difference from the plain form, as a share of its largest value."""
+CHECKED_GROUPS, CHECKED_EXAMPLES, CHECKED_CHANNELS, CHECKED_WIDTH = 3, 11, 24, 17
+"""Of the check: a group is cut in four, its end is no whole tile, and its channels are no power of two."""
+
+_troubles: dict[torch.dtype, str | None] = {}
+"""Types that were checked in this process -> what is wrong; None: nothing."""
 
 
 class GhostBatchNorm(nn.Module):
@@ -146,76 +157,6 @@ def commit_all(layers: Sequence[GhostBatchNorm]) -> None:
         layer._pending.clear()
 
 
-class GroupMoments:
-    """Mean and unbiased variance of each group: float32 [..., groups], with the number of elements a group; the last may have fewer."""
-
-    def __init__(self, mean: Tensor, variance: Tensor, elements: int, last_elements: int | None = None) -> None:
-        self.mean = mean
-        self.variance = variance
-        self.elements = elements
-        self.last_elements = elements if last_elements is None else last_elements
-
-    @staticmethod
-    def joined(parts: list[GroupMoments]) -> GroupMoments:
-        """Returns the moments of several forwards, one after another, as those of one."""
-        if len(parts) == 1:
-            return parts[0]
-        mean = torch.cat([part.mean for part in parts], dim=-1)
-        variance = torch.cat([part.variance for part in parts], dim=-1)
-        return GroupMoments(mean, variance, parts[0].elements, parts[-1].last_elements)
-
-    def whole(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and unbiased variance of all groups together, by the law of total variance. Shapes [...].
-
-        Groups count alike: the examples of a smaller last one weigh more, as they do in the gradient of a ragged batch.
-        """
-        groups = self.mean.shape[-1]
-        if groups == 1:
-            return self.mean[..., 0], self.variance[..., 0]
-        mean = self.mean.mean(dim=-1)
-        within = self.variance.mean(dim=-1) * ((self.elements - 1) / self.elements)
-        if self.last_elements != self.elements:
-            # What the last group's biased variance differs by from the share taken above; a mean, so divided by the groups.
-            within = within + self.variance[..., -1] * ((1 / self.elements - 1 / self.last_elements) / groups)
-        between = (self.mean - mean[..., None]).square().mean(dim=-1)
-        total = (groups - 1) * self.elements + self.last_elements
-        return mean, (within + between) * (total / (total - 1))
-
-
-def group_count(examples: int, ghost_batch_size: int | None) -> int:
-    """Returns the number of groups in a batch. Raises TrainingError where the ghost batch size does not divide it."""
-    if ghost_batch_size is None:
-        return 1
-    if examples % ghost_batch_size:
-        raise TrainingError(
-            f"ghost batch size {ghost_batch_size} does not divide a batch of {examples}; "
-            f"the last group would have {examples % ghost_batch_size} examples and other statistics"
-        )
-    return examples // ghost_batch_size
-
-
-def group_spans(examples: int, ghost_batch_size: int | None, ragged_group_size: int | None) -> list[tuple[int, int, int]]:
-    """Returns the parts of a batch that are cut into equal groups, as (start, stop, groups): one, or two where the last group is smaller.
-
-    Args:
-        examples: of the batch.
-        ghost_batch_size: of the layer; must divide the batch where it is not ragged.
-        ragged_group_size: examples of all groups but the last, where the batch is ragged.
-
-    Raises:
-        TrainingError: the ghost batch size does not divide the batch, or a ragged batch leaves a group of one example.
-    """
-    if ragged_group_size is None:
-        return [(0, examples, group_count(examples, ghost_batch_size))]
-    groups, rest = divmod(examples, ragged_group_size)
-    if 1 in (rest, ragged_group_size):
-        raise TrainingError(
-            f"a ragged batch of {examples} in groups of {ragged_group_size} has a group of one example, and batch norm needs two or more"
-        )
-    spans = [(0, examples - rest, groups), (examples - rest, examples, 1)]
-    return [span for span in spans if span[0] < span[1]]
-
-
 def _form(inputs: Tensor, groups: int, weight: Tensor) -> tuple[str, Form]:
     """Returns name and function of the form that suits a batch; `normalize_chunks` is the definition, and the others equal it."""
     if triton_applies(inputs, groups, weight):
@@ -225,39 +166,13 @@ def _form(inputs: Tensor, groups: int, weight: Tensor) -> tuple[str, Form]:
     return "groups", normalize_groups
 
 
-def normalize_chunks(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:
-    """Normalizes group by group with torch's own batch norm: the definition, and on CPU also the fast way in either layout."""
-    outputs, means, variances = [], [], []
-    for chunk in inputs.chunk(groups):
-        # A moving average with weight 1 for the new value hands out the group's mean and unbiased variance.
-        mean, variance = torch.zeros_like(weight), torch.zeros_like(weight)
-        outputs.append(F.batch_norm(chunk, mean, variance, weight, bias, True, 1.0, epsilon))
-        means.append(mean.detach())
-        variances.append(variance.detach())
-    moments = GroupMoments(torch.stack(means, dim=-1), torch.stack(variances, dim=-1), _elements(inputs, groups))
-    return (outputs[0] if groups == 1 else torch.cat(outputs)), moments
-
-
-def normalize_groups(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:
-    """Normalizes all groups at once through a view [groups, group, channels, ...]: few kernels, whatever the number of groups."""
-    grouped = inputs.reshape(groups, -1, *inputs.shape[1:]).float()  # bf16 activations, fp32 statistics
-    over = (1, *range(3, grouped.ndim))
-    variance, mean = torch.var_mean(grouped, dim=over, correction=0, keepdim=True)
-    shape = (1, 1, -1) + (1,) * (grouped.ndim - 3)
-    outputs = (grouped - mean) * torch.rsqrt(variance + epsilon) * weight.view(shape) + bias.view(shape)
-    elements = _elements(inputs, groups)
-    unbiased = variance.detach() * (elements / (elements - 1))
-    moments = GroupMoments(mean.detach().flatten(1).T, unbiased.flatten(1).T, elements)
-    return outputs.flatten(0, 1).to(inputs.dtype), moments
-
-
 def normalize_triton(inputs: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, GroupMoments]:
     """Normalizes all groups of a channels-last batch with Triton's kernels: two passes over the inputs, fp32 statistics."""
-    from gapbench.layers.ghost_kernels import ghost_norm  # triton is not everywhere
+    from gapbench.layers.ghost_kernels import ghost_norm  # imports triton, which is slow and not everywhere
 
     outputs, statistics = ghost_norm(inputs, weight, bias, groups, epsilon)
     mean, variance, _ = statistics.detach().unbind()
-    return outputs, GroupMoments(mean.T, variance.T, _elements(inputs, groups))
+    return outputs, GroupMoments(mean.T, variance.T, elements_of(inputs, groups))
 
 
 def step_running_statistics(layer: GhostBatchNorm, moments: GroupMoments) -> None:
@@ -294,16 +209,6 @@ def _decaying(groups: int, momentum: float, device: torch.device) -> Float[Tenso
     return torch.tensor([momentum * keep ** (groups - 1 - i) for i in range(groups)], dtype=torch.float32).to(device)
 
 
-def debiased(mean: Tensor, variance: Tensor, steps: Tensor, momentum: float | None) -> tuple[Tensor, Tensor]:
-    """Divides the initial (0, 1) out of moving averages after `steps` steps."""
-    if momentum is None:
-        return mean, variance  # the first value replaced the initial one
-    left = torch.pow(torch.tensor(1.0 - momentum, dtype=torch.float64, device=steps.device), steps.double())
-    gone = torch.where(steps > 0, 1.0 - left, torch.ones_like(left))
-    left = torch.where(steps > 0, left, torch.zeros_like(left))
-    return (mean / gone).to(mean.dtype), ((variance - left) / gone).clamp_min(0.0).to(variance.dtype)
-
-
 def convert_batch_norm(
     model: nn.Module, *, ghost_batch_size: int | None, running_statistics: RunningStatistics = "mean", momentum: float | None = 0.1
 ) -> nn.Module:
@@ -329,5 +234,96 @@ def convert_batch_norm(
     return model
 
 
-def _elements(inputs: Tensor, groups: int) -> int:
-    return inputs.numel() // inputs.shape[1] // groups
+def ghost_norm_form(network: nn.Module) -> str:
+    """Returns the forms that a network's batch norm layers have taken in training, sorted, for the results; empty: none yet.
+
+    `chunks`: torch's batch norm, group by group, or of the whole batch. `stacked`: the same with groups as channels. `groups`: all groups
+    at once, in plain torch. `triton`: the kernels. `groups (no triton)`: this process gave them up, `triton_trouble` says why.
+    """
+    found = {layer.form for layer in network.modules() if isinstance(layer, GhostBatchNorm)} - {""}
+    if triton_trouble() is None:
+        return ", ".join(sorted(found))
+    return ", ".join(sorted("groups (no triton)" if form == "groups" else form for form in found))
+
+
+# Triton's kernels take a batch where they apply and have shown that they compute the same.
+#
+# Kernels are compiled on the user's machine, by a compiler that this project does not test on every device. So before they are used they
+# are held against the plain form, once a process and type of activations, forward and backward. Whatever goes wrong there is no failure
+# of a run: the layers take the plain form from then on, and `ghost_norm_form` and `triton_trouble` say so.
+
+
+def triton_applies(inputs: Tensor, groups: int, weight: Tensor) -> bool:
+    """Whether Triton's kernels normalize this batch. The first answer for a type of activations waits for the device.
+
+    They take CUDA tensors in channels-last memory ([batch, channels], [batch, channels, height, width]), float32 or bfloat16, with
+    float32 scale and shift, in two groups or more: one group is torch's own batch norm, which has kernels of its own.
+    """
+    if groups == 1 or inputs.device.type != "cuda" or not fits(inputs, groups, weight):
+        return False
+    holds: bool = triton_holds(inputs.device.index, inputs.dtype)
+    return holds
+
+
+def fits(inputs: Tensor, groups: int, weight: Tensor) -> bool:
+    """Whether shape, memory order and types are those that the kernels take, whatever the device."""
+    if inputs.ndim == 4:
+        in_order = inputs.is_contiguous(memory_format=torch.channels_last)
+    else:
+        in_order = inputs.ndim == 2 and inputs.is_contiguous()
+    return in_order and inputs.dtype in TOLERANCE and weight.dtype == torch.float32 and inputs.numel() > groups * inputs.shape[1]
+
+
+# The decorator lets a compiled network ask while it is traced.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def triton_holds(device: int, dtype: torch.dtype) -> bool:
+    """Whether the kernels are right for this type of activations, found out once in this process; once wrong, they stay out of use."""
+    if any(_troubles.values()):
+        return False
+    if dtype not in _troubles:
+        _troubles[dtype] = _trouble(torch.device("cuda", device), dtype)
+    return _troubles[dtype] is None
+
+
+def triton_trouble() -> str | None:
+    """Returns why this process gave up Triton's kernels. None: it did not, or has not tried them."""
+    return next((trouble for trouble in _troubles.values() if trouble), None)
+
+
+def _trouble(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Returns what is wrong with the kernels on a device, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return "the kernels were first asked for inside a CUDA graph capture, where they cannot be checked"
+    try:
+        difference = largest_difference(normalize_triton, normalize_groups, device, dtype)
+    except Exception as error:  # a compiler and a driver fail in many ways, and none of them should end a run
+        first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        return f"{type(error).__name__}: {first}"
+    if not difference <= TOLERANCE[dtype]:  # NaN, too
+        return f"results differ from the plain form by {difference:.1e} of the largest value, more than {TOLERANCE[dtype]:.0e}"
+    return None
+
+
+def largest_difference(form: Form, plain: Form, device: torch.device, dtype: torch.dtype) -> float:
+    """Returns how far a form is from another on a small batch: outputs, moments and gradients, as a share of the largest value."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (CHECKED_GROUPS * CHECKED_EXAMPLES, CHECKED_WIDTH, CHECKED_WIDTH, CHECKED_CHANNELS)
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        drawn = torch.randn(2, *shape, generator=generator)
+        drawn[0] = drawn[0] * 2.0 + 3.0  # inputs; a mean of the gradients would only drown sums in rounding
+        inputs, direction = drawn.to(device, dtype).permute(0, 1, 4, 2, 3).unbind()
+        affine = (torch.randn(2, CHECKED_CHANNELS, generator=generator) + 1.5).to(device)
+        ours, theirs = (_everything(one, inputs, direction, affine) for one in (form, plain))
+        shares = [(a.float() - b.float()).abs().max() / b.float().abs().max() for a, b in zip(ours, theirs, strict=True)]
+        if any(a.dtype != b.dtype or a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
+            raise TrainingError("results have other types or shapes than those of the plain form")
+        return float(torch.stack(shares).max())
+
+
+def _everything(form: Form, inputs: Tensor, direction: Tensor, affine: Tensor) -> list[Tensor]:
+    places = [item.detach().requires_grad_() for item in (inputs, affine[0], affine[1])]
+    outputs, moments = form(places[0], CHECKED_GROUPS, places[1], places[2], 1e-5)
+    gradients: Any = torch.autograd.grad(outputs, places, direction)
+    return [outputs.detach(), moments.mean, moments.variance, *gradients]

@@ -9,7 +9,7 @@ the groups beside it.
 The variance is never a difference of large numbers: each lane runs Welford's update down its rows, and lanes and splits are merged by
 the rule of Chan, Golub and LeVeque (1979). Statistics and arithmetic are float32, whatever the type of the activations.
 
-Only this module imports triton; `ghost_forms` imports it where it may be used.
+Only this module imports triton; `ghost_batch_norm` imports it where it may be used.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gapbench.core.errors import TrainingError
+from gapbench.layers.ghost_math import normalize_groups
 
 TILE = 2048
 """Elements that a program holds at once: 16 a thread at triton's four warps."""
@@ -324,8 +325,6 @@ def _keep_for_second_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[T
 
 def _differentiate_twice(ctx: Any, of_results: Tensor, of_sums: Tensor) -> tuple[Tensor | None, ...]:
     """Differentiates the gradients of the plain form instead, in which the statistics are functions of the inputs."""
-    from gapbench.layers.ghost_batch_norm import normalize_groups
-
     again = torch.is_grad_enabled()  # a third derivative is wanted
     with torch.enable_grad():
         # Views of their own: the incoming gradients may themselves be functions of inputs and weight, along paths that autograd adds.

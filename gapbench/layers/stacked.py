@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm, GroupMoments, debiased, group_spans
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm
+from gapbench.layers.ghost_math import GroupMoments, debiased, group_spans
 
 
 class StackedLinear(nn.Module):

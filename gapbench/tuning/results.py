@@ -64,6 +64,8 @@ class CellResult:
     """Whether that range ends within what was tried, below and above."""
     accuracy: Estimate | None = None
     """Of the best point on the fresh seeds, each the mean over its folds."""
+    words: tuple[tuple[str, ...], ...] = ()
+    """Of each cell: what its name is put together from."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ class _Reader:
             ),
             trials=len(known),
             diverged=sum(not score.eligible for score in known.values()),
+            words=tuple(map(tuple, stored.get("words") or [name.split(", ") for name in stored["cells"]])),  # not kept by version 0.1
         )
         return result if best is None else self._with_best(result, stored, best, own)
 

@@ -178,6 +178,7 @@ class Trials:
         return {
             "title": space.title,
             "cells": [cell.name for cell in space.cells],
+            "words": [[*cell.run.labels.words.values()] for cell in space.cells],
             "batch_size": spec.batch_size,
             "regimes": list(dict.fromkeys(cell.run.labels.regime for cell in space.cells)),
             "budget": labels.budget,
@@ -192,11 +193,12 @@ class Trials:
 
     def _labels(self, trial: Trial, order: int) -> Labels:
         space = self.spaces[trial.title]
-        words = [f"rate {self.rate(space, trial.point.power):g}"]
-        words += [f"{name.replace('_', ' ')} {value:g}" for name, value in self.others[trial.point.other].items()]
+        words = {"arm": space.title, "learning_rate": f"rate {self.rate(space, trial.point.power):g}"}
+        words |= {name: f"{name.replace('_', ' ')} {value:g}" for name, value in self.others[trial.point.other].items()}
         labels = space.cells[0].run.labels
-        change = {"suite": self.name, "cell": ", ".join([space.title, *words]), "arm": "", "cell_order": order}
-        return labels.model_copy(update={**change, "reference_cell": False, "learning_rate_rule": "set"})
+        change = labels.change.model_copy(update={"learning_rate_rule": "set", "learning_rate_factor": 1.0, "untuned": False})
+        names = {"suite": self.name, "cell": ", ".join(words.values()), "arm": "", "cell_order": order, "words": words}
+        return labels.model_copy(update={**names, "reference_cell": False, "learning_rate_rule": change.rate_label, "change": change})
 
     def _find_spaces(self) -> list[Space]:
         groups: dict[object, list[TunableCell]] = {}

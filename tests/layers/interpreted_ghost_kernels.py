@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapbench.layers import ghost_batch_norm, ghost_forms, ghost_kernels
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm, normalize_chunks, normalize_groups, normalize_triton
+from gapbench.layers import ghost_batch_norm, ghost_kernels
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm, normalize_triton
 from gapbench.layers.ghost_kernels import Tiling, ghost_norm, ghost_norm_backward, tiling
+from gapbench.layers.ghost_math import normalize_chunks, normalize_groups
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "these tests need TRITON_INTERPRET=1"
 EPSILON = 1e-5
@@ -185,8 +186,8 @@ def test_inputs_in_another_order_are_copied_by_the_operator_and_left_to_the_plai
     inputs, (weight, bias) = drawn((6, 10, 4, 4)), affine(10)
     other = inputs.contiguous()
     assert torch.equal(ghost_norm(inputs, weight, bias, 3, EPSILON)[0], ghost_norm(other, weight, bias, 3, EPSILON)[0])
-    assert ghost_forms.fits(inputs, 3, weight)
-    assert not ghost_forms.fits(other, 3, weight)
+    assert ghost_batch_norm.fits(inputs, 3, weight)
+    assert not ghost_batch_norm.fits(other, 3, weight)
 
 
 def test_a_part_of_a_batch_is_read_from_where_it_begins():
@@ -225,8 +226,8 @@ def test_a_compiled_network_needs_no_break_of_its_graph(dtype):
 
 
 def test_a_compiled_layer_asks_for_its_form_while_it_is_traced(monkeypatch):
-    monkeypatch.setattr(ghost_forms, "_troubles", {})
-    monkeypatch.setattr(ghost_forms, "_trouble", lambda _device, _dtype: None)
+    monkeypatch.setattr(ghost_batch_norm, "_troubles", {})
+    monkeypatch.setattr(ghost_batch_norm, "_trouble", lambda _device, _dtype: None)
     monkeypatch.setattr(ghost_batch_norm, "triton_applies", applies_on_the_cpu)
     layers = [GhostBatchNorm(10, ghost_batch_size=2) for _ in range(2)]
     inputs = drawn((6, 10, 4, 4))
@@ -234,12 +235,12 @@ def test_a_compiled_layer_asks_for_its_form_while_it_is_traced(monkeypatch):
     assert torch.equal(eager, compiled)
     assert [layer.form for layer in layers] == ["triton", "triton"]
     torch.testing.assert_close(layers[0].running_var, layers[1].running_var, rtol=0, atol=0)
-    assert ghost_forms._troubles == {torch.float32: None}
+    assert ghost_batch_norm._troubles == {torch.float32: None}
 
 
 @pytest.mark.parametrize("ghost_batch_size", [2, None])
 def test_a_compiled_layer_is_compiled_once(monkeypatch, ghost_batch_size):
-    monkeypatch.setattr(ghost_forms, "_troubles", {torch.float32: None})
+    monkeypatch.setattr(ghost_batch_norm, "_troubles", {torch.float32: None})
     monkeypatch.setattr(ghost_batch_norm, "triton_applies", applies_on_the_cpu)
     layer = GhostBatchNorm(10, ghost_batch_size=ghost_batch_size)
     torch._dynamo.reset()  # what other layers compiled does not count
@@ -251,7 +252,7 @@ def test_a_compiled_layer_is_compiled_once(monkeypatch, ghost_batch_size):
 
 
 def applies_on_the_cpu(inputs, groups, weight):
-    return groups > 1 and ghost_forms.fits(inputs, groups, weight) and ghost_forms.triton_holds(0, inputs.dtype)
+    return groups > 1 and ghost_batch_norm.fits(inputs, groups, weight) and ghost_batch_norm.triton_holds(0, inputs.dtype)
 
 
 def test_autocast_leaves_types_as_the_plain_form_does():
@@ -302,10 +303,10 @@ def test_a_layer_trains_the_same_with_the_kernels(monkeypatch, running_statistic
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_check_before_use_passes(dtype):
-    assert ghost_forms._trouble(CPU, dtype) is None
+    assert ghost_batch_norm._trouble(CPU, dtype) is None
 
 
 def test_other_numbers_of_dimensions_are_refused():
     weight, bias = affine(4)
-    with pytest.raises(ghost_forms.TrainingError, match="not 3 dimensions"):
+    with pytest.raises(ghost_batch_norm.TrainingError, match="not 3 dimensions"):
         ghost_norm(torch.randn(4, 4, 3), weight, bias, 2, EPSILON)

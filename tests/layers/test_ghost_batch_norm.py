@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm, group_count, normalize_chunks, normalize_groups
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
+from gapbench.layers.ghost_math import group_count, normalize_chunks, normalize_groups
 
 SHAPES = [(24, 5), (24, 5, 3, 4)]
 

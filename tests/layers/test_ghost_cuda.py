@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from gapbench.layers import ghost_forms
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm, normalize_chunks, normalize_groups, normalize_triton
-from gapbench.layers.ghost_forms import ghost_norm_form, triton_applies, triton_trouble
+from gapbench.layers import ghost_batch_norm
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm, ghost_norm_form, normalize_triton, triton_applies, triton_trouble
+from gapbench.layers.ghost_math import normalize_chunks, normalize_groups
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SHAPES = [(4, (24, 10)), (32, (4096, 512)), (3, (6, 10, 5, 3)), (8, (256, 16, 32, 32)), (4, (64, 64, 8, 8)), (2, (22, 24, 17, 17))]
@@ -71,7 +71,7 @@ def test_a_captured_graph_replays_forward_and_backward():
 
 
 def test_a_first_use_inside_a_capture_takes_the_plain_form_and_says_so(monkeypatch):
-    monkeypatch.setattr(ghost_forms, "_troubles", {})
+    monkeypatch.setattr(ghost_batch_norm, "_troubles", {})
     inputs, layer = drawn((8, 16, 4, 4), 0, torch.float32), GhostBatchNorm(16, ghost_batch_size=4).cuda()
     normalize_groups(inputs, 2, layer.weight, layer.bias, layer.epsilon)
     torch.cuda.synchronize()

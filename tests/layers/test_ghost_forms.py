@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from gapbench.layers import ghost_batch_norm, ghost_forms
-from gapbench.layers.ghost_batch_norm import GhostBatchNorm, GroupMoments, normalize_chunks, normalize_groups
-from gapbench.layers.ghost_forms import fits, ghost_norm_form, triton_applies, triton_holds, triton_trouble
+from gapbench.layers import ghost_batch_norm
+from gapbench.layers.ghost_batch_norm import GhostBatchNorm, fits, ghost_norm_form, triton_applies, triton_holds, triton_trouble
+from gapbench.layers.ghost_math import GroupMoments, normalize_chunks, normalize_groups
 from gapbench.layers.stacked import stack
 
 CPU = torch.device("cpu")
@@ -15,7 +15,7 @@ WEIGHT = torch.ones(6)
 
 @pytest.fixture(autouse=True)
 def nothing_checked_yet(monkeypatch):
-    monkeypatch.setattr(ghost_forms, "_troubles", {})
+    monkeypatch.setattr(ghost_batch_norm, "_troubles", {})
 
 
 def wrong(what):
@@ -43,7 +43,7 @@ def wrong(what):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_form_that_is_right_passes_the_check(monkeypatch, dtype):
     monkeypatch.setattr(ghost_batch_norm, "normalize_triton", normalize_chunks)
-    assert ghost_forms._trouble(CPU, dtype) is None
+    assert ghost_batch_norm._trouble(CPU, dtype) is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_form_that_is_right_passes_the_check(monkeypatch, dtype):
 )
 def test_a_form_that_is_wrong_in_anything_fails_the_check(monkeypatch, what, message):
     monkeypatch.setattr(ghost_batch_norm, "normalize_triton", wrong(what))
-    trouble = ghost_forms._trouble(CPU, torch.float32)
+    trouble = ghost_batch_norm._trouble(CPU, torch.float32)
     assert trouble is not None
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(trouble)
@@ -69,7 +69,7 @@ def test_the_check_leaves_no_trace_in_random_numbers_or_gradients(monkeypatch):
     monkeypatch.setattr(ghost_batch_norm, "normalize_triton", normalize_chunks)
     before = torch.get_rng_state()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert ghost_forms._trouble(CPU, torch.float32) is None
+        assert ghost_batch_norm._trouble(CPU, torch.float32) is None
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -80,7 +80,7 @@ def test_each_type_is_checked_once_and_one_failure_ends_the_use_of_the_kernels(m
         asked.append((device, dtype))
         return "broken" if dtype == torch.bfloat16 else None
 
-    monkeypatch.setattr(ghost_forms, "_trouble", trouble)
+    monkeypatch.setattr(ghost_batch_norm, "_trouble", trouble)
     assert [triton_holds(0, torch.float32) for _ in range(3)] == [True, True, True]
     assert triton_trouble() is None
     assert [triton_holds(0, torch.bfloat16) for _ in range(3)] == [False, False, False]
@@ -129,7 +129,7 @@ def test_scale_and_shift_are_float32():
 
 
 def test_the_cpu_and_a_single_group_never_ask_for_triton(monkeypatch):
-    monkeypatch.setattr(ghost_forms, "triton_holds", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(ghost_batch_norm, "triton_holds", lambda *_: pytest.fail("asked"))
     assert not triton_applies(IMAGES, 2, WEIGHT)
     assert not triton_applies(IMAGES, 1, WEIGHT)
 
@@ -160,7 +160,7 @@ def test_results_name_every_form_in_a_network_and_whether_triton_was_given_up(mo
     network = nn.Sequential(*(GhostBatchNorm(6, ghost_batch_size=4) for _ in range(3)))
     network[0].form, network[1].form = "triton", "groups"
     assert ghost_norm_form(network) == "groups, triton"
-    monkeypatch.setitem(ghost_forms._troubles, torch.float32, "broken")
+    monkeypatch.setitem(ghost_batch_norm._troubles, torch.float32, "broken")
     network[0].form = "groups"
     assert ghost_norm_form(network) == "groups (no triton)"
     assert ghost_norm_form(stack([nn.Sequential(nn.Linear(4, 6), GhostBatchNorm(6)) for _ in range(2)])) == "stacked"

@@ -3,7 +3,8 @@
 import pytest
 
 from gapbench import cost
-from gapbench.cost.micro_batch import PIECE_MIB, exact_sizes, micro_batch_size
+from gapbench.sizing.decisions import exact_sizes, micro_batch_size
+from gapbench.sizing.kinds import KINDS
 from gapbench.suite.runspec import Component, Phase
 
 CIFAR10 = Component(name="cifar10")
@@ -52,4 +53,4 @@ def test_memory_does_not_grow_with_a_batch_that_is_cut(spec, device_kind):
     small, large = (
         cost.estimate(of(spec, model=RESNET44, batch_size=size, ghost_batch_size=128), device_kind=device_kind) for size in (512, 65_536)
     )
-    assert large.memory_mib <= small.memory_mib + PIECE_MIB[device_kind]  # 128 times the examples
+    assert large.memory_mib <= small.memory_mib + KINDS[device_kind].piece_mib  # 128 times the examples

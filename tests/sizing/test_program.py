@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from gapbench import cost
-from gapbench.cost.program import HYPERPARAMETERS
+from gapbench.sizing.decisions import HYPERPARAMETERS, program_key, stack_pays
 from gapbench.suite import Component, Phase, PlannedRun, RunSpec, load_suite
 
 RUNS = load_suite("quickstart").runs
@@ -36,7 +35,7 @@ SB = of("SB")
     ],
 )
 def test_hyperparameters_and_seeds_may_differ_within_a_stack(change: dict[str, Any]) -> None:
-    assert cost.program_key(SB.model_copy(update=change)) == cost.program_key(SB)
+    assert program_key(SB.model_copy(update=change)) == program_key(SB)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_hyperparameters_and_seeds_may_differ_within_a_stack(change: dict[str, A
     ],
 )
 def test_shapes_kernels_and_evaluations_must_be_the_same(change: dict[str, Any]) -> None:
-    assert cost.program_key(SB.model_copy(update=change)) != cost.program_key(SB)
+    assert program_key(SB.model_copy(update=change)) != program_key(SB)
 
 
 def test_a_stack_has_one_table_of_batches() -> None:
@@ -71,27 +70,26 @@ def test_a_stack_has_one_table_of_batches() -> None:
     other_rate = later.model_copy(
         update={"phases": tuple(phase.model_copy(update={"learning_rate_factor": 0.5}) for phase in later.phases)}
     )
-    assert cost.program_key(later) == cost.program_key(other_rate)
-    assert cost.program_key(later) != cost.program_key(growing(1.0, 2.0, 1.0, updates=50))
+    assert program_key(later) == program_key(other_rate)
+    assert program_key(later) != program_key(growing(1.0, 2.0, 1.0, updates=50))
 
 
 def test_arms_with_another_rate_share_a_program() -> None:
-    assert cost.program_key(of("LB")) == cost.program_key(of("LB+LR", seed=3))
-    assert cost.program_key(of("LB")) != cost.program_key(of("LB+LR+GBN"))
-    assert {cost.program_key(run.spec) for run in RUNS} == {cost.program_key(of(arm)) for arm in {run.labels.arm for run in RUNS}}
+    assert program_key(of("LB")) == program_key(of("LB+LR", seed=3))
+    assert program_key(of("LB")) != program_key(of("LB+LR+GBN"))
+    assert {program_key(run.spec) for run in RUNS} == {program_key(of(arm)) for arm in {run.labels.arm for run in RUNS}}
 
 
 def test_keys_are_hashable_and_name_real_fields() -> None:
-    assert len({cost.program_key(SB), cost.program_key(of("SB", 1))}) == 1
+    assert len({program_key(SB), program_key(of("SB", 1))}) == 1
     assert set(RunSpec.model_fields) > HYPERPARAMETERS
 
 
 def test_stacks_pay_for_small_updates_of_dense_models() -> None:
-    assert cost.stack_pays(SB, "cpu")
-    assert not cost.stack_pays(of("LB"), "cpu")
+    assert stack_pays(SB, "cpu")
+    assert not stack_pays(of("LB"), "cpu")
     resnet = load_suite("cifar10", only="arm=SB,seed=0").runs[0].spec
-    assert not cost.stack_pays(resnet, "cpu")
-    assert not cost.stack_pays(resnet, "cuda")
-    assert cost.stack_pays(of("LB"), "cuda")
-    assert not cost.stack_pays(SB, "other")
-    assert not cost.stack_pays(SB.model_copy(update={"model": Component(name="plugin")}), "cpu")
+    assert not stack_pays(resnet, "cpu")
+    assert not stack_pays(resnet, "cuda")
+    assert stack_pays(of("LB"), "cuda")
+    assert not stack_pays(SB.model_copy(update={"model": Component(name="plugin")}), "cpu")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gapbench import cost
-from gapbench.cost.compiling import COMPILED_FROM, guessed_compile_seconds
+from gapbench.cost.guess import COMPILE_SECONDS
+from gapbench.sizing import worth_compiling
+from gapbench.sizing.kinds import GPU_COMPILED_FROM
 from gapbench.suite import load_suite
 from gapbench.suite.runspec import AdaptiveBatch, Component, RunSpec
 
@@ -14,7 +16,7 @@ DIGITS = load_suite("quickstart", only="arm=SB,seed=0").runs[0].spec
 
 
 def compiles(spec: RunSpec, replicas: int = 1, device_kind: str = "cpu") -> bool:
-    return cost.worth_compiling(spec, replicas=replicas, device_kind=device_kind)
+    return worth_compiling(spec, replicas=replicas, device_kind=device_kind)
 
 
 def test_on_a_cpu_long_runs_are_compiled_and_short_ones_are_not() -> None:
@@ -55,14 +57,14 @@ def test_a_model_whose_size_nobody_knows_trains_as_it_is_on_a_cpu() -> None:
 
 
 def test_on_a_gpu_the_number_of_updates_decides() -> None:
-    assert compiles(DIGITS.model_copy(update={"updates": COMPILED_FROM}), device_kind="cuda")
-    assert not compiles(DIGITS.model_copy(update={"updates": COMPILED_FROM - 1}), device_kind="cuda")
+    assert compiles(DIGITS.model_copy(update={"updates": GPU_COMPILED_FROM}), device_kind="cuda")
+    assert not compiles(DIGITS.model_copy(update={"updates": GPU_COMPILED_FROM - 1}), device_kind="cuda")
 
 
 def test_a_price_holds_what_compiling_takes_and_needs() -> None:
     short = F1.model_copy(update={"updates": 1_562})
     more = cost.estimate(F1).program_seconds - cost.estimate(short).program_seconds
-    assert more == pytest.approx(guessed_compile_seconds(F1)) == pytest.approx(6.0)
+    assert more == pytest.approx(6 * COMPILE_SECONDS)
     long_mib, short_mib = (cost.memory_mib(spec) for spec in (F1, short))
     assert long_mib is not None
     assert short_mib is not None

@@ -1,14 +1,32 @@
-"""The folder of a run: it exists only when its outcome does, and holds the run that its name says."""
+"""The folder of a run: it exists only when its outcome does, holds the run that its name says, its events and its log."""
 
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gapbench.core.errors import StoreError
-from gapbench.core.events import Outcome
-from gapbench.store import CheckpointHeader, commit, read_header, read_payload, recover, write_checkpoint
+from gapbench.core.events import Measured, Outcome
+from gapbench.store import (
+    CheckpointHeader,
+    EventLog,
+    RunOutcome,
+    commit,
+    last_lines,
+    read_events,
+    read_failure,
+    read_header,
+    read_payload,
+    recover,
+    stack_line,
+    start_line,
+    write_checkpoint,
+)
+from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_update
 
 
 @pytest.fixture
@@ -151,3 +169,133 @@ def test_a_kill_before_the_journal_is_whole_leaves_no_outcome(results, stack):
     stack[0].journal_path.write_text(json.dumps({"a": 1})[:-2])
     assert recover(results.runs_path) == 0
     assert [run.outcome() for run in stack] == [None] * 3
+
+
+# events.jsonl: what was measured survives as it was, and is cut exactly to a checkpoint.
+
+
+def event(update: int, *values: float) -> Measured:
+    return Measured(0, update, 10 * update, tuple((f"metric{index}", "", value) for index, value in enumerate(values)))
+
+
+def write(path, *events, keep_bytes=0) -> int:
+    with EventLog(path, keep_bytes) as log:
+        for one in events:
+            log.append(one)
+        return log.sync()
+
+
+@given(values=st.lists(st.floats(allow_nan=False), max_size=4), update=st.integers(0, 2**40))
+def test_events_come_back_as_they_were(tmp_path_factory, values, update):
+    path = tmp_path_factory.mktemp("events") / "events.jsonl"
+    write(path, event(update, *values))
+    assert list(read_events(path)) == [event(update, *values)]
+
+
+def test_nan_comes_back_as_nan(tmp_path):
+    write(tmp_path / "events.jsonl", event(1, math.nan))
+    (only,) = read_events(tmp_path / "events.jsonl")
+    assert math.isnan(only.values[0][2])
+
+
+def test_resuming_cuts_what_lies_behind_the_checkpoint(tmp_path):
+    path = tmp_path / "events.jsonl"
+    size = write(path, event(1, 0.1), event(2, 0.2))
+    write(path, event(3, 0.3), event(4, 0.4), keep_bytes=size)
+    write(path, event(3, 0.5), keep_bytes=size)
+    assert [one.update for one in read_events(path)] == [1, 2, 3]
+    assert list(read_events(path))[-1] == event(3, 0.5)
+
+
+def test_beginning_anew_cuts_everything(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write(path, event(1, 0.1))
+    write(path, event(1, 0.2))
+    assert list(read_events(path)) == [event(1, 0.2)]
+
+
+def test_a_torn_last_line_ends_the_log(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write(path, event(1, 0.1))
+    with path.open("ab") as file:
+        file.write(b'{"update":2,"examples":20,"val')
+    assert [one.update for one in read_events(path)] == [1]
+    assert last_update(path) == 1
+
+
+def test_the_last_update_is_found_at_the_end_of_a_long_log(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write(path, *(event(update, 0.5) for update in range(3000)))
+    assert last_update(path) == 2999
+    assert last_update(tmp_path / "missing.jsonl") is None
+    assert list(read_events(tmp_path / "missing.jsonl")) == []
+
+
+# log.txt: its last lines are those of the last start, without control codes and bookkeeping.
+
+START = start_line("2026-01-01T00:00:00+00:00", 0, "cpu")
+AGAIN = start_line("2026-01-01T01:00:00+00:00", 12, "cuda:0")
+
+
+@pytest.fixture
+def tail(tmp_path):
+    def of(text, **more):
+        path = tmp_path / "log.txt"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return last_lines(path, **more)
+
+    return of
+
+
+def test_a_start_says_where_training_begins_or_goes_on():
+    assert START == "[2026-01-01T00:00:00+00:00] begins at update 0 on cpu"
+    assert AGAIN == "[2026-01-01T01:00:00+00:00] goes on after update 12 on cuda:0"
+
+
+def test_only_what_was_printed_since_the_last_start_counts(tail):
+    assert tail(f"{START}\nold\n{AGAIN}\n{stack_line('x')}\nnew\n\nnewer") == ("new", "newer")
+    assert tail(f"{START}\nold\n{AGAIN}\n") == ()
+
+
+def test_the_last_lines_are_taken(tail):
+    assert tail("".join(f"line {number}\n" for number in range(100)), number=3) == ("line 97", "line 98", "line 99")
+
+
+def test_control_codes_do_not_reach_a_terminal(tail):
+    assert tail("\x1b[31mred\x1b[0m\x07\n\x1b]0;title\x07bell\n\x1b[2J\ttab") == ("red", "bell", "    tab")
+
+
+def test_of_a_progress_bar_the_last_state_is_left(tail):
+    assert tail("10 %\r50 %\r100 %\r\nnext\n") == ("100 %", "next")
+
+
+def test_marks_under_the_lines_of_a_traceback_are_left_out(tail):
+    assert tail('  File "x.py", line 1\n    f(x)\n    ^^^^\n    ~~^~~\nValueError: no\n') == (
+        '  File "x.py", line 1',
+        "    f(x)",
+        "ValueError: no",
+    )
+
+
+def test_any_bytes_and_any_length_are_fit_to_print(tail):
+    lines = tail(b"\xff\xfe\x00broken\n" + b"x" * 2 * TAIL_BYTES)
+    assert len(lines) == 1
+    assert len(lines[0]) == MAXIMUM_LINE
+    assert tail(b"\xff\xfe\x00broken\n")[0].endswith("broken")
+
+
+def test_without_a_log_there_are_no_lines(tmp_path):
+    assert last_lines(tmp_path / "log.txt") == ()
+
+
+def test_a_failure_knows_its_reason_and_its_log(results, build, planned):
+    (run,) = planned(build.run())
+    folder = results.run(run.run_id)
+    assert read_failure(folder) is None
+    build.finish(folder, run, RunOutcome(Outcome.CRASHED, "ValueError: no"))
+    folder.append_log("Traceback\nValueError: no")
+    failure = read_failure(folder)
+    assert (failure.outcome, failure.reason, failure.log) == (Outcome.CRASHED, "ValueError: no", folder.log_path)
+    assert failure.last_lines == ("Traceback", "ValueError: no")
+    folder.write_outcome(build.outcome())
+    assert read_failure(folder) is None

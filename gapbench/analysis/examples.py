@@ -15,7 +15,7 @@ examples of the pool, each with everything it contributes to any split:
     u_e = sum over s with e in T_s of (d_se - D_s) / (S N_s),    variance = M / (M - 1) sum_e u_e^2,    M examples in any T_s
 
 (the cluster-robust variance of a mean of ratios, examples being the clusters; Liang and Zeger 1986). With one test set for all runs it is
-the formula above. It needs to know which example each bit stands for: analysis/held_out.py.
+the formula above. It needs to know which example each bit stands for: `drawn_test_sets`.
 
 The two intervals cannot be added up: the part of the noise that belongs to a network and an example together is in both.
 """

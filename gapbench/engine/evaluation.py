@@ -82,16 +82,21 @@ class Evaluator:
     def _measure(self, name: str, prefix: str, values: dict[str, list[float]]) -> Tensor | None:
         indices, task = self._sets[name], self._program.task
         sums: dict[str, list[Tensor]] = {}
-        hits = []
+        hits, counted = [], []
         for batch in self._feed.evaluation_batches(torch.split(indices, max(1, CHUNK_EXAMPLES // len(indices)), dim=1)):
             outputs = self._program.forward(batch)
             right = task.correct(outputs, batch.labels)
             if right is not None:
                 hits.append(right)
+            weights = task.weights(batch.labels)
+            if weights is not None:
+                counted.append(weights.double().sum(dim=1))
             for metric, each in task.values(outputs, batch.labels).items():
-                sums.setdefault(metric, []).append(each.double().sum(dim=1))
+                own = each.double() if weights is None else each.double() * weights
+                sums.setdefault(metric, []).append(own.sum(dim=1))
+        whole = torch.stack(counted).sum(dim=0) if counted else indices.shape[1]
         for metric, parts in sums.items():
-            values[f"{prefix}{name}_{metric}"] = (torch.stack(parts).sum(dim=0) / indices.shape[1]).tolist()
+            values[f"{prefix}{name}_{metric}"] = (torch.stack(parts).sum(dim=0) / whole).tolist()
         return torch.cat(hits, dim=1).cpu() if hits else None
 
     def _pass_calibration(self, batch_size: int) -> None:

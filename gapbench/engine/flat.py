@@ -74,16 +74,24 @@ class FlatNetwork:
         """Returns what the optimizer works on."""
         return FlatBuffers(self.weights, self.gradients, self.decayed)
 
-    def backward(self, loss: Float[Tensor, " replica"], *, share: float = 1.0, rows: Rows | None = None, add: bool = False) -> None:
+    def backward(
+        self,
+        loss: Float[Tensor, " replica"],
+        *,
+        share: float | Float[Tensor, " replica"] = 1.0,
+        rows: Rows | None = None,
+        add: bool = False,
+    ) -> None:
         """Writes `share` times the gradient of each replica's loss into its flat row. No loss depends on another replica's weights.
 
         Args:
             loss: of a batch or micro-batch.
-            share: of the update's loss that this one is.
+            share: of the update's loss that this one is; one a replica where examples have weights.
             rows: where to; default: `gradients`.
             add: adds to what is there.
         """
-        gradients = torch.autograd.grad(loss, self.parameters, self._ones * share if share != 1.0 else self._ones)
+        whole = isinstance(share, float) and share == 1.0
+        gradients = torch.autograd.grad(loss, self.parameters, self._ones if whole else self._ones * share)
         views = self._gradient_views if rows is None or rows is self.gradients else self.views(rows)
         if add:
             torch._foreach_add_(views, gradients)
@@ -91,7 +99,7 @@ class FlatNetwork:
             torch._foreach_copy_(views, gradients)
 
     def weights_moved(self) -> None:
-        """Is to be called after every change of `weights`."""
+        """Tells the network that `weights` have changed."""
         if self._shadow is not None:
             self._shadow.copy_(self.weights)
 

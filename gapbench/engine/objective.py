@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -83,34 +83,47 @@ class TrainingObjective:
         """See `probes.Objective`."""
         views = self._network.views(self._rows(weights))
         with self._leaving_no_trace(batch):
-            sums = [self._losses(part, views).double().sum(dim=1) for part in self._chunks(batch)]
-        return torch.stack(sums).sum(dim=0) / batch.examples
+            parts = [self._losses(part, views) for part in self._chunks(batch)]
+        total = torch.stack([losses.double().sum(dim=1) for losses, _ in parts]).sum(dim=0)
+        return total / _counted([weights for _, weights in parts], batch)
 
     def gradient(self, batch: ObjectiveBatch, weights: Rows | None = None) -> Rows:
         """See `probes.Objective`."""
-        rows = torch.zeros_like(self._network.weights)
-        with self._leaving_no_trace(batch), torch.enable_grad():
-            for part in self._chunks(batch):
-                views = self._leaves(weights)
-                loss = self._losses(part, views).sum() / batch.examples
-                self._add(rows, torch.autograd.grad(loss, views, allow_unused=True, materialize_grads=True))
-        return rows
+        return self._derivative(batch, weights, lambda loss, views: _gradients(loss, views, create_graph=False))
 
     def hessian_product(self, batch: ObjectiveBatch, vector: Rows, weights: Rows | None = None) -> Rows:
         """See `probes.Objective`."""
-        rows = torch.zeros_like(self._network.weights)
-        directions = self._network.views(vector.detach().to(rows.dtype))
+        directions = self._network.views(vector.detach().to(self._network.weights.dtype))
+
+        def product(loss: Tensor, views: Sequence[Tensor]) -> Sequence[Tensor]:
+            gradients = _gradients(loss, views, create_graph=True)
+            along = torch.stack([(gradient * side).sum() for gradient, side in zip(gradients, directions, strict=True)]).sum()
+            return _gradients(along, views, create_graph=False)
+
+        return self._derivative(batch, weights, product)
+
+    def _derivative(
+        self, batch: ObjectiveBatch, weights: Rows | None, derive: Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
+    ) -> Rows:
+        """Returns what `derive` makes of the mean loss and the weights in the shapes of the parameters, as rows."""
+        rows, counted = torch.zeros_like(self._network.weights), []
         with self._leaving_no_trace(batch), torch.enable_grad():
             for part in self._chunks(batch):
-                views = self._leaves(weights)
-                loss = self._losses(part, views).sum() / batch.examples
-                gradients = torch.autograd.grad(loss, views, create_graph=True, allow_unused=True, materialize_grads=True)
-                along = torch.stack([(gradient * side).sum() for gradient, side in zip(gradients, directions, strict=True)]).sum()
-                self._add(rows, torch.autograd.grad(along, views, allow_unused=True, materialize_grads=True))
-        return rows
+                views = [view.detach().requires_grad_() for view in self._network.views(self._rows(weights))]
+                losses, own = self._losses(part, views)
+                counted.append(own)
+                pieces = derive(losses.sum() / batch.examples, views)
+                torch._foreach_add_(self._network.views(rows), [piece.detach() for piece in pieces])
+        share = _counted(counted, batch) / batch.examples
+        return rows.div_(share.to(rows.dtype)[:, None]) if isinstance(share, Tensor) else rows
 
-    def _losses(self, batch: ObjectiveBatch, views: Sequence[Tensor]) -> Float[Tensor, "replica examples"]:
-        """Returns the loss of each example at the weights that `views` are. No loss depends on another replica's weights."""
+    def _losses(
+        self, batch: ObjectiveBatch, views: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "replica examples"], Float[Tensor, "replica examples"] | None]:
+        """Returns the loss of each example, times its weight, at the weights that `views` are, and the weights of the examples.
+
+        No loss depends on another replica's weights. Examples of most tasks have no weights.
+        """
         network = self._network
         data = self._batch(batch)
         for layer in self._keyed:
@@ -119,7 +132,8 @@ class TrainingObjective:
         tensors = dict(zip(network.names, views, strict=True)) | {name: value.clone() for name, value in network.module.named_buffers()}
         with torch.autocast(data.images.device.type, enabled=False):
             outputs = functional_call(network.module, tensors, (data.images if network.stacked else data.images[0],))
-        return self._task.losses(outputs if network.stacked else outputs.T[None], data.labels)
+        losses, counted = self._task.losses(outputs if network.stacked else outputs.T[None], data.labels), self._task.weights(data.labels)
+        return losses if counted is None else losses * counted, counted
 
     def _batch(self, batch: ObjectiveBatch) -> Batch:
         return self._feed.evaluation_batch(batch.indices) if batch.draws is None else self._feed.drawn_batch(batch.indices, batch.draws)
@@ -139,12 +153,6 @@ class TrainingObjective:
 
     def _rows(self, weights: Rows | None) -> Rows:
         return self._network.weights if weights is None else weights.to(self._network.weights.dtype)
-
-    def _leaves(self, weights: Rows | None) -> list[Tensor]:
-        return [view.detach().requires_grad_() for view in self._network.views(self._rows(weights))]
-
-    def _add(self, rows: Rows, pieces: Sequence[Tensor]) -> None:
-        torch._foreach_add_(self._network.views(rows), [piece.detach() for piece in pieces])
 
     @contextmanager
     def _leaving_no_trace(self, batch: ObjectiveBatch) -> Iterator[None]:
@@ -168,6 +176,17 @@ class TrainingObjective:
                 norm._pending[:] = pending
             for layer, bound in keys:
                 layer.keys = bound
+
+
+def _gradients(loss: Tensor, views: Sequence[Tensor], *, create_graph: bool) -> tuple[Tensor, ...]:
+    found: tuple[Tensor, ...] = torch.autograd.grad(loss, views, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    return found
+
+
+def _counted(weights: Sequence[Tensor | None], batch: ObjectiveBatch) -> Tensor | int:
+    """Returns the sum of the weights of all examples, float64 [replica], or their number where they have none."""
+    sums = [part.double().sum(dim=1) for part in weights if part is not None]
+    return torch.stack(sums).sum(dim=0) if sums else batch.examples
 
 
 def _set_modes(module: nn.Module, norms: Sequence[nn.Module], batch: ObjectiveBatch) -> None:

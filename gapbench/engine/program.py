@@ -91,6 +91,8 @@ class Passed:
 
     losses: dict[int, Float[Tensor, " replica"]] = field(default_factory=dict)
     shares: dict[int, Fraction] = field(default_factory=dict)
+    counted: dict[int, Float[Tensor, " replica"]] = field(default_factory=dict)
+    """Mean weight of the examples of each; only of a task that weighs them."""
     correct: dict[int, Float[Tensor, " replica"]] = field(default_factory=dict)
     """Examples that were right, NaN where nothing is right or wrong; only of an update that is observed."""
     examples: int = 0
@@ -104,7 +106,11 @@ class Passed:
         if sum(self.shares.values()) != 1:
             raise TrainingError("the optimizer made an update without asking for the gradients of all of its micro-batches")
         numbers = sorted(self.losses)
-        return _shared([self.losses[number] for number in numbers], [self.shares[number] for number in numbers])
+        losses, shares = [self.losses[number] for number in numbers], [self.shares[number] for number in numbers]
+        if not self.counted or len(numbers) == 1:
+            return _shared(losses, shares)
+        counted = [self.counted[number] for number in numbers]
+        return _shared([loss * weight for loss, weight in zip(losses, counted, strict=True)], shares) / _shared(counted, shares)
 
     def right(self) -> Float[Tensor, " replica"]:
         """Returns how many examples of the whole batch were right."""
@@ -153,6 +159,7 @@ class UpdateGradients(Gradients):
         """See `optimizers.Gradients`."""
         network = self._program.network
         rows = torch.zeros_like(network.gradients) if into is None else into
+        counted: Tensor | None = None
         with network.at(weights):
             offset = self._offset
             for number, batch in enumerate(self._fresh() if fresh else self._batches, self._number):
@@ -160,10 +167,12 @@ class UpdateGradients(Gradients):
                 with nullcontext() if first else network.norms_unmoved():
                     network.use_groups_of(batch.group_size)
                     noise = None if self._weights is None else self._weights[:, offset : offset + batch.size]
-                    self._pass(batch, noise, rows, add=number > self._number, first=number if first else None)
+                    factor = self._pass(batch, noise, rows, add=number > self._number, first=number if first else None)
+                if isinstance(factor, Tensor):
+                    counted = factor if counted is None else counted + factor
                 offset += batch.size
             network.use_groups_of(None)
-        return rows
+        return rows if counted is None else rows.div_(counted[:, None])
 
     def by_worker(self, workers: int) -> tuple[Gradients, ...]:
         """See `optimizers.Gradients`."""
@@ -197,42 +206,58 @@ class UpdateGradients(Gradients):
         self.passed.draws += 1
         return self._batches.fresh(self.passed.draws - 1)
 
-    def _pass(self, batch: Batch, noise: Tensor | None, rows: Rows, *, add: bool, first: int | None) -> None:
-        """Passes a micro-batch forward and backward: its share of the gradient goes to `rows`. `first`: its number, at its first pass."""
+    def _pass(self, batch: Batch, noise: Tensor | None, rows: Rows, *, add: bool, first: int | None) -> float | Tensor:
+        """Passes a micro-batch forward and backward: its gradient times its share goes to `rows`. Returns the share.
+
+        It is a tensor where the mean over several micro-batches is by weights of their examples.
+
+        Args:
+            batch: the micro-batch.
+            noise: weights of its examples in the gradient alone.
+            rows: of the gradient.
+            add: whether others are in it.
+            first: its number, at its first pass.
+        """
         program, passed = self._program, self.passed
-        share = batch.share / self._share
         outputs = program.forward(batch)
-        each = program.task.losses(outputs, batch.labels)
-        loss = seen = mean_loss(each, batch.group_size)
+        each, weights = program.task.losses(outputs, batch.labels), program.task.weights(batch.labels)
+        loss = seen = mean_loss(each, batch.group_size, weights)
         if noise is not None:
-            loss = mean_loss(each * noise, batch.group_size)
+            loss = mean_loss(each * noise, batch.group_size, weights)
+        share: float | Tensor = float(batch.share / self._share)
+        if weights is not None and len(self._pieces) > 1:
+            counted = mean_loss(weights, batch.group_size)
+            share = share * counted
+            if first is not None:
+                passed.counted[first] = counted
         if first is not None:
             passed.losses[first] = seen.detach()  # that of the examples as they are, also where the gradient weighs them
             passed.shares[first] = batch.share
             passed.examples += batch.size
         if first is None or not self._observe:
-            program.network.backward(loss, share=float(share), rows=rows, add=add)
-            return
+            program.network.backward(loss, share=share, rows=rows, add=add)
+            return share
         right = program.task.correct(outputs.detach(), batch.labels)
         correct = torch.full_like(passed.losses[first], torch.nan) if right is None else right.float().sum(dim=1)
         passed.correct[first] = correct
         own = self._observed_backward(loss, share, rows, add=add)
         for name, value in program.look_early(self.update, batch, passed.losses[first], correct, own).items():
             passed.early[name] = passed.early[name] + value if name in passed.early else value
+        return share
 
-    def _observed_backward(self, loss: Tensor, share: Fraction, rows: Rows, *, add: bool) -> Rows:
+    def _observed_backward(self, loss: Tensor, share: float | Tensor, rows: Rows, *, add: bool) -> Rows:
         """Does the backward pass of a micro-batch, to the same bits, and returns the gradient of that micro-batch alone."""
         network = self._program.network
-        if share == 1 or not self._program.looks_early:
-            network.backward(loss, share=float(share), rows=rows, add=add)
+        if len(self._pieces) == 1 or not self._program.looks_early:
+            network.backward(loss, share=share, rows=rows, add=add)
             return rows
         piece = torch.zeros_like(rows)
-        network.backward(loss, share=float(share), rows=piece)
+        network.backward(loss, share=share, rows=piece)
         if add:
             rows.add_(piece)
         else:
             rows.copy_(piece)
-        return piece.mul_(float(1 / share))
+        return piece.div_(share[:, None]) if isinstance(share, Tensor) else piece.mul_(1.0 / share)
 
 
 class Program:
@@ -398,7 +423,7 @@ class Program:
             losses = self.task.losses(self.forward(batch), batch.labels)
             if weights is not None:
                 losses = losses * weights[:, pieces * size : (pieces + 1) * size]
-            self.network.backward(mean_loss(losses), rows=rows, add=True)
+            self.network.backward(mean_loss(losses, weights=self.task.weights(batch.labels)), rows=rows, add=True)
             pieces += 1
         return rows.div_(pieces)
 
@@ -496,12 +521,16 @@ def _shared(losses: Sequence[Tensor], shares: Sequence[Fraction]) -> Tensor:
     return sum((loss * float(share) for loss, share in zip(losses[1:], shares[1:], strict=True)), losses[0] * float(shares[0]))
 
 
-def mean_loss(losses: Float[Tensor, "replica batch"], group_size: int | None = None) -> Float[Tensor, " replica"]:
-    """Returns each replica's mean loss.
+def mean_loss(
+    losses: Float[Tensor, "replica batch"], group_size: int | None = None, weights: Float[Tensor, "replica batch"] | None = None
+) -> Float[Tensor, " replica"]:
+    """Returns each replica's mean loss, by the examples' weights where they have any.
 
     With `group_size` it is the mean over groups of so many examples of the mean within each. The last group may be smaller: its
     examples then weigh more.
     """
-    if group_size is None or losses.shape[1] % group_size == 0:
-        return losses.mean(dim=1)
-    return torch.stack([group.mean(dim=1) for group in torch.split(losses, group_size, dim=1)]).mean(dim=0)
+    if group_size is not None and losses.shape[1] % group_size:
+        groups = torch.split(losses, group_size, dim=1)
+        own = [None] * len(groups) if weights is None else torch.split(weights, group_size, dim=1)
+        return torch.stack([mean_loss(group, None, each) for group, each in zip(groups, own, strict=True)]).mean(dim=0)
+    return losses.mean(dim=1) if weights is None else (losses * weights).sum(dim=1) / weights.sum(dim=1)

@@ -1,6 +1,7 @@
 """Tasks, live: what outputs and targets of examples come to. The catalog says what each is called and how its metrics are shown.
 
-Every loss is a mean over examples of what each contributes, so that micro-batches, noise and noise scale are about the same quantity.
+Every loss is a mean over examples, by their weights, of what each contributes, so that micro-batches, noise and noise scale are about the
+same quantity.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ class Task(ABC):
         self, outputs: Float[Tensor, "replica outputs batch"], targets: Int[Tensor, "replica batch"]
     ) -> Float[Tensor, "replica batch"]:
         """Returns the loss of each example, in nats."""
+
+    def weights(self, targets: Int[Tensor, "replica batch"]) -> Float[Tensor, "replica batch"] | None:
+        """Returns how much each example counts in a mean, such as the tokens of a text; None where all count alike."""
+        return None
 
     def correct(
         self, outputs: Float[Tensor, "replica outputs batch"], targets: Int[Tensor, "replica batch"]

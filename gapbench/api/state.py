@@ -6,7 +6,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from gapbench.api.keeping import as_html, find
 from gapbench.api.planning import by_cell
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, RETRIED, Outcome
-from gapbench.store import FAILED, Failure, ResultsDirectory, SeenSession, Session, read_failure, read_session, read_tables
+from gapbench.store import FAILED, Failure, ResultsDirectory, SeenSession, Session, SessionJob, read_failure, read_session, read_tables
 from gapbench.suite.runspec import PlannedRun
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class FailedRun:
     cell: str
     seed: int
     failure: Failure
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as plain JSON; the lines of the log stay in the log."""
+        of, why = self.failure, self.failure.reason
+        return {"run_id": of.run_id, "cell": self.cell, "seed": self.seed, "outcome": of.outcome, "reason": why, "log": str(of.log)}
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,16 @@ class Status:
         """Returns one row a cell: how many of its runs have each outcome and train now, and its updates, made and planned."""
         import pandas as pd
 
-        rows = []
-        for cell in self.cells:
-            counts = {outcome.value: cell.outcomes.get(outcome, 0) for outcome in Outcome}
-            rows.append(
-                {"cell": cell.cell, **counts, "training": cell.training, "updates_done": cell.updates_done, "updates": cell.updates}
-            )
+        rows = [
+            {
+                "cell": cell.cell,
+                **{outcome.value: cell.outcomes.get(outcome, 0) for outcome in Outcome},
+                "training": cell.training,
+                "updates_done": cell.updates_done,
+                "updates": cell.updates,
+            }
+            for cell in self.cells
+        ]
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
@@ -155,40 +164,9 @@ class Status:
             "host": session.host if session else None,
             "command": session.command if session else None,
             "old_attempts": self.old_attempts,
-            "cells": [
-                {
-                    "cell": cell.cell,
-                    "outcomes": {outcome.value: number for outcome, number in cell.outcomes.items()},
-                    "training": cell.training,
-                    "updates_done": cell.updates_done,
-                    "updates": cell.updates,
-                }
-                for cell in self.cells
-            ],
-            "run_list": [
-                {
-                    "run_id": run.run_id,
-                    "cell": run.cell,
-                    "seed": run.seed,
-                    "outcome": run.outcome.value,
-                    "training": run.training,
-                    "update": run.update,
-                    "updates": run.updates,
-                    "test_accuracy": run.test_accuracy,
-                }
-                for run in self.runs
-            ],
-            "failed_list": [
-                {
-                    "run_id": failed.failure.run_id,
-                    "cell": failed.cell,
-                    "seed": failed.seed,
-                    "outcome": failed.failure.outcome.value,
-                    "reason": failed.failure.reason,
-                    "log": str(failed.failure.log),
-                }
-                for failed in self.failed
-            ],
+            "cells": [asdict(cell) for cell in self.cells],
+            "run_list": [asdict(run) for run in self.runs],
+            "failed_list": [failed.as_json() for failed in self.failed],
         }
 
 
@@ -212,7 +190,6 @@ def status(results: str | Path | None = None) -> Status:
         runs, failures = _read_runs(directory, planned.runs, seen.session if seen is not None and working else None)
     left = any(run.outcome not in FINAL for run in runs.values())
     state = _state(working, left, seen)
-    distinct = _first_labels(planned.runs)
     return Status(
         suite=planned.suite,
         results=directory.path,
@@ -220,9 +197,7 @@ def status(results: str | Path | None = None) -> Status:
         lost=state == "stopped" and seen is not None and seen.session.state in ("training", "stopping"),
         cells=tuple(_cell(cell, [runs[member.run_id] for member in members]) for cell, members in by_cell(planned.runs).items()),
         runs=tuple(runs.values()),
-        failed=tuple(
-            FailedRun(member.labels.cell, member.spec.seed, failures[run_id]) for run_id, member in distinct.items() if run_id in failures
-        ),
+        failed=tuple(FailedRun(run.cell, run.seed, failures[run.run_id]) for run in runs.values() if run.run_id in failures),
         old_attempts=len(directory.attempts()),
         session=seen.session if seen else None,
         silent_seconds=seen.age_seconds if seen else None,
@@ -268,27 +243,15 @@ def _read_runs(
     failures: dict[str, Failure] = {}
     for run_id, member in first.items():
         run, stored, job = directory.run(run_id), outcomes[run_id], training.get(run_id)
-        accuracy: Any = None
         if stored is not None:
-            outcome, update = stored.outcome, stored.update
-            accuracy = stored.summary.get("test_accuracy") if outcome is Outcome.OK else None
+            runs[run_id] = _run(member, stored.outcome, stored.update, stored.summary.get("test_accuracy"))
             failure = read_failure(run, stored)
             if failure is not None:
                 failures[run_id] = failure
-        else:
-            known = max(checkpointed.get(run_id, 0), run.last_event() or 0)
-            update = max(known, job.update) if job else known
-            accuracy = job.test_accuracy if job else None
-            outcome = Outcome.INTERRUPTED if update or run.has_begun() else Outcome.SKIPPED
-        runs[run_id] = RunStatus(
-            run_id=run_id,
-            cell=member.labels.cell,
-            seed=member.spec.seed,
-            outcome=outcome,
-            training=job is not None and stored is None,
-            **_progress(member, update, outcome, known=job.updates if job is not None and stored is None else None),
-            test_accuracy=_number(accuracy),
-        )
+            continue
+        update = max(checkpointed.get(run_id, 0), run.last_event() or 0, job.update if job else 0)
+        outcome = Outcome.INTERRUPTED if update or run.has_begun() else Outcome.SKIPPED
+        runs[run_id] = _run(member, outcome, update, job.test_accuracy if job else None, job)
     return runs, failures
 
 
@@ -298,29 +261,37 @@ def _read_table(directory: ResultsDirectory, planned: Sequence[PlannedRun]) -> t
     runs: dict[str, RunStatus] = {}
     failures: dict[str, Failure] = {}
     for run_id, member in _first_labels(planned).items():
-        row = rows.get(run_id)
-        outcome = Outcome.SKIPPED if row is None else Outcome(row["outcome"])
-        update = _number(row["updates"]) if row else None
-        if row is not None and outcome in FAILED:
+        row = rows.get(run_id, {"outcome": Outcome.SKIPPED, "updates": 0})
+        outcome = Outcome(row["outcome"])
+        if outcome in FAILED:
             failures[run_id] = Failure(run_id, outcome, str(row["reason"]), directory.run(run_id).log_path, ())
-        runs[run_id] = RunStatus(
-            run_id=run_id,
-            cell=member.labels.cell,
-            seed=member.spec.seed,
-            outcome=outcome,
-            training=False,
-            **_progress(member, int(update or 0), outcome),
-            test_accuracy=_number(row.get("test_accuracy")) if row is not None and outcome is Outcome.OK else None,
-        )
+        runs[run_id] = _run(member, outcome, int(_number(row["updates"]) or 0), row.get("test_accuracy"))
     return runs, failures
 
 
-def _progress(member: PlannedRun, update: int, outcome: Outcome, known: int | None = None) -> dict[str, int]:
-    """Returns the updates that a run has made and will make: as planned or, where its batch follows the noise scale, as far as is known."""
+def _run(member: PlannedRun, outcome: Outcome, update: int, accuracy: Any, job: SessionJob | None = None) -> RunStatus:
+    """Returns how far a run is; its updates are as planned or, where its batch follows the noise scale, as far as is known.
+
+    Args:
+        member: the run.
+        outcome: without one, interrupted or skipped.
+        update: how many it has made.
+        accuracy: what is recorded of it; counts once the run is ok, or while it trains.
+        job: what it trains in at the moment.
+    """
     updates = member.spec.updates
     if member.spec.adaptive_batch is not None:
-        updates = update if outcome is Outcome.OK else max(update, known or updates)
-    return {"update": min(update, updates), "updates": updates}
+        updates = update if outcome is Outcome.OK else max(update, (job.updates if job else 0) or updates)
+    return RunStatus(
+        run_id=member.run_id,
+        cell=member.labels.cell,
+        seed=member.spec.seed,
+        outcome=outcome,
+        training=job is not None,
+        update=min(update, updates),
+        updates=updates,
+        test_accuracy=_number(accuracy) if outcome is Outcome.OK or job is not None else None,
+    )
 
 
 def _number(value: Any) -> float | None:

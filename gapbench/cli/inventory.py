@@ -1,4 +1,4 @@
-"""The commands about what exists: listings, data sets, this machine."""
+"""The commands about what exists and what works here: listings, data sets, this machine, components, speed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from gapbench.cli.app import app, err, out
-from gapbench.cli.late import api, console
-from gapbench.cli.options import DataOption, ParentOption, PluginOption, UsageError, completes, parse_settings
+from gapbench import api, console
+from gapbench.cli.app import app
+from gapbench.cli.options import DataOption, OfflineOption, ParentOption, PluginOption, UsageError, completes, parse_settings
 
 data_app = typer.Typer(help="Download and verify data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the data set.", autocompletion=completes("datasets"))]
+DatasetArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Of the data set.", autocompletion=completes(lambda: api.names("datasets")))
+]
 
 
 @app.command(name="ls")
@@ -25,35 +27,35 @@ def list_things(
             metavar="[KIND]",
             help="datasets, models, regimes, optimizers, recipes, probes or suites; default: the names of all.",
             show_default=False,
-            autocompletion=lambda incomplete: [kind for kind in api.kinds() if kind.startswith(incomplete)],
+            autocompletion=completes(lambda: api.kinds()),
         ),
     ] = None,
     plugin: PluginOption = None,
 ) -> None:
     """List what exists: datasets, models, regimes, optimizers, recipes, probes or suites."""
     if kind is not None:
-        console.print_listing(out(), api.listing(kind, plugin or ()))
+        console.print_listing(console.out(), api.listing(kind, plugin or ()))
         return
     for one in api.kinds():
-        names = ", ".join(item.name for item in api.listing(one, plugin or ()))
-        out().print(f"{one}: {names}", highlight=False, markup=False, soft_wrap=True)
-    out().print("`gapbench ls KIND` says more of each", highlight=False)
+        console.tell(console.out(), f"{one}: {', '.join(item.name for item in api.listing(one, plugin or ()))}")
+    console.tell(console.out(), "`gapbench ls KIND` says more of each")
 
 
 @data_app.command()
 def fetch(name: DatasetArgument, data_dir: DataOption = None, plugin: PluginOption = None) -> None:
     """Download what is missing of a data set's official files."""
-    console.print_data_files(out(), name, api.fetch_dataset(name, data_dir, plugin or ()))
+    console.print_data_files(console.out(), name, api.fetch_dataset(name, data_dir=data_dir, plugins=plugin or ()))
 
 
 @data_app.command()
 def verify(name: DatasetArgument, data_dir: DataOption = None, plugin: PluginOption = None) -> None:
     """Check the files of a data set against their official checksums."""
-    files = api.verify_dataset(name, data_dir, plugin or ())
-    console.print_data_files(out(), name, files)
+    files = api.verify_dataset(name, data_dir=data_dir, plugins=plugin or ())
+    console.print_data_files(console.out(), name, files)
     bad = [file for file in files if file.status in ("missing", "corrupt")]
     if bad:
-        err().print(f"{len(bad)} of {len(files)} files are not as they should be; `gapbench data fetch {name}` downloads missing ones")
+        text = f"{len(bad)} of {len(files)} files are not as they should be; `gapbench data fetch {name}` downloads missing ones"
+        console.say(console.err(), text)
         raise typer.Exit(2)
 
 
@@ -65,14 +67,11 @@ def doctor(
 ) -> None:
     """Say what this machine can do, and how to mend what it cannot. Exit status 1 if something is bad."""
     if not fast:
-        err().print("trying torch and a compilation: up to a minute (--fast leaves that out)", highlight=False)
-    findings = api.doctor(data_dir, fast=fast, results=results)
-    console.print_findings(out(), findings)
+        console.say(console.err(), "trying torch and a compilation: up to a minute (--fast leaves that out)")
+    findings = api.doctor(data_dir=data_dir, results=results, fast=fast)
+    console.print_findings(console.out(), findings)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
-
-
-# `gapbench schema`: what editors need to complete and check suite files.
 
 
 @app.command()
@@ -85,15 +84,11 @@ def schema(
         typer.echo(api.suite_schema(plugin or ()), nl=False)
         return
     written = api.write_suite_schema(output, plugin or ())
-    out().print(f"{written}: name it in the first line of a suite: #:schema ./{written.name}", highlight=False, soft_wrap=True)
+    console.tell(console.out(), f"{written}: name it in the first line of a suite: #:schema ./{written.name}")
 
 
-# The command `gapbench test`: whether components do what the engine relies on.
-
-
-def _complete(incomplete: str) -> list[str]:
-    names = [name for kind in ("datasets", "models", "optimizers", "regimes", "probes") for name in api.names(kind)]
-    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+def _components() -> list[str]:
+    return list(dict.fromkeys(name for kind in ("datasets", "models", "optimizers", "regimes", "probes") for name in api.names(kind)))
 
 
 @app.command(name="test")
@@ -103,7 +98,7 @@ def conformity(
         typer.Argument(
             metavar="[NAME]...",
             help="Components, such as resnet or model:tiny; default: everything that the --plugin files define.",
-            autocompletion=_complete,
+            autocompletion=completes(_components),
             show_default=False,
         ),
     ] = None,
@@ -112,32 +107,24 @@ def conformity(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the component, such as depth=20. May be repeated.")
     ] = None,
     data_dir: DataOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download anything.")] = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Test components of your own, or built-in ones: builds, shapes, gradients, repeatable, ghost norm and replicas exact, ..."""
-    report = api.check_components(
-        *(names or ()), plugins=plugin or (), options=parse_settings(option or ()), data_dir=data_dir, offline=offline
-    )
-    from gapbench.console.tables import print_conformity
-
-    print_conformity(out(), report.checks)
+    place = api.Place(data_dir=data_dir, plugins=plugin or (), offline=offline)
+    report = api.check_components(*(names or ()), place=place, options=parse_settings(option))
+    console.print_conformity(console.out(), report.checks)
     raise typer.Exit(report.exit_status)
-
-
-# The command about speed.
-
-
-def _complete_cases(incomplete: str) -> list[str]:
-    from gapbench.bench import CASES
-
-    return [name for name in CASES if name.startswith(incomplete)]
 
 
 @app.command()
 def bench(
     cases: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CASES]...", help="Cases to time; default: all of the device.", autocompletion=_complete_cases),
+        typer.Argument(
+            metavar="[CASES]...",
+            help="Cases to time; default: all of the device.",
+            autocompletion=completes(lambda: api.bench_cases()),
+        ),
     ] = None,
     rounds: Annotated[
         int | None,
@@ -152,20 +139,18 @@ def bench(
     only_list: Annotated[bool, typer.Option("--list", help="Say what could be timed, and with what goals; time nothing.")] = False,
 ) -> None:
     """Time the engine against loops that people would run instead, side by side; again goes on."""
-    from gapbench.bench import CASES, ROUNDS, compare, unmeasurable
-
     if only_list:
-        console.print_bench_cases(out(), CASES, unmeasurable())
+        console.print_bench_cases(console.out(), api.bench_cases())
         return
     if device not in (None, "cpu", "cuda"):
         raise UsageError(f"--device {device}: should be cpu or cuda")
-    report = compare(
+    report = api.bench(
         cases or (),
-        rounds=ROUNDS if rounds is None else rounds,
+        rounds=rounds,
         seconds=seconds,
         output=output,
         device=device,  # type: ignore[arg-type]  # one of the two, see above
         anyway=anyway,
-        on_message=lambda text: err().print(text, highlight=False, markup=False, soft_wrap=True),
+        say=lambda text: console.tell(console.err(), text),
     )
-    console.print_bench(out(), report, output)
+    console.print_bench(console.out(), report, output)

@@ -1,4 +1,4 @@
-"""What a worker tells the engine besides the runs: pieces and compiling are the cost model's decisions."""
+"""What a worker tells the engine besides the runs: pieces and compiling follow from the spec."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from gapbench import cost, engine
+from gapbench import engine, sizing
 from gapbench.execution.backend import TorchBackend, free_device_memory
 from gapbench.execution.executor import Setup
 from gapbench.suite import load_suite
 
 
 @pytest.mark.parametrize("compiles", [False, True])
-def test_the_cost_model_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiles: bool) -> None:
+def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiles: bool) -> None:
     asked = {}
     monkeypatch.setattr(
-        cost, "worth_compiling", lambda spec, *, replicas, device_kind: asked.update(ask=(replicas, device_kind)) or compiles
+        sizing, "worth_compiling", lambda spec, *, replicas, device_kind: asked.update(ask=(replicas, device_kind)) or compiles
     )
-    monkeypatch.setattr(cost, "micro_batch_size", lambda spec, device_kind: 7)
+    monkeypatch.setattr(sizing, "micro_batch_size", lambda spec, device_kind: 7)
     monkeypatch.setattr(engine, "train", lambda specs, pool, splits, **more: asked.update(more))
     backend = TorchBackend()
     backend._setup = Setup(

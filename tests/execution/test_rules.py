@@ -151,7 +151,7 @@ def test_the_users_own_number_of_slots_wins() -> None:
 
 
 def test_slots_follow_from_the_whole_plan_and_not_from_what_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["gapbench.cost.estimate"], "learned_parts", lambda *_, **__: pytest.fail("asked what was timed"))
+    monkeypatch.setattr(sys.modules["gapbench.cost.estimate"], "learned", lambda *_, **__: pytest.fail("asked what was timed"))
     runs = {f"run-{number}": spec("resnet44", 128, number) for number in range(4)}
     assert layout(plan_jobs(runs, 1, "cuda")) == TWO
 

@@ -288,7 +288,7 @@ GPU = Device("cuda:0", "cuda", "a GPU", "GPU-0", 80_000.0)
 def sharing(monkeypatch: pytest.MonkeyPatch):
     """Two slots of a GPU; runs of the small batch may share it, those of the large batch fill it."""
     monkeypatch.setattr(cost, "jobs_at_a_time", lambda spec, **_: 2 if spec.batch_size == 16 else 1)
-    monkeypatch.setattr(cost, "stack_pays", lambda *_: False)
+    monkeypatch.setattr("gapbench.sizing.stack_pays", lambda *_: False)
     monkeypatch.setattr("gapbench.execution.usable_cores", lambda: 8)
     return {"devices": (GPU,), "slots": None}
 

@@ -46,7 +46,7 @@ class Timing:
     form: str
     """How an update is computed."""
     first_update_seconds: float | None
-    """From nothing but data in memory to the end of the first update: building, compiling and capturing included; None: of a suite."""
+    """From nothing but data in memory to the end of the first update: building, compiling and capturing included."""
     updates: int
     examples: int
     seconds: float

@@ -6,10 +6,11 @@ import types
 
 import pytest
 
+import gapbench
 from gapbench import api, console
 
 
-@pytest.mark.parametrize("package", [api, console], ids=["api", "console"])
+@pytest.mark.parametrize("package", [gapbench, api, console], ids=lambda package: package.__name__)
 def test_every_name_is_there_and_no_part_stands_in_its_place(package: types.ModuleType) -> None:
     for name in package.__all__:
         assert not isinstance(getattr(package, name), types.ModuleType), name

@@ -4,8 +4,8 @@ Requests: {"do": "time", "case", "side", "seconds", "threads", "device"}, {"do":
 {"do": "gate", "case", "threads", "device"} and {"do": "peaks", "threads", "device"}.
 
 A loop is timed apart from its first update and from a warm-up that does not count: over a window or a whole run, ended by one
-synchronize. A suite is timed as it trains, and as a calibrated plan predicts it. Beside a timing stands what the machine could do at
-best, and before any timing a gate: all sides of a case get the same batches, and their first losses have to agree.
+synchronize. Beside a timing stands what the machine could do at best, and before any timing a gate: all sides of a case get the same
+batches, and their first losses have to agree.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gapbench.core.late import late_imports
 
 if TYPE_CHECKING:
     from gapbench.catalog.plugins import dataset, model, optimizer, probe, regime
@@ -18,11 +20,4 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "dataset", "model", "optimizer", "probe", "regime"]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports the decorators of plugins when they are first asked for."""
-    if name in ("dataset", "model", "optimizer", "probe", "regime"):
-        from gapbench.catalog import plugins
-
-        return getattr(plugins, name)
-    raise AttributeError(f"module 'gapbench' has no attribute {name!r}")
+__getattr__ = late_imports(__name__, __file__)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 # Two processes with two threads each on two cores are tens of times slower than one.
@@ -17,7 +19,11 @@ install_import_hook(CHECKED, "beartype.beartype")
 
 from gapbench import catalog
 from gapbench.catalog import plugins
+from gapbench.sizing import count_with
+from gapbench.workloads.counting import answers
 from tests.small import make_pool, make_spec, make_split
+
+count_with(answers)  # torch is here already: no model needs a process of its own to be counted
 
 
 @pytest.fixture
@@ -36,6 +42,36 @@ def pool() -> Any:
 def split() -> Any:
     """`make_split`."""
     return make_split
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory and a cache of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GAPBENCH_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers without torch, whose engine is arithmetic."""
+    fake = Path(__file__).parent / "execution" / "fake_worker.py"
+    monkeypatch.setattr("gapbench.execution.executor.WORKER_COMMAND", (sys.executable, str(fake)))
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures: drawing takes longer than all else in a test."""
+    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
+
+
+@pytest.fixture
+def suite(own_folder: Path) -> Path:
+    """The suite small.toml in a folder of its own."""
+    path = own_folder / "small.toml"
+    path.write_text((Path(__file__).parent / "small.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from gapbench import api, catalog
+from gapbench import api, catalog, sizing
 from gapbench.analysis import arms_table
 from gapbench.store.tables import RUN_COLUMNS
 from gapbench.suite.schema import FIGURES
@@ -144,6 +146,51 @@ def test_the_components_of_the_page_conform_and_train(folder, plugin):
     if plugin == "my_probe.py":
         curves = api.load_results(done.results).curves
         assert {"", "linear1.weight"} <= set(curves.layer[curves.metric == "relative_distance"])
+
+
+def test_a_model_of_the_page_is_priced_and_cut_like_a_built_in_one(folder):
+    write_files("extending.md", folder)
+    plan = api.plan("model.toml", plugins=["my_model.py"], devices="cpu")
+    assert plan.unknown == 0
+    assert all(cell.parameters == 1_514 and cell.memory_mib > 100.0 and cell.basis == "rough" for cell in plan.cells)
+    spec = api.load_suite("model.toml", only="batch_size=256,ghost_batch_size=16,seed=0", plugins=["my_model.py"]).runs[0].spec
+    large = spec.model_copy(update={"batch_size": 1 << 20})
+    assert 16 <= sizing.micro_batch_size(large, "cpu") < large.batch_size
+    assert not sizing.worth_compiling(spec, replicas=1, device_kind="cpu")
+    assert sizing.worth_compiling(spec.model_copy(update={"updates": 10_000_000}), replicas=1, device_kind="cpu")
+
+
+COMPILED = """
+import math
+from pathlib import Path
+from gapbench import api, engine, sizing
+from gapbench.core.events import Finished
+from gapbench.core.machine import cache_dir
+from gapbench.sizing import decisions
+from gapbench.workloads import datasets
+from gapbench.workloads.datasets.arrays import DataContext
+
+decisions.FLOPS_A_LAYER = 1.0  # so that a short run is worth it
+spec = api.load_suite("model.toml", only="batch_size=256,ghost_batch_size=16,seed=0", plugins=["my_model.py"]).runs[0].spec
+pool = datasets.load(spec.dataset, DataContext(data_dir=None, cache_dir=cache_dir(), offline=True, suite_dir=None))
+
+def emit(event):
+    if isinstance(event, Finished):
+        print(event.summary["program"])
+
+engine.train(
+    [spec], pool, [datasets.split(pool, spec)], device="cpu", emit=emit, stop=lambda: None, checkpoint_seconds=math.inf,
+    micro_batch_size=sizing.micro_batch_size(spec, "cpu"), compiles=sizing.worth_compiling(spec, replicas=1, device_kind="cpu"),
+)
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_model_of_the_page_is_compiled_on_a_cpu(folder):
+    # In a process of its own: the checks of shapes that tests install cannot be compiled.
+    write_files("extending.md", folder)
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.stdout.strip() == "compiled", done.stderr[-3000:]
 
 
 def test_the_page_shows_a_component_of_each_kind(folder):

@@ -109,7 +109,7 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         return row
     row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
     gap = cell_difference(*panel.metric.gap_terms(reference, cell), panel.metric)
-    if panel.headline != "test_accuracy":
+    if panel.metric.name != "accuracy":
         return replace(row, batch_gap=gap)
     return replace(
         row,

@@ -14,6 +14,8 @@ from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
+from gapbench.store.schema import with_records
+from gapbench.suite.change import Change
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +68,10 @@ class Cell:
     learning_rate_rule: str
     momentum_reset: str
     """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
-    own_ghost_batch_size: int | None
-    """The ghost batch size that the preset has for every batch size; None: it has none."""
+    change: Change
+    """What was changed against the recipe, as data."""
+    words: Mapping[str, str]
+    """What its name is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
     planned_updates: int
     """Of a run whose batch follows the noise scale only an estimate."""
     planned_examples: int
@@ -90,8 +94,8 @@ class Cell:
 
     @property
     def scaling_rule(self) -> str:
-        """How the regime sets the learning rate: `learning_rate_rule` without what else multiplies it and without "untuned"."""
-        return self.learning_rate_rule.partition(", ")[0]
+        """How the regime sets the learning rate: without what else multiplies it."""
+        return self.change.learning_rate_rule
 
     @property
     def method(self) -> tuple[str, str, str]:
@@ -162,9 +166,9 @@ class Panel:
         return catalog.measured_task(name for cell in self.cells for run in cell.ok_runs for name in run.numbers).headline
 
     @property
-    def headline(self) -> str:
-        """The column of `metric` on the test examples."""
-        return self.metric.column("test")
+    def about(self) -> dict[str, str]:
+        """What all its cells train, as columns of a table."""
+        return {"dataset": self.dataset, "model": self.model, "recipe": self.recipe}
 
     def reference_of(self, cell: Cell) -> Cell | None:
         """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
@@ -218,16 +222,7 @@ def cell_difference(first: Cell, second: Cell, metric: Metric) -> Difference | N
 
 def unadapted(cell: Cell) -> bool:
     """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
-    as_recipe = (cell.ghost_batch_size or cell.batch_size) == (cell.own_ghost_batch_size or cell.batch_size)
-    return cell.regime == "baseline" and cell.scaling_rule == "untouched" and as_recipe
-
-
-def _own_ghost(recipe: str, preset: str) -> int | None:
-    if recipe not in catalog.recipes() or preset not in catalog.recipes()[recipe].presets:
-        return None
-    entry = catalog.recipes()[recipe]
-    size = {**entry.fields, **entry.presets[preset].fields}.get("ghost_batch_size")
-    return size if isinstance(size, int) else None
+    return cell.change.as_recipe(cell.batch_size, cell.ghost_batch_size) and cell.change.rate_untouched
 
 
 def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
@@ -243,7 +238,7 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
         raise StoreError(
             "these are the trials of `gapbench tune`, which have no test numbers to compare; `gapbench report` shows what they found"
         )
-    rows = [{str(name): value for name, value in row.items() if not _missing(value)} for row in runs.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
     keys = list(dict.fromkeys(_panel_key(row) for row in rows))
     panels = []
@@ -261,7 +256,7 @@ def _panel_key(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def _cell(rows: list[dict[str, Any]]) -> Cell:
-    first = rows[0]
+    first = with_records(rows[0])
     ghost = first.get("ghost_batch_size")
     runs = tuple(
         Run(
@@ -289,7 +284,8 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         learning_rate=float(first["learning_rate"]),
         learning_rate_rule=first.get("learning_rate_rule", "untouched"),
         momentum_reset=first.get("momentum_reset", "never"),
-        own_ghost_batch_size=_own_ghost(first.get("recipe", ""), first.get("preset", "")),
+        change=first["change"],
+        words=first["words"],
         planned_updates=int(first["planned_updates"]),
         # Tables of older versions have no examples: all batches of a run were alike then.
         planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),
@@ -341,10 +337,11 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a table has no value there."""
     import pandas as pd
 
-    return bool(pd.isna(value))
+    return value is None or bool(pd.isna(value))
 
 
 def _word(outcome: Outcome) -> str:

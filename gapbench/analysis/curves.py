@@ -34,6 +34,11 @@ class Curve:
         """Returns the values at those of its updates that are among `updates`."""
         return self.values[np.isin(self.updates, updates)]
 
+    def value_at(self, update: float) -> float | None:
+        """Returns the value at one of its updates; None at any other."""
+        found = self.values[self.updates == update]
+        return float(found[0]) if len(found) else None
+
 
 def common_updates(curves: Sequence[Curve]) -> npt.NDArray[np.float64]:
     """Returns the updates that all curves have, increasing; none of no curves."""

@@ -1,10 +1,16 @@
-"""With what and on what runs were trained, from the provenance columns of `runs.parquet`: what differs between results or within one."""
+"""With what and on what runs were trained, and how long that took against the prediction, from columns of `runs.parquet`."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from gapbench.analysis.cells import is_missing
+from gapbench.analysis.formats import counted
+from gapbench.core.events import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +73,7 @@ def environment_notes(runs: pd.DataFrame) -> list[str]:
         return []
     telling = [position for position in range(len(MACHINE)) if len({place[position] for place in places}) > 1]
     listed = [
-        f"{', '.join(f'{NAMES[MACHINE[position]]} {place[position]}' for position in telling)} ({_runs(number)})"
+        f"{', '.join(f'{NAMES[MACHINE[position]]} {place[position]}' for position in telling)} ({counted(number, 'run')})"
         for place, number in places.most_common()
     ]
     return [
@@ -80,7 +86,7 @@ def _trained(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns a row for every run id that was ever begun; where a run has several labels, the first."""
     rows: dict[str, dict[str, Any]] = {}
     for row in runs.to_dict("records"):
-        if not _missing(row.get("gapbench_version")) or not _missing(row.get("device")):
+        if not is_missing(row.get("gapbench_version")) or not is_missing(row.get("device")):
             rows.setdefault(str(row["run_id"]), {str(name): value for name, value in row.items()})
     return list(rows.values())
 
@@ -94,11 +100,13 @@ def _listed(counts: Counter[str]) -> str:
         return "no run"
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{value} ({_runs(number)})" for value, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return ", ".join(
+        f"{value} ({counted(number, 'run')})" for value, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def _word(column: str, value: Any) -> str:
-    if _missing(value) or value == "":
+    if is_missing(value) or value == "":
         return "not recorded"
     if column == "device":
         return str(value).partition(":")[0]  # which of several equal devices it was changes nothing
@@ -107,11 +115,45 @@ def _word(column: str, value: Any) -> str:
     return str(int(value)) if column in ("threads", "slots", "replicas") else str(value)
 
 
-def _runs(number: int) -> str:
-    return f"{number} run" + ("" if number == 1 else "s")
+# What runs cost: device seconds predicted before training against those that results record, by cell and in total.
+
+BUCKETS = ("train_seconds", "evaluation_seconds", "other_seconds")
 
 
-def _missing(value: Any) -> bool:
-    import pandas as pd
+@dataclass(frozen=True)
+class Price:
+    """Of the runs of a cell, or of all, that ended ok and have both."""
 
-    return value is None or bool(pd.isna(value))
+    name: str
+    runs: int
+    predicted_seconds: float
+    actual_seconds: float
+    """Training, evaluation and everything else."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Actual by predicted; None where nothing was predicted."""
+        return self.actual_seconds / self.predicted_seconds if self.predicted_seconds > 0.0 else None
+
+
+def prices(runs: pd.DataFrame, run_ids: Collection[str] | None = None) -> tuple[Price, ...]:
+    """Returns predicted and actual device seconds of every cell, in table order, and, as the last one, of all of them.
+
+    A run that several cells share counts in each of them, and once in the total. Cells of which no run can be compared are left out.
+
+    Args:
+        runs: the run table.
+        run_ids: only these; default: all.
+    """
+    if "predicted_seconds" not in runs:  # a table from before predictions were kept
+        return (Price("all", 0, 0.0, 0.0),)
+    both = runs[(runs.outcome == Outcome.OK.value) & runs.predicted_seconds.notna() & runs[list(BUCKETS)].notna().all(axis=1)]
+    if run_ids is not None:
+        both = both[both.run_id.isin(list(run_ids))]
+    cells = [_price(str(cell), members) for (_, cell), members in both.groupby(["cell_order", "cell"])]
+    return (*cells, _price("all", both.drop_duplicates("run_id")))
+
+
+def _price(name: str, runs: pd.DataFrame) -> Price:
+    actual = math.fsum(float(value) for bucket in BUCKETS for value in runs[bucket])
+    return Price(name, len(runs), math.fsum(float(value) for value in runs.predicted_seconds), actual)

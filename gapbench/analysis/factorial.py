@@ -82,7 +82,7 @@ class Factorial:
     @property
     def headline(self) -> tuple[Effect, ...]:
         """The effects on what the panel's cells are compared by."""
-        return self.of(self.panel.headline)
+        return self.of(self.panel.metric.column("test"))
 
     @property
     def title(self) -> str:

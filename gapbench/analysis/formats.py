@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import ArmRow
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio
 from gapbench.catalog import Metric
@@ -53,22 +55,37 @@ def format_row(row: ArmRow) -> dict[str, str]:
 def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
     texts = [format_row(row) for row in rows]
-    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.panel.headline == "test_loss" for row in rows) else set())
+    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.metric.name != "accuracy" for row in rows) else set())
     telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | kept
     return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
 
 
-def budget_text(cell: Cell, reference: Cell) -> str:
-    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples.
+@dataclass(frozen=True)
+class Lengths:
+    """How long a cell trains against its reference cell."""
 
-    Examples count as equal when they differ by less than one batch, since updates are whole.
-    """
-    equal_updates = not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates
-    equal_examples = abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size)
-    ratio = f"{cell.planned_examples / reference.planned_examples:.3g} × examples"
-    if equal_examples:
-        return "equal examples and updates" if equal_updates else "equal examples"
-    return f"equal updates, {ratio}" if equal_updates else ratio
+    equal_examples: bool
+    """Whether they differ by less than one batch, since updates are whole."""
+    equal_updates: bool
+    ratio: str
+    """How many times the examples."""
+
+
+def lengths_of(cell: Cell, reference: Cell) -> Lengths:
+    """Returns how long a cell trains against its reference cell."""
+    return Lengths(
+        abs(cell.planned_examples - reference.planned_examples) < max(cell.batch_size, reference.batch_size),
+        not (cell.adaptive or reference.adaptive) and cell.planned_updates == reference.planned_updates,
+        f"{cell.planned_examples / reference.planned_examples:.3g} × examples",
+    )
+
+
+def budget_text(cell: Cell, reference: Cell) -> str:
+    """Names a cell's budget against the reference's: equal examples, equal updates, or how many times the examples."""
+    lengths = lengths_of(cell, reference)
+    if lengths.equal_examples:
+        return "equal examples and updates" if lengths.equal_updates else "equal examples"
+    return f"equal updates, {lengths.ratio}" if lengths.equal_updates else lengths.ratio
 
 
 def rate_text(cell: Cell) -> str:
@@ -212,6 +229,6 @@ def paper_text(row: ArmRow) -> str:
     if row.prediction is None:
         return text
     low, high = row.prediction
-    off = row.published.off_by_pp(low, high)
+    off = off_by_pp(row.published, low, high)
     where = "consistent with" if not off else f"{abs(off):.2f} pp {'above' if off > 0 else 'below'}"
     return f"{text}, {where} {range_text(100 * low, 100 * high, 2)}"

@@ -223,15 +223,13 @@ class Reader:
                     binned(away, loss, center, self._bins),
                     center,
                     self._value("landscape_floor", run, update),
-                    self._value(f"{name}_slope", run, update),
-                    self._value(f"{name}_curvature", run, update),
-                    self._value(f"{name}_curvature_error", run, update),
+                    *(self._value(f"{name}_{what}", run, update) for what in ("slope", "curvature", "curvature_error")),
                 )
 
     def _value(self, metric: str, run: Run, update: float) -> float:
         curve = self._curves.of(metric).get(run.run_id)
-        found = curve.values[curve.updates == update] if curve is not None else np.array([])
-        return float(found[0]) if len(found) else math.nan
+        found = curve.value_at(update) if curve else None
+        return math.nan if found is None else found
 
 
 def binned(distances: Array, losses: Array, center: float, bins: int) -> Bins:

@@ -267,10 +267,7 @@ def _symmetric(upper: Array, count: int) -> Array:
 
 
 def _at(curve: Curve | None, update: float) -> float | None:
-    if curve is None:
-        return None
-    found = np.flatnonzero(curve.updates == update)
-    return float(curve.values[found[0]]) if len(found) else None
+    return curve.value_at(update) if curve else None
 
 
 # The runs of a suite, in sentences and as a frame.
@@ -402,17 +399,13 @@ def _rows(run: RunNoise) -> Iterator[dict[str, Any]]:
             "micro_batches": noise.count,
             "trace": noise.dataset.trace,
             "squared_gradient": noise.dataset.square,
-            "noise_scale": _finite(noise.dataset.value),
-            "noise_scale_low": noise.dataset.low,
-            "noise_scale_high": noise.dataset.high,
+            **_bounds("noise_scale", noise.dataset),
             "squared_gradient_population": noise.population.square,
-            "noise_scale_population": _finite(noise.population.value),
-            "noise_scale_population_low": noise.population.low,
-            "noise_scale_population_high": noise.population.high,
+            **_bounds("noise_scale_population", noise.population),
             "effective_dimension": noise.dimension,
             "n": noise.dataset.n,
         }
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _bounds(name: str, scale: Scale) -> dict[str, float | None]:
+    return {name: scale.value if np.isfinite(scale.value) else None, f"{name}_low": scale.low, f"{name}_high": scale.high}

@@ -39,7 +39,7 @@ def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
 
 def _quantities(rows: Sequence[ArmRow]) -> list[str]:
     """Says what batch gaps and losses are, of networks that classify and of those that do not."""
-    unlabelled = [row for row in rows if row.panel.headline != "test_accuracy"]
+    unlabelled = [row for row in rows if row.metric.name != "accuracy"]
     out = []
     if len(unlabelled) < len(rows) or not rows:
         out.append(
@@ -84,7 +84,7 @@ def _inexact(rows: Sequence[ArmRow]) -> list[str]:
     n = min((row.batch_gap.n for row in judged if row.batch_gap), default=FEW)
     if n >= FEW:
         return []
-    spreads = [[stdev(cell.column(row.panel.headline).values()) for cell in (row.cell, row.reference) if cell] for row in judged]
+    spreads = [[stdev(cell.column(row.metric.column("test")).values()) for cell in (row.cell, row.reference) if cell] for row in judged]
     ratios = [own / reference for own, reference in spreads if reference > 0]
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
     return [

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.catalog import published
+from gapbench.catalog.published import PublishedValue
 
 PRESETS = ("paper", "code")
 """Presets that stand for what the paper did; `fair` trains something else on purpose."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """A published single run."""
-
-    test_accuracy: float
-    """A fraction."""
-    rounding: float
-    """Half a unit of the last printed digit, a fraction."""
-    source: str
-    """Paper and table."""
-    how: str
-    """How the number was obtained."""
-
-    def off_by_pp(self, low: float, high: float) -> float:
-        """Returns by how much the number lies below (-) or above (+) an interval of fractions, its rounding granted; 0: inside."""
-        if self.test_accuracy < low - self.rounding:
-            return 100 * (self.test_accuracy - low)
-        return 100 * (self.test_accuracy - high) if self.test_accuracy > high + self.rounding else 0.0
+def off_by_pp(value: PublishedValue, low: float, high: float) -> float:
+    """Returns by how much a published number lies below (-) or above (+) an interval of fractions, its rounding granted; 0: inside."""
+    rounding = value.rounding_pp / 100
+    if value.test_accuracy < low - rounding:
+        return 100 * (value.test_accuracy - low)
+    return 100 * (value.test_accuracy - high) if value.test_accuracy > high + rounding else 0.0
 
 
-def published_value(panel: Panel, cell: Cell) -> Published | None:
+def published_value(panel: Panel, cell: Cell) -> PublishedValue | None:
     """Returns what a paper reports for a cell; None where it reports nothing, or for something else than this cell trains.
 
     A reduced suite (fewer epochs, a subset, a held-out part, another large batch) is not held against the paper.
     """
     found = _reported(panel, cell)
-    if found is None or _otherwise(panel, cell, found):
-        return None
-    return Published(found.test_accuracy, found.rounding_pp / 100, found.source, found.how)
+    return None if found is None or _otherwise(panel, cell, found) else found
 
 
 def not_comparable(panel: Panel, cell: Cell) -> str:
@@ -51,7 +37,7 @@ def not_comparable(panel: Panel, cell: Cell) -> str:
     return "" if found is None else _otherwise(panel, cell, found)
 
 
-def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
+def _reported(panel: Panel, cell: Cell) -> PublishedValue | None:
     """Returns the number of the paper's arm of this name; without a name that of the same batch size, where a figure shows it."""
     if cell.arm:  # where a table has it at several batch sizes, that of the cell
         return published.value(panel.recipe, cell.arm, cell.batch_size) or published.value(panel.recipe, cell.arm)
@@ -59,7 +45,7 @@ def _reported(panel: Panel, cell: Cell) -> published.PublishedValue | None:
     return published.value_at(panel.recipe, cell.regime, cell.batch_size) if plain else None
 
 
-def _otherwise(panel: Panel, cell: Cell, found: published.PublishedValue) -> str:
+def _otherwise(panel: Panel, cell: Cell, found: PublishedValue) -> str:
     """Returns what a cell trains otherwise than the paper, the first that is found; empty where it trains the same."""
     if panel.recipe not in catalog.recipes() or panel.dataset not in catalog.datasets():
         return "the recipe or the data set is not known here"

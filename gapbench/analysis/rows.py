@@ -10,9 +10,10 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import MatchedLoss
 from gapbench.analysis.examples import ExampleInterval
-from gapbench.analysis.paper import Published
+from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio, bounds
 from gapbench.catalog import Metric
+from gapbench.catalog.published import PublishedValue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ class ArmRow:
     """Name of that baseline cell."""
     same_runs_as: str = ""
     """Name of the cell whose very runs these are; empty: they are its own."""
-    published: Published | None = None
+    published: PublishedValue | None = None
     not_comparable: str = ""
     """Why a cell named like one of the paper's arms is not held against the paper's number."""
     prediction: tuple[float, float] | None = None
@@ -73,7 +74,7 @@ class ArmRow:
     @property
     def headline(self) -> Estimate | None:
         """Mean and interval of `metric` on the test examples, as a fraction or in nats."""
-        return self.cell.estimate(self.panel.headline)
+        return self.cell.estimate(self.metric.column("test"))
 
     def gap_in(self, unit: str) -> Difference | None:
         """Returns the batch gap where it is in this unit; None where it is in another."""
@@ -84,7 +85,7 @@ class ArmRow:
         """Whether the published single run, rounded as it is, may lie in our prediction interval; None without either."""
         if self.published is None or self.prediction is None:
             return None
-        return not self.published.off_by_pp(*self.prediction)
+        return not off_by_pp(self.published, *self.prediction)
 
     @property
     def separated(self) -> bool:
@@ -117,6 +118,14 @@ class SideTable:
         return pd.DataFrame(list(self.records))
 
 
+CHANGED = (
+    "batch_size", "regime", "ghost_batch_size", "optimizer", "precision", "learning_rate", "learning_rate_rule", "planned_updates",
+    "planned_examples",
+)  # fmt: skip
+MEASURED = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "train_test_gap_pp")
+"""Of a cell and of a row, as columns of `arms.csv`."""
+
+
 def record(row: ArmRow) -> dict[str, Any]:
     """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
     panel, cell, matched, published, gap = row.panel, row.cell, row.matched_loss, row.published, row.batch_gap
@@ -125,40 +134,24 @@ def record(row: ArmRow) -> dict[str, Any]:
     low, high = row.prediction or (None, None)
     clipped = cell.column("clipped_share_late")
     return {
-        "dataset": panel.dataset,
-        "dataset_options": panel.dataset_options,
-        "model": panel.model,
-        "model_options": panel.model_options,
-        "recipe": panel.recipe,
+        **{name: getattr(panel, name) for name in ("dataset", "dataset_options", "model", "model_options", "recipe")},
         "preset": cell.preset,
         "cell": cell.name,
         "arm": cell.arm,
         "reference_cell": row.reference is cell,
         "reference": row.reference.name if row.reference else None,
-        "batch_size": cell.batch_size,
-        "regime": cell.regime,
-        "ghost_batch_size": cell.ghost_batch_size,
-        "optimizer": cell.optimizer,
-        "precision": cell.precision,
-        "learning_rate": cell.learning_rate,
-        "learning_rate_rule": cell.learning_rate_rule,
-        "planned_updates": cell.planned_updates,
-        "planned_examples": cell.planned_examples,
+        **{name: getattr(cell, name) for name in CHANGED},
         "n_ok": len(cell.ok_runs),
         "n_planned": len(cell.runs),
         "interval_over": "splits" if cell.split_drawn else "seeds of this split",
-        **bounds("test_accuracy", row.test_accuracy),
-        **bounds("test_loss", row.test_loss),
-        **bounds("train_accuracy", row.train_accuracy),
-        **bounds("train_loss", row.train_loss),
-        **bounds("train_test_gap_pp", row.train_test_gap_pp),
+        **{column: value for name in MEASURED for column, value in bounds(name, getattr(row, name)).items()},
         **{name: value for unit in units for name, value in _with_p(f"batch_gap_{unit}", row.gap_in(unit)).items()},
         "batch_gap_p_holm": row.p_holm,
         "batch_gap_method": gap.method if gap else None,
         "batch_gap_n": gap.n if gap else None,
         "batch_gap_degrees": gap.degrees if gap else None,
         **{f"batch_gap_{unit}_error": gap.error if (gap := row.gap_in(unit)) else None for unit in units},
-        **_examples(row.batch_gap_examples),
+        **_examples(row.batch_gap_examples or ExampleInterval()),
         "batch_gap_comparisons": row.power.comparisons if row.power else None,
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
         **{f"batch_gap_{unit}_seen_with_80_percent": seen if row.gap_in(unit) else None for unit in units},
@@ -186,11 +179,11 @@ def _with_p(name: str, found: Difference | None) -> dict[str, float | None]:
     return {**bounds(name, found), f"{name.removesuffix('_pp')}_p": found.p_value if found else None}
 
 
-def _examples(found: ExampleInterval | None) -> dict[str, float | str | None]:
+def _examples(found: ExampleInterval) -> dict[str, float | str | None]:
     return {
-        "batch_gap_pp_examples_low": found.low if found else None,
-        "batch_gap_pp_examples_high": found.high if found else None,
-        "batch_gap_pp_examples_error": found.error if found else None,
-        "batch_gap_examples": found.examples if found else None,
-        "batch_gap_examples_reason": (found.reason or None) if found else None,
+        "batch_gap_pp_examples_low": found.low,
+        "batch_gap_pp_examples_high": found.high,
+        "batch_gap_pp_examples_error": found.error,
+        "batch_gap_examples": found.examples,
+        "batch_gap_examples_reason": found.reason or None,
     }

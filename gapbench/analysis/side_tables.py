@@ -128,7 +128,7 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
 
 def arm_of(cell: Cell) -> str:
     """Returns the name of a cell without its preset: "SB" of "SB, code"."""
-    return ", ".join(part for part in cell.name.split(", ") if part != cell.preset) or "run"
+    return ", ".join(word for field, word in cell.words.items() if field != "preset") or "run"
 
 
 def _rows(panel: Panel) -> Iterator[PresetRow]:
@@ -217,9 +217,7 @@ def _differing(recipe: str, first: str, second: str) -> list[str]:
 def _record(row: PresetRow) -> dict[str, Any]:
     gap = row.change_pp
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "arm": row.arm,
         "batch_size": row.second.batch_size,
         "first_preset": row.first.preset,
@@ -242,9 +240,6 @@ def _record(row: PresetRow) -> dict[str, Any]:
 # With a reset at every epoch momentum comes to a part of its gain only, the smaller the fewer updates an epoch has. A run without reset
 # whose rate is multiplied by that part is the control: what it shares with the reset is the lower rate, and what it does not is the rest.
 
-MATCHED_GAIN = "matched gain"
-_CHANGES = frozenset({"momentum reset", "no momentum reset", "rate at matched gain"})
-"""What the label of a regime says of the reset and its control."""
 COSTS, GAINS = "costs", "gains"
 
 
@@ -319,14 +314,13 @@ def _resets_rows(panel: Panel) -> Iterator[ResetRow]:
 
 def _kind(cell: Cell) -> str:
     if cell.momentum_reset == "epoch":
-        return "reset" if MATCHED_GAIN not in cell.learning_rate_rule else "both"
-    return "matched" if MATCHED_GAIN in cell.learning_rate_rule else "never"
+        return "both" if cell.change.matched_gain else "reset"
+    return "matched" if cell.change.matched_gain else "never"
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     """Returns what cells that differ in the reset and its control only have in common."""
-    regime = ", ".join(part for part in cell.regime.split(", ") if part not in _CHANGES)
-    return (*cell.method, cell.batch_size, cell.ghost_batch_size, regime, cell.planned_updates)
+    return (*cell.method, cell.batch_size, cell.ghost_batch_size, cell.change.without_reset, cell.planned_updates)
 
 
 def _share(panel: Panel, reset: Cell, never: Cell) -> Ratio | None:
@@ -384,20 +378,15 @@ def _resets_record(row: ResetRow) -> dict[str, Any]:
         name: estimate.mean if cell and (estimate := cell.estimate("test_accuracy")) else None
         for name, cell in (("reset", row.reset), ("no_reset", row.never), ("matched_gain", row.matched))
     }
-    share = row.share
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "preset": row.reset.preset,
         "cell": row.reset.name,
         "batch_size": row.reset.batch_size,
         **{f"{name}_test_accuracy": mean for name, mean in means.items()},
         **bounds("reset_cost_pp", row.cost_pp),
         "reset_cost_verdict": row.cost_verdict,
-        "reset_share": share.estimate if share else None,
-        "reset_share_low": share.low if share else None,
-        "reset_share_high": share.high if share else None,
+        **bounds("reset_share", row.share),
         **bounds("matched_gain_minus_reset_pp", row.left_pp),
         "matched_gain_verdict": row.left_verdict or None,
     }

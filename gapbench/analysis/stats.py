@@ -139,6 +139,12 @@ class Interval:
     high: float
 
 
+def interval_of_log(logarithm: float, half: float) -> Interval:
+    """Returns the interval of a positive number, symmetric in the logarithm, which is given with half its width."""
+    low, value, high = (float(np.exp(min(logarithm + side * half, 700.0))) for side in (-1, 0, 1))
+    return Interval(value, low, high)
+
+
 def bounds(name: str, found: Estimate | Difference | Ratio | Interval | None) -> dict[str, float | None]:
     """Returns a number and its bounds as the columns `name`, `name_low`, `name_high`; None where there is none."""
     low, high = (found.low, found.high) if found else (None, None)

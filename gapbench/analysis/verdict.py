@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.factorial import effect_sentences
-from gapbench.analysis.formats import chances_text, gap_digits, interval_words, listed, ratio_text
+from gapbench.analysis.formats import chances_text, gap_digits, interval_words, lengths_of, listed, ratio_text
 from gapbench.analysis.paper import PRESETS
 from gapbench.analysis.rows import ArmRow
 from gapbench.analysis.stats import NOT_SEPARATED, Difference, Power, power
+from gapbench.suite.change import word_of
 
 MANY = 6
 """More cells than this are counted instead of listed."""
@@ -44,7 +45,7 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
     if not others:
         return [head, "There is only the reference cell, so there is nothing to compare."]
     told = [row for row in others if not _told_elsewhere(row)]
-    if rows[0].panel.headline != "test_accuracy":
+    if rows[0].metric.name != "accuracy":
         by_loss = "Nothing is classified here, so cells are compared by test loss."
         return [head, by_loss, *_tally(others), *_by_loss(told), *_same_runs(others)]
     judged = [row for row in told if row.p_holm is not None]
@@ -87,7 +88,7 @@ def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
     """The cell the paper calls LB: the largest batch with nothing adapted, at the recipe's own number of examples if there is one."""
 
     def rank(row: ArmRow) -> tuple[bool, bool, int]:
-        return not row.cell.held_against, row.batch_gap_budget.startswith("equal examples"), row.cell.batch_size
+        return not row.cell.held_against, _equal_examples(row), row.cell.batch_size
 
     found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
     return max(found, key=rank) if found else None
@@ -144,7 +145,8 @@ def _matched(rows: Sequence[ArmRow]) -> list[str]:
         else:
             gap = matched.gap_pp
             alone = gap.low is None or gap.high is None or gap.low * gap.high > 0  # by itself: it is in no family of Holm's
-            rate = "a tuned rate" if row.batch_gap_learning_rate == "tuned" else f"the rate {row.batch_gap_learning_rate}"
+            tuned = row.cell.scaling_rule == "tuned" and row.cell.change.learning_rate_factor == 1.0
+            rate = "a tuned rate" if tuned else f"the rate {row.batch_gap_learning_rate}"
             statement = _statement(row, _named(row.cell), gap, alone, power(gap, asked=row.metric.notable_gap))
             out.append(f"At equal train loss ({matched.train_loss:.2g}) and {rate}, {statement}.")
     return out
@@ -188,24 +190,27 @@ def _adapted(rows: Sequence[ArmRow]) -> list[str]:
 
 def _means(row: ArmRow) -> str:
     """Names what a cell changes against the untouched large batch: "square-root scaling, ghost batch norm 16 and equal updates"."""
-    cell = row.cell
+    cell, change = row.cell, row.cell.change
     rule = {"sqrt": "square-root scaling", "linear": "linear scaling", "set": "a rate set by hand"}.get(cell.scaling_rule)
-    factors = [part for part in cell.learning_rate_rule.split(", ") if part.startswith(("matched", "times"))]
-    factor = f"the rate {factors[0].replace('matched', 'at matched')}" if factors else None
-    reset = next((part for part in cell.regime.split(", ") if part.endswith("momentum reset")), None)
+    factor = f"the {word_of('learning_rate_factor', change.learning_rate_factor)}" if change.learning_rate_factor != 1.0 else None
+    reset = word_of("momentum_reset", change.beside["momentum_reset"]) if "momentum_reset" in change.beside else None
     ghost = f"ghost batch norm {cell.ghost_batch_size}" if cell.ghost_batch_size else None
-    same, _, more = row.batch_gap_budget.partition("equal updates, ")
-    budget = f"the same number of updates ({more})" if more else "" if same.startswith("equal examples") else same
-    base = cell.regime.partition(",")[0]
-    regime = "" if base in SAID_BY_PARTS else f"the regime {base}"
+    budget = "" if _equal_examples(row) else row.batch_gap_budget
+    if budget and row.reference and (lengths := lengths_of(cell, row.reference)).equal_updates:
+        budget = f"the same number of updates ({lengths.ratio})"
+    regime = "" if change.regime in SAID_BY_PARTS else f"the regime {change.regime}"
     found = [part for part in (regime, rule, factor, reset, ghost, budget) if part]
     return listed(found) if found else f"{row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}"
 
 
+def _equal_examples(row: ArmRow) -> bool:
+    return bool(row.batch_gap_budget) and row.reference is not None and lengths_of(row.cell, row.reference).equal_examples
+
+
 def _left_open(row: ArmRow) -> str:
     """Names budget and rate where what the cell changes does not: a batch gap always says both."""
-    budget = f"at {row.batch_gap_budget}" if row.batch_gap_budget.startswith("equal examples") else ""
-    rate = "the rate untouched" if row.cell.scaling_rule == "untouched" else ""
+    budget = f"at {row.batch_gap_budget}" if _equal_examples(row) else ""
+    rate = "the rate untouched" if row.cell.change.rate_untouched else ""
     found = [part for part in (budget, rate) if part]
     return f", {' and '.join(found)}" if found and _means(row) != f"{row.batch_gap_budget} and the rate untouched" else ""
 
@@ -213,9 +218,8 @@ def _left_open(row: ArmRow) -> str:
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
     if not rows:
         return []
-    named = [f"{row.cell.name} ({row.verdict.removeprefix('no verdict (').removesuffix(')')})" for row in rows[:MANY]]
-    more = [f"{len(rows) - MANY} more"] if len(rows) > MANY else []
-    return [f"No verdict on {listed(named + more)}."]
+    named = [f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows]
+    return [f"No verdict on {_some(named)}."]
 
 
 def _told_elsewhere(row: ArmRow) -> bool:
@@ -226,8 +230,12 @@ def _told_elsewhere(row: ArmRow) -> bool:
 
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
-    more = [f"{len(same) - MANY} more"] if len(same) > MANY else []
-    return [f"The very same runs under another name: {listed(same[:MANY] + more)}."] if same else []
+    return [f"The very same runs under another name: {_some(same)}."] if same else []
+
+
+def _some(names: Sequence[str]) -> str:
+    """Lists names; of many the first few and how many more."""
+    return listed([*names[:MANY], *([f"{len(names) - MANY} more"] if len(names) > MANY else [])])
 
 
 def _against(row: ArmRow, *, sized: bool = False) -> str:

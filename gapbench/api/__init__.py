@@ -16,16 +16,19 @@ from gapbench.core.late import late_imports
 
 if TYPE_CHECKING:
     from gapbench.api.analyzing import Analysis, analyze
+    from gapbench.api.benching import bench, bench_cases
     from gapbench.api.checkup import Finding, doctor
     from gapbench.api.comparing import compare, comparison_failures, write_comparison
     from gapbench.api.conformity import ConformityReport, check_components
     from gapbench.api.exporting import Exported, export
     from gapbench.api.inventory import Listed, fetch_dataset, kinds, listing, names, verify_dataset
-    from gapbench.api.keeping import clean, figures, find, find_leftovers, load_results, merge, report, to_frame
+    from gapbench.api.keeping import clean, find, find_leftovers, load_results, merge, to_frame
+    from gapbench.api.place import Place
     from gapbench.api.planning import Plan, PlannedCell, plan
-    from gapbench.api.progress import CellStatus, FailedRun, RunStatus, Status, status
+    from gapbench.api.reporting import figures, report
     from gapbench.api.running import RunReport, Took, calibrate, run
     from gapbench.api.starter import starter_suite, suite_schema, write_suite_schema
+    from gapbench.api.state import CellStatus, FailedRun, RunStatus, Status, status
     from gapbench.api.tuning import PlannedSpace, TuneReport, TuningPlan, plan_tuning, tune
     from gapbench.suite import load_suite
 
@@ -37,6 +40,7 @@ __all__ = [
     "FailedRun",
     "Finding",
     "Listed",
+    "Place",
     "Plan",
     "PlannedCell",
     "PlannedSpace",
@@ -47,6 +51,8 @@ __all__ = [
     "TuneReport",
     "TuningPlan",
     "analyze",
+    "bench",
+    "bench_cases",
     "calibrate",
     "check_components",
     "clean",

@@ -9,24 +9,36 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench.api.keeping import find, open_refreshed
+from gapbench.analysis.critical_batch import Passage, Study, Target, parse_target, read_series, study_series
+from gapbench.analysis.critical_batch import study as critical_batch_study
+from gapbench.analysis.diffusion import study as diffusion_study
+from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
+from gapbench.analysis.landscape import landscape_study
+from gapbench.analysis.noise_scale import study as noise_scale_study
+from gapbench.analysis.sharpness import sharpness_study
+from gapbench.api.keeping import find, open_refreshed, to_frame
+from gapbench.catalog import published
 from gapbench.core.errors import GapbenchError, UnknownNameError
 from gapbench.core.registry import unknown_name
-from gapbench.store import read_tables
+from gapbench.report.critical_batch import critical_batch_drawings
+from gapbench.report.diffusion import diffusion_drawings
+from gapbench.report.figures import Figures
+from gapbench.report.landscape import landscape_drawings
+from gapbench.report.noise_scale import noise_scale_drawings
+from gapbench.report.pages import write_analysis
+from gapbench.store import StoredPlan, Tables, read_tables
 from gapbench.suite.load import keep_only
+from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from gapbench.analysis.critical_batch import Study
-    from gapbench.report.figures import Figures
-    from gapbench.store import Tables
-    from gapbench.suite.runspec import RunSpec
-
 
 PUBLISHED = "published:"
 """Start of the name of a paper in the place of results, as for `compare`."""
+
+FEWEST_BINS = 3
 
 
 class AnalysisError(GapbenchError):
@@ -49,8 +61,6 @@ class Analysis:
     @cached_property
     def figures(self) -> Figures:
         """Matplotlib figures by name, drawn when first asked for."""
-        from gapbench.report.figures import Figures
-
         return Figures(self._drawings)
 
     def write(self, folder: str | Path) -> list[Path]:
@@ -59,8 +69,6 @@ class Analysis:
         Raises:
             StoreError: the folder exists, or cannot be written.
         """
-        from gapbench.report.pages import write_analysis
-
         return write_analysis(self.what, self.suite, self.sentences, self.frames, self._drawings, Path(folder))
 
     def __repr__(self) -> str:
@@ -98,50 +106,98 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
 
 
 def _diffusion(results: str | Path | None, *, first: int | None = None, last: int | None = None) -> Analysis:
-    from gapbench.analysis.diffusion import study
-    from gapbench.report.diffusion import diffusion_drawings
-
+    """Drift and spread of the weights, growth exponents, predictions, collapse."""
     if first is not None and first < 1:
         raise AnalysisError(f"--first {first}: the first update is 1")
     if last is not None and last <= (first or 1):
         raise AnalysisError(f"--last {last}: must be greater than the first update, {first or 1}")
-    if str(results).startswith(PUBLISHED):
+    paper = _paper(results)
+    if paper:
         if first is not None or last is not None:
             raise AnalysisError("published curves are fitted as they were read; leave out --first and --last")
-        return _published(str(results).removeprefix(PUBLISHED))
-    directory = open_refreshed(find(results))
-    tables = read_tables(directory.path)
-    specs = {run.run_id: run.spec for run in directory.plan().runs}
-    found = study(tables.suite, tables.runs, tables.curves, specs, first=first, last=last)
+        exponents = published_exponents(paper)
+        return Analysis("diffusion", paper, {"digitised curves": published_sentences(exponents)}, {"exponents": to_frame(exponents)}, {})
+    tables, plan = _read(results)
+    found = diffusion_study(tables.suite, tables.runs, tables.curves, _specs(plan), first=first, last=last)
     return Analysis("diffusion", tables.suite, found.sentences, found.frames, diffusion_drawings(found))
 
 
-def _published(paper: str) -> Analysis:
-    from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
-    from gapbench.api.keeping import to_frame
-
-    exponents = published_exponents(paper)
-    return Analysis("diffusion", paper, {"digitised curves": published_sentences(exponents)}, {"exponents": to_frame(exponents)}, {})
+def _critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
+    """The critical batch size of every target: from results, from a CSV file of steps, or from what a paper published."""
+    found = _steps(results, targets)
+    return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found))
 
 
-def _landscape(results: str | Path | None, **options: Any) -> Analysis:
+def _steps(results: str | Path | None, targets: Sequence[str]) -> Study:
+    paper, name = _paper(results), str(results)
+    if targets and (paper or name.endswith(".csv")):
+        raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
+    if paper:
+        return study_series(paper, _published_steps(paper))
+    if name.endswith(".csv"):
+        return study_series(Path(name).stem, read_series(Path(name)))
+    tables, plan = _read(results)
+    chosen = [parse_target(text) for text in targets] or [Target(**item) for item in plan.report.get("targets", ())]
+    if not chosen:
+        raise AnalysisError(
+            f"{find(results)} names no target; say one, such as --target train_loss=0.1, or put "
+            'targets = [{ metric = "train_loss", value = 0.1 }] into [report] of the suite'
+        )
+    return critical_batch_study(tables.suite, tables.runs, tables.curves, chosen)
 
-    return landscape(results, **options)
 
-
-def _sharpness(results: str | Path | None) -> Analysis:
-
-    return sharpness(results)
-
-
-def _critical_batch(results: str | Path | None, **options: Any) -> Analysis:
-
-    return critical_batch(results, **options)
+def _published_steps(paper: str) -> dict[str, list[Passage]]:
+    return {
+        f"{name}, {own.target} (batch sizes in {own.unit})": [
+            Passage(size, 0.0, 0, steps, steps) for size, steps in zip(own.batch_sizes, own.steps, strict=True)
+        ]
+        for name, own in published.steps(paper).items()
+    }
 
 
 def _noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
+    """The gradient noise scale of every run along training, or of the runs that match `only`."""
+    tables, plan = _read(results, lacking="gradients")
+    runs, curves = tables.runs, tables.curves
+    if only:
+        kept, _ = keep_only(plan.runs, (), only)
+        runs = runs[runs["run_id"].isin({run.run_id for run in kept}) & runs["cell"].isin({run.labels.cell for run in kept})]
+        curves = curves[curves["run_id"].isin(set(runs["run_id"]))]
+    found = noise_scale_study(tables.suite, runs, curves)
+    return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found))
 
-    return noise_scale(results, only=only)
+
+def _landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
+    """The spread of the loss against distance, beside what gradient and curvature predict."""
+    if bins < FEWEST_BINS:
+        raise AnalysisError(f"--bins {bins}: an exponent needs at least {FEWEST_BINS}")
+    tables, plan = _read(results, lacking="losses around their weights")
+    found = landscape_study(tables.suite, tables.runs, tables.curves, _specs(plan), bins=bins)
+    return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found))
+
+
+def _sharpness(results: str | Path | None) -> Analysis:
+    """Sharpness, top eigenvalue and trace of every cell, with the loss and the share of the edge of stability."""
+    tables, plan = _read(results, lacking="losses around their weights")
+    found = sharpness_study(tables.suite, tables.runs, tables.curves, _specs(plan))
+    return Analysis("sharpness", found.suite, found.sentences, found.frames, {})
+
+
+def _paper(results: str | Path | None) -> str:
+    """Returns the paper that is named in the place of results; empty: none."""
+    return str(results).removeprefix(PUBLISHED) if str(results).startswith(PUBLISHED) else ""
+
+
+def _read(results: str | Path | None, *, lacking: str = "") -> tuple[Tables, StoredPlan]:
+    """Returns the tables and the plan of results; `lacking`: what papers did not publish, where one of them is named."""
+    if _paper(results):
+        raise AnalysisError(f"papers published no {lacking}; name results of your own")
+    directory = open_refreshed(find(results))
+    return read_tables(directory.path), directory.plan()
+
+
+def _specs(plan: StoredPlan) -> dict[str, RunSpec]:
+    return {run.run_id: run.spec for run in plan.runs}
 
 
 ANALYSES: Mapping[str, Callable[..., Analysis]] = {
@@ -152,101 +208,3 @@ ANALYSES: Mapping[str, Callable[..., Analysis]] = {
     "sharpness": _sharpness,
 }
 """By the name that follows `gapbench analyze`."""
-
-
-# The analysis of critical batch sizes: from results, from a CSV file of steps, or from what papers published.
-
-
-def critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
-    """Returns the critical batch size of every target."""
-    from gapbench.report.critical_batch import critical_batch_drawings
-
-    found = _study(results, targets)
-    return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found))
-
-
-def noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
-    """Returns the gradient noise scale of every run along training, or of the runs that match `only`."""
-    from gapbench.analysis.noise_scale import study
-    from gapbench.report.noise_scale import noise_scale_drawings
-
-    if str(results).startswith(PUBLISHED):
-        raise AnalysisError("papers published no gradients; name results of your own")
-    directory = open_refreshed(find(results))
-    tables = read_tables(directory.path)
-    runs, curves = tables.runs, tables.curves
-    if only:
-        kept, _ = keep_only(directory.plan().runs, (), only)
-        runs = runs[runs["run_id"].isin({run.run_id for run in kept}) & runs["cell"].isin({run.labels.cell for run in kept})]
-        curves = curves[curves["run_id"].isin(set(runs["run_id"]))]
-    found = study(tables.suite, runs, curves)
-    return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found))
-
-
-def _study(results: str | Path | None, targets: Sequence[str]) -> Study:
-    from gapbench.analysis.critical_batch import Target, parse_target, read_series, study, study_series
-
-    name = str(results)
-    if name.startswith(PUBLISHED) or name.endswith(".csv"):
-        if targets:
-            raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
-        if name.startswith(PUBLISHED):
-            return _analyzing_batch_published(name.removeprefix(PUBLISHED))
-        return study_series(Path(name).stem, read_series(Path(name)))
-    directory = open_refreshed(find(results))
-    tables = read_tables(directory.path)
-    asked = [parse_target(text) for text in targets] or [Target(**item) for item in directory.plan().report.get("targets", ())]
-    if not asked:
-        raise AnalysisError(
-            f"{directory.path} names no target; say one, such as --target train_loss=0.1, or put "
-            'targets = [{ metric = "train_loss", value = 0.1 }] into [report] of the suite'
-        )
-    return study(tables.suite, tables.runs, tables.curves, asked)
-
-
-def _analyzing_batch_published(paper: str) -> Study:
-    from gapbench.analysis.critical_batch import Passage, study_series
-    from gapbench.catalog import published as published
-
-    return study_series(
-        paper,
-        {
-            f"{name}, {own.target} (batch sizes in {own.unit})": [
-                Passage(size, 0.0, 0, steps, steps) for size, steps in zip(own.batch_sizes, own.steps, strict=True)
-            ]
-            for name, own in published.steps(paper).items()
-        },
-    )
-
-
-# The analyses of what the probes of the loss measured: landscape, and sharpness with curvature.
-
-FEWEST_BINS = 3
-
-
-def landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
-    """Returns the spread of the loss against distance, beside what gradient and curvature predict; `bins` of distance."""
-    from gapbench.analysis.landscape import landscape_study
-    from gapbench.report.landscape import landscape_drawings
-
-    if bins < FEWEST_BINS:
-        raise AnalysisError(f"--bins {bins}: an exponent needs at least {FEWEST_BINS}")
-    tables, specs = _read(results)
-    found = landscape_study(tables.suite, tables.runs, tables.curves, specs, bins=bins)
-    return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found))
-
-
-def sharpness(results: str | Path | None) -> Analysis:
-    """Returns sharpness, top eigenvalue and trace of every cell, with the loss and the share of the edge of stability."""
-    from gapbench.analysis.sharpness import sharpness_study
-
-    tables, specs = _read(results)
-    found = sharpness_study(tables.suite, tables.runs, tables.curves, specs)
-    return Analysis("sharpness", found.suite, found.sentences, found.frames, {})
-
-
-def _read(results: str | Path | None) -> tuple[Tables, dict[str, RunSpec]]:
-    if str(results).startswith(PUBLISHED):
-        raise AnalysisError("papers published no losses around their weights; name results of your own")
-    directory = open_refreshed(find(results))
-    return read_tables(directory.path), {run.run_id: run.spec for run in directory.plan().runs}

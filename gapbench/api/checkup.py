@@ -9,19 +9,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import gapbench
 from gapbench import catalog
-from gapbench.api.inventory import data_context
+from gapbench.api.place import HERE, Place, Where
 from gapbench.core.errors import GapbenchError
 from gapbench.core.machine import cache_dir, data_dir_default, free_memory_mib, total_memory_mib, usable_cores
 from gapbench.execution.devices import Device, cpu, find_gpus
 
-# What `gapbench doctor` says of one thing that it looked at.
+if TYPE_CHECKING:
+    from gapbench.workloads.datasets import FileStatus
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,66 @@ class Finding:
     """How to mend it."""
 
 
-# The part of `gapbench doctor` that starts torch: versions, devices, precision, compilation, each in a process of its own.
-
 TORCH_SECONDS = 120.0
 """A first import of torch from a slow disk takes long; longer than this it hangs."""
 COMPILE_SECONDS = 300.0
 """A first compilation takes half a minute on a slow core, on each device."""
 
+WORKER_GIB = 0.5
+"""What a worker takes before it has loaded anything."""
+LITTLE_GIB, NO_GIB = 2.0, 0.1
+"""Free space that may not last, and too little to write anything."""
+
 _REINSTALL = "reinstall it: pip install --force-reinstall torch torchvision"
 _NOT_NEEDED = "gapbench trains without it; long runs may then take half as long again"
 
 
-def torch_findings() -> Iterator[Finding]:
-    """Yields what torch can do here."""
-    found = _ask("torch", TORCH_SECONDS)
+def doctor(place: Place = HERE, *, fast: bool = False, **where: Unpack[Where]) -> list[Finding]:
+    """Returns what this machine can do. Looks at files, devices and a torch in processes of its own; leaves everything as it is.
+
+    Args:
+        place: where data sets and results are looked for.
+        fast: leaves out what has to start torch: versions, devices as torch sees them, precision, compilation.
+        where: fields of the place, for this call.
+    """
+    place, gpus = place.but(**where), find_gpus()
+    torch = _driver_findings(gpus) if fast else _torch(gpus)
+    return [*_versions(), *torch, *_machine(), *_data(place), *_folders(Path(place.results))]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("gapbench", "ok", gapbench.__version__)
+    yield Finding("Python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _driver_findings(gpus: tuple[Device, ...]) -> Iterator[Finding]:
+    """Yields the GPUs that the driver shows, without asking torch."""
+    for gpu in gpus:
+        memory = f", {gpu.memory_mib / 1024:.1f} GiB" if gpu.memory_mib else ""
+        yield Finding(gpu.name, "ok", f"{gpu.label}{memory}; whether torch can use it is not tried with --fast")
+    if not gpus:
+        yield Finding("GPU", "note", "none; runs train on the CPU")
+
+
+def _torch(gpus: tuple[Device, ...]) -> Iterable[Finding]:
+    """Returns what torch can do here, which processes of its own try out: a broken one may take its process with it."""
+    found = ask("torch", TORCH_SECONDS)
     if isinstance(found, Finding):
-        yield found
-        return
+        return [found]
+    return torch_findings(found, ask("torch.compile", COMPILE_SECONDS, "compile"), gpus, _compiler())
+
+
+def torch_findings(
+    found: Mapping[str, Any], compiled: Mapping[str, Any] | Finding, gpus: tuple[Device, ...], compiler: str
+) -> Iterator[Finding]:
+    """Yields what torch can do.
+
+    Args:
+        found: what `inspect_torch` found.
+        compiled: what it found about compiling, by device; a finding where it did not answer.
+        gpus: those that the driver shows.
+        compiler: path of the C++ compiler; empty: there is none.
+    """
     build = f"CUDA {found['cuda_build']}" if found["cuda_build"] else "CPU only"
     yield Finding("torch", "ok", f"{found['torch']} ({build}; CPU code path {found['cpu_capability']})")
     vision = found["torchvision"]
@@ -62,8 +106,8 @@ def torch_findings() -> Iterator[Finding]:
     else:
         yield Finding("torchvision", "ok", vision["version"])
     yield _cpu_bf16(bool(found["cpu_bf16"]))
-    yield from _gpu_findings(found["devices"], find_gpus())
-    yield from _compile_findings()
+    yield from _gpu_findings(found["devices"], gpus)
+    yield from _compile_findings(compiled, compiler)
 
 
 def _gpu_findings(devices: list[dict[str, Any]], gpus: tuple[Device, ...]) -> Iterator[Finding]:
@@ -101,9 +145,7 @@ def _cpu_bf16(works: bool) -> Finding:
     return Finding("bf16 on the CPU", "ok" if fast else "note", text, "" if fast else 'precision = "fp32", the default, is as fast')
 
 
-def _compile_findings() -> Iterator[Finding]:
-    compiler = _compiler()
-    found = _ask("torch.compile", COMPILE_SECONDS, "compile")
+def _compile_findings(found: Mapping[str, Any] | Finding, compiler: str) -> Iterator[Finding]:
     if isinstance(found, Finding):
         yield Finding("torch.compile", "note", found.text, _NOT_NEEDED)
         return
@@ -116,7 +158,7 @@ def _compile_findings() -> Iterator[Finding]:
     yield Finding("C++ compiler", "ok", compiler) if compiler else Finding("C++ compiler", "note", "none found", _how_to_get_one())
 
 
-def _ask(what: str, seconds: float, *arguments: str) -> dict[str, Any] | Finding:
+def ask(what: str, seconds: float, *arguments: str) -> dict[str, Any] | Finding:
     """Returns what `inspect_torch` prints, or the finding that it does not answer."""
     with tempfile.TemporaryDirectory(prefix="gapbench-doctor-") as scratch:
         environment = {**os.environ, "PYTHONPATH": _python_path(os.environ), "TORCHINDUCTOR_CACHE_DIR": scratch}
@@ -164,44 +206,6 @@ def _how_to_get_one() -> str:
     return {"darwin": "xcode-select --install", "win32": "the Build Tools for Visual Studio"}.get(sys.platform, "such as apt install g++")
 
 
-__all__ = ["Finding", "doctor"]
-
-WORKER_GIB = 0.5
-"""What a worker takes before it has loaded anything."""
-LITTLE_GIB, NO_GIB = 2.0, 0.1
-"""Free space that may not last, and too little to write anything."""
-
-
-def doctor(data_dir: str | Path | None = None, *, fast: bool = False, results: str | Path = "results") -> list[Finding]:
-    """Returns what this machine can do. Looks at files, devices and a torch in processes of its own; leaves everything as it is.
-
-    Args:
-        data_dir: where data sets are looked for; default: GAPBENCH_DATA, else downloads in the cache.
-        fast: leaves out what has to start torch: versions, devices as torch sees them, precision, compilation.
-        results: parent of results directories.
-    """
-    return [*_versions(), *(_devices_only() if fast else _torch()), *_machine(), *_data(data_dir), *_folders(Path(results))]
-
-
-def _versions() -> Iterator[Finding]:
-    version = platform.python_version()
-    yield Finding("gapbench", "ok", gapbench.__version__)
-    yield Finding("Python", "ok", f"{version} at {sys.executable}")
-
-
-def _torch() -> Iterator[Finding]:
-    yield from torch_findings()
-
-
-def _devices_only() -> Iterator[Finding]:
-    """Yields the GPUs that the driver shows, without asking torch."""
-    for gpu in find_gpus():
-        memory = f", {gpu.memory_mib / 1024:.1f} GiB" if gpu.memory_mib else ""
-        yield Finding(gpu.name, "ok", f"{gpu.label}{memory}; whether torch can use it is not tried with --fast")
-    if not find_gpus():
-        yield Finding("GPU", "note", "none; runs train on the CPU")
-
-
 def _machine() -> Iterator[Finding]:
     cores = usable_cores()
     held = f" of {os.cpu_count()} (affinity or quota)" if cores != os.cpu_count() else ""
@@ -213,12 +217,11 @@ def _machine() -> Iterator[Finding]:
     yield Finding("memory", "note" if low else "ok", f"{free:.1f} GiB free of {total:.1f} GiB", remedy)
 
 
-def _data(data_dir: str | Path | None) -> Iterator[Finding]:
+def _data(place: Place) -> Iterator[Finding]:
     from gapbench.workloads import datasets
 
-    context = data_context(data_dir, offline=True)
-    asked = Path(data_dir).expanduser() if data_dir else None
-    named = "--data-dir" if asked and asked != data_dir_default() else "GAPBENCH_DATA" if data_dir_default() else ""
+    context = place.but(offline=True).data_context()
+    named = "" if place.data_folder is None else "GAPBENCH_DATA" if place.data_folder == data_dir_default() else "--data-dir"
     if not named:
         yield Finding("data directory", "ok", f"{context.root} (downloads; --data-dir or GAPBENCH_DATA for another)")
     elif context.root.is_dir():
@@ -226,28 +229,27 @@ def _data(data_dir: str | Path | None) -> Iterator[Finding]:
     else:
         remedy = f"gapbench data fetch makes it; or name one that is there, or leave {named} out"
         yield Finding("data directory", "note", f"{named} names {context.root}, and there is no such folder", remedy)
-    for name in catalog.datasets():
-        if any(parameter.required for parameter in catalog.datasets()[name].parameters.values()):
+    for name, entry in catalog.datasets().items():
+        if any(parameter.required for parameter in entry.parameters.values()):
             continue  # needs the user's own files
         try:
-            files = datasets.verify(name, context)
+            yield _files_finding(name, datasets.verify(name, context))
         except GapbenchError as error:
             yield Finding(f"data: {name}", "bad", str(error))
-            continue
-        missing = [file.path for file in files if file.status == "missing"]
-        corrupt = [file.path for file in files if file.status == "corrupt"]
-        if corrupt:
-            text = f"corrupt: {', '.join(str(path) for path in corrupt)}"
-            yield Finding(f"data: {name}", "bad", text, f"remove {'it' if len(corrupt) == 1 else 'them'}, then gapbench data fetch {name}")
-        elif missing and len(missing) < len(files):
-            text = f"incomplete: {', '.join(str(path) for path in missing)} missing"
-            yield Finding(f"data: {name}", "note", text, f"gapbench data fetch {name}")
-        elif missing:
-            yield Finding(f"data: {name}", "note", f"not in {missing[0].parent}", f"gapbench data fetch {name}")
-        elif files:
-            yield Finding(f"data: {name}", "ok", f"{files[0].path.parent}, checksums right")
-        else:
-            yield Finding(f"data: {name}", "ok", "comes with gapbench's libraries")
+
+
+def _files_finding(name: str, files: Sequence[FileStatus]) -> Finding:
+    title, fetch = f"data: {name}", f"gapbench data fetch {name}"
+    missing = [file.path for file in files if file.status == "missing"]
+    corrupt = [file.path for file in files if file.status == "corrupt"]
+    if corrupt:
+        text = f"corrupt: {', '.join(str(path) for path in corrupt)}"
+        return Finding(title, "bad", text, f"remove {'it' if len(corrupt) == 1 else 'them'}, then {fetch}")
+    if missing and len(missing) < len(files):
+        return Finding(title, "note", f"incomplete: {', '.join(str(path) for path in missing)} missing", fetch)
+    if missing:
+        return Finding(title, "note", f"not in {missing[0].parent}", fetch)
+    return Finding(title, "ok", f"{files[0].path.parent}, checksums right" if files else "comes with gapbench's libraries")
 
 
 def _folders(results: Path) -> Iterator[Finding]:

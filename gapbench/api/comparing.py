@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from gapbench.analysis.comparison import PREFIX, Comparison, PublishedSet, Results, compare_results, published_set
 from gapbench.api.keeping import find, open_refreshed
 from gapbench.core.errors import StoreError
 from gapbench.store import read_tables
 from gapbench.store.files import write_text
-
-if TYPE_CHECKING:
-    from gapbench.analysis.comparison import Comparison, PublishedSet, Results
+from gapbench.suite.identity import values_by_cell
 
 FailOn = Literal["regression", "difference", "environment"]
 """What a caller may want to know of a comparison: see `failures`."""
@@ -31,8 +30,6 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         StoreError: a side is missing or cannot be read.
         UnknownNameError: there is no such paper.
     """
-    from gapbench.analysis.comparison import compare_results
-
     return compare_results(_side(first), _side(second))
 
 
@@ -68,9 +65,6 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
 
 
 def _side(asked: str | Path) -> Results | PublishedSet:
-    from gapbench.analysis.comparison import PREFIX, Results, published_set
-    from gapbench.suite.identity import values_by_cell
-
     if str(asked).startswith(PREFIX):
         return published_set(str(asked))
     directory = open_refreshed(find(asked))

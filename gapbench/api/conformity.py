@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gapbench import catalog
-from gapbench.api.inventory import data_context
 from gapbench.api.keeping import as_html, to_frame
+from gapbench.api.place import HERE, Place, Where
 from gapbench.catalog.plugins import components_of, load_plugins
 from gapbench.core.errors import GapbenchError, UnknownNameError
-from gapbench.core.registry import Registry, unknown_name
+from gapbench.core.registry import unknown_name
 from gapbench.suite.source import parse_value
 
 if TYPE_CHECKING:
@@ -20,13 +19,7 @@ if TYPE_CHECKING:
 
     from gapbench.conformity import Check
 
-_REGISTRIES: Mapping[str, Callable[[], Registry[Any]]] = {
-    "dataset": catalog.datasets,
-    "model": catalog.models,
-    "optimizer": catalog.optimizers,
-    "regime": catalog.regimes,
-    "probe": catalog.probes,
-}
+_REGISTRIES = {kind: registry for kind, registry in catalog.REGISTRIES.items() if kind != "recipe"}
 
 
 class ComponentOptionError(GapbenchError):
@@ -64,40 +57,38 @@ class ConformityReport:
 
 def check_components(
     *names: str,
-    plugins: Iterable[str | Path] = (),
+    place: Place = HERE,
     options: Mapping[str, str] | None = None,
-    data_dir: str | Path | None = None,
-    offline: bool = False,
     observe: Callable[[Check], None] = lambda _check: None,
+    **where: Unpack[Where],
 ) -> ConformityReport:
-    """Tests components by name: data sets, models, optimizers, regimes and probes; by default everything that `plugins` define.
+    """Tests components by name: data sets, models, optimizers, regimes and probes; by default everything that plugin files define.
 
     Args:
         names: a name, or a kind and a name such as "model:tiny" where several components share it.
-        plugins: Python files with the user's own components.
+        place: the plugin files, and where data sets are.
         options: of the component, as TOML values; for one component at a time.
-        data_dir: where files of data sets are.
-        offline: never download anything.
         observe: receives every check of a component once that component is done.
+        where: fields of the place, for this call, such as plugins=["my_model.py"].
 
     Raises:
         UnknownNameError: there is no such component.
         GapbenchError: a plugin cannot be loaded, an option is wrong, or nothing is named.
     """
-    files = tuple(plugins)
-    load_plugins(files)
-    chosen = list(dict.fromkeys(found for name in names for found in _find(name))) if names else components_of(files)
+    place = place.but(**where)
+    load_plugins(place.plugins)
+    chosen = list(dict.fromkeys(found for name in names for found in _find(name))) if names else components_of(place.plugins)
     if not chosen:
         raise GapbenchError("nothing to test: name a component (`gapbench ls models`), or a file that defines some with --plugin")
     if options and len(chosen) > 1:
         raise ComponentOptionError(f"options are for one component, and there are {len(chosen)}; test them one by one")
     resolved = [(kind, name, _options(kind, name, options or {})) for kind, name in chosen]
 
-    from gapbench.conformity import check_component
+    from gapbench.conformity import check_component  # after what can be said without torch
 
     checks: list[Check] = []
     for kind, name, own in resolved:
-        for check in check_component(kind, name, own, data_context(data_dir, offline=offline)):
+        for check in check_component(kind, name, own, place.data_context()):
             checks.append(check)
             observe(check)
     return ConformityReport(tuple(checks))

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapbench import store
-from gapbench.api.keeping import find, open_refreshed, report
+from gapbench.analysis import arms_table
+from gapbench.api.keeping import find, open_refreshed
+from gapbench.api.reporting import report
 from gapbench.core.errors import GapbenchError, StoreError
+from gapbench.report.latex import arms_latex
+from gapbench.report.tables import arms_csv, curves_csv, runs_csv
+from gapbench.report.tensorboard import check_tensorboard, write_tensorboard
 from gapbench.store import Tables
 from gapbench.store.files import whole_folder, write_text
 
@@ -49,9 +54,8 @@ def export(
         StoreError: there is no such directory, or something exists already.
         TensorboardError: the package tensorboard is missing.
     """
-    targets = {
-        name: Path(path) for name, path in (("bundle", bundle), ("csv", csv), ("latex", latex), ("tensorboard", tensorboard)) if path
-    }
+    named = {"bundle": bundle, "csv": csv, "latex": latex, "tensorboard": tensorboard}
+    targets = {name: Path(path) for name, path in named.items() if path}
     if not targets:
         raise ExportError("export needs at least one of --bundle FILE, --csv DIR, --latex FILE, --tensorboard DIR")
     _check(targets)
@@ -81,15 +85,10 @@ def _check(targets: dict[str, Path]) -> None:
         if path.exists():
             raise StoreError(f"{path}: exists already; choose another name or remove it")
     if "tensorboard" in targets:
-        from gapbench.report.tensorboard import check_tensorboard
-
         check_tensorboard()
 
 
 def _write_csv(tables: Tables, folder: Path) -> Exported:
-    from gapbench.analysis import arms_table
-    from gapbench.report.tables import arms_csv, curves_csv, runs_csv
-
     texts = (runs_csv(tables.runs), curves_csv(tables.curves), arms_csv(arms_table(tables.runs, tables.curves)))
     with whole_folder(folder) as temporary:
         for name, text in zip(CSV_FILES, texts, strict=True):
@@ -98,9 +97,6 @@ def _write_csv(tables: Tables, folder: Path) -> Exported:
 
 
 def _write_latex(tables: Tables, path: Path) -> Exported:
-    from gapbench.analysis import arms_table
-    from gapbench.report.latex import arms_latex
-
     arms = arms_table(tables.runs, tables.curves)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, arms_latex(tables.suite, arms))
@@ -108,8 +104,6 @@ def _write_latex(tables: Tables, path: Path) -> Exported:
 
 
 def _write_tensorboard(tables: Tables, folder: Path) -> Exported:
-    from gapbench.report.tensorboard import write_tensorboard
-
     with whole_folder(folder) as temporary:
         runs = write_tensorboard(tables, temporary)
     return Exported(folder, f"{runs} {'run' if runs == 1 else 'runs'}; `tensorboard --logdir {folder}` shows them")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gapbench import catalog
+from gapbench.api.place import HERE, Place, Where
+from gapbench.catalog import show
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import UnknownNameError
-from gapbench.core.machine import cache_dir, data_dir_default
 from gapbench.core.registry import unknown_name
 from gapbench.suite import shipped_suites
 
 if TYPE_CHECKING:
-    from gapbench.workloads.datasets import DataContext, FileStatus
+    from gapbench.workloads.datasets import FileStatus
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,7 @@ def listing(kind: str, plugins: Iterable[str | Path] = ()) -> list[Listed]:
     return [Listed(name, entry.summary, tuple(_options(entry)), entry.source) for name, entry in _REGISTRIES[kind]().items()]
 
 
-_REGISTRIES: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "datasets": catalog.datasets,
-    "models": catalog.models,
-    "regimes": catalog.regimes,
-    "optimizers": catalog.optimizers,
-    "recipes": catalog.recipes,
-    "probes": catalog.probes,
-}
+_REGISTRIES = {f"{kind}s": registry for kind, registry in catalog.REGISTRIES.items()}
 
 
 def _options(entry: Any) -> list[str]:
@@ -73,29 +68,23 @@ def _options(entry: Any) -> list[str]:
 
 
 def _option(name: str, parameter: catalog.Parameter) -> str:
-    value = "..." if parameter.required else "left open" if parameter.default is None else _toml(parameter.default)
+    value = "..." if parameter.required else "left open" if parameter.default is None else show(parameter.default)
     what = [part for part in (parameter.help, "must be given" if parameter.required else "") if part]
-    choices = f"one of {', '.join(_toml(choice) for choice in parameter.choices)}" if parameter.choices else ""
+    choices = f"one of {', '.join(show(choice) for choice in parameter.choices)}" if parameter.choices else ""
     return f"{name} = {value}" + (f"  # {'; '.join([*what, choices] if choices else what)}" if what or choices else "")
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
-
-
 def _suite_summary(path: Path) -> str:
-    import tomllib
-
     return str(tomllib.loads(path.read_text(encoding="utf-8")).get("summary", ""))
 
 
-# Data sets by name: downloading and verifying their files.
-
-
-def fetch_dataset(name: str, data_dir: str | Path | None = None, plugins: Iterable[str | Path] = ()) -> list[FileStatus]:
+def fetch_dataset(name: str, place: Place = HERE, **where: Unpack[Where]) -> list[FileStatus]:
     """Downloads what is missing of a data set's official files and returns the state of all of them.
+
+    Args:
+        name: of the data set.
+        place: its folder of data sets, and plugins that define some.
+        where: fields of the place, for this call.
 
     Raises:
         UnknownNameError: there is no such data set.
@@ -103,13 +92,19 @@ def fetch_dataset(name: str, data_dir: str | Path | None = None, plugins: Iterab
     """
     from gapbench.workloads import datasets
 
-    load_plugins(plugins)
-    datasets.fetch(name, data_context(data_dir))
-    return datasets.verify(name, data_context(data_dir))
+    place = place.but(**where)
+    load_plugins(place.plugins)
+    datasets.fetch(name, place.data_context())
+    return verify_dataset(name, place)
 
 
-def verify_dataset(name: str, data_dir: str | Path | None = None, plugins: Iterable[str | Path] = ()) -> list[FileStatus]:
+def verify_dataset(name: str, place: Place = HERE, **where: Unpack[Where]) -> list[FileStatus]:
     """Returns the state of a data set's official files, from checksums computed now; empty where it has no files.
+
+    Args:
+        name: of the data set.
+        place: its folder of data sets, and plugins that define some.
+        where: fields of the place, for this call.
 
     Raises:
         UnknownNameError: there is no such data set.
@@ -117,12 +112,6 @@ def verify_dataset(name: str, data_dir: str | Path | None = None, plugins: Itera
     """
     from gapbench.workloads import datasets
 
-    load_plugins(plugins)
-    return datasets.verify(name, data_context(data_dir, offline=True))
-
-
-def data_context(data_dir: str | Path | None, *, offline: bool = False) -> DataContext:
-    """Returns where data sets are looked for: the given folder, else GAPBENCH_DATA, else the cache."""
-    from gapbench.workloads.datasets import DataContext
-
-    return DataContext(data_dir=Path(data_dir).expanduser() if data_dir else data_dir_default(), cache_dir=cache_dir(), offline=offline)
+    place = place.but(**where)
+    load_plugins(place.plugins)
+    return datasets.verify(name, place.but(offline=True).data_context())

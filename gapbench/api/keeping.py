@@ -1,27 +1,22 @@
-"""What is done with results that are there: reading, reporting, packing, cleaning."""
+"""Results that are there: found, read, merged, cleaned up after; and lists as frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import fields, is_dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench import catalog, store
+from gapbench import store
 from gapbench.core.errors import StoreError
 from gapbench.core.machine import cache_dir
-from gapbench.core.registry import Registry, unknown_name
+from gapbench.core.registry import unknown_name
 from gapbench.store import Leftover, Merged, ResultsDirectory, Tables
-from gapbench.suite import Suite, load_suite
-from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from gapbench.report import ReportFiles
-    from gapbench.report.figures import Figures
-    from gapbench.report.tuning import TuningFiles
 
 
 def find(results: str | Path | None = None, parent: str | Path = "results") -> Path:
@@ -53,32 +48,21 @@ def load_results(results: str | Path | None = None) -> Tables:
     return store.read_tables(open_refreshed(find(results)).path)
 
 
-def report(results: str | Path | None = None) -> ReportFiles | TuningFiles:
-    """Writes tables, figures and report.html of a results directory, or of a bundle (unpacked beside it), and returns what was written.
+def merge(results: Sequence[str | Path], into: str | Path) -> Merged:
+    """Writes the runs of several results directories of one suite into a new directory, with its plan and tables; `report` draws it.
 
-    Of the trials of a tuning, `<suite>.tune`, it writes their own table and figure.
+    Of several copies of a run the ok one is kept; where several are ok, that of the directory named first, and where their numbers
+    differ (another device or version) that is listed. Nothing is averaged, and the directories that are merged stay as they are.
 
-    Raises:
-        StoreError: there is no such directory, or something in it cannot be read or written.
-    """
-    from gapbench.report import write_report
-    from gapbench.report.tuning import is_tuning, write_tuning_report
-
-    path = open_refreshed(find(results)).path
-    return write_tuning_report(path) if is_tuning(store.read_tables(path)) else write_report(path)
-
-
-def figures(results: str | Path | None = None) -> Figures:
-    """Returns the figures of a results directory or bundle as matplotlib figures by name; writes none of them.
-
-    A notebook shows all of them at once; `figures()["weight_distance"].savefig("mine.pdf")` keeps one.
+    Args:
+        results: two results directories or more, or their names below `results/`.
+        into: the new directory. To train on in it, its name has to be the suite's.
 
     Raises:
-        StoreError: there is no such directory, or its tables cannot be read.
+        StoreError: a directory is missing, in use, only a bundle, or of another suite; a label stands for different runs in two of
+            them; `into` exists or cannot be written.
     """
-    from gapbench.report.figures import draw_figures
-
-    return draw_figures(load_results(results))
+    return store.merge([find(one) for one in results], Path(into))
 
 
 def find_leftovers(results: str | Path | None = None, *, cache: bool = False) -> list[Leftover]:
@@ -103,12 +87,9 @@ def clean(leftovers: Sequence[Leftover]) -> int:
     Raises:
         StoreError: a suite is training in a directory that is to be cleaned, or something cannot be removed.
     """
-    for path, group in _by_directory(leftovers).items():
-        if path is None:
-            store.remove(group)
-            continue
-        with ResultsDirectory.open_existing(path).locked():
-            store.remove(group)
+    for path in dict.fromkeys(leftover.results for leftover in leftovers):
+        with nullcontext() if path is None else ResultsDirectory.open_existing(path).locked():
+            store.remove([leftover for leftover in leftovers if leftover.results == path])
     return sum(leftover.size_bytes for leftover in leftovers)
 
 
@@ -124,16 +105,6 @@ def open_refreshed(path: Path) -> ResultsDirectory:
     if not directory.is_bundle:
         store.build_tables(directory)
     return directory
-
-
-def _by_directory(leftovers: Iterable[Leftover]) -> dict[Path | None, list[Leftover]]:
-    groups: dict[Path | None, list[Leftover]] = {}
-    for leftover in leftovers:
-        groups.setdefault(leftover.results, []).append(leftover)
-    return groups
-
-
-# Lists of results as pandas frames.
 
 
 def to_frame(things: Iterable[Any]) -> pd.DataFrame:
@@ -160,84 +131,3 @@ def as_html(title: str, frame: pd.DataFrame, notes: Iterable[str] = ()) -> str:
     """Returns a table under its title, with notes below, as a notebook shows it."""
     table = frame.to_html(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     return "".join([f"<p>{escape(title)}</p>", table, *(f"<p>{escape(note)}</p>" for note in notes)])
-
-
-# Several results directories of one suite as one, such as those of two machines.
-
-
-def merge(results: Sequence[str | Path], into: str | Path) -> Merged:
-    """Writes the runs of several results directories of one suite into a new directory, with its plan and tables; `report` draws it.
-
-    Of several copies of a run the ok one is kept; where several are ok, that of the directory named first, and where their numbers
-    differ (another device or version) that is listed. Nothing is averaged, and the directories that are merged stay as they are.
-
-    Args:
-        results: two results directories or more, or their names below `results/`.
-        into: the new directory. To train on in it, its name has to be the suite's.
-
-    Raises:
-        StoreError: a directory is missing, in use, only a bundle, or of another suite; a label stands for different runs in two of
-            them; `into` exists or cannot be written.
-    """
-    return store.merge([find(one) for one in results], Path(into))
-
-
-# A suite and what is asked of it: the whole decides how runs are stacked and placed, the selection which of them train.
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A loaded suite."""
-
-    whole: Suite
-    chosen: Suite
-    """The same without the runs that `only` leaves out."""
-    plugins: tuple[str, ...]
-    """Absolute paths."""
-
-    @property
-    def specs(self) -> dict[str, RunSpec]:
-        """Every run of the whole suite by id, in order."""
-        return specs_by_id(self.whole)
-
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        """Ids of the selected runs, each once."""
-        return tuple(specs_by_id(self.chosen))
-
-
-def select(
-    suite: str | Path, *, settings: Mapping[str, str] | None = None, only: str | None = None, plugins: Iterable[str | Path] = ()
-) -> Selection:
-    """Loads a suite.
-
-    Raises:
-        GapbenchError: the suite or a plugin is wrong.
-    """
-    files = tuple(str(Path(plugin).expanduser().absolute()) for plugin in plugins)
-    whole = load_suite(suite, settings=settings, plugins=files)
-    chosen = load_suite(suite, settings=settings, only=only, plugins=files) if only else whole
-    return Selection(whole, chosen, files)
-
-
-def specs_by_id(suite: Suite) -> dict[str, RunSpec]:
-    """Returns the specs of a suite, each id once, in order."""
-    specs: dict[str, RunSpec] = {}
-    for planned in suite.runs:
-        specs.setdefault(planned.run_id, planned.spec)
-    return specs
-
-
-def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]:
-    """Returns registry and name of every component that training these runs imports, each once."""
-    used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
-    for spec in specs:
-        named: list[tuple[Registry[Any], str]] = [
-            (catalog.datasets(), spec.dataset.name),
-            (catalog.models(), spec.model.name),
-            (catalog.optimizers(), spec.optimizer.name),
-            *((catalog.probes(), name) for name in spec.probe_options),
-        ]
-        for registry, name in named:
-            used.setdefault((registry.kind, name), (registry, name))
-    return list(used.values())

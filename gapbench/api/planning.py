@@ -1,18 +1,32 @@
-"""Planning: what a suite would train, and what that would take. Writes nothing."""
+"""Planning: what is asked of a suite, what it would train, and what that would take. Writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
-from gapbench.api.keeping import as_html, select
+from gapbench import catalog
+from gapbench.api.keeping import as_html
+from gapbench.api.place import HERE, Place, Where
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import FINAL, Outcome
-from gapbench.execution import Job, Pending, Predictions, PricedJob, choose_devices, find_pending, place_of, plan_layout, price
+from gapbench.core.registry import Registry
+from gapbench.execution import (
+    Job,
+    Pending,
+    Predictions,
+    PricedJob,
+    Settings,
+    choose_devices,
+    find_pending,
+    place_of,
+    plan_layout,
+    price,
+)
 from gapbench.store import ResultsDirectory
-from gapbench.suite import DroppedRun, Suite
+from gapbench.suite import DroppedRun, Suite, load_suite
 from gapbench.suite.batches import bounds_of_updates
 from gapbench.suite.runspec import PlannedRun, RunSpec
 
@@ -20,7 +34,88 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# The price of a suite: what is left to train, job by job, in predicted device seconds.
+@dataclass(frozen=True)
+class Selection:
+    """A loaded suite: the whole decides how runs are stacked and placed, the selection which of them train."""
+
+    whole: Suite
+    chosen: Suite
+    """The same without the runs that `only` leaves out."""
+
+    @property
+    def specs(self) -> dict[str, RunSpec]:
+        """Every run of the whole suite by id, in order."""
+        return _specs_by_id(self.whole)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Ids of the selected runs, each once."""
+        return tuple(_specs_by_id(self.chosen))
+
+
+def select(suite: str | Path, place: Place, *, settings: Mapping[str, str] | None, only: str | None) -> Selection:
+    """Loads a suite.
+
+    Raises:
+        GapbenchError: the suite or a plugin is wrong.
+    """
+    whole = load_suite(suite, settings=settings, plugins=place.plugin_files)
+    chosen = load_suite(suite, settings=settings, only=only, plugins=place.plugin_files) if only else whole
+    return Selection(whole, chosen)
+
+
+def _specs_by_id(suite: Suite) -> dict[str, RunSpec]:
+    specs: dict[str, RunSpec] = {}
+    for planned in suite.runs:
+        specs.setdefault(planned.run_id, planned.spec)
+    return specs
+
+
+def settings_of(suite: Suite, place: Place, *, fail_fast: bool = False, command: str = "") -> Settings:
+    """Returns what training a suite at a place needs.
+
+    Raises:
+        DeviceError: a device does not exist.
+    """
+    return Settings(
+        devices=choose_devices(place.devices),
+        slots=place.slots,
+        data_dir=place.data_folder,
+        offline=place.offline,
+        suite_dir=suite.path.parent,
+        plugins=place.plugin_files,
+        fail_fast=fail_fast,
+        command=command,
+    )
+
+
+def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]:
+    """Returns registry and name of every component that training these runs imports, each once."""
+    used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
+    for spec in specs:
+        named: list[tuple[Registry[Any], str]] = [
+            (catalog.datasets(), spec.dataset.name),
+            (catalog.models(), spec.model.name),
+            (catalog.optimizers(), spec.optimizer.name),
+            *((catalog.probes(), name) for name in spec.probe_options),
+        ]
+        for registry, name in named:
+            used.setdefault((registry.kind, name), (registry, name))
+    return list(used.values())
+
+
+def titles(named: Mapping[str, tuple[str, str]]) -> Callable[[Job], str]:
+    """Returns what names a job for people: a run by its cell and what tells it from others there, a stack by its cells and its size.
+
+    Args:
+        named: by id of the run, its cell and what follows the cell in its name, such as " seed 3".
+    """
+
+    def title(job: Job) -> str:
+        cells = ", ".join(dict.fromkeys(named[run_id][0] for run_id in job.run_ids))
+        return f"{cells} × {job.replicas}" if job.replicas > 1 else f"{cells}{named[job.run_ids[0]][1]}"
+
+    return title
 
 
 class TooLongError(GapbenchError):
@@ -58,10 +153,8 @@ def check_hours(priced: Sequence[PricedJob], limit: float, cells: Mapping[str, s
         TooLongError: they are predicted to take longer.
         GapbenchError: the limit is no number of at least 0.
     """
-    if not limit >= 0.0:
-        raise GapbenchError(f"--max-device-hours must be a number of at least 0, not {limit:g}")
     known = sum(item.seconds for item in priced if item.seconds is not None)
-    if known > limit * 3600.0:
+    if exceeds(known, limit):
         raise TooLongError(
             f"training is predicted to take {hours(known)} device hours ({_dearest(priced, cells)}), more than --max-device-hours "
             f"{limit:g}; train less (fewer arms or seeds with --only, fewer epochs with --set epochs=...) or raise the limit; "
@@ -69,6 +162,13 @@ def check_hours(priced: Sequence[PricedJob], limit: float, cells: Mapping[str, s
         )
     unknown = sum(item.seconds is None for item in priced)
     return [f"{unknown} of {len(priced)} jobs cannot be predicted; --max-device-hours does not count their time"] if unknown else []
+
+
+def exceeds(seconds: float, limit: float) -> bool:
+    """Returns whether device seconds are more than a limit in hours. Raises GapbenchError where that is no number of at least 0."""
+    if not limit >= 0.0:
+        raise GapbenchError(f"--max-device-hours must be a number of at least 0, not {limit:g}")
+    return seconds > limit * 3600.0
 
 
 def hours(seconds: float) -> str:
@@ -180,52 +280,49 @@ class Plan:
 
 def plan(
     suite: str | Path,
+    place: Place = HERE,
     *,
     settings: Mapping[str, str] | None = None,
     only: str | None = None,
-    devices: str | None = None,
-    slots: int | None = None,
-    results: str | Path = "results",
-    plugins: Iterable[str | Path] = (),
+    **where: Unpack[Where],
 ) -> Plan:
     """Returns what a suite would train on this machine, and what that would take. Loads no data and writes nothing.
 
     Args:
         suite: path of a suite file, or name of a shipped suite.
+        place: what it would train on, and the results that show what is done already.
         settings: TOML values by key.
         only: plans only what matches, such as "arm=LB,seed=0".
-        devices: such as "cuda:0" or "cpu"; default: all GPUs, else the CPU.
-        slots: runs that train at a time.
-        results: parent of the suite's results directory, to see what is done already.
-        plugins: Python files with the user's own components.
+        where: fields of the place, for this call, such as devices="cpu".
 
     Raises:
         GapbenchError: the suite is wrong, or a device does not exist.
     """
-    selection = select(suite, settings=settings, only=only, plugins=plugins)
+    place = place.but(**where)
+    selection = select(suite, place, settings=settings, only=only)
     loaded = selection.chosen
-    chosen = choose_devices(devices)
-    path = Path(results) / loaded.name
+    chosen = choose_devices(place.devices)
+    path = Path(place.results) / loaded.name
     directory = ResultsDirectory(path, loaded.name)
     states = {run_id: directory.run(run_id).state() for run_id in selection.run_ids}
     done = {run_id for run_id, state in states.items() if state in FINAL}
-    layout = plan_layout(selection.specs, chosen, slots)
+    layout = plan_layout(selection.specs, chosen, place.slots)
     job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
     predictions = Predictions(place_of(layout.slots))
-    foreseen = price(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
+    priced = price(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
     return Plan(
         suite=loaded,
         results=path,
         cells=tuple(_cell(members, done, job_of, predictions) for members in by_cell(loaded.runs).values()),
         runs=len(states),
         done=len(done),
-        jobs=len(foreseen.jobs),
+        jobs=len(priced.jobs),
         slots=len(layout.slots),
         threads=layout.slots[0].threads,
         devices=tuple(device.name for device in chosen),
-        device_seconds=foreseen.device_seconds,
-        wall_seconds=foreseen.wall_seconds,
-        unknown=foreseen.unknown,
+        device_seconds=priced.device_seconds,
+        wall_seconds=priced.wall_seconds,
+        unknown=priced.unknown,
     )
 
 

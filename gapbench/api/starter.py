@@ -1,4 +1,4 @@
-"""`gapbench init`: a starter suite, small enough to run at once and commented enough to change."""
+"""A starter suite, small enough to run at once and commented enough to change, and the schema by which editors complete it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import StoreError
-from gapbench.suite.json_schema import FILE_NAME
-
-# `gapbench schema`: the JSON Schema of suite files, for editors that complete TOML.
+from gapbench.suite.json_schema import FILE_NAME, schema_text
 
 
 def suite_schema(plugins: Iterable[str | Path] = ()) -> str:
@@ -19,8 +17,6 @@ def suite_schema(plugins: Iterable[str | Path] = ()) -> str:
     Raises:
         GapbenchError: a plugin cannot be loaded.
     """
-    from gapbench.suite.json_schema import schema_text
-
     load_plugins(plugins)
     return schema_text()
 
@@ -32,16 +28,7 @@ def write_suite_schema(path: str | Path, plugins: Iterable[str | Path] = ()) -> 
         StoreError: the file exists already or cannot be written.
         GapbenchError: a plugin cannot be loaded.
     """
-    target = Path(path)
-    text = suite_schema(plugins)
-    try:
-        with target.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise StoreError(f"{target}: exists already and is not written over; choose another name, or remove it first") from None
-    except OSError as error:
-        raise StoreError(f"{target}: cannot be written ({error.strerror or error})") from error
-    return target
+    return _write_new(Path(path), suite_schema(plugins), "choose another name, or remove it first")
 
 
 _TEMPLATE = """\
@@ -95,13 +82,19 @@ def starter_suite(path: str | Path) -> Path:
     if target.suffix != ".toml":
         raise StoreError(f"{target}: a suite is a .toml file; choose such a name")
     name = re.sub(r"[^a-z0-9._+-]+", "-", target.stem.lower()).lstrip("-._+") or "starter"
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(_TEMPLATE.format(file=target.name, name=name, schema=FILE_NAME))
-    except FileExistsError:
-        raise StoreError(f"{target}: exists already and is not written over; choose another name") from None
-    except OSError as error:
-        raise StoreError(f"{target}: cannot be written ({error.strerror or error})") from error
+    _write_new(target, _TEMPLATE.format(file=target.name, name=name, schema=FILE_NAME), "choose another name")
     if not (target.parent / FILE_NAME).exists():  # one that is there may know the user's own components
         write_suite_schema(target.parent / FILE_NAME)
+    return target
+
+
+def _write_new(target: Path, text: str, remedy: str) -> Path:
+    """Writes a file that must not be there yet, and returns it."""
+    try:
+        with target.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise StoreError(f"{target}: exists already and is not written over; {remedy}") from None
+    except OSError as error:
+        raise StoreError(f"{target}: cannot be written ({error.strerror or error})") from error
     return target

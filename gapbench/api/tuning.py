@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from gapbench.api.keeping import as_html, used_components
-from gapbench.api.planning import TooLongError, hours, pending_jobs
-from gapbench.api.progress import FailedRun, failed_runs
-from gapbench.api.running import RESULTS, check_data, retire
+from gapbench.api.keeping import as_html
+from gapbench.api.place import HERE, Place, Where
+from gapbench.api.planning import TooLongError, exceeds, hours, pending_jobs, settings_of, titles, used_components
+from gapbench.api.reporting import figures
+from gapbench.api.running import check_data, kept_predictions, retire
+from gapbench.api.state import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
-from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.core.events import RETRIED, Outcome
-from gapbench.core.machine import data_dir_default
-from gapbench.execution import Job, Observer, Price, Said, Settings, choose_devices, execute, ignore, plan_layout, price
+from gapbench.execution import Job, Observer, Price, Said, Settings, execute, ignore, plan_layout, price
+from gapbench.report.figures import Figures
+from gapbench.report.tuning import TuningFiles, write_tuning_report
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
 from gapbench.suite import shipped_suites
 from gapbench.suite.runspec import RunSpec
@@ -24,12 +26,6 @@ from gapbench.tuning import KEY, CellResult, Round, Search, Trial, Trials, Tuned
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from gapbench.report.figures import Figures
-    from gapbench.report.tuning import TuningFiles
-
-
-# What tuning a suite would try and take, on this machine and from where it is.
 
 
 @dataclass(frozen=True)
@@ -92,40 +88,21 @@ class Work:
     """A search with its place on disk and on this machine."""
 
     trials: Trials
+    place: Place
     path: Path
     output: Path
     how: Settings
 
     @classmethod
-    def of(
-        cls,
-        suite: str | Path,
-        settings: Mapping[str, str] | None,
-        output: str | Path | None,
-        devices: str | None,
-        slots: int | None,
-        results: str | Path,
-        data_dir: str | Path | None,
-        offline: bool,
-        plugins: Iterable[str | Path],
-        command: str,
-    ) -> Work:
+    def of(cls, suite: str | Path, place: Place, settings: Mapping[str, str] | None, output: str | Path | None, command: str = "") -> Work:
         """Returns the search of a suite; the arguments are those of `tune`."""
-        files = tuple(str(Path(plugin).expanduser().absolute()) for plugin in plugins)
-        tunable = load_tunable(suite, settings=settings, plugins=files)
+        tunable = load_tunable(suite, settings=settings, plugins=place.plugin_files)
         trials = Trials(tunable)
-        how = Settings(
-            devices=choose_devices(devices),
-            slots=slots,
-            data_dir=Path(data_dir).expanduser() if data_dir else data_dir_default(),
-            offline=offline,
-            suite_dir=tunable.suite.path.parent,
-            plugins=files,
-            command=command,
-        )
-        path = Path(results) / trials.name
+        how = settings_of(tunable.suite, place, command=command)
+        path = Path(place.results) / trials.name
         ResultsDirectory.check(path, trials.name)
-        return cls(trials, path, Path(output).expanduser() if output else _default_output(tunable.suite.path, tunable.suite.name), how)
+        written = Path(output).expanduser() if output else _default_output(tunable.suite.path, tunable.suite.name)
+        return cls(trials, place, path, written, how)
 
     def search(self) -> Search:
         """Returns how far the search is, from the outcomes on disk."""
@@ -136,7 +113,11 @@ class Work:
             if found is None:
                 return None
             numbers = found.summary if found.outcome is Outcome.OK else {}
-            return found.outcome.value, float(numbers.get("validation_accuracy", 0.0)), float(numbers.get("validation_loss", 0.0))
+            return (
+                found.outcome.value,
+                float(numbers.get(self.trials.metric.column("validation"), 0.0)),
+                float(numbers.get("validation_loss", 0.0)),
+            )
 
         return self.trials.replay(outcome)
 
@@ -144,7 +125,7 @@ class Work:
         """Returns the specs of the first grid: those of later rounds differ from them in what is searched only."""
         return list(specs_of(self.trials.of_round(self.search().rounds[0])).values())
 
-    def foreseen(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
+    def price_of(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
         """Returns what a round would take from where it is."""
         specs = specs_of(self.trials.of_round(tried))
         layout = plan_layout(specs, self.how.devices, self.how.slots)
@@ -155,7 +136,7 @@ class Work:
         """Returns what is left."""
         search = self.search()
         following = [] if search.complete else [search.rounds[-1], *self.trials.at_most_after(search)]
-        every = [self.foreseen(tried, again) for tried in following]
+        every = [self.price_of(tried, again) for tried in following]
         runs = [sum(job.pending.job.replicas for job in one.jobs) for one in every]
         return TuningPlan(
             suite=self.trials.tunable.suite.name,
@@ -194,9 +175,7 @@ class Work:
 
 def check_hours(plan: TuningPlan, limit: float) -> None:
     """Raises TooLongError where tuning may take more than `limit` hours, every extension counted."""
-    if not limit >= 0.0:
-        raise GapbenchError(f"--max-device-hours must be a number of at least 0, not {limit:g}")
-    if plan.device_seconds_at_most > limit * 3600.0:
+    if exceeds(plan.device_seconds_at_most, limit):
         raise TooLongError(
             f"tuning is predicted to take up to {hours(plan.device_seconds_at_most)} device hours ({hours(plan.device_seconds)} of them "
             f"the {plan.round}), more than --max-device-hours {limit:g}; give [tune] fewer trials, folds or seeds, or a smaller "
@@ -241,8 +220,6 @@ class TuneReport:
 
     def figures(self) -> Figures:
         """Returns the figure of learning rates as matplotlib figure, by name."""
-        from gapbench.api.keeping import figures
-
         return figures(self.results)
 
     def __repr__(self) -> str:
@@ -254,21 +231,17 @@ class TuneReport:
 
 def tune(
     suite: str | Path,
+    place: Place = HERE,
     *,
     settings: Mapping[str, str] | None = None,
     output: str | Path | None = None,
     neighbours: bool | None = None,
-    devices: str | None = None,
-    slots: int | None = None,
-    results: str | Path = RESULTS,
-    data_dir: str | Path | None = None,
-    offline: bool = False,
     retry: bool = False,
     max_device_hours: float | None = None,
-    plugins: Iterable[str | Path] = (),
     announce: Callable[[TuningPlan], None] | None = None,
     observe: Observer = ignore,
     command: str = "",
+    **where: Unpack[Where],
 ) -> TuneReport:
     """Searches what [tune] names for every cell of a suite, on a held-out part of the training set, and writes the tuned suite.
 
@@ -277,31 +250,27 @@ def tune(
 
     Args:
         suite: path of a suite file, or name of a shipped suite.
+        place: where data are and what trains; its results are the parent of the directory of trials, `<suite>.tune`.
         settings: TOML values by key, such as {"epochs": "1"}.
         output: the file to write; default: `<suite>-tuned.toml` beside the suite, or here for a shipped one.
         neighbours: whether the tuned suite also has arms at the rates beside the best ones; default: as [tune] says.
-        devices: such as "cuda:0,cuda:1" or "cpu"; default: all GPUs, else the CPU.
-        slots: runs that train at a time.
-        results: parent of the directory of trials, `<suite>.tune`.
-        data_dir: where data sets are.
-        offline: never download.
         retry: trains crashed, timed-out and out-of-memory trials again.
         max_device_hours: refuses to train where the prediction is longer, every extension counted.
-        plugins: Python files with the user's own components.
         announce: receives what is left to train, and what that takes, once nothing is wrong and before anything trains.
         observe: receives notices while it trains.
         command: what `gapbench status` tells others to call to go on.
+        where: fields of the place, for this call, such as devices="cpu".
 
     Raises:
         GapbenchError: anything that can be known before training is wrong, such as a file that would be written over.
     """
-    work = Work.of(suite, settings, output, devices, slots, results, data_dir, offline, plugins, command)
+    work = Work.of(suite, place.but(**where), settings, output, command)
     check_writable(work.output)
     check_reachable(used_components(work.every_spec()), work.how.plugins)
     plan = work.plan(RETRIED if retry else ())
     if max_device_hours is not None:
         check_hours(plan, max_device_hours)
-    check_data(work.every_spec(), work.how)
+    check_data(work.every_spec(), work.place, work.trials.tunable.suite)
     if announce is not None:
         announce(plan)
     keep_neighbours = work.trials.tunable.tune.neighbours if neighbours is None else neighbours
@@ -313,29 +282,25 @@ def tune(
 
 def plan_tuning(
     suite: str | Path,
+    place: Place = HERE,
     *,
     settings: Mapping[str, str] | None = None,
     output: str | Path | None = None,
-    devices: str | None = None,
-    slots: int | None = None,
-    results: str | Path = RESULTS,
-    plugins: Iterable[str | Path] = (),
+    **where: Unpack[Where],
 ) -> TuningPlan:
     """Returns what tuning a suite would train on this machine from where it is, and at most. Loads no data and writes nothing.
 
     Args:
         suite: path of a suite file, or name of a shipped suite.
+        place: what would train, and the results that show how far the search is.
         settings: TOML values by key.
         output: the file that would be written.
-        devices: such as "cuda:0" or "cpu".
-        slots: runs that train at a time.
-        results: parent of the directory of trials.
-        plugins: Python files with the user's own components.
+        where: fields of the place, for this call, such as devices="cpu".
 
     Raises:
         GapbenchError: the suite is wrong or cannot be tuned, or a device does not exist.
     """
-    return Work.of(suite, settings, output, devices, slots, results, None, True, plugins, "").plan()
+    return Work.of(suite, place.but(**where), settings, output).plan()
 
 
 @dataclass(frozen=True)
@@ -362,7 +327,7 @@ class _Tuning:
                     f"round {len(search.rounds)}, {tried.name}: {' or '.join(map(str, sorted(counts)))} points a cell, {len(specs):,} runs"
                 )
             )
-            done = execute(self.directory, specs, list(specs), self.work.how, titles=_Titles(trials.of_round(tried)), observe=self.observe)
+            done = execute(self.directory, specs, list(specs), self.work.how, titles=_titles(trials.of_round(tried)), observe=self.observe)
             if done.interrupted:
                 build_tables(self.directory)
                 return TuneReport(self.work.path, interrupted=True, files=None, suite_file=None, failed=self._failed(specs))
@@ -370,8 +335,6 @@ class _Tuning:
             if any(self.directory.run(run_id).state() not in (Outcome.OK, Outcome.DIVERGED) for run_id in specs):
                 break
         build_tables(self.directory)
-        from gapbench.report.tuning import write_tuning_report
-
         files = write_tuning_report(self.work.path)
         written = None
         if files.tuned.found:
@@ -383,12 +346,8 @@ class _Tuning:
     def _write_plan(self, search: Search) -> None:
         """Stores every round so far: tables hold the whole search."""
         trials = self.work.trials
-        try:
-            kept = self.directory.plan().predictions
-        except StoreError:  # there is none yet, or a damaged one, which is now written anew
-            kept = {}
-        new = {} if search.complete else self.work.foreseen(search.rounds[-1]).of_runs()
-        predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept}
+        new = {} if search.complete else self.work.price_of(search.rounds[-1]).of_runs()
+        predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept_predictions(self.directory)}
         plan = StoredPlan(trials.name, trials.planned(search.rounds), {KEY: trials.metadata(search.rounds)}, predictions)
         text = f"# The trials of `gapbench tune` for this suite are here.\n{trials.tunable.suite.resolved_toml()}"
         self.directory.write_plan(plan, text)
@@ -399,18 +358,10 @@ class _Tuning:
         return failed_runs(self.directory, planned, set(specs) - diverged)
 
 
-class _Titles:
-    """Names a job of trials for people: the run of a cell or, of a stack, its cells and how many runs."""
+def _titles(trials: Iterable[Trial]) -> Callable[[Job], str]:
+    return titles({trial.run_id: (trial.title, _of_cell(trial.spec)) for trial in trials})
 
-    def __init__(self, trials: Iterable[Trial]) -> None:
-        self._trials = {trial.run_id: trial for trial in trials}
 
-    def __call__(self, job: Job) -> str:
-        """Returns the name."""
-        members = [self._trials[run_id] for run_id in job.run_ids]
-        cells = ", ".join(dict.fromkeys(member.title for member in members))
-        if len(members) > 1:
-            return f"{cells} × {len(members)}"
-        spec = members[0].spec
-        fold = f" fold {spec.fold + 1}" if spec.fold else ""
-        return f"{cells}, rate {spec.learning_rate:g} seed {spec.seed}{fold}"
+def _of_cell(spec: RunSpec) -> str:
+    fold = f" fold {spec.fold + 1}" if spec.fold else ""
+    return f", rate {spec.learning_rate:g} seed {spec.seed}{fold}"

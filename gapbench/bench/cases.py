@@ -104,7 +104,7 @@ class Task:
 
 
 TRAINED, PREDICTED = "suite trained", "suite predicted"
-"""Programs of the sides of a case that names a suite; see `time_suite` in `gapbench.bench.measure`."""
+"""Programs of the sides of a case that names a suite; what runs suites times them."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def compare(
     output: Path = Path("results/bench"),
     device: DeviceKind | None = None,
     anyway: bool = False,
+    suite_timer: str,
     on_message: Callable[[str], None] = lambda _text: None,
 ) -> BenchReport:
     """Times the engine against its peers until there are `rounds` rounds of each case, and writes table and figure.
@@ -62,6 +63,7 @@ def compare(
         output: where all timings are kept, and table and figure written.
         device: whose cases are timed by default: the GPU's where there is one, else the CPU's.
         anyway: time on a loaded machine, too; such timings are marked, and never counted beside others.
+        suite_timer: module whose process times a case of prices, whose sides plan and train a whole suite.
         on_message: receives a line about progress.
 
     Raises:
@@ -73,7 +75,7 @@ def compare(
     with Records.open(output) as records:
         try:
             if rounds:
-                _time_all(chosen, records, rounds, seconds, anyway, on_message)
+                _time_all(chosen, records, rounds, seconds, anyway, suite_timer, on_message)
         finally:  # also after an interrupt: what was timed is worth a table
             report = summarize(records.table, unmeasurable())
             write_outputs(output, report)
@@ -109,11 +111,17 @@ def _chosen(names: Sequence[str], device: DeviceKind | None) -> list[Case]:
 
 
 def _time_all(
-    cases: Sequence[Case], records: Records, rounds: int, seconds: float | None, anyway: bool, on_message: Callable[[str], None]
+    cases: Sequence[Case],
+    records: Records,
+    rounds: int,
+    seconds: float | None,
+    anyway: bool,
+    suite_timer: str,
+    on_message: Callable[[str], None],
 ) -> None:
     peaks: dict[tuple[str, int], Mapping[str, float]] = {}
     for case in cases:
-        sitting = _Sitting(case, records, seconds or case.seconds, anyway, on_message)
+        sitting = _Sitting(case, records, seconds or case.seconds, anyway, suite_timer, on_message)
         if done := sitting.done:
             on_message(f"{case.name}: {done} of {rounds} rounds are there")
         if done >= rounds:
@@ -141,6 +149,7 @@ class _Sitting:
     records: Records
     seconds: float
     anyway: bool
+    suite_timer: str
     on_message: Callable[[str], None]
 
     def __post_init__(self) -> None:
@@ -235,6 +244,8 @@ class _Sitting:
     def ask(self, request: Mapping[str, Any], *, ours: bool = False) -> dict[str, Any]:
         """Sends a request about this case to a fresh process."""
         whole = {"case": self.case.name, "threads": self.threads, "device": DEVICES[self.case.device], **request}
+        if self.case.suite is not None and request["do"] == "time":
+            whole["module"] = self.suite_timer
         environment = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         if self.case.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
@@ -245,7 +256,7 @@ class _Sitting:
 
 def answer_of(request: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """Runs the measuring process once. Raises GapbenchError where it fails, with its last line."""
-    command = [sys.executable, "-m", "gapbench.bench.measure", json.dumps(request)]
+    command = [sys.executable, "-m", request.get("module", "gapbench.bench.measure"), json.dumps(request)]
     root = str(Path(gapbench.__file__).parent.parent)  # the same gapbench as here, also where it is not installed
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment, "PYTHONPATH": path}, check=False)

@@ -13,27 +13,22 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import psutil
 import torch
 from torch import Tensor, nn
 
-from gapbench import api
-from gapbench.bench.cases import CASES, CLASSES, TRAINED, Case, Precision, Side, Task
+from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
 from gapbench.bench.peers import Loop, Peer
 from gapbench.bench.peers.parts import TYPES, ImageDataset, initial_model
 from gapbench.bench.programs import PROGRAMS, Build, OurFeed, Ours, random_pool, workers_of
-from gapbench.core.errors import GapbenchError
-from gapbench.cost.architectures import size_of
 from gapbench.layers.keyed import Dropout
+from gapbench.sizing import size_of
 from gapbench.workloads.datasets.arrays import Pool
 
 WARM_UP_UPDATES = {"cpu": 1, "cuda": 10}
@@ -197,39 +192,6 @@ def _processor_seconds() -> float:
     return float(total)
 
 
-def time_suite(suite: str, program: str, device: str) -> Timing:
-    """Returns the seconds by the clock, from the start of the first worker to the end of the last: those it took, or those predicted.
-
-    Both know nothing of this machine from before: the cache is a fresh one, which only the prediction fills, by calibrating.
-
-    Args:
-        suite: name of a shipped suite, or path of one, of data that need no download.
-        program: TRAINED or PREDICTED, see `gapbench.bench.cases`.
-        device: "cpu" or "cuda:0".
-
-    Raises:
-        GapbenchError: a run is not ok, or something of the suite cannot be predicted.
-    """
-    specs = {run.run_id: run.spec for run in api.load_suite(suite).runs}.values()
-    before = _processor_seconds()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GAPBENCH_CACHE"] = str(Path(folder) / "cache")
-        results = Path(folder) / "results"
-        if program == TRAINED:
-            done = api.run(suite, devices=device, results=results)
-            if done.took is None:
-                raise GapbenchError(f"suite {suite}: not every run is ok, so its time says nothing: {done!r}")
-            seconds, form = done.took.seconds, "trained"
-        else:
-            api.calibrate(suite, devices=device, results=results)
-            plan = api.plan(suite, devices=device, results=results)
-            if plan.unknown:
-                raise GapbenchError(f"suite {suite}: the time of {plan.unknown} jobs cannot be predicted")
-            seconds, form = plan.wall_seconds, "calibrated"
-    updates, examples = sum(spec.updates for spec in specs), sum(spec.examples for spec in specs)
-    return Timing(form, None, updates, examples, seconds, _processor_seconds() - before, None)
-
-
 MATRIX = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the product that the peak is measured with."""
 COPY_BYTES = 1 << 30
@@ -248,9 +210,9 @@ class Work:
 
 def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
     """Returns what one image costs."""
-    size = size_of(task.model.name, task.model.options, task.shape, CLASSES)
+    size = size_of(task.model, task.shape, CLASSES)
     moved = traffic_numbers(task) * TYPES[precision].itemsize if device_kind == "cuda" else None
-    return Work(None if size is None else 6.0 * size.multiplications, moved)
+    return Work(None if size is None else size.training_flops(1), moved)
 
 
 def traffic_numbers(task: Task) -> float:
@@ -427,9 +389,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["do"] == "together":
         return {"timings": _together(case, request["sides"], threads, device)}
     side = case.side(request["side"])
-    if case.suite is not None:
-        timing = time_suite(case.suite, side.program, request["device"])
-        return {**asdict(timing), **dict.fromkeys(("flops_per_example", "bytes_per_example", "clock_before_mhz", "clock_after_mhz"))}
     build = Build(case.task, random_pool(case.task), side.precision, device, workers_of(side.workers, threads))
     clock = _clock_mhz(device)
     timing = time_loop(lambda: PROGRAMS[side.program](build), case.task, device, seconds=float(request["seconds"]))

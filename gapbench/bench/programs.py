@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gapbench import catalog, cost
+from gapbench import catalog, sizing
 from gapbench.bench.cases import CLASSES, Precision, Task
 from gapbench.bench.peers import Loop
 from gapbench.bench.peers.chunked import Chunked
@@ -70,7 +70,7 @@ class Ours:
         specs = task.specs(precision, probes=chosen if probes else ())
         if not ghosts:
             specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
-        pieces = task.micro_batch_size or cost.micro_batch_size(specs[0], device.type)
+        pieces = task.micro_batch_size or sizing.micro_batch_size(specs[0], device.type)
         self.sessions = [
             Session(
                 part,
@@ -79,7 +79,7 @@ class Ours:
                 device=device,
                 emit=lambda _event: None,
                 micro_batch_size=pieces,
-                compiles=cost.worth_compiling(_of_recipe(part[0], task), replicas=len(part), device_kind=device.type),
+                compiles=sizing.worth_compiling(_of_recipe(part[0], task), replicas=len(part), device_kind=device.type),
             )
             for part in ([[spec] for spec in specs] if singly else [specs])
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -29,10 +29,11 @@ from gapbench.catalog.entries import (
     RegimeEntry,
     Task,
 )
-from gapbench.catalog.parameters import Parameter, check_options
+from gapbench.catalog.parameters import Parameter, check_options, show
 from gapbench.core.registry import Registry
 
 __all__ = [
+    "REGISTRIES",
     "SPLITS",
     "BatchRule",
     "Budget",
@@ -58,6 +59,7 @@ __all__ = [
     "probes",
     "recipes",
     "regimes",
+    "show",
     "task_of",
     "tasks",
 ]
@@ -142,3 +144,14 @@ def _read(kind: str, entry: type[E], complete: Callable[[dict[str, Any]], dict[s
     for name, table in tomllib.loads(text).items():
         registry.add(name, entry.model_validate(complete({"name": name, **table})))
     return registry
+
+
+REGISTRIES: Mapping[str, Callable[[], Registry[Any]]] = {
+    "dataset": datasets,
+    "model": models,
+    "regime": regimes,
+    "optimizer": optimizers,
+    "recipe": recipes,
+    "probe": probes,
+}
+"""Of every kind of thing that exists, by its name."""

@@ -268,7 +268,7 @@ class BatchRule(BaseModel):
     decisions: int = Field(
         20, gt=1, description="The size changes only at the first update from each multiple of 1 / decisions of the examples on."
     )
-    measure_every: int = Field(4, gt=0, description="The noise scale is measured on every so-manieth update.")
+    measure_every: int = Field(4, gt=0, description="Updates from one measurement of the noise scale to the next.")
     smoothing: float = Field(
         0.9, ge=0.0, lt=1.0, description="Weight that averages of noise and signal keep from measurement to measurement."
     )

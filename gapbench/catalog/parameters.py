@@ -1,9 +1,11 @@
-"""Parameters: the keyword options of a component, as data from the catalog or from a signature."""
+"""Parameters: the keyword options of a component, as data, so that a suite is checked without importing the component."""
 
 from __future__ import annotations
 
 import collections.abc
 import inspect
+import json
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import did_you_mean
-
-# Parameters: the keyword options of a component, as data, so that a suite is checked without importing the component.
 
 ParameterType: TypeAlias = Literal["bool", "int", "float", "str", "list[int]", "list[float]", "list[str]"]
 
@@ -68,7 +68,7 @@ class Parameter(BaseModel):
     def describe(self) -> str:
         """Returns what is allowed, in words: `a number, at least 0`."""
         if self.choices:
-            return "one of " + ", ".join(_show(choice) for choice in self.choices)
+            return "one of " + ", ".join(show(choice) for choice in self.choices)
         parts = [_WORDS[self.type]]
         if self.minimum is not None:
             parts.append(f"at least {self.minimum:g}")
@@ -84,17 +84,17 @@ class Parameter(BaseModel):
             raise ValueError(self._wrong_type(whole))
         if self.choices and checked not in self.choices:
             near = did_you_mean(value, [c for c in self.choices if isinstance(c, str)]) if isinstance(value, str) else ""
-            raise ValueError(f"must be {self.describe()}, not {_show(value)}{near}")
+            raise ValueError(f"must be {self.describe()}, not {show(value)}{near}")
         if isinstance(checked, int | float) and not isinstance(checked, bool):
             below = self.minimum is not None and not checked >= self.minimum  # written so that NaN is refused
             above = self.maximum is not None and not checked <= self.maximum
             uneven = self.multiple_of is not None and checked % self.multiple_of != self.remainder
             if below or above or uneven:
-                raise ValueError(f"must be {self.describe()}, not {_show(whole)}")
+                raise ValueError(f"must be {self.describe()}, not {show(whole)}")
         return checked
 
     def _wrong_type(self, value: Any) -> str:
-        return f"must be {self.describe()}, not {_show(value)}"
+        return f"must be {self.describe()}, not {show(value)}"
 
 
 def check_options(
@@ -129,10 +129,22 @@ def check_options(
     return resolved, problems
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Returns a value as it stands in a TOML file; one that TOML does not have as Python writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(show, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{show_key(key)} = {show(item)}" for key, item in value.items()) + "}"
+    return str(value)  # numbers, dates and times are written as they are read
+
+
+def show_key(key: str) -> str:
+    """Returns a key as it stands in a TOML file."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else show(key)
 
 
 # The schema of a component's options, read from its signature: annotated keyword-only parameters and their defaults.

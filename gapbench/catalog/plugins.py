@@ -46,6 +46,8 @@ class Added:
     component: Callable[..., Any]
     source: str
     """Path of the plugin file, INSTALLED and a name, or empty: defined in a notebook or in a module of the user's own."""
+    text: str = ""
+    """Hash of the file that defines the component; empty where there is none, as in a notebook."""
 
     @property
     def target(self) -> str:
@@ -121,7 +123,7 @@ def add(registry: Registry[Any], entry_type: type[Entry], component: Callable[..
     if before is not None and before not in load.entries and _file_of(before.component) == _file_of(component):
         forget(before)
     registry.add(entry.name, entry)
-    added = Added(registry, entry.name, component, load.source)
+    added = Added(registry, entry.name, component, load.source, _text_of(component))
     _added[registry.kind, entry.name] = added
     load.entries.append(added)
 
@@ -153,6 +155,12 @@ def _file_of(component: Callable[..., Any]) -> str:
     """Returns the file that a component comes from, or its module where there is none, as in a notebook."""
     file = getattr(sys.modules.get(component.__module__), "__file__", None)
     return str(Path(file).resolve()) if file else component.__module__
+
+
+def _text_of(component: Callable[..., Any]) -> str:
+    """Returns a hash of the file that a component comes from; empty where there is none."""
+    file = getattr(sys.modules.get(component.__module__), "__file__", None)
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest() if file else ""
 
 
 ENTRY_POINT_GROUP = "gapbench.plugins"

@@ -9,7 +9,7 @@ import gc
 # Half of the time of a short command is imports. They make many objects and no garbage, which it takes a tenth to look for.
 gc.set_threshold(50_000, 20, 20)
 
-from gapbench.cli import analyze, more, sharing, tuning  # noqa: F401 - they add their commands
+from gapbench.cli import analyze, inventory, sharing, tuning  # noqa: F401 - they add their commands
 from gapbench.cli.app import app
 
 __all__ = ["app", "main"]

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gapbench.cli.app import app, out
-from gapbench.cli.late import api, console
-from gapbench.cli.options import complete_results
+from gapbench import api, console
+from gapbench.cli.app import app
+from gapbench.cli.options import ResultsArgument, results_argument
 
-if TYPE_CHECKING:
-    from gapbench.api.analyzing import Analysis
-
-
-analyze_app = typer.Typer(help="Put a question to results: sentences with intervals, figures, tidy numbers.", no_args_is_help=True,
-                          rich_markup_mode=None)  # fmt: skip
+analyze_app = typer.Typer(
+    help="Put a question to results: sentences with intervals, figures, tidy numbers.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(analyze_app, name="analyze")
-
-ResultsArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RESULTS]",
-        help="Results directory, bundle, or name below results/; default: the newest there.",
-        autocompletion=complete_results,
-        show_default=False,
-    ),
-]
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", metavar="DIR", help="A new folder for page, figures (SVG and PNG) and CSV.", file_okay=False)
 ]
 
 
+def answer(what: str, results: str | None, output: Path | None, **options: Any) -> None:
+    """Analyses results, writes that where it is wanted, and prints the sentences."""
+    found = api.analyze(what, results, **options)
+    written = found.write(output) if output is not None else []
+    console.print_analysis(console.out(), f"{found.suite}: {found.what}", found.sentences)
+    if written:
+        console.tell(console.out(), f"written: {output} ({len(written)} files)")
+
+
 @analyze_app.command()
 def diffusion(
     results: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RESULTS]",
-            help="Results directory, bundle, name below results/, or published:hoffer2017; default: the newest there.",
-            autocompletion=complete_results,
-            show_default=False,
-        ),
+        str | None, results_argument("Results directory, bundle, name below results/, or published:hoffer2017; default: the newest there.")
     ] = None,
     output: OutputOption = None,
     first: Annotated[
@@ -53,30 +43,16 @@ def diffusion(
     last: Annotated[int | None, typer.Option("--last", min=2, help="Last update of the common window.")] = None,
 ) -> None:
     """Do the weights diffuse? Drift and spread over data orders, growth exponents, predictions beyond the fit, collapse."""
-    tell(api.analyze("diffusion", results, first=first, last=last), output)
-
-
-def tell(found: Analysis, output: Path | None) -> None:
-    """Writes an analysis where that is asked for, and prints its sentences."""
-    written = found.write(output) if output is not None else []
-    console.print_analysis(out(), f"{found.suite}: {found.what}", found.sentences)
-    if written:
-        out().print(f"written: {output} ({len(written)} files)", highlight=False, markup=False, soft_wrap=True)
-
-
-# The commands `gapbench analyze critical-batch` and `gapbench analyze noise-scale`.
+    answer("diffusion", results, output, first=first, last=last)
 
 
 @analyze_app.command("critical-batch")
 def critical_batch(
     results: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RESULTS]",
-            help="Results directory, bundle, name below results/, a CSV file of batch_size,steps, or published:zhang2024; "
-            "default: the newest results there.",
-            autocompletion=complete_results,
-            show_default=False,
+        results_argument(
+            "Results directory, bundle, name below results/, a CSV file of batch_size,steps, or published:zhang2024; "
+            "default: the newest results there."
         ),
     ] = None,
     output: OutputOption = None,
@@ -86,7 +62,7 @@ def critical_batch(
     ] = None,
 ) -> None:
     """How large a batch is still useful? Steps to a target against batch size, the critical batch size, the shape of the curve."""
-    tell(api.analyze("critical-batch", results, targets=target or ()), output)
+    answer("critical-batch", results, output, targets=target or ())
 
 
 @analyze_app.command("noise-scale")
@@ -98,10 +74,7 @@ def noise_scale(
     ] = None,
 ) -> None:
     """How noisy are the gradients? The noise scale of every run along training, with intervals."""
-    tell(api.analyze("noise-scale", results, only=only), output)
-
-
-# The commands `gapbench analyze landscape` and `gapbench analyze sharpness`.
+    answer("noise-scale", results, output, only=only)
 
 
 @analyze_app.command()
@@ -111,10 +84,10 @@ def landscape(
     bins: Annotated[int, typer.Option("--bins", min=3, help="Equal bins of distance, from 0 to the largest.")] = 10,
 ) -> None:
     """How does the loss vary around the weights? Spread against distance, beside what gradient and curvature predict."""
-    tell(api.analyze("landscape", results, bins=bins), output)
+    answer("landscape", results, output, bins=bins)
 
 
 @analyze_app.command()
 def sharpness(results: ResultsArgument = None, output: OutputOption = None) -> None:
     """How sharp are the minima? Keskar's measure, top eigenvalue and trace, beside loss and edge of stability."""
-    tell(api.analyze("sharpness", results), output)
+    answer("sharpness", results, output)

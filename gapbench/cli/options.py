@@ -1,14 +1,14 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share, and what completes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from gapbench.cli.late import api
+from gapbench import api
 from gapbench.core.errors import GapbenchError
 
 
@@ -16,14 +16,14 @@ class UsageError(GapbenchError):
     """An option that is not of the right form."""
 
 
-def parse_settings(texts: Iterable[str]) -> dict[str, str]:
+def parse_settings(texts: Iterable[str] | None) -> dict[str, str]:
     """Returns `--set` options by key.
 
     Raises:
         UsageError: one is not of the form key=value, or a key stands twice.
     """
     settings: dict[str, str] = {}
-    for text in texts:
+    for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {text}: should be key=value, such as --set epochs=1 or --set model.depth=20")
@@ -31,6 +31,11 @@ def parse_settings(texts: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--set {key.strip()} stands twice; give one value")
         settings[key.strip()] = value.strip()
     return settings
+
+
+def completes(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Returns a completion of names, which are looked up only when a shell asks."""
+    return lambda incomplete: _starting(incomplete, names())
 
 
 def complete_suites(incomplete: str) -> list[str]:
@@ -53,30 +58,20 @@ def complete_settings(incomplete: str) -> list[str]:
     return [f"{key}={name}" for name in _starting(value, api.names(kinds[key]))] if key in kinds else []
 
 
-def completes(kind: str) -> Callable[[str], list[str]]:
-    """Returns a completion of the names of one kind."""
-
-    def complete(incomplete: str) -> list[str]:
-        return _starting(incomplete, api.names(kind))
-
-    return complete
-
-
 def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
+
+
+def results_argument(text: str, metavar: str = "[RESULTS]") -> Any:
+    """Returns the argument for results, with its help."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=complete_results, show_default=False)
 
 
 SuiteArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="SUITE", help="Suite file, or name of a shipped suite.", autocompletion=complete_suites)
 ]
 ResultsArgument: TypeAlias = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RESULTS]",
-        help="Results directory, bundle, or name below results/; default: the newest there.",
-        autocompletion=complete_results,
-        show_default=False,
-    ),
+    str | None, results_argument("Results directory, bundle, or name below results/; default: the newest there.")
 ]
 SetOption: TypeAlias = Annotated[
     list[str] | None,
@@ -109,6 +104,7 @@ DataOption: TypeAlias = Annotated[
         show_envvar=True,
     ),
 ]
+OfflineOption: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
 PluginOption: TypeAlias = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with components of your own. May be repeated.")
 ]

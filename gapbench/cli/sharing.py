@@ -1,21 +1,17 @@
-"""The commands about several results, and about taking results elsewhere: compare, merge, export."""
+"""The commands about results that are there: compared, merged, taken elsewhere, and how far they are."""
 
 from __future__ import annotations
 
 import json
-import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from gapbench.cli.app import app, err, out
-from gapbench.cli.late import api, console
-from gapbench.cli.options import ResultsArgument, UsageError, complete_results
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from gapbench import api, console
+from gapbench.cli.app import app
+from gapbench.cli.options import ResultsArgument, UsageError, complete_results, results_argument
 
 
 class FailOn(StrEnum):
@@ -28,15 +24,7 @@ class FailOn(StrEnum):
 
 @app.command()
 def compare(
-    first: Annotated[
-        str,
-        typer.Argument(
-            metavar="A",
-            help="Results directory, bundle, name below results/, or published:hoffer2017.",
-            autocompletion=complete_results,
-            show_default=False,
-        ),
-    ],
+    first: Annotated[str, results_argument("Results directory, bundle, name below results/, or published:hoffer2017.", "A")],
     second: Annotated[str, typer.Argument(metavar="B", help="The same; differences are B minus A.", autocompletion=complete_results)],
     fail_on: Annotated[
         list[FailOn] | None,
@@ -53,11 +41,11 @@ def compare(
     """Put two results side by side: environment, cells, outcomes, what only one has."""
     comparison = api.compare(first, second)
     written = api.write_comparison(comparison, csv) if csv is not None else None
-    console.print_comparison(out(), comparison)
+    console.print_comparison(console.out(), comparison)
     if written is not None:
-        out().print(f"written: {written}", highlight=False, soft_wrap=True)
+        console.tell(console.out(), f"written: {written}")
     failures = {kind.value: api.comparison_failures(comparison, kind.value) for kind in dict.fromkeys(fail_on or ())}
-    console.print_comparison_failures(err(), failures)
+    console.print_comparison_failures(console.err(), failures)
     if any(failures.values()):
         raise typer.Exit(1)
 
@@ -73,8 +61,7 @@ def merge(
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The new directory; may not exist yet.")],
 ) -> None:
     """Merge results directories of one suite into a new one. Nothing is averaged; the directories stay as they are."""
-    merged = api.merge(results, into)
-    console.print_merged(out(), merged)
+    console.print_merged(console.out(), api.merge(results, into))
 
 
 @app.command()
@@ -92,12 +79,7 @@ def export(
 ) -> None:
     """Take results elsewhere, in one or more forms. Never writes over anything."""
     for written in api.export(results, bundle, csv=csv, latex=latex, tensorboard=tensorboard):
-        out().print(f"{written.path}: {written.what}", highlight=False, markup=False, soft_wrap=True)
-
-
-# `gapbench status`: how far results are, once or again and again, for people or for scripts.
-
-WATCH_SECONDS = 2.0
+        console.tell(console.out(), f"{written.path}: {written.what}")
 
 
 @app.command()
@@ -114,37 +96,13 @@ def status(
     """
     if watch and as_json:
         raise UsageError("--watch is for people and --json for scripts; give one of them")
-    folder = api.find(results)
+    folder, terminal = api.find(results), console.out()
     seen = api.status(folder)
     if as_json:
         typer.echo(json.dumps(seen.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
         return
     if watch and seen.in_use:
-        seen = _watch(folder, seen)
-    console.print_status(out(), seen)
-
-
-def _watch(folder: Path, seen: api.Status) -> api.Status:
-    """Draws the state again and again, until nobody is at work any more."""
-    from rich.text import Text
-
-    terminal = out()
-    if not (terminal.is_interactive and terminal.file.isatty()):
-        raise UsageError("--watch draws in a terminal; without one call `gapbench status` again, or use --json")
-    latest = [seen]
-
-    def draw(width: int, height: int) -> list[Text]:
-        lines = console.status_lines(latest[0], width)
-        return lines if len(lines) <= height else [*lines[: max(0, height - 1)], Text(f"and {len(lines) - height + 1} lines more")][:height]
-
-    region = console.Region(terminal, draw)
-    region.start()
-    try:
-        while latest[0].in_use:
-            time.sleep(WATCH_SECONDS)
-            latest[0] = api.status(folder)
-    except KeyboardInterrupt:
-        pass  # this ends; what trains is another process and goes on
-    finally:
-        region.stop()
-    return latest[0]
+        if not (terminal.is_interactive and terminal.file.isatty()):
+            raise UsageError("--watch draws in a terminal; without one call `gapbench status` again, or use --json")
+        seen = console.watch_status(terminal, seen, lambda: api.status(folder))
+    console.print_status(terminal, seen)

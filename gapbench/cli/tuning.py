@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gapbench.cli.app import app, err, out
-from gapbench.cli.late import api, console
+from gapbench import api, console
+from gapbench.cli.app import app, command_to_go_on
 from gapbench.cli.options import (
     DataOption,
     DevicesOption,
+    OfflineOption,
     ParentOption,
     PluginOption,
     SetOption,
@@ -42,7 +41,7 @@ def tune(
     slots: SlotsOption = None,
     results: ParentOption = Path("results"),
     data_dir: DataOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download anything.")] = False,
+    offline: OfflineOption = False,
     retry: Annotated[bool, typer.Option("--retry", help="Train crashed, timed-out and out-of-memory trials again.")] = False,
     max_device_hours: Annotated[
         float | None, typer.Option("--max-device-hours", min=0.0, help="Refuse to train what is predicted to take longer at most.")
@@ -53,33 +52,27 @@ def tune(
 
     Scored on a held-out part of the training set; the test set is left alone. The same command again goes on where it stopped.
     """
-    changed = parse_settings(settings or ())
+    place, changed = api.Place(results, data_dir, devices, slots, plugin or (), offline), parse_settings(settings)
     if only_plan:
-        plan = api.plan_tuning(suite, settings=changed, output=output, devices=devices, slots=slots, results=results, plugins=plugin or ())
-        console.print_tuning_plan(out(), plan)
+        console.print_tuning_plan(console.out(), api.plan_tuning(suite, place, settings=changed, output=output))
         return
-    terminal = err()
+    terminal = console.err()
     with console.view(terminal) as observe:
         report = api.tune(
             suite,
+            place,
             settings=changed,
             output=output,
             neighbours=neighbours,
-            devices=devices,
-            slots=slots,
-            results=results,
-            data_dir=data_dir,
-            offline=offline,
             retry=retry,
             max_device_hours=max_device_hours,
-            plugins=plugin or (),
             announce=lambda plan: console.print_tuning_plan(terminal, plan),
             observe=observe,
-            command=shlex.join(["gapbench", *(argument for argument in sys.argv[1:] if argument != "--retry")]),
+            command=command_to_go_on(),
         )
     if report.files is not None:
-        console.print_tuning(out(), report.files)
+        console.print_report(console.out(), report.files)
     if report.suite_file is not None:
-        console.print_tuned_suite(out(), report.suite_file)
-    console.print_untuned(err(), report)
+        console.print_tuned_suite(console.out(), report.suite_file)
+    console.print_untuned(console.err(), report)
     raise typer.Exit(report.exit_status)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from gapbench.analysis.comparison import Change, ComparedCell, Comparison
+from gapbench.analysis.comparison import Change, ComparedCell, Comparison, outcome_lines, summary, values_by_change
+from gapbench.analysis.formats import range_text, signed
+from gapbench.console.words import fitting, plain_table
 
 CELL, COUNT, MEANS, VERDICT = "cell", "n A, B", "A -> B, %", "verdict"
 ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS = "accuracy, pp", "test loss", "train loss", "train seconds"
@@ -27,8 +26,6 @@ WIDEST_WORDS = 26
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints what differs between two results."""
-    from gapbench.analysis.comparison import summary
-
     for side, name, about in (("A", comparison.first, comparison.about[0]), ("B", comparison.second, comparison.about[1])):
         _say(console, f"{side}: {name} ({about})", style="bold")
     console.print()
@@ -59,7 +56,7 @@ def _print_environment(console: Console, comparison: Comparison) -> None:
     different = comparison.environment_differences
     if different:
         _say(console, "environment that differs", style="italic")
-        table = _table()
+        table = plain_table(gap=GAP)
         table.add_column("")
         for side in ("A", "B"):
             table.add_column(side, overflow="fold")
@@ -74,8 +71,6 @@ def _print_environment(console: Console, comparison: Comparison) -> None:
 
 
 def _print_values(console: Console, comparison: Comparison) -> None:
-    from gapbench.analysis.comparison.compare import values_by_change
-
     lines = values_by_change(comparison)
     if lines:
         _say(console, "the same label stands for other values:", style="yellow")
@@ -89,7 +84,7 @@ def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) ->
     telling = [column for column in COLUMNS if column == CELL or any(row[column] for row in rows)]
     widths = _widths(telling, rows, console.width)
     _say(console, title, style="italic")
-    table = _table()
+    table = plain_table(gap=GAP)
     for column, width in widths.items():
         table.add_column(column, justify="left" if column in WORDS else "right", overflow="fold", width=width)
     for row in rows:
@@ -102,8 +97,6 @@ def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) ->
 
 
 def _print_outcomes(console: Console, cells: Sequence[ComparedCell]) -> None:
-    from gapbench.analysis.comparison.cells import outcome_lines
-
     for cell in cells:
         for line in outcome_lines(cell.outcomes):
             _say(console, f"{cell.label}: {line}", style="yellow")
@@ -132,8 +125,6 @@ def _side_counts(cell: ComparedCell) -> str:
 
 def _difference(change: Change | None, digits: int | None = None) -> str:
     """Returns "−0.32 (−0.80 to 0.16)", as many digits as the interval's width makes worth reading."""
-    from gapbench.analysis.formats import range_text, signed
-
     if change is None or change.estimate is None:
         return ""
     scale = change.high - change.low if change.low is not None and change.high is not None else abs(change.estimate)
@@ -144,8 +135,6 @@ def _difference(change: Change | None, digits: int | None = None) -> str:
 
 def _places(scale: float) -> int:
     """Returns how many decimals show two significant digits of a scale, at most eight."""
-    import math
-
     return 2 if scale <= 0 else min(8, max(0, 1 - math.floor(math.log10(scale))))
 
 
@@ -153,19 +142,11 @@ def _widths(columns: Sequence[str], rows: Sequence[Mapping[str, str]], width: in
     """Returns the columns that fit side by side, the most important ones first, with their widths; words are folded, numbers are not."""
     needed = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
     needed |= {column: min(needed[column], WIDEST_WORDS) for column in WORDS if column in needed}
-    kept: list[str] = []
-    room = width + GAP
-    for column in sorted(columns, key=IMPORTANCE.index):
-        if len(kept) < 3 or needed[column] + GAP <= room:
-            kept.append(column)
-            room -= needed[column] + GAP
+    kept = fitting(needed, IMPORTANCE, width, GAP)
+    room = width + GAP - sum(column + GAP for column in kept.values())
     if room < 0:  # a very narrow terminal: the label gives way
-        needed[CELL] = max(6, needed[CELL] + room)
-    return {column: needed[column] for column in columns if column in kept}
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
+        kept[CELL] = max(6, kept[CELL] + room)
+    return kept
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -1,4 +1,10 @@
-"""The two views of a running suite: a live table in a terminal, plain lines elsewhere."""
+"""The two views of a running suite: a live table in a terminal, plain lines elsewhere.
+
+The live lines stand at the bottom of the terminal and are drawn again and again in place, also after it has changed its size. What was
+drawn is erased before anything else is printed, and drawn again below it. When a terminal becomes narrower it wraps the lines that stand
+there (xterm, which cuts them off instead, is the exception): as many rows have to be erased as they take now. The cursor is left visible
+and the alternate screen alone, so that a kill at any moment leaves a terminal in order.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +13,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from gapbench.console.status import Column, job_failures, table_lines
+from gapbench.console.status import Column, job_failures, status_lines, table_lines
 from gapbench.console.words import clock, count, duration, percent, place, rate, say, unfolded
 from gapbench.core.events import FINAL, Outcome
 from gapbench.execution import Begun, Ended, JobEnded, Notice, Said, Stopping, Tracker
 
-# A few lines at the bottom of a terminal that are drawn again and again in place, also after the terminal has changed its size.
-#
-# What was drawn is erased before anything else is printed, and drawn again below it. When a terminal becomes narrower it wraps the
-# lines that stand there (xterm, which cuts them off instead, is the exception): so many rows have to be erased as they take now.
-# The cursor is left visible and the alternate screen alone, so that a kill at any moment leaves a terminal in order.
+if TYPE_CHECKING:
+    from gapbench.api import Status
 
 REFRESH_SECONDS = 0.25
 
@@ -156,9 +158,6 @@ def _cut(line: Text, width: int) -> Text:
     return line
 
 
-# What is said of a suite while it trains, in words: the same lines above the live table and, without a terminal, in a log.
-
-
 def messages(notice: Notice, tracker: Tracker, told: set[tuple[Outcome, str]]) -> list[Text]:
     """Returns what everybody should read about a notice; empty for what only moves numbers.
 
@@ -232,23 +231,7 @@ QUIET_SECONDS = 60.0
 WIDEST_BAR = 40
 
 
-class View(Protocol):
-    """A context manager that is called with notices."""
-
-    def __enter__(self) -> View:
-        """Begins to show."""
-        ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Ends."""
-        ...
-
-    def __call__(self, notice: Notice) -> None:
-        """Shows a notice."""
-        ...
-
-
-def view(console: Console) -> View:
+def view(console: Console) -> LineView | LiveView:
     """Returns the view that suits a console: live only where the cursor of a real terminal can be moved, whatever FORCE_COLOR says."""
     return LiveView(console) if console.is_interactive and console.file.isatty() else LineView(console)
 
@@ -256,16 +239,16 @@ def view(console: Console) -> View:
 class LineView:
     """A line whenever a job ends, and now and then how far the others are. A reader that goes away is no reason to stop."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, tracker: Tracker | None = None) -> None:
         self._console = console
-        self._tracker = Tracker()
+        self._tracker = tracker or Tracker()
         self._told: set[tuple[Outcome, str]] = set()
         self._printed = time.monotonic()
 
-    def __enter__(self) -> LineView:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def __call__(self, notice: Notice) -> None:
@@ -292,17 +275,17 @@ class LineView:
 class LiveView:
     """A row for each running job, and a line for all of them, drawn in place; what must not scroll away unseen stands above."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, tracker: Tracker | None = None) -> None:
         self._ascii = console.options.ascii_only
-        self._tracker = Tracker()
+        self._tracker = tracker or Tracker()
         self._told: set[tuple[Outcome, str]] = set()
         self._lock = threading.Lock()  # the table is drawn by a thread of its own
         self._region = Region(console, self.draw)
 
-    def __enter__(self) -> LiveView:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._region.stop()
 
     def __call__(self, notice: Notice) -> None:
@@ -316,6 +299,10 @@ class LiveView:
             self._region.print(*lines)
         if isinstance(notice, Begun):
             self._region.start()
+
+    def refresh(self) -> None:
+        """Draws the lines anew, before their time."""
+        self._region.refresh()
 
     def draw(self, width: int, height: int) -> list[Text]:
         """Returns the lines for a terminal of this size, in characters: the last one is always about the whole suite."""
@@ -376,3 +363,32 @@ def quiet_texts(tracker: Tracker) -> list[str]:
     seconds = tracker.seconds_left
     left = "unknown time" if seconds is None else f"{'roughly ' if tracker.rough else ''}{duration(seconds)}"
     return [*texts, f"{100 * tracker.fraction:.0f} % of all, {left} left"]
+
+
+WATCH_SECONDS = 2.0
+
+
+def watch_status(console: Console, seen: Status, look: Callable[[], Status]) -> Status:
+    """Draws how far results are, until nobody is at work any more or Ctrl-C; returns what was seen last.
+
+    Args:
+        console: of a terminal.
+        seen: the status now.
+        look: returns it anew.
+    """
+
+    def draw(width: int, height: int) -> list[Text]:
+        lines = status_lines(seen, width)
+        return lines if len(lines) <= height else [*lines[: max(0, height - 1)], Text(f"and {len(lines) - height + 1} lines more")][:height]
+
+    region = Region(console, draw)
+    region.start()
+    try:
+        while seen.in_use:
+            time.sleep(WATCH_SECONDS)
+            seen = look()
+    except KeyboardInterrupt:
+        pass  # this ends; what trains is another process and goes on
+    finally:
+        region.stop()
+    return seen

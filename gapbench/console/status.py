@@ -12,15 +12,13 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from gapbench.console.words import clock, count, duration, numbers, percent, place, say, unfolded
+from gapbench.console.words import clock, count, duration, grouped, numbers, percent, place, say, unfolded
 from gapbench.core.events import FINAL, RETRIED, Outcome
 from gapbench.store import Failure
 
 if TYPE_CHECKING:
     from gapbench.api import FailedRun, Status
 
-
-# Failed runs, for people: what happened, why, the last lines of the log and where all of it stands.
 
 MAXIMUM_GROUPS = 12
 """Groups of failures that a summary lists; the rest is counted."""
@@ -39,7 +37,7 @@ def job_failures(title: str, outcomes: Mapping[str, Outcome], failures: Sequence
         told: outcomes and reasons whose log has been quoted before, as is done once; grows.
     """
     lines: list[Text] = []
-    for alike in _alike(failures):
+    for alike in grouped(failures, lambda failure: (failure.outcome, failure.reason)):
         first = alike[0]
         share = f"{len(alike)} of {len(outcomes)} " if len(alike) < len(outcomes) else ""
         lines.append(Text(f"{title}: {share}{first.outcome.value}{_because(first)}", style="yellow"))
@@ -49,18 +47,16 @@ def job_failures(title: str, outcomes: Mapping[str, Outcome], failures: Sequence
 
 
 def print_failures(console: Console, failed: Sequence[FailedRun], *, quoted: bool = True) -> None:
-    """Prints failed runs, seeds of a cell that failed alike as one."""
-    groups: dict[tuple[str, Outcome, str], list[FailedRun]] = {}
-    for run in failed:
-        groups.setdefault((run.cell, run.failure.outcome, run.failure.reason), []).append(run)
-    for position, group in enumerate(list(groups.values())[:MAXIMUM_GROUPS]):
+    """Prints failed runs with reasons and logs, seeds of a cell that failed alike as one."""
+    groups = grouped(failed, lambda run: (run.cell, run.failure.outcome, run.failure.reason))
+    for position, group in enumerate(groups[:MAXIMUM_GROUPS]):
         first = group[0].failure
         seeds = numbers([run.seed for run in group])
         say(console, Text(f"{group[0].cell} seed{'s' if len(group) > 1 else ''} {seeds}: {first.outcome.value}{_because(first)}", "yellow"))
         for line in _log(first, quoted=quoted and position < LOGS_SHOWN):
             say(console, line)
     if len(groups) > MAXIMUM_GROUPS:
-        rest = sum(len(group) for group in list(groups.values())[MAXIMUM_GROUPS:])
+        rest = sum(len(group) for group in groups[MAXIMUM_GROUPS:])
         say(console, Text(f"and {count(rest, 'run')} more; `gapbench status --json` lists all", style="dim"))
 
 
@@ -68,13 +64,6 @@ def retry_advice(failed: Sequence[FailedRun]) -> str:
     """Returns how failed runs are trained again; empty where none of them is worth it."""
     again = sum(run.failure.outcome in RETRIED for run in failed)
     return "" if not again else "--retry trains these again" if again == len(failed) else f"--retry trains {again} of them again"
-
-
-def _alike(failures: Sequence[Failure]) -> list[list[Failure]]:
-    groups: dict[tuple[Outcome, str], list[Failure]] = {}
-    for failure in failures:
-        groups.setdefault((failure.outcome, failure.reason), []).append(failure)
-    return list(groups.values())
 
 
 def _because(failure: Failure) -> str:
@@ -85,8 +74,6 @@ def _log(failure: Failure, *, quoted: bool) -> list[Text]:
     lines = [unfolded(f"    | {line}", style="dim") for line in (failure.last_lines if quoted else ())]
     return [*lines, unfolded(f"    log: {place(failure.log)}")]
 
-
-# A table for the live view that fits any width: whole columns go, the least important first, and no number is ever cut.
 
 GAP = 2
 
@@ -127,7 +114,10 @@ def fitting(titles: Sequence[str], columns: Sequence[Column], width: int, keep: 
 def table_lines(
     heading: str, titles: Sequence[str], columns: Sequence[Column], width: int, *, header: bool = True, keep: int = TITLE_WIDTH
 ) -> list[Text]:
-    """Returns the lines of a table; titles that are too long are cut, and end in an ellipsis."""
+    """Returns the lines of a table that fits any width: whole columns go, the least important first, and no number is ever cut.
+
+    Titles that are too long are cut, and end in an ellipsis.
+    """
     kept = fitting((heading, *titles), columns, width, keep)
     room = max(1, width - sum(column.width + GAP for column in kept))
     first = min(room, max(cell_len(text) for text in (heading, *titles)))
@@ -194,17 +184,18 @@ def _whereabouts(status: Status) -> list[str]:
 
 
 def _cells(status: Status, width: int) -> list[Text]:
-    columns = []
-    numbers = {
+    values = {
         "ok": [cell.done for cell in status.cells],
         "failed": [cell.failed for cell in status.cells],
         "training": [cell.training for cell in status.cells],
         "begun": [cell.outcomes.get(Outcome.INTERRUPTED, 0) - cell.training for cell in status.cells],
         "waiting": [cell.outcomes.get(Outcome.SKIPPED, 0) for cell in status.cells],
     }
-    for importance, (heading, values) in enumerate(numbers.items()):
-        if any(values) or heading == "ok":
-            columns.append(Column(heading, [f"{value:,}" if value > 0 else "" for value in values], importance=9 - importance))
+    columns = [
+        Column(heading, [f"{value:,}" if value > 0 else "" for value in own], importance=9 - place)
+        for place, (heading, own) in enumerate(values.items())
+        if any(own) or heading == "ok"
+    ]
     shares = [cell.updates_done / cell.updates if cell.updates else 1.0 for cell in status.cells]
     columns.append(Column("updates", [f"{cell.updates_done:,}/{cell.updates:,}" for cell in status.cells], importance=1))
     # Rounded down: what is not done entirely is never 100 %.

@@ -1,13 +1,45 @@
-"""Short texts for people: durations, counts, sizes, rates."""
+"""What all views share: the consoles, sentences and paths on them, short texts for durations, counts, sizes and rates, plain tables."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
+
+T = TypeVar("T")
+
+FILE_WIDTH = 160
+"""Columns of a file or a pipe, where there is room for a whole table."""
+
+GUTTER = 3
+"""Blanks between columns: the padding, and the place of a rule."""
+
+
+class LastingConsole(Console):
+    """A console whose reader may go away, as in `2>&1 | head`: then nothing is printed any more, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program."""
+        self.quiet = True
+
+
+def out() -> Console:
+    """Returns the console of results: stdout."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH)
+
+
+def err() -> Console:
+    """Returns the console of progress and errors: stderr. Training outlives its reader."""
+    return LastingConsole(file=sys.stderr)
 
 
 def duration(seconds: float | None) -> str:
@@ -50,6 +82,14 @@ def numbers(values: Iterable[int]) -> str:
     return ", ".join(parts)
 
 
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Returns items that are alike together, in the order of the first of each."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
 def size(size_bytes: float) -> str:
     """Returns "512 B", "1.5 MiB"."""
     for unit in ("B", "KiB", "MiB"):
@@ -76,19 +116,8 @@ def percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-# Sentences and paths on a console: folded at words in a terminal, one line each in a file or a pipe; paths are never folded.
-
-
-class LastingConsole(Console):
-    """A console whose reader may go away, as in `2>&1 | head`: then nothing is printed any more, and the work goes on."""
-
-    def on_broken_pipe(self) -> None:
-        """Rich would end the program."""
-        self.quiet = True
-
-
 def say(console: Console, text: Text | str, style: str = "", width: int | None = None) -> None:
-    """Prints a sentence, or a text of `unfolded` as it is.
+    """Prints a sentence, in a terminal folded at words, or a text of `unfolded` as it is.
 
     Args:
         console: to print on.
@@ -103,8 +132,13 @@ def say(console: Console, text: Text | str, style: str = "", width: int | None =
         console.print(text, highlight=False, width=width)
 
 
+def tell(console: Console, text: str, style: str = "") -> None:
+    """Prints a line with paths or commands, which are never folded: they can be copied in one piece."""
+    say(console, unfolded(text, style))
+
+
 def unfolded(text: str, style: str = "") -> Text:
-    """Returns a text that stays one line, whatever the terminal's width: it can be copied from there in one piece."""
+    """Returns a text that stays one line, whatever the terminal's width."""
     return Text(text, style=style, no_wrap=True, overflow="ignore")
 
 
@@ -114,3 +148,29 @@ def place(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def plain_table(title: str = "", gap: int = GUTTER) -> Table:
+    """Returns an empty table in the one style of all tables."""
+    return Table(
+        title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, gap - 1, 0, 0), show_edge=False
+    )
+
+
+def fitting(needed: Mapping[str, int], importance: Sequence[str], width: int, gap: int = GUTTER) -> dict[str, int]:
+    """Returns the columns that fit side by side, with their widths: the most important ones, three at least.
+
+    Args:
+        needed: width of every column, in characters.
+        importance: of columns, the most important first; others come last.
+        width: of all together.
+        gap: blanks between columns.
+    """
+    rank = {column: place for place, column in enumerate(importance)}
+    kept: set[str] = set()
+    room = width + gap
+    for column in sorted(needed, key=lambda column: rank.get(column, len(rank))):
+        if len(kept) < 3 or needed[column] + gap <= room:
+            kept.add(column)
+            room -= needed[column] + gap
+    return {column: width for column, width in needed.items() if column in kept}

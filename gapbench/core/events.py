@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-# How a run can end: a closed set of outcomes.
-
 
 class Outcome(StrEnum):
     """The outcome of a run. Numbers are only ever reported for `ok`; a diverged run keeps its curve up to where it diverged."""
@@ -31,8 +29,6 @@ RETRIED = frozenset({Outcome.OUT_OF_MEMORY, Outcome.TIMEOUT, Outcome.CRASHED})
 """Outcomes that `--retry` trains again."""
 
 
-# What the engine reports while it trains, through one `emit(event)`. Plain data: no files, no console, no tensors but in snapshots.
-#
 # `replica` is the position of a run within the job that trains (0 where there is only one).
 
 

@@ -1,4 +1,4 @@
-"""Packages whose parts are imported when a name of theirs is first asked for, so that a short command imports only what it needs."""
+"""Packages whose parts are imported when a name of theirs is first used, so that a short command imports only what it needs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# What this machine has to give: cores and memory, as far as this process may use them. Needs no torch.
+import psutil
 
 MIB = 1 << 20
 
@@ -37,31 +37,17 @@ def total_memory_mib() -> float:
 def _total_memory_mib(folders: tuple[Path, ...]) -> float:
     # A plan asks for every job; a process keeps its limits.
     limits = [limit for limit, _ in _memory_limits(folders)]
-    return float(min([_physical_memory(), *limits])) / MIB
-
-
-def _physical_memory() -> int:
-    """Returns bytes. Every plan asks, and psutil takes longer to import than a plan to make, so the system is asked where it answers."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows
-        import psutil
-
-        return int(psutil.virtual_memory().total)
+    return float(min([psutil.virtual_memory().total, *limits])) / MIB
 
 
 def free_memory_mib() -> float:
     """Returns how much memory more could be used now without swapping or being killed."""
-    import psutil
-
     left = [limit - used for limit, used in _memory_limits(_control_groups())]
     return max(0.0, float(min([psutil.virtual_memory().available, *left])) / MIB)
 
 
 def resident_mib(pid: int) -> float:
     """Returns the memory that a process holds; 0 where it is gone."""
-    import psutil
-
     try:
         return float(psutil.Process(pid).memory_info().rss) / MIB
     except psutil.Error:
@@ -123,7 +109,7 @@ def _number(path: Path) -> int | None:
 
 
 def _statistic(path: Path, key: str) -> int:
-    """Returns one line of memory.stat: page cache that the kernel gives back when asked is not used."""
+    """Returns one line of memory.stat: page cache that the kernel can take back does not count as used."""
     try:
         for line in path.read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(" ")

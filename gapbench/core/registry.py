@@ -71,6 +71,10 @@ class Registry(Mapping[str, T], Generic[T]):
         except KeyError:
             raise UnknownNameError(unknown_name(self.kind, name, self._entries)) from None
 
+    def find(self, name: str) -> T | None:
+        """Returns the entry of a name, None where there is none."""
+        return self._entries.get(name)
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 

@@ -1,8 +1,9 @@
-"""What jobs took on this machine: a file in the cache, one a machine, that makes the next plan's seconds more than a guess.
+"""What jobs took on this machine, beside what was guessed: a file in the cache, one a machine, by which the next guesses are corrected.
 
-Two things are kept for every program, number of replicas and way to share out the machine: the parts of a job, from a short
-measurement (`gapbench plan --calibrate`), and what the last jobs took, noted after each of them. A machine with another processor,
-GPU, torch or gapbench has another file; other threads or slots have other entries. Nothing is ever used for what it was not timed on.
+For every program, number of replicas and way to share out the machine two things are kept: a short measurement
+(`gapbench plan --calibrate`), and the last jobs, noted after each of them. Both are kept as scales: actual by guessed seconds of training
+and of evaluation, and what a job takes once. A machine with another processor, GPU, torch or gapbench has another file; other threads or
+slots have other entries. Nothing is ever used for what it was not timed on.
 """
 
 from __future__ import annotations
@@ -10,26 +11,40 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import BinaryIO, Literal, TypeAlias
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 
+from gapbench.core.errors import StoreError
 from gapbench.core.machine import cache_dir
-from gapbench.cost.parts import Parts, guessed_parts
+from gapbench.cost.guess import Guess, guess
 from gapbench.cost.place import Place
-from gapbench.cost.work import Work
+from gapbench.cost.work import work_of
+from gapbench.sizing.sizes import model_size
+from gapbench.store.files import write_atomically
 from gapbench.suite.runspec import Frozen, RunSpec
+
+Basis: TypeAlias = Literal["measured", "calibrated", "rough", "unknown"]
+"""measured: by jobs that trained here; calibrated: by a short measurement here; rough: guessed; unknown: not even that."""
 
 KEPT = 4
 """Jobs of a program and a length, and starts of a worker, that are remembered: the last ones."""
 KEPT_LENGTHS = 4
 """Lengths of jobs of a program that are remembered: those that trained last. Eight short jobs must not push out the long one."""
+FADING = 0.5
+"""Trust in a job beside the next one of its length."""
+ENOUGH_SHARE = 0.1
+"""A job of this share of the updates in question counts a quarter, one of a tenth of that hardly at all: short ones warm up most of their
+time, and the three updates of `--smoke` do nothing else."""
+MEASUREMENT_TRUST = 0.2
+"""Trust in a short measurement; the last job of full length counts 0.8."""
+GUESS_TRUST = 0.02
+"""The same of a guess."""
 
 _SPEED_FIELDS = (
     "batch_size",
@@ -45,12 +60,40 @@ _SPEED_FIELDS = (
 """Besides data set, model, optimizer and clipping, what the time of an update depends on."""
 
 
-class TimedJob(Frozen):
-    """What one job took, in seconds of all its replicas together. None: not known, or mixed with the start of its worker."""
+@dataclass(frozen=True)
+class Buckets:
+    """Seconds as results record them."""
 
-    work: Work
-    train_seconds: float = Field(gt=0.0, allow_inf_nan=False)
-    evaluation_seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    train: float
+    evaluation: float
+    other: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.train + self.evaluation + self.other
+
+
+class Scales(Frozen):
+    """By what a guess is corrected, and what a job takes once, in seconds of all its replicas together."""
+
+    train: float = Field(1.0, gt=0.0, allow_inf_nan=False)
+    """Actual by guessed seconds."""
+    evaluation: float = Field(1.0, ge=0.0, allow_inf_nan=False)
+    """The same of evaluation."""
+    setup_seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    program_seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    outside_seconds: float = Field(ge=0.0, allow_inf_nan=False)
+
+
+class TimedJob(Frozen):
+    """What one job took. None: not known, or mixed with the start of its worker."""
+
+    updates: int
+    train: float = Field(gt=0.0, allow_inf_nan=False)
+    """Actual by guessed seconds."""
+    evaluation: float = Field(ge=0.0, allow_inf_nan=False)
+    """The same of evaluation."""
     setup_seconds: float | None = Field(None, ge=0.0, allow_inf_nan=False)
     """Of the bucket of everything else, without checkpoints."""
     outside_seconds: float | None = Field(None, ge=0.0, allow_inf_nan=False)
@@ -60,12 +103,10 @@ class Entry(Frozen):
     """What is known of one program."""
 
     family: str
-    """What a guess can be corrected for: place, data set, model, precision."""
+    """Programs of one model in one place: what is known of one corrects the guess at another."""
     batch_size: int = Field(gt=0)
     replicas: int = Field(gt=0)
-    guess: Parts | None
-    """At the same, to see by how much guesses are wrong; None where nothing can be guessed."""
-    measured: Parts | None = None
+    measured: Scales | None = None
     """By a short measurement."""
     jobs: tuple[TimedJob, ...] = ()
     """The last ones of several lengths, the newest at the end."""
@@ -87,9 +128,9 @@ GUESSED_START = Start(outside_seconds=6.0, inside_seconds=1.0)
 
 
 class Known(BaseModel):
-    """The file."""
+    """What is kept of a machine."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     machine: Mapping[str, str | int]
     entries: dict[str, Entry] = Field(default_factory=dict)
     starts: dict[str, tuple[Start, ...]] = Field(default_factory=dict)
@@ -101,21 +142,78 @@ def calibration_file(place: Place) -> Path:
     return cache_dir() / f"calibration-{place.machine_id()}.json"
 
 
-def record_job(spec: RunSpec, place: Place, *, replicas: int, job: TimedJob) -> None:
+def learned(spec: RunSpec, place: Place | None, *, replicas: int, device_kind: str) -> tuple[Scales, Basis]:
+    """Returns by what a guess at a job is corrected, and what that rests on.
+
+    Args:
+        spec: of one of its runs.
+        place: where it would train; None: anywhere, so that only a guess is possible.
+        replicas: runs of the job.
+        device_kind: "cpu" or "cuda".
+    """
+    guessed = guess(spec, replicas=replicas, device_kind=device_kind)
+    prior, weight = _uncorrected(guessed), GUESS_TRUST
+    basis: Basis = "rough"
+    if model_size(spec) is None:
+        weight, basis = 0.0, "unknown"
+    if place is None:
+        return prior, basis
+    entry = lookup(spec, place, replicas=replicas)
+    jobs = entry.jobs if entry else ()
+    if entry and entry.measured:
+        prior, weight, basis = entry.measured, MEASUREMENT_TRUST, "calibrated"
+    elif basis == "rough":
+        prior = _of_relatives(spec, place, replicas, prior)
+    trust = _trust(jobs, spec.updates)
+    if sum(trust) >= MEASUREMENT_TRUST:
+        basis = "measured"
+    elif jobs and basis == "unknown":
+        basis = "rough"
+    return _corrected(prior, weight, jobs, trust), basis
+
+
+def record_job(
+    spec: RunSpec,
+    place: Place,
+    *,
+    replicas: int,
+    seconds: Buckets,
+    setup_seconds: float | None = None,
+    outside_seconds: float | None = None,
+) -> None:
     """Remembers what a job took.
 
     Where the cache cannot be written to, nothing is remembered: predictions stay rough, results are not touched.
+
+    Args:
+        spec: of one of its runs.
+        place: where it trained.
+        replicas: its runs.
+        seconds: of all of them.
+        setup_seconds: of the bucket of everything else, without checkpoints; None: not known.
+        outside_seconds: outside of the buckets; None: not known.
+
+    Raises:
+        ValidationError: seconds that are none.
     """
+    guessed, work = guess(spec, replicas=replicas, device_kind=place.device_kind), work_of(spec, replicas=replicas)
+    job = TimedJob(
+        updates=spec.updates,
+        train=seconds.train / guessed.train(work),
+        evaluation=seconds.evaluation / guessed.evaluation(work),
+        setup_seconds=setup_seconds,
+        outside_seconds=outside_seconds,
+    )
     with _updating(place) as known:
         entry = _entry(known, spec, place, replicas)
         known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"jobs": _last((*entry.jobs, job))})
 
 
-def record_parts(spec: RunSpec, place: Place, *, replicas: int, parts: Parts) -> None:
+def record_measurement(spec: RunSpec, place: Place, *, replicas: int, measured: Scales) -> None:
     """Remembers what a short measurement found; a later one takes its place."""
     with _updating(place) as known:
         entry = _entry(known, spec, place, replicas)
-        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"measured": parts})
+        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"measured": measured})
 
 
 def record_start(place: Place, start: Start) -> None:
@@ -146,18 +244,6 @@ def base_of_worker(place: Place) -> float | None:
     return median(known) if known else None
 
 
-def relatives(spec: RunSpec, place: Place, *, replicas: int) -> list[Entry]:
-    """Returns what is known of the same model at other batch sizes or with other replicas, the nearest first, of equals the last that came.
-
-    Nearest in batch size, then in replicas: by how much a guess is wrong depends on both, as a stack shares what an update costs whatever
-    it works on.
-    """
-    family, itself = _family(spec, place), _key(spec, place, replicas)
-    newest_first = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself][::-1]
-    size = _mean_batch(spec)
-    return sorted(newest_first, key=lambda entry: (abs(math.log(entry.batch_size / size)), abs(math.log(entry.replicas / replicas))))
-
-
 def program_of(spec: RunSpec) -> str:
     """Returns what jobs whose updates take equally long have in common, replicas apart."""
     model = json.dumps(spec.model.options, sort_keys=True)
@@ -170,19 +256,59 @@ def program_of(spec: RunSpec) -> str:
 
 
 def _entry(known: Known, spec: RunSpec, place: Place, replicas: int) -> Entry:
-    """Returns the entry as it is, or a new one; the guess is today's."""
-    guess = guessed_parts(spec, replicas=replicas, device_kind=place.device_kind)
-    entry = known.entries.get(_key(spec, place, replicas))
-    if entry is None:
-        return Entry(family=_family(spec, place), batch_size=_mean_batch(spec), replicas=replicas, guess=guess)
-    return entry.model_copy(update={"guess": guess})
+    """Returns the entry as it is, or a new one."""
+    fresh = Entry(family=_family(spec, place), batch_size=_mean_batch(spec), replicas=replicas)
+    return known.entries.get(_key(spec, place, replicas), fresh)
+
+
+def _uncorrected(guessed: Guess) -> Scales:
+    return Scales(setup_seconds=guessed.setup_seconds, program_seconds=guessed.program_seconds, outside_seconds=guessed.outside_seconds)
+
+
+def _of_relatives(spec: RunSpec, place: Place, replicas: int, otherwise: Scales) -> Scales:
+    """Returns the scales of the same model at the nearest batch size, of equals with the nearest number of replicas, then the newest.
+
+    By how much a guess is wrong depends on both, as a stack shares what an update costs whatever it works on.
+    """
+    family, itself, size = _family(spec, place), _key(spec, place, replicas), _mean_batch(spec)
+    others = [entry for key, entry in _read(place).entries.items() if entry.family == family and key != itself]
+    if not others:
+        return otherwise
+    nearest = min(reversed(others), key=lambda entry: (abs(math.log(entry.batch_size / size)), abs(math.log(entry.replicas / replicas))))
+    weight = MEASUREMENT_TRUST if nearest.measured else GUESS_TRUST
+    return _corrected(nearest.measured or otherwise, weight, nearest.jobs, _trust(nearest.jobs, spec.updates))
+
+
+def _corrected(prior: Scales, weight: float, jobs: Sequence[TimedJob], trust: Sequence[float]) -> Scales:
+    """Returns the mean of a prior and of jobs, by the trust in each."""
+
+    def mean(name: str, weights: Sequence[float]) -> float:
+        pairs = [(getattr(prior, name), weight), *((getattr(job, name), share) for job, share in zip(jobs, weights, strict=True))]
+        known = [(value, share) for value, share in pairs if value is not None and share > 0.0]
+        total = sum(share for _, share in known)
+        return sum(value * share for value, share in known) / total if known else float(getattr(prior, name))
+
+    # What happens once a job takes as long in a short job as in a long one.
+    once = [FADING**age for age in reversed(range(len(jobs)))]
+    found = {"train": mean("train", trust), "evaluation": mean("evaluation", trust)}
+    found |= {name: mean(name, once) for name in ("setup_seconds", "outside_seconds")}
+    return prior.model_copy(update=found)
+
+
+def _trust(jobs: Sequence[TimedJob], updates: int) -> list[float]:
+    """Returns how much each job says of one with so many updates: recent ones and long ones more."""
+    trust = []
+    for position, job in enumerate(jobs):
+        later = sum(other.updates == job.updates for other in jobs[position + 1 :])
+        trust.append(FADING**later * (job.updates / (job.updates + ENOUGH_SHARE * updates)) ** 2)
+    return trust
 
 
 def _last(jobs: Sequence[TimedJob]) -> tuple[TimedJob, ...]:
     """Returns the jobs that are worth keeping, in order."""
     by_length: dict[int, list[TimedJob]] = {}
     for job in reversed(jobs):
-        by_length.setdefault(job.work.updates, []).append(job)
+        by_length.setdefault(job.updates, []).append(job)
     kept = [job for group in list(by_length.values())[:KEPT_LENGTHS] for job in group[:KEPT]]
     return tuple(job for job in jobs if any(job is other for other in kept))
 
@@ -232,16 +358,10 @@ def _updating(place: Place) -> Iterator[Known]:
     with lock:
         known = _read(place).model_copy(deep=True)
         yield known
-        with contextlib.suppress(OSError):
-            _write(path, known)
+        text = known.model_dump_json(indent=1).encode()
 
+        def write(file: BinaryIO) -> None:
+            file.write(text)
 
-def _write(path: Path, known: Known) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(known.model_dump_json(indent=1))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with contextlib.suppress(StoreError):
+            write_atomically(path, write)

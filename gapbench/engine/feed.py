@@ -23,9 +23,9 @@ from torch import Tensor
 
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, Stream, below, mix32, sort_keys, stream
-from gapbench.cost.pool import block_size
 from gapbench.engine.pieces import WHOLE, Piece, Shape, cut
 from gapbench.engine.storage import Ahead, Resident, Streamed, fits, pixel_statistics, window_of
+from gapbench.sizing.decisions import block_size
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 

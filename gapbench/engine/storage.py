@@ -20,7 +20,7 @@ from torch import Tensor
 from gapbench.core.errors import TrainingError
 from gapbench.core.machine import MIB, free_memory_mib
 from gapbench.core.progress import say
-from gapbench.cost.pool import RESIDENT_SHARE
+from gapbench.sizing.decisions import RESIDENT_SHARE
 from gapbench.suite.runspec import Normalization, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from gapbench import cost
+from gapbench import sizing
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import DeviceError
 from gapbench.core.events import Event, Outcome
@@ -57,6 +57,8 @@ class TorchBackend:
         """Imports torch with the slot's threads, checks that it sees the device, loads plugins."""
         import torch
 
+        from gapbench.workloads.counting import answers
+
         torch.set_num_threads(setup.threads)
         torch.set_num_interop_threads(1)
         if setup.device.startswith("cuda") and not torch.cuda.is_available():
@@ -65,6 +67,7 @@ class TorchBackend:
                 "`gapbench doctor` says more, --devices cpu trains without it"
             )
         load_plugins(setup.plugins)
+        sizing.count_with(answers)
         self._setup = setup
 
     def train(
@@ -93,8 +96,8 @@ class TorchBackend:
             stop=stop,
             snapshots=snapshots,
             checkpoint_seconds=checkpoint_seconds,
-            micro_batch_size=cost.micro_batch_size(specs[0], device_kind),
-            compiles=cost.worth_compiling(specs[0], replicas=len(specs), device_kind=device_kind),
+            micro_batch_size=sizing.micro_batch_size(specs[0], device_kind),
+            compiles=sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=device_kind),
         )
         free_device_memory(self._setup.device)
 

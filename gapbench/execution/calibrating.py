@@ -12,13 +12,12 @@ from typing import Any
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.machine import free_memory_mib
-from gapbench.cost.calibration import Start, program_of, record_parts, record_start
-from gapbench.cost.parts import Parts, guessed_parts
-from gapbench.cost.sizes import facts_of
+from gapbench.cost.calibration import Scales, Start, program_of, record_measurement, record_start
 from gapbench.cost.work import evaluated_examples
 from gapbench.execution.executor import Executor, Gone, LocalProcesses, Setup, job_message
 from gapbench.execution.jobs import Job, Pending, Slot, demand_of, place_of, predicted_memory_mib, predicted_seconds
 from gapbench.execution.rules import slots_at_once
+from gapbench.sizing.sizes import facts_of, model_size
 from gapbench.suite.runspec import RunSpec
 
 MEASURING_COMMAND = (sys.executable, "-P", "-m", "gapbench.execution.measuring")
@@ -40,7 +39,7 @@ LOOP_UPDATES = 12
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it."""
+    """The programs that were measured, and those that were not."""
 
     programs: int
     """That were measured."""
@@ -112,7 +111,7 @@ def calibrate(
             except _FailedError as error:
                 left_out[titles(job)] = str(error)
                 continue
-            warm = [answer["parts"]["program_seconds"] for answer in answers if not answer["cold"]]
+            warm = [answer["scales"]["program_seconds"] for answer in answers if not answer["cold"]]
             once += [fmean(warm)] if warm else []
             cold = [answer for answer in answers if answer["cold"]]
             if cold:  # the first job of a worker: what only the start of a worker takes is in it
@@ -120,10 +119,11 @@ def calibrate(
                 peaks = [answer["peak_mib"] for answer in cold if answer["peak_mib"] is not None]
                 base = max(0.0, fmean(peaks) - held) if peaks and held is not None else None
                 outside = crew.ready_seconds + fmean(answer["import_seconds"] for answer in cold)
-                started.append((outside, fmean(answer["parts"]["program_seconds"] for answer in cold), base))
+                started.append((outside, fmean(answer["scales"]["program_seconds"] for answer in cold), base))
             program_seconds = fmean(warm) if warm else median(once) if once else 0.0
-            parts = _mean_parts([answer["parts"] for answer in answers]).model_copy(update={"program_seconds": program_seconds})
-            record_parts(job.specs[0], place, replicas=job.replicas, parts=parts)
+            mean = {name: fmean(answer["scales"][name] for answer in answers) for name in Scales.model_fields}
+            scales = Scales(**mean | {"program_seconds": program_seconds})
+            record_measurement(job.specs[0], place, replicas=job.replicas, measured=scales)
             measured += 1
     finally:
         crew.dismiss()
@@ -208,8 +208,9 @@ class _Crew:
 
 def _obstacle(job: Job, place: cost.Place, free_mib: float) -> str:
     """Returns why a job cannot be measured; nothing where it can."""
-    guess = guessed_parts(job.specs[0], replicas=job.replicas, device_kind=place.device_kind)
-    needed = 0.0 if guess is None else LOOP_UPDATES * (guess.update_seconds + guess.probe_seconds) + 6 * EVALUATION_SECONDS
+    guess = cost.guess(job.specs[0], replicas=job.replicas, device_kind=place.device_kind)
+    known = model_size(job.specs[0]) is not None
+    needed = LOOP_UPDATES * (guess.update_seconds + guess.probe_seconds) + 6 * EVALUATION_SECONDS if known else 0.0
     if needed > PATIENCE * PROGRAM_SECONDS:
         return f"a few of its updates would take about {needed:,.0f} s"
     memory = place.slots * (predicted_memory_mib(job, place.device_kind) or 0.0)
@@ -224,8 +225,8 @@ def _with_few_tests(job: Job, device_kind: str) -> Job:
 
 
 def _few_tests(spec: RunSpec, replicas: int, device_kind: str) -> RunSpec:
-    facts, guess = facts_of(spec), guessed_parts(spec, replicas=replicas, device_kind=device_kind)
-    if facts is None or guess is None:
+    facts, guess = facts_of(spec), cost.guess(spec, replicas=replicas, device_kind=device_kind)
+    if facts is None or model_size(spec) is None:
         return spec
     tests = int(spec.dataset.option("test_size", 0) or facts.test_examples)
     once = 2.0 * evaluated_examples(spec) * guess.example_seconds
@@ -234,7 +235,3 @@ def _few_tests(spec: RunSpec, replicas: int, device_kind: str) -> RunSpec:
         return spec
     options = {**spec.dataset.options, "test_size": fewer}
     return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"options": options})})
-
-
-def _mean_parts(found: Sequence[Mapping[str, float]]) -> Parts:
-    return Parts(**{name: fmean(parts[name] for parts in found) for name in found[0]})

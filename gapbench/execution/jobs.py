@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from gapbench import cost
+from gapbench import cost, sizing
 from gapbench.core.machine import usable_cores
 from gapbench.cost.calibration import Start, start_of_worker
 from gapbench.execution.devices import Device
@@ -91,10 +91,11 @@ def plan_jobs(runs: Mapping[str, RunSpec], places: int, device_kind: str) -> tup
         places: how many slots there could be.
         device_kind: "cpu" or "cuda".
     """
+    sizing.count_models(runs.values())
     groups: dict[object, list[str]] = {}
     for run_id, spec in runs.items():
-        stacks = cost.stack_pays(spec, device_kind)
-        groups.setdefault(cost.program_key(spec) if stacks else ("alone", run_id), []).append(run_id)
+        stacks = sizing.stack_pays(spec, device_kind)
+        groups.setdefault(sizing.program_key(spec) if stacks else ("alone", run_id), []).append(run_id)
     largest = MAXIMUM_REPLICAS.get(device_kind, 1)
     stacks_of_ids = [part for group in groups.values() for part in _even_parts(group, -(-len(group) // largest))]
     work = {run_id: _work(spec) for run_id, spec in runs.items()}

@@ -1,4 +1,4 @@
-"""A worker process that measures instead of training: the parts of a job, from a few updates and evaluations. It writes no files.
+"""A worker process that measures instead of training: a few updates and evaluations of each program. It writes no files.
 
     python -m gapbench.execution.measuring
 
@@ -8,7 +8,6 @@ It speaks to its parent as a training worker does (`executor.py`); its answer to
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
 import sys
@@ -20,11 +19,11 @@ from typing import Any
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Event, Finished, Outcome
-from gapbench.cost.parts import Buckets, Parts, buckets
+from gapbench.cost.guess import Guess
 from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
 from gapbench.execution.executor import Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.sizing import micro_batch_size, worth_compiling
 from gapbench.suite.batches import shortened
-from gapbench.suite.moments import evaluation_updates, probe_updates
 from gapbench.suite.runspec import RunSpec
 
 LOOP_SECONDS = 4.0
@@ -32,8 +31,8 @@ LOOP_SECONDS = 4.0
 FEWEST_UPDATES, MOST_UPDATES = 3, 400
 COLD_UPDATES = 2
 TRIAL_UPDATES = 10
-EVALUATION_SECONDS = 1e-3
-"""Of an evaluation, besides its examples; at most a fifth of it."""
+LONGER = 4
+"""A loop that many times as long as another says by their difference what an update takes."""
 FILES_SECONDS = 0.03
 """A job's folders, outcome and log, which a measurement does not write."""
 
@@ -69,7 +68,7 @@ def main() -> None:
 
 
 def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
-    """Returns the parts of a job, how long imports took that only the first job of a process pays, and the memory held at most.
+    """Returns how far a guess at a job is wrong, how long imports took that only the first job of a process pays, and memory held at most.
 
     A first, cold job of two updates and one evaluation warms everything up and says how long the timed one may be.
     """
@@ -84,62 +83,41 @@ def measure(specs: Sequence[RunSpec], setup: Setup) -> dict[str, Any]:
     splits = [datasets.split(pool, spec) for spec in specs]
     loaded = time.perf_counter()
     kind = setup.device.partition(":")[0]
-    compiles = cost.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
+    compiles = worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
     train = functools.partial(_train, pool=pool, splits=splits, device=setup.device, compiles=compiles)
     cold, stamps = train(_shortened(specs, COLD_UPDATES), wait=True)
-    evaluations = []
+    loops: list[tuple[cost.Work, cost.Buckets]] = []
     updates = _fitting(stamps)
     if updates > FEWEST_UPDATES:  # first updates are slow: a second look at how many fit
-        trial, stamps = train(_shortened(specs, TRIAL_UPDATES), wait=True)
-        evaluations.append(trial.evaluation)
+        few = _shortened(specs, TRIAL_UPDATES)
+        found, stamps = train(few, wait=True)
+        loops.append((cost.work_of(few[0], replicas=len(specs)), found))
         updates = _fitting(stamps)
     timed = _shortened(specs, updates)
-    warm, stamps = train(timed, wait=False)
-    warm = Buckets(warm.train, fmean([*evaluations, warm.evaluation]), warm.other)
-    parts = fitted(timed[0], len(specs), warm, stamps if setup.device == "cpu" else ())
-    expected = buckets(parts, cost.work_of(_shortened(specs, COLD_UPDATES)[0], replicas=len(specs)))
-    parts = parts.model_copy(
-        update={"program_seconds": max(0.0, cold.total - expected.total), "outside_seconds": loaded - imported + FILES_SECONDS}
-    )
+    loops.append((cost.work_of(timed[0], replicas=len(specs)), train(timed, wait=False)[0]))
+    guessed = cost.guess(specs[0], replicas=len(specs), device_kind=kind)
+    scales = scales_of(guessed, loops)
+    first = cost.work_of(_shortened(specs, COLD_UPDATES)[0], replicas=len(specs))
+    warm = scales["train"] * guessed.train(first) + scales["evaluation"] * guessed.evaluation(first) + scales["setup_seconds"]
+    once = {"program_seconds": max(0.0, cold.total - warm), "outside_seconds": loaded - imported + FILES_SECONDS}
     peak = peak_memory_mib(torch.device("cpu")) if setup.device == "cpu" else None
-    return {"parts": parts.model_dump(), "import_seconds": imported - began, "peak_mib": peak}
+    return {"scales": scales | once, "import_seconds": imported - began, "peak_mib": peak}
 
 
-def fitted(spec: RunSpec, replicas: int, seconds: Buckets, stamps: Sequence[float]) -> Parts:
-    """Returns the parts that a timed loop of updates shows.
+def scales_of(guessed: Guess, loops: Sequence[tuple[cost.Work, cost.Buckets]]) -> dict[str, float]:
+    """Returns actual by guessed seconds of training and evaluation, and the seconds of setting up.
 
     Args:
-        spec: of the loop.
-        replicas: that it trained.
-        seconds: that it took, of all of them.
-        stamps: the time before each of its updates; empty where the device works on by itself, so that they say nothing: then probes are
-            not told from updates.
+        guessed: of the program.
+        loops: work and seconds of one or two loops of updates, the longer last. What a job takes once in its bucket of training, such as
+            drawing the order of the examples, is in both and so not in what the longer one took more.
     """
-    work = cost.work_of(spec, replicas=replicas)
-    looked, evaluations = probe_updates(spec.updates), set(evaluation_updates(spec.batches, spec.evaluations))
-    intervals = {done: after - before for done, (before, after) in enumerate(itertools.pairwise(stamps), start=1)}
-    plain = [length for done, length in intervals.items() if done > 1 and done not in looked and done not in evaluations]
-    observed = [length for done, length in intervals.items() if done > 1 and done in looked and done not in evaluations]
-    begin = probe = 0.0
-    update = seconds.train / work.updates
-    if plain or observed:
-        update = fmean(plain or observed)
-        probe = max(0.0, fmean(observed) - update) if plain and observed else 0.0
-        begin = max(0.0, intervals[1] - update - probe)
-    evaluation = min(EVALUATION_SECONDS, 0.2 * seconds.evaluation / work.evaluations)
-    shape = Parts(
-        begin_seconds=begin,
-        update_seconds=update,
-        probe_seconds=probe,
-        evaluation_seconds=evaluation,
-        example_seconds=max(0.0, seconds.evaluation - work.evaluations * evaluation) / work.examples,
-        setup_seconds=seconds.other,
-        program_seconds=0.0,
-        outside_seconds=0.0,
-    )
-    # The loop as a whole says how long its updates took; the intervals only how that is shared out.
-    factor = seconds.train / buckets(shape, work).train
-    return shape.model_copy(update={name: factor * getattr(shape, name) for name in ("begin_seconds", "update_seconds", "probe_seconds")})
+    evaluation = fmean(seconds.evaluation / guessed.evaluation(work) for work, seconds in loops)
+    (few, short), (many, long) = loops[0], loops[-1]
+    train, expected = long.train - short.train, guessed.train(many) - guessed.train(few)
+    if many.updates < LONGER * few.updates or train <= 0.0:
+        train, expected = long.train, guessed.train(many)
+    return {"train": train / expected, "evaluation": evaluation, "setup_seconds": long.other}
 
 
 def _fitting(stamps: Sequence[float]) -> int:
@@ -161,7 +139,7 @@ def _steady(spec: RunSpec) -> RunSpec:
 
 def _train(
     specs: Sequence[RunSpec], *, pool: Any, splits: Sequence[Any], device: str, compiles: bool, wait: bool
-) -> tuple[Buckets, Sequence[float]]:
+) -> tuple[cost.Buckets, Sequence[float]]:
     """Trains as a run does and returns what its buckets hold, and the time before each update.
 
     Args:
@@ -189,12 +167,12 @@ def _train(
         if isinstance(event, Finished):
             ended[event.replica] = event.summary
 
-    micro = cost.micro_batch_size(specs[0], device.partition(":")[0])
+    micro = micro_batch_size(specs[0], device.partition(":")[0])
     engine.train(
         specs, pool, splits, device=device, emit=emit, stop=look, checkpoint_seconds=math.inf, micro_batch_size=micro, compiles=compiles
     )
     totals = [sum(float(summary[f"{name}_seconds"]) for summary in ended.values()) for name in ("train", "evaluation", "other")]
-    return Buckets(*totals), stamps
+    return cost.Buckets(*totals), stamps
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from gapbench.cost.calibration import Start, program_of
 from gapbench.execution.jobs import Job, Pending, Predictions, Slot, in_order, place_of
 from gapbench.execution.notices import ExpectedJob
 from gapbench.execution.rules import simulate
+from gapbench.sizing import program_key
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def expected_jobs(
     programs: dict[object, int] = {}
     jobs = []
     for estimate, item in zip(estimates, pending, strict=True):
-        key = (cost.program_key(item.job.specs[0]), item.job.replicas)
+        key = (program_key(item.job.specs[0]), item.job.replicas)
         seconds = estimate.seconds or per_example * _examples(item.job)
         program = programs.setdefault(key, len(programs))
         jobs.append(ExpectedJob(item.job.run_ids, seconds, item.share_left, program, predictions.demand(item.job)))

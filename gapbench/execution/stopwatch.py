@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from gapbench import cost
 from gapbench.core.events import Outcome
-from gapbench.cost.calibration import Start, TimedJob, lookup, program_of, record_job, record_start
-from gapbench.cost.parts import CHECKPOINT_SECONDS, guessed_checkpoint_seconds
+from gapbench.cost.calibration import Start, lookup, program_of, record_job, record_start
+from gapbench.cost.guess import checkpoint_seconds
 from gapbench.execution.jobs import Job, Pending, Slot, place_of
 from gapbench.execution.notices import JobEnded, JobStarted, Notice
 from gapbench.store import ResultsDirectory
@@ -84,8 +84,7 @@ class Stopwatch:
     def _note(self, slot: _Watched, job: Job, seconds: cost.Buckets, outside: float) -> None:
         spec = job.specs[0]
         program = (program_of(spec), job.replicas)
-        checkpoints = (seconds.train + seconds.evaluation) // CHECKPOINT_SECONDS
-        setup = max(0.0, seconds.other - checkpoints * guessed_checkpoint_seconds(spec, job.replicas))
+        setup = max(0.0, seconds.other - checkpoint_seconds(spec, job.replicas, seconds.train + seconds.evaluation))
         entry = lookup(spec, self._place, replicas=job.replicas)
         if slot.sound and slot.jobs == 0:
             typical = entry.measured if entry else None
@@ -97,15 +96,15 @@ class Stopwatch:
             )
             record_start(self._place, start)
         warm = slot.jobs > 0 and slot.sound
-        timed = TimedJob(
-            work=cost.work_of(spec, replicas=job.replicas),
-            train_seconds=seconds.train,
-            evaluation_seconds=seconds.evaluation,
+        record_job(
+            spec,
+            self._place,
+            replicas=job.replicas,
+            seconds=seconds,
             setup_seconds=setup if warm and program in slot.programs else None,
             outside_seconds=outside if warm else None,
         )
         slot.programs.add(program)
-        record_job(spec, self._place, replicas=job.replicas, job=timed)
 
     def _base_mib(self, job: Job) -> float | None:
         """Returns what the worker held at its peak, besides what the job needs; its first job, for a peak never falls."""

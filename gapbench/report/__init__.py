@@ -7,11 +7,11 @@ from pathlib import Path
 
 from gapbench.analysis import ArmsTable, SideTable, arms_table, side_tables
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.factorial import factorials
+from gapbench.analysis.factorial import effects_frame, factorials
 from gapbench.report.figures import drawings
 from gapbench.report.html.page import write_page
 from gapbench.report.pages import write_figures, write_texts
-from gapbench.report.tables import arms_csv, arms_markdown, factorial_csv, factorial_markdown, runs_csv, side_csv, side_markdown
+from gapbench.report.tables import arms_csv, arms_markdown, csv_text, factorial_markdown, runs_csv, side_markdown
 from gapbench.store.tables import read_tables
 
 __all__ = ["ReportFiles", "write_report"]
@@ -51,9 +51,9 @@ def write_report(results_dir: Path) -> ReportFiles:
     texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
     side = side_tables(read.runs, read.curves, read.report.get("targets", ()))
     for table in side:
-        texts |= {f"{table.name}.csv": side_csv(table), f"{table.name}.md": side_markdown(read.suite, table)}
+        texts |= {f"{table.name}.csv": csv_text(table.frame()), f"{table.name}.md": side_markdown(read.suite, table)}
     if effects := factorials(read_panels(read.runs)):
-        texts |= {"factorial.csv": factorial_csv(effects), "factorial.md": factorial_markdown(read.suite, effects)}
+        texts |= {"factorial.csv": csv_text(effects_frame(effects)), "factorial.md": factorial_markdown(read.suite, effects)}
     tables = write_texts(texts, results_dir / "tables")
     files, drawn = write_figures(drawings(read), results_dir / "figures")
     return ReportFiles(arms, tables, files, write_page(results_dir, read, arms, drawn, side), side)

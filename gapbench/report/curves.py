@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, Curves, LossPath, loss_path
 from gapbench.report.drawing import (
@@ -26,7 +27,7 @@ from gapbench.report.drawing import (
     update_axis,
 )
 from gapbench.report.marks import mark
-from gapbench.report.scales import axis_label, drawable, drawable_curves, is_share, stretch_accuracy, words
+from gapbench.report.scales import axis_label, drawable, drawable_curves, is_share, stretch_accuracy, value_text, words
 from gapbench.report.style import Style
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         if any(len(axes.get_lines()) for axes in places):
             stretch_accuracy(places)
         part.supxlabel("train loss (nats, log scale), falling to the right as training proceeds", fontsize=9)
-        part.supylabel("test accuracy (%)", fontsize=9)
+        part.supylabel(axis_label(catalog.metrics()["accuracy"]), fontsize=9)
         return places
 
     def height(panel: Panel) -> float:
@@ -212,7 +213,9 @@ def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: M
 
 
 def _end(name: str, train_loss: float, accuracy: float) -> str:
-    return f"{name}, a seed's last evaluation: train loss {train_loss:.3g}, test accuracy {100 * accuracy:.2f} %"
+    metric = catalog.metrics()["accuracy"]
+    said = f"{words(metric)} {value_text(metric, metric.shown(accuracy))}"
+    return f"{name}, a seed's last evaluation: train loss {train_loss:.3g}, {said}"
 
 
 def _loss_axis(places: Sequence[Axes]) -> None:

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.diffusion import PanelStudy, Study
-from gapbench.analysis.diffusion.orders import Decomposition
 from gapbench.analysis.diffusion.study import local_exponents, run_exponents
-from gapbench.analysis.diffusion.walks import CLOCKS, Walks, decayed_walk_exponent
+from gapbench.analysis.diffusion.walks import CLOCKS, Decomposition, Walks, decayed_walk_exponent
 from gapbench.report.drawing import Series, facets, panel_figure, update_axis
 from gapbench.report.style import MUTED, PAPER, SHADE
 

@@ -118,8 +118,7 @@ def arm_series(arms: Sequence[Cell]) -> tuple[Series, ...]:
 
 def _with_batch(cell: Cell) -> str:
     """Returns a cell's name and batch size; in a grid of batch sizes the name says it already."""
-    batch = f"B {cell.batch_size}"
-    return cell.name if batch in cell.name.split(", ") else f"{cell.name} ({batch})"
+    return cell.name if "batch_size" in cell.words else f"{cell.name} (B {cell.batch_size})"
 
 
 def setting_of(cell: Cell) -> Setting:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable
 from gapbench.analysis.curves import SKETCH
-from gapbench.analysis.factorial import COLUMNS, Factorial, effect_notes, effect_rows, effects_frame
+from gapbench.analysis.factorial import COLUMNS, Factorial, effect_notes, effect_rows
 from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ def side_markdown(suite: str, table: SideTable) -> str:
     parts = [f"# {suite}: {table.title}", "\n".join(f"- {sentence}" for sentence in table.sentences)]
     parts += [markdown_table(table.columns, table.rows, words=(table.columns[0],))]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table.notes)]) + "\n"
-
-
-def side_csv(table: SideTable) -> str:
-    """Returns the numbers of a side table."""
-    return csv_text(table.frame())
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
@@ -61,11 +56,6 @@ def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
         parts += [f"## {one.title}", markdown_table(COLUMNS, effect_rows(one)) if one.effects else f"No effects: {one.reason}."]
     notes = effect_notes(found)
     return "\n\n".join([*parts, *(["## Notes", "\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
-
-
-def factorial_csv(found: Sequence[Factorial]) -> str:
-    """Returns `factorial.csv`: tidy numbers, one row for each effect and measure."""
-    return csv_text(effects_frame(found))
 
 
 def arms_csv(table: ArmsTable) -> str:

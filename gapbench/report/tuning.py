@@ -252,14 +252,18 @@ def _mark_diverged(axes: Axes, cells: Sequence[CellResult]) -> None:
 
 def _names(cells: Sequence[CellResult]) -> list[str]:
     """Returns the names of cells that share axes: what all of them have in common is said above the axes."""
-    parts = [cell.title.split(", ") for cell in cells]
-    common = set(parts[0]).intersection(*parts[1:]) if len(cells) > 1 else set()
-    names = []
-    for cell, own in zip(cells, parts, strict=True):
-        size = f"B {cell.batch_size}"
-        shown = [part for part in own if part not in common or part == size]
-        names.append(", ".join([*shown, *([] if size in shown else [size])]) + (" (no best rate inside)" if cell.interior is False else ""))
-    return names
+    words = [set(own) for cell in cells for own in cell.words]
+    common = set.intersection(*words) if len(cells) > 1 else set()
+    return [_name(cell, common) + (" (no best rate inside)" if cell.interior is False else "") for cell in cells]
+
+
+def _name(cell: CellResult, common: set[str]) -> str:
+    size = f"B {cell.batch_size}"
+    shown = [", ".join(word for word in own if word not in common or word == size) for own in cell.words]
+    name = " = ".join(text for text in shown if text)
+    if name and all(size in own for own in cell.words):
+        return name
+    return f"{name}, {size}" if name else size
 
 
 def _caption(tuned: Tuned) -> str:

@@ -1,19 +1,19 @@
-"""A results directory in one small archive: what was asked, both tables, tables/ and figures/, and nothing of the runs."""
+"""A results directory in one small archive: plan and suite, both tables, tables/ and figures/, and nothing of the runs."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
-import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from gapbench.core.errors import StoreError
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.files import sync_folder, write_bytes
+from gapbench.store.files import whole_folder, write_bytes
 from gapbench.store.schema import SCHEMA_FILE, read_schema, write_schema
 
 FILES = (SCHEMA_FILE, "suite.toml", "plan.parquet", "runs.parquet", "curves.parquet", "report.html")
@@ -72,22 +72,14 @@ def unpack(bundle: Path) -> Path:
         if (folder / SCHEMA_FILE).is_file() and read_schema(folder).get("bundle") == digest:
             return folder
         raise StoreError(f"{folder}: exists already and is not what {bundle.name} unpacks to; move it away or rename the bundle")
-    members = _read_zip(bundle, content) if bundle.suffix.lower() == ".zip" else _read_tar(bundle, content)
-    temporary = folder.with_name(f".{folder.name}.unpacking")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    members = _read(bundle, content)
+    with whole_folder(folder) as temporary:
         for name, data in members.items():
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         schema = read_schema(temporary)
         write_schema(temporary, schema["suite"], bundle=digest)
-        temporary.rename(folder)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); copy the bundle to where there is space") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    sync_folder(folder.parent)
     return folder
 
 
@@ -119,38 +111,41 @@ def _zip(members: Iterable[tuple[str, bytes]]) -> bytes:
     return packed.getvalue()
 
 
-def _read_tar(bundle: Path, content: bytes) -> dict[str, bytes]:
+def _read(bundle: Path, content: bytes) -> dict[str, bytes]:
+    """Returns the files of a bundle by name. Raises StoreError where it is damaged or holds what no bundle holds."""
     members: dict[str, bytes] = {}
     size = 0
+    packed = io.BytesIO(content)
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                if not member.isfile():
-                    raise StoreError(f"{bundle}: holds {member.name}, which is no plain file; no bundle of gapbench does")
-                size = _checked_size(bundle, size + member.size)
-                file = archive.extractfile(member)
-                assert file is not None
-                members[_checked_name(bundle, member.name)] = file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+        for name, length, read in _zipped(packed) if bundle.suffix.lower() == ".zip" else _tarred(bundle, packed):
+            size += length
+            if size > MAXIMUM_BYTES:
+                raise StoreError(
+                    f"{bundle}: unpacks to more than {MAXIMUM_BYTES >> 30} GiB, which no bundle of gapbench does; nothing was unpacked"
+                )
+            members[_checked_name(bundle, name)] = read()
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise StoreError(f"{bundle}: cannot be unpacked ({error}); is the file whole?") from error
     return members
 
 
-def _read_zip(bundle: Path, content: bytes) -> dict[str, bytes]:
-    members: dict[str, bytes] = {}
-    size = 0
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for member in archive.infolist():
-                if member.is_dir():
-                    continue
-                size = _checked_size(bundle, size + member.file_size)
-                members[_checked_name(bundle, member.filename)] = archive.read(member)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise StoreError(f"{bundle}: cannot be unpacked ({error}); is the file whole?") from error
-    return members
+def _tarred(bundle: Path, packed: io.BytesIO) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Yields name, size and content of every file."""
+    with tarfile.open(fileobj=packed, mode="r:gz") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                yield member.name, member.size, file.read
+            elif not member.isdir():
+                raise StoreError(f"{bundle}: holds {member.name}, which is no plain file; no bundle of gapbench does")
+
+
+def _zipped(packed: io.BytesIO) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Yields name, size and content of every file."""
+    with zipfile.ZipFile(packed) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                yield member.filename, member.file_size, functools.partial(archive.read, member)
 
 
 def _checked_name(bundle: Path, name: str) -> str:
@@ -161,14 +156,6 @@ def _checked_name(bundle: Path, name: str) -> str:
     if not plain or not (inner[0] in FILES if len(inner) == 1 else inner[0] in FOLDERS):
         raise StoreError(f"{bundle}: holds {name}, which no bundle of gapbench does; nothing was unpacked")
     return "/".join(inner)
-
-
-def _checked_size(bundle: Path, size: int) -> int:
-    if size > MAXIMUM_BYTES:
-        raise StoreError(
-            f"{bundle}: unpacks to more than {MAXIMUM_BYTES >> 30} GiB, which no bundle of gapbench does; nothing was unpacked"
-        )
-    return size
 
 
 def _stem(bundle: Path) -> str:

@@ -106,12 +106,12 @@ class ResultsDirectory:
         return RunDirectory(self.runs_path / run_id, run_id)
 
     def write_plan(self, plan: StoredPlan, resolved_toml: str) -> None:
-        """Stores what is asked: plan.parquet and suite.toml."""
+        """Stores plan.parquet and suite.toml."""
         write_text(self.path / "suite.toml", resolved_toml)
         write_plan(self.plan_path, plan)
 
     def plan(self) -> StoredPlan:
-        """Returns what was asked. Raises StoreError where nothing was yet."""
+        """Returns the stored plan. Raises StoreError where there is none yet."""
         return read_plan(self.plan_path)
 
     def retire(self, run_id: str) -> Path:

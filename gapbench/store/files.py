@@ -19,7 +19,7 @@ TEMPORARY_SUFFIX = ".tmp"
 _counter = itertools.count()
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` with an open file that becomes `path` only once it is complete and on the disk.
 
     Whoever opens `path` at any moment sees the old content or the new, also after a kill or a loss of power.
@@ -68,7 +68,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes bytes atomically."""
-    write_atomically(path, lambda file: _discard(file.write(content)))
+    write_atomically(path, lambda file: file.write(content))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -96,8 +96,8 @@ def read_json(path: Path) -> Any:
 def read_json_or_none(path: Path) -> Any | None:
     """Reads JSON that may be missing or damaged: then None, as if it had never been written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except StoreError:
         return None
 
 
@@ -137,7 +137,3 @@ def _word(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
-
-
-def _discard(_written: int) -> None:
-    """`write` returns a count that nobody needs."""

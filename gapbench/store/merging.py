@@ -23,11 +23,11 @@ from gapbench.store.files import TEMPORARY_SUFFIX, whole_folder
 from gapbench.store.plan import StoredPlan
 from gapbench.store.run_directory import RunDirectory, RunOutcome, recover
 from gapbench.store.schema import SCHEMA_VERSION, read_schema
-from gapbench.store.tables import build_tables
+from gapbench.store.tables import RESULTS, build_tables
 from gapbench.suite.identity import differing, values_by_cell
 from gapbench.suite.runspec import Labels, PlannedRun
 
-# What several directories of one suite asked for, as one plan; a label that stands for different runs is refused.
+# The plans of several directories of one suite as one; a label that stands for different runs is refused.
 
 Key = tuple[str, int, int, int, int]
 MANY = 3
@@ -109,7 +109,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merged:
-    """What merging came to."""
+    """The outcome of a merge."""
 
     path: Path
     runs: Mapping[Path, int]
@@ -122,7 +122,7 @@ class Merged:
     old_attempts: int
     """Old attempts that were left where they are."""
     grown: bool
-    """Whether the directories asked for different runs, so that the plan is the union."""
+    """Whether the directories planned different runs, so that the plan is the union."""
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merged:
@@ -277,8 +277,6 @@ def _rank(run: RunDirectory, outcome: RunOutcome | None) -> tuple[int, int]:
 
 def _same(first: RunOutcome, second: RunOutcome) -> bool:
     """Whether two outcomes have exactly the same numbers; seconds and memory are not the run's."""
-    from gapbench.store.tables import RESULTS
-
     numbers = [{name: outcome.summary.get(name) for name in RESULTS} for outcome in (first, second)]
     return first.outcome is second.outcome and numbers[0] == numbers[1] and first.test_correct == second.test_correct
 

@@ -1,4 +1,4 @@
-"""plan.parquet: what was asked. One row per planned run and label; the tables are made from it and from the run folders alone."""
+"""plan.parquet: one row per planned run and label; the tables are made from it and from the run folders alone."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gapbench.core.errors import StoreError
 from gapbench.store.files import to_json, write_atomically
-from gapbench.store.schema import SCHEMA_VERSION, refuse_newer
+from gapbench.store.schema import SCHEMA_VERSION, refuse_newer, with_records
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
 
 METADATA_KEY = b"gapbench"
@@ -34,7 +34,7 @@ class StoredPlan:
     suite: str
     runs: tuple[PlannedRun, ...]
     report: Mapping[str, Any] = field(default_factory=dict)
-    """ReportSettings as plain JSON."""
+    """[report] of the suite as plain JSON."""
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     """By run id, where one could be made; empty in plans of a gapbench that kept none."""
 
@@ -68,7 +68,7 @@ def write_plan(path: Path, plan: StoredPlan) -> None:
         },
         metadata={METADATA_KEY: plan.metadata()},
     )
-    write_atomically(path, lambda file: cast("None", pq.write_table(table, file, compression="zstd")))
+    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def read_plan(path: Path) -> StoredPlan:
@@ -85,12 +85,7 @@ def read_plan(path: Path) -> StoredPlan:
         metadata = json.loads(table.schema.metadata[METADATA_KEY])
         refuse_newer(int(metadata["schema"]), str(path))
         rows = table.to_pylist()
-        runs = tuple(
-            PlannedRun(
-                run_id=row["run_id"], spec=RunSpec.model_validate_json(row["spec"]), labels=Labels.model_validate_json(row["labels"])
-            )
-            for row in rows
-        )
+        runs = tuple(PlannedRun(run_id=row["run_id"], spec=RunSpec.model_validate_json(row["spec"]), labels=_labels(row)) for row in rows)
         predictions = {
             row["run_id"]: Prediction(row["predicted_seconds"], row["prediction_basis"])
             for row in rows
@@ -101,3 +96,11 @@ def read_plan(path: Path) -> StoredPlan:
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run the suite again to have it written anew") from error
     return StoredPlan(suite=metadata["suite"], runs=runs, report=metadata["report"], predictions=predictions)
+
+
+def _labels(row: Mapping[str, Any]) -> Labels:
+    labels = json.loads(row["labels"])
+    if "change" not in labels:
+        labels = with_records({"batch_size": row["batch_size"], **labels})
+        del labels["batch_size"]
+    return Labels.model_validate(labels)

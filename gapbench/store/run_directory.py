@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 import gapbench
 from gapbench.core.errors import StoreError
@@ -170,7 +171,7 @@ _MAGIC = "gapbench-checkpoint"
 _MAXIMUM_HEADER_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(defer_build=True))
 class CheckpointHeader:
     """What can be known of a checkpoint without torch."""
 
@@ -218,12 +219,7 @@ def _checkpoint_parse(line: bytes) -> CheckpointHeader | None:
         content: dict[str, Any] = json.loads(line)
         if content["format"] != _MAGIC or content["gapbench_version"] != gapbench.__version__:
             return None
-        header = CheckpointHeader(
-            stack=tuple(str(run_id) for run_id in content["stack"]),
-            update=int(content["update"]),
-            event_bytes=tuple(int(size) for size in content["event_bytes"]),
-            seconds=float(content["seconds"]),
-        )
+        header = CheckpointHeader(**content)
     except (ValueError, TypeError, KeyError):
         return None
     return header if header.stack and len(header.stack) == len(header.event_bytes) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import gapbench
 from gapbench.core.errors import StoreError
 from gapbench.store.files import read_json, write_json
+from gapbench.suite.change import Change, from_labels, words_from_labels
 
 SCHEMA_VERSION = 1
 """Of everything in a results directory. Raised with a migration whenever a file changes its meaning."""
@@ -88,6 +90,20 @@ def migrate(folder: Path, migrations: Sequence[Migration] = MIGRATIONS, target: 
         write_json(folder / SCHEMA_FILE, schema)
         done.append(migration.summary)
     return done
+
+
+def with_records(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's labels, or its row of runs.parquet, with `change` and `words` as data, of results without them derived from labels.
+
+    Args:
+        row: values by field of `Labels` or by column, `batch_size` among them; missing values left out.
+    """
+    change, words = row.get("change"), row.get("words")
+    return {
+        **row,
+        "change": from_labels(row) if change is None else Change.model_validate_json(change),
+        "words": words_from_labels(row) if words is None else json.loads(words),
+    }
 
 
 def utc_now() -> str:

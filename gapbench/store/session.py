@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from gapbench.store.files import read_json_or_none, write_json
 
 SESSION_FILE = "session.json"
 
+_READ = ConfigDict(defer_build=True)
+"""What is read from the file is checked; the models for that are built only then."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=_READ)
 class SessionJob:
     """A job that trains at the moment."""
 
@@ -30,7 +34,7 @@ class SessionJob:
     seconds_left: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_READ)
 class Session:
     """One call of `run`, from its first to its last moment of training."""
 
@@ -56,7 +60,7 @@ class Session:
     """Whether `seconds_left` rests on guesses more than on measurements."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SeenSession:
     """A session, and how long ago it was written."""
 
@@ -75,26 +79,6 @@ def read_session(folder: Path) -> SeenSession | None:
     content = read_json_or_none(path)
     try:
         age = max(0.0, time.time() - path.stat().st_mtime)
-        return None if content is None else SeenSession(_parse(content), age)
+        return None if content is None else SeenSession(Session(**content), age)
     except (OSError, TypeError, KeyError, ValueError):
         return None
-
-
-def _parse(content: Any) -> Session:
-    fields = {field.name: content[field.name] for field in dataclasses.fields(Session)}
-    jobs = tuple(SessionJob(**{**job, "run_ids": tuple(job["run_ids"])}) for job in fields["jobs"])
-    left = fields["seconds_left"]
-    session = Session(
-        **{**fields, "devices": tuple(fields["devices"]), "jobs": jobs, "seconds_left": None if left is None else float(left)}
-    )
-    # What is computed with is a number for sure; texts only ever get printed.
-    numbers = (
-        session.seconds,
-        session.slots,
-        session.threads,
-        session.pid,
-        *(number for job in jobs for number in (job.update, job.updates)),
-    )
-    if not all(isinstance(number, (int, float)) for number in numbers):
-        raise TypeError("a number is none")
-    return session

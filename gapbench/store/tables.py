@@ -35,6 +35,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "reference_cell": "flag",
     "reference": "text",
     "axes": "text",
+    "words": "text",
     "recipe": "text",
     "preset": "text",
     "dataset": "text",
@@ -43,6 +44,7 @@ RUN_COLUMNS: dict[str, Kind] = {
     "model_options": "text",
     "batch_size": "integer",
     "regime": "text",
+    "change": "text",
     "adaptive_batch": "text",
     "ghost_batch_size": "integer",
     "optimizer": "text",
@@ -98,6 +100,16 @@ RUN_COLUMNS: dict[str, Kind] = {
     "test_correct": "bits",
 }
 """Columns of runs.parquet, in order. Accuracies are fractions, losses in nats, missing values null (never imputed)."""
+
+CURVE_COLUMNS: dict[str, Kind] = {
+    "run_id": "text",
+    "update": "integer",
+    "examples": "integer",
+    "metric": "text",
+    "layer": "text",
+    "value": "number",
+}
+"""Columns of curves.parquet, in order."""
 
 TEST_COLUMNS = frozenset({"test_accuracy", "test_loss", "test_correct"})
 """Left out of the tables of trials, which leave the test set alone."""
@@ -252,6 +264,8 @@ def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[st
         **read.columns,
         "run_id": run.run_id,
         "axes": json.dumps(labels.axes) if labels.axes else None,
+        "words": json.dumps(labels.words) if labels.words else None,
+        "change": canonical_json(labels.change.model_dump(mode="json")),
         "dataset": spec.dataset.name,
         "dataset_options": _options(spec.dataset, catalog.datasets()),
         "model": spec.model.name,
@@ -278,45 +292,21 @@ def _examples(spec: RunSpec, updates: Any, counted: Any) -> int | None:
 def _curves(results: ResultsDirectory, run_ids: list[str], metadata: dict[bytes, bytes]) -> pa.Table:
     import pyarrow as pa
 
-    parts = []
+    schema = pa.schema([(name, arrow_type(kind)) for name, kind in CURVE_COLUMNS.items()])
+    parts = [schema.empty_table()]
     for run_id in run_ids:
-        updates, examples, metrics, layers, values = [], [], [], [], []
-        for event in read_events(results.run(run_id).events_path):
-            for metric, layer, value in event.values:
-                updates.append(event.update)
-                examples.append(event.examples)
-                metrics.append(metric)
-                layers.append(layer)
-                values.append(value)
-        parts.append(
-            pa.table(
-                {
-                    "run_id": pa.array([run_id] * len(updates), pa.string()),
-                    "update": pa.array(updates, pa.int64()),
-                    "examples": pa.array(examples, pa.int64()),
-                    "metric": pa.array(metrics, pa.string()),
-                    "layer": pa.array(layers, pa.string()),
-                    "value": pa.array(values, pa.float64()),
-                }
-            )
-        )
-    empty = pa.table({name: pa.array([], kind) for name, kind in _curve_types().items()})
-    return pa.concat_tables([empty, *parts]).replace_schema_metadata(metadata)
-
-
-def _curve_types() -> dict[str, Any]:
-    import pyarrow as pa
-
-    texts = dict.fromkeys(("run_id", "metric", "layer"), pa.string())
-    types = {"update": pa.int64(), "examples": pa.int64(), "value": pa.float64(), **texts}
-    return {name: types[name] for name in ("run_id", "update", "examples", "metric", "layer", "value")}
+        events = read_events(results.run(run_id).events_path)
+        rows = [(run_id, event.update, event.examples, *value) for event in events for value in event.values]
+        columns = zip(*rows, strict=True) if rows else [()] * len(CURVE_COLUMNS)
+        parts.append(pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema))
+    return pa.concat_tables(parts).replace_schema_metadata(metadata)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes a table as Parquet, whole or not at all."""
     import pyarrow.parquet as pq
 
-    write_atomically(path, lambda file: cast("None", pq.write_table(table, file, compression="zstd")))
+    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def arrow_type(kind: Kind) -> Any:

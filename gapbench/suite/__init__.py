@@ -1,4 +1,4 @@
-"""What is asked: from a suite file to a validated Suite and its ordered RunSpecs with stable ids.
+"""From a suite file to a validated Suite and its ordered RunSpecs with stable ids.
 
 suite = load_suite("quickstart")
 for run in suite.runs:
@@ -8,7 +8,7 @@ for run in suite.runs:
 from __future__ import annotations
 
 from gapbench.suite.identity import run_id
-from gapbench.suite.load import DroppedRun, ReportSettings, Suite, load_suite
+from gapbench.suite.load import DroppedRun, Suite, load_suite
 from gapbench.suite.runspec import Component, Labels, Normalization, Phase, PlannedRun, RunSpec
 from gapbench.suite.source import find_suite, shipped_suites
 
@@ -19,7 +19,6 @@ __all__ = [
     "Normalization",
     "Phase",
     "PlannedRun",
-    "ReportSettings",
     "RunSpec",
     "Suite",
     "find_suite",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from fractions import Fraction
 
@@ -12,6 +11,17 @@ from gapbench.catalog import Budget
 def exactly(value: float) -> Fraction:
     """Returns the decimal number that was written, so that 0.29 of 100 is 29 and not 28.999999999999996."""
     return Fraction(repr(float(value)))
+
+
+def effective_ghost(size: int | str | None, batch_size: int, *, changes: bool = False) -> int | None:
+    """Returns the ghost batch size that has an effect: None where it is off, or the whole of every batch.
+
+    Args:
+        size: "off" and None are off.
+        batch_size: of the run.
+        changes: whether the batch does not stay at that size, so that an equal ghost batch size is one of its own.
+    """
+    return None if size in ("off", None) or (size == batch_size and not changes) else int(size or 0)
 
 
 def updates_per_epoch(examples: int, batch_size: int, tail: str) -> Fraction:
@@ -27,17 +37,6 @@ def updates_per_epoch(examples: int, batch_size: int, tail: str) -> Fraction:
 def updates_of_epochs(epochs: Fraction, examples: int, batch_size: int, tail: str) -> int:
     """Returns the number of updates in `epochs` passes over `examples`, rounded down."""
     return math.floor(epochs * updates_per_epoch(examples, batch_size, tail))
-
-
-@functools.lru_cache(maxsize=4096)
-def epoch_starts(updates: int, examples: int, batch_size: int, tail: str) -> tuple[int, ...]:
-    """Returns the first update of each epoch, counted from 0, ascending.
-
-    With tail "stream" a batch that reaches into the next epoch belongs to the epoch of its first example.
-    """
-    per_epoch = updates_per_epoch(examples, batch_size, tail)
-    epochs = math.ceil(updates / per_epoch)
-    return tuple(first for epoch in range(epochs) if (first := math.ceil(epoch * per_epoch)) < updates)
 
 
 def examples_of_updates(updates: int, examples: int, batch_size: int, tail: str) -> int:

@@ -191,6 +191,11 @@ def by_epoch(batch_size: int, updates: int, examples: int, *, ragged: bool) -> B
     return BatchTable(batch_size, stretches=tuple(stretches))
 
 
+def plain(batch_size: int, updates: int, examples: int, tail: str) -> BatchTable:
+    """Returns the table of a run whose batch stays as it is; `examples`: of an epoch."""
+    return uniform(batch_size, updates) if tail == "stream" else by_epoch(batch_size, updates, examples, ragged=tail == "ragged")
+
+
 def ramp(batch_size: int, updates: int, factors: Sequence[tuple[float, float]]) -> BatchTable:
     """Returns the table of a batch that changes from phase to phase.
 
@@ -293,7 +298,7 @@ def _table(
     batch_size: int, updates: int, unramped: int | None, factors: tuple[tuple[float, float], ...], tail: str, examples: int
 ) -> BatchTable:
     if unramped is None and all(factor == 1.0 for _, factor in factors):
-        return uniform(batch_size, updates) if tail == "stream" else by_epoch(batch_size, updates, examples, ragged=tail == "ragged")
+        return plain(batch_size, updates, examples, tail)
     table = ramp(batch_size, updates if unramped is None else unramped, factors)
     if table.updates != updates or tail != "stream":
         raise GapbenchError(

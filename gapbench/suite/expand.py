@@ -6,14 +6,15 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gapbench import catalog
-from gapbench.catalog import Budget
-from gapbench.suite.layers import Layer, Settings, Unknown
-from gapbench.suite.schema import SEEDS, RunFields, show
-from gapbench.suite.sections import Sections
+from gapbench.catalog import Budget, show
+from gapbench.suite.layers import Layer, Settings
+from gapbench.suite.mistakes import Unknown
+from gapbench.suite.schema import SEEDS, RunFields
+from gapbench.suite.sections import Arm, Sections
 from gapbench.suite.source import COMPONENTS
 from gapbench.suite.toml import KeyPath
 
@@ -34,6 +35,8 @@ class Draft:
     """Name of the cell that its arm is held against, where the arm says so."""
     axes: Mapping[str, str] = field(default_factory=dict)
     """Its levels on the axes of the grid, seeds left out."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the name of its cell is put together from, as in `Labels`."""
 
 
 MAXIMUM_RUNS = 100_000
@@ -53,36 +56,41 @@ def expand(sections: Sections) -> list[Draft]:
     The grid's own product is left out where there are arms and the grid has no axis but seeds: then it only lists the
     seeds of the arms.
     """
-    drafts: list[Draft] = []
-    axes = {axis: values for axis, values in sections.grid.items() if axis not in SEEDS}
-    seeds = {axis: values for axis, values in sections.grid.items() if axis in SEEDS}
-    order = 0
     ranks = {label: rank for rank, label in enumerate(sections.report.arms)}
-    for arm in sorted(sections.arms, key=lambda arm: ranks.get(arm.label, len(ranks))):
-        open_axes = {axis: values for axis, values in axes.items() if not _gives(arm.layer, axis)}
-        open_seeds = {axis: values for axis, values in seeds.items() if not _gives(arm.layer, axis)}
-        for values in _product(open_axes):
-            words = _words(values, open_axes)
-            cell = ", ".join([arm.label, *words])
-            reference = ", ".join([arm.reference, *words]) if arm.reference else ""
-            levels = _levels(values, open_axes)
-            for chosen in _product(open_seeds):
-                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections), arm.layer)
-                drafts.append(Draft(Settings(layers), cell, arm.label, arm.layer.path, order, reference, levels))
+    groups: list[Arm | None] = [*sorted(sections.arms, key=lambda arm: ranks.get(arm.label, len(ranks)))]
+    if _has_own_product(sections):
+        groups.append(None)
+    drafts: list[Draft] = []
+    order = 0
+    for arm in groups:
+        left_open = {axis: values for axis, values in sections.grid.items() if arm is None or not _gives(arm.layer, axis)}
+        axes, seeds = ({axis: values for axis, values in left_open.items() if (axis in SEEDS) == wanted} for wanted in (False, True))
+        for values in _product(axes):
+            words = _words(values, axes)
+            named = {"arm": arm.label, **words} if arm else words or _plain_cell(sections.run)
+            draft = Draft(
+                Settings(()),
+                ", ".join(named.values()),
+                arm.label if arm else "",
+                arm.layer.path if arm else ("run",) if _sets_anything(sections.run) else ("grid",),
+                order,
+                ", ".join([arm.reference, *words.values()]) if arm and arm.reference else "",
+                _levels(values, axes),
+                named,
+            )
+            for chosen in _product(seeds):
+                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
+                drafts.append(replace(draft, settings=Settings((*layers, arm.layer) if arm else layers)))
             order += 1
-    unknown = sections.unknown_axes - set(SEEDS)
-    only_seeds = sections.arms and not axes and not unknown
-    nothing = not (sections.grid or unknown or _sets_anything(sections.run))
-    if sections.grid_unknown or only_seeds or nothing:
-        return drafts
-    base: KeyPath = ("run",) if _sets_anything(sections.run) else ("grid",)
-    for values in _product(axes):
-        cell = ", ".join(_words(values, axes)) or _plain_cell(sections.run)
-        for chosen in _product(seeds):
-            layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
-            drafts.append(Draft(Settings(layers), cell, "", base, order, axes=_levels(values, axes)))
-        order += 1
     return drafts
+
+
+def _has_own_product(sections: Sections) -> bool:
+    """Returns whether the grid makes runs besides those of the arms."""
+    unknown = sections.unknown_axes - set(SEEDS)
+    only_seeds = sections.arms and not unknown and all(axis in SEEDS for axis in sections.grid)
+    nothing = not (sections.grid or unknown or _sets_anything(sections.run))
+    return not (sections.grid_unknown or only_seeds or nothing)
 
 
 def complete(settings: Settings) -> Settings:
@@ -91,7 +99,7 @@ def complete(settings: Settings) -> Settings:
         name = settings.get("recipe", "")
         if not name:
             return settings
-        recipe = catalog.recipes()[name] if name in catalog.recipes() else None  # noqa: SIM401 - a registry raises
+        recipe = catalog.recipes().find(name)
         preset = settings.get("preset", recipe.default_preset if recipe else "")
     except Unknown:
         recipe, preset = None, ""
@@ -133,52 +141,45 @@ def _sets_anything(layer: Layer) -> bool:
     return bool(layer.fields or layer.broken)
 
 
-def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> list[str]:
-    """Returns the values of the axes that vary, in words."""
-    return [_word(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1]
+def _words(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
+    """Returns the values of the axes that vary, in words that tell their axis."""
+    return {axis: _prefix(axis, value) + _level(axis, value, axes[axis]) for axis, value in values.items() if len(axes[axis]) > 1}
 
 
 def _levels(values: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, str]:
-    """Returns the level of every axis, in words that do not repeat the axis where they can do without."""
-    return {axis: _word(axis, value, axes[axis]).removeprefix(_prefix(axis)) for axis, value in values.items()}
+    """Returns the level of every axis, in words that do not repeat the axis."""
+    return {axis: _level(axis, value, axes[axis]) for axis, value in values.items()}
 
 
-def _prefix(axis: str) -> str:
-    return {"batch_size": "B ", "ghost_batch_size": "ghost ", "learning_rate": "rate ", "learning_rate_scaling": "rule "}.get(
-        axis, f"{axis.replace('_', ' ')} "
-    )
+def _prefix(axis: str, value: Any) -> str:
+    if axis in ("regime", "recipe", "preset", "precision") or (axis in COMPONENTS and ("name" in value or not value)):
+        return ""
+    short = {"batch_size": "B", "ghost_batch_size": "ghost", "learning_rate": "rate", "learning_rate_scaling": "rule"}
+    return f"{short.get(axis) or axis.replace('_', ' ')} "
 
 
-def _word(axis: str, value: Any, values: list[Any]) -> str:
-    if axis == "batch_size":
-        return f"B {value}"
-    if axis == "ghost_batch_size":
-        return f"ghost {value}"
+def _level(axis: str, value: Any, values: list[Any]) -> str:
     if axis == "learning_rate":
-        return f"rate {value:g}"
-    if axis == "learning_rate_scaling":
-        return f"rule {value}"
-    if axis in ("regime", "recipe", "preset", "precision"):
-        return str(value)
+        return f"{value:g}"
     if axis in COMPONENTS:
-        return _component_word(axis, value, values)
+        return _component_level(value, values) or axis
     if isinstance(value, Budget):
-        return f"budget {value.kind}" if value.factor == 1 else f"budget {value.factor:g}x {value.kind}"
-    if isinstance(value, RunFields) or hasattr(value, "model_dump"):
+        return value.kind if value.factor == 1 else f"{value.factor:g}x {value.kind}"
+    if hasattr(value, "model_dump"):
         value = value.model_dump(exclude_unset=True)
     if isinstance(value, list):
         value = [item.model_dump(exclude_unset=True) if hasattr(item, "model_dump") else item for item in value]
-    return f"{axis.replace('_', ' ')} {show(value).strip(chr(34))}"
+    return show(value).strip('"')
 
 
-def _component_word(axis: str, value: Mapping[str, Any], values: list[Any]) -> str:
+def _component_level(value: Mapping[str, Any], values: list[Any]) -> str:
     """Returns a component's name, with the options that distinguish it from the others of the axis."""
-    name = str(value.get("name", axis))
     options = {key for other in values for key in other if key != "name"}
     varying = sorted(key for key in options if any(other.get(key) != value.get(key) for other in values))
-    return " ".join([name, *(f"{key} {show(value[key]).strip(chr(34))}" for key in varying if key in value)])
+    words = [f"{key} " + show(value[key]).strip('"') for key in varying if key in value]
+    return " ".join([*([value["name"]] if "name" in value else []), *words])
 
 
-def _plain_cell(run: Layer) -> str:
+def _plain_cell(run: Layer) -> dict[str, str]:
     batch_size = run.fields.get("batch_size")
-    return f"B {batch_size}" if batch_size else "run"
+    return {"batch_size": f"B {batch_size}"} if batch_size else {"": "run"}

@@ -1,7 +1,7 @@
 """The identity of a run: a readable slug and a hash of every value that can change its numbers, and of nothing else.
 
-A field or option that equals its neutral value is left out, so that adding one keeps the ids of all older runs. Neutral
-values are frozen: they are not the defaults, which may change. The golden file of the tests holds both to it.
+A field that equals its default in `RunValues`, or an option that equals its neutral value in the catalog, is left out, so that adding one
+keeps the ids of all older runs. Both are frozen; the golden file of the tests holds them to it.
 """
 
 from __future__ import annotations
@@ -12,63 +12,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from gapbench import catalog
-from gapbench.suite.runspec import Component, PlannedRun, RunSpec
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec, RunValues
+from gapbench.suite.schema import SEEDS
+from gapbench.suite.source import COMPONENTS
 
-ALWAYS = ("batch_size", "updates", "learning_rate")
-"""Plain fields that are always part of the identity."""
-
-NEUTRAL: dict[str, Any] = {
-    "ghost_batch_size": None,
-    "unramped_updates": None,
-    "adaptive_batch": None,
-    "tail": "stream",
-    "warmup": 0.0,
-    "warmup_start": 0.0,
-    "phases": [{"start": 0.0, "learning_rate_factor": 1.0}],
-    "weight_decay": 0.0,
-    "weight_decay_on": "all",
-    "clip_norm": None,
-    "momentum_reset": "never",
-    "crop_padding": 0,
-    "crop_fill": 0,
-    "crop_size": 0,
-    "crop_scale": 0.0,
-    "flip": False,
-    "normalization": {"kind": "global"},
-    "running_statistics": "mean",
-    "norm_momentum": 0.1,
-    "gradient_noise": None,
-    "sampling": "permutation",
-    "augmentation_epochs": None,
-    "initial_perturbation": 0.0,
-    "headline_statistics": "running",
-    "precision": "fp32",
-    "headline_evaluations": 1,
-    "holdout": 0.0,
-    "fold": 0,
-    "init_seed": 0,
-    "order_seed": 0,
-    "split_seed": 0,
-}
-"""Frozen: the value of each field under which it is left out."""
-
-WITHOUT_EFFECT = frozenset(
-    {
-        "seed",  # what it stands for is in init_seed, order_seed and split_seed
-        "train_examples",
-        "reference_batch_size",
-        "reference_updates",
-        "reference_learning_rate",
-        "split_drawn",
-        "evaluations",
-        "keep_weights",
-        "probes",
-        "time_limit_seconds",
-        "test_evaluation",
-    }
-)
-"""Fields that change no trained number."""
+_REQUIRED = [name for name, field in RunValues.model_fields.items() if field.is_required() and name not in COMPONENTS]
 
 
 def run_id(spec: RunSpec) -> str:
@@ -82,18 +33,10 @@ def run_id(spec: RunSpec) -> str:
 
 def identity(spec: RunSpec) -> dict[str, Any]:
     """Returns the values that make up the identity, neutral ones left out."""
-    values: dict[str, Any] = {
-        "dataset": _component(spec.dataset, catalog.datasets()),
-        "model": _component(spec.model, catalog.models()),
-        "optimizer": _component(spec.optimizer, catalog.optimizers()),
-    }
-    dumped = spec.model_dump(mode="json", include={*ALWAYS, *NEUTRAL})
-    dumped["phases"] = [_without_neutral(phase) for phase in dumped["phases"]]
-    dumped["normalization"] = {name: value for name, value in dumped["normalization"].items() if value != []}
-    if dumped["gradient_noise"] is not None:
-        dumped["gradient_noise"] = {name: value for name, value in dumped["gradient_noise"].items() if value is not None}
-    values.update({name: dumped[name] for name in ALWAYS})
-    values.update({name: dumped[name] for name, neutral in NEUTRAL.items() if dumped[name] != neutral})
+    values: dict[str, Any] = {kind: _component(getattr(spec, kind), catalog.REGISTRIES[kind]()) for kind in COMPONENTS}
+    plain = _plain(spec.model_dump(mode="json", include={*_REQUIRED, *NEUTRAL}))
+    values.update({name: plain[name] for name in _REQUIRED})
+    values.update({name: plain[name] for name, neutral in NEUTRAL.items() if plain[name] != neutral})
     return values
 
 
@@ -114,8 +57,22 @@ def _component(component: Component, registry: Mapping[str, Any]) -> dict[str, A
     return {"name": component.name, "version": component.version, "options": options}
 
 
-def _without_neutral(phase: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in phase.items() if value is not None and (name, value) != ("batch_size_factor", 1.0)}
+def _plain(dumped: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dumped values without those parts of phases, normalization and noise that say nothing."""
+    phases = [{name: value for name, value in phase.items() if value is not None} for phase in dumped["phases"]]
+    noise = dumped["gradient_noise"]
+    return {
+        **dumped,
+        "phases": [{name: value for name, value in phase.items() if (name, value) != ("batch_size_factor", 1.0)} for phase in phases],
+        "normalization": {name: value for name, value in dumped["normalization"].items() if value != []},
+        "gradient_noise": noise and {name: value for name, value in noise.items() if value is not None},
+    }
+
+
+NEUTRAL: Mapping[str, Any] = _plain(
+    {name: to_jsonable_python(field.default) for name, field in RunValues.model_fields.items() if not field.is_required()}
+)
+"""The value of each field under which it is left out."""
 
 
 def _slug(spec: RunSpec) -> str:
@@ -128,8 +85,6 @@ def _slug(spec: RunSpec) -> str:
 
 # The values that define a cell: those of a run's identity, without its seeds. Labels that stand for different values are not one cell.
 
-SEEDS = frozenset({"init_seed", "order_seed", "split_seed"})
-COMPONENTS = ("dataset", "model", "optimizer")
 MIXED = "by seed"
 """Key of the values of a cell whose runs differ in more than their seeds."""
 
@@ -202,11 +157,5 @@ def _text(values: CellValues, key: str) -> str:
 
 
 def _neutral(component: str, name: Any, option: str) -> Any:
-    registries: dict[str, Mapping[str, Any]] = {
-        "dataset": catalog.datasets(),
-        "model": catalog.models(),
-        "optimizer": catalog.optimizers(),
-    }
-    entries = registries[component]
-    parameters = entries[name].parameters if name in entries else {}
-    return parameters[option].neutral if option in parameters else None
+    entry = catalog.REGISTRIES[component]().find(name)
+    return entry.parameters[option].neutral if entry and option in entry.parameters else None

@@ -10,7 +10,7 @@ ignored there. `x-taplo` holds what Taplo shows beside each name that it offers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from gapbench import catalog
@@ -54,7 +54,7 @@ def suite_schema() -> Schema:
     }
     definitions = {
         **{f"field-{name}": field for name, field in fields.items()},
-        **{f"{kind}-name": _names(registry(), f"Name of a {kind} (`gapbench ls {kind}s`).") for kind, registry in _COMPONENTS.items()},
+        **{f"{kind}-name": _names(catalog.REGISTRIES[kind](), f"Name of a {kind} (`gapbench ls {kind}s`).") for kind in COMPONENTS},
         "where": _table(where, "Conditions, all of which hold; of a list any value."),
     }
     references = {name: _reference(f"field-{name}") for name in fields}
@@ -149,18 +149,11 @@ def _with_names(name: str, field: Schema) -> Schema:
     return field
 
 
-_COMPONENTS: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "dataset": catalog.datasets,
-    "model": catalog.models,
-    "optimizer": catalog.optimizers,
-}
-
-
 def _component(kind: str, text: str) -> Schema:
     """Returns the schema of a name, of a table with a name and its options, and of one without a name, with any entry's options."""
     tables = []
     shared: dict[str, list[Schema]] = {}
-    for name, entry in _COMPONENTS[kind]().items():
+    for name, entry in catalog.REGISTRIES[kind]().items():
         options = {option: _option(parameter) for option, parameter in entry.parameters.items()}
         for option, schema in options.items():
             shared.setdefault(option, [])

@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench.core.errors import Problem
-from gapbench.suite.schema import NormalizationTable
+from gapbench.suite.arithmetic import effective_ghost
+from gapbench.suite.mistakes import Unknown
+from gapbench.suite.schema import NormalizationTable, default_of
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
-
-
-class Unknown(Exception):  # noqa: N818 - nothing went wrong where it is raised
-    """A value that is asked for was mistaken where it was written: that was said, and nothing can be said that depends on it."""
-
 
 _HEIGHTS = {"recipe": 0, "preset": 1, "run": 2, "grid": 3, "arm": 3, "override": 4}
 
@@ -29,7 +26,7 @@ class Layer:
     """Where in the document: fields stand below it, but the value of a grid axis stands at it. Empty for recipes."""
     fields: Mapping[str, Any]
     broken: frozenset[str] = frozenset()
-    """Fields that were given here and are mistaken, so that their values are unknown."""
+    """Fields that are given here with an invalid value, which is then unknown."""
     opaque: bool = False
     """Whether any field may have been given here: the layers of a recipe that does not exist."""
     tuned: bool = False
@@ -54,7 +51,7 @@ class Settings:
 
     layers: tuple[Layer, ...]
     _found: dict[str, Layer | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Answers of `layer_of`: each field is asked for several times."""
+    """Answers of `layer_of`, which is called several times for each field."""
 
     @property
     def sound(self) -> bool:
@@ -163,40 +160,36 @@ def _equals(settings: Settings, arm: str, name: str, wanted: Any) -> bool:
 
 def ghost_of(settings: Settings) -> int | None:
     """Returns the effective ghost batch size: None where it is off or the whole batch."""
-    ghost = settings.get("ghost_batch_size", "off")
-    return None if ghost == "off" or ghost == settings.get("batch_size") else int(ghost)
+    return effective_ghost(settings.get("ghost_batch_size", "off"), settings.get("batch_size"))
 
-
-# Asked: the settings of one run, with a way to say where in the suite something is wrong with them.
 
 REQUIRED = ("dataset", "model", "optimizer", "batch_size", "reference_batch_size", "epochs", "learning_rate")
 """Fields that every run needs, from wherever."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a suite asks of one run, and where to complain about it."""
+class RunSettings:
+    """The settings of one run, and where in the suite a mistake in them is told."""
 
     settings: Settings
     """All layers, recipe and preset included."""
     base: KeyPath
     """The [[arm]] or section that the run comes from, for mistakes that have no other place."""
     document: Document
-    problems: list[Problem]
     cell: str
     """Name of its cell, for warnings."""
     no_effect: list[tuple[str, str]]
-    """Warnings, as (what, cell), of settings that change nothing."""
+    """Warnings of settings that change nothing, as (what, cell)."""
     misfits: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     """By place and ghost batch size: the batch sizes that it does not divide."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Returns a field's value.
+        """Returns a field's value: where it is not set `default`, or else the default of the schema.
 
         Raises:
-            Unknown: the value is mistaken where it is written, or is needed and lacks.
+            Unknown: the value is invalid, or it is required and not set.
         """
-        value = self.settings.get(name, default)
+        value = self.settings.get(name, default_of(name) if default is None else default)
         if name in REQUIRED and not value:
             raise Unknown(name)
         return value
@@ -209,13 +202,17 @@ class Asked:
             return False
 
     def number(self, name: str, word: str) -> float | None:
-        """Returns a number, or None where the word stands for none (also where the field is not set)."""
-        value = self.get(name, word)
+        """Returns a number, or None where the word stands for none."""
+        value = self.get(name)
         return None if value == word else value
+
+    def warn(self, what: str) -> None:
+        """Adds a warning about a setting that changes nothing."""
+        self.no_effect.append((what, self.cell))
 
     def problem(self, name: str, message: str, option: str = "") -> None:
         """Adds a mistake in a field, or in an option of a component."""
-        self.problems.append(Problem(self.place(name, option), message))
+        self.document.problems.append(Problem(self.place(name, option), message))
 
     def place(self, name: str, option: str = "") -> str:
         """Returns where a field, or an option of a component, was written."""

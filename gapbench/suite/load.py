@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench import catalog
+from gapbench.catalog import show
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import did_you_mean, unknown_name
 from gapbench.suite import facts
 from gapbench.suite.batches import phase_starts
+from gapbench.suite.change import Change
 from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, expand
 from gapbench.suite.identity import canonical_json, run_id
-from gapbench.suite.layers import Settings, Unknown, ghost_of, matches
-from gapbench.suite.regime import UNTUNED, regime_of, rule_of
+from gapbench.suite.layers import Settings, ghost_of, matches
+from gapbench.suite.mistakes import Unknown, in_order, without_repeats
+from gapbench.suite.regime import change_of, regime_of
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import Labels, PlannedRun
-from gapbench.suite.schema import show
-from gapbench.suite.sections import Sections, read_sections, without_repeats
+from gapbench.suite.schema import ReportSection
+from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document, find_suite, parse_value, read_document
 from gapbench.suite.toml import KeyPath, dumps
 
@@ -45,7 +46,7 @@ class DroppedRun:
 
 @dataclass
 class Plan:
-    """What a suite asks for."""
+    """The runs of a suite."""
 
     runs: list[PlannedRun] = field(default_factory=list)
     dropped: list[DroppedRun] = field(default_factory=list)
@@ -56,20 +57,19 @@ class Plan:
 
 
 def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Plan:
-    """Returns the plan; mistakes are added to the resolver's problems."""
+    """Returns the plan; mistakes are added to the document."""
     plan = Plan()
     orders: dict[str, int] = {}
     if count_runs(sections) > MAXIMUM_RUNS:
         message = f"the suite has {count_runs(sections):,} runs; at most {MAXIMUM_RUNS:,} make one suite"
-        resolver.problems.append(Problem(document.place(("grid",)), message))
+        document.mistake(("grid",), message)
         return plan
     for draft in expand(sections):
         if orders.setdefault(draft.cell, draft.order) != draft.order:
             arms = [arm.layer.path for arm in sections.arms if arm.label == draft.cell]
-            place = document.place((*arms[0], "label") if arms else ("grid",))
             if len(arms) < 2:  # equal labels are a mistake of their own
                 message = f"{show(draft.cell)} names two different cells, of an arm and of the grid; choose another label"
-                resolver.problems.append(Problem(place, message))
+                document.mistake((*arms[0], "label") if arms else ("grid",), message)
             continue
         try:
             _plan_run(draft, sections, resolver, plan)
@@ -111,32 +111,37 @@ def overridden(draft: Draft, sections: Sections, used: set[KeyPath]) -> Settings
 
 def _labels(draft: Draft, settings: Settings, sections: Sections) -> Labels:
     regime = regime_of(settings, sections.regimes)
-    recipe = settings.get("recipe", "")
-    default_preset = catalog.recipes()[recipe].default_preset if recipe in catalog.recipes() else ""
+    change = change_of(settings, regime)
     return Labels(
         suite=sections.name,
         cell=draft.cell,
         arm=draft.arm,
-        recipe=recipe,
-        preset=settings.get("preset", default_preset),
-        regime=regime.label,
-        learning_rate_rule=rule_of(settings, regime),
-        budget=regime.budget.kind,
-        reference_cell=_is_reference(draft, settings, sections, regime.label),
+        recipe=settings.get("recipe", ""),
+        preset=change.preset,
+        regime=change.regime_label,
+        learning_rate_rule=change.rate_label,
+        budget=change.budget,
+        reference_cell=_is_reference(draft, settings, sections, change),
         reference=draft.reference,
         axes=dict(draft.axes),
         cell_order=draft.order,
+        change=change,
+        words=_words(draft, change.preset),
     )
 
 
-def _is_reference(draft: Draft, settings: Settings, sections: Sections, regime: str) -> bool:
+def _words(draft: Draft, preset: str) -> dict[str, str]:
+    """Returns what a cell's name is put together from; a preset at the end of an arm's label is a word of its own."""
+    arm = draft.arm.removesuffix(f", {preset}")
+    rest = {field: word for field, word in draft.words.items() if field != "arm"}
+    return dict(draft.words) if arm == draft.arm else {"arm": arm, "preset": preset, **rest}
+
+
+def _is_reference(draft: Draft, settings: Settings, sections: Sections, change: Change) -> bool:
     if sections.reference:
         return matches(settings, draft.arm, sections.reference)
-    at_reference = settings.get("batch_size") == settings.get("reference_batch_size")
-    own = settings.only("recipe", "preset").get("ghost_batch_size", "off")  # such as the one ghost batch size of a preset `fair`
     batch_size = settings.get("batch_size")
-    as_recipe = (ghost_of(settings) or batch_size) == (batch_size if own == "off" else own)
-    return at_reference and regime == "baseline" and as_recipe
+    return batch_size == settings.get("reference_batch_size") and change.as_recipe(batch_size, ghost_of(settings))
 
 
 def _one_reference_each(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -310,30 +315,11 @@ def _long_warmup(run: PlannedRun) -> str:
 
 def _untuned(run: PlannedRun) -> str:
     """A preset may say that its learning rates are only where tuning starts."""
-    if UNTUNED not in run.labels.learning_rate_rule.split(", "):
+    if not run.labels.change.untuned:
         return ""
     return (
         f"preset {run.labels.preset} is untuned: its learning rates are those of the recipe, and a fair comparison tunes them for each cell"
     )
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """[report]: what tables and figures show."""
-
-    reference: Mapping[str, Any] = field(default_factory=dict)
-    """Conditions of the reference cell; empty: reference batch size, regime baseline, ghost off."""
-    arms: tuple[str, ...] = ()
-    """Order of the arms; those not named follow."""
-    figures: tuple[str, ...] = ()
-    """Those to draw; empty: all, also those that a later version adds."""
-    targets: tuple[Mapping[str, Any], ...] = ()
-    """Metric and value of what `gapbench analyze critical-batch` looks for."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain data, for the metadata of tables."""
-        plain = {"reference": dict(self.reference), "arms": list(self.arms), "figures": list(self.figures)}
-        return plain | ({"targets": [dict(target) for target in self.targets]} if self.targets else {})
 
 
 @dataclass(frozen=True)
@@ -348,7 +334,8 @@ class Suite:
     """Cell by cell; equal runs stand under each of their labels, with one run id."""
     dropped: tuple[DroppedRun, ...]
     warnings: tuple[str, ...]
-    report: ReportSettings
+    report: ReportSection
+    """What tables and figures show."""
     document: Mapping[str, Any] = field(repr=False, default_factory=dict)
     """The merged file: `extends` and `--set` options applied."""
 
@@ -363,7 +350,7 @@ class Suite:
 
         rows = []
         for run in self.runs:
-            values = {**run.labels.model_dump(exclude={"suite"}), **run.spec.model_dump(mode="json")}
+            values = {**run.labels.model_dump(exclude={"suite", "change", "words"}), **run.spec.model_dump(mode="json")}
             for kind in ("dataset", "model", "optimizer"):
                 values |= {kind: values[kind]["name"], f"{kind}_options": values[kind]["options"]}
             rows.append({"run_id": run.run_id, **values})
@@ -375,11 +362,7 @@ class Suite:
 
 
 def load_suite(
-    path: str | Path,
-    *,
-    settings: Mapping[str, str] | None = None,
-    only: str | None = None,
-    plugins: Iterable[str | Path] = (),
+    path: str | Path, *, settings: Mapping[str, str] | None = None, only: str | None = None, plugins: Iterable[str | Path] = ()
 ) -> Suite:
     """Reads, checks and expands a suite. Nothing is loaded but the suite file, what it extends, and its plugins.
 
@@ -397,11 +380,7 @@ def load_suite(
 
 
 def load_parts(
-    path: str | Path,
-    *,
-    settings: Mapping[str, str] | None = None,
-    only: str | None = None,
-    plugins: Iterable[str | Path] = (),
+    path: str | Path, *, settings: Mapping[str, str] | None = None, only: str | None = None, plugins: Iterable[str | Path] = ()
 ) -> tuple[Suite, Sections, Document]:
     """Returns a suite as `load_suite` does, with the sections and the document that it was made from."""
     load_plugins(plugins)
@@ -410,15 +389,15 @@ def load_parts(
     document = read_document(path, settings or {})
     _make_paths_absolute(document)
     problems = document.problems
-    sections = read_sections(document, problems)
+    sections = read_sections(document)
     if settings:
         sections.name = f"{sections.name}+{_settings_hash(document)}"
-    resolver = Resolver(document, sections.regimes, problems, [])
+    resolver = Resolver(document, sections.regimes)
     plan = make_plan(sections, document, resolver) if document.whole else Plan()
     if not plan.runs and not plan.dropped and not problems:
-        problems.append(Problem(document.place(()), "the suite has no runs; give a [run], a [grid] or an [[arm]]"))
+        document.mistake((), "the suite has no runs; give a [run], a [grid] or an [[arm]]")
     if problems:
-        raise SuiteError(without_repeats(_in_order(problems, document)))
+        raise SuiteError(without_repeats(in_order(problems, document)))
     runs, dropped = plan.runs, plan.dropped
     general = missing_references(runs, named=bool(sections.reference)) + _unused(sections, document, plan, settings or {})
     if only:
@@ -430,29 +409,10 @@ def load_parts(
         runs=tuple(runs),
         dropped=tuple(dropped),
         warnings=tuple(warnings_of(runs, resolver.no_effect) + general),
-        report=ReportSettings(
-            sections.report.reference,
-            tuple(sections.report.arms),
-            tuple(sections.report.figures),
-            tuple({"metric": target.metric, "value": target.value} for target in sections.report.targets),
-        ),
+        report=sections.report,
         document=document.data,
     )
     return suite, sections, document
-
-
-def _in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:
-    """Returns the problems once each, file by file and line by line; what concerns a file as a whole comes before its lines."""
-    files = [source.shown for source in document.sources]
-
-    def position(problem: Problem) -> tuple[int, int]:
-        for index, file in enumerate(files):
-            found = re.match(rf"{re.escape(file)}(?::(\d+))?(?:: |$)", problem.place)
-            if found:
-                return index, int(found[1] or 0)
-        return -1, 0
-
-    return sorted(dict.fromkeys(problems), key=position)
 
 
 def _make_paths_absolute(document: Document) -> None:

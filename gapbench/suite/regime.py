@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from gapbench import catalog
 from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
 from gapbench.core.errors import GapbenchError
-from gapbench.suite.arithmetic import epoch_starts, exactly, learning_rate_factor, momentum_gain
-from gapbench.suite.batches import UpdateBatch, chunk_size, grown
-from gapbench.suite.layers import Asked, Settings, Unknown
+from gapbench.suite.arithmetic import exactly, learning_rate_factor, momentum_gain
+from gapbench.suite.batches import UpdateBatch, chunk_size, grown, plain
+from gapbench.suite.change import Change, RateRule, regime_label
+from gapbench.suite.layers import RunSettings, Settings
+from gapbench.suite.mistakes import Unknown
 from gapbench.suite.runspec import AdaptiveBatch, Component
 from gapbench.suite.schema import PhaseTable
 
@@ -23,9 +25,8 @@ from gapbench.suite.schema import PhaseTable
 class Regime:
     """An effective regime."""
 
-    label: str
-    """Its name; with what was changed inline, such as "baseline, 4x epochs"."""
-    learning_rate_scaling: str
+    name: str
+    learning_rate_scaling: Literal["none", "sqrt", "linear"]
     budget: Budget
     warmup: float
     warmup_start: float | str
@@ -38,6 +39,13 @@ class Regime:
     """What the recipe's drops of the learning rate become: "rate" or "batch"."""
     adaptive_batch: BatchRule | None = None
     """How the batch size follows the noise scale."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What the suite changes beside it, as in `Change`."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return regime_label(self.name, self.beside)
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -47,61 +55,71 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
     layer or above it wins.
 
     Raises:
-        Unknown: there is no such regime, or it is mistaken itself (None among `regimes`); both are said where it is written.
+        Unknown: there is no such regime, or it is invalid (None among `regimes`); either was told where it is written.
     """
     name = settings.get("regime", "baseline")
     entry = regimes.get(name)
     if entry is None:
         raise Unknown("regime")
     named_at = settings.height("regime")
-    changes: list[str] = []
+    beside: dict[str, Any] = {}
 
-    def field(key: str, default: Any, words: Callable[[Any], str] | None = None) -> Any:
+    def effective(key: str, default: Any) -> Any:
         own = getattr(entry, key)
         if settings.height(key) < named_at or settings.height(key) < 0:
             return own if own is not None else settings.get(key, default)
         value = settings.get(key)
         # What a recipe says about warmup is no change of the regime.
         if value != (default if own is None and key in _CONTROLS else own) and settings.height(key) >= 2:
-            changes.append(words(value) if words else f"{key.replace('_', ' ')} {value}")
+            beside[key] = value.model_dump() if isinstance(value, NoiseRule) else value
         return value
 
-    rules = {"none": "rate untouched", "sqrt": "square-root rate", "linear": "linear rate"}
-    scaling = field("learning_rate_scaling", "none", rules.__getitem__)
+    scaling = effective("learning_rate_scaling", "none")
     budget = settings.get("budget") if settings.height("budget") >= max(named_at, 0) else entry.budget
     if (budget.kind, budget.factor) != (entry.budget.kind, entry.budget.factor):
-        changes.append(f"{budget.factor:g}x {budget.kind}")
+        beside["budget"] = {"kind": budget.kind, "factor": budget.factor}
     rounding, own = _rounding(settings, budget, entry)
     if own:
-        changes.append("epochs rounded up" if rounding == "epochs-up" else "updates rounded down")
+        beside["rounding"] = rounding
     if scaling != "none" and settings.height("scaling_batch_size") >= 2:
         table = settings.get("scaling_batch_size")
-        bases = dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))
-        changes.append(f"scaled from batch size {' or '.join(bases)}")
-    warmup = field("warmup", 0.0)
-    warmup_start = field("warmup_start", 0.0)
-    noise = field("gradient_noise", NoiseRule(), _noise_words)
-    decay = field("weight_decay_scaling", "none")
-    augmentation = field("augmentation_epochs", "off")
+        beside["scaling_batch_size"] = [*dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))]
+    warmup, warmup_start = effective("warmup", 0.0), effective("warmup_start", 0.0)
+    noise = effective("gradient_noise", NoiseRule())
+    decay, augmentation = effective("weight_decay_scaling", "none"), effective("augmentation_epochs", "off")
     if settings.height("learning_rate_factor") >= 2 and (factor := settings.get("learning_rate_factor")) != 1.0:
-        changes.append("rate at matched gain" if isinstance(factor, str) else f"rate times {factor:g}")
+        beside["learning_rate_factor"] = factor
     reset = settings.get("momentum_reset", "never")
     if reset != settings.only("recipe", "preset", "run").get("momentum_reset", "never"):
-        changes.append("momentum reset" if reset == "epoch" else "no momentum reset")
+        beside["momentum_reset"] = reset
     budget = budget.model_copy(update={"rounding": rounding})
-    label = ", ".join([name, *changes])
-    return Regime(label, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch)
+    return Regime(name, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch, beside)
+
+
+def change_of(settings: Settings, regime: Regime) -> Change:
+    """Returns the record of what was changed for a run, from which its labels are made."""
+    entry = catalog.recipes().find(settings.get("recipe", ""))
+    name = settings.get("preset", entry.default_preset if entry else "")
+    preset = entry.presets.get(name) if entry else None
+    layer = settings.layer_of("learning_rate")
+    final = is_final(settings)
+    scaled: RateRule = "untouched" if regime.learning_rate_scaling == "none" else regime.learning_rate_scaling
+    own_ghost = settings.only("recipe", "preset").get("ghost_batch_size", "off")
+    return Change(
+        preset=name,
+        preset_ghost_batch_size=None if own_ghost == "off" else own_ghost,
+        regime=regime.name,
+        budget=regime.budget.kind,
+        budget_factor=regime.budget.factor,
+        learning_rate_rule=("tuned" if layer is not None and layer.tuned else "set") if final else scaled,
+        learning_rate_factor=settings.get("learning_rate_factor") if has_factor(settings) else 1.0,
+        untuned=not final and preset is not None and preset.needs_tuning,
+        beside=dict(regime.beside),
+    )
 
 
 _CONTROLS = frozenset({"gradient_noise", "weight_decay_scaling", "augmentation_epochs"})
 """Fields that a regime may leave to the run."""
-
-
-def _noise_words(noise: NoiseRule) -> str:
-    if noise.kind != "multiplicative":
-        return "no gradient noise" if noise.kind == "none" else f"{noise.kind} gradient noise"
-    how = "" if noise.centred else ", not centred"
-    return f"multiplicative gradient noise{how}" + ("" if isinstance(noise.variance, str) else f" of variance {noise.variance:g}")
 
 
 def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[str, bool]:
@@ -117,13 +135,10 @@ def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[s
     return (recipe.rounding if recipe is not None and recipe.rounding else "down"), False
 
 
-# The learning rate of a run: scaled by its regime against some batch size, times a factor, with a warmup; and what it is called.
+# The learning rate of a run: scaled by its regime against some batch size, times a factor, with a warmup.
 
 WARMUP_IN_GAINS = 5
-"""`minimum_warmup_updates = "momentum"` is so many times 1 / (1 - momentum) updates."""
-MATCHED_GAIN = "matched gain"
-"""What a rate is called that is multiplied by the gain which momentum has with a reset at every epoch."""
-UNTUNED = "untuned"
+"""In `minimum_warmup_updates = "momentum"`: times 1 / (1 - momentum) updates."""
 
 
 @dataclass(frozen=True)
@@ -137,43 +152,39 @@ class Length:
     tail: str
 
 
-def scaling_batch_size(asked: Asked, model: Component | None) -> int:
+def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
     """Returns the batch size that learning-rate scaling refers to.
 
-    A run has a ghost batch size where one is asked for and the model has batch norm, also where it is the whole batch: the released code
+    A run has a ghost batch size where one is set and the model has batch norm, also where it is the whole batch: the released code
     has a script for each, and each its own base.
     """
-    reference = int(asked.get("reference_batch_size"))
-    table = asked.get("scaling_batch_size", None)
-    if table is None:
-        return reference
-    ghost = asked.get("ghost_batch_size", "off")
+    reference = int(run.get("reference_batch_size"))
+    table = run.get("scaling_batch_size")
+    ghost = run.get("ghost_batch_size")
     has_norm = model is None or catalog.models()[model.name].has_batch_norm(model.options)
     base = table.with_ghost if ghost != "off" and has_norm else table.without_ghost
     return int({"reference": reference, "ghost": ghost}.get(base, base))
 
 
-def rates(asked: Asked, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
-    """Returns learning rate, warmup and the reference cell's rate, or None where they are mistaken."""
-    own_rate = asked.get("learning_rate")
-    base_rate = asked.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = (
-        own_rate if is_final(asked.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
-    )
-    factor = _factor(asked, length, optimizer) if has_factor(asked.settings) else 1.0
+def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
+    """Returns learning rate, warmup and the reference cell's rate, or None after adding a mistake."""
+    own_rate = run.get("learning_rate")
+    base_rate = run.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
+    rate = own_rate if is_final(run.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
+    factor = _factor(run, length, optimizer) if has_factor(run.settings) else 1.0
     if factor is None:
         return None
     rate *= factor
     start = regime.warmup_start
     start = base_rate / rate if isinstance(start, str) else start
     # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(asked, optimizer) / length.updates)
+    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(run, optimizer) / length.updates)
     if warmup >= 1.0:
         updates = round(warmup * length.updates)
         message = (
             f"a warmup of {updates} updates is not shorter than the run, which makes {length.updates}; train for longer, or set it to 0"
         )
-        asked.problem("minimum_warmup_updates", message)
+        run.problem("minimum_warmup_updates", message)
         return None
     return {
         "learning_rate": rate,
@@ -196,56 +207,29 @@ def has_factor(settings: Settings) -> bool:
     return not is_final(settings) or settings.height("learning_rate_factor") >= settings.height("learning_rate")
 
 
-def rule_of(settings: Settings, regime: Regime) -> str:
-    """Returns what `Labels.learning_rate_rule` says of a run's learning rate."""
-    layer = settings.layer_of("learning_rate")
-    final = "tuned" if layer is not None and layer.tuned else "set"
-    rule = final if is_final(settings) else {"none": "untouched"}.get(regime.learning_rate_scaling, regime.learning_rate_scaling)
-    parts = [rule]
-    if has_factor(settings):
-        parts = [part for part in parts if part != "untouched"] + [factor_words(settings.get("learning_rate_factor"))]
-    if not is_final(settings) and _needs_tuning(settings):
-        parts.append(UNTUNED)
-    return ", ".join(parts)
-
-
-def factor_words(factor: float | str) -> str:
-    """Returns a factor of the learning rate in words."""
-    return MATCHED_GAIN if isinstance(factor, str) else f"times {factor:g}"
-
-
-def _factor(asked: Asked, length: Length, optimizer: Component | None) -> float | None:
-    factor = asked.get("learning_rate_factor", 1.0)
+def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> float | None:
+    factor = run.get("learning_rate_factor")
     if not isinstance(factor, str):
         return float(factor)
     momentum = optimizer.option("momentum") if optimizer else None
     if momentum is None:
         name = f'; the optimizer "{optimizer.name}" has none' if optimizer else ""
-        asked.problem("learning_rate_factor", f'"momentum-gain" is of an optimizer with momentum{name}; give a number')
+        run.problem("learning_rate_factor", f'"momentum-gain" is of an optimizer with momentum{name}; give a number')
         return None
-    if any(phase.momentum not in (None, momentum) for phase in asked.get("phases", [])):
-        asked.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
+    if any(phase.momentum not in (None, momentum) for phase in run.get("phases")):
+        run.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
         return None
-    starts = epoch_starts(length.updates, length.examples, length.batch_size, length.tail)
-    return momentum_gain(float(momentum), starts, length.updates)
+    table = plain(length.batch_size, length.updates, length.examples, length.tail)
+    return momentum_gain(float(momentum), table.epoch_starts(length.examples), length.updates)
 
 
-def _minimum_warmup(asked: Asked, optimizer: Component | None) -> float:
+def _minimum_warmup(run: RunSettings, optimizer: Component | None) -> float:
     """Returns the least number of updates of a warmup; AdamW's momentum is its beta1."""
-    least = asked.get("minimum_warmup_updates", 0)
+    least = run.get("minimum_warmup_updates")
     if least != "momentum":
         return float(least)
     momentum = optimizer.option("momentum", optimizer.option("beta1", 0.0)) if optimizer else 0.0
     return round(WARMUP_IN_GAINS / (1.0 - float(momentum)), 9)
-
-
-def _needs_tuning(settings: Settings) -> bool:
-    recipe = settings.get("recipe", "")
-    if recipe not in catalog.recipes():
-        return False
-    entry = catalog.recipes()[recipe]
-    preset = settings.get("preset", entry.default_preset)
-    return preset in entry.presets and entry.presets[preset].needs_tuning
 
 
 # Batches that differ within a run: those that grow instead of a decaying learning rate, and the ragged ends of epochs.
@@ -257,58 +241,58 @@ LARGEST_SHARE = Fraction(1, 10)
 """Of the training set, that a batch grows to; from there on the rate drops, as in Smith et al. 2018."""
 
 
-def phases_of(asked: Asked, regime: Regime, examples: int) -> list[PhaseTable]:
+def phases_of(run: RunSettings, regime: Regime, examples: int) -> list[PhaseTable]:
     """Returns the phases of a run, with the drops of its rate turned into larger batches where the regime says so.
 
-    Adds a mistake where a batch would be no whole number of examples or larger than the training set, or where what else is asked does not
+    Adds a mistake where a batch would be no whole number of examples or larger than the training set, or where another setting does not
     go with a batch that grows.
 
     Args:
-        asked: what the suite asks of the run.
+        run: its settings.
         regime: of the run.
         examples: of the training set; 0 where that is not known.
     """
-    phases: list[PhaseTable] = asked.get("phases", [])
+    phases: list[PhaseTable] = run.get("phases")
     key = "phases"
     if regime.drops == "batch":
         if _grows(phases):
             text = f"phases with batch_size_factor and the regime {regime.label} both change the batch size; choose one of them"
-            asked.problem("phases", text)
+            run.problem("phases", text)
             raise Unknown("phases")
         if not examples:
             raise Unknown("phases")
-        phases, key = _instead_of_drops(phases, asked.get("batch_size"), examples), "regime"
+        phases, key = _instead_of_drops(phases, run.get("batch_size"), examples), "regime"
         if not _grows(phases):
             what = f"regime {regime.label} makes no batch larger: a tenth of the training set is {examples // 10} examples"
-            asked.no_effect.append((what, asked.cell))
+            run.warn(what)
     if _grows(phases):
-        _check(asked, regime, phases, examples, key)
+        _check(run, regime, phases, examples, key)
     return phases
 
 
-def batch_sizes(asked: Asked, phases: list[PhaseTable]) -> list[int]:
+def batch_sizes(run: RunSettings, phases: list[PhaseTable]) -> list[int]:
     """Returns the sizes of the run's full batches, its own first."""
-    batch = asked.get("batch_size")
+    batch = run.get("batch_size")
     return list(dict.fromkeys([batch, *(grown(batch, phase.batch_size_factor) for phase in phases)]))
 
 
-def check_ragged(asked: Asked, ghost: int | None, examples: int) -> None:
+def check_ragged(run: RunSettings, ghost: int | None, examples: int) -> None:
     """Adds a mistake where the last batch of an epoch leaves batch norm a group of one example."""
-    batch = asked.get("batch_size")
+    batch = run.get("batch_size")
     rest = examples % batch
-    if asked.get("tail", "stream") != "ragged" or not rest:
+    if run.get("tail") != "ragged" or not rest:
         return
     if ghost is None:
         if rest == 1:
             text = f"the last batch of an epoch has one of {examples} examples, and batch norm needs two or more"
-            asked.problem("tail", f'{text}; choose another batch size, or tail = "stream"')
+            run.problem("tail", f'{text}; choose another batch size, or tail = "stream"')
         return
     size = chunk_size(UpdateBatch(0, rest, batch), ghost)
     if size == 1 or rest % size == 1:
         groups = -(-rest // size)
         text = f"the last batch of an epoch has {rest} examples, which the released code cuts into {groups} groups of {size}, the last of 1"
         remedy = 'choose another batch or ghost batch size, or tail = "stream"'
-        asked.problem("tail", f"{text}: batch norm needs two or more; {remedy}")
+        run.problem("tail", f"{text}: batch norm needs two or more; {remedy}")
 
 
 def _grows(phases: list[PhaseTable]) -> bool:
@@ -335,45 +319,45 @@ def _instead_of_drops(phases: list[PhaseTable], batch_size: int, examples: int) 
     return found
 
 
-def _check(asked: Asked, regime: Regime, phases: list[PhaseTable], examples: int, key: str) -> None:
-    batch = asked.get("batch_size")
-    before = len(asked.problems)
+def _check(run: RunSettings, regime: Regime, phases: list[PhaseTable], examples: int, key: str) -> None:
+    batch = run.get("batch_size")
+    before = len(run.document.problems)
     for phase in phases:
         try:
             size = grown(batch, phase.batch_size_factor)
         except GapbenchError as error:
             remedy = "choose another batch size" + (" or other factors of the rate" if key == "regime" else " or factor")
-            asked.problem(key, f"from start = {phase.start:g} on, {error}; {remedy}")
+            run.problem(key, f"from start = {phase.start:g} on, {error}; {remedy}")
             continue
         if examples and size > examples:
             text = f"the batch of {size} from start = {phase.start:g} on is larger than the training set ({examples} examples)"
-            asked.problem(key, f"{text}; choose a smaller factor")
-    check_changing(asked, regime, key, verb="grows", updates="makes fewer updates than another of its examples", source="its phases")
-    if len(asked.problems) > before:
+            run.problem(key, f"{text}; choose a smaller factor")
+    check_changing(run, regime, key, verb="grows", updates="makes fewer updates than another of its examples", source="its phases")
+    if len(run.document.problems) > before:
         raise Unknown("phases")
 
 
-def check_changing(asked: Asked, regime: Regime, key: str, *, verb: str, updates: str, source: str) -> None:
+def check_changing(run: RunSettings, regime: Regime, key: str, *, verb: str, updates: str, source: str) -> None:
     """Adds a mistake for each setting that does not go with a batch that changes.
 
     Args:
-        asked: what the suite asks of the run.
+        run: its settings.
         regime: of the run.
         key: that makes the batch change.
         verb: what the batch does.
         updates: what is so of the number of updates.
         source: what that number follows from.
     """
-    if asked.get("tail", "stream") != "stream":
-        tail = asked.get("tail")
-        asked.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
+    if run.get("tail") != "stream":
+        tail = run.get("tail")
+        run.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
     if regime.budget.kind == "updates":
         text = f'a run whose batch {verb} {updates}; choose a budget of kind "epochs" or "examples"'
-        asked.problem("budget" if asked.settings.layer_of("budget") else key, text)
-    if asked.get("learning_rate_factor", 1.0) == "momentum-gain":
-        asked.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
-    if asked.settings.layer_of("updates"):
-        asked.problem("updates", f"the updates of a run whose batch {verb} follow from {source}; set epochs")
+        run.problem("budget" if run.settings.layer_of("budget") else key, text)
+    if run.get("learning_rate_factor") == "momentum-gain":
+        run.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
+    if run.settings.layer_of("updates"):
+        run.problem("updates", f"the updates of a run whose batch {verb} follow from {source}; set epochs")
 
 
 # A batch size that follows the gradient noise scale: what a regime's rule comes to for one run, and what does not go with it.
@@ -387,13 +371,13 @@ FEWEST_UNITS = 2
 _VERB = "follows the noise scale"
 
 
-def adaptive_rule(asked: Asked, regime: Regime, model: Component, ghost: Mapping[str, Any], examples: int) -> dict[str, Any]:
+def adaptive_rule(run: RunSettings, regime: Regime, model: Component, ghost: Mapping[str, Any], examples: int) -> dict[str, Any]:
     """Returns how the batch size of a run follows the noise scale, None where it does not.
 
     Adds a mistake where it should and cannot.
 
     Args:
-        asked: what the suite asks of the run.
+        run: its settings.
         regime: of the run.
         model: of the run.
         ghost: its effective `ghost_batch_size`.
@@ -405,32 +389,32 @@ def adaptive_rule(asked: Asked, regime: Regime, model: Component, ghost: Mapping
     rule = regime.adaptive_batch
     if rule is None:
         return {"adaptive_batch": None}
-    before = len(asked.problems)
-    check_changing(asked, regime, "regime", verb=_VERB, updates="makes as many updates as follow from its sizes", source="what is measured")
+    before = len(run.document.problems)
+    check_changing(run, regime, "regime", verb=_VERB, updates="makes as many updates as follow from its sizes", source="what is measured")
     size = ghost["ghost_batch_size"]
     if size is None and catalog.models()[model.name].has_batch_norm(model.options):
         text = (
             f"a batch that {_VERB} needs a fixed ghost batch size: with batch norm over whole batches neither the gradient nor its noise "
             "is of one method; set ghost_batch_size, or choose a model without batch norm"
         )
-        asked.problem("ghost_batch_size" if asked.settings.layer_of("ghost_batch_size") else "regime", text)
+        run.problem("ghost_batch_size" if run.settings.layer_of("ghost_batch_size") else "regime", text)
     if regime.gradient_noise.kind != "none":
         text = f'gradient noise is of one batch size, and the batch {_VERB}; choose gradient_noise = {{ kind = "none" }}'
-        asked.problem("gradient_noise" if asked.settings.layer_of("gradient_noise") else "regime", text)
+        run.problem("gradient_noise" if run.settings.layer_of("gradient_noise") else "regime", text)
     if regime.drops == "batch":
-        asked.problem("regime", 'adaptive_batch and drops = "batch" both change the batch size; choose one of them')
-    if any(phase.batch_size_factor != 1.0 for phase in asked.get("phases", [])):
+        run.problem("regime", 'adaptive_batch and drops = "batch" both change the batch size; choose one of them')
+    if any(phase.batch_size_factor != 1.0 for phase in run.get("phases")):
         text = f"phases with batch_size_factor and the regime {regime.label} both change the batch size; choose one of them"
-        asked.problem("phases", text)
-    bounded = _bounded(asked, rule, size or rule.unit, examples)
-    if len(asked.problems) > before:
+        run.problem("phases", text)
+    bounded = _bounded(run, rule, size or rule.unit, examples)
+    if len(run.document.problems) > before:
         raise Unknown("regime")
     return {"adaptive_batch": bounded.model_copy(update={"learning_rate_scaling": regime.learning_rate_scaling})}
 
 
-def _bounded(asked: Asked, rule: BatchRule, unit: int, examples: int) -> AdaptiveBatch:
+def _bounded(run: RunSettings, rule: BatchRule, unit: int, examples: int) -> AdaptiveBatch:
     """Returns the rule with its bounds in examples: multiples of the unit, the upper one no more than the training set."""
-    batch = asked.get("batch_size")
+    batch = run.get("batch_size")
     largest = math.floor(min(exactly(rule.largest) * batch, examples) / unit) * unit
     smallest = max(FEWEST_UNITS, math.ceil(exactly(rule.smallest) * batch / unit)) * unit
     if smallest >= largest:
@@ -438,18 +422,11 @@ def _bounded(asked: Asked, rule: BatchRule, unit: int, examples: int) -> Adaptiv
             f"between {rule.smallest:g} and {rule.largest:g} times the batch size {batch} there are no two multiples of {unit} examples "
             f"(of {FEWEST_UNITS * unit} or more) among {examples}; choose another batch or ghost batch size, or other bounds"
         )
-        asked.problem("regime", text)
+        run.problem("regime", text)
         raise Unknown("regime")
-    return AdaptiveBatch(
-        exchange_rate=batch if isinstance(rule.exchange_rate, str) else rule.exchange_rate,
-        smallest=smallest,
-        largest=max(largest, batch),
-        unit=unit,
-        decisions=rule.decisions,
-        measure_every=rule.measure_every,
-        smoothing=rule.smoothing,
-        largest_change=rule.largest_change,
-    )
+    exchange_rate = batch if isinstance(rule.exchange_rate, str) else rule.exchange_rate
+    bounds = {"exchange_rate": exchange_rate, "smallest": smallest, "largest": max(largest, batch), "unit": unit}
+    return AdaptiveBatch(**{**rule.model_dump(), **bounds})
 
 
 def next_size(rule: AdaptiveBatch, noise_scale: float | None, now: int) -> int:

@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import DataError, Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite.arithmetic import exactly, updates_of_budget, updates_of_epochs
+from gapbench.suite.arithmetic import effective_ghost, exactly, updates_of_budget, updates_of_epochs
 from gapbench.suite.batches import ramp
 from gapbench.suite.facts import DatasetFacts, dataset_facts, held_out
-from gapbench.suite.layers import REQUIRED, Asked, Layer, Settings, Unknown
+from gapbench.suite.layers import REQUIRED, Layer, RunSettings, Settings
+from gapbench.suite.mistakes import attempt
 from gapbench.suite.moments import evaluations_of, late_evaluations
 from gapbench.suite.regime import Length, Regime, adaptive_rule, batch_sizes, check_ragged, phases_of, rates, regime_of, scaling_batch_size
 from gapbench.suite.runspec import Component, GradientNoise, Normalization, Phase, RunSpec
-from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable
-from gapbench.suite.sections import check_norm_group, resolved_probes
+from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable, RunFields
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
 
-# The fields of one run: regime applied, and what has no effect made neutral, so that equal runs are recognized.
+# The fields of one run: regime applied, and settings without effect made neutral, so that equal runs are recognized.
 
 
-def ghost_of(asked: Asked, regime: Regime, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
+def ghost_of(run: RunSettings, regime: Regime, model: Component, phases: list[PhaseTable], examples: int) -> dict[str, Any] | None:
     """Returns the effective ghost batch size: None where it is off, the whole of every batch, or without effect."""
-    batches = batch_sizes(asked, phases)
-    size = asked.get("ghost_batch_size", "off")
+    batches = batch_sizes(run, phases)
+    size = run.get("ghost_batch_size")
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
     if size != "off" and not has_norm:
-        asked.no_effect.append((f"a ghost batch size has no effect on a model without batch norm ({model.name})", asked.cell))
+        run.warn(f"a ghost batch size has no effect on a model without batch norm ({model.name})")
         return {"ghost_batch_size": None}
     odd = [one for one in batches if size != "off" and one % size]
     if odd:
-        known = asked.misfits.setdefault((asked.place("ghost_batch_size"), size), [])
+        known = run.misfits.setdefault((run.place("ghost_batch_size"), size), [])
         known.extend(one for one in odd if one not in known)
         return None
     if has_norm and (min(batches) if size == "off" else size) == 1:
-        asked.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
+        run.problem("batch_size" if size == "off" else "ghost_batch_size", "batch norm needs groups of two examples or more, not one")
         return None
-    stays = batches == [size] and regime.adaptive_batch is None
-    effective = None if size == "off" or stays else int(size)
+    changes = len(batches) > 1 or regime.adaptive_batch is not None
+    effective = effective_ghost(size, batches[0], changes=changes)
     if has_norm and examples:
-        check_ragged(asked, effective, examples)
+        check_ragged(run, effective, examples)
     return {"ghost_batch_size": effective}
 
 
@@ -62,16 +62,16 @@ def misfit(ghost_batch_size: int, batch_sizes: Sequence[int]) -> str:
     return f'the ghost batch size {ghost_batch_size} {what}; choose a divisor, "off", or drop the run by [[exclude]]'
 
 
-def check_batch(asked: Asked, name: str, examples: int) -> None:
-    """Adds a problem where the batch size, or the reference batch size, is more than there are examples."""
-    size = asked.get(name)
+def check_batch(run: RunSettings, name: str, examples: int) -> None:
+    """Adds a mistake where the batch size, or the reference batch size, is more than there are examples."""
+    size = run.get(name)
     if size > examples:
         words = name.replace("_", " ")
-        asked.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
+        run.problem(name, f"the {words} {size} is larger than the training set ({examples} examples); choose a smaller one")
 
 
 def lengths_of(
-    asked: Asked,
+    run: RunSettings,
     regime: Regime,
     phases: list[PhaseTable],
     examples: int,
@@ -81,11 +81,11 @@ def lengths_of(
     optimizer: Component | None,
 ) -> dict[str, Any] | None:
     """Returns updates, learning rate, warmup, evaluations and what refers to the reference cell."""
-    batch, reference, epochs = asked.get("batch_size"), asked.get("reference_batch_size"), asked.get("epochs")
-    tail = asked.get("tail", "stream")
+    batch, reference, epochs = run.get("batch_size"), run.get("reference_batch_size"), run.get("epochs")
+    tail = run.get("tail")
     if max(batch, reference) > examples:
         return None  # said by check_batch
-    scaling = scaling_batch_size(asked, model)
+    scaling = scaling_batch_size(run, model)
     updates = updates_of_budget(
         regime.budget,
         epochs=epochs,
@@ -95,23 +95,23 @@ def lengths_of(
         tail=tail,
         scaling_batch_size=scaling,
     )
-    updates = asked.get("updates", updates)
+    updates = run.get("updates", updates)
     reference_updates = updates_of_epochs(exactly(epochs), examples, reference, tail)
     if updates < 1 or reference_updates < 1:
         size = batch if updates < 1 else reference
-        asked.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
+        run.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
         return None
-    rate = rates(asked, regime, Length(updates, examples, batch, tail), scaling, optimizer)
-    evaluations = _evaluations(asked, examples, tests)
-    headline = asked.get("headline_evaluations", 1)
-    grows = len(batch_sizes(asked, phases)) > 1
+    rate = rates(run, regime, Length(updates, examples, batch, tail), scaling, optimizer)
+    evaluations = _evaluations(run, examples, tests)
+    headline = run.get("headline_evaluations")
+    grows = len(batch_sizes(run, phases)) > 1
     made = ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates
     headline = late_evaluations(made, evaluations) if headline == "late" else headline
     if headline > evaluations:
         message = (
             f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
         )
-        asked.problem("headline_evaluations", message)
+        run.problem("headline_evaluations", message)
     if rate is None:
         return None
     return {
@@ -124,116 +124,112 @@ def lengths_of(
     }
 
 
-def _evaluations(asked: Asked, examples: int, tests: int) -> int:
+def _evaluations(run: RunSettings, examples: int, tests: int) -> int:
     """Returns the number of evaluations: from what all arms have in common, so that they have the same fractions."""
-    common = asked.settings.only("recipe", "preset", "run")
+    common = run.settings.only("recipe", "preset", "run")
     if common.get("evaluations"):
         return int(common.get("evaluations"))
-    reference = common.get("reference_batch_size") or asked.get("reference_batch_size")
-    epochs = common.get("epochs") or asked.get("epochs")
-    updates = updates_of_epochs(exactly(epochs), examples, reference, asked.get("tail", "stream"))
+    reference = common.get("reference_batch_size") or run.get("reference_batch_size")
+    epochs = common.get("epochs") or run.get("epochs")
+    updates = updates_of_epochs(exactly(epochs), examples, reference, run.get("tail"))
     return evaluations_of(
         reference_updates=updates, reference_batch_size=reference, test_examples=tests, train_evaluation_examples=min(tests, examples)
     )
 
 
-def schedule_of(asked: Asked, optimizer: Component, tables: list[PhaseTable]) -> dict[str, Any]:
+def schedule_of(run: RunSettings, optimizer: Component, tables: list[PhaseTable]) -> dict[str, Any]:
     """Returns phases, weight decay and momentum reset; what a phase repeats from the run is left out of it."""
-    decay = asked.get("weight_decay", 0.0)
+    decay = run.get("weight_decay")
     momentum = optimizer.option("momentum")
     phases = []
     for table in tables:
         if table.momentum is not None and momentum is None:
-            asked.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
-        phases.append(
-            Phase(
-                start=table.start,
-                learning_rate_factor=table.learning_rate_factor,
-                batch_size_factor=table.batch_size_factor,
-                weight_decay=None if table.weight_decay == decay else table.weight_decay,
-                momentum=None if table.momentum == momentum else table.momentum,
-            )
-        )
+            run.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
+        own = {
+            "weight_decay": None if table.weight_decay == decay else table.weight_decay,
+            "momentum": None if table.momentum == momentum else table.momentum,
+        }
+        phases.append(Phase(**{**table.model_dump(), **own}))
     # Without momentum SGD has no state to forget; other optimizers are taken to have some.
     stateless = momentum == 0 and not any(phase.momentum for phase in phases)
     decays = decay > 0 or any(phase.weight_decay for phase in phases)
     return {
         "phases": tuple(phases) or (Phase(),),
         "weight_decay": decay,
-        "weight_decay_on": asked.get("weight_decay_on", "all") if decays else "all",
-        "momentum_reset": "never" if stateless else asked.get("momentum_reset", "never"),
+        "weight_decay_on": run.get("weight_decay_on") if decays else "all",
+        "momentum_reset": "never" if stateless else run.get("momentum_reset"),
     }
 
 
-def inputs_of(asked: Asked, facts: DatasetFacts) -> dict[str, Any]:
+def inputs_of(run: RunSettings, facts: DatasetFacts) -> dict[str, Any]:
     """Returns augmentation and normalization."""
-    table: NormalizationTable = asked.get("normalization", NormalizationTable(kind="global"))
+    table: NormalizationTable = run.get("normalization")
     channels = facts.shape[-1]
     if table.kind == "global" and not facts.is_image and channels > 1:
         what = 'normalization "global" scales all features alike; "feature" scales each by its own mean and standard deviation'
-        asked.no_effect.append((what, asked.cell))
+        run.warn(what)
     if (table.kind, facts.is_image) in (("channel", False), ("feature", True)):
         here, other = ("images", "channel") if facts.is_image else ("features", "feature")
         text = f'"{table.kind}" is not for {here}, which the data set has; choose "{other}" or "global"'
-        asked.problem("normalization", f"normalization {text}")
+        run.problem("normalization", f"normalization {text}")
     if table.kind == "fixed" and len(table.mean) not in (1, channels):
         wanted = f"1 or {channels}, one for each channel" if channels > 1 else "1, for the data set has one channel"
-        asked.problem("normalization", f"mean and standard_deviation have {len(table.mean)} values; give {wanted}")
-    padding, crop = asked.get("crop_padding", 0), crop_size_of(asked, facts)
+        run.problem("normalization", f"mean and standard_deviation have {len(table.mean)} values; give {wanted}")
+    padding, crop = run.get("crop_padding"), crop_size_of(run, facts)
     if not crop:
-        crop_scale_of(asked)
+        crop_scale_of(run)
     if padding and crop:
-        asked.problem("crop_size", f"crop_size = {crop} cuts images and crop_padding = {padding} pads them; set one of them to 0")
+        run.problem("crop_size", f"crop_size = {crop} cuts images and crop_padding = {padding} pads them; set one of them to 0")
     normalization = Normalization(kind=table.kind, mean=tuple(table.mean), standard_deviation=tuple(table.standard_deviation))
-    fill = asked.get("crop_fill", 0) if padding else 0
-    crops = {"crop_padding": padding, "crop_fill": fill, "crop_size": crop, "crop_scale": crop_scale_of(asked) if crop else 0.0}
-    return {**crops, "flip": asked.get("flip", False), "normalization": normalization}
+    fill = run.get("crop_fill") if padding else 0
+    crops = {"crop_padding": padding, "crop_fill": fill, "crop_size": crop, "crop_scale": crop_scale_of(run) if crop else 0.0}
+    return {**crops, "normalization": normalization}
 
 
-def crop_size_of(asked: Asked, facts: DatasetFacts) -> int:
-    """Returns the side of the crops, 0 where they are the whole image. Adds a problem where images are smaller."""
-    size = int(asked.get("crop_size", 0))
+def crop_size_of(run: RunSettings, facts: DatasetFacts) -> int:
+    """Returns the side of the crops, 0 where they are the whole image. Adds a mistake where images are smaller."""
+    size = int(run.get("crop_size"))
     if not size or not facts.is_image:
         return 0  # for features it is said by check_augmentation
     height, width, _ = facts.shape
     if size > min(height, width):
-        asked.problem(
+        run.problem(
             "crop_size", f"crop_size = {size} is more than the images have, {height} x {width}; choose a smaller one, or larger images"
         )
         return 0
-    return 0 if size == height == width and not crop_scale_of(asked) else size
+    return 0 if size == height == width and not crop_scale_of(run) else size
 
 
-def crop_scale_of(asked: Asked) -> float:
-    """Returns the smallest share of the area of crops that are scaled. Adds a problem where there is no size to scale them to."""
-    scale = float(asked.get("crop_scale", 0.0))
-    if scale and not asked.get("crop_size", 0):
-        asked.problem("crop_scale", f"crop_scale = {scale:g} scales crops to crop_size, which is not set; set it, such as crop_size = 224")
+def crop_scale_of(run: RunSettings) -> float:
+    """Returns the smallest share of the area of crops that are scaled. Adds a mistake where there is no size to scale them to."""
+    scale = float(run.get("crop_scale"))
+    if scale and not run.get("crop_size"):
+        run.problem("crop_scale", f"crop_scale = {scale:g} scales crops to crop_size, which is not set; set it, such as crop_size = 224")
     return scale
 
 
-def cropped(asked: Asked, facts: DatasetFacts) -> DatasetFacts:
+def cropped(run: RunSettings, facts: DatasetFacts) -> DatasetFacts:
     """Returns the facts of the images as the model sees them: after crops."""
-    size = int(asked.get("crop_size", 0))
+    size = int(run.get("crop_size"))
     return replace(facts, shape=(size, size, facts.shape[2])) if size and facts.is_image else facts
 
 
-def norm_of(asked: Asked, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:
+def norm_of(run: RunSettings, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:
     """Returns how running statistics are kept. Without ghosts both rules are the same; without batch norm there are none."""
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
-    rule = asked.get("running_statistics", "mean") if ghost["ghost_batch_size"] is not None else "mean"
-    momentum = asked.number("norm_momentum", "cumulative") if has_norm and asked.settings.layer_of("norm_momentum") else 0.1
+    rule = run.get("running_statistics") if ghost["ghost_batch_size"] is not None else "mean"
+    momentum = run.number("norm_momentum", "cumulative") if has_norm else 0.1
     return {"running_statistics": rule, "norm_momentum": momentum}
 
 
-def seeds_of(asked: Asked, dataset: Component) -> dict[str, Any]:
+def seeds_of(run: RunSettings, dataset: Component) -> dict[str, Any]:
     """Returns the seeds. The split has one of its own only where something is drawn by it."""
     drawn = catalog.datasets()[dataset.name].split == "drawn"
-    seed = asked.get("seed", 0)
-    values = {name: asked.get(name, "seed") for name in ("init_seed", "order_seed")}
+    seed = run.get("seed")
+    values = {name: run.get(name) for name in ("init_seed", "order_seed")}
     subset = bool(dataset.option("train_size", 0) or dataset.option("test_size", 0))
-    split: Any = asked.get("split_seed", "seed" if drawn else 0)
-    layer = asked.settings.layer_of("split_seed")
+    split: Any = run.get("split_seed", "seed" if drawn else 0)
+    layer = run.settings.layer_of("split_seed")
     varies = split == "seed" or (layer is not None and layer.kind == "grid")
     if not (drawn or subset):
         split = 0
@@ -245,33 +241,62 @@ def seeds_of(asked: Asked, dataset: Component) -> dict[str, Any]:
     }
 
 
-def plain_of(asked: Asked, model: Component) -> dict[str, Any]:
-    """Returns the fields that stand by themselves."""
-    check_norm_group(asked, model)
-    default_probes = [name for name, probe in catalog.probes().items() if probe.default]
+def plain_of(run: RunSettings, model: Component) -> dict[str, Any]:
+    """Returns every field that the spec and the suite have under one name, as it is set; later steps replace what they make effective."""
+    check_norm_group(run, model)
+    default_probes = [{"name": name} for name, probe in catalog.probes().items() if probe.default]
     return {
-        "batch_size": asked.get("batch_size"),
-        "reference_batch_size": asked.get("reference_batch_size"),
-        "tail": asked.get("tail", "stream"),
-        "clip_norm": asked.number("clip_norm", "off"),
-        "precision": asked.get("precision", "fp32"),
-        "holdout": asked.get("holdout", 0.0),
-        "keep_weights": tuple(asked.get("keep_weights", ())),
-        "probes": resolved_probes(asked.get("probes", [{"name": name} for name in default_probes])),
-        "time_limit_seconds": asked.get("time_limit_seconds"),
+        **{name: run.get(name) for name in RunSpec.model_fields if name in RunFields.model_fields and name not in COMPONENTS},
+        "clip_norm": run.number("clip_norm", "off"),
+        "keep_weights": tuple(run.get("keep_weights", ())),
+        "probes": resolved_probes(run.get("probes", default_probes)),
+        "time_limit_seconds": run.get("time_limit_seconds"),
     }
+
+
+def check_norm_group(run: RunSettings, model: Component) -> None:
+    """Adds a mistake where a probe needs norm groups of one size and batch norm is over the whole batch, whatever that is."""
+    probes = catalog.probes()
+    named = [table["name"] for table in run.get("probes", []) if table["name"] in probes]
+    grouped = [name for name in named if probes[name].needs_norm_group]
+    coupled = model.name not in catalog.models() or catalog.models()[model.name].has_batch_norm(model.options)
+    if grouped and coupled and run.get("ghost_batch_size") == "off":
+        run.problem(
+            "probes",
+            f'the probe "{grouped[0]}" needs norm groups of a fixed size: over the whole batch, batch norm couples all examples, and '
+            "what it measures changes with the batch size; set ghost_batch_size = 32, at batch size 32, too, or train without batch norm",
+        )
+
+
+def resolved_probes(tables: Sequence[Mapping[str, Any]]) -> tuple[str | Component, ...]:
+    """Returns the probes of a run: a name where no option was given, else the component with all its options."""
+    probes: list[str | Component] = []
+    for table in tables:
+        name, given = table["name"], _given(table)
+        if not given:
+            probes.append(name)
+        elif name in catalog.probes():
+            entry = catalog.probes()[name]
+            options, mistakes = catalog.check_options(entry.parameters, given, owner=name)
+            if not mistakes:
+                probes.append(Component(name=name, version=entry.version, options=options))
+    return tuple(probes)
+
+
+def _given(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in table.items() if option != "name"}
 
 
 # The controls of one run: noise, sampling, repeated augmentation, twins, recalibrated headlines, decay that follows the rate.
 #
-# What changes nothing is made neutral, so that a control equal to the run that it controls is that run.
+# A control without effect is made neutral, so that it is the very run that it controls.
 
 
-def controls_of(asked: Asked, regime: Regime, model: Component, numbers: Mapping[str, Any], examples: int) -> dict[str, Any]:
+def controls_of(run: RunSettings, regime: Regime, model: Component, numbers: Mapping[str, Any], examples: int) -> dict[str, Any]:
     """Returns the fields of the spec that only controls set.
 
     Args:
-        asked: the settings.
+        run: its settings.
         regime: effective.
         model: of the run.
         numbers: with its `updates`.
@@ -279,20 +304,18 @@ def controls_of(asked: Asked, regime: Regime, model: Component, numbers: Mapping
     """
     has_norm = catalog.models()[model.name].has_batch_norm(model.options)
     return {
-        "gradient_noise": _noise(asked, regime, has_norm),
-        "sampling": asked.get("sampling", "permutation"),
-        "augmentation_epochs": _augmentation_epochs(asked, regime, numbers["updates"], examples),
-        "initial_perturbation": asked.get("initial_perturbation", 0.0),
-        "headline_statistics": asked.get("headline_statistics", "running") if has_norm else "running",
+        "gradient_noise": _noise(run, regime, has_norm),
+        "augmentation_epochs": _augmentation_epochs(run, regime, numbers["updates"], examples),
+        "headline_statistics": run.get("headline_statistics") if has_norm else "running",
     }
 
 
-def decay_of(asked: Asked, regime: Regime, numbers: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+def decay_of(run: RunSettings, regime: Regime, numbers: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
     """Returns weight decay and phases with the regime's factor of weight decay; what an [[override]] sets is final."""
     if regime.weight_decay_scaling == "none":
         return {}
     factor = numbers["reference_learning_rate"] / numbers["learning_rate"]
-    of_run, of_phases = (1.0 if _final(asked, name) else factor for name in ("weight_decay", "phases"))
+    of_run, of_phases = (1.0 if _final(run, name) else factor for name in ("weight_decay", "phases"))
     phases = [
         phase if phase.weight_decay is None else phase.model_copy(update={"weight_decay": phase.weight_decay * of_phases})
         for phase in schedule["phases"]
@@ -300,70 +323,64 @@ def decay_of(asked: Asked, regime: Regime, numbers: Mapping[str, Any], schedule:
     return {"weight_decay": schedule["weight_decay"] * of_run, "phases": tuple(phases)}
 
 
-def _final(asked: Asked, name: str) -> bool:
-    layer = asked.settings.layer_of(name)
+def _final(run: RunSettings, name: str) -> bool:
+    layer = run.settings.layer_of(name)
     return layer is not None and layer.kind == "override"
 
 
-def _noise(asked: Asked, regime: Regime, has_norm: bool) -> GradientNoise | None:
+def _noise(run: RunSettings, regime: Regime, has_norm: bool) -> GradientNoise | None:
     rule = regime.gradient_noise
     if rule.kind == "none":
         return None
     if rule.kind == "isotropic":
         return GradientNoise(kind="isotropic")
-    batch, reference = asked.get("batch_size"), asked.get("reference_batch_size")
-    phases = [phase for phase in asked.get("phases", []) if phase.batch_size_factor != 1.0]
-    if asked.get("tail", "stream") == "ragged" or phases or regime.drops == "batch":
+    batch, reference = run.get("batch_size"), run.get("reference_batch_size")
+    phases = [phase for phase in run.get("phases") if phase.batch_size_factor != 1.0]
+    if run.get("tail") == "ragged" or phases or regime.drops == "batch":
         message = "multiplicative noise is for batches of one size, and this run's differ; leave out ragged tails and growing batches"
-        asked.problem("gradient_noise" if asked.settings.layer_of("gradient_noise") else "regime", message)
+        run.problem("gradient_noise" if run.settings.layer_of("gradient_noise") else "regime", message)
         return None
     variance = batch / reference - 1 if isinstance(rule.variance, str) else float(rule.variance)
     if variance < 0:
         what = "noise gives a batch the covariance of a smaller one, so none is added below the reference batch size"
-        asked.no_effect.append((what, asked.cell))
+        run.warn(what)
         return None
-    ghost = asked.get("ghost_batch_size", "off")
+    ghost = run.get("ghost_batch_size")
     if variance > 0 and rule.centred and has_norm and ghost != reference:
         what = "gradients of a model with batch norm get the small batch's covariance only with ghost_batch_size = reference_batch_size"
-        asked.no_effect.append((what, asked.cell))
+        run.warn(what)
     return GradientNoise(kind="multiplicative", variance=variance, centred=rule.centred) if variance > 0 else None
 
 
-def _augmentation_epochs(asked: Asked, regime: Regime, updates: int, examples: int) -> int | None:
+def _augmentation_epochs(run: RunSettings, regime: Regime, updates: int, examples: int) -> int | None:
     """Returns after how many epochs augmentation begins anew; None where the run is no longer than that or has no augmentation."""
-    asked_for = regime.augmentation_epochs
-    if asked_for == "off":
+    period = regime.augmentation_epochs
+    if period == "off":
         return None
-    if not (asked.get("crop_padding", 0) or asked.get("flip", False)):
-        asked.no_effect.append(("augmentation_epochs has no effect without crops or flips", asked.cell))
+    if not (run.get("crop_padding") or run.get("flip")):
+        run.warn("augmentation_epochs has no effect without crops or flips")
         return None
-    epochs = math.ceil(exactly(asked.get("epochs"))) if isinstance(asked_for, str) else asked_for
-    batch = asked.get("batch_size")
-    epoch = examples // batch * batch if asked.get("tail", "stream") == "drop" else examples
+    epochs = math.ceil(exactly(run.get("epochs"))) if isinstance(period, str) else period
+    batch = run.get("batch_size")
+    epoch = examples // batch * batch if run.get("tail") == "drop" else examples
     return epochs if updates * batch > epochs * epoch else None
 
 
 # What a run trains: its data set, model and optimizer with all their options, and whether these fit together.
 
-REGISTRIES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
-    "dataset": catalog.datasets,
-    "model": catalog.models,
-    "optimizer": catalog.optimizers,
-}
 
-
-def component(asked: Asked, kind: str) -> Component | None:
+def component(run: RunSettings, kind: str) -> Component | None:
     """Returns a component with defaults filled in, or None where it or an option does not exist.
 
-    A data set with a mistaken size is looked at as if that size were not given: what does not fit all of it fits no part of it.
+    A data set with an invalid size is checked further as if the size were not given: what does not fit the whole does not fit a part.
     """
-    entry = _entry(asked, kind)
+    entry = _entry(run, kind)
     if entry is None:
         return None  # said where it is written
-    given = {name: value for name, value in asked.get(kind).items() if name != "name"}
+    given = {name: value for name, value in run.get(kind).items() if name != "name"}
     options, mistakes = catalog.check_options(entry.parameters, given, owner=f'{kind} "{entry.name}"')
     for option, message in mistakes:
-        asked.problem(kind, message, option)
+        run.problem(kind, message, option)
     wrong = {option: entry.parameters[option] for option, _ in mistakes if option in entry.parameters}
     if (mistakes and kind != "dataset") or any(parameter.required for parameter in wrong.values()):
         return None
@@ -371,105 +388,99 @@ def component(asked: Asked, kind: str) -> Component | None:
     return Component(name=entry.name, version=entry.version, options=options)
 
 
-def _entry(asked: Asked, kind: str) -> Any:
+def _entry(run: RunSettings, kind: str) -> Any:
     """Returns what the catalog says of a run's data set, model or optimizer, whatever its options; None where it does not exist."""
-    registry = REGISTRIES[kind]()
-    name = asked.get(kind).get("name", "")
-    return registry[name] if name in registry else None  # noqa: SIM401 - a registry raises where a name is unknown
+    return catalog.REGISTRIES[kind]().find(run.get(kind).get("name", ""))
 
 
-def facts_of(asked: Asked, dataset: Component) -> DatasetFacts | None:
-    """Returns the facts of the data set, or None where it is mistaken; a user's own file is then known by its content."""
+def facts_of(run: RunSettings, dataset: Component) -> DatasetFacts | None:
+    """Returns the facts of the data set, or None after adding a mistake; a user's own file is known by its content from here on."""
     own_file = catalog.datasets()[dataset.name].train_examples is None
     if own_file and not dataset.option("path"):
-        asked.problem("dataset", f'dataset "{dataset.name}" needs the option path')
+        run.problem("dataset", f'dataset "{dataset.name}" needs the option path')
         return None
     try:
         # Without the content that may be insisted on: what lies at the path is looked at, not what is remembered of a content.
         options = {name: value for name, value in dataset.options.items() if name != "content"}
         facts = dataset_facts(dataset.model_copy(update={"options": options}))
     except DataError as error:
-        asked.problem("dataset", str(error), "path")
+        run.problem("dataset", str(error), "path")
         return None
     if own_file:
         wanted = dataset.option("content")
         if wanted and wanted != facts.content:
-            asked.problem("dataset", f"{dataset.option('path')} holds other data: content {facts.content}, not {wanted}", "content")
+            run.problem("dataset", f"{dataset.option('path')} holds other data: content {facts.content}, not {wanted}", "content")
         dataset.options["content"] = facts.content
     return facts
 
 
-def sizes(asked: Asked, dataset: Component, facts: DatasetFacts) -> tuple[int, int]:
-    """Returns how many examples the run trains on and is tested on; all there are where a size is mistaken."""
+def sizes(run: RunSettings, dataset: Component, facts: DatasetFacts) -> tuple[int, int]:
+    """Returns how many examples the run trains on and is tested on; all there are where a size is invalid."""
     sizes = {"train_size": facts.train_examples, "test_size": facts.test_examples}
     for option, all_of_them in sizes.items():
         size = dataset.option(option, 0)
         if size > all_of_them:
-            asked.problem("dataset", f"{option} = {size} exceeds the {all_of_them} examples that there are; 0 takes all", option)
+            run.problem("dataset", f"{option} = {size} exceeds the {all_of_them} examples that there are; 0 takes all", option)
         elif size:
             sizes[option] = size
     if "stratified" in dataset.options and not any(dataset.option(option, 0) for option in sizes):
         dataset.options["stratified"] = False  # all of them have the classes that they have
     examples = sizes["train_size"]
-    holdout = asked.get("holdout", 0.0)
+    holdout = run.get("holdout")
     kept = held_out(examples, holdout)
     if holdout and not 0 < kept < examples:
-        asked.problem("holdout", f"holdout = {holdout:g} takes {kept} of {examples} training examples; it must take some and leave some")
+        run.problem("holdout", f"holdout = {holdout:g} takes {kept} of {examples} training examples; it must take some and leave some")
         kept = 0
     return examples - kept, sizes["test_size"]
 
 
-def check_model(asked: Asked, facts: DatasetFacts) -> None:
-    """Adds a problem where the model cannot take the data set's inputs."""
-    entry = _entry(asked, "model")
+def check_model(run: RunSettings, facts: DatasetFacts) -> None:
+    """Adds a mistake where the model cannot take the data set's inputs."""
+    entry = _entry(run, "model")
     if entry is None:
         return
     shape = " x ".join(str(side) for side in facts.shape)
     if entry.input_shape and entry.input_shape != facts.shape:
         wanted = " x ".join(str(side) for side in entry.input_shape)
-        asked.problem("model", f'model "{entry.name}" takes inputs of {wanted}, and the data set has {shape}; choose another model')
+        run.problem("model", f'model "{entry.name}" takes inputs of {wanted}, and the data set has {shape}; choose another model')
     elif entry.needs_images and not facts.is_image:
-        asked.problem(
-            "model", f'model "{entry.name}" takes images, and the data set has {shape} features; choose another model, such as mlp'
-        )
+        run.problem("model", f'model "{entry.name}" takes images, and the data set has {shape} features; choose another model, such as mlp')
     elif facts.is_image and min(facts.shape[:2]) < entry.minimum_side:
         wanted = f"images of at least {entry.minimum_side} x {entry.minimum_side}"
-        asked.problem("model", f'model "{entry.name}" takes {wanted}, and the data set has {shape}; choose another model')
+        run.problem("model", f'model "{entry.name}" takes {wanted}, and the data set has {shape}; choose another model')
 
 
-def check_augmentation(asked: Asked, name: str, facts: DatasetFacts) -> None:
-    """Adds a problem where images are to be augmented and the data set has none."""
-    if not facts.is_image and asked.get(name):
+def check_augmentation(run: RunSettings, name: str, facts: DatasetFacts) -> None:
+    """Adds a mistake where images are to be augmented and the data set has none."""
+    if not facts.is_image and run.get(name):
         shape = " x ".join(str(side) for side in facts.shape)
-        asked.problem(name, f"{name} is for images, and the data set has {shape} features; remove it")
+        run.problem(name, f"{name} is for images, and the data set has {shape} features; remove it")
 
 
-def check_optimizer(asked: Asked, optimizer: Component) -> None:
-    """Adds a problem where options of the optimizer do not go together."""
+def check_optimizer(run: RunSettings, optimizer: Component) -> None:
+    """Adds a mistake where options of the optimizer do not go together."""
     if optimizer.option("nesterov") and not optimizer.option("momentum"):
-        asked.problem("optimizer", "nesterov = true needs momentum > 0", "nesterov")
+        run.problem("optimizer", "nesterov = true needs momentum > 0", "nesterov")
 
 
-T = TypeVar("T")
 _SEEDS = frozenset(SEEDS)
 
 
 @dataclass(frozen=True)
 class Resolver:
-    """Resolves the runs of one suite; mistakes are added to `problems`."""
+    """Resolves the runs of one suite; mistakes are added to its document."""
 
     document: Document
     regimes: Mapping[str, RegimeEntry | None]
-    problems: list[Problem]
-    no_effect: list[tuple[str, str]]
-    """Warnings, as (what, cell), of settings that change nothing."""
+    no_effect: list[tuple[str, str]] = field(default_factory=list)
+    """Warnings of settings that change nothing, as (what, cell)."""
     misfits: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     """By place and ghost batch size: the batch sizes that it does not divide. Many runs, one mistake: `add_misfits` adds it."""
     _sound: dict[str, tuple[tuple[Layer, ...], RunSpec]] = field(default_factory=dict, init=False)
     """By cell: the last run without mistakes, and its layers but those of seeds."""
 
     def resolve(self, settings: Settings, base: KeyPath, cell: str) -> RunSpec | None:
-        """Returns the spec of a run, or None where it is mistaken or holds unknown values.
+        """Returns the spec of a run, or None where something in it is invalid or unknown.
 
         Each step is taken as far as its values are known, so that one mistake hides no other.
 
@@ -478,13 +489,13 @@ class Resolver:
             base: the [[arm]] or section that it comes from, for mistakes that have no other place.
             cell: its name, for warnings.
         """
-        before = len(self.problems)
-        asked = Asked(settings, base, self.document, self.problems, cell, self.no_effect, self.misfits)
+        before = len(self.document.problems)
+        run = RunSettings(settings, base, self.document, cell, self.no_effect, self.misfits)
         layers = tuple(layer for layer in settings.layers if not layer.fields.keys() <= _SEEDS)
         if settings.sound and cell in self._sound and self._sound[cell][0] == layers:  # only its seed is another
-            return self._sound[cell][1].model_copy(update=seeds_of(asked, self._sound[cell][1].dataset))
-        parts = self._parts(asked)
-        if parts is None or len(self.problems) > before or not settings.sound:
+            return self._sound[cell][1].model_copy(update=seeds_of(run, self._sound[cell][1].dataset))
+        parts = self._parts(run)
+        if parts is None or len(self.document.problems) > before or not settings.sound:
             return None
         spec = RunSpec(**parts)
         self._sound[cell] = (layers, spec)
@@ -492,37 +503,38 @@ class Resolver:
 
     def add_misfits(self) -> None:
         """Adds the mistakes of ghost batch sizes, one for each place."""
-        self.problems.extend(Problem(place, misfit(size, batches)) for (place, size), batches in sorted(self.misfits.items()))
+        found = sorted(self.misfits.items())
+        self.document.problems.extend(Problem(place, misfit(size, batches)) for (place, size), batches in found)
 
-    def _parts(self, asked: Asked) -> dict[str, Any] | None:
+    def _parts(self, run: RunSettings) -> dict[str, Any] | None:
         """Returns the fields of the spec, or None where some are not known."""
-        _attempt(_check_preset, asked)
-        _check_required(asked)
-        dataset, model, optimizer = (_attempt(component, asked, kind) for kind in COMPONENTS)
-        regime = _attempt(regime_of, asked.settings, self.regimes)
-        facts = _attempt(facts_of, asked, dataset)
-        examples, tests = _attempt(sizes, asked, dataset, facts) or (None, None)
-        _attempt(check_model, asked, _attempt(cropped, asked, facts))
-        _attempt(check_optimizer, asked, optimizer)
+        attempt(_check_preset, run)
+        _check_required(run)
+        dataset, model, optimizer = (attempt(component, run, kind) for kind in COMPONENTS)
+        regime = attempt(regime_of, run.settings, self.regimes)
+        facts = attempt(facts_of, run, dataset)
+        examples, tests = attempt(sizes, run, dataset, facts) or (None, None)
+        attempt(check_model, run, attempt(cropped, run, facts))
+        attempt(check_optimizer, run, optimizer)
         for name in ("crop_padding", "crop_size", "crop_scale", "flip"):
-            _attempt(check_augmentation, asked, name, facts)
+            attempt(check_augmentation, run, name, facts)
         for name in ("batch_size", "reference_batch_size"):
-            _attempt(check_batch, asked, name, examples)
-        phases = _attempt(phases_of, asked, regime, examples or 0)
-        ghost = _attempt(ghost_of, asked, regime, model, phases, examples or 0)
-        numbers = _attempt(partial(lengths_of, model=model, optimizer=optimizer), asked, regime, phases, examples, tests)
-        schedule = _attempt(schedule_of, asked, optimizer, phases)
+            attempt(check_batch, run, name, examples)
+        phases = attempt(phases_of, run, regime, examples or 0)
+        ghost = attempt(ghost_of, run, regime, model, phases, examples or 0)
+        numbers = attempt(partial(lengths_of, model=model, optimizer=optimizer), run, regime, phases, examples, tests)
+        schedule = attempt(schedule_of, run, optimizer, phases)
         parts = [
-            _attempt(plain_of, asked, model),
+            attempt(plain_of, run, model),
             ghost,
-            _attempt(adaptive_rule, asked, regime, model, ghost, examples),
+            attempt(adaptive_rule, run, regime, model, ghost, examples),
             numbers,
             schedule,
-            _attempt(decay_of, asked, regime, numbers, schedule),
-            _attempt(controls_of, asked, regime, model, numbers, examples),
-            _attempt(inputs_of, asked, facts),
-            _attempt(norm_of, asked, model, ghost),
-            _attempt(seeds_of, asked, dataset),
+            attempt(decay_of, run, regime, numbers, schedule),
+            attempt(controls_of, run, regime, model, numbers, examples),
+            attempt(inputs_of, run, facts),
+            attempt(norm_of, run, model, ghost),
+            attempt(seeds_of, run, dataset),
         ]
         found = {"dataset": dataset, "model": model, "optimizer": optimizer, "train_examples": examples}
         for part in parts:
@@ -532,41 +544,31 @@ class Resolver:
         return None if None in (dataset, model, optimizer, examples) else found
 
 
-def _attempt(step: Callable[..., T], *values: Any) -> T | None:
-    """Returns what a step comes to, or None where it needs what an earlier step did not find or a value that is unknown."""
-    if any(value is None for value in values):
-        return None
-    try:
-        return step(*values)
-    except Unknown:
-        return None
-
-
-def _check_preset(asked: Asked) -> None:
+def _check_preset(run: RunSettings) -> None:
     """Adds a mistake where the preset is none of the recipe's. One that no recipe has was said where it is written."""
-    recipe, preset = asked.get("recipe", ""), asked.get("preset", "")
+    recipe, preset = run.get("recipe"), run.get("preset")
     if preset and not recipe:
-        asked.problem("preset", "a preset is a version of a recipe, and there is none; name the recipe, or remove the preset")
+        run.problem("preset", "a preset is a version of a recipe, and there is none; name the recipe, or remove the preset")
     elif preset and recipe in catalog.recipes():
         presets = catalog.recipes()[recipe].presets
         if preset not in presets and any(preset in known.presets for known in catalog.recipes().values()):
-            asked.problem("preset", unknown_name("preset", preset, presets))
+            run.problem("preset", unknown_name("preset", preset, presets))
 
 
-def _check_required(asked: Asked) -> None:
+def _check_required(run: RunSettings) -> None:
     """Adds a mistake that lists what a run needs and does not have."""
-    missing = [name for name in REQUIRED if asked.lacks(name)]
-    if missing and asked.lacks("recipe") and not asked.lacks("preset"):
+    missing = [name for name in REQUIRED if run.lacks(name)]
+    if missing and run.lacks("recipe") and not run.lacks("preset"):
         pass  # the recipe that the preset is of has them
     elif missing:
-        who = "the arm" if asked.base[:1] == ("arm",) else "the run"
-        remedy = "give them in [run], or name a recipe there" if asked.lacks("recipe") else "give it in [run], [grid] or the arm"
-        asked.problems.append(Problem(asked.document.place(asked.base), f"{who} lacks {', '.join(missing)}; {remedy}"))
+        who = "the arm" if run.base[:1] == ("arm",) else "the run"
+        remedy = "give them in [run], or name a recipe there" if run.lacks("recipe") else "give it in [run], [grid] or the arm"
+        run.document.mistake(run.base, f"{who} lacks {', '.join(missing)}; {remedy}")
     for kind in COMPONENTS:
         if kind not in missing:
-            _attempt(_check_named, asked, kind)
+            attempt(_check_named, run, kind)
 
 
-def _check_named(asked: Asked, kind: str) -> None:
-    if "name" not in asked.get(kind):
-        asked.problem(kind, f'the {kind} has options but no name; write {kind} = {{ name = "...", ... }}')
+def _check_named(run: RunSettings, kind: str) -> None:
+    if "name" not in run.get(kind):
+        run.problem(kind, f'the {kind} has options but no name; write {kind} = {{ name = "...", ... }}')

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gapbench.suite.arithmetic import examples_of_updates
 from gapbench.suite.batches import BatchTable, batches_of
+from gapbench.suite.change import Change
 
 
 class Frozen(BaseModel):
@@ -112,10 +113,17 @@ class Labels(Frozen):
     """Its levels on the axes of [grid] that it does not set itself, seeds left out, by field."""
     cell_order: int = 0
     """Position of the cell in tables."""
+    change: Change = Change()
+    """What was changed against the recipe: what `regime` and `learning_rate_rule` say in words."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """What the name of the cell is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
 
 
-class RunSpec(Frozen):
-    """One run: effective values only. The label is kept apart, so that equal values are one run."""
+class RunValues(Frozen):
+    """The effective values that the numbers of a run depend on, and its id with them.
+
+    A value that equals its default is left out of the id, so that a new field keeps the ids of all older runs. These defaults are frozen.
+    """
 
     dataset: Component
     model: Component
@@ -180,13 +188,20 @@ class RunSpec(Frozen):
     fold: int = Field(0, ge=0)
     """Which of the disjoint parts of that size is kept; only tuning asks for others than the first."""
 
-    seed: int = Field(0, ge=0)
     init_seed: int = Field(0, ge=0)
     order_seed: int = Field(0, ge=0)
     """Seed of order, augmentation, dropout and noise."""
     split_seed: int = Field(0, ge=0)
 
-    # What follows changes no trained number and is no part of the identity.
+
+class RunSpec(RunValues):
+    """One run: effective values only. The label is kept apart, so that equal values are one run.
+
+    The fields that it has besides `RunValues` change no trained number.
+    """
+
+    seed: int = Field(0, ge=0)
+    """What it stands for is in init_seed, order_seed and split_seed."""
     train_examples: int = Field(gt=0)
     """Size of the training set, without the held-out part."""
     reference_batch_size: int = Field(gt=0)

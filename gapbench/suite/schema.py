@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,17 +19,19 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import core_schema
 
-from gapbench.catalog import BatchRule, Budget, NoiseRule
+from gapbench.catalog import BatchRule, Budget, NoiseRule, show
 
-FIGURES = ("weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial")
+Figure = Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
+FIGURES: tuple[Figure, ...] = get_args(Figure)
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
 SEEDS = ("seed", "init_seed", "order_seed", "split_seed")
 """Fields that distinguish the runs of one cell."""
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, a text is no number, and neither infinity nor NaN is one."""
+    """Base of all sections: unknown keys are errors, and so are numbers in quotes, infinity and NaN."""
 
     # Built when first used: a suite seldom has all sections, and a plan is to answer at once.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
@@ -49,50 +52,42 @@ def _component(value: Any) -> dict[str, Any]:
 
 def _probe(value: Any) -> dict[str, Any]:
     """A name, or a table with a name and options."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, dict) and isinstance(value.get("name"), str):
-        return value
+    if isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str)):
+        return _component(value)
     raise ValueError(f'must be the name of a probe in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
 
 
-def _whole_number_or(word: str, minimum: int) -> PlainValidator:
-    def check(value: Any) -> Any:
-        if value == word or (type(value) is int and value >= minimum):
+class WordOr:
+    """A number, or a word in its place; for `Annotated`."""
+
+    def __init__(self, *words: str, **number: Any) -> None:
+        """`number` is its JSON Schema: `type` ("integer" or "number"), `minimum` or `exclusiveMinimum`, and `maximum`."""
+        self.words = words
+        self.number = number
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, _schema: Any, _handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"enum": [*self.words]}, self.number]}
+
+    def _check(self, value: Any) -> Any:
+        whole = self.number["type"] == "integer"
+        if value in self.words:
             return value
-        raise ValueError(f'must be "{word}" or a whole number of at least {minimum}, not {show(value)}')
+        if type(value) in ((int,) if whole else (int, float)) and self._is_within(value):
+            return value if whole else float(value)
+        words = ", ".join(f'"{word}"' for word in self.words)
+        raise ValueError(f"must be {words} or a {'whole number' if whole else 'number'} {self._limits()}, not {show(value)}")
 
-    return PlainValidator(check)
+    def _is_within(self, value: float) -> bool:
+        low = value > self.number["exclusiveMinimum"] if "exclusiveMinimum" in self.number else value >= self.number["minimum"]
+        return low and math.isfinite(value) and value <= self.number.get("maximum", value)
 
-
-def _number_or(word: str, condition: str, minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False) -> PlainValidator:
-    def check(value: Any) -> Any:
-        if value == word:
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            above = value > minimum if open_minimum else value >= minimum
-            if above and value <= maximum and value != float("inf"):
-                return float(value)
-        raise ValueError(f'must be "{word}" or a number {condition}, not {show(value)}')
-
-    return PlainValidator(check)
-
-
-def _epochs(value: Any) -> Any:
-    if value in ("off", "reference") or (type(value) is int and value >= 1):
-        return value
-    raise ValueError(f'must be "off", "reference" or a whole number of at least 1, not {show(value)}')
-
-
-def show(value: Any) -> str:
-    """Returns a value as it stands in a TOML file."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {show(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(show(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
+    def _limits(self) -> str:
+        number = self.number
+        low = f"greater than {number['exclusiveMinimum']}" if "exclusiveMinimum" in number else f"of at least {number['minimum']}"
+        return low + (f" and at most {number['maximum']}" if "maximum" in number else "")
 
 
 class PhaseTable(Section):
@@ -157,10 +152,6 @@ def _scaling(value: Any) -> Any:
     raise ValueError(f"must be {what}, not {show(value)}")
 
 
-def _or(word: str, number: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"enum": [word]}, number]})
-
-
 def _version(value: Any) -> Any:
     if type(value) is not int:  # Python takes true and 1.0 for 1
         raise ValueError(f"must be 1, not {show(value)}")
@@ -170,31 +161,16 @@ def _version(value: Any) -> Any:
 Probe = Annotated[dict[str, Any], PlainValidator(_probe), WithJsonSchema({"type": ["string", "object"]})]
 Component = Annotated[dict[str, Any], PlainValidator(_component), WithJsonSchema({"type": ["string", "object"]})]
 """For editors, `suite.json_schema` puts the catalog's names and options in the place of this."""
-Ghost = Annotated[Any, _whole_number_or("off", 1), _or("off", {"type": "integer", "minimum": 1})]
-Seed = Annotated[Any, _whole_number_or("seed", 0), _or("seed", {"type": "integer", "minimum": 0})]
-ClipNorm = Annotated[
-    Any, _number_or("off", "greater than 0", 0.0, open_minimum=True), _or("off", {"type": "number", "exclusiveMinimum": 0})
-]
-NormMomentum = Annotated[
-    Any,
-    _number_or("cumulative", "greater than 0 and at most 1", 0.0, 1.0, open_minimum=True),
-    _or("cumulative", {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
-]
-WarmupStart = Annotated[Any, _number_or("reference", "of at least 0", 0.0), _or("reference", {"type": "number", "minimum": 0})]
-LearningRateFactor = Annotated[
-    Any,
-    _number_or("momentum-gain", "greater than 0", 0.0, open_minimum=True),
-    _or("momentum-gain", {"type": "number", "exclusiveMinimum": 0}),
-]
-MinimumWarmup = Annotated[Any, _whole_number_or("momentum", 0), _or("momentum", {"type": "integer", "minimum": 0})]
-HeadlineEvaluations = Annotated[Any, _whole_number_or("late", 1), _or("late", {"type": "integer", "minimum": 1})]
+Ghost = Annotated[Any, WordOr("off", type="integer", minimum=1)]
+Seed = Annotated[Any, WordOr("seed", type="integer", minimum=0)]
+ClipNorm = Annotated[Any, WordOr("off", type="number", exclusiveMinimum=0)]
+NormMomentum = Annotated[Any, WordOr("cumulative", type="number", exclusiveMinimum=0, maximum=1)]
+WarmupStart = Annotated[Any, WordOr("reference", type="number", minimum=0)]
+LearningRateFactor = Annotated[Any, WordOr("momentum-gain", type="number", exclusiveMinimum=0)]
+MinimumWarmup = Annotated[Any, WordOr("momentum", type="integer", minimum=0)]
+HeadlineEvaluations = Annotated[Any, WordOr("late", type="integer", minimum=1)]
+AugmentationEpochs = Annotated[Any, WordOr("off", "reference", type="integer", minimum=1)]
 ScalingField = Annotated[ScalingTable, BeforeValidator(_scaling)]
-AugmentationEpochs = Annotated[
-    Any,
-    PlainValidator(lambda value: _epochs(value)),
-    WithJsonSchema({"anyOf": [{"enum": ["off", "reference"]}, {"type": "integer", "minimum": 1}]}),
-]
-"""A name for one rule, which [run] and [regimes.NAME] share."""
 Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
 
@@ -280,6 +256,12 @@ class RunFields(Section):
     init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')
     order_seed: Seed = Field("seed", description='Of order, augmentation, dropout and noise; "seed": the run\'s.')
     split_seed: Seed = Field("seed", description='Of drawn splits and subsets; "seed": the run\'s.')
+
+
+def default_of(name: str) -> Any:
+    """Returns the default of a field of a run, None where it has none."""
+    field = RunFields.model_fields.get(name)
+    return field.get_default(call_default_factory=True) if field else None
 
 
 class RunSection(RunFields):
@@ -376,9 +358,12 @@ class ReportSection(Section):
     targets: list[TargetSection] = Field(
         default_factory=list, description="Values whose first passage `gapbench analyze critical-batch` looks for."
     )
-    figures: list[
-        Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
-    ] = Field(default_factory=list, description="Figures to draw; left out: all that apply.")
+    figures: list[Figure] = Field(default_factory=list, description="Figures to draw; left out: all that apply.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, for the metadata of tables."""
+        plain = self.model_dump()
+        return plain if self.targets else {name: value for name, value in plain.items() if name != "targets"}
 
 
 class SuiteSection(Section):

@@ -83,7 +83,7 @@ class Document:
     origins: dict[KeyPath, tuple[Source, KeyPath]] = field(default_factory=dict)
     """For every value (and for every table that comes whole from one source): its source and its path there."""
     problems: list[Problem] = field(default_factory=list)
-    """What was wrong with the files themselves."""
+    """Every mistake that was found, first those of the files themselves."""
     whole: bool = True
     """Whether all that says which runs there are could be read, in this file and in those that it extends."""
     damaged: set[KeyPath] = field(default_factory=set)
@@ -92,6 +92,10 @@ class Document:
     def damaged_in(self, path: KeyPath) -> frozenset[str]:
         """Returns the keys of the table at a path whose values could not be read."""
         return frozenset(str(other[-1]) for other in self.damaged if other[:-1] == path)
+
+    def mistake(self, path: KeyPath, message: str) -> None:
+        """Adds a mistake at a key path of the merged document."""
+        self.problems.append(Problem(self.place(path), message))
 
     def place(self, path: KeyPath) -> str:
         """Returns where a key path of the merged document was written: `file:line: key path`."""

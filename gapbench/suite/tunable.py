@@ -7,7 +7,7 @@ that a trial had are the values that the run gets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite.expand import Draft, expand
 from gapbench.suite.layers import Layer, Settings
 from gapbench.suite.load import Suite, load_parts, overridden
+from gapbench.suite.mistakes import without_repeats
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun, RunSpec
 from gapbench.suite.schema import SEEDS
-from gapbench.suite.sections import Sections, TuneSection, without_repeats
+from gapbench.suite.sections import Sections, TuneSection
 from gapbench.suite.source import Document
 
 
@@ -63,12 +64,12 @@ class Tunable:
         """
         own = {"seed": seed, "init_seed": "seed", "order_seed": "seed", "split_seed": cell.run.spec.split_seed, "holdout": holdout}
         layer = Layer("override", ("tune",), {**values, **own})
-        problems: list[Problem] = []
-        resolver = Resolver(self._document, self._sections.regimes, problems, [])
+        document = replace(self._document, problems=[])
+        resolver = Resolver(document, self._sections.regimes)
         spec = resolver.resolve(cell.settings.with_layer(layer), cell.draft.base, cell.name)
         resolver.add_misfits()
-        if problems or spec is None:
-            told = [Problem(problem.place, f"{problem.message} (in the trials of {cell.name})") for problem in problems]
+        if document.problems or spec is None:
+            told = [Problem(problem.place, f"{problem.message} (in the trials of {cell.name})") for problem in document.problems]
             raise SuiteError(without_repeats(dict.fromkeys(told)))
         return spec.model_copy(update={"fold": fold, "test_evaluation": False, "keep_weights": (), "probes": ()})
 
@@ -95,7 +96,7 @@ def load_tunable(path: str | Path, *, settings: Mapping[str, str] | None = None,
             cells[draft.cell] = TunableCell(draft.cell, first[draft.cell], where, overridden(draft, sections, set()), draft)
     changed = document.sources[-1].data if settings else {}
     tunable = Tunable(suite, tuple(cells.values()), sections.tune, changed, sections, document)
-    _check(tunable, sections)
+    _check(tunable, sections, document)
     return tunable
 
 
@@ -108,40 +109,36 @@ def _where(draft: Draft, document: Document) -> dict[str, Any]:
     return {"arm": draft.arm, **axes}
 
 
-def _check(tunable: Tunable, sections: Sections) -> None:
-    problems = []
-    for name in tunable.tune.search:
+def _check(tunable: Tunable, sections: Sections, document: Document) -> None:
+    searched = tunable.tune.search
+    for name in searched:
         if name in sections.grid:
-            message = f"{name} is an axis of the grid and is searched by [tune]; remove it from one of them"
-            problems.append(tunable.problem(("grid", name), message))
+            document.mistake(("grid", name), f"{name} is an axis of the grid and is searched by [tune]; remove it from one of them")
     if "phases" in sections.grid:
-        problems.append(tunable.problem(("grid", "phases"), "an axis of phases cannot be tuned; write each schedule as an [[arm]]"))
+        document.mistake(("grid", "phases"), "an axis of phases cannot be tuned; write each schedule as an [[arm]]")
     drawn = {run.spec.split_seed for run in tunable.suite.runs if catalog.datasets()[run.spec.dataset.name].split == "drawn"}
     if len(drawn) > 1:
         message = (
             "every seed draws its own test set here, so what is tuned on the training set of one seed would know test examples of another; "
             "fix the split for tuning: split_seed = 0 in [run], or --set split_seed=0"
         )
-        problems.append(tunable.problem(("run",), message))
+        document.mistake(("run",), message)
     unlabelled = [cell for cell in tunable.cells if catalog.task_of(cell.run.spec.model.name).headline.name != "accuracy"]
     if unlabelled:
         message = (
             f"rates are chosen by the accuracy on held-out examples, and the model {unlabelled[0].run.spec.model.name} classifies nothing; "
             "give its rates as an axis, [grid] learning_rate = [...], and compare test losses"
         )
-        problems.append(tunable.problem(("run",), message))
-    if "momentum" in tunable.tune.search:
-        for cell in tunable.cells:
-            optimizer = cell.run.spec.optimizer
-            if optimizer.option("momentum") is None:
-                message = f'momentum is searched, and the optimizer "{optimizer.name}" of {cell.name} has none; remove it from search'
-                problems.append(tunable.problem(("tune", "search"), message))
+        document.mistake(("run",), message)
+    for cell in tunable.cells if "momentum" in searched else ():
+        optimizer = cell.run.spec.optimizer
+        if optimizer.option("momentum") is None:
+            message = f'momentum is searched, and the optimizer "{optimizer.name}" of {cell.name} has none; remove it from search'
+            document.mistake(("tune", "search"), message)
     for name in ("momentum", "weight_decay"):
         fixed = [cell.name for cell in tunable.cells if any(getattr(phase, name) is not None for phase in cell.run.spec.phases)]
-        if name in tunable.tune.search and fixed:
-            message = (
-                f"{name} is searched, and the phases of {', '.join(fixed)} set it themselves; remove it from search or from the phases"
-            )
-            problems.append(tunable.problem(("tune", "search"), message))
-    if problems:
-        raise SuiteError([problem for error in problems for problem in error.problems])
+        if name in searched and fixed:
+            what = f"{name} is searched, and the phases of {', '.join(fixed)} set it themselves"
+            document.mistake(("tune", "search"), f"{what}; remove it from search or from the phases")
+    if document.problems:
+        raise SuiteError(document.problems)

@@ -6,30 +6,11 @@ Every decision follows from the outcomes of trials alone, so that whoever replay
 from __future__ import annotations
 
 from gapbench.tuning.results import KEY, CellResult, Tuned, read_tuned
-from gapbench.tuning.search import NOT_ELIGIBLE, Point, Range, Round, Rules, Score, Search, replay
-from gapbench.tuning.suite_file import check_writable, tuned_name, tuned_suite, write_tuned_suite
-from gapbench.tuning.trials import SUFFIX, Space, Trial, Trials, specs_of
+from gapbench.tuning.search import Point, Round, Rules, Search
+from gapbench.tuning.suite_file import check_writable, tuned_name, write_tuned_suite
+from gapbench.tuning.trials import Trial, Trials, specs_of
 
 __all__ = [
-    "KEY",
-    "NOT_ELIGIBLE",
-    "SUFFIX",
-    "CellResult",
-    "Point",
-    "Range",
-    "Round",
-    "Rules",
-    "Score",
-    "Search",
-    "Space",
-    "Trial",
-    "Trials",
-    "Tuned",
-    "check_writable",
-    "read_tuned",
-    "replay",
-    "specs_of",
-    "tuned_name",
-    "tuned_suite",
-    "write_tuned_suite",
-]
+    "KEY", "CellResult", "Point", "Round", "Rules", "Search", "Trial", "Trials", "Tuned", "check_writable", "read_tuned", "specs_of",
+    "tuned_name", "write_tuned_suite",
+]  # fmt: skip

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from gapbench import catalog
 from gapbench.analysis.stats import Estimate, t_interval
+from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, rate_of, replay, scores_of, within
@@ -16,8 +18,6 @@ from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, r
 if TYPE_CHECKING:
     import pandas as pd
 
-MARGIN = 0.01
-"""Accuracy that counts as near the best: one percentage point."""
 KEY = "tune"
 """Of the report settings in the tables of a directory of trials."""
 
@@ -59,11 +59,13 @@ class CellResult:
     interior: bool | None = None
     """Whether lower and higher rates than the best were tried; None where the rate is not searched."""
     near: tuple[float, float] | None = None
-    """The rates, without a gap, within MARGIN of the best one."""
+    """The rates, without a gap, within a notable gap of the best one: one percentage point of accuracy."""
     near_ends: tuple[bool, bool] = (True, True)
     """Whether that range ends within what was tried, below and above."""
     accuracy: Estimate | None = None
     """Of the best point on the fresh seeds, each the mean over its folds."""
+    words: tuple[tuple[str, ...], ...] = ()
+    """Of each cell: what its name is put together from."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +170,14 @@ class _Reader:
         self._rules = Rules(**stored["rules"])
         self._seeds = {"trial": stored["seeds"], "check": stored["check_seeds"]}
         rows = runs.drop_duplicates("run_id").to_dict("records")
-        self._outcomes = {str(row["run_id"]): _ended(row) for row in rows}
+        self._metric = catalog.measured_task(runs.columns).headline
+        self._outcomes = {str(row["run_id"]): _ended(row, self._metric) for row in rows}
         self._titles = [cell["title"] for cell in stored["cells"]]
         self._runs: dict[tuple[str, Point, Stage], dict[int, list[str]]] = {}
         for position, power, other, stage, seed, _, run_id in stored["trials"]:
             key = (self._titles[position], Point(power, other), stage)
             self._runs.setdefault(key, {}).setdefault(seed, []).append(run_id)
-        self._score = scores_of(self._run_ids, self._outcomes.get)
+        self._score = scores_of(self._run_ids, self._outcomes.get, self._metric)
 
     def read(self) -> Tuned:
         stored = self._stored
@@ -224,6 +227,7 @@ class _Reader:
             ),
             trials=len(known),
             diverged=sum(not score.eligible for score in known.values()),
+            words=tuple(map(tuple, stored.get("words") or [name.split(", ") for name in stored["cells"]])),  # not kept by version 0.1
         )
         return result if best is None else self._with_best(result, stored, best, own)
 
@@ -234,11 +238,11 @@ class _Reader:
         return next(iter(ranked(check.points.get(title, ()), lambda point: self._score(title, point, "check"))), None)
 
     def _with_best(self, result: CellResult, stored: Mapping[str, Any], best: Point, own: Range) -> CellResult:
-        def accuracy(power: int) -> float | None:
+        def merit(power: int) -> float | None:
             score = self._score(result.title, Point(power, best.other), "trial")
-            return score.accuracy if score else None
+            return score.merit if score else None
 
-        near = within(best.power, own, accuracy, MARGIN)
+        near = within(best.power, own, merit, (self._metric.notable_gap or 0.0) / self._metric.factor)
         others = self._stored["others"]
         chosen = others[best.other]
         edges = tuple(
@@ -282,10 +286,10 @@ class _Reader:
         return {name for name in set().union(*options) if any(name not in own or own[name] != options[0].get(name) for own in options)}
 
 
-def _ended(row: Mapping[Any, Any]) -> tuple[str, float, float] | None:
+def _ended(row: Mapping[Any, Any], metric: Metric) -> tuple[str, float, float] | None:
     outcome = str(row["outcome"])
     if outcome in (Outcome.SKIPPED, Outcome.INTERRUPTED):
         return None
     if outcome != Outcome.OK:
         return outcome, math.nan, math.nan
-    return outcome, float(row["validation_accuracy"]), float(row["validation_loss"])
+    return outcome, float(row[metric.column("validation")]), float(row["validation_loss"])

@@ -7,7 +7,7 @@ A point is a learning rate, as a whole power of the step, and one combination of
    the side of its range where its own best rate lies, so that no cell is searched harder than another;
 3. the check: the best three points of every cell, on fresh seeds. Only these decide, so that luck in the search does not count.
 
-Equal accuracies are told apart by the lower loss, then by the lower rate.
+Equal merits are told apart by the lower loss, then by the lower rate.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gapbench.catalog import Metric
 from gapbench.core.events import Outcome
 
 FINALISTS = 3
@@ -39,14 +40,14 @@ class Point:
 class Score:
     """What a point came to on the held-out part: means over seeds and folds."""
 
-    accuracy: float | None
-    """A fraction; None: not eligible, because a run of it diverged."""
+    merit: float | None
+    """The metric that runs are compared by, so signed that more is better; None: not eligible, because a run of it diverged."""
     loss: float = 0.0
 
     @property
     def eligible(self) -> bool:
         """Whether every run of it ended well."""
-        return self.accuracy is not None
+        return self.merit is not None
 
 
 NOT_ELIGIBLE = Score(None)
@@ -152,24 +153,24 @@ def replay(centres: Mapping[str, int], rules: Rules, score: Scores) -> Search:
 
 def ranked(points: Sequence[Point], score: Callable[[Point], Score | None]) -> list[Point]:
     """Returns the eligible points, the best first."""
-    known = {point: found for point in points if (found := score(point)) is not None and found.accuracy is not None}
-    return sorted(known, key=lambda point: (-(known[point].accuracy or 0.0), known[point].loss, point))
+    known = {point: found for point in points if (found := score(point)) is not None and found.merit is not None}
+    return sorted(known, key=lambda point: (-(known[point].merit or 0.0), known[point].loss, point))
 
 
-def within(best: int, own: Range, accuracy: Callable[[int], float | None], margin: float) -> Range:
-    """Returns the rates around the best one, without a gap, whose accuracy is at most `margin` below that of the best one.
+def within(best: int, own: Range, merit: Callable[[int], float | None], margin: float) -> Range:
+    """Returns the rates around the best one, without a gap, whose merit is at most `margin` below that of the best one.
 
     Args:
         best: power of the best rate.
         own: what was tried.
-        accuracy: of a power, on the same seeds for all; None: not eligible.
-        margin: a fraction, such as 0.01.
+        merit: of a power, on the same seeds for all; None: not eligible.
+        margin: in the unit of merits, such as 0.01 of accuracies.
     """
-    top = accuracy(best)
+    top = merit(best)
     low = high = best
 
     def near(power: int) -> bool:
-        found = accuracy(power)
+        found = merit(power)
         return top is not None and found is not None and found >= top - margin - 1e-12
 
     while low > own.low and near(low - 1):
@@ -205,10 +206,10 @@ RunsOf = Callable[[str, Point, Stage], Sequence[str]]
 """The ids of the runs of a cell's point."""
 
 Known = Callable[[str], tuple[str, float, float] | None]
-"""Outcome, accuracy and loss on the held-out part of a run, by its id; None where it has no outcome."""
+"""Outcome, metric and loss on the held-out part of a run, by its id; None where it has no outcome."""
 
 
-def scores_of(runs: RunsOf, known: Known) -> Scores:
+def scores_of(runs: RunsOf, known: Known, metric: Metric) -> Scores:
     """Returns the scores that `search.replay` asks for.
 
     A run that crashed, ran out of memory or out of time says nothing about its point, so the point has no score until it has trained.
@@ -221,6 +222,7 @@ def scores_of(runs: RunsOf, known: Known) -> Scores:
         ended = [one for one in found if one is not None]
         if any(outcome == Outcome.DIVERGED for outcome, _, _ in ended):
             return NOT_ELIGIBLE
-        return Score(math.fsum(one[1] for one in ended) / len(ended), math.fsum(one[2] for one in ended) / len(ended))
+        value, loss = (math.fsum(numbers) / len(ended) for numbers in ([one[1] for one in ended], [one[2] for one in ended]))
+        return Score(value if metric.direction == "higher" else -value, loss)
 
     return score

@@ -158,7 +158,7 @@ def _reference(suite: Suite) -> dict[str, Any]:
     if not cells:
         return {}
     alone = not suite.document.get("arm") and all(axis in SEEDS for axis in suite.document.get("grid", {}))
-    conditions = dict(suite.report.reference) or {
+    conditions: dict[str, Any] = dict(suite.report.reference) or {
         "batch_size": sorted({run.spec.batch_size for run in cells}),
         "regime": "baseline",
         "ghost_batch_size": "off",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gapbench import catalog
 from gapbench.suite.facts import dataset_facts, held_out
 from gapbench.suite.identity import run_id
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
@@ -75,6 +76,8 @@ class Trials:
         self.others = [dict(zip(named, values, strict=True)) for values in itertools.product(*(getattr(tune, name) for name in named))]
         rate = {"trials": tune.trials, "extend_by": tune.extend_by, "extend_at_most": tune.extend_at_most}
         self.rules = Rules(**(rate if self.searches_rate else {"trials": 1, "extend_by": 1, "extend_at_most": 0}), others=len(self.others))
+        self.metric = catalog.task_of(tunable.cells[0].run.spec.model.name).headline
+        """What its points are compared by, on held-out examples."""
         self.folds = self._count_folds()
         self.spaces = {space.title: space for space in self._find_spaces()}
         self.name = f"{tunable.suite.name}{SUFFIX}"
@@ -83,13 +86,13 @@ class Trials:
         """Returns the rounds that outcomes lead to.
 
         Args:
-            outcome: of a run by its id: outcome, accuracy and loss on the held-out part; None where it has none.
+            outcome: of a run by its id: outcome, `metric` and loss on the held-out part; None where it has none.
         """
 
         def runs(title: str, point: Point, stage: Stage) -> list[str]:
             return [trial.run_id for trial in self.of_point(title, point, stage)]
 
-        return replay({title: space.centre for title, space in self.spaces.items()}, self.rules, scores_of(runs, outcome))
+        return replay({title: space.centre for title, space in self.spaces.items()}, self.rules, scores_of(runs, outcome, self.metric))
 
     def of_round(self, tried: Round) -> list[Trial]:
         """Returns the runs of a round."""
@@ -175,6 +178,7 @@ class Trials:
         return {
             "title": space.title,
             "cells": [cell.name for cell in space.cells],
+            "words": [[*cell.run.labels.words.values()] for cell in space.cells],
             "batch_size": spec.batch_size,
             "regimes": list(dict.fromkeys(cell.run.labels.regime for cell in space.cells)),
             "budget": labels.budget,
@@ -189,11 +193,12 @@ class Trials:
 
     def _labels(self, trial: Trial, order: int) -> Labels:
         space = self.spaces[trial.title]
-        words = [f"rate {self.rate(space, trial.point.power):g}"]
-        words += [f"{name.replace('_', ' ')} {value:g}" for name, value in self.others[trial.point.other].items()]
+        words = {"arm": space.title, "learning_rate": f"rate {self.rate(space, trial.point.power):g}"}
+        words |= {name: f"{name.replace('_', ' ')} {value:g}" for name, value in self.others[trial.point.other].items()}
         labels = space.cells[0].run.labels
-        change = {"suite": self.name, "cell": ", ".join([space.title, *words]), "arm": "", "cell_order": order}
-        return labels.model_copy(update={**change, "reference_cell": False, "learning_rate_rule": "set"})
+        change = labels.change.model_copy(update={"learning_rate_rule": "set", "learning_rate_factor": 1.0, "untuned": False})
+        names = {"suite": self.name, "cell": ", ".join(words.values()), "arm": "", "cell_order": order, "words": words}
+        return labels.model_copy(update={**names, "reference_cell": False, "learning_rate_rule": change.rate_label, "change": change})
 
     def _find_spaces(self) -> list[Space]:
         groups: dict[object, list[TunableCell]] = {}

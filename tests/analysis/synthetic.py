@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gapbench.analysis import ArmRow, ArmsTable
 from gapbench.core.hashing import permutation, stream
 
 MLP = '{"bias":false,"norm":"batch","widths":[128,128,128]}'
@@ -151,6 +152,11 @@ def correct_bits(row: Mapping[str, Any], examples: Any) -> bytes:
     return np.packbits(right).tobytes()
 
 
+def point(run_id: str, update: int, metric: str, value: float, *, batch_size: int = 16) -> dict[str, Any]:
+    """One row of curves.parquet."""
+    return {"run_id": run_id, "update": update, "examples": update * batch_size, "metric": metric, "layer": "", "value": value}
+
+
 def curve_rows(row: Mapping[str, Any], stop: float = 1.0) -> list[dict[str, Any]]:
     """Weight distance at log-spaced updates; evaluations log-spaced early, then even, ending at the row's numbers."""
     last, seed = int(row["planned_updates"]), int(row["seed"])
@@ -161,16 +167,7 @@ def curve_rows(row: Mapping[str, Any], stop: float = 1.0) -> list[dict[str, Any]
     out: list[dict[str, Any]] = []
 
     def add(update: int, metric: str, value: float) -> None:
-        out.append(
-            {
-                "run_id": row["run_id"],
-                "update": update,
-                "examples": update * row["batch_size"],
-                "metric": metric,
-                "layer": "",
-                "value": value,
-            }
-        )
+        out.append(point(row["run_id"], update, metric, value, batch_size=row["batch_size"]))
 
     distance = _distance(row)
     for update in probed[probed <= stop * last].tolist():
@@ -200,14 +197,8 @@ def unfinished(row: dict[str, Any], diverged: Iterable[tuple[str, int]], missing
     key = row["cell"], row["seed"]
     numbers = ["test_accuracy", "test_loss", "train_accuracy", "train_loss", "weight_distance", "clipped_share", "clipped_share_late"]
     if key in set(diverged):
-        return {
-            **row,
-            **dict.fromkeys(numbers),
-            "outcome": "diverged",
-            "reason": "loss is not finite at update 20",
-            "updates": 20,
-            "test_correct": None,
-        }
+        reason = "loss is not finite at update 20"
+        return {**row, **dict.fromkeys(numbers), "outcome": "diverged", "reason": reason, "updates": 20, "test_correct": None}
     if key in set(missing):
         return {**row, **dict.fromkeys(numbers), "outcome": "skipped", "updates": None, "test_correct": None}
     return row
@@ -217,6 +208,10 @@ def tables(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> tuple[pd
     runs = pd.DataFrame(rows, columns=list(run_row("SB", 0)))
     runs = runs.astype({"ghost_batch_size": "Int64", "updates": "Int64"})
     return runs, pd.DataFrame(curves, columns=["run_id", "update", "examples", "metric", "layer", "value"])
+
+
+def row_of(table: ArmsTable, name: str) -> ArmRow:
+    return next(row for row in table.rows if row.cell.name == name)
 
 
 def write(results: Path, runs: pd.DataFrame, curves: pd.DataFrame, *, schema: int = 1, report: Mapping[str, Any] | None = None) -> Path:

@@ -8,18 +8,15 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from gapbench.analysis import ArmRow, ArmsTable, arms_table
+from gapbench.analysis import arms_table
 from gapbench.analysis.cells import Panel, Run, read_panels
 from gapbench.analysis.examples import HeldOut, Pair, drawn_test_sets, error_over_examples
 from gapbench.suite.runspec import Component, RunSpec
 from gapbench.workloads.datasets.arrays import Pool
 from gapbench.workloads.datasets.splits import split
+from tests.analysis.synthetic import row_of
 
 Indices = npt.NDArray[np.int64]
-
-
-def row_of(table: ArmsTable, name: str) -> ArmRow:
-    return next(row for row in table.rows if row.cell.name == name)
 
 
 def bootstrap_error(pairs: list[Pair], draws: int = 4000) -> float:
@@ -122,12 +119,8 @@ def test_the_table_holds_the_interval_over_examples_beside_the_one_over_seeds(sy
     }
     better = 100 * (bits["B 128, baseline"] - bits["B 4096, baseline"])
     found, gap = row.batch_gap_examples, row.batch_gap
-    assert found is not None
-    assert gap is not None
     assert found.examples == 10_000
     assert found.error == pytest.approx(better.std(ddof=1) / 100)
-    assert found.low is not None
-    assert found.high is not None
     assert (found.low + found.high) / 2 == pytest.approx(gap.estimate)
     frame = table.frame().set_index("cell")
     assert frame.loc["B 4096, baseline", "batch_gap_pp_examples_low"] == found.low
@@ -155,7 +148,6 @@ def test_bits_of_another_test_set_give_no_interval(synthetic: ModuleType) -> Non
 def test_one_seed_has_no_interval_over_examples_either(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.digits_suite(1, only=["SB", "LB"]))
     found = row_of(table, "LB").batch_gap_examples
-    assert found is not None
     assert (found.low, found.high, found.error, found.reason) == (None, None, None, "one seed")
 
 

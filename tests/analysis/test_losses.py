@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gapbench.analysis import ArmRow, ArmsTable, arms_table
+from gapbench.analysis import arms_table
 from gapbench.analysis.stats import holm
 from gapbench.report.latex import arms_latex
 from gapbench.report.tables import arms_markdown
+from tests.analysis.synthetic import row_of
 
 ACCURACIES = ["test_accuracy", "train_accuracy", "validation_accuracy", "test_correct"]
 
@@ -28,10 +29,6 @@ def of_losses(synthetic: ModuleType, seeds: int = 8, **changes: object) -> tuple
     runs, curves = unlabelled(*synthetic.digits_suite(seeds, only=["SB", "LB", "LB+LR", "LB+LR+GBN", "LB+LR+GBN+RA"], **changes))
     runs.loc[runs["cell"] == "LB+LR+GBN", "test_loss"] *= 0.085 / 0.092
     return runs, curves
-
-
-def row_of(table: ArmsTable, name: str) -> ArmRow:
-    return next(row for row in table.rows if row.cell.name == name)
 
 
 def test_a_higher_loss_is_worse_and_judged_together_with_all_others(synthetic: ModuleType) -> None:
@@ -58,7 +55,6 @@ def test_sentences_say_which_loss_is_higher_with_the_sign_of_the_words(synthetic
     assert head == "digits, mlp, recipe digits: n = 8 in every cell; 95 % intervals over splits."
     assert by_loss == "Nothing is classified here, so cells are compared by test loss."
     gap = row_of(table, "LB").batch_gap
-    assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
     assert (
@@ -67,8 +63,6 @@ def test_sentences_say_which_loss_is_higher_with_the_sign_of_the_words(synthetic
     ) in rest
     assert any("(LB+LR+GBN) is not separated from SB (test loss " in sentence for sentence in rest)
     lower = row_of(table, "LB+LR+GBN+RA").batch_gap
-    assert lower is not None
-    assert lower.high is not None
     assert lower.high < 0
     (sentence,) = (text for text in rest if "(LB+LR+GBN+RA)" in text)
     assert f"has a test loss lower by {-lower.estimate:.4f} nats than SB (95 % interval {-lower.high:.4f} to " in sentence
@@ -94,7 +88,6 @@ def test_what_cannot_be_judged_says_why_and_one_seed_tells_its_difference(synthe
 def test_notes_and_columns_give_power_in_nats(synthetic: ModuleType) -> None:
     table = arms_table(*of_losses(synthetic))
     row = row_of(table, "LB+LR+GBN")
-    assert row.power is not None
     assert row.power.chance is None
     (note,) = (note for note in table.notes if note.startswith("Power"))
     digits = 1 - math.floor(math.log10(row.power.smallest_gap))
@@ -104,7 +97,7 @@ def test_notes_and_columns_give_power_in_nats(synthetic: ModuleType) -> None:
     frame = table.frame().set_index("cell")
     assert frame.loc["LB+LR+GBN", "batch_gap_nats_seen_with_80_percent"] == row.power.smallest_gap
     assert frame.loc["LB", "batch_gap_n"] == 8
-    assert frame.loc["LB", "batch_gap_nats_error"] == row_of(table, "LB").batch_gap.error  # type: ignore[union-attr]
+    assert frame.loc["LB", "batch_gap_nats_error"] == row_of(table, "LB").batch_gap.error
     assert frame["batch_gap_pp_seen_with_80_percent"].isna().all()
     assert frame["batch_gap_chance_of_1_pp"].isna().all()
 

@@ -1,3 +1,5 @@
+"""The arms table in words: its sentences and its notes."""
+
 from __future__ import annotations
 
 from types import ModuleType
@@ -6,7 +8,10 @@ import pandas as pd
 import pytest
 
 from gapbench.analysis import Estimate, arms_table
+from gapbench.analysis.cells import read_panels
+from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import estimate_text, loss, range_text, signed
+from gapbench.analysis.notes import METRIC, noise_notes
 
 
 def test_sentences_come_in_the_order_that_keeps_optimization_apart(synthetic: ModuleType) -> None:
@@ -145,3 +150,21 @@ def test_losses_have_three_significant_digits(estimate: Estimate | None, text: s
 def test_intervals_are_written_as_ranges_or_half_widths() -> None:
     assert range_text(-0.5, 1.25, 2) == "−0.50 to 1.25"
     assert estimate_text(Estimate(0.9787, 0.9764, 0.981, 8), 100, 2) == "97.87 ± 0.23"
+
+
+def tables(synthetic: ModuleType) -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs = pd.DataFrame([synthetic.run_row("LB+noise", seed, batch_size=512) for seed in range(3)])
+    values = [(row, update, value + 0.1 * seed) for seed, row in enumerate(runs["run_id"]) for update, value in ((5, 0.9), (26, 1.1))]
+    return runs, pd.DataFrame([synthetic.point(run, update, METRIC, value) for run, update, value in values])
+
+
+def test_the_measured_ratio_is_a_mean_over_training_with_an_interval_over_seeds(synthetic: ModuleType) -> None:
+    runs, curves = tables(synthetic)
+    (note,) = noise_notes(read_panels(runs)[0].cells, Curves(curves))
+    assert note.endswith("which is 1 where noise does what it is for: LB+noise 1.10 ± 0.25.")
+    assert note in arms_table(runs, curves).notes
+
+
+def test_suites_without_noise_have_no_such_note(synthetic: ModuleType) -> None:
+    runs, curves = synthetic.digits_suite(2)
+    assert noise_notes([cell for panel in read_panels(runs) for cell in panel.cells], Curves(curves)) == []

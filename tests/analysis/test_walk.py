@@ -29,7 +29,6 @@ def test_the_window_ends_where_the_batch_first_grows(spec: Any) -> None:
 def test_a_logarithmic_walk_gives_back_its_slope_and_an_r_squared_of_one() -> None:
     updates = np.unique(np.geomspace(1, 1000, 60).round())
     fit = log_fit(curve(updates, 3 + 2.5 * np.log(updates)), FitWindow(10, 1000, clipped=False, decayed=False))
-    assert fit is not None
     assert fit.slope == pytest.approx(2.5)
     assert fit.r_squared == pytest.approx(1.0)
     assert fit.points == np.count_nonzero(updates >= 10)
@@ -43,7 +42,6 @@ def test_the_fit_is_least_squares_as_scipy_has_it() -> None:
     values = np.sqrt(updates) + generator.normal(0, 0.3, len(updates))
     fit = log_fit(curve(updates, values), FitWindow(1, 500, clipped=False, decayed=False))
     oracle = linregress(np.log(updates), values)
-    assert fit is not None
     assert (fit.slope, fit.r_squared) == pytest.approx((oracle.slope, oracle.rvalue**2))
 
 
@@ -51,7 +49,6 @@ def test_what_lies_outside_the_window_does_not_count() -> None:
     updates = np.arange(1, 101)
     values = np.where((updates >= 10) & (updates <= 50), np.log(updates), 1e6)
     fit = log_fit(curve(updates, values), FitWindow(10, 50, clipped=False, decayed=False))
-    assert fit is not None
     assert fit.slope == pytest.approx(1.0)
 
 
@@ -90,11 +87,9 @@ def test_a_cell_has_one_slope_with_an_interval_over_its_seeds(synthetic: ModuleT
     (panel,) = read_panels(runs)
     specs = {run_id: spec(updates=1687) for run_id in runs["run_id"]}
     walk = walk_of(panel.cells[0], Curves(curves), specs)
-    assert walk.slope is not None
     assert walk.slope.n == 4
     assert walk.slope.low is not None
     assert 2.0 < walk.slope.mean < 2.8
-    assert walk.r_squared is not None
     assert walk.r_squared[0] > 0.99
 
 

@@ -33,10 +33,8 @@ reference = { regime = "baseline" }
 
 
 @pytest.fixture
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "following.toml"
+def suite(own_folder: Path) -> Path:
+    path = own_folder / "following.toml"
     path.write_text(SUITE, encoding="utf-8")
     return path
 

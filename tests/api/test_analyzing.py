@@ -32,16 +32,8 @@ seed = "0..7"
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def test_eight_orders_of_one_initialization_have_drift_and_spread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
-    (folder / "orders.toml").write_text(SUITE)
+def test_eight_orders_of_one_initialization_have_drift_and_spread(own_folder: Path, no_figures: None) -> None:
+    (own_folder / "orders.toml").write_text(SUITE)
     done = api.run("orders.toml", devices="cpu")
     assert done.exit_status == 0
     curves = api.load_results("orders").curves
@@ -64,24 +56,24 @@ def test_eight_orders_of_one_initialization_have_drift_and_spread(folder: Path, 
     assert "displacement_sketch" not in Path("csv/curves.csv").read_text()
 
 
-def test_results_without_sketches_are_analysed_as_far_as_they_go(folder: Path) -> None:
-    shutil.copytree(ROOT / "results" / "reference" / "quickstart", folder / "results" / "quickstart")
-    before = sorted(folder.rglob("*"))
+def test_results_without_sketches_are_analysed_as_far_as_they_go(own_folder: Path) -> None:
+    shutil.copytree(ROOT / "results" / "reference" / "quickstart", own_folder / "results" / "quickstart")
+    before = sorted(own_folder.rglob("*"))
     found = api.analyze("diffusion", "quickstart")
     assert any("drift and spread are not computed" in sentence for texts in found.sentences.values() for sentence in texts)
     assert repr(found).startswith("Analysis(diffusion of 'quickstart': ")
     assert isinstance(found.figures["weight_cosine"], Figure)
     assert "<li>" in found._repr_html_()
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(own_folder.rglob("*")) == before
 
 
-def test_the_papers_curves_are_analysed_by_name(folder: Path) -> None:
+def test_the_papers_curves_are_analysed_by_name(own_folder: Path) -> None:
     found = api.analyze("diffusion", "published:hoffer2017")
     assert len(found.frames["exponents"]) == 12
     assert [path.name for path in found.write("paper")] == ["diffusion.md", "exponents.csv"]
 
 
-def test_what_makes_no_sense_is_said(folder: Path) -> None:
+def test_what_makes_no_sense_is_said(own_folder: Path) -> None:
     with pytest.raises(UnknownNameError, match=r'unknown analysis "difusion" .did you mean "diffusion"'):
         api.analyze("difusion")
     with pytest.raises(AnalysisError, match="--last 5: must be greater than the first update, 9"):
@@ -94,8 +86,7 @@ def test_what_makes_no_sense_is_said(folder: Path) -> None:
         api.analyze("diffusion")
 
 
-def test_landscape_and_sharpness_of_a_run_are_analysed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
+def test_landscape_and_sharpness_of_a_run_are_analysed(own_folder: Path, no_figures: None) -> None:
     probes = (
         'probes = [{ name = "landscape", directions = 50, examples = 64, curvature_directions = 2 }, '
         '{ name = "sharpness", subspace = 2, iterations = 2, examples = 64 }, '
@@ -103,7 +94,7 @@ def test_landscape_and_sharpness_of_a_run_are_analysed(folder: Path, monkeypatch
     )
     text = SUITE.replace('"orders"', '"around"').replace("epochs = 0.6", "epochs = 0.1\nkeep_weights = [0, 1]").replace("0..7", "0..1")
     lines = [probes if line.startswith("probes") else line for line in text.splitlines()]
-    (folder / "around.toml").write_text("\n".join(lines))
+    (own_folder / "around.toml").write_text("\n".join(lines))
     assert api.run("around.toml", devices="cpu").exit_status == 0
     found = api.analyze("landscape", "around", bins=4)
     fits = found.frames["fits"]

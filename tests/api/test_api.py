@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from gapbench import api
-from gapbench.api.planning import TooLongError
 from gapbench.api.running import smoke_suite
 from gapbench.core.errors import DataError, StoreError
 from gapbench.core.events import Outcome
-from gapbench.execution import JobStarted, executor
+from gapbench.execution import JobStarted
 from gapbench.store import read_plan
 from gapbench.suite import load_suite
 
-SUITE = (
-    (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
-    + """[[arm]]
-label = "LB+GBN"
-batch_size = 512
-ghost_batch_size = 16
-"""
-)
+pytestmark = pytest.mark.usefixtures("fake_worker", "no_figures")
 
-
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
+GHOST = '[[arm]]\nlabel = "LB+GBN"\nbatch_size = 512\nghost_batch_size = 16\n'
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> Path:
-    path = tmp_path / "small.toml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
+def suite(suite: Path) -> Path:
+    suite.write_text(suite.read_text() + GHOST)
+    return suite
+
+
+def change(suite: Path, old: str, new: str) -> None:
+    suite.write_text(suite.read_text().replace(old, new))
 
 
 def test_run_returns_outcomes_and_files_and_results_can_be_loaded(suite):
@@ -57,7 +43,7 @@ def test_run_returns_outcomes_and_files_and_results_can_be_loaded(suite):
 
 
 def test_equal_runs_under_two_labels_train_once(suite):
-    suite.write_text(SUITE + '[[arm]]\nlabel = "the same"\nbatch_size = 512\n')
+    change(suite, GHOST, GHOST + '[[arm]]\nlabel = "the same"\nbatch_size = 512\n')
     done = api.run(suite)
     assert len(done.outcomes) == 6
     assert len(api.load_results(done.results).runs) == 8
@@ -65,9 +51,9 @@ def test_equal_runs_under_two_labels_train_once(suite):
 
 def test_what_is_no_longer_asked_for_leaves_the_tables_and_comes_back(suite):
     api.run(suite)
-    suite.write_text(SUITE.replace("seed = [0, 1]", "seed = [0]"))
+    change(suite, "seed = [0, 1]", "seed = [0]")
     assert len(api.load_results(api.run(suite).results).runs) == 3
-    suite.write_text(SUITE)
+    change(suite, "seed = [0]", "seed = [0, 1]")
     again = []
     api.run(suite, observe=again.append)
     assert not any(isinstance(notice, JobStarted) for notice in again)
@@ -81,14 +67,6 @@ def test_the_data_are_checked_before_anything_is_written(suite, monkeypatch):
     with pytest.raises(DataError, match="gone"):
         api.run(suite)
     assert not Path("results").exists()
-
-
-def test_the_limit_of_device_hours_counts_only_what_is_left(suite):
-    with pytest.raises(TooLongError, match="device hours"):
-        api.run(suite, max_device_hours=0.0)
-    assert not Path("results").exists()
-    api.run(suite)
-    api.run(suite, max_device_hours=0.0)
 
 
 def test_a_plan_says_what_runs_take_and_how_many_are_done(suite):
@@ -110,21 +88,11 @@ def test_planning_a_selection_keeps_the_slots_of_the_whole(suite):
     assert (part.slots, part.threads) == (whole.slots, whole.threads)
 
 
-def test_status_counts_outcomes_and_updates(suite):
-    api.run(suite, only="arm=LB")
-    status = api.status("small")
-    by_name = {cell.cell: cell for cell in status.cells}
-    assert by_name["LB"].outcomes == {Outcome.OK: 2}
-    assert by_name["SB"].outcomes == {Outcome.SKIPPED: 2}
-    assert by_name["LB"].updates_done == by_name["LB"].updates == 6
-    assert not status.in_use
-
-
 def test_the_newest_results_are_found_without_a_name(suite, tmp_path):
     with pytest.raises(StoreError, match="gapbench run"):
         api.find()
     api.run(suite)
-    suite.write_text(SUITE.replace('name = "small"', 'name = "other"'))
+    change(suite, 'name = "small"', 'name = "other"')
     api.run(suite, only="arm=LB")
     assert api.find().name == "other"
     assert api.find("small") == Path("results/small")
@@ -140,9 +108,8 @@ def test_smoke_runs_every_program_once_with_three_updates(suite):
     assert "3 of 6 runs" in notes[0]
 
 
-def test_smoke_trains_every_size_of_a_growing_batch(monkeypatch):
-    monkeypatch.setattr("gapbench.api.running._fits", lambda *_: False)
-    small, notes = smoke_suite(load_suite("batch-ramp"), "cpu")
+def test_smoke_trains_every_size_of_a_growing_batch():
+    small, notes = smoke_suite(load_suite("batch-ramp"), "cpu", fits=lambda *_: False)
     updates = {run.labels.cell: (run.spec.updates, run.spec.batches.sizes) for run in small.runs}
     # Batches 8 and 32 in full, in their proportion, however far they were divided
     assert {sizes[-1] // sizes[0] for _, sizes in updates.values()} == {1, 4}
@@ -151,29 +118,16 @@ def test_smoke_trains_every_size_of_a_growing_batch(monkeypatch):
     assert "3 updates each, more where the batch grows" in notes[0]
 
 
-def test_smoke_divides_batch_and_ghost_by_the_same_power_of_two_and_says_so(suite, monkeypatch):
-    def fits(spec, _kind):
-        return spec.batch_size <= 128
-
-    monkeypatch.setattr("gapbench.api.running._fits", fits)
-    small, notes = smoke_suite(load_suite(suite), "cpu")
+def test_smoke_divides_batch_and_ghost_by_the_same_power_of_two_and_says_so(suite):
+    small, notes = smoke_suite(load_suite(suite), "cpu", fits=lambda spec, _kind: spec.batch_size <= 128)
     sizes = {run.labels.cell: (run.spec.batch_size, run.spec.ghost_batch_size) for run in small.runs}
     assert sizes == {"SB": (16, None), "LB": (128, None), "LB+GBN": (128, 4)}
     assert "LB+GBN: batch 512 -> 128, ghost 16 -> 4, so that an update fits" in notes
 
 
-def test_smoke_never_makes_groups_that_batch_norm_cannot_use(suite, monkeypatch):
-    monkeypatch.setattr("gapbench.api.running._fits", lambda *_: False)
-    small, _ = smoke_suite(load_suite(suite), "cpu")
+def test_smoke_never_makes_groups_that_batch_norm_cannot_use(suite):
+    small, _ = smoke_suite(load_suite(suite), "cpu", fits=lambda *_: False)
     assert min(run.spec.ghost_batch_size or run.spec.batch_size for run in small.runs) == 2
-
-
-def test_importing_the_api_imports_nothing_slow():
-    code = (
-        "import sys, gapbench.api, gapbench.console\n"
-        "print(sorted({'torch', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'sklearn'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_a_finished_run_keeps_the_prediction_that_was_made_before_it_trained(suite):
@@ -203,3 +157,14 @@ def test_a_bundle_brings_the_page_and_makes_it_again(suite, tmp_path):
     page = api.report(tmp_path / "away" / "small.zip").page
     assert page == tmp_path / "away" / "small" / "report.html"
     assert "No prediction was kept" not in page.read_text(encoding="utf-8")
+
+
+def test_a_place_serves_every_function_and_keywords_change_it_for_one_call(suite, tmp_path):
+    lab = api.Place(results=tmp_path / "lab", devices="cpu", slots=1)
+    done = api.run(suite, lab, only="arm=SB")
+    assert done.results == tmp_path / "lab" / "small"
+    assert api.plan(suite, lab).done == 2
+    assert api.plan(suite, lab, results="elsewhere").done == 0
+    assert (api.plan(suite, lab).slots, api.plan(suite, lab, slots=2).slots) == (1, 2)
+    with pytest.raises(TypeError, match="device"):
+        api.plan(suite, device="cpu")

@@ -29,19 +29,17 @@ batch_size = 8
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
+def folder(own_folder: Path) -> Path:
     random = np.random.default_rng(0)
     for part, count in (("train", 24), ("val", 8)):
         for label in range(2):
             for number in range(count):
-                path = tmp_path / "images" / part / f"n{label}" / f"{number}.JPEG"
+                path = own_folder / "images" / part / f"n{label}" / f"{number}.JPEG"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = random.integers(120 * label, 120 * label + 100, (30, 24 + number, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(path)
-    (tmp_path / "photos.toml").write_text(SUITE)
-    return tmp_path
+    (own_folder / "photos.toml").write_text(SUITE)
+    return own_folder
 
 
 def test_a_folder_of_jpeg_files_trains_end_to_end(folder: Path) -> None:

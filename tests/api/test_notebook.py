@@ -17,15 +17,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from gapbench import api
-from gapbench.execution import executor
 
 ROOT = Path(__file__).resolve().parents[2]
-
-SUITE = (
-    (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
-    + """ghost_batch_size = 16
-"""
-)
 
 SCRIPT = """
 import gapbench
@@ -56,17 +49,9 @@ except gapbench.core.errors.GapbenchError as error:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "small.toml").write_text(SUITE)
-    return tmp_path
-
-
-@pytest.fixture
-def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker without torch."""
-    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(ROOT / "tests" / "execution" / "fake_worker.py")))
+def folder(suite: Path) -> Path:
+    suite.write_text(suite.read_text() + "ghost_batch_size = 16\n")
+    return suite.parent
 
 
 @pytest.fixture
@@ -138,9 +123,8 @@ def test_suites_plans_and_status_are_frames(folder):
     assert "warning: " in plan._repr_html_()
 
 
-@pytest.mark.usefixtures("fake_worker")
-def test_what_ran_is_a_frame(folder, capfd, monkeypatch):
-    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
+@pytest.mark.usefixtures("fake_worker", "no_figures")
+def test_what_ran_is_a_frame(folder, capfd):
     done = api.run("small.toml")
     assert [*done.frame().columns[:4]] == ["run_id", "suite", "cell", "cell_order"]
     assert repr(done).endswith("4 ok)")

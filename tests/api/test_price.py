@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from gapbench.execution import (
     Price,
     PricedJob,
     choose_devices,
-    executor,
     place_of,
     plan_layout,
     price,
@@ -29,19 +27,7 @@ from gapbench.execution import (
 from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
 from gapbench.suite import load_suite
 
-SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
-
-
-@pytest.fixture(autouse=True)
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
-    monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
-    path = tmp_path / "small.toml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
+pytestmark = pytest.mark.usefixtures("fake_worker", "no_figures")
 
 
 def layout_of(suite: Path) -> tuple[ResultsDirectory, Layout]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,35 +11,8 @@ import pytest
 from gapbench import api
 from gapbench.api.exporting import ExportError
 from gapbench.core.errors import StoreError
-from gapbench.execution import executor
 
-SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
-
-
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
-    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "figures" not in request.fixturenames:
-        monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
-
-
-@pytest.fixture
-def figures() -> None:
-    """For tests that look at figures; for the others drawing takes too long."""
-
-
-@pytest.fixture
-def suite(tmp_path: Path) -> Path:
-    path = tmp_path / "small.toml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
+pytestmark = pytest.mark.usefixtures("fake_worker")
 
 
 def reported(folder: Path) -> dict[str, bytes]:
@@ -49,7 +21,7 @@ def reported(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_a_directory_copied_to_another_machine_reports_the_same_bytes(suite, tmp_path, figures):
+def test_a_directory_copied_to_another_machine_reports_the_same_bytes(suite, tmp_path):
     original = api.run(suite).results
     api.report(original)
     expected = reported(original)
@@ -62,7 +34,7 @@ def test_a_directory_copied_to_another_machine_reports_the_same_bytes(suite, tmp
     assert {Path(name).parts[0] for name in expected} >= {"tables", "figures"}
 
 
-def test_two_machines_merged_report_what_one_would_have(suite, tmp_path):
+def test_two_machines_merged_report_what_one_would_have(suite, tmp_path, no_figures):
     whole = api.run(suite).results
     for machine, arm in (("one", "SB"), ("two", "LB")):
         api.run(suite, only=f"arm={arm}", results=machine)
@@ -76,13 +48,13 @@ def test_two_machines_merged_report_what_one_would_have(suite, tmp_path):
     assert api.comparison_failures(comparison, "difference") == []
 
 
-def test_a_bundle_compares_like_the_directory_it_was_made_of(suite):
+def test_a_bundle_compares_like_the_directory_it_was_made_of(suite, no_figures):
     api.run(suite)
     api.export("small", "b.zip")
     assert api.comparison_failures(api.compare("small", "b.zip"), "difference") == []
 
 
-def test_two_variants_are_compared_by_label_and_say_what_was_changed(suite):
+def test_two_variants_are_compared_by_label_and_say_what_was_changed(suite, no_figures):
     before = api.run(suite).results
     after = api.run(suite, settings={"learning_rate": "0.2"}).results
     comparison = api.compare(before, after)
@@ -90,7 +62,7 @@ def test_two_variants_are_compared_by_label_and_say_what_was_changed(suite):
     assert api.comparison_failures(comparison, "difference")
 
 
-def test_the_kinds_of_failure_are_kept_apart(suite, monkeypatch):
+def test_the_kinds_of_failure_are_kept_apart(suite, monkeypatch, no_figures):
     first = api.run(suite).results
     monkeypatch.setattr("gapbench.__version__", "9.9.9")
     second = api.run(suite, results="later").results
@@ -99,7 +71,7 @@ def test_the_kinds_of_failure_are_kept_apart(suite, monkeypatch):
     assert any("gapbench is" in text for text in api.comparison_failures(comparison, "environment"))
 
 
-def test_every_form_is_written_at_once_and_can_be_read_back(suite):
+def test_every_form_is_written_at_once_and_can_be_read_back(suite, no_figures):
     api.run(suite)
     done = api.export("small", "away/b.tar.gz", csv="away/csv", latex="away/arms.tex")
     assert [str(one.path) for one in done] == ["away/b.tar.gz", "away/csv", "away/arms.tex"]
@@ -112,7 +84,7 @@ def test_every_form_is_written_at_once_and_can_be_read_back(suite):
     assert r"\toprule" in Path("away/arms.tex").read_text(encoding="utf-8")
 
 
-def test_event_files_are_written(suite):
+def test_event_files_are_written(suite, no_figures):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'gapbench[tensorboard]'")
     api.run(suite)
     (done,) = api.export("small", tensorboard="events")
@@ -121,7 +93,7 @@ def test_event_files_are_written(suite):
 
 
 @pytest.mark.parametrize("form", ["bundle", "csv", "latex", "tensorboard"])
-def test_nothing_is_written_over_and_nothing_beside_it_either(suite, form):
+def test_nothing_is_written_over_and_nothing_beside_it_either(suite, form, no_figures):
     api.run(suite)
     targets = {"bundle": "x.zip", "csv": "csv", "latex": "x.tex", "tensorboard": "events"}
     Path(targets[form]).write_text("precious")
@@ -131,25 +103,9 @@ def test_nothing_is_written_over_and_nothing_beside_it_either(suite, form):
     assert Path(targets[form]).read_text() == "precious"
 
 
-def test_a_form_has_to_be_named_and_each_its_own_place(suite):
+def test_a_form_has_to_be_named_and_each_its_own_place(suite, no_figures):
     api.run(suite)
     with pytest.raises(ExportError, match="--bundle FILE, --csv DIR, --latex FILE, --tensorboard DIR"):
         api.export("small")
     with pytest.raises(ExportError, match="the same"):
         api.export("small", csv="x", latex="./x")
-
-
-def test_a_comparison_is_never_written_over_a_file(suite, tmp_path):
-    comparison = api.compare(api.run(suite).results, "small")
-    api.write_comparison(comparison, tmp_path / "deep" / "c.csv")
-    assert pd.read_csv(tmp_path / "deep" / "c.csv")["cell"].tolist() == ["SB", "LB"]
-    with pytest.raises(StoreError, match="exists already"):
-        api.write_comparison(comparison, tmp_path / "deep" / "c.csv")
-
-
-def test_published_numbers_are_a_side_too(suite):
-    api.run(suite)
-    comparison = api.compare("published:hoffer2017", "small")
-    assert comparison.cells == ()
-    assert comparison.only_second == ("SB", "LB")
-    assert api.comparison_failures(comparison, "regression") == []

@@ -29,16 +29,13 @@ from gapbench.store import (
 )
 from gapbench.suite import load_suite
 
-SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
-
 
 class Results:
     """A results directory in which nothing has trained yet, and what can happen to it."""
 
-    def __init__(self, folder: Path) -> None:
-        (folder / "small.toml").write_text(SUITE, encoding="utf-8")
-        self.suite = load_suite(folder / "small.toml")
-        self.path = folder / "results" / "small"
+    def __init__(self, suite: Path) -> None:
+        self.suite = load_suite(suite)
+        self.path = suite.parent / "results" / "small"
         with ResultsDirectory.create(self.path, "small") as directory:
             directory.write_plan(StoredPlan("small", self.suite.runs), self.suite.resolved_toml())
         self.directory = ResultsDirectory.open_existing(self.path)
@@ -87,8 +84,8 @@ class Results:
 
 
 @pytest.fixture
-def results(tmp_path):
-    return Results(tmp_path)
+def results(suite):
+    return Results(suite)
 
 
 def test_what_never_began_waits(results):

@@ -104,7 +104,7 @@ def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(module, "answer_of", answer)
     monkeypatch.setattr(module, "load_of_others", lambda: 0.0)
     monkeypatch.setattr(module.Watch, "others", lambda _watch: 0.0)
-    report = compare(device="cuda", rounds=2, output=tmp_path / "bench")
+    report = compare(device="cuda", suite_timer="", rounds=2, output=tmp_path / "bench")
     assert [row.case for row in report.rows] == [case.name for case in CUDA.values() for _ in case.comparisons]
     assert not {missing.case for missing in report.missing} & set(CUDA)
     assert {row.case for row in report.rows if row.kind == "share"} == {name for name in CUDA if name.startswith("roofline")}

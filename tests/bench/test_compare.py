@@ -37,7 +37,7 @@ def bench(monkeypatch, tmp_path, answer_of_a_side) -> Callable[..., Any]:
 
     def run(*names, **options):
         asked.clear()
-        return compare(names or ("digits-stack",), output=tmp_path / "bench", on_message=run.said.append, **options)
+        return compare(names or ("digits-stack",), suite_timer="", output=tmp_path / "bench", on_message=run.said.append, **options)
 
     run.asked, run.said, run.difference, run.load, run.output = asked, [], 1e-6, 0.0, tmp_path / "bench"
     monkeypatch.setattr(module, "answer_of", answer)
@@ -176,19 +176,19 @@ def test_what_cannot_be_measured_is_named_with_its_reason(monkeypatch):
     assert set(reasons) == {name for name, case in CASES.items() if case.device == "cuda"}
     assert reasons["resnet44-cuda"] == "no CUDA device here"
     with pytest.raises(DeviceError, match="case ghost-cuda cannot be measured: no CUDA device here"):
-        compare(["ghost-cuda"])
+        compare(["ghost-cuda"], suite_timer="")
     with pytest.raises(DeviceError, match="--device cuda: no CUDA device here"):
-        compare(device="cuda")
+        compare(device="cuda", suite_timer="")
 
 
 def test_unknown_cases_get_the_nearest_name():
     with pytest.raises(GapbenchError, match='did you mean "resnet44"'):
-        compare(["resnet4"])
+        compare(["resnet4"], suite_timer="")
 
 
 def test_without_names_the_cases_of_the_device_are_timed(bench, monkeypatch):
     monkeypatch.setattr(module, "find_gpus", tuple)
-    bench_all = compare(output=bench.output, rounds=1)
+    bench_all = compare(output=bench.output, suite_timer="", rounds=1)
     cpu = [name for name, case in CASES.items() if case.device == "cpu"]
     assert list(dict.fromkeys(row.case for row in bench_all.rows)) == cpu
     assert list(dict.fromkeys(request["case"] for request in bench.asked)) == cpu

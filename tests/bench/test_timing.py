@@ -1,21 +1,17 @@
-"""Timing: what is counted and what is not. The clock is a made one, and so are the workers of a suite; nothing here depends on speed."""
+"""Timing: what is counted and what is not. The clock is a made one; nothing here depends on speed."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from gapbench.bench import measure
-from gapbench.bench.cases import CASES, PREDICTED, TRAINED
-from gapbench.bench.measure import measure_peaks, time_loop, time_suite, time_together, traffic_numbers, work_of
+from gapbench.bench.cases import CASES
+from gapbench.bench.measure import measure_peaks, time_loop, time_together, traffic_numbers, work_of
 from gapbench.bench.programs import LATE, Ours, random_pool
-from gapbench.core.errors import GapbenchError
-from gapbench.execution import calibrating, executor
 
 CPU = torch.device("cpu")
 
@@ -152,60 +148,3 @@ def test_peaks_are_measured_in_every_precision(monkeypatch):
     peaks = measure_peaks(CPU)
     assert set(peaks) == {"flops fp32", "flops bf16"}
     assert min(peaks.values()) > 0
-
-
-FAKES = Path(__file__).parent.parent / "execution"
-
-SUITE = """
-schema = 1
-name = "small"
-[run]
-recipe = "digits"
-budget = { kind = "updates", factor = 0.02 }
-[grid]
-seed = "0..1"
-[[arm]]
-label = "SB"
-batch_size = 16
-[[arm]]
-label = "LB"
-batch_size = 512
-"""
-
-
-@pytest.fixture
-def suite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(FAKES / "fake_worker.py")))
-    monkeypatch.setattr(calibrating, "MEASURING_COMMAND", (sys.executable, str(FAKES / "fake_measuring.py")))
-    monkeypatch.setenv("GAPBENCH_CACHE", "to be restored")
-    (tmp_path / "small.toml").write_text(SUITE)
-    return str(tmp_path / "small.toml")
-
-
-def test_a_suite_that_trains_takes_its_time_by_the_clock(suite_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.005")
-    found = time_suite(suite_file, TRAINED, "cpu")
-    assert found.seconds > 33 * 0.005
-    assert (found.updates, found.examples) == (4 * 33, 2 * 33 * (16 + 512))
-    assert found.first_update_seconds is None
-    assert found.form == "trained"
-
-
-def test_a_prediction_rests_on_calibrating_alone(suite_file: str) -> None:
-    """The measuring worker says 1 ms an example of an update, 1 ms an evaluated example."""
-    found = time_suite(suite_file, PREDICTED, "cpu")
-    assert found.form == "calibrated"
-    assert found.seconds > 33 * 0.512
-    assert (found.updates, found.examples) == (4 * 33, 2 * 33 * (16 + 512))
-
-
-def test_a_suite_that_fails_is_no_timing(suite_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_BEHAVIOR", '{"0": "raise"}')
-    with pytest.raises(GapbenchError, match="not every run is ok"):
-        time_suite(suite_file, TRAINED, "cpu")
-
-
-def test_nothing_is_left_behind(suite_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    time_suite(suite_file, TRAINED, "cpu")
-    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]

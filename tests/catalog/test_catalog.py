@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import pytest
 
@@ -10,13 +8,9 @@ from gapbench import catalog
 from gapbench.catalog.entries import COMMON_DATASET_PARAMETERS, ComponentEntry
 from gapbench.core.registry import load_target
 
-REGISTRIES: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "datasets": catalog.datasets,
-    "models": catalog.models,
-    "optimizers": catalog.optimizers,
-    "probes": catalog.probes,
-}
-COMPONENTS: list[ComponentEntry] = [entry for registry in REGISTRIES.values() for entry in registry().values()]
+COMPONENTS: list[ComponentEntry] = [
+    entry for kind in ("dataset", "model", "optimizer", "probe") for entry in catalog.REGISTRIES[kind]().values()
+]
 
 
 def entry_name(entry: ComponentEntry) -> str:

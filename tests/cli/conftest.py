@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,20 +7,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gapbench.cli import app
-from gapbench.execution import executor
-
-SUITE = (Path(__file__).parents[1] / "small.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory, a cache and a worker (without torch) of our own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path / "cache"))
+def _own_places(own_folder: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.delenv("GAPBENCH_DATA", raising=False)
-    fake = Path(__file__).parents[1] / "execution" / "fake_worker.py"
-    monkeypatch.setattr(executor, "WORKER_COMMAND", (sys.executable, str(fake)))
 
 
 @pytest.fixture
@@ -30,16 +20,9 @@ def figures() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_figures(request: pytest.FixtureRequest) -> None:
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr("gapbench.report.drawings", lambda _: {})
-
-
-@pytest.fixture
-def suite(tmp_path: Path) -> Path:
-    path = tmp_path / "small.toml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
+        request.getfixturevalue("no_figures")
 
 
 @pytest.fixture

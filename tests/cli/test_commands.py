@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,23 +25,8 @@ def test_version(call):
 
 def test_help_names_every_command(call):
     text = call("--help").stdout
-    for command in (
-        "init",
-        "run",
-        "plan",
-        "report",
-        "status",
-        "ls",
-        "data",
-        "doctor",
-        "bench",
-        "export",
-        "clean",
-        "compare",
-        "merge",
-        "schema",
-        "test",
-    ):
+    commands = "init run plan tune report analyze status ls data doctor bench export clean compare merge schema test"
+    for command in commands.split():
         assert command in text
 
 
@@ -146,13 +130,6 @@ def test_export_and_report_of_a_bundle_elsewhere(call, suite, tmp_path, figures)
     assert not (tmp_path / "away/results/runs").exists()
 
 
-def test_export_needs_a_new_name(call, refused, suite):
-    call("run", suite, "--only", "arm=SB")
-    Path("b.zip").write_text("precious")
-    assert "exists already" in refused("export", "small", "--bundle", "b.zip")
-    assert "--bundle" in refused("export", "small")
-
-
 def test_clean_asks_says_what_and_keeps_results(call, suite):
     call("run", suite)
     call("run", suite, "--force", "--only", "arm=SB")
@@ -210,16 +187,10 @@ def test_an_unknown_dataset_is_wrong_input(refused):
     assert 'did you mean "mnist"?' in refused("data", "verify", "minst")
 
 
-def test_doctor_says_what_this_machine_can_do(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("gapbench.api.checkup._torch", lambda: iter([api.Finding("torch", "ok", "2.11")]))
-    text = call("doctor").stdout
-    for words in ("gapbench", "Python", "torch", "cores", "GiB free", "data: digits", "data fetch cifar10", "cache"):
+def test_doctor_says_what_this_machine_can_do(call):
+    text = call("doctor", "--fast").stdout
+    for words in ("gapbench", "Python", "cores", "GiB free", "data: digits", "data fetch cifar10", "cache"):
         assert words in text
-
-
-def test_doctor_exits_with_one_where_something_is_broken(call, monkeypatch):
-    monkeypatch.setattr("gapbench.api.checkup._torch", lambda: iter([api.Finding("torch", "bad", "cannot be used", "reinstall it")]))
-    assert "reinstall it" in call("doctor", code=1).stdout
 
 
 def test_doctor_survives_a_torch_that_does_not_import(call, tmp_path, monkeypatch):
@@ -230,18 +201,6 @@ def test_doctor_survives_a_torch_that_does_not_import(call, tmp_path, monkeypatc
     text = call("doctor", code=1).stdout
     assert "libcudart.so.99" in text
     assert "pip install" in text
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plan", "quickstart"], ["ls", "models"], ["ls", "suites"]])
-def test_quick_commands_import_nothing_slow(arguments):
-    code = (
-        "import sys\nfrom gapbench.cli import app\n"
-        f"try:\n    app({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "slow = {'torch', 'torchvision', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'sklearn'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {slow}' if slow else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_gapbench_is_a_module_too():
@@ -256,14 +215,7 @@ def test_suites_recipes_and_models_are_completed(suite):
     assert "recipe=hoffer2017/f1-mnist" in options.complete_settings("recipe=hoffer2017/f1")
     assert "model=mlp" in options.complete_settings("model=m")
     assert options.complete_settings("epochs=") == []
-    assert options.completes("datasets")("mn") == ["mnist"]
-
-
-def test_the_shell_can_ask_for_completions(suite, monkeypatch):
-    environment = {**os.environ, "_GAPBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "gapbench run quick", "COMP_CWORD": "2"}
-    code = "from gapbench.cli import app; app(prog_name='gapbench')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
-    assert "quickstart" in done.stdout
+    assert options.completes(lambda: api.names("datasets"))("mn") == ["mnist"]
 
 
 def test_ls_without_a_kind_names_everything(call):

@@ -66,8 +66,7 @@ def test_any_row_of_resizes_leaves_one_copy(screen, sizes):
     here = screen(80, 40)
     lines = Region(here.console, lambda width, _height: [Text("#" * width), Text("-" * (width // 2)), Text("x")])
     lines.print(Text("said"))
-    lines._shown = True  # without the thread that draws by the clock
-    lines.refresh()
+    lines.start()
     for number, size in enumerate(sizes):
         here.resize(*size)
         lines.refresh()
@@ -75,7 +74,9 @@ def test_any_row_of_resizes_leaves_one_copy(screen, sizes):
             lines.print(Text(f"{number}"))
     printed = [str(number) for number in range(len(sizes)) if number % 2]
     width = sizes[-1][0] - MARGIN
-    assert here.lines == ["said", *printed, "#" * width, "-" * (width // 2), "x"]
+    shown = here.lines
+    lines.stop()
+    assert shown == ["said", *printed, "#" * width, "-" * (width // 2), "x"]
 
 
 def test_lines_are_cut_before_the_margin_where_the_terminal_writes_control_c(screen):
@@ -110,7 +111,7 @@ def test_control_z_erases_the_lines_and_after_it_they_are_drawn_below_what_the_s
     monkeypatch.setattr(os, "kill", stand_still)
     lines.print(Text("said"))
     lines.start()
-    lines._suspend(signal.SIGTSTP, None)
+    signal.getsignal(signal.SIGTSTP)(signal.SIGTSTP, None)
     lines.refresh()
     assert here.lines == ["said", "^Z", "[1]+  Stopped", "$ fg", *drawn(80)]
     lines.stop()

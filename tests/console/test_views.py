@@ -50,20 +50,19 @@ NOTICES = (
 def shown(screen, width: int, height: int = 24, notices=NOTICES) -> list[str]:
     """What stands on a terminal after these notices."""
     here = screen(width, height)
-    with LiveView(here.console) as live:
-        live._tracker.now = lambda: 5.0
+    with LiveView(here.console, Tracker(now=lambda: 5.0)) as live:
         for notice in notices:
             live(notice)
-        live._region.refresh()
+        live.refresh()
         return here.lines
 
 
 def live_lines(width: int, height: int) -> list[str]:
     """The lines that are drawn in place."""
-    view = LiveView(Console(file=io.StringIO()))
+    tracker = Tracker()
     for notice in NOTICES:
-        view._tracker.take(notice)
-    return [line.plain for line in view.draw(width, height)]
+        tracker.take(notice)
+    return [line.plain for line in LiveView(Console(file=io.StringIO()), tracker).draw(width, height)]
 
 
 @pytest.mark.parametrize("width", [8, 20, 30, 36, 40, 56, 60, 76, 80, 116, 120, 240])

@@ -13,15 +13,14 @@ from pydantic import ValidationError
 
 from gapbench import cost
 from gapbench.cost import Place, calibration, place
-from gapbench.cost.calibration import Start, TimedJob
-from gapbench.cost.parts import buckets, guessed_parts
+from gapbench.cost.calibration import Scales, Start
 from gapbench.suite import Component, RunSpec, load_suite
 
 SB, LB, GBN, RA = (load_suite("quickstart", only=f"arm={arm},seed=0").runs[0].spec for arm in ("SB", "LB", "LB+LR+GBN", "LB+LR+GBN+RA"))
 
 
-def timed(spec: RunSpec, train: float, evaluation: float = 1.0, **more: float) -> TimedJob:
-    return TimedJob(work=cost.work_of(spec), train_seconds=train, evaluation_seconds=evaluation, **more)
+def record(spec: RunSpec, here: Place, train: float, evaluation: float = 1.0, replicas: int = 1, **more: float) -> None:
+    calibration.record_job(spec, here, replicas=replicas, seconds=cost.Buckets(train, evaluation, 0.0), **more)
 
 
 def seconds(spec: RunSpec, here: Place, replicas: int = 1) -> cost.Buckets:
@@ -30,15 +29,13 @@ def seconds(spec: RunSpec, here: Place, replicas: int = 1) -> cost.Buckets:
     return found
 
 
-def measured_parts(factor: float) -> cost.Parts:
-    guess = guessed_parts(SB, replicas=1, device_kind="cpu")
-    assert guess is not None
-    return guess.model_copy(update={"update_seconds": factor * guess.update_seconds})
+def measured(factor: float) -> Scales:
+    return Scales(train=factor, evaluation=1.0, setup_seconds=0.1, program_seconds=0.2, outside_seconds=0.1)
 
 
 def test_a_job_that_trained_predicts_the_next_one(here: Place) -> None:
     assert cost.estimate(SB, place=here).basis == "rough"
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0, 6.0, setup_seconds=0.5, outside_seconds=0.25))
+    record(SB, here, 80.0, 6.0, setup_seconds=0.5, outside_seconds=0.25)
     found = cost.estimate(SB, place=here)
     assert found.basis == "measured"
     assert found.buckets is not None
@@ -48,7 +45,7 @@ def test_a_job_that_trained_predicts_the_next_one(here: Place) -> None:
 
 
 def test_what_was_timed_does_not_depend_on_length_seeds_or_rates(here: Place) -> None:
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    record(SB, here, 80.0)
     other = SB.model_copy(update={"updates": 2 * SB.updates, "init_seed": 4, "learning_rate": 1.0})
     assert cost.estimate(other, place=here).basis == "measured"
     assert seconds(other, here).train == pytest.approx(160.0, rel=0.05)
@@ -60,7 +57,7 @@ def test_what_was_timed_does_not_depend_on_length_seeds_or_rates(here: Place) ->
     ids=str,
 )
 def test_another_program_is_another_entry(change: dict[str, object], here: Place) -> None:
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    record(SB, here, 80.0)
     assert cost.estimate(SB.model_copy(update=change), place=here).basis == "rough"
     assert cost.estimate(SB, place=here, replicas=2).basis == "rough"
 
@@ -71,8 +68,8 @@ def test_another_program_is_another_entry(change: dict[str, object], here: Place
     ids=str,
 )
 def test_nothing_is_used_where_it_was_not_timed(change: dict[str, object], here: Place) -> None:
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 800.0))
-    calibration.record_parts(SB, here, replicas=1, parts=measured_parts(100.0))
+    record(SB, here, 800.0)
+    calibration.record_measurement(SB, here, replicas=1, measured=measured(100.0))
     calibration.record_start(here, Start(outside_seconds=99.0))
     there = dataclasses.replace(here, **change)
     guess = cost.estimate(SB, device_kind=there.device_kind)
@@ -83,7 +80,7 @@ def test_nothing_is_used_where_it_was_not_timed(change: dict[str, object], here:
 
 @pytest.mark.parametrize("part", ["cpu", "torch", "gapbench"])
 def test_another_processor_torch_or_gapbench_is_another_machine(part: str, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    record(SB, here, 80.0)
     before = calibration.calibration_file(here)
     if part == "cpu":
         monkeypatch.setattr(place, "_cpu", lambda: "another processor")
@@ -98,18 +95,18 @@ def test_another_processor_torch_or_gapbench_is_another_machine(part: str, here:
 
 
 def test_without_a_place_there_are_only_guesses(here: Place) -> None:
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 800.0))
+    record(SB, here, 800.0)
     assert cost.estimate(SB).basis == "rough"
 
 
 def test_a_short_measurement_counts_less_than_the_last_job(here: Place) -> None:
     guess = seconds(SB, here).train
-    calibration.record_parts(SB, here, replicas=1, parts=measured_parts(10.0))
+    calibration.record_measurement(SB, here, replicas=1, measured=measured(10.0))
     calibrated = cost.estimate(SB, place=here)
     assert calibrated.basis == "calibrated"
     assert calibrated.buckets is not None
     assert calibrated.buckets.train == pytest.approx(10.0 * guess, rel=0.3)
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 20.0 * guess))
+    record(SB, here, 20.0 * guess)
     both = cost.estimate(SB, place=here)
     assert both.basis == "measured"
     assert both.buckets is not None
@@ -119,39 +116,26 @@ def test_a_short_measurement_counts_less_than_the_last_job(here: Place) -> None:
 
 def test_recent_jobs_count_more_than_earlier_ones(here: Place) -> None:
     for train in (40.0, 40.0, 80.0):
-        calibration.record_job(SB, here, replicas=1, job=timed(SB, train))
+        record(SB, here, train)
     assert 60.0 < seconds(SB, here).train < 80.0
 
 
 def test_a_job_of_a_few_updates_says_little_of_a_long_one(here: Place) -> None:
     few = SB.model_copy(update={"updates": 3})
     guess = seconds(SB, here).train
-    calibration.record_job(few, here, replicas=1, job=timed(few, 30.0))
+    record(few, here, 30.0)
     found = cost.estimate(SB, place=here)
     assert found.basis == "rough"
     assert cost.estimate(few, place=here).basis == "measured"
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, guess))
+    record(SB, here, guess)
     assert seconds(SB, here).train < 100.0 * guess
-
-
-def test_the_shape_of_a_measurement_prices_probes_of_short_and_long_jobs(here: Place) -> None:
-    """A job of 52 updates is observed in most of them, one of 1,687 in few: one factor for both would be wrong."""
-    guess = guessed_parts(GBN, replicas=1, device_kind="cpu")
-    assert guess is not None
-    parts = guess.model_copy(update={"update_seconds": 0.01, "probe_seconds": 0.02, "begin_seconds": 0.1})
-    calibration.record_parts(GBN, here, replicas=1, parts=parts)
-    long = buckets(parts, cost.work_of(RA)).train
-    calibration.record_job(RA, here, replicas=1, job=timed(RA, 1.5 * long))
-    factor = seconds(RA, here).train / long
-    assert 1.3 < factor < 1.5
-    assert seconds(GBN, here).train == pytest.approx(factor * buckets(parts, cost.work_of(GBN)).train, rel=0.05)
 
 
 def test_three_updates_of_a_smoke_run_do_not_spoil_a_guess(here: Place) -> None:
     guess, few = seconds(RA, here).train, RA.model_copy(update={"updates": 3})
-    slow = timed(few, 20.0 * seconds(few, here).train)
+    slow = 20.0 * seconds(few, here).train
     for _ in range(8):
-        calibration.record_job(few, here, replicas=1, job=slow)
+        record(few, here, slow)
     assert guess < seconds(RA, here).train < 2.0 * guess
     assert cost.estimate(RA, place=here).basis == "rough"
 
@@ -159,7 +143,7 @@ def test_three_updates_of_a_smoke_run_do_not_spoil_a_guess(here: Place) -> None:
 def test_what_was_timed_corrects_the_guess_for_other_batch_sizes_and_replicas(here: Place) -> None:
     guess = seconds(LB, here).train
     stacked = seconds(SB, here, replicas=4).train
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 10.0 * seconds(SB, here).train))
+    record(SB, here, 10.0 * seconds(SB, here).train)
     assert seconds(LB, here).train == pytest.approx(10.0 * guess, rel=0.03)
     assert seconds(SB, here, replicas=4).train == pytest.approx(10.0 * stacked, rel=0.03)
     assert cost.estimate(LB, place=here).basis == "rough"
@@ -168,7 +152,7 @@ def test_what_was_timed_corrects_the_guess_for_other_batch_sizes_and_replicas(he
 def test_a_guess_is_corrected_by_the_nearest_batch_then_the_nearest_stack_then_the_newest(here: Place) -> None:
     def wrong_by(factor: float, replicas: int = 1, **changes: Any) -> None:
         other = SB.model_copy(update=changes)
-        calibration.record_job(other, here, replicas=replicas, job=timed(other, factor * guess(other, replicas).train))
+        record(other, here, factor * guess(other, replicas).train, replicas=replicas)
 
     def guess(spec: RunSpec, replicas: int) -> cost.Buckets:
         found = cost.estimate(spec, replicas=replicas).buckets
@@ -194,7 +178,7 @@ def test_a_model_of_which_nothing_can_be_guessed_is_known_once_it_has_trained(sp
     unknown = SB.model_copy(update={"model": Component(name="plugin")})
     for found in (cost.estimate(unknown, place=here), cost.estimate(spec(), place=here)):  # the second one's file does not exist
         assert (found.parameters, found.training_flops, found.memory_mib, found.seconds, found.basis) == (None, None, None, None, "unknown")
-    calibration.record_job(unknown, here, replicas=1, job=timed(unknown, 33.0, 4.0))
+    record(unknown, here, 33.0, 4.0)
     found = cost.estimate(unknown, place=here)
     assert found.basis == "measured"
     assert found.buckets is not None
@@ -218,43 +202,42 @@ def test_the_last_jobs_of_the_last_lengths_are_kept(here: Place) -> None:
     for updates in (10, 20, 30, 40, 50):
         spec = SB.model_copy(update={"updates": updates})
         for number in range(6):
-            calibration.record_job(spec, here, replicas=1, job=timed(spec, 1.0 + number))
+            record(spec, here, 1.0 + number)
     entry = calibration.lookup(SB, here, replicas=1)
     assert entry is not None
-    assert [(job.work.updates, job.train_seconds) for job in entry.jobs] == [
-        (updates, train) for updates in (20, 30, 40, 50) for train in (3.0, 4.0, 5.0, 6.0)
-    ]
+    assert [job.updates for job in entry.jobs] == [updates for updates in (20, 30, 40, 50) for _ in range(4)]
+    assert [job.train / entry.jobs[0].train for job in entry.jobs[:4]] == pytest.approx([1.0, 4 / 3, 5 / 3, 2.0])
 
 
 def test_short_jobs_after_a_long_one_do_not_make_it_forgotten(here: Place) -> None:
     """Of one program the long jobs train first, so that those of another arm are always the more recent."""
-    calibration.record_job(RA, here, replicas=1, job=timed(RA, 60.0))
+    record(RA, here, 60.0)
     for _ in range(8):
-        calibration.record_job(GBN, here, replicas=1, job=timed(GBN, 3.0))
+        record(GBN, here, 3.0)
     assert seconds(RA, here).train == pytest.approx(60.0, rel=0.15)
     assert cost.estimate(RA, place=here).basis == "measured"
 
 
 @pytest.mark.parametrize("nonsense", [math.nan, math.inf, 0.0, -1.0])
-def test_nonsense_is_no_time(nonsense: float) -> None:
+def test_nonsense_is_no_time(nonsense: float, here: Place) -> None:
     with pytest.raises(ValidationError):
-        timed(SB, nonsense)
+        record(SB, here, nonsense)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": 1, "entries": {}}', '{"format": 2}', '{"format": 2, "machine": {}, "entries": {"x": 1}}']
+    "text", ["", "{", "[]", '{"format": 2, "entries": {}}', '{"format": 3}', '{"format": 3, "machine": {}, "entries": {"x": 1}}']
 )
 def test_a_damaged_or_older_file_is_made_again(here: Place, text: str) -> None:
     path = calibration.calibration_file(here)
     path.parent.mkdir()
     path.write_text(text)
     assert cost.estimate(SB, place=here).basis == "rough"
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    record(SB, here, 80.0)
     assert cost.estimate(SB, place=here).basis == "measured"
 
 
 def test_a_cache_that_cannot_be_written_is_passed_over(cache: Path, here: Place) -> None:
     cache.write_text("a file where the directory should be")
-    calibration.record_job(SB, here, replicas=1, job=timed(SB, 80.0))
+    record(SB, here, 80.0)
     calibration.record_start(here, Start(outside_seconds=1.0))
     assert cost.estimate(SB, place=here).basis == "rough"

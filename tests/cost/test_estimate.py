@@ -64,7 +64,7 @@ def test_a_pool_that_stays_on_the_disk_counts_only_by_its_blocks(monkeypatch: py
     spec = of("cifar10", 128)
     resident = cost.held_mib(spec, replicas=1, device_kind="cpu")
     images = 60_000 * (32 * 32 * 3 + 8 + 40 * 40 * 3 + 8) / 2**20
-    monkeypatch.setattr("gapbench.cost.pool.total_memory_mib", lambda: 200.0)
+    monkeypatch.setattr("gapbench.cost.memory.total_memory_mib", lambda: 200.0)
     streamed = cost.held_mib(spec, replicas=1, device_kind="cpu")
     assert resident is not None
     assert streamed is not None

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from gapbench.core.hashing import derive_seed
 from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
-from gapbench.suite.arithmetic import epoch_starts
 from gapbench.suite.runspec import Component
 from gapbench.workloads.models.mlp import mlp
 
@@ -97,10 +96,3 @@ def test_a_resumed_run_forgets_where_it_would_have(spec, pool, split, optimizer,
     for _ in range(14 - stopped_at):
         second.step()
     assert torch.equal(second.network.weights, whole.network.weights)
-
-
-def test_an_update_belongs_to_the_epoch_of_its_first_example():
-    for tail, size in (("stream", 100), ("drop", 96), ("ragged", 120)):
-        epochs = [update * 24 // size for update in range(60)]
-        first = [update for update in range(60) if update == 0 or epochs[update] != epochs[update - 1]]
-        assert list(epoch_starts(60, 100, 24, tail)) == first

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from gapbench.core.events import Finished
-from gapbench.cost.pool import BLOCK_BYTES, RESIDENT_SHARE, block_size
 from gapbench.engine import feed as feed_module
 from gapbench.engine import storage, train
 from gapbench.engine.feed import Feed
 from gapbench.engine.session import Session
+from gapbench.sizing.decisions import BLOCK_BYTES, RESIDENT_SHARE, block_size
 from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.workloads.datasets.arrays import Pool, Split
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from gapbench import api, execution, report
+from gapbench import api, execution
 from gapbench.api import running
 from gapbench.core.errors import GapbenchError
 
@@ -21,7 +21,7 @@ running.execute = lambda directory, runs, selected, settings, **more: execution.
     executor=execution.LocalProcesses(FAKE_WORKER),
     **more,
 )
-report.write_report = lambda folder: None  # figures take longer than everything else here
+running.write_report = lambda folder: None  # figures take longer than everything else here
 
 if __name__ == "__main__":
     try:

@@ -11,16 +11,16 @@ import pytest
 from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.cost import calibration
-from gapbench.cost.parts import Parts, buckets
+from gapbench.cost.calibration import Scales
+from gapbench.cost.guess import Guess
 from gapbench.execution import Settings, calibrating, choose_devices, plan_layout
 from gapbench.execution import measure as measure_suite
 from gapbench.execution.calibrating import programs_of
 from gapbench.execution.devices import Device
 from gapbench.execution.executor import LocalProcesses, Message, Setup
 from gapbench.execution.jobs import place_of
-from gapbench.execution.measuring import fitted, measure
+from gapbench.execution.measuring import measure, scales_of
 from gapbench.suite import load_suite
-from gapbench.suite.moments import probe_updates
 from gapbench.suite.runspec import RunSpec
 
 CPU = choose_devices("cpu")
@@ -77,7 +77,7 @@ def test_later_plans_know_what_was_measured(measuring: Measuring) -> None:
         entry = calibration.lookup(job.specs[0], measuring.place, replicas=job.replicas)
         assert entry is not None
         assert entry.measured is not None
-        assert entry.measured.update_seconds == pytest.approx(1e-3 * job.specs[0].batch_size)
+        assert entry.measured.train == pytest.approx(job.specs[0].batch_size)
         assert entry.measured.program_seconds in (0.0, 1.0)
     start = calibration.start_of_worker(measuring.place)
     assert start.outside_seconds > 2.0
@@ -123,7 +123,7 @@ def test_programs_that_are_too_slow_or_too_large_are_left_out(measuring: Measuri
 def test_on_a_gpu_a_program_is_measured_on_as_many_slots_as_will_train_it(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:
     """The large batch fills the GPU; of the small one two train beside each other."""
     monkeypatch.setattr(cost, "jobs_at_a_time", lambda spec, **_: 2 if spec.batch_size == 16 else 1)
-    monkeypatch.setattr(cost, "stack_pays", lambda *_: False)
+    monkeypatch.setattr("gapbench.sizing.stack_pays", lambda *_: False)
     monkeypatch.setattr("gapbench.execution.usable_cores", lambda: 8)
     given: dict[int, list[int]] = {}
 
@@ -167,37 +167,23 @@ def test_long_evaluations_are_measured_on_fewer_examples() -> None:
     assert calibrating._with_few_tests(small, "cpu") == small
 
 
-PARTS = Parts(
-    begin_seconds=0.2,
-    update_seconds=0.01,
-    probe_seconds=0.004,
-    evaluation_seconds=1e-3,
-    example_seconds=2e-5,
-    setup_seconds=0.05,
-    program_seconds=0.0,
-    outside_seconds=0.0,
-)
+GUESS = Guess(update_seconds=0.01, probe_seconds=0.004, evaluation_seconds=1e-3, example_seconds=2e-5)
 
 
-@pytest.mark.parametrize("updates", [30, 100, 400])
-def test_a_loop_shows_its_parts(updates: int) -> None:
-    spec = next(iter(specs_of("quickstart", only="arm=SB,seed=0").values())).model_copy(update={"updates": updates, "evaluations": 1})
-    stamps = [0.0]
-    for done in range(1, updates):
-        observed = done in probe_updates(updates)
-        stamps.append(stamps[-1] + PARTS.update_seconds + observed * PARTS.probe_seconds + (done == 1) * PARTS.begin_seconds)
-    found = fitted(spec, 1, buckets(PARTS, cost.work_of(spec)), stamps)
-    for name, value in PARTS.model_dump().items():
-        assert getattr(found, name) == pytest.approx(value, rel=1e-6), name
+def loop(updates: int, factor: float, begin: float) -> tuple[cost.Work, cost.Buckets]:
+    """A loop whose updates take `factor` times what is guessed, and which takes `begin` seconds more, once."""
+    work = cost.Work(updates=updates, observed=updates // 2, evaluations=1, examples=1000)
+    return work, cost.Buckets(factor * GUESS.train(work) + begin, 2.0 * GUESS.evaluation(work), 0.05)
 
 
-def test_without_stamps_and_in_the_shortest_loops_only_the_sum_is_known() -> None:
-    spec = next(iter(specs_of("quickstart", only="arm=SB,seed=0").values())).model_copy(update={"updates": 3, "evaluations": 1})
-    seconds = buckets(PARTS, cost.work_of(spec))
-    for stamps in ([], [0.0, 0.214, 0.228]):
-        found = fitted(spec, 1, seconds, stamps)
-        assert buckets(found, cost.work_of(spec)).train == pytest.approx(seconds.train)
-        assert found.probe_seconds == 0.0
+def test_two_loops_say_what_an_update_takes_whatever_a_job_takes_once() -> None:
+    found = scales_of(GUESS, [loop(10, 3.0, 0.5), loop(400, 3.0, 0.5)])
+    assert (found["train"], found["evaluation"], found["setup_seconds"]) == pytest.approx((3.0, 2.0, 0.05))
+
+
+def test_a_slow_program_makes_one_loop_and_a_disturbed_one_counts_as_a_whole() -> None:
+    assert scales_of(GUESS, [loop(3, 3.0, 0.0)])["train"] == pytest.approx(3.0)
+    assert scales_of(GUESS, [loop(10, 3.0, 90.0), loop(400, 3.0, 0.0)])["train"] == pytest.approx(3.0)
 
 
 def test_the_real_engine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +193,6 @@ def test_the_real_engine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for arm, seeds in (("SB", 3), ("LB", 1)):
         specs = [spec for spec in specs_of("quickstart", only=f"arm={arm}").values() if spec.seed < seeds]
         found = measure(specs, setup)
-        parts = Parts.model_validate(found["parts"])
-        assert parts.update_seconds > 0.0
-        assert parts.example_seconds > 0.0
-        assert parts.setup_seconds > 0.0
+        scales = Scales.model_validate(found["scales"])
+        assert min(scales.train, scales.evaluation, scales.setup_seconds) > 0.0
         assert found["peak_mib"] > 100.0

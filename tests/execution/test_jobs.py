@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import sys
-
 import pytest
 
-from gapbench.cost.learned import Learned
-from gapbench.cost.parts import Parts
+from gapbench import cost
+from gapbench.cost import calibration
 from gapbench.execution.devices import Device
-from gapbench.execution.jobs import MAXIMUM_REPLICAS, demand_of, plan_jobs, plan_slots
+from gapbench.execution.jobs import MAXIMUM_REPLICAS, demand_of, place_of, plan_jobs, plan_slots
 from gapbench.suite import load_suite
 
 CPU = (Device("cpu", "cpu", "a processor"),)
@@ -60,12 +57,14 @@ def test_stacks_have_a_largest_size(specs):
     assert len(jobs) == 3
 
 
-def test_jobs_do_not_depend_on_measured_times(specs, monkeypatch):
+def test_jobs_do_not_depend_on_measured_times(specs):
     runs = specs(last_seed=7)
     before = plan_jobs(runs, 4, "cpu")
-    generator = random.Random(0)
-    parts = {name: generator.random() for name in Parts.model_fields}
-    monkeypatch.setattr(sys.modules["gapbench.cost.estimate"], "learned_parts", lambda *_, **__: Learned(Parts(**parts), "measured"))
+    place = place_of(slots_of(before))
+    for number, job in enumerate(before):
+        seconds = cost.Buckets(1e3 * (number + 1), 1.0, 0.0)
+        calibration.record_job(job.specs[0], place, replicas=job.replicas, seconds=seconds)
+        assert cost.estimate(job.specs[0], replicas=job.replicas, place=place).basis == "measured"
     assert plan_jobs(runs, 4, "cpu") == before
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapbench.analysis.diffusion.orders import decompose
+from gapbench.analysis.diffusion.walks import decompose
 from gapbench.core.hashing import stream
 from gapbench.probes import Layer, TrainState
 from gapbench.probes.weights import BUCKETS, PURPOSE, displacement_sketch, weight_cosine

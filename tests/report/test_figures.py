@@ -13,9 +13,8 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from gapbench.analysis import matched_loss_gap
 from gapbench.analysis.cells import read_panels
-from gapbench.analysis.curves import Curves
+from gapbench.analysis.curves import Curves, matched_loss_gap
 from gapbench.report.accuracy import accuracy_figure, seeds_figure
 from gapbench.report.curves import loss_accuracy_figure, mean_path, training_curves_figure, weight_distance_figure
 from gapbench.report.drawing import arm_series, facets

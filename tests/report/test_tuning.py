@@ -24,7 +24,8 @@ def cell(title: str, batch_size: int, accuracies: list[float | None], best: int,
         for power, (rate, value) in enumerate(zip(rates, accuracies, strict=True))
     )
     fields: dict[str, Any] = {
-        "title": title, "cells": (title,), "batch_size": batch_size, "regimes": ("baseline",), "budget": "epochs", "panel": "digits, mlp",
+        "title": title, "cells": (title,), "words": (tuple(title.split(", ")),), "batch_size": batch_size,
+        "regimes": ("baseline",), "budget": "epochs", "panel": "digits, mlp",
         "tried": tried, "trials": len(rates), "diverged": sum(value is None for value in accuracies), "best": Point(best),
         "rate": rates[best], "interior": 0 < best < len(rates) - 1, "near": (rates[max(0, best - 1)], rates[best]),
         "near_ends": (best > 1, True), "accuracy": t_interval([0.97, 0.98, 0.975]),

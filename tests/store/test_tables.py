@@ -13,6 +13,7 @@ from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 from gapbench.store import RUN_COLUMNS, build_tables, read_tables
 from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
+from gapbench.suite.change import Change
 from gapbench.suite.runspec import Component, Phase
 
 
@@ -154,11 +155,23 @@ def test_a_plan_keeps_what_runs_were_predicted_to_take(results, planned, build):
     assert table["predicted_seconds"].isna().tolist() == [False, True]
 
 
-def test_a_plan_from_before_predictions_were_kept_is_read(results, planned, build):
+def test_a_plan_from_before_predictions_and_records_were_kept_is_read(results, planned, build):
     runs = planned(build.run(seed=0))
     table = pq.read_table(results.plan_path).drop_columns(["predicted_seconds", "prediction_basis"])
+    labels = json.loads(table["labels"][0].as_py())
+    del labels["change"], labels["words"]
+    table = table.set_column(table.column_names.index("labels"), "labels", [[json.dumps(labels)]])
     pq.write_table(table, results.plan_path)
-    assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
+    plan = results.plan()
+    assert (plan.runs[0].spec, plan.predictions) == (runs[0].spec, {})
+    assert plan.runs[0].labels == runs[0].labels.model_copy(update={"words": {"SB": "SB"}})
+
+
+def test_what_was_changed_stands_in_the_run_table_as_data(results, planned, build, tables):
+    (run,) = planned(build.run())
+    build.finish(results.run(run.run_id), run, build.outcome())
+    (row,) = tables().runs.to_dict("records")
+    assert Change.model_validate_json(row["change"]) == run.labels.change
 
 
 def test_without_a_plan_there_is_an_error_that_says_what_to_do(results):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.core.errors import SuiteError
-from gapbench.cost import program_key, stack_pays
+from gapbench.sizing import program_key, stack_pays
 from gapbench.suite import RunSpec, Suite, load_suite, run_id
 from gapbench.suite.batches import BatchTable, bounds_of_updates, decided, decision_steps
 from gapbench.suite.regime import next_size

@@ -20,18 +20,6 @@ def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None
     )
 
 
-def test_option_of_a_component_is_shown_where_it_belongs(mistakes: Mistakes) -> None:
-    assert mistakes(f"{RUN}momentum = 0.5\n") == [
-        'suite.toml:6: run.momentum: unknown key "momentum": it is an option of the optimizer (sgd), so write optimizer = { momentum = ... }'
-    ]
-
-
-def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistakes) -> None:
-    assert mistakes(f"batch_size = 3\n{RUN}") == [
-        "suite.toml:3: batch_size: unknown key batch_size at the top of the file; it belongs to [run], [grid] or an [[arm]]"
-    ]
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -71,6 +59,7 @@ def test_field_at_the_top_of_the_file_is_shown_where_it_belongs(mistakes: Mistak
         ('normalization = "fixed"', 'run.normalization: kind = "fixed" needs mean = [...] and standard_deviation = [...] of the same length'),
         ("headline_evaluations = 13", "run.headline_evaluations: headline_evaluations is the mean of so many last evaluations, and there are only 12; set evaluations in [run]"),
         ("evaluations = 0", "run.evaluations: must be at least 1, not 0"),
+        ("momentum = 0.5", 'run.momentum: unknown key "momentum": it is an option of the optimizer (sgd), so write optimizer = { momentum = ... }'),
     ],
 )  # fmt: skip
 def test_values_in_run_that_cannot_be(mistakes: Mistakes, text: str, expected: str) -> None:
@@ -104,13 +93,27 @@ def test_sections_that_cannot_be(mistakes: Mistakes, text: str, expected: str) -
     assert mistakes(f"{text}\n{RUN}")[0] == f"suite.toml:{expected}"
 
 
-def test_suites_of_very_many_runs_are_taken_for_a_mistake(mistakes: Mistakes) -> None:
-    assert mistakes(f'{RUN}[grid]\nseed = "0..99999999999"\n') == [
-        'suite.toml:7: grid.seed: "0..99999999999" are more than 100,000 seeds; choose a shorter range'
-    ]
-    assert mistakes(f'{RUN}[grid]\nseed = "0..1000"\norder_seed = "0..1000"\n') == [
-        "suite.toml:6: grid: the suite has 1,002,001 runs; at most 100,000 make one suite"
-    ]
+DIGITS = '[run]\nrecipe = "digits"\n'
+NAMELESS = 'model = { norm = "none" }\noptimizer = "sgd"\nbatch_size = 4\nreference_batch_size = 4\nepochs = 1\nlearning_rate = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"batch_size = 3\n{RUN}", ":3: batch_size: unknown key batch_size at the top of the file; it belongs to [run], [grid] or an [[arm]]"),
+        (f'{RUN}[grid]\nseed = "0..99999999999"\n', ':7: grid.seed: "0..99999999999" are more than 100,000 seeds; choose a shorter range'),
+        (f'{RUN}[grid]\nseed = "0..1000"\norder_seed = "0..1000"\n', ":6: grid: the suite has 1,002,001 runs; at most 100,000 make one suite"),
+        (f"{RUN}[grid]\nbatch_size = [16, 32]\n", ":7: grid.batch_size: batch_size stands in [run] and in [grid]; a key stands in one of them"),
+        (f'{DIGITS}[grid]\nbatch_size = [16, 1024]\nseed = "0..4"\n', ":6: grid.batch_size[1]: the batch size 1024 is larger than the training set (900 examples); choose a smaller one"),
+        ('[run]\nmodel = "f1"\nbatch_size = 4\n', ":3: run: the run lacks dataset, optimizer, reference_batch_size, epochs, learning_rate; give them in [run], or name a recipe there"),
+        (f'{DIGITS}[[arm]]\nlabel = "A"\n', ":5: arm[A]: the arm lacks batch_size; give it in [run], [grid] or the arm"),
+        ('[run]\npreset = "paper"\nbatch_size = 4\n', ":4: run.preset: a preset is a version of a recipe, and there is none; name the recipe, or remove the preset"),
+        (f'[run]\ndataset = "digits"\n{NAMELESS}', ':5: run.model: the model has options but no name; write model = { name = "...", ... }'),
+        ("", ": the suite has no runs; give a [run], a [grid] or an [[arm]]"),
+    ],
+)  # fmt: skip
+def test_suites_that_cannot_be(mistakes: Mistakes, text: str, expected: str) -> None:
+    assert mistakes(text) == [f"suite.toml{expected}"]
 
 
 def test_unknown_axis_names_the_nearest_field(mistakes: Mistakes) -> None:
@@ -118,18 +121,6 @@ def test_unknown_axis_names_the_nearest_field(mistakes: Mistakes) -> None:
     assert found.startswith(
         'suite.toml:7: grid.regim: unknown axis "regim" (did you mean "regime"?); known: augmentation_epochs, batch_size, '
     )
-
-
-def test_key_in_run_and_in_grid_is_an_error(mistakes: Mistakes) -> None:
-    assert mistakes(f"{RUN}[grid]\nbatch_size = [16, 32]\n") == [
-        "suite.toml:7: grid.batch_size: batch_size stands in [run] and in [grid]; a key stands in one of them"
-    ]
-
-
-def test_batch_larger_than_the_training_set_is_shown_at_its_axis(mistakes: Mistakes) -> None:
-    assert mistakes('[run]\nrecipe = "digits"\n[grid]\nbatch_size = [16, 1024]\nseed = "0..4"\n') == [
-        "suite.toml:6: grid.batch_size[1]: the batch size 1024 is larger than the training set (900 examples); choose a smaller one"
-    ]
 
 
 def test_excluded_runs_are_not_checked(load: Callable[..., object]) -> None:
@@ -159,25 +150,6 @@ def test_every_mistake_is_told_at_once_in_the_order_of_lines(mistakes: Mistakes)
 def test_mistakes_of_two_arms_are_told_together_though_one_is_found_late(mistakes: Mistakes) -> None:
     found = mistakes('[run]\nrecipe = "digits"\n[[arm]]\nlabel = "A"\nbatch_size = "x"\n[[arm]]\nlabel = "B"\nbatch_size = 2000\n')
     assert [text.split(": ")[1] for text in found] == ["arm[A].batch_size", "arm[B].batch_size"]
-
-
-def test_missing_fields_are_listed(mistakes: Mistakes) -> None:
-    assert mistakes('[run]\nmodel = "f1"\nbatch_size = 4\n') == [
-        "suite.toml:3: run: the run lacks dataset, optimizer, reference_batch_size, epochs, learning_rate; give them in [run], or name a recipe there"
-    ]
-    assert mistakes('[run]\nrecipe = "digits"\n[[arm]]\nlabel = "A"\n') == [
-        "suite.toml:5: arm[A]: the arm lacks batch_size; give it in [run], [grid] or the arm"
-    ]
-
-
-def test_preset_needs_a_recipe(mistakes: Mistakes) -> None:
-    (found,) = mistakes('[run]\npreset = "paper"\nbatch_size = 4\n')
-    assert found == "suite.toml:4: run.preset: a preset is a version of a recipe, and there is none; name the recipe, or remove the preset"
-
-
-def test_options_without_a_name_need_a_component_below(mistakes: Mistakes) -> None:
-    text = '[run]\ndataset = "digits"\nmodel = { norm = "none" }\noptimizer = "sgd"\nbatch_size = 4\nreference_batch_size = 4\nepochs = 1\nlearning_rate = 1\n'
-    assert mistakes(text) == ['suite.toml:5: run.model: the model has options but no name; write model = { name = "...", ... }']
 
 
 def test_file_that_is_missing_lists_the_shipped_suites(write: Callable[..., Path]) -> None:
@@ -220,7 +192,3 @@ def test_header_is_needed_and_newer_schemas_are_refused(mistakes: Mistakes) -> N
     ]
     (found,) = mistakes(f'schema = 1\nname = "Über allem"\n{RUN}', header=False)
     assert found.startswith("suite.toml:2: name: must consist of a-z, 0-9")
-
-
-def test_suite_without_runs_is_an_error(mistakes: Mistakes) -> None:
-    assert mistakes("") == ["suite.toml: the suite has no runs; give a [run], a [grid] or an [[arm]]"]

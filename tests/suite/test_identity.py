@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.suite import RunSpec, Suite, run_id
-from gapbench.suite.identity import ALWAYS, NEUTRAL, WITHOUT_EFFECT, identity
-from gapbench.suite.runspec import Component, GradientNoise
-from gapbench.suite.source import COMPONENTS
+from gapbench.suite.identity import MIXED, NEUTRAL, differing, identity, values_by_cell, values_of
+from gapbench.suite.runspec import Component, GradientNoise, Labels, PlannedRun, RunValues
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "run_ids.json").read_text())
 SPECS = {name: RunSpec.model_validate(entry["spec"]) for name, entry in GOLDEN.items()}
 SPEC = SPECS["digits SB"]
+Spec = Callable[..., RunSpec]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -26,10 +26,23 @@ def test_ids_stay_what_they_were(name: str) -> None:
     assert run_id(SPECS[name]) == GOLDEN[name]["run_id"]
 
 
-def test_every_field_is_either_part_of_the_identity_or_known_to_change_no_number() -> None:
-    parts = [set(ALWAYS), set(NEUTRAL), set(WITHOUT_EFFECT), set(COMPONENTS)]
-    assert set().union(*parts) == set(RunSpec.model_fields)
-    assert sum(map(len, parts)) == len(RunSpec.model_fields)
+def test_fields_that_change_no_trained_number_are_no_part_of_the_identity() -> None:
+    assert set(RunSpec.model_fields) - set(RunValues.model_fields) == {
+        "seed", "train_examples", "reference_batch_size", "reference_updates", "reference_learning_rate", "split_drawn", "evaluations",
+        "keep_weights", "probes", "time_limit_seconds", "test_evaluation",
+    }  # fmt: skip
+
+
+def test_neutral_values_are_frozen() -> None:
+    """A failure here means that a default of RunValues was changed, and with it the ids of runs that have it or had it."""
+    assert NEUTRAL == {
+        "ghost_batch_size": None, "unramped_updates": None, "adaptive_batch": None, "tail": "stream", "warmup": 0.0, "warmup_start": 0.0,
+        "phases": [{"start": 0.0, "learning_rate_factor": 1.0}], "weight_decay": 0.0, "weight_decay_on": "all", "clip_norm": None,
+        "momentum_reset": "never", "crop_padding": 0, "crop_fill": 0, "crop_size": 0, "crop_scale": 0.0, "flip": False,
+        "normalization": {"kind": "global"}, "running_statistics": "mean", "norm_momentum": 0.1, "gradient_noise": None,
+        "sampling": "permutation", "augmentation_epochs": None, "initial_perturbation": 0.0, "headline_statistics": "running",
+        "precision": "fp32", "headline_evaluations": 1, "holdout": 0.0, "fold": 0, "init_seed": 0, "order_seed": 0, "split_seed": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -159,3 +172,61 @@ def test_the_first_fold_and_a_look_at_the_test_set_are_no_part_of_the_identity_a
     base = SPEC
     assert run_id(base.model_copy(update={"fold": 0, "test_evaluation": False})) == run_id(base)
     assert run_id(base.model_copy(update={"holdout": 0.2, "fold": 1})) != run_id(base.model_copy(update={"holdout": 0.2}))
+
+
+# A cell is its effective values: what a label says does not count, and what differs is said as people write it.
+
+
+def planned(spec: Spec, cell: str = "SB", **changes: Any) -> PlannedRun:
+    one = spec(**changes)
+    return PlannedRun(run_id=run_id(one), spec=one, labels=Labels(suite="s", cell=cell))
+
+
+def test_runs_that_differ_only_in_their_seeds_have_the_same_values(spec: Spec) -> None:
+    assert values_of(spec(seed=0)) == values_of(spec(seed=3, split_seed=3))
+    assert values_of(spec(init_seed=4)) == values_of(spec(order_seed=5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "texts"),
+    [
+        ({"learning_rate": 0.2}, "learning_rate", ("0.1", "0.2")),
+        ({"ghost_batch_size": 10}, "ghost_batch_size", ("off", "10")),
+        ({"weight_decay": 0.0}, "weight_decay", ("0.001", "0.0")),
+        ({"norm_momentum": None}, "norm_momentum", ("0.1", "not set")),
+        ({"precision": "bf16"}, "precision", ("fp32", "bf16")),
+        (
+            {"model": Component(name="mlp", options={"widths": [16, 8], "norm": "batch", "bias": False})},
+            "model.widths",
+            ("[16,16]", "[16,8]"),
+        ),
+        (
+            {"model": Component(name="mlp", version=2, options={"widths": [16, 16], "norm": "batch", "bias": False})},
+            "model.version",
+            ("1", "2"),
+        ),
+    ],
+)
+def test_what_differs_is_named_with_both_values(spec: Spec, changes: dict[str, Any], key: str, texts: tuple[str, str]) -> None:
+    first, second = values_of(spec()), values_of(spec(**changes))
+    assert differing(first, second) == {key: texts}
+    assert differing(second, first) == {key: texts[::-1]}
+
+
+def test_what_changes_no_number_is_no_difference(spec: Spec) -> None:
+    assert differing(values_of(spec()), values_of(spec(evaluations=3, time_limit_seconds=5.0, probes=("weight_norm",)))) == {}
+
+
+def test_equal_ids_have_equal_values_and_equal_values_and_seeds_equal_ids(spec: Spec) -> None:
+    variants = [spec(learning_rate=rate, ghost_batch_size=ghost) for rate in (0.1, 0.2) for ghost in (None, 10)]
+    for one in variants:
+        for other in variants:
+            assert (run_id(one) == run_id(other)) == (values_of(one) == values_of(other))
+
+
+def test_a_cell_whose_override_touches_one_seed_says_so(spec: Spec) -> None:
+    runs = [planned(spec, seed=0, learning_rate=0.3), planned(spec, seed=1), planned(spec, "LB", seed=0)]
+    values = values_by_cell(runs)
+    assert values["SB"][MIXED] == ['{"learning_rate":0.1}', '{"learning_rate":0.3}']
+    assert differing(values["LB"], values["SB"])[MIXED][0] == "the same for all seeds"
+    assert "batch_size" in values["SB"]

@@ -14,11 +14,11 @@ from gapbench.catalog import Budget, RecipeEntry
 from gapbench.optimizers import schedule
 from gapbench.suite import RunSpec, Suite
 from gapbench.suite.arithmetic import (
-    epoch_starts,
     momentum_gain,
     updates_of_budget,
     updates_of_epochs,
 )
+from gapbench.suite.batches import plain
 
 Load = Callable[..., Suite]
 RESNET, F1, C1, C3 = (f"hoffer2017/{name}" for name in ("resnet44-cifar10", "f1-mnist", "c1-cifar10", "c3-cifar100"))
@@ -171,7 +171,7 @@ def test_the_code_clips_at_five_in_every_arm(load: Load, recipe: str, rest: str)
 @pytest.mark.parametrize(("updates_an_epoch", "gain"), [(391, 0.98), (25, 0.67), (13, 0.48), (10, 0.414)])
 def test_momentums_gain_with_a_reset_is_the_formulas(updates_an_epoch: int, gain: float) -> None:
     n = updates_an_epoch
-    found = momentum_gain(0.9, epoch_starts(30 * n, 100 * n, 100, "ragged"), 30 * n)
+    found = momentum_gain(0.9, plain(100, 30 * n, 100 * n, "ragged").epoch_starts(100 * n), 30 * n)
     assert found == pytest.approx((n - 9 * (1 - 0.9**n)) / n)
     assert found == pytest.approx(gain, abs=0.005)
 
@@ -179,7 +179,7 @@ def test_momentums_gain_with_a_reset_is_the_formulas(updates_an_epoch: int, gain
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("tail", ["stream", "drop", "ragged"])
 def test_momentums_gain_is_how_far_a_constant_gradient_moves(momentum: float, tail: str) -> None:
-    starts, updates, velocity, moved = epoch_starts(47, 100, 24, tail), 47, 0.0, 0.0
+    starts, updates, velocity, moved = plain(24, 47, 100, tail).epoch_starts(100), 47, 0.0, 0.0
     for update in range(updates):
         velocity = momentum * (0.0 if update in starts else velocity) + (1 - momentum)
         moved += velocity
@@ -195,7 +195,7 @@ def test_matched_gain_multiplies_the_scaled_rate_and_shows_in_labels_and_ids(loa
     suite = load(f'[run]\nrecipe = "{RESNET}"\npreset = "code"\nbatch_size = 4096\n{arms}')
     by_arm = {run.labels.arm: run for run in suite.runs}
     spec = by_arm["matched"].spec
-    gain = momentum_gain(0.9, epoch_starts(spec.updates, 50000, 4096, spec.tail), spec.updates)
+    gain = momentum_gain(0.9, plain(4096, spec.updates, 50000, spec.tail).epoch_starts(50000), spec.updates)
     assert spec.learning_rate == 0.1 * gain == pytest.approx(0.047, abs=0.0015)
     assert by_arm["matched, sqrt"].spec.learning_rate == pytest.approx(0.4 * gain)
     assert by_arm["half"].spec.learning_rate == 0.05

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gapbench.analysis.stats import LEVEL, Interval, t_quantile
+from gapbench.analysis.stats import LEVEL, Interval, interval_of_log, t_quantile
 from gapbench.core.errors import GapbenchError
 
 Array = npt.NDArray[np.float64]
@@ -109,8 +109,8 @@ def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, level
     half = t_quantile(level, degrees) * np.sqrt(np.diag(covariance))
     offset = float((logs - np.log1p(np.exp(log_critical) / sizes)).mean())
     return Hyperbola(
-        critical_batch=_interval(log_critical, float(half[1])),
-        smallest_steps=_interval(offset, float(half[0])),
+        critical_batch=interval_of_log(log_critical, float(half[1])),
+        smallest_steps=interval_of_log(offset, float(half[0])),
         residual=float(np.sqrt(variance)),
         n=len(logs),
         batch_sizes=tuple(float(size) for size in distinct),
@@ -164,13 +164,7 @@ def _knee(sizes: Array, logs: Array, start: float, level: float) -> Interval | N
     if degrees < 1 or at_edge or np.linalg.cond(information) > 1e12:
         return None
     half = t_quantile(level, degrees) * float(np.sqrt(2.0 * best.cost / degrees * np.linalg.inv(information)[2, 2]))
-    return _interval(log_exponent, half) if half < np.log(LARGEST) else None
-
-
-def _interval(logarithm: float, half: float) -> Interval:
-    """Returns the interval of a positive number, symmetric in the logarithm."""
-    low, value, high = (float(np.exp(min(logarithm + side * half, 700.0))) for side in (-1, 0, 1))
-    return Interval(value, low, high)
+    return interval_of_log(log_exponent, half) if half < np.log(LARGEST) else None
 
 
 # The hyperbola with runs that never reached the target: they took longer than they trained, and that is all they say.
@@ -218,7 +212,7 @@ def critical_batch_with_censored(
         return None
     # The likelihood's spread divides by n; the fit of the runs that arrived divides by n - 2, and so does this.
     error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2))
-    return _interval(float(best.x[1]), t_quantile(level, len(logs) - 2) * float(error))
+    return interval_of_log(float(best.x[1]), t_quantile(level, len(logs) - 2) * float(error))
 
 
 def _curvature(cost: object, at: Array, step: float = 1e-4) -> Array:

@@ -27,6 +27,7 @@ from gapbench.analysis.formats import large
 from gapbench.analysis.noise_scale import NoiseCurves
 from gapbench.analysis.stats import Interval, bounds
 from gapbench.core.events import Outcome
+from gapbench.suite.arithmetic import effective_ghost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +131,7 @@ def _groups(panel: Panel) -> dict[str, list[Cell]]:
     """Returns the cells of a panel by what they share besides batch size and learning rate."""
     groups: dict[str, list[Cell]] = {}
     for cell in panel.cells:
-        ghost = "ghost off" if cell.ghost_batch_size in (None, cell.batch_size) else f"ghost {cell.ghost_batch_size}"
+        ghost = f"ghost {effective_ghost(cell.ghost_batch_size, cell.batch_size) or 'off'}"
         groups.setdefault(f"{cell.optimizer}, {ghost}, {cell.preset or 'no preset'}, {cell.precision}", []).append(cell)
     return groups
 
@@ -274,12 +275,8 @@ def _fit(curve: CurveStudy) -> dict[str, Any]:
         **bounds("critical_batch", fit.critical_batch),
         "critical_batch_20_percent": fit.overhead_batch(0.2),
         **bounds("smallest_steps", fit.smallest_steps),
-        "smallest_examples": fit.smallest_examples,
         **bounds("knee", fit.knee),
-        "rejected": fit.rejected,
-        "extrapolated": fit.extrapolated,
-        "residual": fit.residual,
-        "n": fit.n,
+        **{name: getattr(fit, name) for name in ("smallest_examples", "rejected", "extrapolated", "residual", "n")},
         "batch_sizes": len(fit.batch_sizes),
     }
 

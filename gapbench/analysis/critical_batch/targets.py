@@ -374,9 +374,7 @@ def _record(row: TargetRow) -> dict[str, Any]:
     steps = row.steps
     spacings = [one.spacing for one in row.reached if one.spacing is not None]
     return {
-        "dataset": row.panel.dataset,
-        "model": row.panel.model,
-        "recipe": row.panel.recipe,
+        **row.panel.about,
         "cell": row.cell.name,
         "batch_size": row.cell.batch_size,
         "learning_rate": row.cell.learning_rate,

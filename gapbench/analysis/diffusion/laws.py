@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.curves import Window
-from gapbench.analysis.diffusion.orders import Logs, jackknife_error
-from gapbench.analysis.diffusion.walks import Walks
-from gapbench.analysis.formats import signed
-from gapbench.analysis.stats import LEVEL, Estimate, Interval, t_interval, t_quantile
+from gapbench.analysis.diffusion.walks import Logs, Walks, jackknife_error
+from gapbench.analysis.formats import counted, signed
+from gapbench.analysis.stats import LEVEL, Estimate, Interval, interval_of_log, t_interval, t_quantile
 from gapbench.catalog import published
 
 Array = npt.NDArray[np.float64]
@@ -231,34 +230,34 @@ def predictions_of(walks: Walks, window: Window) -> Predictions | str:
 
 def _of_runs(walks: Walks, window: Window, shared: bool) -> Exponent:
     inside = window.holds(walks.updates)
-    points = int(inside.sum())
-    if points < FEWEST_POINTS:
-        return Exponent(DISTANCE, window, shared, None, points, _too_few(points))
-    found = nested_fit(walks.updates[inside], walks.distances[:, inside]).exponent
-    if np.isnan(found).any():
-        return Exponent(DISTANCE, window, shared, None, points, f"{np.isnan(found).sum()} of {walks.n} runs determine no exponent")
-    return Exponent(DISTANCE, window, shared, t_interval(found), points)
+    found, reason = _exponents(walks.updates[inside], walks.distances[:, inside])
+    if found is None or np.isnan(found).any():
+        reason = reason if found is None else f"{np.isnan(found).sum()} of {walks.n} runs determine no exponent"
+        return Exponent(DISTANCE, window, shared, None, int(inside.sum()), reason)
+    return Exponent(DISTANCE, window, shared, t_interval(found), int(inside.sum()))
 
 
 def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exponent:
     assert walks.decomposition is not None
     updates, logs = walks.decomposition.updates, walks.decomposition.logs[quantity]
     inside = window.holds(updates)
-    points = int(inside.sum())
-    if points < FEWEST_POINTS:
-        return Exponent(quantity, window, shared, None, points, _too_few(points))
     values = np.exp(logs.replicates[:, inside])
-    if not (np.isfinite(values).all() and logs.separated()[inside].all()):
-        return Exponent(quantity, window, shared, None, points, f"the {quantity} is not separated from zero everywhere")
-    found = nested_fit(updates[inside], values).exponent
-    if np.isnan(found).any():
-        return Exponent(quantity, window, shared, None, points, f"the {quantity} determines no exponent")
+    known = np.isfinite(values).all() and logs.separated()[inside].all()
+    found, reason = _exponents(updates[inside], values, "" if known else f"the {quantity} is not separated from zero everywhere")
+    if found is None or np.isnan(found).any():
+        return Exponent(quantity, window, shared, None, int(inside.sum()), reason or f"the {quantity} determines no exponent")
     mean, half = float(found[0]), t_quantile(LEVEL, logs.orders - 1) * float(jackknife_error(found))
-    return Exponent(quantity, window, shared, Estimate(mean, mean - half, mean + half, logs.orders), points)
+    return Exponent(quantity, window, shared, Estimate(mean, mean - half, mean + half, logs.orders), int(inside.sum()))
 
 
-def _too_few(points: int) -> str:
-    return f"{points} {'measurement' if points == 1 else 'measurements'} in the window; {FEWEST_POINTS} are needed"
+def _exponents(updates: Array, values: Array, unknown: str = "") -> tuple[Array | None, str]:
+    """Returns the exponent of every curve [curve], or why there are none: too few points, or what is not known of the values."""
+    points = len(updates)
+    if points < FEWEST_POINTS:
+        return None, f"{counted(points, 'measurement')} in the window; {FEWEST_POINTS} are needed"
+    if unknown:
+        return None, unknown
+    return nested_fit(updates, values).exponent, ""
 
 
 # The same exponent on a paper's own curves: one digitised curve a batch size, so a standard error from its residuals and no interval.
@@ -288,20 +287,16 @@ def published_exponents(paper: str) -> list[PublishedExponent]:
     Raises:
         UnknownNameError: no figures of such a paper are kept.
     """
-    found = [published.figure(paper, name) for name in published.figures(paper)]
+    figures = [published.figure(paper, name) for name in published.figures(paper)]
+    curves = [(figure, curve) for figure in figures if figure.y == "weight distance" for curve in figure.curves]
     out = []
-    for figure in found:
-        for curve in figure.curves if figure.y == "weight distance" else ():
-            fit = nested_fit(np.array(curve.x), np.array([curve.y])) if len(curve.x) >= FEWEST_READ else None
-            exponent, error = (None, None) if fit is None else (float(fit.exponent[0]), float(fit.standard_error[0]))
-            known = exponent is not None and np.isfinite(exponent)
-            first, last = int(curve.x[0]), int(curve.x[-1])
-            source = figure.source
-            out.append(
-                PublishedExponent(
-                    figure.name, curve.batch_size, first, last, len(curve.x), exponent if known else None, error if known else None, source
-                )
-            )
+    for figure, curve in curves:
+        fit = nested_fit(np.array(curve.x), np.array([curve.y])) if len(curve.x) >= FEWEST_READ else None
+        exponent, error = (float(fit.exponent[0]), float(fit.standard_error[0])) if fit else (None, None)
+        if exponent is not None and not np.isfinite(exponent):
+            exponent = error = None
+        first, last = int(curve.x[0]), int(curve.x[-1])
+        out.append(PublishedExponent(figure.name, curve.batch_size, first, last, len(curve.x), exponent, error, figure.source))
     return out
 
 
@@ -380,7 +375,7 @@ def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tup
         quantity,
         float(low),
         float(high),
-        Interval(float(np.exp(log_ratio)), float(np.exp(log_ratio - wide)), float(np.exp(log_ratio + wide))),
+        interval_of_log(log_ratio, wide),
         Interval(deviation, max(0.0, deviation - around), deviation + around),
         float(np.abs(np.expm1(by_cell[0])).max()),
     )
@@ -391,7 +386,7 @@ def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float 
     mine, theirs = places
     log_ratio = float(cell.value[mine] - reference.value[theirs])
     half = t_quantile(level, min(cell.orders, reference.orders) - 1) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
-    return Interval(float(np.exp(log_ratio)), float(np.exp(log_ratio - half)), float(np.exp(log_ratio + half)))
+    return interval_of_log(log_ratio, half)
 
 
 def _interpolated(times: Array, rows: Array, grid: Array) -> Array:

@@ -25,16 +25,18 @@ from gapbench.analysis.diffusion.laws import (
     predictions_of,
     ratio_at,
 )
-from gapbench.analysis.diffusion.orders import QUANTITIES, Logs, jackknife_error
 from gapbench.analysis.diffusion.walks import (
     CLIPPED,
     CLOCKS,
     MEMORY,
+    QUANTITIES,
+    Logs,
     Reader,
     Twin,
     Walks,
     common_window,
     decayed_walk_exponent,
+    jackknife_error,
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed
@@ -180,6 +182,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "twins": ("panel", "cell", "perturbed", "perturbation", "update", "share_of_spread"),
 }  # fmt: skip
 """Columns of each frame, also of an empty one."""
+MEASURED = ("value", "low", "high", "local_exponent", "local_exponent_low", "local_exponent_high")
 
 
 def frames_of(panels: Sequence[PanelStudy]) -> dict[str, pd.DataFrame]:
@@ -209,41 +212,28 @@ def run_exponents(walks: Walks) -> tuple[Array, Array, Array]:
 def _walks(panel: PanelStudy) -> Iterator[dict[str, Any]]:
     for walks in panel.walks:
         angle, uncertain = _angle(walks)
-        series: list[tuple[str, Array, tuple[Array, Array, Array], tuple[Array, Array, Array]]] = [
-            ("distance", walks.updates, _bounded(walks.distances), run_exponents(walks))
+        series: list[tuple[str, Array, tuple[Array, ...]]] = [
+            ("distance", walks.updates, (*_bounded(walks.distances), *run_exponents(walks)))
         ]
-        found = walks.decomposition
-        for name in QUANTITIES if found is not None else ():
-            assert found is not None
-            logs = found.logs[name]
-            low, high = logs.bounds()
-            series.append((name, found.updates, (np.exp(logs.value), np.exp(low), np.exp(high)), local_exponents(found.updates, logs)))
-        for name, updates, bounded, exponents in series:
-            clocks = [walks.clock.at(clock, updates) for clock in CLOCKS[1:]]
+        if (found := walks.decomposition) is not None:
+            for name, logs in found.logs.items():
+                values = [np.exp(one) for one in (logs.value, *logs.bounds())]
+                series.append((name, found.updates, (*values, *local_exponents(found.updates, logs))))
+        for name, updates, measured in series:
             memory = walks.clock.memory(updates)
-            null = decayed_walk_exponent(memory)
-            for place, update in enumerate(updates):
-                yield {
-                    **_about(walks),
-                    "n": walks.n,
-                    "update": int(update),
-                    "sum_of_rates": clocks[0][place],
-                    "sum_of_squared_rates_per_example": clocks[1][place],
-                    "memory_passed": memory[place],
-                    "cosine": angle.get(int(update)),
-                    "cosine_uncertain": uncertain,
-                    "decay_alone": float(np.exp(-memory[place])),
-                    "quantity": name,
-                    **dict(zip(("value", "low", "high"), (part[place] for part in bounded), strict=True)),
-                    **dict(
-                        zip(
-                            ("local_exponent", "local_exponent_low", "local_exponent_high"),
-                            (part[place] for part in exponents),
-                            strict=True,
-                        )
-                    ),
-                    "null_exponent": null[place],
-                }
+            columns: dict[str, Sequence[Any] | npt.NDArray[Any]] = {
+                "update": updates.astype(int),
+                "sum_of_rates": walks.clock.at(CLOCKS[1], updates),
+                "sum_of_squared_rates_per_example": walks.clock.at(CLOCKS[2], updates),
+                "memory_passed": memory,
+                "cosine": [angle.get(int(update)) for update in updates],
+                "decay_alone": np.exp(-memory),
+                "null_exponent": decayed_walk_exponent(memory),
+                **dict(zip(MEASURED, measured, strict=True)),
+            }
+            same = {**_about(walks), "n": walks.n, "cosine_uncertain": uncertain, "quantity": name}
+            for place in range(len(updates)):
+                yield {**same, **{column: values[place] for column, values in columns.items()}}
 
 
 def _exponents(panel: PanelStudy) -> Iterator[dict[str, Any]]:
@@ -288,10 +278,7 @@ def _collapse(panel: PanelStudy) -> Iterator[dict[str, Any]]:
             yield {
                 "cell": walks.cell.name,
                 "reference": reference.cell.name if reference else "",
-                "clock": one.clock,
-                "quantity": one.quantity,
-                "first": one.first,
-                "last": one.last,
+                **{name: getattr(one, name) for name in ("clock", "quantity", "first", "last")},
                 **bounds("ratio", one.ratio),
                 **bounds("deviation", one.deviation),
                 "deviation_largest": one.largest,

@@ -21,6 +21,7 @@ from gapbench.analysis import ArmRow, ArmsTable, SideTable
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, range_text, rate_text
+from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import REFERENCE, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.analysis.verdict import NONE_TUNED
@@ -192,7 +193,7 @@ def _paper_line(row: ArmRow) -> PaperLine:
     elif row.published_inside:
         found = "consistent"
     else:
-        off = published.off_by_pp(*row.prediction)
+        off = off_by_pp(published, *row.prediction)
         found = f"{abs(off):.2f} pp {'above' if off > 0 else 'below'} ours"
     return PaperLine(
         name=row.cell.name,

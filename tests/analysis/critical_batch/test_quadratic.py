@@ -6,31 +6,20 @@ deleting it, and look at what changed.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gapbench.analysis.critical_batch.hyperbola import Hyperbola, Predicted, fit_hyperbola, predict
+from tests.analysis.critical_batch import quadratic
 
 GOLDEN = Path(__file__).with_name("golden_quadratic.md")
 
 
 @pytest.fixture(scope="module")
-def quadratic() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("noisy_quadratic", Path(__file__).with_name("quadratic.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def tuned(quadratic: ModuleType) -> list[Any]:
+def tuned() -> list[Any]:
     """The best constant rate of every batch size."""
     return [quadratic.best_of(size) for size in quadratic.SIZES]
 
@@ -40,7 +29,7 @@ def fit(tuned: list[Any]) -> Hyperbola:
     return fit_hyperbola([one.batch_size for one in tuned], [one.steps for one in tuned])
 
 
-def test_the_closed_form_is_the_recursion_and_what_sampled_runs_do_on_average(quadratic: ModuleType) -> None:
+def test_the_closed_form_is_the_recursion_and_what_sampled_runs_do_on_average() -> None:
     rate, size, updates = 0.3, 32, 40
     squares = quadratic.START.copy()
     random = np.random.default_rng(0)
@@ -54,14 +43,14 @@ def test_the_closed_form_is_the_recursion_and_what_sampled_runs_do_on_average(qu
     assert abs(sampled.mean() - quadratic.loss(squares)) < 4 * sampled.std() / np.sqrt(len(sampled))
 
 
-def test_steps_are_counted_to_the_first_update_at_the_target(quadratic: ModuleType) -> None:
+def test_steps_are_counted_to_the_first_update_at_the_target() -> None:
     steps = int(quadratic.steps_at(0.3, 512))
     before, there = (quadratic.loss(squares) for squares in quadratic.at(np.array([steps - 1, steps]), 0.3, 512))
     assert there <= quadratic.TARGET * quadratic.loss(quadratic.START) < before
     assert quadratic.steps_at(0.9, 1) == np.inf  # the noise alone keeps it above
 
 
-def test_the_best_rates_lie_inside_and_their_steps_are_a_hyperbola(quadratic: ModuleType, tuned: list[Any], fit: Hyperbola) -> None:
+def test_the_best_rates_lie_inside_and_their_steps_are_a_hyperbola(tuned: list[Any], fit: Hyperbola) -> None:
     assert all(1e-3 < one.rate < 1.95 for one in tuned)
     assert [one.rate for one in tuned] == sorted(one.rate for one in tuned)
     for one in tuned:
@@ -70,7 +59,7 @@ def test_the_best_rates_lie_inside_and_their_steps_are_a_hyperbola(quadratic: Mo
     assert fit.residual < 0.1
 
 
-def test_the_error_of_the_prediction_is_reported(quadratic: ModuleType, tuned: list[Any], fit: Hyperbola) -> None:
+def test_the_error_of_the_prediction_is_reported(tuned: list[Any], fit: Hyperbola) -> None:
     found = [predict(*quadratic.noise_scales(one), one.batch_size, one.steps) for one in tuned]
     text = table(tuned, fit, found)
     if not GOLDEN.exists():

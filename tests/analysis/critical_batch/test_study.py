@@ -38,7 +38,6 @@ def suite(synthetic: ModuleType, rates: tuple[float, ...] = (0.1,), recalibrated
 def test_a_suite_gives_the_critical_batch_size_that_its_curves_were_made_with(synthetic: ModuleType) -> None:
     found = study("made", *suite(synthetic), [Target("train_loss", 0.1)])
     (curve,) = found.curves
-    assert curve.fit is not None
     assert curve.fit.critical_batch.low < 200 < curve.fit.critical_batch.high
     assert curve.fit.smallest_steps.low < 50 < curve.fit.smallest_steps.high
     assert curve.statistics == "recalibrated"
@@ -53,8 +52,6 @@ def test_a_run_that_is_in_the_grid_and_in_an_arm_counts_once(synthetic: ModuleTy
     again = runs[runs["batch_size"] == 512].assign(cell="LB", arm="LB", cell_order=20)
     (once,), (twice,) = (study("made", one, curves, [Target("train_loss", 0.1)]).curves for one in (runs, pd.concat([runs, again])))
     assert twice.chosen == once.chosen
-    assert once.fit is not None
-    assert twice.fit is not None
     assert (twice.fit.n, twice.fit.critical_batch) == (once.fit.n, once.fit.critical_batch)
 
 
@@ -85,7 +82,6 @@ def test_series_are_read_from_csv(tmp_path: Path) -> None:
     file.write_text("batch_size,steps\n" + "\n".join(lines) + "\n", encoding="utf-8")
     found = study_series("mine", read_series(file))
     (curve,) = found.curves
-    assert curve.fit is not None
     assert curve.fit.critical_batch.value == pytest.approx(200, rel=1e-6)
 
 

@@ -94,7 +94,6 @@ def test_a_derived_cosine_is_the_true_one_within_what_it_says() -> None:
     weights = start + steps.cumsum(axis=0)
     updates = np.arange(1.0, 31.0)
     found = derive_cosine(Curve(updates, np.linalg.norm(weights - start, axis=1)), Curve(updates, np.linalg.norm(weights, axis=1)))
-    assert found is not None
     true = weights @ start / np.linalg.norm(weights, axis=1) / np.linalg.norm(start)
     assert np.abs(found.values - true).max() <= found.uncertain < 0.06
     assert derive_cosine(Curve(updates, updates), Curve(updates + 0.5, updates)) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gapbench.analysis.diffusion.laws import nested_fit
-from gapbench.analysis.diffusion.orders import decompose, jackknife_error
+from gapbench.analysis.diffusion.walks import decompose, jackknife_error
 from gapbench.analysis.stats import t_quantile
 
 UPDATES = np.unique(np.rint(np.geomspace(10, 1000, 21)))

@@ -102,7 +102,6 @@ def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: 
     found = analysed(made)
     (twin,) = found.panels[0].twins
     assert (twin.original.cell.name, twin.perturbed.cell.name, twin.perturbation) == ("SB", "SB, twin", 1e-6)
-    assert twin.last is not None
     assert twin.last.mean == pytest.approx(0.5, abs=0.12)  # half of |aside|^2 = 0.3^2 t, over a spread squared of 0.3^2 t
     said = [text for text in found.sentences["digits, mlp, recipe digits"] if "started 1e-06 apart" in text]
     assert len(said) == 1

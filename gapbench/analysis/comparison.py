@@ -1,0 +1,752 @@
+"""Two results side by side: what was trained otherwise, how every cell differs, and whether that is a regression."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from gapbench import catalog
+from gapbench.analysis.cells import Cell, Panel, Run, in_unit, is_paired, read_panels
+from gapbench.analysis.environment import EnvironmentLine, environment_lines
+from gapbench.analysis.formats import counted
+from gapbench.analysis.paper import not_comparable, published_value
+from gapbench.analysis.stats import LEVEL, NOT_SEPARATED, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
+from gapbench.catalog import Metric, published
+from gapbench.core.events import Outcome
+from gapbench.suite.identity import CellValues, differing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# How one measure of a cell differs between two results: B minus A, with an interval where the seeds allow one.
+#
+# Differences are paired by split where each seed draws its own split and all splits of one side are in the other; else they are
+# Welch's. Where only some splits are shared, Welch's interval is too wide rather than too narrow, since shared splits go up and down
+# together. A published single run is held against where one new run of the other side would fall.
+
+Method = Literal["welch", "paired", "prediction", ""]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure of one cell in A and in B, in the unit of the measure."""
+
+    first: float | None
+    """Mean in A; None where there is no value."""
+    second: float | None
+    n_first: int
+    n_second: int
+    estimate: float | None = None
+    """B minus A; of the shared splits only where it is paired."""
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    method: Method = ""
+    """`prediction`: a single published value against one new run of the other side."""
+    p_holm: float | None = None
+    """Adjusted over the cells of the comparison; None where the cell gets no verdict."""
+
+    @property
+    def separated(self) -> bool:
+        """Whether the difference is separated from zero, over all cells together."""
+        return is_separated(self.p_holm)
+
+
+def change(first: Mapping[int, float], second: Mapping[int, float], *, same_splits: bool) -> Change:
+    """Returns the change of a measure between two cells.
+
+    Args:
+        first: values in A, by split where seeds draw a split, else by position.
+        second: values in B.
+        same_splits: whether equal keys are equal splits.
+    """
+    paired = same_splits and len(set(first) & set(second)) == min(len(first), len(second))
+    found = difference(first, second, paired=paired)
+    plain = Change(_mean(first), _mean(second), len(first), len(second))
+    if found is None:
+        return plain
+    # Without any spread between seeds there is nothing to make an interval of, though a formula would give one of no width.
+    if found.low is None or found.high is None or found.p_value is None:
+        return replace(plain, estimate=-found.estimate, method=found.method)
+    return replace(plain, estimate=-found.estimate, low=-found.high, high=-found.low, p_value=found.p_value, method=found.method)
+
+
+def change_from_published(published: float, rounding: float, sample: Sequence[float], *, published_first: bool) -> Change:
+    """Returns the change between a published single run and our runs of the same cell; its interval holds one new run of ours.
+
+    The published value's rounding widens the interval. Without interval and p-value below two seeds.
+
+    Args:
+        published: the published value.
+        rounding: half a unit of its last printed digit.
+        sample: our values, one a seed, in the same unit.
+        published_first: whether the paper is A.
+    """
+    ours = np.asarray(sample, dtype=np.float64)
+    n, sign = len(ours), 1 if published_first else -1
+    mean = float(ours.mean()) if n else None
+    numbers = (published, mean, 1, n) if published_first else (mean, published, n, 1)
+    plain = Change(*numbers)
+    if mean is None:
+        return plain
+    estimate = sign * (mean - published)
+    spread = float(ours.std(ddof=1)) * float(np.sqrt(1 + 1 / n)) if n > 1 else 0.0
+    if spread == 0:
+        return replace(plain, estimate=estimate, method="prediction")
+    half = t_quantile(LEVEL, n - 1) * spread + rounding
+    p_value = two_sided_p(max(0.0, abs(estimate) - rounding) / spread, n - 1)
+    return replace(plain, estimate=estimate, low=estimate - half, high=estimate + half, p_value=p_value, method="prediction")
+
+
+def _mean(sample: Mapping[int, float]) -> float | None:
+    return sum(sample.values()) / len(sample) if sample else None
+
+
+# Which cell of one suite is which cell of another: by label and values, else by values, else by label with other values.
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A cell that both results have."""
+
+    first: str
+    """Its label in A."""
+    second: str
+    """Its label in B."""
+    values: Mapping[str, tuple[str, str]]
+    """Effective values in which they differ, by key; empty where they are one cell."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The cells of two suites side by side."""
+
+    both: tuple[Matched, ...]
+    """In the order of A."""
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+
+def match(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> Matching:
+    """Returns which cells are one, each matched at most once.
+
+    Those of equal label and values come first, then those of equal values under another label, then those of equal label on the same
+    data set, whose values differ in something else.
+    """
+    pairs: dict[str, str] = {}
+    free = dict(second)
+
+    def take(name: str, other: str) -> None:
+        pairs[name] = other
+        del free[other]
+
+    for name, values in first.items():
+        if name in free and free[name] == values:
+            take(name, name)
+    for name, values in first.items():
+        equal = [other for other, its_values in free.items() if its_values == values]
+        if name not in pairs and equal:
+            take(name, equal[0])
+    for name, values in first.items():
+        if name not in pairs and name in free and free[name]["dataset"] == values["dataset"]:
+            take(name, name)
+    both = tuple(Matched(name, pairs[name], differing(first[name], second[pairs[name]])) for name in first if name in pairs)
+    return Matching(both, tuple(name for name in first if name not in pairs), tuple(free))
+
+
+QUALITY = {"test_accuracy": ("accuracy", "test"), "test_loss": ("loss", "test"), "train_loss": ("loss", "train")}
+"""Measures that say what was trained, by column: metric and split."""
+MEASURES = (*QUALITY, "train_seconds")
+"""What is compared; seconds say on what it was trained."""
+
+IDENTICAL, SHARED_IDENTICAL = "identical", "identical where shared"
+"""All runs of the cell, or all that both sides have, have exactly equal numbers."""
+
+BELOW, ABOVE = "B below A", "B above A"
+LOSS_BELOW, LOSS_ABOVE = "B's loss below A's", "B's loss above A's"
+"""Verdicts on cells that have no accuracy on either side: above is worse."""
+
+
+@dataclass(frozen=True)
+class OutcomeChange:
+    """A run that ended otherwise in B than in A."""
+
+    run: str
+    """`seed 3`, or the run id where it is the same run."""
+    first: Outcome
+    second: Outcome
+    reason: str
+    """Of whichever is not ok, B's first."""
+
+    @property
+    def worse(self) -> bool:
+        """Whether it was ok in A and is not in B."""
+        return self.first is Outcome.OK and self.second is not Outcome.OK
+
+
+def outcome_lines(changes: Sequence[OutcomeChange]) -> list[str]:
+    """Returns outcome changes in words, runs with the same change in one line."""
+    groups: dict[tuple[Outcome, Outcome, str], list[str]] = {}
+    for one in changes:
+        groups.setdefault((one.first, one.second, one.reason), []).append(one.run)
+    lines = []
+    for (first, second, reason), runs in groups.items():
+        who = f"{runs[0]} is" if len(runs) == 1 else f"{len(runs)} runs are"
+        lines.append(f"{who} {first.value} in A, {second.value} in B" + (f" ({reason})" if reason else ""))
+    return lines
+
+
+@dataclass(frozen=True)
+class ComparedCell:
+    """One cell in A and in B."""
+
+    panel: str
+    name: str
+    """Its label in A."""
+    name_second: str
+    """Its label in B, mostly the same."""
+    values: Mapping[str, tuple[str, str]]
+    """Effective values in which the two differ, by key: then one label names two cells."""
+    ok_first: int
+    planned_first: int
+    ok_second: int
+    planned_second: int
+    changes: Mapping[str, Change]
+    """By measure; those that neither side has are left out."""
+    identical_runs: int = 0
+    """Runs of the same id whose numbers are exactly equal."""
+    shared_runs: int = 0
+    """Runs of the same id that are ok in both."""
+    outcomes: tuple[OutcomeChange, ...] = ()
+    verdict: str = ""
+    published: str = ""
+    """Source of the published value, where one side is a paper."""
+
+    @property
+    def label(self) -> str:
+        """The label, both where they differ."""
+        return self.name if self.name == self.name_second else f"{self.name} (B: {self.name_second})"
+
+    @property
+    def accuracy(self) -> Change | None:
+        """The change of the test accuracy, in percentage points."""
+        return self.changes.get("test_accuracy")
+
+    @property
+    def metric(self) -> Metric:
+        """What the verdict is on: the headline of the task that either side has values of."""
+        return catalog.measured_task(self.changes).headline
+
+    @property
+    def headline(self) -> Change | None:
+        """The change of `metric` on the test examples."""
+        return self.changes.get(self.metric.column("test"))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A cell of one side with what is needed to compare it."""
+
+    panel: Panel
+    cell: Cell
+    values: CellValues
+    rows: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    """Rows of `runs.parquet` by run id."""
+
+
+def members(panels: Iterable[Panel], values: Mapping[str, CellValues], runs: pd.DataFrame) -> dict[str, Member]:
+    """Returns the cells of one side by label."""
+    rows = {str(row["run_id"]): {str(key): value for key, value in row.items()} for row in runs.to_dict("records")}
+    return {cell.name: Member(panel, cell, values[cell.name], rows) for panel in panels for cell in panel.cells}
+
+
+def compare_cell(matched: Matched, first: Member, second: Member) -> ComparedCell:
+    """Returns what differs between the two sides of one cell, without its verdict."""
+    shared = _shared_ids(first.cell, second.cell)
+    same_splits = is_paired(first.cell, second.cell) and _data(first.values) == _data(second.values)
+    changes = {}
+    for measure, (metric, split) in QUALITY.items():
+        samples = [in_unit(member.cell, catalog.metrics()[metric], split) for member in (first, second)]
+        if any(samples):
+            changes[measure] = change(samples[0], samples[1], same_splits=same_splits)
+    seconds = [_seconds(member) for member in (first, second)]
+    if any(seconds):
+        changes["train_seconds"] = change(seconds[0], seconds[1], same_splits=False)
+    return ComparedCell(
+        panel=first.panel.title,
+        name=matched.first,
+        name_second=matched.second,
+        values=matched.values,
+        ok_first=len(first.cell.ok_runs),
+        planned_first=len(first.cell.runs),
+        ok_second=len(second.cell.ok_runs),
+        planned_second=len(second.cell.runs),
+        changes=changes,
+        identical_runs=sum(_identical(run_id, first, second) for run_id in shared),
+        shared_runs=len(shared),
+        outcomes=tuple(_outcome_changes(first, second)),
+    )
+
+
+def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ...], int]:
+    """Returns the cells with their verdicts, and how many of them were judged by Holm's procedure.
+
+    Cells with a run that is not ok, or with one seed, get no verdict; identical ones need none.
+    """
+    unjudged = [_incomplete(cell) or _identical_cell(cell) for cell in cells]
+    found = list(cells)
+    for measure in MEASURES:
+        changes = [None if reason else cell.changes.get(measure) for cell, reason in zip(cells, unjudged, strict=True)]
+        adjusted = holm([one.p_value if one else None for one in changes])
+        for position, (one, p_holm) in enumerate(zip(changes, adjusted, strict=True)):
+            if one is not None:
+                found[position] = replace(found[position], changes={**found[position].changes, measure: replace(one, p_holm=p_holm)})
+    compared = sum(cell.headline is not None and cell.headline.p_holm is not None for cell in found)
+    return tuple(replace(cell, verdict=_verdict(cell)) for cell in found), compared
+
+
+def _verdict(cell: ComparedCell) -> str:
+    headline = cell.headline
+    if not _incomplete(cell) and _identical_cell(cell):
+        return _identical_cell(cell)
+    reason = _incomplete(cell) or _without_interval(cell)
+    if reason:
+        return f"no verdict ({reason})"
+    below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
+    assert headline is not None  # else it would have no interval
+    assert headline.estimate is not None
+    return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
+
+
+def _incomplete(cell: ComparedCell) -> str:
+    """Returns which side has runs that are not ok, or an empty text: such a cell is not judged."""
+    for side, ok, planned in (("A", cell.ok_first, cell.planned_first), ("B", cell.ok_second, cell.planned_second)):
+        if ok < planned:
+            return f"{side}: {ok} ok of {planned}"
+    return ""
+
+
+def _identical_cell(cell: ComparedCell) -> str:
+    """Returns the verdict on a cell all of whose shared runs are identical, or an empty text."""
+    if not cell.identical_runs or not cell.identical_runs == cell.shared_runs == min(cell.ok_first, cell.ok_second):
+        return ""
+    return IDENTICAL if cell.ok_first == cell.ok_second else SHARED_IDENTICAL
+
+
+def _without_interval(cell: ComparedCell) -> str:
+    """Returns why a complete cell cannot be judged, or an empty text."""
+    headline = cell.headline
+    if headline is None or headline.estimate is None:
+        return "no accuracy"
+    if cell.published and headline.n_first == headline.n_second == 1:
+        return "single runs"
+    if min(headline.n_first, headline.n_second) < 2 and not cell.published:
+        return "one seed"
+    return "" if headline.p_value is not None else "no spread between seeds"
+
+
+def _shared_ids(first: Cell, second: Cell) -> list[str]:
+    ids = {run.run_id for run in second.ok_runs}
+    return [run.run_id for run in first.ok_runs if run.run_id in ids]
+
+
+def _identical(run_id: str, first: Member, second: Member) -> bool:
+    """Whether a run has exactly the same numbers on both sides, test examples included."""
+    numbers = [next(run.numbers for run in member.cell.runs if run.run_id == run_id) for member in (first, second)]
+    bits = [member.rows[run_id].get("test_correct") for member in (first, second)]
+    return numbers[0] == numbers[1] and bits[0] == bits[1]
+
+
+def _data(values: CellValues) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key == "dataset" or key.startswith("dataset.")}
+
+
+def _seconds(member: Member) -> dict[int, float]:
+    """Returns train seconds of the ok runs, one for each that was timed: runs of one stack share its time, which counts once."""
+    found: dict[tuple[float, str], float] = {}
+    for run in member.cell.ok_runs:
+        row = member.rows[run.run_id]
+        seconds, replicas = float(row["train_seconds"]), row["replicas"]
+        if seconds == seconds:  # not NaN
+            found[(seconds, "" if replicas > 1 else run.run_id)] = seconds
+    return dict(enumerate(found.values()))
+
+
+def _outcome_changes(first: Member, second: Member) -> list[OutcomeChange]:
+    changes = []
+    for name, before, after in _paired_runs(first.cell, second.cell):
+        if before.outcome != after.outcome:
+            reasons = [str(member.rows[run.run_id].get("reason") or "") for member, run in ((second, after), (first, before))]
+            reason = next((text for text in reasons if text not in ("", "None", "nan")), "")
+            changes.append(OutcomeChange(name, before.outcome, after.outcome, reason))
+    return changes
+
+
+def _paired_runs(first: Cell, second: Cell) -> list[tuple[str, Run, Run]]:
+    """Returns runs that are the same on both sides: those of equal id, else those that alone have their seed."""
+    by_id = {run.run_id: run for run in second.runs}
+    pairs = [(run.run_id, run, by_id[run.run_id]) for run in first.runs if run.run_id in by_id]
+    taken = {run_id for run_id, _, _ in pairs}
+    rest = [[run for run in cell.runs if run.run_id not in taken] for cell in (first, second)]
+    seeds = [Counter(run.seed for run in runs) for runs in rest]
+    alone = {run.seed: run for run in rest[1] if seeds[1][run.seed] == 1}
+    return pairs + [(f"seed {run.seed}", run, alone[run.seed]) for run in rest[0] if seeds[0][run.seed] == 1 and run.seed in alone]
+
+
+# Published numbers in a comparison: a paper's single runs against ours, or the values of two published sets.
+
+PREFIX = "published:"
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """The test accuracies of one paper, or of one of its tables."""
+
+    name: str
+    """As it is asked for, such as `published:hoffer2017` or `published:hoffer2017/table1`."""
+    rows: tuple[published.PublishedRow, ...]
+
+    def values(self) -> Iterator[tuple[str, str, published.PublishedRow, published.PublishedValue]]:
+        """Yields network and data set, arm, row and value of everything in it."""
+        for row in self.rows:
+            alike = [other for other in self.rows if other.network == row.network and other.values.keys() & row.values.keys()]
+            batch = f", batch {row.large_batch_size}" if len(alike) > 1 else ""
+            for arm, value in row.values.items():
+                yield f"{row.network} on {row.dataset}{batch}", arm, row, value
+
+
+def published_set(name: str) -> PublishedSet:
+    """Returns the published set that is named `published:PAPER` or `published:PAPER/TABLE`.
+
+    Raises:
+        UnknownNameError: there is no such paper or table.
+    """
+    paper, _, table = name.removeprefix(PREFIX).partition("/")
+    tables = [published.table(paper, one) for one in ([table] if table else published.tables(paper))]
+    return PublishedSet(name, tuple(row for one in tables for row in one.rows))
+
+
+def against_published(
+    ours: tuple[Panel, ...], paper: PublishedSet, *, published_first: bool
+) -> tuple[list[ComparedCell], list[str], list[str]]:
+    """Returns our cells that the paper has a number for, those that it has none for with the reason, and what only the paper has.
+
+    A cell that trains something else than the paper (a subset, fewer epochs, another batch) is not held against it.
+    """
+    cells, only_ours, held = [], [], set()
+    of_paper = {(row.recipe, arm, value.batch_size): value for _, arm, row, value in paper.values() if row.recipe}
+    known = {(recipe, arm) for recipe, arm, _ in of_paper}
+    arm_at = {(row.recipe, row.regime, value.batch_size): arm for _, arm, row, value in paper.values() if row.recipe and row.regime}
+    for panel in ours:
+        for cell in panel.cells:
+            arm = cell.arm or arm_at.get((panel.recipe, cell.regime, cell.batch_size), "")
+            if (panel.recipe, arm) not in known:
+                only_ours.append(cell.name)
+                continue
+            value = of_paper.get((panel.recipe, arm, cell.batch_size))
+            if value is None or published_value(panel, cell) is None:
+                only_ours.append(f"{cell.name} (not what the paper trained: {not_comparable(panel, cell)})")
+                continue
+            held.add((panel.recipe, arm, cell.batch_size))
+            sample = [100 * accuracy for accuracy in cell.column("test_accuracy").values()]
+            accuracy = change_from_published(value.percent, value.rounding_pp, sample, published_first=published_first)
+            counts = ((1, 1), (len(cell.ok_runs), len(cell.runs)))
+            (ok_first, planned_first), (ok_second, planned_second) = counts if published_first else counts[::-1]
+            cells.append(
+                ComparedCell(
+                    panel=panel.title,
+                    name=cell.name,
+                    name_second=cell.name,
+                    values={},
+                    ok_first=ok_first,
+                    planned_first=planned_first,
+                    ok_second=ok_second,
+                    planned_second=planned_second,
+                    changes={"test_accuracy": accuracy},
+                    published=value.source,
+                )
+            )
+    return (
+        cells,
+        only_ours,
+        _by_network((network, arm) for network, arm, row, value in paper.values() if (row.recipe, arm, value.batch_size) not in held),
+    )
+
+
+def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[ComparedCell], list[str], list[str]]:
+    """Returns the values that both sets have (same network, data set, arm and batch size), and what only one has; no intervals."""
+    sides = [{f"{network}: {arm}": (network, arm, value) for network, arm, _, value in one.values()} for one in (first, second)]
+    keys: list[dict[str, CellValues]] = [
+        {name: {"dataset": name, "batch_size": value.batch_size} for name, (_, _, value) in side.items()} for side in sides
+    ]
+    found = match(*keys)
+    only = [
+        _by_network((side[name][0], side[name][1]) for name in names)
+        for side, names in zip(sides, (found.only_first, found.only_second), strict=True)
+    ]
+    return [_pair(one, *sides) for one in found.both], only[0], only[1]
+
+
+def _by_network(values: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns networks, each with its arms in brackets."""
+    arms: dict[str, list[str]] = {}
+    for network, arm in values:
+        arms.setdefault(network, []).append(arm)
+    return [f"{network} ({', '.join(own)})" for network, own in arms.items()]
+
+
+def _pair(
+    matched: Matched,
+    first: dict[str, tuple[str, str, published.PublishedValue]],
+    second: dict[str, tuple[str, str, published.PublishedValue]],
+) -> ComparedCell:
+    network, arm, before = first[matched.first]
+    _, other_arm, after = second[matched.second]
+    accuracy = Change(before.percent, after.percent, 1, 1, estimate=after.percent - before.percent)
+    return ComparedCell(network, arm, other_arm, matched.values, 1, 1, 1, 1, {"test_accuracy": accuracy}, published=after.source)
+
+
+# The comparison as a whole, and what it says in words.
+
+REGRESSED = {("test_accuracy", BELOW), ("test_loss", LOSS_ABOVE)}
+"""Measures and verdicts that are a regression."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """One side: the runs of a suite."""
+
+    name: str
+    """As the reader knows it, such as a path."""
+    suite: str
+    runs: pd.DataFrame
+    """`runs.parquet`."""
+    values: Mapping[str, CellValues]
+    """Effective values by label of the cell, from the plan."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between A and B. Differences are B minus A."""
+
+    first: str
+    """Name of A."""
+    second: str
+    about: tuple[str, str]
+    """A few words on each: suite, runs ok."""
+    environment: tuple[EnvironmentLine, ...]
+    """Every property, equal or not; empty where one side is published."""
+    cells: tuple[ComparedCell, ...]
+    only_first: tuple[str, ...]
+    """Cells that only A has."""
+    only_second: tuple[str, ...]
+    comparisons: int
+    """Number of cells that Holm's procedure ran over, for each measure."""
+    published: bool = False
+    """Whether a side is a paper."""
+
+    @property
+    def environment_differences(self) -> tuple[EnvironmentLine, ...]:
+        """The properties in which the two were trained otherwise."""
+        return tuple(line for line in self.environment if line.differs)
+
+    def regressions(self) -> list[str]:
+        """Returns where B is worse than A, one sentence each; empty where it is nowhere.
+
+        B is worse where a cell's test accuracy is separated below A's (Holm over the cells, familywise 5 %; where neither side has an
+        accuracy: its test loss above A's), where a run that is ok in A is not ok in B (diverged, crashed, not started, ...), and where A
+        has a cell that B has not. Against a published set, cells that only the paper has do not count.
+        """
+        found = []
+        for cell in self.cells:
+            metric, change = cell.metric, cell.headline
+            if (metric.column("test"), cell.verdict) in REGRESSED and change is not None and change.estimate is not None:
+                size = f"{abs(change.estimate):{'.3g' if metric.decimals is None else f'.{metric.decimals}f'}} {metric.gap_unit}"
+                side = "below" if change.estimate < 0 else "above"
+                found.append(f"{cell.label}: test {metric.name} is {size} {side} A's, separated")
+            found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if change.worse]))
+        if not self.published:
+            found.extend(f"{name}: is missing in B" for name in self.only_first)
+        return found
+
+    def differences(self) -> list[str]:
+        """Returns where results differ at all, one sentence each; empty where they do not.
+
+        Beside all regressions: a test accuracy, test loss or train loss that is separated in either direction, a run that ended otherwise,
+        a label that stands for other values, a cell that only B has. Seconds and environment do not count.
+        """
+        found = self.regressions()
+        for cell in self.cells:
+            for measure in QUALITY:
+                change = cell.changes.get(measure)
+                if change is not None and change.separated and (measure, cell.verdict) not in REGRESSED:
+                    found.append(f"{cell.label}: {measure.replace('_', ' ')} differs, separated")
+            found.extend(f"{cell.label}: {line}" for line in outcome_lines([change for change in cell.outcomes if not change.worse]))
+            found.extend(f"{cell.label}: {key} is {before} in A and {after} in B" for key, (before, after) in cell.values.items())
+        if not self.published:
+            found.extend(f"{name}: is missing in A" for name in self.only_second)
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """Returns the comparison as tidy numbers, one row per cell; `in` says which side has it. Accuracies in percent, `_pp` points."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = [_record(cell) for cell in self.cells]
+        rows += [{"cell": name, "in": "A"} for name in self.only_first]
+        rows += [{"cell": name, "in": "B"} for name in self.only_second]
+        frame = pd.DataFrame(rows, columns=None if rows else ["cell", "in"])
+        counts = [name for name in frame.columns if name.startswith(("ok_", "planned_", "runs_")) or "_n_" in name]
+        return frame.astype(dict.fromkeys(counts, "Int64"))
+
+
+def compare_results(first: Results | PublishedSet, second: Results | PublishedSet) -> Comparison:
+    """Returns what differs between two results, two published sets, or one of each."""
+    if isinstance(first, Results) and isinstance(second, Results):
+        return _two_results(first, second)
+    if isinstance(first, PublishedSet) and isinstance(second, PublishedSet):
+        cells, only_first, only_second = two_papers(first, second)
+    elif isinstance(first, PublishedSet):
+        assert isinstance(second, Results)
+        cells, only_second, only_first = against_published(read_panels(second.runs), first, published_first=True)
+    else:
+        assert isinstance(second, PublishedSet)
+        cells, only_first, only_second = against_published(read_panels(first.runs), second, published_first=False)
+    judged, compared = with_verdicts(cells)
+    about = (_about(first), _about(second))
+    return Comparison(first.name, second.name, about, (), judged, tuple(only_first), tuple(only_second), compared, published=True)
+
+
+def _two_results(first: Results, second: Results) -> Comparison:
+    sides = [members(read_panels(one.runs), one.values, one.runs) for one in (first, second)]
+    matching = match(*({name: member.values for name, member in side.items()} for side in sides))
+    cells, compared = with_verdicts([compare_cell(one, sides[0][one.first], sides[1][one.second]) for one in matching.both])
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        about=(_about(first), _about(second)),
+        environment=environment_lines(first.runs, second.runs),
+        cells=cells,
+        only_first=matching.only_first,
+        only_second=matching.only_second,
+        comparisons=compared,
+    )
+
+
+def _about(side: Results | PublishedSet) -> str:
+    if isinstance(side, PublishedSet):
+        values = sum(len(row.values) for row in side.rows)
+        return f"{values} published test accuracies, one run each"
+    outcomes = side.runs.drop_duplicates("run_id")["outcome"]
+    return f"suite {side.suite}, {int((outcomes == 'ok').sum())} of {len(outcomes)} runs ok"
+
+
+def _record(cell: ComparedCell) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "cell": cell.name,
+        "in": "both",
+        "cell_second": cell.name_second,
+        **{name: getattr(cell, name) for name in ("panel", "ok_first", "planned_first", "ok_second", "planned_second")},
+        "runs_shared": cell.shared_runs,
+        "runs_identical": cell.identical_runs,
+        "verdict": cell.verdict,
+    }
+    for measure, change in cell.changes.items():
+        name = "test_accuracy_pp" if measure == "test_accuracy" else measure
+        mean = "test_accuracy_percent" if measure == "test_accuracy" else measure
+        row |= {
+            f"{mean}_first": change.first,
+            f"{mean}_second": change.second,
+            f"{measure}_n_first": change.n_first,
+            f"{measure}_n_second": change.n_second,
+            f"{name}_difference": change.estimate,
+            f"{name}_difference_low": change.low,
+            f"{name}_difference_high": change.high,
+            f"{measure}_p": change.p_value,
+            f"{measure}_p_holm": change.p_holm,
+            f"{measure}_method": change.method or None,
+        }
+    row["values_differing"] = "; ".join(f"{key}: {before} -> {after}" for key, (before, after) in cell.values.items()) or None
+    row["outcomes_differing"] = "; ".join(f"{one.run}: {one.first.value} -> {one.second.value}" for one in cell.outcomes) or None
+    return row
+
+
+MANY = 6
+"""More labels than this are counted instead of listed."""
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Returns the verdict on a comparison as sentences, then how to read its numbers."""
+    cells = comparison.cells
+    if not cells:
+        return ["No cell is in both, so there is nothing to compare (cells on different data sets are never one)."]
+    counts = Counter(cell.verdict if cell.verdict in _KINDS else "" for cell in cells)
+    parts = [f"{number} {words}" for verdict, words in _KINDS.items() if (number := counts[verdict])]
+    sentences = [f"Of {counted(len(cells), 'cell')} in both: {', '.join(parts)}."]
+    identical = sum(cell.identical_runs for cell in cells)
+    shared = sum(cell.shared_runs for cell in cells)
+    if shared:
+        sentences.append(
+            f"{counted(shared, 'run')} of the same id {'is' if shared == 1 else 'are'} ok in both; {_equal(identical, shared)}."
+        )
+    return sentences + _how(comparison)
+
+
+def values_by_change(comparison: Comparison) -> list[str]:
+    """Returns the effective values in which cells of one label differ: once for each change, with the cells that it is in."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    matched = [cell for cell in comparison.cells if cell.values]
+    for cell in matched:
+        for key, (before, after) in cell.values.items():
+            found.setdefault((key, before, after), []).append(cell.label)
+    lines = []
+    for (key, before, after), labels in found.items():
+        where = "every cell" if len(labels) == len(comparison.cells) > 1 else listed(labels)
+        lines.append(f"{key}: {before} -> {after} ({where})")
+    return lines
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names with commas; of many the first few and how many more."""
+    return ", ".join(names[:MANY]) + (f" and {len(names) - MANY} more" if len(names) > MANY else "")
+
+
+_KINDS = {
+    IDENTICAL: "identical to the last digit",
+    SHARED_IDENTICAL: "identical in the runs that both have",
+    BELOW: "with test accuracy in B below A",
+    ABOVE: "with test accuracy in B above A",
+    LOSS_ABOVE: "with test loss in B above A",
+    LOSS_BELOW: "with test loss in B below A",
+    NOT_SEPARATED: "not separated",
+    "": "without verdict",
+}
+
+
+def _equal(identical: int, shared: int) -> str:
+    if identical == shared:
+        return "its numbers are exactly equal" if shared == 1 else "all their numbers are exactly equal"
+    return f"the numbers of {identical or 'none'} of them are exactly equal"
+
+
+def _how(comparison: Comparison) -> list[str]:
+    methods = {change.method for cell in comparison.cells for change in cell.changes.values() if change.low is not None}
+    judged = {cell.headline.method for cell in comparison.cells if cell.headline and cell.headline.low is not None}
+    out = ["Differences are B minus A: below zero, B's accuracy is lower. Losses are in nats."]
+    if not methods:
+        return [*out, "There is no interval from one seed, and so no verdict."]
+    text = "Intervals are 95 %, pointwise, Student t over seeds"
+    if "paired" in judged:
+        text += "; paired by split where each seed draws its own and both sides have the same ones" + (
+            ", Welch's else" if "welch" in judged else ""
+        )
+    elif "welch" in judged:
+        text += ", differences Welch's"
+    if "prediction" in judged:
+        text += "; a published single run is held against where one new run of ours falls with probability 95 %, its rounding added"
+    if comparison.comparisons:
+        text += f"; verdicts hold at 5 % together, by Holm's procedure over {counted(comparison.comparisons, 'cell')}"
+    return [*out, text + "."]

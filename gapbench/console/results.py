@@ -1,0 +1,156 @@
+"""What training, tuning and `report` end with: the arms with their verdict, side tables, files, and what is not ok."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
+
+from gapbench.analysis import ArmsTable, SideTable
+from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
+from gapbench.console.status import print_failures, retry_advice
+from gapbench.console.words import GUTTER, count, duration, fitting, plain_table, say, tell
+from gapbench.core.events import FINAL, Outcome
+from gapbench.report import ReportFiles
+from gapbench.report.tuning import TuningFiles, tuning_columns, tuning_notes, tuning_row
+
+if TYPE_CHECKING:
+    from gapbench.api import RunReport, Took, TuneReport
+
+IMPORTANCE = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
+"""Columns of the arms, those first that a narrow terminal keeps."""
+LEFT = frozenset({ARM, VERDICT, AT, "cell", "regime", "optimum"})
+"""Columns of words, which are aligned to the left."""
+
+
+def print_report(console: Console, files: ReportFiles | TuningFiles) -> None:
+    """Prints what a report says, of runs or of the trials of a tuning, and where its files are."""
+    if isinstance(files, TuningFiles):
+        _print_tuning(console, files)
+        return
+    print_arms(console, files.arms)
+    print_side_tables(console, files.side)
+    _print_files(console, files.tables[0].parent.parent, files.figures)
+
+
+def print_arms(console: Console, arms: ArmsTable) -> None:
+    """Prints the arms table, as many columns as fit, then the verdict and the notes."""
+    left_out: list[str] = []
+    for panel in arms.panels:
+        rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
+        widths = _widths(arms.short_columns, rows, console.width)
+        left_out = [column for column in arms.short_columns if column not in widths]
+        table = plain_table(title=panel.title)
+        for column, width in widths.items():
+            table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold", width=width)
+        for row in rows:
+            table.add_row(*(escape(row[column]) for column in widths))
+        console.print(table)
+        console.print()
+    if left_out:
+        console.print(f"(no room for: {', '.join(left_out)}; all columns stand in tables/arms.md)", style="dim", highlight=False)
+    for sentence in arms.verdict:
+        console.print(escape(sentence), highlight=False)
+    _print_notes(console, arms.notes)
+
+
+def print_side_tables(console: Console, tables: Sequence[SideTable]) -> None:
+    """Prints what else a suite shows: the words and notes of each side table. The tables themselves are too wide for a terminal."""
+    for table in tables:
+        console.print()
+        console.print(f"{table.title} (tables/{table.name}.md)", style="bold", highlight=False)
+        for sentence in table.sentences:
+            console.print(escape(sentence), highlight=False)
+        _print_notes(console, table.notes)
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(Padding(Text(f"note: {note}", style="dim"), (0, 0, 0, 2)))
+
+
+def _print_files(console: Console, results: Path, figures: Sequence[Path]) -> None:
+    """Says where the files are."""
+    tell(console, f"results: {results}")
+    tell(console, f"report:  {results / 'report.html'}")
+    _print_figures(console, figures)
+
+
+def print_took(console: Console, took: Took) -> None:
+    """Says in one line how good the prediction was."""
+    by = ", by a rough guess" if took.rough else ""
+    console.print(
+        f"training took {duration(took.seconds)} of {duration(took.predicted_seconds)} predicted{by} "
+        f"(device time {duration(took.device_seconds)} of {duration(took.predicted_device_seconds)})",
+        highlight=False,
+    )
+
+
+def print_unfinished(console: Console, report: RunReport) -> None:
+    """Says which runs are not ok and why, and what to do about them. After an interruption only what failed: the rest goes on."""
+    counts = Counter(outcome for outcome in report.outcomes.values() if outcome is not Outcome.OK)
+    if report.interrupted:
+        counts = Counter({outcome: number for outcome, number in counts.items() if outcome in FINAL})
+    if not counts:
+        return
+    text = ", ".join(f"{number} {outcome.value}" for outcome, number in counts.items())
+    advice = retry_advice(report.failed)
+    sentence = f"not ok: {text} of {count(len(report.outcomes), 'run')}{f'; {advice}' if advice else ''}"
+    say(console, sentence, style="yellow")
+    print_failures(console, report.failed)
+
+
+def _print_tuning(console: Console, files: TuningFiles) -> None:
+    """Prints what a tuning found, and where its figure is."""
+    tuned = files.tuned
+    table = plain_table(title=f"{tuned.suite}: tuning")
+    for column in tuning_columns(tuned):
+        table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold")
+    for cell in tuned.cells:
+        table.add_row(*map(escape, tuning_row(tuned, cell)))
+    console.print(table)
+    console.print()
+    _print_notes(console, tuning_notes(tuned))
+    tell(console, f"tables:  {files.tables[0].parent}")
+    _print_figures(console, files.figures)
+
+
+def _print_figures(console: Console, figures: Sequence[Path]) -> None:
+    if figures:
+        tell(console, f"figures: {figures[0].parent} ({', '.join(dict.fromkeys(path.stem for path in figures))})")
+
+
+def print_tuned_suite(console: Console, suite_file: Path) -> None:
+    """Says what to do with the tuned suite."""
+    tell(console, f"{suite_file}: the tuned suite; `gapbench run {suite_file}` trains it on the whole training set")
+
+
+def print_untuned(console: Console, report: TuneReport) -> None:
+    """Says why there is no tuned suite."""
+    if report.failed:
+        advice = retry_advice(report.failed)
+        say(console, f"not ok: {count(len(report.failed), 'trial')}{f'; {advice}' if advice else ''}", style="yellow")
+        print_failures(console, report.failed)
+    elif not report.interrupted and report.suite_file is None:
+        say(console, "no suite is written: a cell has no learning rate at which all trials end well", style="yellow")
+
+
+def _widths(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> dict[str, int]:
+    """Returns the columns that fit side by side, with their widths: all with whole headings, else the most important, headings folded."""
+    cells = {column: max((len(row[column]) for row in rows), default=0) for column in columns}
+    whole = {column: max(cells[column], len(column)) for column in columns}
+    if sum(whole.values()) + GUTTER * (len(columns) - 1) <= width:
+        return whole
+    return fitting({column: max(cells[column], _folded(column)) for column in columns}, IMPORTANCE, width)
+
+
+def _folded(heading: str) -> int:
+    """Returns the width at which a heading needs two lines."""
+    words = heading.split()
+    return min((max(len(" ".join(words[:cut])), len(" ".join(words[cut:]))) for cut in range(1, len(words))), default=len(heading))

@@ -16,11 +16,9 @@ from gapbench.probes import TrainState
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
-# Time in three buckets (training, evaluation and probes, everything else), and the memory's high-water mark.
-
 
 class Clock:
-    """Adds the time since its last lap to a bucket, after the device has finished what belongs to it."""
+    """Adds the time since its last lap to a bucket (train, evaluation, other), after the device has finished what belongs to it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -114,9 +112,9 @@ def train(
     checkpointed = reported = time.monotonic()
     began_at = session.update
     while session.update < session.batches.updates:
-        if (asked := stop()) is not None:
+        if (ending := stop()) is not None:
             clock.lap(session.seconds, "train")
-            _stopped(session, asked, emit)
+            _stopped(session, ending, emit)
             return
 
         state = session.step()  # one update of every replica; nothing here waits for the device
@@ -153,7 +151,7 @@ def _finish(session: Session, evaluation: Evaluation | None, emit: Callable[[Eve
     if evaluation is None:  # resumed after the last update: only the end is missing
         evaluation = session.evaluate()
     first_bad = session.first_bad()
-    session.recorder.flush(first_bad)  # what was measured where the last weights were kept
+    session.measurements.flush(first_bad)  # what was measured where the last weights were kept
     memory = peak_memory_mib(session.device)
     for replica, bad in enumerate(first_bad):
         summary = session.summary(replica, memory)
@@ -178,7 +176,7 @@ def _stopped(session: Session, outcome: Outcome, emit: Callable[[Event], None]) 
     if outcome is Outcome.INTERRUPTED:
         _checkpoint(session, emit)
     else:
-        session.recorder.flush(session.first_bad())
+        session.measurements.flush(session.first_bad())
     memory = peak_memory_mib(session.device)
     for replica in range(len(session.specs)):
         reason = f"stopped after {session.update} of {session.batches.updates} updates"
@@ -187,7 +185,7 @@ def _stopped(session: Session, outcome: Outcome, emit: Callable[[Event], None]) 
 
 
 def _checkpoint(session: Session, emit: Callable[[Event], None]) -> None:
-    session.recorder.flush(session.first_bad())
+    session.measurements.flush(session.first_bad())
     for replica in range(len(session.specs)):
         emit(Snapshotted(replica, session.update, session.snapshot(replica)))
 

@@ -41,7 +41,7 @@ from gapbench.workloads.tasks import live_task
 # centring needs no more than the update's number, so that micro-batches and stacks change nothing.
 
 
-class GradientNoise:
+class UpdateNoise:
     """The noise of all replicas by update number. Keeps no state.
 
     Args:
@@ -301,7 +301,7 @@ class Program:
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._host_answers = device.type == "cpu"
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
-        self.noise = GradientNoise(specs, device)
+        self.noise = UpdateNoise(specs, device)
         self.task = live_task(spec.model.name)
         self._keyed = keyed_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()

@@ -33,12 +33,12 @@ from gapbench.suite.moments import LATE, evaluation_updates, keep_updates, probe
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
-# Twins: a run whose initial weights are a tiny step away from another's, to see how far chaos alone drives two runs apart.
-
 
 @torch.no_grad()
 def perturb(model: nn.Module, share: float, seed: int) -> None:
     """Moves the parameters of `model` by `share` of their norm along a Gaussian direction that `seed` alone decides.
+
+    A run that starts so has a twin that does not: how far the two come apart is chaos alone.
 
     The step is rounded to what the weights' own precision resolves, so that its length is `share` to within some percent where
     `share` is 1e-6, and no less than one unit in the last place of a weight where a weight moves at all.
@@ -52,11 +52,8 @@ def perturb(model: nn.Module, share: float, seed: int) -> None:
         parameter.copy_(parameter.double() + piece.view(parameter.shape))
 
 
-# The recorder: what probes measured goes to the host without anyone waiting for it, and is told at evaluations and checkpoints.
-
-
-class Recorder:
-    """Collects values and emits them as `Measured` events, in the order of updates."""
+class Measurements:
+    """What probes measured: it goes to the host without anyone waiting for it, and is emitted at evaluations and checkpoints, in order."""
 
     def __init__(self, emit: Callable[[Event], None], batches: BatchTable, layers: Sequence[Layer]) -> None:
         self._emit = emit
@@ -207,7 +204,7 @@ class Session:
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
-        self.recorder = Recorder(emit, self.batches, self.network.layers)
+        self.measurements = Measurements(emit, self.batches, self.network.layers)
         self.update = 0
         self.headline: list[dict[str, list[float]]] = []
         """The last evaluations, as many as the headline averages over."""
@@ -259,7 +256,7 @@ class Session:
     def _follow(self, batches: BatchTable) -> None:
         """Takes another table of batches, which is the same for the updates that were made."""
         self.batches = self.feed.batches = batches
-        self.recorder.follow(batches)
+        self.measurements.follow(batches)
         self.program.follow(batches, self._resets())
         self._look_at_moments()
 
@@ -296,7 +293,7 @@ class Session:
         if observe or size != before:
             values = {"batch_size": torch.full((len(self.specs),), float(size)), **values}
         if values:
-            self.recorder.record(self.update, values)
+            self.measurements.record(self.update, values)
 
     def probe(self, state: TrainState, stage: str) -> None:
         """Runs the probes of a stage; their values wait on the device."""
@@ -304,7 +301,7 @@ class Session:
         for probe in self._probes.get(stage, ()):
             values.update(probe(state))
         if values:
-            self.recorder.record(self.update, values)
+            self.measurements.record(self.update, values)
 
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
@@ -316,10 +313,10 @@ class Session:
             ratios = covariance_ratio(self.program, self.feed, self.spec, self.update, self.micro_batch_size)
             if ratios is not None:
                 evaluation = replace(evaluation, values={**evaluation.values, "gradient_covariance_ratio": ratios})
-        self.recorder.flush(first_bad)
+        self.measurements.flush(first_bad)
         for replica, bad in enumerate(first_bad):
             if bad < 0:
-                self.recorder.emit(replica, self.update, {name: values[replica] for name, values in evaluation.values.items()})
+                self.measurements.emit(replica, self.update, {name: values[replica] for name, values in evaluation.values.items()})
         numbers = {name: values for name, values in evaluation.values.items() if name != "gradient_covariance_ratio"}
         self.headline = [*self.headline, numbers][-self.spec.headline_evaluations :]
         return evaluation

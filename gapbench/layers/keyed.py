@@ -1,4 +1,8 @@
-"""Layers that draw by the counter hash: dropout, normal numbers, the draw of a variational autoencoder. No draw depends on the batch."""
+"""Layers that draw by the counter hash: dropout, and the draw of a variational autoencoder.
+
+The training loop gives each batch one key an example, so that draws are the same on every device, at every batch size, in every stack
+and after a resume.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import MASK32, mix32
-
-# Layers that draw by the counter hash: the training loop gives each batch one key an example, so that no draw depends on the batch.
 
 
 class Keyed(nn.Module):
@@ -49,11 +51,6 @@ def keyed_layers(model: nn.Module) -> list[Keyed]:
     return layers
 
 
-# Dropout whose masks are a counter hash of (seed, epoch, example, layer, unit): the same on every device and at every batch size.
-
-__all__ = ["Dropout", "bind_keys"]
-
-
 class Dropout(Keyed):
     """Inverted dropout: in training each unit is zero with probability `probability`, the others are scaled up.
 
@@ -77,20 +74,16 @@ class Dropout(Keyed):
         return kept.float() / (1.0 - self.probability)
 
 
-# Standard normal numbers from hashed words: the same draws on every device, in every stack and after a resume.
-
-
 def normals(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Returns one standard normal number (float64) for each 32-bit word: the inverse distribution function, at most 6.3 in size."""
     uniform = (words.to(torch.float64) + 0.5) * 2.0**-31 - 1.0  # on (-1, 1), never its ends
     return torch.erfinv(uniform) * math.sqrt(2.0)
 
 
-# The random draw of a variational autoencoder, one an example, by the counter hash (Kingma and Welling 2014, arXiv:1312.6114).
-
-
 class LatentNoise(Keyed):
     """z = mean + exp(log_variance / 2) e, where e is standard normal: a hash of (seed, epoch, example, unit).
+
+    The draw of a variational autoencoder (Kingma and Welling 2014, arXiv:1312.6114).
 
     In evaluation there is one draw an example as well, the same at every evaluation of a run: the epoch is then a fixed number.
     """

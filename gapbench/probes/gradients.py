@@ -6,8 +6,6 @@ from torch import Tensor
 
 from gapbench.probes.state import TrainState
 
-# Loss and, of models that classify, accuracy of the batch that an update was made from.
-
 
 def batch_metrics(state: TrainState) -> dict[str, Tensor]:
     """Mean loss and accuracy (a fraction) of the last batch, in training mode, augmented, before the update.
@@ -17,23 +15,20 @@ def batch_metrics(state: TrainState) -> dict[str, Tensor]:
     return {"batch_loss": state.batch_loss, "batch_accuracy": state.batch_correct / state.batch_size}
 
 
-# How often clipping acts: a threshold on the gradient's norm is a learning rate that depends on the batch size.
-
-
 def clipping(state: TrainState) -> dict[str, Tensor]:
-    """Share of all updates so far whose gradient was scaled down, a fraction."""
+    """Share of all updates so far whose gradient was scaled down, a fraction.
+
+    A threshold on the gradient's norm is a learning rate that depends on the batch size.
+    """
     return {"clipped_share": state.clipped_updates / max(state.update, 1)}
 
 
-# Norm of the gradient of one batch. Its square's mean is |G|^2 + tr(Sigma) / batch size, so it depends on the batch size.
-
-
 def gradient_norm(state: TrainState) -> dict[str, Tensor]:
-    """Global L2 norm of the last batch's gradient, before clipping and without weight decay."""
+    """Global L2 norm of the last batch's gradient, before clipping and without weight decay.
+
+    Its square's mean is |G|^2 + tr(Sigma) / batch size, so it depends on the batch size.
+    """
     return {"gradient_norm": state.gradient_norm}
-
-
-# The learning rate as it was applied.
 
 
 def learning_rate(state: TrainState) -> dict[str, Tensor]:

@@ -10,35 +10,24 @@ from torch import Tensor
 from gapbench.core.hashing import stream
 from gapbench.probes.state import Layer, TrainState
 
-# Weight distance, the quantity of Hoffer et al. 2017, section 3 and figure 2.
-
 
 def weight_distance(state: TrainState) -> dict[str, Tensor]:
-    """Distance of the weights from their initial values, ||w_t - w_0||_2: over all trainable parameters, and of each layer."""
+    """Distance of the weights from their initial values, ||w_t - w_0||_2: over all trainable parameters, and of each layer.
+
+    The quantity of Hoffer et al. 2017, section 3 and figure 2.
+    """
     return {"weight_distance": state.displacement.norm(dim=1), "weight_distance/layer": state.by_layer(state.displacement)}
 
 
-# Norm of the weights; beside the weight distance it tells growth from turning.
-
-
 def weight_norm(state: TrainState) -> dict[str, Tensor]:
-    """||w_t||_2 over all trainable parameters."""
+    """||w_t||_2 over all trainable parameters: beside the weight distance it tells growth from turning."""
     return {"weight_norm": state.weights.norm(dim=1)}
 
 
-# How much of the initial weights is left: under weight decay alone it falls as exp(-t / memory).
-
-
 def weight_cosine(state: TrainState) -> dict[str, Tensor]:
-    """Cosine of the angle between w_t and w_0, over all trainable parameters."""
+    """Cosine of the angle between w_t and w_0, over all trainable parameters: under weight decay alone it falls as exp(-t / memory)."""
     return {"weight_cosine": torch.cosine_similarity(state.weights, state.initial_weights, dim=1)}
 
-
-# A sketch of the displacement w_t - w_0 in a few hundred numbers, from which drift and spread over data orders are estimated.
-#
-# Charikar, Chen and Farach-Colton 2002 (count sketch); Thorup and Zhang 2012 (its second moment): every parameter is added to one of
-# 256 buckets with a sign of its own. Inner products of sketches, and squared distances between them, are unbiased for those of the
-# displacements, with a standard error of at most sqrt(2 / 256) = 9 % of the product of the norms.
 
 BUCKETS = 256
 PURPOSE = "displacement sketch"
@@ -46,7 +35,12 @@ PURPOSE = "displacement sketch"
 
 
 def displacement_sketch(state: TrainState) -> dict[str, Tensor]:
-    """Count sketch of w_t - w_0 over all trainable parameters: 256 signed sums, the same projection for all runs of a model."""
+    """Count sketch of w_t - w_0 over all trainable parameters: 256 signed sums, the same projection for all runs of a model.
+
+    Charikar, Chen and Farach-Colton 2002; Thorup and Zhang 2012 (its second moment). Inner products of sketches, and squared distances
+    between them, are unbiased for those of the displacements, with a standard error of at most sqrt(2 / 256) = 9 % of the product of the
+    norms: drift and spread over data orders are estimated from them.
+    """
     gather, signs = _projection(state.layers, str(state.weights.device))
     drawn = state.displacement.index_select(1, gather.flatten()).view(-1, *gather.shape)
     return {"displacement_sketch/bucket": (drawn * signs).sum(dim=2, dtype=torch.float64).float()}

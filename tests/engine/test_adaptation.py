@@ -1,20 +1,18 @@
 """A batch size that follows the noise scale, as it trains: exact counts, resumed to the bit, the estimate against an oracle."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Outcome, Snapshotted, WeightsKept
-from gapbench.engine import train
+from gapbench.core.events import Measured, Outcome, WeightsKept
 from gapbench.engine.adaptation import Adaptation, pieces_of
 from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
 from gapbench.probes import ObjectiveBatch
 from gapbench.suite.regime import next_size
 from gapbench.suite.runspec import AdaptiveBatch, Component
+from tests.engine.runs import curve, finished, run, snapshots_of
 
 CPU = torch.device("cpu")
 PLAIN = Component(name="mlp", options={"widths": [16], "norm": "none", "bias": True})
@@ -32,33 +30,15 @@ def adaptive(spec, *, unramped=40, rule=None, **changes):
     return spec(**(fields | changes))
 
 
-def run(wanted, pool, split, *, stop=lambda: None, snapshots=None, micro_batch_size=None):
-    events = []
-    train(
-        [wanted], pool, [split], device="cpu", emit=events.append, stop=stop, snapshots=snapshots, checkpoint_seconds=1e9,
-        micro_batch_size=micro_batch_size,
-    )  # fmt: skip
-    return events
-
-
 def values(events):
     return [(event.update, event.examples, event.values) for event in events if isinstance(event, Measured)]
-
-
-def curve(events, metric):
-    return {event.update: value for event in events if isinstance(event, Measured) for name, _, value in event.values if name == metric}
-
-
-def finished(events):
-    (end,) = [event for event in events if isinstance(event, Finished)]
-    return end
 
 
 def sizes_of(events, wanted):
     """The size of every update from the curve, which has each one that differs from that before it."""
     found, size = [], wanted.batch_size
     recorded = curve(events, "batch_size")
-    for update in range(1, finished(events).update + 1):
+    for update in range(1, finished(events)[0].update + 1):
         size = recorded.get(update, size)
         found.append(int(size))
     return found
@@ -69,8 +49,8 @@ def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool
     data = pool(height=8, channels=3)
     changes = {} if model is None else {"model": model, "ghost_batch_size": None if model is PLAIN else 5}
     wanted = adaptive(spec, **changes)
-    events = run(wanted, data, split(data))
-    end = finished(events)
+    events = run([wanted], data, [split(data)])
+    end = finished(events)[0]
     sizes = sizes_of(events, wanted)
     assert end.outcome is Outcome.OK
     assert sum(sizes) == end.summary["examples"] == wanted.examples == 800
@@ -105,14 +85,13 @@ def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool, split):
 def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, pool, split, stop_at, changes):
     data = pool(height=8)
     wanted = adaptive(spec, clip_norm=0.5, crop_padding=1, **changes)
-    undisturbed = run(wanted, data, split(data))
-    asked = itertools.chain([None] * stop_at, [Outcome.INTERRUPTED])
-    first = run(wanted, data, split(data), stop=lambda: next(asked))
-    snapshots = [event.snapshot for event in first if isinstance(event, Snapshotted)]
+    undisturbed = run([wanted], data, [split(data)])
+    first = run([wanted], data, [split(data)], stop_at=stop_at)
+    snapshots = snapshots_of(first)
     assert [snapshot["update"] for snapshot in snapshots] == [stop_at]
-    second = run(wanted, data, split(data), snapshots=snapshots)
+    second = run([wanted], data, [split(data)], snapshots=snapshots)
     assert values(first) + values(second) == values(undisturbed)
-    assert finished(second).update == finished(undisturbed).update
+    assert finished(second)[0].update == finished(undisturbed)[0].update
     kept = [[event for event in events if isinstance(event, WeightsKept)] for events in (first + second, undisturbed)]
     for mine, theirs in zip(*kept, strict=True):
         assert mine.update == theirs.update
@@ -123,7 +102,7 @@ def test_the_device_s_micro_batches_change_no_size(spec, pool, split):
     """A measured batch is cut in the same way whatever the pieces of an update."""
     data = pool()
     wanted = adaptive(spec)
-    whole, pieces = (run(wanted, data, split(data), micro_batch_size=size) for size in (None, 10))
+    whole, pieces = (run([wanted], data, [split(data)], micro_batch_size=size) for size in (None, 10))
     assert sizes_of(whole, wanted) == sizes_of(pieces, wanted)
     assert curve(whole, "adaptive_noise_scale") == pytest.approx(curve(pieces, "adaptive_noise_scale"), rel=1e-3)
 

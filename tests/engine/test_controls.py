@@ -4,21 +4,15 @@ import pytest
 import torch
 
 from gapbench.core.events import Finished, Measured
-from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component
+from tests.engine.runs import run
 
 CPU = torch.device("cpu")
 
 
 def session_of(specs, pool, split):
     return Session(specs, pool, [split(pool)] * len(specs), device=CPU, emit=lambda event: None)
-
-
-def events_of(spec, pool, split):
-    events = []
-    train([spec], pool, [split(pool)], device="cpu", emit=events.append, stop=lambda: None)
-    return events
 
 
 @pytest.mark.parametrize(("share", "tolerance"), [(1e-2, 1e-4), (1e-4, 1e-3), (1e-6, 0.2)])
@@ -48,7 +42,9 @@ def test_a_twin_trains_in_one_stack_with_the_other_as_it_would_alone(spec, pool,
 
 def test_a_recalibrated_headline_is_what_recalibration_says_of_the_same_weights(spec, pool, split):
     """Few updates, so that running averages lag: both statistics differ, and the weights do not."""
-    running, recalibrated = (events_of(spec(updates=5, headline_statistics=kind), pool(), split) for kind in ("running", "recalibrated"))
+    running, recalibrated = (
+        run([spec(updates=5, headline_statistics=kind)], pool(), [split(pool())]) for kind in ("running", "recalibrated")
+    )
     values = [
         {
             name: value

@@ -7,7 +7,7 @@ from gapbench.core.events import Finished
 from gapbench.engine import train
 from gapbench.engine.prepared import LADDER, PreparedProgram, usual_updates
 from gapbench.engine.program import Program
-from gapbench.engine.session import Recorder, Session
+from gapbench.engine.session import Measurements, Session
 from gapbench.suite.runspec import Component, GradientNoise
 from tests.small import make_spec
 
@@ -147,7 +147,7 @@ def test_recordings_of_all_shapes_share_their_memory(spec, pool, split):
 def test_what_is_recorded_goes_to_the_host_without_waiting_and_is_not_written_over():
     events = []
     values = torch.arange(4.0, device="cuda:0")
-    recorder = Recorder(events.append, make_spec(updates=100).batches, [])
+    recorder = Measurements(events.append, make_spec(updates=100).batches, [])
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

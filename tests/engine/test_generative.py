@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gapbench.core.events import Finished, Outcome, Snapshotted
-from gapbench.engine.loop import train
+from gapbench.core.events import Outcome
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise
+from tests.engine.runs import finished, run, snapshots_of
 
 MODELS = [
     Component(name="autoencoder", options={"channels": [3], "latent": 4}),
@@ -23,22 +23,8 @@ def session_of(spec, pool, split, model, micro_batch_size=None, **changes):
     return Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
 
 
-def run(spec, pool, split, model, *, stop_at=-1, snapshots=None, **changes):
-    data, events, asked = pool(), [], iter(range(10**6))
-    train(
-        [spec(model=model, learning_rate=1e-3, **changes)],
-        data,
-        [split(data)],
-        device="cpu",
-        emit=events.append,
-        stop=lambda: Outcome.INTERRUPTED if next(asked) == stop_at else None,
-        snapshots=snapshots,
-    )
-    return events
-
-
-def end_of(events):
-    return next(event for event in events if isinstance(event, Finished))
+def events_of(spec, pool, split, model, **options):
+    return run([spec(model=model, learning_rate=1e-3)], pool(), [split(pool())], **options)
 
 
 @pytest.mark.parametrize("size", [1, 5, 10])
@@ -51,16 +37,15 @@ def test_an_update_in_pieces_is_the_update(model, spec, pool, split, size):
 
 
 def test_a_stop_in_the_middle_changes_no_bit(model, spec, pool, split):
-    straight = end_of(run(spec, pool, split, model))
-    first = run(spec, pool, split, model, stop_at=13)
-    snapshot = next(event.snapshot for event in first if isinstance(event, Snapshotted))
-    resumed = end_of(run(spec, pool, split, model, snapshots=[snapshot]))
+    straight = finished(events_of(spec, pool, split, model))[0]
+    first = events_of(spec, pool, split, model, stop_at=13)
+    resumed = finished(events_of(spec, pool, split, model, snapshots=snapshots_of(first)))[0]
     for name in ("test_loss", "train_loss", "weight_distance"):
         assert resumed.summary[name] == straight.summary[name]
 
 
 def test_there_is_a_loss_and_no_accuracy(model, spec, pool, split):
-    end = end_of(run(spec, pool, split, model))
+    end = finished(events_of(spec, pool, split, model))[0]
     assert end.outcome is Outcome.OK
     assert end.summary["test_loss"] > 0
     assert not [name for name in end.summary if "accuracy" in name]

@@ -8,17 +8,16 @@ from gapbench.core.events import Finished, Measured
 from gapbench.engine import train
 from gapbench.engine.adaptation import covariance_ratio
 from gapbench.engine.feed import Feed
-from gapbench.engine.program import GradientNoise
+from gapbench.engine.program import UpdateNoise
 from gapbench.engine.session import Session
-from gapbench.suite.runspec import Component
-from gapbench.suite.runspec import GradientNoise as Noise
+from gapbench.suite.runspec import Component, GradientNoise
 
 CPU = torch.device("cpu")
 NO_NORM = Component(name="mlp", options={"widths": [8], "norm": "none", "bias": True})
 LARGE, SMALL = 80, 20
-MATCHED = Noise(kind="multiplicative", variance=LARGE / SMALL - 1, centred=True)
-UNCENTRED = Noise(kind="multiplicative", variance=LARGE / SMALL - 1, centred=False)
-ISOTROPIC = Noise(kind="isotropic")
+MATCHED = GradientNoise(kind="multiplicative", variance=LARGE / SMALL - 1, centred=True)
+UNCENTRED = GradientNoise(kind="multiplicative", variance=LARGE / SMALL - 1, centred=False)
+ISOTROPIC = GradientNoise(kind="isotropic")
 
 
 def session_of(spec, pool, split, replicas=1, micro_batch_size=None, **changes):
@@ -95,7 +94,7 @@ def test_the_logged_loss_is_not_weighted(spec, pool, split):
 
 def test_centred_weights_have_mean_one_and_their_variance(spec):
     for noise in (MATCHED, UNCENTRED):
-        weights = torch.cat([GradientNoise([spec(gradient_noise=noise, batch_size=LARGE)], CPU).weights(update) for update in range(500)])
+        weights = torch.cat([UpdateNoise([spec(gradient_noise=noise, batch_size=LARGE)], CPU).weights(update) for update in range(500)])
         assert weights.var() == pytest.approx(noise.variance, rel=0.05)
         means = weights.double().mean(dim=1)
         assert means.std() == pytest.approx((noise.variance / LARGE) ** 0.5, rel=0.15) if not noise.centred else means.std() < 1e-6
@@ -103,7 +102,7 @@ def test_centred_weights_have_mean_one_and_their_variance(spec):
 
 def test_weights_of_one_change_nothing(spec, pool, split, monkeypatch):
     plain, noisy = (session_of(spec, pool(), split, gradient_noise=noise, learning_rate=0.1) for noise in (None, MATCHED))
-    monkeypatch.setattr(GradientNoise, "weights", lambda self, update: torch.ones(1, LARGE))
+    monkeypatch.setattr(UpdateNoise, "weights", lambda self, update: torch.ones(1, LARGE))
     for _ in range(5):
         plain.step(), noisy.step()
     assert torch.equal(plain.network.weights, noisy.network.weights)
@@ -172,7 +171,9 @@ def test_a_walk_without_gradients_learns_nothing_and_goes_as_far_as_a_walk_does(
 
 def test_a_noisy_run_trains_and_reports(spec, pool, split):
     events = []
-    noisy = spec(batch_size=100, model=NO_NORM, gradient_noise=Noise(kind="multiplicative", variance=4.0, centred=True), clip_norm=5.0)
+    noisy = spec(
+        batch_size=100, model=NO_NORM, gradient_noise=GradientNoise(kind="multiplicative", variance=4.0, centred=True), clip_norm=5.0
+    )
     train([noisy], pool(), [split(pool())], device="cpu", emit=events.append, stop=lambda: None)
     last = next(event for event in events if isinstance(event, Finished))
     assert last.summary["test_accuracy"] > 0.4

@@ -5,10 +5,9 @@ import torch
 
 from gapbench.catalog import plugins
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Outcome, Snapshotted
-from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component
+from tests.engine.runs import finished, run, snapshots_of
 
 CPU = torch.device("cpu")
 MODELS = {
@@ -118,26 +117,10 @@ def test_a_users_model_that_couples_examples_is_found_out(spec, pool, split, tmp
 
 def test_a_stopped_run_goes_on_in_the_pieces_in_which_it_began(spec, pool, split):
     data, wanted = pool(), spec(batch_size=20, ghost_batch_size=5)
-
-    def run(stop_at, snapshots, micro_batch_size):
-        events, asked = [], iter(range(10**6))
-        train(
-            [wanted],
-            data,
-            [split(data)],
-            device="cpu",
-            emit=events.append,
-            stop=lambda: Outcome.INTERRUPTED if next(asked) == stop_at else None,
-            snapshots=snapshots,
-            micro_batch_size=micro_batch_size,
-        )
-        return events
-
-    straight = run(-1, None, 10)
-    first = run(13, None, 10)
-    snapshot = next(event.snapshot for event in first if isinstance(event, Snapshotted))
-    second = run(-1, [snapshot], None)  # the planner of another machine might choose otherwise
-    ours, theirs = (next(event for event in events if isinstance(event, Finished)) for events in (second, straight))
+    straight = run([wanted], data, [split(data)], micro_batch_size=10)
+    first = run([wanted], data, [split(data)], micro_batch_size=10, stop_at=13)
+    second = run([wanted], data, [split(data)], snapshots=snapshots_of(first))  # the planner of another machine might choose otherwise
+    ours, theirs = finished(second)[0], finished(straight)[0]
     assert ours.summary["micro_batch_size"] == 10
     for name in ("test_accuracy", "test_loss", "train_loss", "weight_distance"):
         assert ours.summary[name] == theirs.summary[name]

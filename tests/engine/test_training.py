@@ -10,36 +10,16 @@ from torch import nn
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import derive_seed
-from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet
+from tests.engine.runs import curve, finished, run, snapshots_of
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
-
-
-def run(specs, pool, splits, *, stop=lambda: None, snapshots=None, checkpoint_seconds=1e9):
-    events = []
-    train(specs, pool, splits, device="cpu", emit=events.append, stop=stop, snapshots=snapshots, checkpoint_seconds=checkpoint_seconds)
-    return events
-
-
-def finished(events):
-    return {event.replica: event for event in events if isinstance(event, Finished)}
-
-
-def curve(events, metric, replica=0):
-    return {
-        event.update: value
-        for event in events
-        if isinstance(event, Measured) and event.replica == replica
-        for name, layer, value in event.values
-        if name == metric and layer == ""
-    }
 
 
 def plain_loop(spec, feed, input_shape, classes, updates):
@@ -139,10 +119,9 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_by_bit(spec, pool, split, m
     splits = [split(data)] * len(specs)
     undisturbed = run(specs, data, splits)
 
-    asked = iter([None] * stop_at + [Outcome.INTERRUPTED])
-    first = run(specs, data, splits, stop=lambda: next(asked))
+    first = run(specs, data, splits, stop_at=stop_at)
     assert {event.outcome for event in first if isinstance(event, Finished)} == {Outcome.INTERRUPTED}
-    snapshots = [event.snapshot for event in first if isinstance(event, Snapshotted)]
+    snapshots = snapshots_of(first)
     assert [snapshot["update"] for snapshot in snapshots] == [stop_at] * len(specs)
     torch.rand(100)  # whatever else happens in the process changes nothing
     second = run(specs, data, splits, snapshots=snapshots)
@@ -160,9 +139,8 @@ def test_replicas_resume_in_another_stack_with_the_same_bits(spec, pool, split):
     data = pool()
     specs = [spec(seed=seed) for seed in range(4)]
     undisturbed = finished(run(specs, data, [split(data)] * 4))
-    asked = iter([None] * 12 + [Outcome.INTERRUPTED])
-    first = run(specs, data, [split(data)] * 4, stop=lambda: next(asked))
-    snapshots = [event.snapshot for event in first if isinstance(event, Snapshotted)]
+    first = run(specs, data, [split(data)] * 4, stop_at=12)
+    snapshots = snapshots_of(first)
     rest = finished(run(specs[1:3], data, [split(data)] * 2, snapshots=snapshots[1:3]))
     for position, replica in enumerate((1, 2)):
         assert rest[position].summary["test_loss"] == undisturbed[replica].summary["test_loss"]
@@ -172,12 +150,7 @@ def test_snapshots_of_different_updates_cannot_resume_together(spec, pool, split
     data = pool()
     snapshots = []
     for update in (3, 4):
-        asked = iter([None] * update + [Outcome.INTERRUPTED])
-        snapshots += [
-            event.snapshot
-            for event in run([spec()], data, [split(data)], stop=lambda asked=asked: next(asked))
-            if isinstance(event, Snapshotted)
-        ]
+        snapshots += snapshots_of(run([spec()], data, [split(data)], stop_at=update))
     with pytest.raises(TrainingError, match="different updates"):
         run([spec(), spec(seed=1)], data, [split(data)] * 2, snapshots=snapshots)
 

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from gapbench.core.events import Finished, Measured, Outcome, Progress
-from gapbench.engine import train
 from gapbench.engine.evaluation import Evaluator
 from gapbench.engine.feed import Feed
-
-
-def run(specs, pool, splits):
-    events = []
-    train(specs, pool, splits, device="cpu", emit=events.append, stop=lambda: None)
-    return events
+from tests.engine.runs import run
 
 
 def poisoned(pool):

@@ -1,17 +1,14 @@
 """Training with batches that differ within a run, against plain loops."""
 
-import itertools
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Outcome, Snapshotted
+from gapbench.core.events import Finished, Measured
 from gapbench.core.hashing import derive_seed
 from gapbench.cost.work import work_of
-from gapbench.engine import train
 from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
 from gapbench.suite.batches import ramp
@@ -19,6 +16,7 @@ from gapbench.suite.moments import evaluation_updates
 from gapbench.suite.runspec import Component, Phase
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet
+from tests.engine.runs import run, snapshots_of
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -126,15 +124,6 @@ def test_micro_batches_follow_the_table_of_a_growing_batch(spec, pool, split):
         torch.testing.assert_close(pieces.network.weights, whole.network.weights, rtol=1e-3, atol=2e-5)
 
 
-def run(specs, pool, splits, *, stop=lambda: None, snapshots=None, micro_batch_size=None):
-    events = []
-    train(
-        specs, pool, splits, device="cpu", emit=events.append, stop=stop, snapshots=snapshots, checkpoint_seconds=1e9,
-        micro_batch_size=micro_batch_size,
-    )  # fmt: skip
-    return events
-
-
 def values(events, replica):
     return {
         (event.update, name, layer): (event.examples, value)
@@ -155,9 +144,8 @@ def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, 
     specs = [make(spec, seed=seed, clip_norm=0.5, crop_padding=1) for seed in range(3)]
     splits = [split(data)] * 3
     undisturbed = run(specs, data, splits)
-    asked = itertools.chain([None] * stop_at, [Outcome.INTERRUPTED])
-    first = run(specs, data, splits, stop=lambda: next(asked))
-    snapshots = [event.snapshot for event in first if isinstance(event, Snapshotted)]
+    first = run(specs, data, splits, stop_at=stop_at)
+    snapshots = snapshots_of(first)
     assert [snapshot["update"] for snapshot in snapshots] == [stop_at] * 3
     second = run(specs, data, splits, snapshots=snapshots)
     for replica in range(3):

@@ -8,7 +8,7 @@ from gapbench.cost.calibration import Basis, Buckets, learned
 from gapbench.cost.guess import checkpoint_seconds, guess
 from gapbench.cost.memory import memory_mib
 from gapbench.cost.place import Place
-from gapbench.cost.work import work_of
+from gapbench.cost.work import gradients_per_update, work_of
 from gapbench.sizing.sizes import model_size
 from gapbench.suite.runspec import RunSpec
 
@@ -61,7 +61,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
         updates=spec.updates,
         examples=spec.examples,
         parameters=size.parameters if size else None,
-        training_flops=replicas * size.training_flops(spec.examples) if size else None,
+        training_flops=replicas * size.training_flops(spec.examples * gradients_per_update(spec)) if size else None,
         memory_mib=memory_mib(spec, replicas=replicas, device_kind=kind, place=place),
         buckets=None if basis == "unknown" else Buckets(train, evaluation, other),
         outside_seconds=scales.outside_seconds,
@@ -73,4 +73,4 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
 def training_flops_per_update(spec: RunSpec) -> float | None:
     """Returns the floating point operations of one update of one replica, their mean, or None where the model is unknown."""
     size = model_size(spec)
-    return None if size is None else size.training_flops(spec.examples / spec.updates)
+    return None if size is None else size.training_flops(spec.examples / spec.updates * gradients_per_update(spec))

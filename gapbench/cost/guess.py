@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gapbench.cost.work import Work
+from gapbench.cost.work import Work, gradients_per_update
 from gapbench.sizing.decisions import compiled_layers, worth_compiling
 from gapbench.sizing.kinds import KINDS, MOST_AT_A_TIME
 from gapbench.sizing.sizes import model_size
@@ -100,7 +100,7 @@ def _work_seconds(spec: RunSpec, replicas: int, device_kind: str) -> float:
     """Returns what an update costs beyond its kernels, arithmetic and weights moved, of a model whose size is known."""
     size, kind = model_size(spec), KINDS[device_kind]
     assert size is not None
-    examples = spec.examples / spec.updates
+    examples = spec.examples / spec.updates * gradients_per_update(spec)
     if spec.adaptive_batch is not None:  # a measured batch is computed once more
         examples *= 1.0 + 1.0 / spec.adaptive_batch.measure_every
     return replicas * (size.parameters * kind.parameter_seconds + size.training_flops(examples) / kind.flops_per_second)

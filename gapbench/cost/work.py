@@ -34,6 +34,12 @@ def work_of(spec: RunSpec, *, replicas: int = 1) -> Work:
     return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=examples)
 
 
+def gradients_per_update(spec: RunSpec) -> int:
+    """Returns how many gradients of its batch an update computes; 1 of an optimizer that the catalog does not know."""
+    known = catalog.optimizers()
+    return known[spec.optimizer.name].gradients_per_update if spec.optimizer.name in known else 1
+
+
 def evaluated_examples(spec: RunSpec) -> int:
     """Returns how many examples one plain evaluation measures: the test set unless left alone, as many for training, those held out."""
     held_out = round(spec.train_examples * spec.holdout / (1.0 - spec.holdout))

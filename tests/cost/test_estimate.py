@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gapbench import cost
+from gapbench import catalog, cost
 from gapbench.suite import RunSpec, load_suite
 
 SB = load_suite("quickstart", only="arm=SB,seed=0").runs[0].spec
@@ -16,6 +16,14 @@ def test_work_is_counted() -> None:
     stack = cost.estimate(SB, replicas=8)
     assert stack.training_flops == 8 * found.training_flops
     assert stack.updates == found.updates
+
+
+def test_an_optimizer_that_computes_two_gradients_an_update_is_priced_for_both() -> None:
+    catalog.optimizers().add("twice", catalog.optimizers()["sgd"].model_copy(update={"name": "twice", "gradients_per_update": 2}))
+    once, twice = SB, SB.model_copy(update={"optimizer": SB.optimizer.model_copy(update={"name": "twice"})})
+    assert cost.estimate(twice).training_flops == 2 * cost.estimate(once).training_flops
+    assert cost.training_flops_per_update(twice) == 2 * cost.training_flops_per_update(once)
+    assert cost.estimate(twice).seconds > cost.estimate(once).seconds
 
 
 def test_seconds_are_a_guess_where_nothing_was_timed() -> None:

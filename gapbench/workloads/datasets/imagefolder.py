@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL
+from PIL import Image
 
 from gapbench.core.errors import DataError
 from gapbench.core.machine import usable_cores
@@ -48,8 +50,6 @@ def read_square(file: Path, size: int) -> npt.NDArray[np.uint8]:
     Raises:
         UnreadablePictureError: with what is wrong with the file.
     """
-    from PIL import Image
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged camera data and the like: the pixels are all that counts
@@ -152,8 +152,6 @@ def decode(folder: Path, files: Sequence[Path], size: int, *, about: Mapping[str
         DataError: files that cannot be read, by name; not enough space on the disk; a decoder that was killed.
         OSError: the folder cannot be written to.
     """
-    import PIL
-
     about = {**about, "pillow": PIL.__version__, "images": len(files)}
     per_chunk = max(1, CHUNK_BYTES // (3 * size * size))
     _begin(folder, about, (len(files), size, size, 3))

@@ -49,7 +49,7 @@ def test_the_spread_of_a_free_walk_has_exponent_one_half_and_the_drift_of_a_loga
 
 
 def test_every_frame_has_its_columns_and_every_conclusion_its_interval(found: Study) -> None:
-    assert {name: tuple(frame.columns) for name, frame in found.frames.items()} == COLUMNS
+    assert {name: [*frame.columns] for name, frame in found.frames.items()} == {name: [*columns] for name, columns in COLUMNS.items()}
     for sentence in found.sentences["digits, mlp, recipe digits"]:
         concludes = any(word in sentence for word in ("preferred", "excludes", "longer", "shorter", "separated", " % of the squared"))
         assert not concludes or " to " in sentence
@@ -93,6 +93,24 @@ def test_windows_end_at_the_first_drop_and_can_be_given(walks_made: ModuleType) 
     made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, phases=(Phase(), Phase(start=0.4, learning_rate_factor=0.1)))
     assert analysed(made).panels[0].common == Window(80, 800)
     assert analysed(made, first=5, last=300).panels[0].common == Window(5, 300)
+
+
+@pytest.mark.parametrize("first", [None, 700])
+def test_where_no_update_is_left_to_compare_on_that_is_said_and_nothing_is_concluded(walks_made: ModuleType, first: int | None) -> None:
+    made = walks_made.Suite()
+    warm = {"warmup": 0.0 if first else 0.4, "phases": (Phase(), Phase(start=0.3, learning_rate_factor=0.1))}
+    for name, rate in (("SB", 0.1), ("LB", 0.2)):
+        made.cell(name, 16, rate, drift=1.0, spread=0.3, **warm)
+    found = analysed(made, first=first)
+    begin, end = (700, 600) if first else (800, 600)
+    assert found.panels[0].common == Window(begin, end)
+    said = found.sentences["digits, mlp, recipe digits"]
+    assert said[0] == (
+        f"No window is common to all cells: it would begin at update {begin} and end at update {end}, where the first rate falls, or "
+        "training ends, or weight decay begins to bend a walk; so nothing is compared, fitted or predicted."
+    )
+    assert not any("over SB" in text or "exponent" in text or "law" in text for text in said[1:])
+    assert not any(f"{begin} to {end}" in text for text in said)
 
 
 def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: ModuleType) -> None:
@@ -141,8 +159,8 @@ def test_an_update_whose_sketch_is_not_whole_is_left_out(walks_made: ModuleType)
     made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
     _, curves = made.tables()
     lost = (curves["metric"] == SKETCH) & (curves["update"] == 2) & (curves["layer"] == "7")
-    updates, sketches = Curves(curves[~lost]).vectors(SKETCH)["SB-0"]
-    assert updates.tolist() == [update for update in walks_made.UPDATES if update != 2]
-    assert sketches.shape == (len(updates), walks_made.WIDTH)
-    assert sketches[0].tolist() == curves[(curves["metric"] == SKETCH) & (curves["update"] == 1)]["value"].tolist()
+    sketch = Curves(curves[~lost]).vectors(SKETCH)["SB-0"]
+    assert sketch.updates.tolist() == [update for update in walks_made.UPDATES if update != 2]
+    assert sketch.values.shape == (len(sketch.updates), walks_made.WIDTH)
+    assert sketch.values[0].tolist() == curves[(curves["metric"] == SKETCH) & (curves["update"] == 1)]["value"].tolist()
     assert Curves(curves[:0]).vectors(SKETCH) == {}

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, read_panels
-from gapbench.analysis.curves import Curves
+from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.formats import MINUS
 from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
 from gapbench.analysis.stats import LEVEL, Estimate, t_interval
@@ -45,8 +45,9 @@ ONE: Columns = {
     "panel": "panel.title", "cell": "one.cell.name", "run_id": "one.run.run_id", "seed": "one.run.seed", "update": "one.update",
     "fraction": "one.fraction", "directions": "one.kind",
 }  # fmt: skip
+OF_BIN = ("bin", "losses", "distance", "standard_deviation", "first_order", "rise", "second_order")
 COLUMNS: dict[str, Columns] = {
-    "bins": {**ONE, **named("bin", "losses", "distance", "standard_deviation", "first_order", "rise", "second_order")},
+    "bins": {**ONE, **named(*OF_BIN)},
     "fits": {
         **ONE, "largest_distance": "one.largest_distance", "center": "one.center", "floor": "one.floor", "slope": "one.slope",
         "curvature": "one.curvature", "curvature_error": "one.curvature_error", **named("exponent", "exponent_error"),
@@ -224,17 +225,9 @@ class Reader:
 
 def _bin_rows(one: Landscape) -> Iterator[Row]:
     bins = one.bins
-    columns = {
-        "bin": bins.number,
-        "losses": bins.losses,
-        "distance": bins.distance,
-        "standard_deviation": bins.deviation,
-        "first_order": one.slope * bins.distance,
-        "rise": bins.rise,
-        "second_order": 0.5 * one.curvature * bins.distance**2,
-    }
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
+    first, second = one.slope * bins.distance, 0.5 * one.curvature * bins.distance**2
+    columns = (bins.number, bins.losses, bins.distance, bins.deviation, first, bins.rise, second)
+    return (dict(zip(OF_BIN, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def binned(distances: Array, losses: Array, center: float, bins: int) -> Bins:
@@ -350,7 +343,6 @@ class Measured:
     """What the runs of a cell measured after one update, metric by metric."""
 
     cell: Cell
-    probe: str
     norm: str
     examples: int
     update: int
@@ -404,22 +396,20 @@ def sharpness_study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs:
 
 
 def _measured(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Iterator[Measured]:
+    spec = next((specs[run.run_id] for run in cell.runs if run.run_id in specs), None)
     for probe, metrics in METRICS.items():
-        found: dict[int, dict[str, dict[str, float]]] = {}
-        for metric in metrics:
-            for run_id, curve in curves.of(metric).items():
-                for update, value in zip(curve.updates, curve.values, strict=True):
-                    found.setdefault(int(update), {}).setdefault(metric, {})[run_id] = float(value)
-        spec = next((specs[run.run_id] for run in cell.runs if run.run_id in specs), None)
         options = probe_options(spec, probe)
-        for update in sorted(found):
-            samples = {metric: cell.sample(values) for metric, values in found[update].items()}
-            values = {metric: t_interval(list(sample.values())) for metric, sample in samples.items()}
+        read = {metric: {run.run_id: curve for run in cell.ok_runs if (curve := curves.of(metric).get(run.run_id))} for metric in metrics}
+        for update in sorted({int(update) for own in read.values() for curve in own.values() for update in curve.updates}):
+            values = {metric: t_interval([*_sample(cell, own, update).values()]) for metric, own in read.items()}
             known = {metric: estimate for metric, estimate in values.items() if estimate is not None}
-            if known:
-                yield Measured(
-                    cell, probe, str(options["norm"]), int(options["examples"]), update, asked_fraction(spec, probe, update, cell), known
-                )
+            fraction = asked_fraction(spec, probe, update, cell)
+            yield Measured(cell, str(options["norm"]), int(options["examples"]), update, fraction, known)
+
+
+def _sample(cell: Cell, curves: Mapping[str, Curve], update: float) -> dict[int, float]:
+    values = {run_id: curve.value_at(update) for run_id, curve in curves.items()}
+    return cell.sample({run_id: value for run_id, value in values.items() if value is not None})
 
 
 def _sharpness_sentences(found: tuple[Measured, ...]) -> Iterator[str]:

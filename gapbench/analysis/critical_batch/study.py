@@ -21,7 +21,7 @@ from gapbench.analysis.critical_batch.hyperbola import (
     fit_hyperbola,
     predict,
 )
-from gapbench.analysis.critical_batch.targets import Chosen, Evaluations, Passage, Target, choose_rates, unequal_budget
+from gapbench.analysis.critical_batch.targets import Chosen, Passage, Target, choose_rates, passages_of, unequal_budget
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import counted, large
 from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
@@ -160,17 +160,16 @@ def _once(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves, noise: NoiseCurves) -> CurveStudy | str:
-    runs = [run for cell in cells for run in cell.ok_runs]
-    evaluations = Evaluations(curves, target, runs)
+    found, statistics = passages_of(curves, target, [run for cell in cells for run in cell.runs])
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
     for cell in _once(cells):
         # A rate at which a run diverged was tried: it counts in the budget of its batch size, and as a run that did not arrive.
         for run in (run for run in cell.runs if run.outcome == Outcome.DIVERGED):
-            before = evaluations.reached(run.run_id)
+            before = found.get(run.run_id)
             passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, None, max(1.0, before.trained if before else 1.0)))
         for run in cell.ok_runs:
-            reached = evaluations.reached(run.run_id)
+            reached = found.get(run.run_id)
             if reached is None:
                 return f"{target}: {cell.name} was not evaluated for it"
             if reached.early:
@@ -187,7 +186,7 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
     best = {(one.batch_size, one.learning_rate) for one in made.chosen}
     return replace(
         made,
-        statistics=evaluations.statistics,
+        statistics=statistics,
         spacing=max(spacings, default=None),
         early=early,
         predictions=tuple(one for rate, one in predicted if (one.batch_size, rate) in best),

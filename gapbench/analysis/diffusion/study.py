@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -121,13 +121,7 @@ class Study:
 
 
 def study(
-    suite: str,
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    specs: Mapping[str, RunSpec],
-    *,
-    first: int | None = None,
-    last: int | None = None,
+    suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec], *, first: int | None = None, last: int | None = None
 ) -> Study:
     """Analyses how the weights of every cell walked.
 
@@ -181,14 +175,14 @@ def _series(walks: Walks, split: Decomposition, clock: str, quantity: str, windo
 
 # The numbers of the analysis of diffusion as tidy frames, one row a measurement.
 
+TIMES = ("update", "sum_of_rates", "sum_of_squared_rates_per_example", "memory_passed")
 MEASURED = ("value", "low", "high", "local_exponent", "local_exponent_low", "local_exponent_high")
 PLACE = {"panel": "panel.title", "cell": "own.name"}
 CELL = {**PLACE, "batch_size": "own.walks.cell.batch_size", "learning_rate": "own.walks.cell.learning_rate"}
 COLUMNS: dict[str, Columns] = {
     "walks": {
         **CELL, "n": "own.walks.n",
-        **named("update", "sum_of_rates", "sum_of_squared_rates_per_example", "memory_passed", "cosine", "cosine_uncertain", "decay_alone",
-                "quantity", *MEASURED, "null_exponent"),
+        **named(*TIMES, "cosine", "cosine_uncertain", "decay_alone", "quantity", *MEASURED, "null_exponent"),
     },
     "exponents": {
         **CELL, "quantity": "one.quantity", "window": "one.kind", "first": "one.window.first", "last": "one.window.last",
@@ -228,23 +222,17 @@ def _walk_rows(panel: PanelStudy) -> Iterator[Row]:
         angle, uncertain = _angle(walks)
         for name, updates, measured in _quantities(walks):
             memory = walks.clock.memory(updates)
-            columns: dict[str, Sequence[Any] | npt.NDArray[Any]] = {
-                "update": updates.astype(int),
-                "sum_of_rates": walks.clock.at(CLOCKS[1], updates),
-                "sum_of_squared_rates_per_example": walks.clock.at(CLOCKS[2], updates),
-                "memory_passed": memory,
-                "cosine": [angle.get(int(update)) for update in updates],
-                "decay_alone": np.exp(-memory),
-                "null_exponent": decayed_walk_exponent(memory),
-                **dict(zip(MEASURED, measured, strict=True)),
-            }
+            rates, noise = (walks.clock.at(clock, updates) for clock in CLOCKS[1:])
+            cosines = [angle.get(int(update)) for update in updates]
+            columns = (updates.astype(int), rates, noise, memory, cosines, np.exp(-memory), decayed_walk_exponent(memory), *measured)
+            names = (*TIMES, "cosine", "decay_alone", "null_exponent", *MEASURED)
             same = {"panel": panel, "own": own, "cosine_uncertain": uncertain, "quantity": name}
-            for values in zip(*columns.values(), strict=True):
-                yield {**same, **dict(zip(columns, values, strict=True))}
+            for values in zip(*columns, strict=True):
+                yield {**same, **dict(zip(names, values, strict=True))}
 
 
 def _quantities(walks: Walks) -> Iterator[tuple[str, Array, tuple[Array, ...]]]:
-    """Yields the distance of the runs and what it is made of over orders: name, updates, and the columns MEASURED."""
+    """Yields the distance of the runs and what it is made of over orders: name, updates, and value and local exponent with bounds."""
     yield "distance", walks.updates, (*_bounded(walks.distances), *run_exponents(walks))
     if (found := walks.decomposition) is not None:
         for name, logs in found.logs.items():
@@ -333,7 +321,7 @@ def sentences_of(panel: PanelStudy) -> list[str]:
 
 def _window(panel: PanelStudy) -> str:
     first, last = panel.common.first, panel.common.last
-    ends = {min(walks.window.full.last, walks.window.clean_last) for walks in panel.walks}
+    ends = {walks.window.clean_last for walks in panel.walks}
     why = "where the first rate falls, or training ends, or weight decay begins to bend a walk" if last in ends else "as asked"
     if panel.common.empty:
         return (

@@ -77,7 +77,7 @@ COLUMNS: dict[str, Kind] = {
 a loaded machine. `form`: how an update is computed. `gate_difference`: largest relative difference of first losses in the gate."""
 
 
-_SPEED_ROOMS = ("core", "layers", "workloads", "optimizers", "probes", "engine", "cost", "bench/peers")
+_SPEED_ROOMS = ("core", "layers", "workloads", "optimizers", "probes", "engine", "sizing", "bench/peers")
 _SPEED_FILES = ("suite/moments.py", "bench/cases.py", "bench/measure.py", "bench/programs.py")
 _PACKAGE = Path(gapbench.__file__).parent
 

@@ -283,5 +283,5 @@ def many_arms(synthetic: ModuleType, count: int) -> tuple[pd.DataFrame, pd.DataF
 def test_a_name_that_says_the_batch_size_says_it_once(synthetic: ModuleType) -> None:
     cells = read_panels(synthetic.digits_suite(3, only=["SB", "LB"])[0])[0].cells
     small, large = (next(cell for cell in cells if cell.name == name) for name in ("SB", "LB"))
-    named = [replace(small, name="no reset, B 16"), large]
+    named = [replace(small, name="no reset, B 16", words={"batch_size": "B 16"}), large]
     assert [one.label for one in arm_series(named)] == ["no reset, B 16", "LB (B 512)"]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from gapbench.cost import calibration
-from gapbench.cost.calibration import Basis, Buckets
+from gapbench.cost.calibration import Basis, Buckets, Place
 from gapbench.cost.estimate import Estimate, estimate, training_flops_per_update
-from gapbench.cost.guess import guess, jobs_at_a_time
+from gapbench.cost.guess import Work, guess, jobs_at_a_time, work_of
 from gapbench.cost.memory import held_mib, host_mib, idle_mib, memory_mib
-from gapbench.cost.place import Place
-from gapbench.cost.work import Work, work_of
 from gapbench.sizing.kinds import MOST_AT_A_TIME
 
 __all__ = [

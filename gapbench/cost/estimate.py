@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gapbench.cost.calibration import Basis, Buckets, learned
-from gapbench.cost.guess import checkpoint_seconds, guess
+from gapbench.cost.calibration import Basis, Buckets, Place, learned
+from gapbench.cost.guess import checkpoint_seconds, gradients_per_update, guess, work_of
 from gapbench.cost.memory import memory_mib
-from gapbench.cost.place import Place
-from gapbench.cost.work import gradients_per_update, work_of
 from gapbench.sizing.sizes import model_size
 from gapbench.suite.runspec import RunSpec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
-from gapbench.execution.calibrating import Measured, calibrate
+from gapbench.execution.calibrating import Measured, Stopwatch, calibrate
 from gapbench.execution.devices import Device, choose_devices
 from gapbench.execution.executor import Executor, LocalProcesses, Setup
 from gapbench.execution.jobs import Job, Pending, Predictions, Slot, find_pending, place_of, plan_jobs, plan_slots
@@ -25,10 +25,9 @@ from gapbench.execution.notices import (
     Stopping,
     ignore,
 )
-from gapbench.execution.pricing import Price, PricedJob, price
 from gapbench.execution.progress import Heartbeat, Running, Tracker
+from gapbench.execution.rules import Price, PricedJob, price
 from gapbench.execution.scheduler import Execution, Scheduler
-from gapbench.execution.stopwatch import Stopwatch
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
 

@@ -170,14 +170,14 @@ class Forecast:
         """Returns the seconds until everything has ended, or None where nothing is known yet."""
         if self.begun.basis == "unknown" and self._overall().actual < FIRST_SECONDS:
             return None
-        ratios = self._ratios()
+        ratios, setups = self._ratios(), {first: self._setup(first) for first in (True, False)}
         running = {number: (job.expected.demand, self._job_left(job, now, ratios)) for number, job in self.running.items()}
         used = set(self._used)
 
         def seconds(job: ExpectedJob, slot: Slot) -> float:
             first = slot.number not in used
             used.add(slot.number)
-            return self._setup(first) + job.seconds * job.share_left * ratios[job.program]
+            return setups[first] + job.seconds * job.share_left * ratios[job.program]
 
         waiting = ((job, job.demand) for job in self._waiting.values())
         ends = [left for _, left in running.values()]

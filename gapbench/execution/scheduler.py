@@ -15,8 +15,7 @@ from gapbench.core.events import Outcome
 from gapbench.execution.executor import STOP, Executor, Gone, Message, Setup, job_message
 from gapbench.execution.jobs import Demand, Job, Pending, Predictions, Slot, in_order, place_of
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
-from gapbench.execution.pricing import expected_jobs
-from gapbench.execution.rules import Room, at_a_time, next_job
+from gapbench.execution.rules import Room, at_a_time, expected_jobs, next_job
 from gapbench.store import FAILED, ResultsDirectory, RunOutcome, commit, read_failure, recover
 
 POLL_SECONDS = 0.5

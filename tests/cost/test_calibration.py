@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from gapbench import cost
-from gapbench.cost import Place, calibration, place
+from gapbench.cost import Place, calibration
 from gapbench.cost.calibration import Scales, Start
 from gapbench.suite import Component, RunSpec, load_suite
 
@@ -83,9 +83,9 @@ def test_another_processor_torch_or_gapbench_is_another_machine(part: str, here:
     record(SB, here, 80.0)
     before = calibration.calibration_file(here)
     if part == "cpu":
-        monkeypatch.setattr(place, "_cpu", lambda: "another processor")
+        monkeypatch.setattr(calibration, "_cpu", lambda: "another processor")
     elif part == "torch":
-        monkeypatch.setattr(place, "_version", lambda _package: "99.0")
+        monkeypatch.setattr(calibration, "_version", lambda _package: "99.0")
     else:
         monkeypatch.setattr("gapbench.__version__", "99.0")
     assert calibration.calibration_file(here) != before

@@ -8,7 +8,7 @@ from gapbench import cost
 from gapbench.cost.calibration import Start
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Demand, Job, Pending, Predictions, Slot
-from gapbench.execution.pricing import expected_jobs, price
+from gapbench.execution.rules import expected_jobs, price
 from gapbench.suite import load_suite
 
 CPU = Device("cpu", "cpu", "a processor")

@@ -11,10 +11,10 @@ from gapbench import cost
 from gapbench.core.events import Outcome
 from gapbench.cost import calibration
 from gapbench.execution import choose_devices, plan_layout
+from gapbench.execution.calibrating import Stopwatch
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Job, Pending, Slot, place_of
 from gapbench.execution.notices import JobEnded, JobStarted
-from gapbench.execution.stopwatch import Stopwatch
 from gapbench.store import ResultsDirectory, RunOutcome
 from gapbench.suite import load_suite
 

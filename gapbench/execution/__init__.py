@@ -8,64 +8,34 @@ from pathlib import Path
 
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
-from gapbench.execution.calibrating import Measured, Stopwatch, calibrate
-from gapbench.execution.devices import Device, choose_devices
-from gapbench.execution.executor import Executor, LocalProcesses, Setup
-from gapbench.execution.jobs import Job, Pending, Predictions, Slot, find_pending, place_of, plan_jobs, plan_slots
-from gapbench.execution.notices import (
-    Begun,
-    Ended,
-    ExpectedJob,
-    JobEnded,
-    JobProgressed,
-    JobStarted,
-    Notice,
-    Observer,
-    Said,
-    Stopping,
-    ignore,
-)
-from gapbench.execution.progress import Heartbeat, Running, Tracker
-from gapbench.execution.rules import Price, PricedJob, price
+from gapbench.execution.calibrating import Measured as Measured
+from gapbench.execution.calibrating import Stopwatch, calibrate
+from gapbench.execution.devices import Device
+from gapbench.execution.devices import choose_devices as choose_devices
+from gapbench.execution.executor import Executor, Setup
+from gapbench.execution.executor import LocalProcesses as LocalProcesses
+from gapbench.execution.jobs import Job as Job
+from gapbench.execution.jobs import Pending as Pending
+from gapbench.execution.jobs import Predictions as Predictions
+from gapbench.execution.jobs import Slot, plan_jobs, plan_slots
+from gapbench.execution.jobs import find_pending as find_pending
+from gapbench.execution.jobs import place_of as place_of
+from gapbench.execution.notices import Begun as Begun
+from gapbench.execution.notices import Ended as Ended
+from gapbench.execution.notices import JobEnded as JobEnded
+from gapbench.execution.notices import Notice as Notice
+from gapbench.execution.notices import Observer as Observer
+from gapbench.execution.notices import Said as Said
+from gapbench.execution.notices import Stopping as Stopping
+from gapbench.execution.notices import ignore as ignore
+from gapbench.execution.progress import Heartbeat
+from gapbench.execution.progress import Tracker as Tracker
+from gapbench.execution.rules import Price as Price
+from gapbench.execution.rules import PricedJob as PricedJob
+from gapbench.execution.rules import price as price
 from gapbench.execution.scheduler import Execution, Scheduler
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
-
-__all__ = [
-    "Begun",
-    "Device",
-    "Ended",
-    "Execution",
-    "Executor",
-    "ExpectedJob",
-    "Job",
-    "JobEnded",
-    "JobProgressed",
-    "JobStarted",
-    "Layout",
-    "LocalProcesses",
-    "Measured",
-    "Notice",
-    "Observer",
-    "Pending",
-    "Predictions",
-    "Price",
-    "PricedJob",
-    "Running",
-    "Said",
-    "Settings",
-    "Slot",
-    "Stopping",
-    "Tracker",
-    "choose_devices",
-    "execute",
-    "find_pending",
-    "ignore",
-    "measure",
-    "place_of",
-    "plan_layout",
-    "price",
-]
 
 
 @dataclass(frozen=True)

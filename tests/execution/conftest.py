@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gapbench.execution import Executor, LocalProcesses, Settings, choose_devices, execute
+from gapbench.execution import LocalProcesses, Settings, choose_devices, execute
+from gapbench.execution.executor import Executor
 from gapbench.execution.notices import Notice
 from gapbench.store import ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite, load_suite

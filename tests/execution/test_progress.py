@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Slot, Stopping, Tracker
+from gapbench.execution import Begun, Ended, JobEnded, Stopping, Tracker
 from gapbench.execution.devices import Device, cpu
-from gapbench.execution.jobs import Demand
+from gapbench.execution.jobs import Demand, Slot
+from gapbench.execution.notices import ExpectedJob, JobProgressed, JobStarted
 from gapbench.execution.progress import Forecast, Heartbeat
 from gapbench.store import ResultsDirectory, read_session
 

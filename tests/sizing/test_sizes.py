@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gapbench.catalog.plugins import load_plugins
-from gapbench.sizing import model_size, sizes
-from gapbench.sizing.sizes import Answer, Counted
+from gapbench.sizing import sizes
+from gapbench.sizing.sizes import Answer, Counted, model_size
 from gapbench.suite import load_suite
 from gapbench.suite.runspec import Component, RunSpec
 

@@ -10,16 +10,8 @@ import pytest
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.store import (
-    SCHEMA_VERSION,
-    CheckpointHeader,
-    ResultsDirectory,
-    find_leftovers,
-    find_results,
-    remove,
-    write_checkpoint,
-)
-from gapbench.store.schema import Migration, migrate, read_schema
+from gapbench.store import CheckpointHeader, ResultsDirectory, find_leftovers, find_results, remove, write_checkpoint
+from gapbench.store.schema import SCHEMA_VERSION, Migration, migrate, read_schema
 
 
 def create(path, suite="small"):

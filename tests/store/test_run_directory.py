@@ -16,17 +16,14 @@ from gapbench.store import (
     EventLog,
     RunOutcome,
     commit,
-    last_lines,
-    read_events,
     read_failure,
-    read_header,
     read_payload,
     recover,
     stack_line,
     start_line,
     write_checkpoint,
 )
-from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_update
+from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_lines, last_update, read_events, read_header
 
 
 @pytest.fixture

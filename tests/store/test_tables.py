@@ -11,8 +11,9 @@ import pytest
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.store import RUN_COLUMNS, build_tables, read_tables
+from gapbench.store import build_tables, read_tables
 from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
+from gapbench.store.tables import RUN_COLUMNS
 from gapbench.suite.change import Change
 from gapbench.suite.runspec import Component, Phase
 

@@ -97,7 +97,7 @@ def measure(
     """
     layout = plan_layout(runs, settings.devices, settings.slots)
     jobs = [job for job in layout.jobs if not set(selected).isdisjoint(job.run_ids)]
-    return calibrate(jobs, layout.slots, _setups("", "", settings), titles=titles, say=say, executor=executor)
+    return calibrate(jobs, layout.slots, _setups(Path(), "", settings), titles=titles, say=say, executor=executor)
 
 
 def execute(
@@ -143,7 +143,7 @@ def execute(
         scheduler = Scheduler(
             results,
             layout.slots,
-            _setups(str(results.path), results.suite, settings),
+            _setups(results.path, results.suite, settings),
             executor or LocalProcesses(),
             titles=titles,
             observe=watch,
@@ -153,7 +153,7 @@ def execute(
         return scheduler.execute(pending, done=before, failed=failed)
 
 
-def _setups(results: str, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
+def _setups(results: Path, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
     machine = describe_machine()
 
     def setup_of(slot: Slot) -> Setup:
@@ -164,10 +164,10 @@ def _setups(results: str, suite: str, settings: Settings) -> Callable[[Slot], Se
             device_label=slot.device.name,
             device_name=slot.device.label,
             threads=slot.threads,
-            data_dir=str(settings.data_dir.absolute()) if settings.data_dir else None,
-            cache_dir=str(cache_dir().absolute()),
+            data_dir=settings.data_dir and settings.data_dir.absolute(),
+            cache_dir=cache_dir().absolute(),
             offline=settings.offline,
-            suite_dir=str(settings.suite_dir.absolute()) if settings.suite_dir else None,
+            suite_dir=settings.suite_dir and settings.suite_dir.absolute(),
             plugins=settings.plugins,
             machine=machine,
             checkpoint_seconds=settings.checkpoint_seconds,

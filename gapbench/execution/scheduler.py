@@ -7,12 +7,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
 from typing import Any
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Outcome
-from gapbench.execution.executor import STOP, Executor, Gone, Message, Setup, job_message
+from gapbench.execution.executor import STOP, STOP_SIGNALS, Executor, Gone, Message, Setup, job_message
 from gapbench.execution.jobs import Demand, Job, Pending, Predictions, Slot, in_order, place_of
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
 from gapbench.execution.rules import Room, at_a_time, expected_jobs, next_job
@@ -316,15 +315,12 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-                if hasattr(signal, name):
-                    number = getattr(signal, name)
-                    self._before[number] = signal.signal(number, self._add)
+            self._before = {number: signal.signal(number, self._add) for number in (signal.SIGINT, *STOP_SIGNALS)}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _add(self, _number: int, _frame: FrameType | None) -> None:
+    def _add(self, *_: object) -> None:
         self.count += 1

@@ -17,16 +17,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
 from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
-from gapbench.execution.backend import Backend, TorchBackend
-from gapbench.execution.executor import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.execution.backend import Backend, TorchBackend, get_ready
+from gapbench.execution.executor import STOP_SIGNALS, JobOrder, Message, Setup, keep_stdout, read_messages
 from gapbench.store import (
     CheckpointHeader,
     EventLog,
@@ -42,15 +41,161 @@ from gapbench.store import (
 )
 from gapbench.suite.runspec import RunSpec
 
-# The worker's recorder: turns the engine's events into the files of the runs, and into messages for the parent.
+
+def main() -> None:
+    """Runs a worker with the real engine."""
+    serve(TorchBackend())
+
+
+def serve(backend: Backend) -> None:
+    """Serves the parent until it says stop or is gone."""
+    write = keep_stdout()
+    faulthandler.enable()
+    orders: queue.SimpleQueue[JobOrder | None] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def ask_to_stop(*_: object) -> None:
+        stop.set()
+        orders.put(None)
+
+    def say(message: Message) -> None:
+        try:
+            write(message)
+        except OSError:  # the parent is gone: finish with a checkpoint, as `listen` will ask for
+            stop.set()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, ask_to_stop)
+    # Unbuffered: a thread that waits in a buffered reader would block the interpreter's end.
+    messages = read_messages(_Lines(0))
+    setup = get_ready(backend, messages, say)
+    if setup is None:
+        return
+
+    def listen() -> None:
+        for message in messages:
+            if message["kind"] == "stop":
+                break
+            orders.put(JobOrder.model_validate(message))
+        ask_to_stop()
+
+    threading.Thread(target=listen, daemon=True).start()
+    worker = _Worker(backend, setup, say, stop)
+    while not stop.is_set() and (order := orders.get()) is not None:
+        if not worker.train(order):
+            return
+
+
+class _Worker:
+    def __init__(self, backend: Backend, setup: Setup, say: Callable[[Message], None], stop: threading.Event) -> None:
+        self._backend = backend
+        self._setup = setup
+        self._say = say
+        self._stop = stop
+        self._results = ResultsDirectory(setup.results, setup.suite)
+
+    def train(self, order: JobOrder) -> bool:
+        """Trains a job and says how its runs ended; returns whether this process is fit for another one."""
+        runs = [self._results.run(run_id) for run_id in order.run_ids]
+        try:
+            with ExitStack() as locks:
+                for run in runs:
+                    locks.enter_context(run.locked(self._setup.lock_seconds))
+                # Where the worker of an earlier start was still busy, it may have ended these runs by now.
+                ended = {run: outcome.outcome for run in runs if (outcome := run.outcome()) is not None}
+                if len(ended) == len(runs):
+                    self._say_ended(ended, fit=True)
+                    return True
+                self._say({"kind": "taken"})
+                left = [(run, spec) for run, spec in zip(runs, order.specs, strict=True) if run not in ended]
+                outcomes, fit = self._train_locked([run for run, _ in left], [spec for _, spec in left], order)
+                fit = fit and not self._stop.is_set()
+                self._say_ended({**ended, **outcomes}, fit=fit)
+                return fit
+        except StoreError as error:
+            self._say({"kind": "refused", "error": str(error)})
+            return False
+
+    def _train_locked(self, runs: list[RunDirectory], specs: list[RunSpec], order: JobOrder) -> tuple[Mapping[RunDirectory, Outcome], bool]:
+        for run, spec in zip(runs, specs, strict=True):
+            run.begin(spec)
+        candidates = [self._results.run(order.checkpoint), *runs] if order.checkpoint else runs
+        with _output_into(runs[0].log_path):
+            resumed = find_resumed(runs, candidates, self._backend)
+            self._note_session(runs, specs, resumed, order.slots)
+            try:
+                with closing(Recorder(runs, resumed, self._backend, self._say)) as recorder:
+                    self._backend.train(
+                        specs,
+                        emit=recorder.emit,
+                        stop=lambda: self._reason_to_stop(specs, recorder),
+                        snapshots=resumed.snapshots if resumed else None,
+                        checkpoint_seconds=self._setup.checkpoint_seconds,
+                    )
+                    return recorder.conclude(), True
+            except StoreError:
+                raise
+            except Exception as error:
+                return self._failed(runs, error), False
+
+    def _reason_to_stop(self, specs: list[RunSpec], recorder: Recorder) -> Outcome | None:
+        """Returns the outcome that the job ends with now, or None where it goes on."""
+        if self._stop.is_set():
+            return Outcome.INTERRUPTED
+        limit = specs[0].time_limit_seconds
+        # A stack's runs each get their share of its time.
+        if limit is not None and recorder.seconds / len(specs) > limit:
+            return Outcome.TIMEOUT
+        return None
+
+    def _failed(self, runs: list[RunDirectory], error: Exception) -> Mapping[RunDirectory, Outcome]:
+        """Writes what went wrong into the logs, and the outcome; a stack without enough memory gets none, its runs train one by one."""
+        words = "".join(traceback.format_exception(error))
+        for run in runs:
+            run.append_log(words)
+        summary = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500] + place_of(error)
+        if not self._backend.lacks_memory(error):
+            outcome = RunOutcome(Outcome.CRASHED, str(error) if isinstance(error, GapbenchError) else summary, replicas=len(runs))
+        elif len(runs) > 1:
+            return dict.fromkeys(runs, Outcome.OUT_OF_MEMORY)
+        else:
+            outcome = RunOutcome(Outcome.OUT_OF_MEMORY, f"the memory of {self._setup.device_label} did not suffice ({summary})")
+        commit(dict.fromkeys(runs, outcome))
+        return dict.fromkeys(runs, outcome.outcome)
+
+    def _note_session(self, runs: list[RunDirectory], specs: list[RunSpec], resumed: Resumed | None, slots: int) -> None:
+        update = resumed.update if resumed else 0
+        stack = [run.run_id for run in runs]
+        for run, spec in zip(runs, specs, strict=True):
+            session = describe_session(
+                self._setup.machine,
+                device=self._setup.device_label,
+                device_name=self._setup.device_name,
+                threads=self._setup.threads,
+                slots=slots,
+                precision=spec.precision,
+                stack=stack,
+                resumed_at_update=update,
+            )
+            run.add_session(session)
+            run.append_log(start_line(session["started_at"], update, session["device"]))
+            if run is not runs[0]:
+                run.append_log(stack_line(runs[0].run_id))
+
+    def _say_ended(self, outcomes: Mapping[RunDirectory, Outcome], *, fit: bool) -> None:
+        ended = {run.run_id: outcome.value for run, outcome in outcomes.items()}
+        written = [run.run_id for run in outcomes if run.outcome() is not None]
+        self._say({"kind": "ended", "outcomes": ended, "written": written, "fit": fit})
+
+
+# The recorder turns the engine's events into the files of the runs, and into messages for the parent.
 
 
 class Recorder:
-    """Files of the runs of one job, open while it trains. A context manager."""
+    """Files of the runs of one job, open while it trains."""
 
-    def __init__(
-        self, runs: Sequence[RunDirectory], resumed: Resumed | None, backend: Backend, say: Callable[[Mapping[str, Any]], None]
-    ) -> None:
+    def __init__(self, runs: Sequence[RunDirectory], resumed: Resumed | None, backend: Backend, say: Callable[[Message], None]) -> None:
         self._runs = tuple(runs)
         self._backend = backend
         self._say = say
@@ -115,10 +260,8 @@ class Recorder:
         write_checkpoint(self._runs[0].checkpoint_path, header, lambda file: self._backend.dump(snapshots, file))
         self._say({"kind": "checkpoint", "update": header.update})
 
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Closes the files."""
         for log in self._logs:
             log.close()
 
@@ -163,171 +306,6 @@ def find_resumed(runs: Sequence[RunDirectory], candidates: Sequence[RunDirectory
 
 def _size(run: RunDirectory) -> int:
     return run.events_path.stat().st_size if run.events_path.exists() else 0
-
-
-def main() -> None:
-    """Runs a worker with the real engine."""
-    serve(TorchBackend())
-
-
-def serve(backend: Backend) -> None:
-    """Serves the parent until it says stop or is gone."""
-    # Stray prints of libraries must not reach the parent: stdout becomes what stderr is, and messages have a descriptor of their own.
-    answers = os.dup(1)
-    os.dup2(2, 1)
-    faulthandler.enable()
-    orders: queue.SimpleQueue[JobOrder | None] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def ask_to_stop(*_: object) -> None:
-        stop.set()
-        orders.put(None)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), ask_to_stop)
-    # Unbuffered: a thread that waits in a buffered reader would block the interpreter's end.
-    messages = read_messages(_Lines(0))
-    first = next(messages, None)
-    if first is None:
-        return
-    worker = _Worker(backend, decode_setup(first), answers, stop)
-    if not worker.prepare():
-        return
-
-    def listen() -> None:
-        for message in messages:
-            if message["kind"] == "stop":
-                break
-            orders.put(decode_job(message))
-        ask_to_stop()
-
-    threading.Thread(target=listen, daemon=True).start()
-    while not stop.is_set() and (order := orders.get()) is not None:
-        if not worker.train(order):
-            return
-
-
-class _Worker:
-    def __init__(self, backend: Backend, setup: Setup, answers: int, stop: threading.Event) -> None:
-        self._backend = backend
-        self._setup = setup
-        self._answers = answers
-        self._stop = stop
-        self._results = ResultsDirectory(Path(setup.results), setup.suite)
-
-    def prepare(self) -> bool:
-        """Gets ready and says so; or says why not, and returns False."""
-        try:
-            self._backend.prepare(self._setup)
-        except GapbenchError as error:
-            self._say({"kind": "refused", "error": str(error)})
-            return False
-        self._say({"kind": "ready"})
-        return True
-
-    def train(self, order: JobOrder) -> bool:
-        """Trains a job and says how its runs ended; returns whether this process is fit for another one."""
-        specs = [RunSpec.model_validate(spec) for spec in order.specs]
-        runs = [self._results.run(run_id) for run_id in order.run_ids]
-        try:
-            with ExitStack() as locks:
-                for run in runs:
-                    locks.enter_context(run.locked(self._setup.lock_seconds))
-                # Where the worker of an earlier start was still busy, it may have ended these runs by now.
-                ended = {run: outcome.outcome for run in runs if (outcome := run.outcome()) is not None}
-                if len(ended) == len(runs):
-                    self._say_ended(ended, fit=True)
-                    return True
-                self._say({"kind": "taken"})
-                left = [(run, spec) for run, spec in zip(runs, specs, strict=True) if run not in ended]
-                outcomes, fit = self._train_locked([run for run, _ in left], [spec for _, spec in left], order)
-                fit = fit and not self._stop.is_set()
-                self._say_ended({**ended, **outcomes}, fit=fit)
-                return fit
-        except StoreError as error:
-            self._say({"kind": "refused", "error": str(error)})
-            return False
-
-    def _train_locked(self, runs: list[RunDirectory], specs: list[RunSpec], order: JobOrder) -> tuple[Mapping[RunDirectory, Outcome], bool]:
-        for run, spec in zip(runs, specs, strict=True):
-            run.begin(spec)
-        candidates = [self._results.run(order.checkpoint), *runs] if order.checkpoint else runs
-        with _output_into(runs[0].log_path):
-            resumed = find_resumed(runs, candidates, self._backend)
-            self._note_session(runs, specs, resumed, order.slots)
-            try:
-                with Recorder(runs, resumed, self._backend, self._say) as recorder:
-                    self._backend.train(
-                        specs,
-                        emit=recorder.emit,
-                        stop=lambda: self._reason_to_stop(specs, recorder),
-                        snapshots=resumed.snapshots if resumed else None,
-                        checkpoint_seconds=self._setup.checkpoint_seconds,
-                    )
-                    return recorder.conclude(), True
-            except StoreError:
-                raise
-            except Exception as error:
-                return self._failed(runs, error), False
-
-    def _reason_to_stop(self, specs: list[RunSpec], recorder: Recorder) -> Outcome | None:
-        """Returns the outcome that the job ends with now, or None where it goes on."""
-        if self._stop.is_set():
-            return Outcome.INTERRUPTED
-        limit = specs[0].time_limit_seconds
-        # A stack's runs each get their share of its time.
-        if limit is not None and recorder.seconds / len(specs) > limit:
-            return Outcome.TIMEOUT
-        return None
-
-    def _failed(self, runs: list[RunDirectory], error: Exception) -> Mapping[RunDirectory, Outcome]:
-        """Writes what went wrong into the logs, and the outcome; a stack without enough memory gets none, its runs train one by one."""
-        words = "".join(traceback.format_exception(error))
-        for run in runs:
-            run.append_log(words)
-        summary = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500] + place_of(error)
-        if not self._backend.lacks_memory(error):
-            outcome = RunOutcome(Outcome.CRASHED, str(error) if isinstance(error, GapbenchError) else summary, replicas=len(runs))
-        elif len(runs) > 1:
-            return dict.fromkeys(runs, Outcome.OUT_OF_MEMORY)
-        else:
-            outcome = RunOutcome(Outcome.OUT_OF_MEMORY, f"the memory of {self._setup.device_label} did not suffice ({summary})")
-        commit(dict.fromkeys(runs, outcome))
-        return dict.fromkeys(runs, outcome.outcome)
-
-    def _note_session(self, runs: list[RunDirectory], specs: list[RunSpec], resumed: Resumed | None, slots: int) -> None:
-        update = resumed.update if resumed else 0
-        stack = [run.run_id for run in runs]
-        for run, spec in zip(runs, specs, strict=True):
-            session = describe_session(
-                self._setup.machine,
-                device=self._setup.device_label,
-                device_name=self._setup.device_name,
-                threads=self._setup.threads,
-                slots=slots,
-                precision=spec.precision,
-                stack=stack,
-                resumed_at_update=update,
-            )
-            run.add_session(session)
-            run.append_log(start_line(session["started_at"], update, session["device"]))
-            if run is not runs[0]:
-                run.append_log(stack_line(runs[0].run_id))
-
-    def _say_ended(self, outcomes: Mapping[RunDirectory, Outcome], *, fit: bool) -> None:
-        ended = {run.run_id: outcome.value for run, outcome in outcomes.items()}
-        written = [run.run_id for run in outcomes if run.outcome() is not None]
-        self._say({"kind": "ended", "outcomes": ended, "written": written, "fit": fit})
-
-    def _say(self, message: Mapping[str, Any]) -> None:
-        line = encode(dict(message))
-        try:
-            while line:
-                line = line[os.write(self._answers, line) :]
-        except OSError:  # the parent is gone: finish with a checkpoint, as `listen` will ask for
-            self._stop.set()
 
 
 class _Lines:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -14,7 +12,7 @@ from gapbench.suite import load_suite
 
 
 @pytest.mark.parametrize("compiles", [False, True])
-def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiles: bool) -> None:
+def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, setup: Setup, compiles: bool) -> None:
     asked = {}
     monkeypatch.setattr(
         sizing, "worth_compiling", lambda spec, *, replicas, device_kind: asked.update(ask=(replicas, device_kind)) or compiles
@@ -22,10 +20,7 @@ def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sizing, "micro_batch_size", lambda spec, device_kind: 7)
     monkeypatch.setattr(engine, "train", lambda specs, pool, splits, **more: asked.update(more))
     backend = TorchBackend()
-    backend._setup = Setup(
-        results="", suite="", device="cpu", device_label="cpu", device_name="", threads=1, data_dir=None, cache_dir=str(tmp_path),
-        offline=True, suite_dir=None, plugins=(), machine={}, checkpoint_seconds=60.0,
-    )  # fmt: skip
+    backend._setup = setup
     specs = [run.spec for run in load_suite("quickstart", only="arm=SB").runs[:3]]
     backend.train(specs, emit=lambda event: None, stop=lambda: None, snapshots=None, checkpoint_seconds=60.0)
     assert asked["ask"] == (3, "cpu")

@@ -186,10 +186,9 @@ def test_a_slow_program_makes_one_loop_and_a_disturbed_one_counts_as_a_whole() -
     assert scales_of(GUESS, [loop(10, 3.0, 90.0), loop(400, 3.0, 0.0)])["train"] == pytest.approx(3.0)
 
 
-def test_the_real_engine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_engine_is_measured(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack of three and one large batch of digits: every part is there, and the timed loop is as long as it may be."""
     monkeypatch.setattr("gapbench.execution.measuring.LOOP_SECONDS", 0.05)
-    setup = Setup("", "", "cpu", "cpu", "a processor", 1, None, str(tmp_path), True, None, (), {}, 60.0)
     for arm, seeds in (("SB", 3), ("LB", 1)):
         specs = [spec for spec in specs_of("quickstart", only=f"arm={arm}").values() if spec.seed < seeds]
         found = measure(specs, setup)

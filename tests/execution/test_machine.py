@@ -15,8 +15,6 @@ from gapbench.execution.devices import Device, choose_devices
 from gapbench.execution.executor import Gone, LocalProcesses, Setup
 from gapbench.execution.jobs import Slot
 
-SETUP = Setup("", "", "cpu", "cpu", "a processor", 1, None, "", True, None, (), {}, 60.0)
-
 
 @pytest.fixture
 def control_group(tmp_path, monkeypatch):
@@ -142,19 +140,19 @@ def test_the_cuda_version_of_torch_is_read_without_importing_it(tmp_path, monkey
     assert devices.torch_cuda_version() is None
 
 
-def test_a_worker_sees_its_own_gpu_alone():
-    gpu = environment_of(Slot(0, Device("cuda:1", "cuda", "Beta", "GPU-bbbb-2"), 4))
+def test_a_worker_sees_its_own_gpu_alone(setup):
+    gpu = environment_of(setup, Slot(0, Device("cuda:1", "cuda", "Beta", "GPU-bbbb-2"), 4))
     assert gpu["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb-2"
     assert gpu["OMP_NUM_THREADS"] == gpu["MKL_NUM_THREADS"] == "4"
     assert (Path(gpu["PYTHONPATH"].split(os.pathsep)[-1]) / "gapbench").is_dir()
-    assert environment_of(Slot(0, Device("cpu", "cpu", ""), 1))["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment_of(setup, Slot(0, Device("cpu", "cpu", ""), 1))["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def environment_of(slot: Slot) -> dict[str, str]:
+def environment_of(setup: Setup, slot: Slot) -> dict[str, str]:
     """What a worker of this slot sees."""
     program = "import json, os, sys; sys.stdin.readline(); print(json.dumps({**os.environ}), flush=True)"
     executor = LocalProcesses((sys.executable, "-c", program))
-    executor.start(slot, SETUP)
+    executor.start(slot, setup)
     (_, environment), (_, gone) = executor.receive(60.0), executor.receive(60.0)
     assert gone == Gone("", "")
     return environment

@@ -130,7 +130,7 @@ def execute(
         return Execution()
     to_train = {run_id for item in pending for run_id in item.job.run_ids}
     done = set(selected) - to_train
-    before = [part for job in layout.jobs if (part := job.part(done.__contains__))]
+    before = [part for job in layout.jobs if (part := job.part(done))]
     failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
     stopwatch = Stopwatch(results, layout.slots, pending)
     with Heartbeat(results) as beat:
@@ -140,16 +140,8 @@ def execute(
             beat(notice)
             observe(notice)
 
-        scheduler = Scheduler(
-            results,
-            layout.slots,
-            _setups(results.path, results.suite, settings),
-            executor or LocalProcesses(),
-            titles=titles,
-            observe=watch,
-            fail_fast=settings.fail_fast,
-            command=settings.command,
-        )
+        setup_of, where = _setups(results.path, results.suite, settings), executor or LocalProcesses()
+        scheduler = Scheduler(results, layout.slots, setup_of, where, titles, watch, settings.fail_fast, settings.command)
         return scheduler.execute(pending, done=before, failed=failed)
 
 

@@ -69,36 +69,19 @@ class TorchBackend:
         sizing.count_with(answers)
         self._setup = setup
 
-    def train(
-        self,
-        specs: Sequence[RunSpec],
-        *,
-        emit: Callable[[Event], None],
-        stop: Callable[[], Outcome | None],
-        snapshots: Sequence[Mapping[str, Any]] | None,
-        checkpoint_seconds: float,
-    ) -> None:
+    def train(self, specs: Sequence[RunSpec], **how: Any) -> None:
         """Trains with the engine."""
         from gapbench import engine
         from gapbench.workloads import datasets
 
         assert self._setup is not None
+        device, kind = self._setup.device, self._setup.device.partition(":")[0]
         pool = datasets.load(specs[0].dataset, data_context(self._setup))
         splits = [datasets.split(pool, spec) for spec in specs]
-        device_kind = self._setup.device.partition(":")[0]
-        engine.train(
-            specs,
-            pool,
-            splits,
-            device=self._setup.device,
-            emit=emit,
-            stop=stop,
-            snapshots=snapshots,
-            checkpoint_seconds=checkpoint_seconds,
-            micro_batch_size=sizing.micro_batch_size(specs[0], device_kind),
-            compiles=sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=device_kind),
-        )
-        free_device_memory(self._setup.device)
+        micro = sizing.micro_batch_size(specs[0], kind)
+        compiles = sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
+        engine.train(specs, pool, splits, device=device, micro_batch_size=micro, compiles=compiles, **how)
+        free_device_memory(device)
 
     def dump(self, value: Any, file: BinaryIO) -> None:
         """Serializes with torch.save."""

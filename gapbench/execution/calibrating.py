@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
@@ -21,7 +22,7 @@ from gapbench.core.machine import free_memory_mib
 from gapbench.cost.calibration import Scales, Start, lookup, program_of, record_job, record_measurement, record_start
 from gapbench.cost.guess import checkpoint_seconds, evaluated_examples
 from gapbench.execution.executor import Executor, Gone, LocalProcesses, Setup, job_message
-from gapbench.execution.jobs import Job, Pending, Slot, demand_of, place_of, predicted_memory_mib, predicted_seconds
+from gapbench.execution.jobs import Job, Pending, Predictions, Slot, demand_of, place_of
 from gapbench.execution.notices import JobEnded, JobStarted, Notice
 from gapbench.execution.rules import slots_at_once
 from gapbench.sizing.sizes import facts_of, model_size
@@ -47,23 +48,24 @@ LOOP_UPDATES = 12
 
 @dataclass(frozen=True)
 class Measured:
-    """The programs that were measured, and those that were not."""
+    """Which programs a calibration measured."""
 
     programs: int
-    """That were measured."""
+    """How many."""
     left_out: Mapping[str, str]
-    """By title, why a program was not."""
+    """Why one was not measured, by its title."""
 
 
 def programs_of(jobs: Sequence[Job], place: cost.Place) -> list[Job]:
     """Returns one job of every program, number of replicas included; those first whose jobs are predicted to take longest together."""
     firsts: dict[object, Job] = {}
-    seconds: dict[object, float] = {}
+    seconds: dict[object, float] = defaultdict(float)
+    known = Predictions(place)
     for job in jobs:
         key = (program_of(job.specs[0]), job.replicas)
         firsts.setdefault(key, job)
-        seconds[key] = seconds.get(key, 0.0) + (predicted_seconds(job, place) or 0.0)
-    return sorted(firsts.values(), key=lambda job: -seconds[program_of(job.specs[0]), job.replicas])
+        seconds[key] += known.of(job).seconds or 0.0
+    return [firsts[key] for key in sorted(firsts, key=lambda key: -seconds[key])]
 
 
 def calibrate(
@@ -74,8 +76,6 @@ def calibrate(
     titles: Callable[[Job], str],
     say: Callable[[str], None],
     executor: Callable[[], Executor] | None = None,
-    now: Callable[[], float] = time.monotonic,
-    free_mib: Callable[[], float] = free_memory_mib,
 ) -> Measured:
     """Measures the programs of jobs and records what it finds in the cache.
 
@@ -86,20 +86,19 @@ def calibrate(
         titles: names a job for people.
         say: receives what is about to be done.
         executor: returns one that runs measuring workers; default: processes of this machine.
-        now: the time in seconds.
-        free_mib: memory that is free.
 
     Raises:
         GapbenchError: a worker cannot start.
     """
     place = place_of(slots)
-    crew = _Crew(slots, setup_of, executor or (lambda: LocalProcesses(MEASURING_COMMAND)), now)
+    crew = _Crew(slots, setup_of, executor or (lambda: LocalProcesses(MEASURING_COMMAND)))
     left_out: dict[str, str] = {}
-    started: list[tuple[float, float, float | None]] = []
-    """Of each start of workers: seconds until their first job, what that job took longer, memory held whatever they train."""
+    starts: list[Start] = []
+    """Of workers; what their first jobs took longer is corrected at the end."""
     once: list[float] = []
+    """What a program takes once in a warm worker, of each that was measured in one."""
     measured = 0
-    began = now()
+    began = time.monotonic()
     programs = programs_of(jobs, place)
     say(
         f"measuring {len(programs)} programs on {len(slots)} slots at once: up to {PROGRAM_SECONDS:.0f} s each, "
@@ -108,37 +107,42 @@ def calibrate(
     try:
         for number, job in enumerate(programs, start=1):
             small = _with_few_tests(job, place.device_kind)
-            reason = "no time was left" if now() - began > ALL_SECONDS else _obstacle(small, place, free_mib())
+            reason = "no time was left" if time.monotonic() - began > ALL_SECONDS else _obstacle(small, place)
             if reason:
                 left_out[titles(job)] = reason
                 continue
             say(f"[{number}/{len(programs)}] {titles(job)}")
             crew.assemble()
             try:
-                answers = crew.measure(small, slots_at_once(demand_of(small, place.device_kind), slots), PATIENCE * PROGRAM_SECONDS)
+                answers = crew.measure(small, slots_at_once(demand_of(small, place.device_kind), slots))
             except _FailedError as error:
                 left_out[titles(job)] = str(error)
                 continue
             warm = [answer["scales"]["program_seconds"] for answer in answers if not answer["cold"]]
             once += [fmean(warm)] if warm else []
-            cold = [answer for answer in answers if answer["cold"]]
-            if cold:  # the first job of a worker: what only the start of a worker takes is in it
-                held = cost.held_mib(small.specs[0], replicas=small.replicas, device_kind=place.device_kind)
-                peaks = [answer["peak_mib"] for answer in cold if answer["peak_mib"] is not None]
-                base = max(0.0, fmean(peaks) - held) if peaks and held is not None else None
-                outside = crew.ready_seconds + fmean(answer["import_seconds"] for answer in cold)
-                started.append((outside, fmean(answer["scales"]["program_seconds"] for answer in cold), base))
-            program_seconds = fmean(warm) if warm else median(once) if once else 0.0
+            if cold := [answer for answer in answers if answer["cold"]]:
+                starts.append(_start_of(cold, small, place, crew.ready_seconds))
             mean = {name: fmean(answer["scales"][name] for answer in answers) for name in Scales.model_fields}
-            scales = Scales(**mean | {"program_seconds": program_seconds})
-            record_measurement(job.specs[0], place, replicas=job.replicas, measured=scales)
+            mean["program_seconds"] = fmean(warm) if warm else median(once or [0.0])
+            record_measurement(job.specs[0], place, replicas=job.replicas, measured=Scales(**mean))
             measured += 1
     finally:
         crew.dismiss()
-    usual = median(once) if once else 0.0
-    for outside, first, base in started:
-        record_start(place, Start(outside_seconds=outside, inside_seconds=max(0.0, first - usual), base_mib=base))
+    usual = median(once or [0.0])
+    for start in starts:
+        record_start(place, start.model_copy(update={"inside_seconds": max(0.0, start.inside_seconds - usual)}))
     return Measured(measured, left_out)
+
+
+def _start_of(cold: Sequence[Mapping[str, Any]], job: Job, place: cost.Place, ready_seconds: float) -> Start:
+    """Returns what only the start of a worker takes, from the answers to the first jobs of workers: it is in them."""
+    held = cost.held_mib(job.specs[0], replicas=job.replicas, device_kind=place.device_kind)
+    peaks = [answer["peak_mib"] for answer in cold if answer["peak_mib"] is not None]
+    return Start(
+        outside_seconds=ready_seconds + fmean(answer["import_seconds"] for answer in cold),
+        inside_seconds=fmean(answer["scales"]["program_seconds"] for answer in cold),
+        base_mib=max(0.0, fmean(peaks) - held) if peaks and held is not None else None,
+    )
 
 
 class _FailedError(Exception):
@@ -148,13 +152,10 @@ class _FailedError(Exception):
 class _Crew:
     """One measuring worker in every slot."""
 
-    def __init__(
-        self, slots: Sequence[Slot], setup_of: Callable[[Slot], Setup], new_executor: Callable[[], Executor], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, slots: Sequence[Slot], setup_of: Callable[[Slot], Setup], new_executor: Callable[[], Executor]) -> None:
         self._slots = tuple(slots)
         self._setup_of = setup_of
         self._new_executor = new_executor
-        self._now = now
         self._executor: Executor | None = None
         self._cold: set[int] = set()
         """Slots whose worker has measured nothing yet."""
@@ -165,7 +166,7 @@ class _Crew:
         """Starts the workers where there are none."""
         if self._executor is not None:
             return
-        began = self._now()
+        began = time.monotonic()
         self._executor = self._new_executor()
         for slot in self._slots:
             self._executor.start(slot, self._setup_of(slot))
@@ -174,17 +175,17 @@ class _Crew:
             self._gather("ready", START_SECONDS, self._cold)
         except _FailedError as error:
             raise GapbenchError(f"a measuring process could not start: {error}; `gapbench doctor` looks for the cause") from error
-        self.ready_seconds = self._now() - began
+        self.ready_seconds = time.monotonic() - began
 
-    def measure(self, job: Job, places: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    def measure(self, job: Job, places: Sequence[int]) -> list[dict[str, Any]]:
         """Lets the workers in these slots measure a job at once; returns their answers. After a failure there are no workers any more.
 
         An answer is `cold` where it is the first of its worker.
         """
         assert self._executor is not None
         for number in places:
-            self._executor.send(number, job_message(Pending(job, None, 0)))
-        found = self._gather("measured", seconds, places)
+            self._executor.send(number, job_message(Pending(job)))
+        found = self._gather("measured", PATIENCE * PROGRAM_SECONDS, places)
         answers = [{**answer, "cold": number in self._cold} for number, answer in found.items()]
         self._cold -= set(places)
         return answers
@@ -198,10 +199,10 @@ class _Crew:
     def _gather(self, kind: str, seconds: float, places: Collection[int]) -> dict[int, dict[str, Any]]:
         """Returns one message of this kind from every worker in these slots."""
         assert self._executor is not None
-        until = self._now() + seconds
+        until = time.monotonic() + seconds
         found: dict[int, dict[str, Any]] = {}
         while len(found) < len(places):
-            received = self._executor.receive(max(0.01, until - self._now()))
+            received = self._executor.receive(max(0.01, until - time.monotonic()))
             if received is None:
                 self.dismiss()
                 raise _FailedError(f"it takes longer than {seconds:.0f} s")
@@ -214,16 +215,16 @@ class _Crew:
         return found
 
 
-def _obstacle(job: Job, place: cost.Place, free_mib: float) -> str:
+def _obstacle(job: Job, place: cost.Place) -> str:
     """Returns why a job cannot be measured; nothing where it can."""
     guess = cost.guess(job.specs[0], replicas=job.replicas, device_kind=place.device_kind)
     known = model_size(job.specs[0]) is not None
     needed = LOOP_UPDATES * (guess.update_seconds + guess.probe_seconds) + 6 * EVALUATION_SECONDS if known else 0.0
     if needed > PATIENCE * PROGRAM_SECONDS:
         return f"a few of its updates would take about {needed:,.0f} s"
-    memory = place.slots * (predicted_memory_mib(job, place.device_kind) or 0.0)
-    if place.device_kind == "cpu" and memory > free_mib:
-        return f"{place.slots} at a time would need about {memory:,.0f} MiB, {free_mib:,.0f} MiB are free"
+    memory, free = place.slots * demand_of(job, place.device_kind).memory_mib, free_memory_mib()
+    if place.device_kind == "cpu" and memory > free:
+        return f"{place.slots} at a time would need about {memory:,.0f} MiB, {free:,.0f} MiB are free"
     return ""
 
 
@@ -285,14 +286,14 @@ class Stopwatch:
         self._place = place_of(slots)
         self._now = now
         self._slots = {slot.number: _Watched() for slot in slots}
-        self._jobs = {run_id: single for item in pending for run_id, single in zip(item.job.run_ids, item.job.singles(), strict=True)}
+        self._specs = {run_id: spec for item in pending for run_id, spec in item.job.runs.items()}
 
     def __call__(self, notice: Notice) -> None:
         """Takes a notice."""
         match notice:
             case JobStarted():
                 slot = self._slots[notice.slot]
-                slot.given, slot.from_beginning = self._now(), notice.update == 0
+                slot.given, slot.from_beginning = time.monotonic(), notice.update == 0
             case JobEnded():
                 self._ended(self._slots[notice.slot], notice.outcomes)
             case _:
@@ -300,14 +301,14 @@ class Stopwatch:
 
     def _ended(self, slot: _Watched, outcomes: Mapping[str, Outcome]) -> None:
         given, slot.given = slot.given, None
-        wall = None if given is None else self._now() - given
+        wall = None if given is None else time.monotonic() - given
         if not outcomes or set(outcomes.values()) != {Outcome.OK}:
             slot.sound = False
             return
         if not slot.from_beginning or wall is None:
             slot.jobs += 1
             return
-        job = Job(tuple(outcomes), tuple(self._jobs[run_id].specs[0] for run_id in outcomes))
+        job = Job.of({run_id: self._specs[run_id] for run_id in outcomes})
         seconds = self._seconds(job)
         if seconds is not None:
             self._note(slot, job, seconds, max(0.0, wall - seconds.total))

@@ -188,7 +188,7 @@ class LocalProcesses(Executor):
         process.send(setup.model_dump(mode="json"))
 
         def listen() -> None:
-            for message in process.messages():
+            for message in read_messages(process.stdout):
                 self._inbox.put((slot.number, message))
             self._inbox.put((slot.number, None))
 
@@ -207,7 +207,7 @@ class LocalProcesses(Executor):
     def kill(self, slot: int) -> None:
         """Sends SIGKILL, or what Windows has in its place."""
         if slot in self._processes:
-            self._processes[slot].kill()
+            self._processes[slot].popen.kill()
 
     def receive(self, timeout: float) -> tuple[int, Message | Gone] | None:
         """Waits for a line; signals of this process are noticed meanwhile."""
@@ -223,12 +223,12 @@ class LocalProcesses(Executor):
 
     def held_mib(self, slot: int) -> float:
         """Asks the system."""
-        return resident_mib(self._processes[slot].pid) if slot in self._processes else 0.0
+        return resident_mib(self._processes[slot].popen.pid) if slot in self._processes else 0.0
 
     def close(self) -> None:
         """Kills all processes and waits for them."""
         for process in self._processes.values():
-            process.kill()
+            process.popen.kill()
         while self._processes:
             self._processes.popitem()[1].end()
 
@@ -237,35 +237,25 @@ class _Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process lives)
         with _without_interrupts():
-            self._process = subprocess.Popen(
-                [*command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output, env=environment
-            )
-        self.pid = self._process.pid
+            self.popen = subprocess.Popen([*command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output, env=environment)
+        assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
+        self._stdin, self.stdout = self.popen.stdin, self.popen.stdout
 
     def send(self, message: Message) -> None:
-        assert self._process.stdin is not None
         with suppress(OSError, ValueError):  # it has died: its silence on stdout tells, with the exit status
-            self._process.stdin.write(encode(message))
-            self._process.stdin.flush()
-
-    def messages(self) -> Iterator[Message]:
-        assert self._process.stdout is not None
-        return read_messages(self._process.stdout)
+            self._stdin.write(encode(message))
+            self._stdin.flush()
 
     def dismiss(self) -> None:
-        assert self._process.stdin is not None
         with suppress(OSError):  # it is gone already
-            self._process.stdin.close()
-
-    def kill(self) -> None:
-        self._process.kill()
+            self._stdin.close()
 
     def end(self) -> Gone:
         """Waits for the end of the process, frees what is left of it and says how it ended."""
-        status = self._process.wait()
+        status = self.popen.wait()
         self.dismiss()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self.stdout.close()
         with self._output as output:
             output.seek(0, os.SEEK_END)
             output.seek(max(0, output.tell() - 8000))

@@ -239,13 +239,13 @@ class Recorder:
             log.sync()
         if len(self._finished) != len(self._runs):
             raise TrainingError(f"the engine ended {len(self._finished)} of {len(self._runs)} runs and gave no reason; please report this")
-        outcomes = {run: self._finished[replica].outcome for replica, run in enumerate(self._runs)}
-        if all(outcome in FINAL for outcome in outcomes.values()):
-            commit({run: self._outcome(self._finished[replica]) for replica, run in enumerate(self._runs)})
-        return outcomes
+        ends = {run: self._finished[replica] for replica, run in enumerate(self._runs)}
+        if all(end.outcome in FINAL for end in ends.values()):
+            commit({run: self._outcome(end) for run, end in ends.items()})
+        return {run: end.outcome for run, end in ends.items()}
 
-    def _outcome(self, event: Finished) -> RunOutcome:
-        return RunOutcome(event.outcome, event.reason, event.update, event.summary, event.test_correct, len(self._runs))
+    def _outcome(self, end: Finished) -> RunOutcome:
+        return RunOutcome(end.outcome, end.reason, end.update, end.summary, end.test_correct, len(self._runs))
 
     def _write_checkpoint(self) -> None:
         """Writes the slices of all replicas at once. The events first: the checkpoint remembers how many of them it knows."""

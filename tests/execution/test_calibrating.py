@@ -116,7 +116,7 @@ def test_programs_that_are_too_slow_or_too_large_are_left_out(measuring: Measuri
     monkeypatch.setattr(calibrating, "PROGRAM_SECONDS", 0.001)
     assert all("would take about" in reason for reason in measuring().left_out.values())
     monkeypatch.undo()
-    monkeypatch.setattr(calibrating, "predicted_memory_mib", lambda *_: 1e9)
+    monkeypatch.setattr(calibrating, "free_memory_mib", lambda: 0.0)
     assert all("MiB are free" in reason for reason in measuring().left_out.values())
 
 

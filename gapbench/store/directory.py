@@ -163,18 +163,15 @@ def find_results(folder: Path) -> list[Path]:
 def _locked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK_FILE)
-        lock.acquire(timeout=LOCK_SECONDS)
+        held = FileLock(path / LOCK_FILE).acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise StoreError(
             f"{path}: another gapbench is working in this directory; wait until it ends, or choose another with --results"
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be used ({error.strerror or error}); choose another directory with --results") from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 # What a results directory can do without: old attempts, checkpoints of finished runs, half-written files.

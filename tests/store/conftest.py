@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def finish(run: RunDirectory, planned: PlannedRun, outcome: RunOutcome | None = 
     run.add_session(
         {"started_at": "2026-01-01T00:00:00+00:00", "threads": 1, "device": "cpu", "device_name": "a processor", "torch_version": "2.11"}
     )
-    with EventLog(run.events_path, 0) as log:
+    with closing(EventLog(run.events_path, 0)) as log:
         for update in updates:
             log.append(Measured(0, update, 32 * update, (("test_accuracy", "", 0.5), ("weight_distance", "fc", float("nan")))))
     if outcome is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -176,7 +177,7 @@ def event(update: int, *values: float) -> Measured:
 
 
 def write(path, *events, keep_bytes=0) -> int:
-    with EventLog(path, keep_bytes) as log:
+    with closing(EventLog(path, keep_bytes)) as log:
         for one in events:
             log.append(one)
         return log.sync()

@@ -9,13 +9,11 @@ slots have other entries. Nothing is ever used for what it was not timed on.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import BinaryIO, Literal, TypeAlias
@@ -29,15 +27,13 @@ from gapbench.core.machine import cache_dir
 from gapbench.cost.guess import Guess, guess, work_of
 from gapbench.sizing.sizes import model_size
 from gapbench.store.files import write_atomically
-from gapbench.store.provenance import cpu_name
+from gapbench.store.provenance import cpu_name, package_version
 from gapbench.suite.runspec import Frozen, RunSpec
-
-# Where something was timed, and so where the timing may be used: the machine, and how it is shared out into slots.
 
 
 @dataclass(frozen=True)
 class Place:
-    """A slot among its neighbours."""
+    """Where something was timed, and so where the timing may be used: a machine, and how it is shared out into slots."""
 
     device_kind: str
     """"cpu" or "cuda"."""
@@ -55,10 +51,10 @@ class Place:
     def machine(self) -> Mapping[str, str | int]:
         """Returns what another machine, torch or gapbench would have different: none of its timings is used here."""
         return {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cores": self.cores,
             "gpu": self.device_name if self.device_kind != "cpu" else "",
-            "torch": _version("torch"),
+            "torch": package_version("torch") or "",
             "gapbench": gapbench.__version__,
         }
 
@@ -70,19 +66,6 @@ class Place:
         """Returns how the machine is shared out, as part of a key."""
         shared = f"{self.device_kind} {self.slots}x{self.threads}"
         return shared if self.device_kind == "cpu" else f"{shared} on {self.devices}"
-
-
-@functools.cache
-def _cpu() -> str:
-    return cpu_name()
-
-
-@functools.cache
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 Basis: TypeAlias = Literal["measured", "calibrated", "rough", "unknown"]

@@ -83,9 +83,9 @@ def test_another_processor_torch_or_gapbench_is_another_machine(part: str, here:
     record(SB, here, 80.0)
     before = calibration.calibration_file(here)
     if part == "cpu":
-        monkeypatch.setattr(calibration, "_cpu", lambda: "another processor")
+        monkeypatch.setattr(calibration, "cpu_name", lambda: "another processor")
     elif part == "torch":
-        monkeypatch.setattr(calibration, "_version", lambda _package: "99.0")
+        monkeypatch.setattr(calibration, "package_version", lambda _package: "99.0")
     else:
         monkeypatch.setattr("gapbench.__version__", "99.0")
     assert calibration.calibration_file(here) != before
@@ -177,7 +177,7 @@ def test_a_guess_is_corrected_by_the_nearest_batch_then_the_nearest_stack_then_t
 def test_a_model_of_which_nothing_can_be_guessed_is_known_once_it_has_trained(spec: Callable[..., RunSpec], here: Place) -> None:
     unknown = SB.model_copy(update={"model": Component(name="plugin")})
     for found in (cost.estimate(unknown, place=here), cost.estimate(spec(), place=here)):  # the second one's file does not exist
-        assert (found.parameters, found.training_flops, found.memory_mib, found.seconds, found.basis) == (None, None, None, None, "unknown")
+        assert (found.parameters, found.memory_mib, found.seconds, found.basis) == (None, None, None, "unknown")
     record(unknown, here, 33.0, 4.0)
     found = cost.estimate(unknown, place=here)
     assert found.basis == "measured"

@@ -30,8 +30,8 @@ class Arithmetic(Predictions):
     def of(self, job: Job) -> cost.Estimate:
         seconds = job.specs[0].time_limit_seconds
         if seconds is None:
-            return cost.Estimate(1, 1, None, None, None, None, 0.0, 0.0, "unknown")
-        return cost.Estimate(100, 100, 1, 1.0, 100.0, cost.Buckets(float(seconds), 0.0, OTHER), OUTSIDE, PROGRAM, "measured")
+            return cost.Estimate(None, None, None, 0.0, 0.0, "unknown")
+        return cost.Estimate(1, 100.0, cost.Buckets(float(seconds), 0.0, OTHER), OUTSIDE, PROGRAM, "measured")
 
     def demand(self, job: Job) -> Demand:
         return Demand(100.0)

@@ -27,7 +27,6 @@ from gapbench.execution.notices import JobEnded, JobStarted, Notice
 from gapbench.execution.rules import slots_at_once
 from gapbench.sizing.sizes import facts_of, model_size
 from gapbench.store import ResultsDirectory
-from gapbench.suite.runspec import RunSpec
 
 MEASURING_COMMAND = (sys.executable, "-P", "-m", "gapbench.execution.measuring")
 
@@ -230,20 +229,17 @@ def _obstacle(job: Job, place: cost.Place) -> str:
 
 def _with_few_tests(job: Job, device_kind: str) -> Job:
     """Returns a job whose evaluations do not take long, where its data set's test set can be cut."""
-    return Job(job.run_ids, tuple(_few_tests(spec, job.replicas, device_kind) for spec in job.specs))
-
-
-def _few_tests(spec: RunSpec, replicas: int, device_kind: str) -> RunSpec:
-    facts, guess = facts_of(spec), cost.guess(spec, replicas=replicas, device_kind=device_kind)
+    spec = job.specs[0]
+    facts, guess = facts_of(spec), cost.guess(spec, replicas=job.replicas, device_kind=device_kind)
     if facts is None or model_size(spec) is None:
-        return spec
+        return job
     tests = int(spec.dataset.option("test_size", 0) or facts.test_examples)
     once = 2.0 * evaluated_examples(spec) * guess.example_seconds
     fewer = max(FEWEST_TESTS, int(tests * min(1.0, EVALUATION_SECONDS / max(once, 1e-9))))
     if fewer >= tests:
-        return spec
-    options = {**spec.dataset.options, "test_size": fewer}
-    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"options": options})})
+        return job
+    dataset = spec.dataset.model_copy(update={"options": {**spec.dataset.options, "test_size": fewer}})
+    return Job(job.run_ids, tuple(spec.model_copy(update={"dataset": dataset}) for spec in job.specs))
 
 
 # The stopwatch.
@@ -258,9 +254,9 @@ TYPICAL_OUTSIDE_SECONDS = 0.05
 class _Watched:
     """A slot."""
 
-    given: float | None = None
+    given: float = 0.0
     """When its present job was given to it."""
-    from_beginning: bool = True
+    from_beginning: bool = False
     """Whether that job began at its first update: of another it is not known where the rest of it trained."""
     jobs: int = 0
     """That its worker has ended."""
@@ -290,28 +286,20 @@ class Stopwatch:
 
     def __call__(self, notice: Notice) -> None:
         """Takes a notice."""
-        match notice:
-            case JobStarted():
-                slot = self._slots[notice.slot]
-                slot.given, slot.from_beginning = time.monotonic(), notice.update == 0
-            case JobEnded():
-                self._ended(self._slots[notice.slot], notice.outcomes)
-            case _:
-                pass
+        if isinstance(notice, JobStarted):
+            slot = self._slots[notice.slot]
+            slot.given, slot.from_beginning = self._now(), notice.update == 0
+        elif isinstance(notice, JobEnded):
+            self._ended(self._slots[notice.slot], notice.outcomes)
 
     def _ended(self, slot: _Watched, outcomes: Mapping[str, Outcome]) -> None:
-        given, slot.given = slot.given, None
-        wall = None if given is None else time.monotonic() - given
-        if not outcomes or set(outcomes.values()) != {Outcome.OK}:
+        if set(outcomes.values()) != {Outcome.OK}:
             slot.sound = False
-            return
-        if not slot.from_beginning or wall is None:
-            slot.jobs += 1
             return
         job = Job.of({run_id: self._specs[run_id] for run_id in outcomes})
         seconds = self._seconds(job)
-        if seconds is not None:
-            self._note(slot, job, seconds, max(0.0, wall - seconds.total))
+        if slot.from_beginning and seconds is not None:
+            self._note(slot, job, seconds, outside=max(0.0, self._now() - slot.given - seconds.total))
         slot.jobs += 1
 
     def _note(self, slot: _Watched, job: Job, seconds: cost.Buckets, outside: float) -> None:

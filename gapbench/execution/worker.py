@@ -68,7 +68,7 @@ def serve(backend: Backend) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, ask_to_stop)
     # Unbuffered: a thread that waits in a buffered reader would block the interpreter's end.
-    messages = read_messages(_Lines(0))
+    messages = read_messages(_lines(0))
     setup = get_ready(backend, messages, say)
     if setup is None:
         return
@@ -308,18 +308,13 @@ def _size(run: RunDirectory) -> int:
     return run.events_path.stat().st_size if run.events_path.exists() else 0
 
 
-class _Lines:
-    """Iterates over the lines of a file descriptor, without a lock that outlives the interpreter."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __iter__(self) -> Iterator[bytes]:
-        held = b""
-        while block := os.read(self._descriptor, 1 << 16):
-            *lines, held = (held + block).split(b"\n")
-            for line in lines:
-                yield line + b"\n"
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Yields the lines of a file descriptor, without a lock that outlives the interpreter."""
+    held = b""
+    while block := os.read(descriptor, 1 << 16):
+        *lines, held = (held + block).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
 
 
 @contextmanager

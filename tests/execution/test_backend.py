@@ -1,6 +1,9 @@
-"""What a worker tells the engine besides the runs: pieces and compiling follow from the spec."""
+"""Torch is the worker's alone, which tells the engine how the runs train: pieces and compiling follow from the spec."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -34,3 +37,8 @@ def test_torch_gives_back_what_it_keeps_of_a_gpu(monkeypatch: pytest.MonkeyPatch
     assert freed == []
     free_device_memory("cuda:0")
     assert freed == ["cuda"]
+
+
+def test_the_parent_imports_no_torch() -> None:
+    code = "import sys, gapbench.execution.worker; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -75,8 +75,6 @@ def test_later_plans_know_what_was_measured(measuring: Measuring) -> None:
     assert measuring.bases() == {"calibrated"}
     for job in measuring.jobs:
         entry = calibration.lookup(job.specs[0], measuring.place, replicas=job.replicas)
-        assert entry is not None
-        assert entry.measured is not None
         assert entry.measured.train == pytest.approx(job.specs[0].batch_size)
         assert entry.measured.program_seconds in (0.0, 1.0)
     start = calibration.start_of_worker(measuring.place)
@@ -146,8 +144,6 @@ def test_on_a_gpu_a_program_is_measured_on_as_many_slots_as_will_train_it(measur
     place = place_of(plan_layout(measuring.specs, how.devices).slots)
     for spec in measuring.specs.values():
         entry = calibration.lookup(spec, place, replicas=1)
-        assert entry is not None
-        assert entry.measured is not None
         assert entry.measured.program_seconds in (0.0, 1.0)  # what only a worker's first job takes is no part of it
     start = calibration.start_of_worker(place)
     assert start.inside_seconds == pytest.approx(2.0)

@@ -68,16 +68,9 @@ def three_gpus(monkeypatch):
     monkeypatch.setattr(devices, "torch_cuda_version", lambda: "13.0")
 
 
-@pytest.fixture
-def no_gpu(monkeypatch):
-    monkeypatch.setattr(devices, "_driver_gpus", lambda: ())
-
-
-def test_gpus_come_first_and_the_cpu_where_there_are_none(three_gpus):
+def test_gpus_come_first_and_the_cpu_where_there_are_none(three_gpus, monkeypatch):
     assert [device.name for device in choose_devices(None)] == ["cuda:0", "cuda:1", "cuda:2"]
-
-
-def test_without_gpus_runs_train_on_the_cpu(no_gpu):
+    monkeypatch.setattr(devices, "_driver_gpus", lambda: ())
     assert [device.name for device in choose_devices(None)] == ["cpu"]
 
 
@@ -104,19 +97,18 @@ def test_visible_devices_are_respected(three_gpus, monkeypatch, shown, labels):
     assert [device.name for device in devices.find_gpus()] == [f"cuda:{number}" for number in range(len(labels))]
 
 
-def test_a_device_that_does_not_exist_is_an_error_that_names_those_that_do(three_gpus):
-    with pytest.raises(DeviceError, match=r'"cuda:3" does not exist.*cuda:0, cuda:1, cuda:2, cpu'):
-        choose_devices("cuda:3")
+@pytest.mark.parametrize(
+    ("wanted", "words"), [("cuda:3", r'"cuda:3" does not exist.*cuda:0, cuda:1, cuda:2, cpu'), ("cuda:0,cpu", "choose one kind")]
+)
+def test_devices_that_do_not_exist_or_do_not_mix_are_errors(three_gpus, wanted, words):
+    with pytest.raises(DeviceError, match=words):
+        choose_devices(wanted)
 
 
-def test_a_gpu_on_a_machine_without_one_is_an_error_that_says_why(no_gpu):
+def test_a_gpu_on_a_machine_without_one_is_an_error_that_says_why(monkeypatch):
+    monkeypatch.setattr(devices, "_driver_gpus", lambda: ())
     with pytest.raises(DeviceError, match="no NVIDIA GPU is visible"):
         choose_devices("cuda:0")
-
-
-def test_gpus_and_the_cpu_are_not_mixed(three_gpus):
-    with pytest.raises(DeviceError, match="one kind"):
-        choose_devices("cuda:0,cpu")
 
 
 def test_a_torch_without_cuda_sees_no_gpu(three_gpus, monkeypatch):

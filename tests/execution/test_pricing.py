@@ -72,7 +72,6 @@ def test_what_cannot_be_predicted_is_counted_and_takes_no_time() -> None:
 def test_a_stack_shares_its_seconds_among_its_runs() -> None:
     one, two = pending(30, 30)
     found = price([Pending(Job(("a", "b"), (one.job.specs[0], two.job.specs[0])), None, 0)], slots(1), KNOWN)
-    assert found.jobs[0].seconds is not None
     assert found.of_runs() == dict.fromkeys(("a", "b"), (found.jobs[0].seconds / 2, "measured"))
 
 

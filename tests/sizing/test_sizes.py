@@ -65,7 +65,6 @@ def test_what_the_shipped_suites_train_is_known(counter: Counter) -> None:
         sizes.count_models(run.spec for run in load_suite(suite).runs)
     assert counter.asked == []
     size = model_size(SB)
-    assert size is not None
     assert size.multiplications == 64 * 128 + 2 * 128 * 128 + 128 * 10
 
 

@@ -22,8 +22,9 @@ from gapbench.bench.cases import Case
 from gapbench.core.errors import StoreError
 from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import DeviceKind, find_gpus
+from gapbench.store.plan import write_table
 from gapbench.store.provenance import describe_machine
-from gapbench.store.tables import Kind, arrow_type, pandas_metadata, to_pandas, write_table
+from gapbench.store.tables import Kind, arrow_type, pandas_metadata, to_pandas
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,11 @@ class ArmRow:
         return self.verdict in verdicts_of(self.metric)
 
 
+def comparisons(rows: Sequence[ArmRow]) -> int:
+    """Returns the number of comparisons that Holm's procedure ran over."""
+    return sum(row.p_holm is not None for row in rows)
+
+
 @dataclass(frozen=True)
 class SideTable:
     """A table in words and in numbers."""
@@ -132,7 +137,6 @@ def record(row: ArmRow) -> dict[str, Any]:
     units = [metric.gap_unit for metric in catalog.metrics().values()]
     seen = row.power.smallest_gap if row.power else None
     low, high = row.prediction or (None, None)
-    clipped = cell.column("clipped_share_late")
     return {
         **{name: getattr(panel, name) for name in ("dataset", "dataset_options", "model", "model_options", "recipe")},
         "preset": cell.preset,
@@ -171,7 +175,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         "prediction_high": high,
         "published_inside": row.published_inside,
         "published_not_comparable": row.not_comparable,
-        "clipped_share_late": sum(clipped.values()) / len(clipped) if clipped else None,
+        "clipped_share_late": cell.mean("clipped_share_late"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,19 @@ class SideTable:
         import pandas as pd
 
         return pd.DataFrame(list(self.records))
+
+
+def side_table(
+    name: str,
+    title: str,
+    texts: Sequence[Mapping[str, str]],
+    sentences: Iterable[str],
+    notes: Iterable[str],
+    records: Iterable[Mapping[str, Any]],
+) -> SideTable:
+    """Returns a table of one or more rows, each with its texts under their headings."""
+    rows = tuple(tuple(row.values()) for row in texts)
+    return SideTable(name, title, tuple(texts[0]), rows, tuple(sentences), tuple(notes), tuple(records))
 
 
 CHANGED = (

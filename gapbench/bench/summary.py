@@ -149,19 +149,20 @@ def _last(timings: pd.DataFrame) -> Any:
 
 
 def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
-    first = _by_round(group, case.sides[0].name)
+    first = case.sides[0].name
     ratio_of = median_ratio if case.together else ratio_of_medians
-    noise = spread(first, _by_round(group, case.sides[0].name, again=True), ratio_of)
+    noise = spread(_speeds(_timed(group, first)), _speeds(_timed(group, first, again=True)), ratio_of)
     last = _last(group)
-    speeds = {side.name: _speed(group, side.name) for side in case.sides}
+    speeds = {side.name: _speed(_timed(group, side.name)) for side in case.sides}
     for comparison in case.comparisons:
-        ours = _by_round(group, comparison.side)
+        timed = _timed(group, comparison.side)
+        ours = _speeds(timed)
         rival = max((speeds[name] for name in comparison.against), key=lambda speed: speed.examples_per_second, default=None)
-        if rival is not None:
-            theirs = _by_round(group, rival.side)
-            ratio = ratio_of(theirs, ours) if KINDS[comparison.kind].in_seconds else ratio_of(ours, theirs)
+        if rival is None:
+            ratio = ratio_of_medians(ours, [float(value) for value in _ceiling(timed)])
         else:
-            ratio = _roofline_ratio(group, comparison.side)
+            theirs = _speeds(_timed(group, rival.side))
+            ratio = ratio_of(theirs, ours) if KINDS[comparison.kind].in_seconds else ratio_of(ours, theirs)
         yield Row(
             case=case.name,
             summary=case.summary,
@@ -199,17 +200,20 @@ def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     return SHORT if (lowest is not None and high < lowest) or (highest is not None and low > highest) else OPEN
 
 
-def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:
-    rows = group[(group["side"] == side) & (group["again"] == again)].sort_values("round")
-    return [float(value) for value in rows["examples_per_second"]]
+def _timed(group: pd.DataFrame, side: str, *, again: bool = False) -> pd.DataFrame:
+    """Returns the timings of a side, round by round."""
+    return group[(group["side"] == side) & (group["again"] == again)].sort_values("round")
 
 
-def _speed(group: pd.DataFrame, side: str) -> Speed:
-    rows = group[(group["side"] == side) & ~group["again"]]
+def _speeds(timed: pd.DataFrame) -> list[float]:
+    return [float(value) for value in timed["examples_per_second"]]
+
+
+def _speed(rows: pd.DataFrame) -> Speed:
     per_second = rows["examples_per_second"]
     peak = rows["flops_per_example"] * per_second / rows["peak_flops_per_second"]
     return Speed(
-        side=side,
+        side=str(rows["side"].iloc[0]),
         form=str(rows["form"].iloc[-1]),
         examples_per_second=float(per_second.median()),
         cpu_seconds_per_second=float((rows["cpu_seconds"] / rows["seconds"]).median()),
@@ -227,11 +231,6 @@ def _ceiling(rows: pd.DataFrame) -> Any:
         [rows["peak_flops_per_second"] / rows["flops_per_example"], rows["peak_bytes_per_second"] / rows["bytes_per_example"]], axis=1
     )
     return ceilings.min(axis=1)
-
-
-def _roofline_ratio(group: pd.DataFrame, side: str) -> Ratio:
-    rows = group[(group["side"] == side) & ~group["again"]].sort_values("round")
-    return ratio_of_medians(_by_round(group, side), [float(value) for value in _ceiling(rows)])
 
 
 def _notes(case: Case, group: pd.DataFrame) -> Iterable[str]:

@@ -23,7 +23,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
+from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Task
 from gapbench.bench.peers import Build, Loop, Peer
 from gapbench.bench.peers.parts import TYPES, ImageDataset, initial_model
 from gapbench.bench.programs import PROGRAMS, OurFeed, Ours, random_pool, workers_of
@@ -36,6 +36,8 @@ WARM_UP_SECONDS = 0.5
 """Of updates, where these are short: a DataLoader's queue is full at first, and its first batches come for nothing."""
 TURN_SECONDS = 0.05
 """Of a loop that takes turns with others: long beside a cold cache, short beside what disturbs a machine."""
+DATA_PATHS = {"our feed", "loader"}
+"""Programs that train nothing."""
 FEWEST_UPDATES = {"cpu": 2, "cuda": 100}
 
 
@@ -189,15 +191,15 @@ PEAK_SECONDS = 0.5
 class Work:
     """The training of one image, forward and backward: a timing is held against what the measured peaks allow of it."""
 
-    flops: float | None
-    """None: the cost model does not know the network."""
-    bytes: float | None
+    flops_per_example: float | None
+    """None: the cost model does not know the network, or nothing is trained."""
+    bytes_per_example: float | None
     """By `traffic_numbers`; on a CPU, whose caches hold a layer, None."""
 
 
-def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
+def work_of(task: Task, precision: Precision, device_kind: str, *, trains: bool = True) -> Work:
     """Returns what one image costs."""
-    size = size_of(task.model, task.shape, CLASSES)
+    size = size_of(task.model, task.shape, CLASSES) if trains else None
     moved = traffic_numbers(task) * TYPES[precision].itemsize if device_kind == "cuda" else None
     return Work(None if size is None else size.training_flops(1), moved)
 
@@ -293,7 +295,7 @@ def gate(case: Case, device: torch.device) -> list[Agreement]:
     task = case.task if device.type == "cuda" else case.task.smaller(CPU_BATCH)
     task = replace(task, updates=None)
     pool = random_pool(task)
-    if any(side.program == "our feed" for side in case.sides):
+    if any(side.program in DATA_PATHS for side in case.sides):
         return [Agreement("loader", _feed_difference(task, pool, device), TOLERANCE["fp32"])]
     batches, losses = _our_losses(Ours(Build(task, pool, "fp32", device)))
     found: list[Agreement] = []
@@ -376,13 +378,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     else:
         timings = [time_loop(loop, case.task, device, seconds=float(request["seconds"])) for loop in loops]
     clocks = {"clock_before_mhz": clock, "clock_after_mhz": _clock_mhz(device)}
-    return {"timings": [{**asdict(timing), **_work(case, side, device), **clocks} for side, timing in zip(sides, timings, strict=True)]}
-
-
-def _work(case: Case, side: Side, device: torch.device) -> dict[str, Any]:
-    work = work_of(case.task, side.precision, device.type)
-    counted = "feed" not in side.program and side.program != "loader"
-    return {"flops_per_example": work.flops if counted else None, "bytes_per_example": work.bytes}
+    works = [work_of(case.task, side.precision, device.type, trains=side.program not in DATA_PATHS) for side in sides]
+    return {"timings": [{**asdict(timing), **asdict(work), **clocks} for timing, work in zip(timings, works, strict=True)]}
 
 
 def _clock_mhz(device: torch.device) -> int | None:

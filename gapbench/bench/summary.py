@@ -354,16 +354,21 @@ def bench_markdown(report: BenchReport) -> str:
         versions = ", ".join(dict.fromkeys(f"torch {row.torch_version}" for row in rows))
         days = sorted({row.measured_at[:10] for row in rows})
         parts.append(f"{versions}; {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}\n")
-        parts.append(_table(rows))
+        parts.append(_table([row_texts(row) for row in rows]))
     if report.rows:
         parts.append(EXPLANATION)
     if report.notes:
         parts.append("\n".join(f"- {note}" for note in report.notes) + "\n")
     if report.missing:
         parts.append("## Not measured here\n")
-        head = "| case | what | goals | why |\n|---|---|---|---|\n"
-        parts.append(head + "".join(f"| {item.case} | {item.summary} | {item.goals} | {item.reason} |\n" for item in report.missing))
+        missing = [{"case": one.case, "what": one.summary, "goals": one.goals, "why": one.reason} for one in report.missing]
+        parts.append(_table(missing))
     return "\n".join(parts)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    head, *lines = (f"| {' | '.join(texts)} |" for texts in (rows[0], *(row.values() for row in rows)))
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *lines]) + "\n"
 
 
 EXPLANATION = """\
@@ -393,33 +398,21 @@ def goal_column(row: Row) -> str:
     return "" if row.goal is None else KINDS[row.kind].goal_text(row.goal)
 
 
-def share_text(speed: Speed, device_kind: str) -> str:
-    """Returns the side's share of what the machine could do at best."""
-    share = speed.share_of_roofline if device_kind == "cuda" else speed.share_of_peak
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    lines = [
-        "| case | sides | images/s | ratio [95 %] | goal | verdict | rounds | A/A spread | share | first update, s | remark |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        theirs = row.against
-        speeds = [row.side, theirs] if theirs else [row.side]
-        remark = "; ".join(filter(None, ["**loaded machine**" if row.loaded else "", row.side.form, row.remark]))
-        cells = (
-            row.summary,
-            row.what,
-            f"{row.side.examples_per_second:,.0f}" + (f" / {theirs.examples_per_second:,.0f}" if theirs else ""),
-            ratio_text(row.ratio, row.kind),
-            goal_column(row),
-            row.verdict,
-            str(row.rounds),
-            "" if row.spread is None else f"{100 * row.spread:.1f} %",
-            share_text(row.side, row.device_kind),
-            " / ".join(f"{speed.first_update_seconds:.1f}" for speed in speeds if speed.first_update_seconds is not None),
-            remark,
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def row_texts(row: Row) -> dict[str, str]:
+    """Returns the texts of a row for people, by heading."""
+    theirs = [row.against] if row.against else []
+    share = row.side.share_of_roofline if row.device_kind == "cuda" else row.side.share_of_peak
+    firsts = [speed.first_update_seconds for speed in (row.side, *theirs)]
+    return {
+        "case": row.summary,
+        "sides": row.what,
+        "images/s": " / ".join(f"{speed.examples_per_second:,.0f}" for speed in (row.side, *theirs)),
+        "ratio [95 %]": ratio_text(row.ratio, row.kind),
+        "goal": goal_column(row),
+        "verdict": row.verdict,
+        "rounds": str(row.rounds),
+        "A/A spread": "" if row.spread is None else f"{100 * row.spread:.1f} %",
+        "share": "" if share is None else f"{100 * share:.1f} %",
+        "first update, s": " / ".join(f"{first:.1f}" for first in firsts if first is not None),
+        "remark": "; ".join(filter(None, ["**loaded machine**" if row.loaded else "", row.side.form, row.remark])),
+    }

@@ -64,9 +64,9 @@ def test_every_side_for_a_gpu_trains_in_small_without_one(build: Callable[..., A
 @pytest.mark.parametrize("case", [case for case in CUDA.values() if case.suite is None], ids=lambda case: case.name)
 def test_the_roofline_of_every_gpu_case_is_known(case: Case) -> None:
     work = work_of(case.task, "bf16", "cuda")
-    assert work.flops is not None
-    assert work.bytes is not None
-    assert 0.0 < work.bytes < 1e9
+    assert work.flops_per_example is not None
+    assert work.bytes_per_example is not None
+    assert 0.0 < work.bytes_per_example < 1e9
 
 
 @pytest.mark.parametrize("name", ["roofline-wresnet16-4-cuda", "roofline-vgg16-cuda"])

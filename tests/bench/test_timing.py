@@ -107,12 +107,12 @@ def test_only_whole_runs_of_ours_take_turns(clock, tiny):
 def test_the_work_of_an_image_is_what_was_worked_out_by_hand(name, megabytes, gigaflops):
     """ResNet-44: M = 440,000 inputs, N = 430,000 outputs and norms, 200,704 residual sums an image; 6.86 million numbers of two bytes."""
     work = work_of(CASES[name].task, "bf16", "cuda")
-    assert work.bytes == pytest.approx(1e6 * megabytes, rel=0.01)
-    assert work.flops == pytest.approx(1e9 * gigaflops, rel=0.01)
+    assert work.bytes_per_example == pytest.approx(1e6 * megabytes, rel=0.01)
+    assert work.flops_per_example == pytest.approx(1e9 * gigaflops, rel=0.01)
 
 
 def test_on_a_cpu_there_is_no_bandwidth_roof():
-    assert work_of(CASES["f1"].task, "fp32", "cpu").bytes is None
+    assert work_of(CASES["f1"].task, "fp32", "cpu").bytes_per_example is None
 
 
 def test_the_traffic_of_a_dense_layer_by_hand(tiny_mlp):

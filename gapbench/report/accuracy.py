@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel, in_unit
 from gapbench.analysis.paper import published_value
@@ -23,7 +23,7 @@ from gapbench.report.drawing import (
 )
 from gapbench.report.marks import mark, mark_bars
 from gapbench.report.scales import axis_label, is_share, least_half_width, mean_text, shown_estimate, value_text
-from gapbench.report.style import MUTED, PAPER, SHADE
+from gapbench.report.style import MUTED, PAPER, SHADE, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,17 +111,15 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
     cell, style, metric = series.cell, series.style, panel.metric
     values = [*in_unit(cell, metric).values()]
     left = [x * 2 ** (step * ((-0.46 if joined else -0.26) + offset)) for offset in _spread(values)]
-    (dots,) = axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
-    mark(
-        dots, cell, texts=[f"{cell.name}, {of}: {value_text(metric, value)}" for of, value in zip(sample_names(cell), values, strict=True)]
-    )
+    (dots,) = axes.plot(left, values, markersize=3.4, alpha=0.45, **_dot(style))
+    said = [f"{cell.name}, {of}: {value_text(metric, value)}" for of, value in zip(sample_names(cell), values, strict=True)]
+    mark(dots, cell, texts=said)
     estimate = shown_estimate(cell, metric)
     if estimate is not None:
         counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
         bars = axes.errorbar(
-            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
-            markerfacecolor=style.marker_face, linestyle=style.dashes if joined else "none", linewidth=1.1, elinewidth=1.3, capsize=2.6,
-            label=series.label + counted or None,
+            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, linewidth=1.1, label=series.label + counted or None,
+            **_bar(style, style.dashes if joined else "none"),
         )  # fmt: skip
         mark_bars(bars, cell, mean_text(metric, estimate))
     published = published_value(panel, cell)
@@ -132,6 +130,16 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
             label=PAPER_LABEL,
         )  # fmt: skip
         mark(star, cell, texts=[f"{cell.name} in the paper: {value_text(metric, number)}"])
+
+
+def _dot(style: Style) -> dict[str, Any]:
+    """How a seed is drawn."""
+    return {"linestyle": "none", "marker": "o", "color": style.color, "markeredgewidth": 0}
+
+
+def _bar(style: Style, dashes: Any = "none") -> dict[str, Any]:
+    """How a mean with its interval is drawn."""
+    return {**style.line, "linestyle": dashes, "markersize": 5.5, "elinewidth": 1.3, "capsize": 2.6}
 
 
 def sample_names(cell: Cell) -> list[str]:
@@ -214,17 +222,12 @@ def _draw_row(axes: Axes, metric: Metric, series: Series, position: int) -> None
     runs = sorted(cell.ok_runs, key=lambda run: run.numbers[column])
     dots = [metric.shown(run.numbers[column]) for run in runs]
     places = [position + DOTS - 0.085 * rank for rank in _ranks(dots)]
-    (drawn,) = axes.plot(
-        dots, places, linestyle="none", marker="o", markersize=4.2, color=style.color, alpha=0.55, markeredgewidth=0, zorder=3
-    )
+    (drawn,) = axes.plot(dots, places, markersize=4.2, alpha=0.55, zorder=3, **_dot(style))
     mark(drawn, cell, texts=[f"{cell.name}, seed {run.seed}: {value_text(metric, dot)}" for run, dot in zip(runs, dots, strict=True)])
     estimate = shown_estimate(cell, metric)
     if estimate is None:
         return
-    bars = axes.errorbar(
-        estimate.mean, position + MEAN, xerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
-        markerfacecolor=style.marker_face, linestyle="none", elinewidth=1.3, capsize=2.6, zorder=4,
-    )  # fmt: skip
+    bars = axes.errorbar(estimate.mean, position + MEAN, xerr=estimate.half_width, zorder=4, **_bar(style))
     mark_bars(bars, cell, mean_text(metric, estimate))
 
 

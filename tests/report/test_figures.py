@@ -132,7 +132,7 @@ def test_distance_of_two_lines_at_one_train_loss_is_the_matched_loss_gap(synthet
     for one in (reference, cell):
         path = mean_path(one, losses, accuracies)
         assert path is not None
-        heights.append(np.interp(-np.log(found.train_loss), -np.log(path.train_loss), path.test_accuracy))
+        heights.append(np.interp(-np.log(found.train_loss), -path.log_loss, path.accuracy))
     assert 100 * (heights[0] - heights[1]) == pytest.approx(found.gap_pp.estimate, abs=0.02)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gapbench import catalog
 from gapbench.analysis import ArmsTable
 from gapbench.analysis.cells import Panel
+from gapbench.analysis.formats import counted
 from gapbench.analysis.notes import clipped
 from gapbench.analysis.walk import Walk
 from gapbench.core.events import Outcome
@@ -52,17 +54,6 @@ _BASES = {"measured": "speeds measured on that machine", "rough": "rough guesses
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A run that did not end ok."""
-
-    cell: str
-    seed: int
-    outcome: str
-    reason: str
-    run_id: str
-
-
-@dataclass(frozen=True)
 class CellCost:
     """Device seconds of a cell's runs (of stacks, their shares), each distinct run once."""
 
@@ -89,10 +80,8 @@ class CellCost:
 
 def sections(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]], predictions: Mapping[str, Prediction]) -> dict[str, Any]:
     """Returns what the page says of outcomes, cost, provenance and single runs, by the template's names."""
-    outcome_names, outcome_rows = outcome_counts(panels)
     return {
-        "outcome_names": outcome_names,
-        "outcome_rows": outcome_rows,
+        "outcomes": outcome_counts(panels),
         "failures": failures(records),
         "run_count": len({row["run_id"] for row in records}),
         "costs": costs(records, predictions),
@@ -103,25 +92,18 @@ def sections(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]], pred
     }
 
 
-def outcome_counts(panels: Sequence[Panel]) -> tuple[list[str], list[tuple[str, list[int]]]]:
-    """Returns the outcomes that occur, and for every cell how many runs ended in each."""
-    cells = [cell for panel in panels for cell in panel.cells]
-    found = [outcome for outcome in Outcome if outcome is Outcome.OK or any(run.outcome is outcome for cell in cells for run in cell.runs)]
-    return [outcome.value for outcome in found], [
-        (cell.name, [sum(run.outcome is outcome for run in cell.runs) for outcome in found]) for cell in cells
-    ]
+def outcome_counts(panels: Sequence[Panel]) -> list[tuple[str, dict[str, int]]]:
+    """Returns for every cell how many of its runs ended in each outcome that occurs anywhere, or ok."""
+    counts = [(cell.name, Counter(run.outcome for run in cell.runs)) for panel in panels for cell in panel.cells]
+    found = [outcome for outcome in Outcome if outcome is Outcome.OK or any(own[outcome] for _, own in counts)]
+    return [(name, {outcome.value: own[outcome] for outcome in found}) for name, own in counts]
 
 
-def failures(records: Sequence[Mapping[str, Any]]) -> list[Failure]:
-    """Returns what did not end ok, in table order, with the reasons given."""
+def failures(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the runs that did not end ok, in table order, each with the reason given or what its outcome means."""
     words = {Outcome.SKIPPED.value: "never started", Outcome.INTERRUPTED.value: "began and has not ended"}
-    return [
-        Failure(
-            row["cell"], int(row["seed"]), row["outcome"], row.get("reason") or words.get(row["outcome"], "no reason kept"), row["run_id"]
-        )
-        for row in records
-        if row["outcome"] != Outcome.OK.value
-    ]
+    failed = [row for row in records if row["outcome"] != Outcome.OK.value]
+    return [{**row, "reason": row.get("reason") or words.get(row["outcome"], "no reason kept")} for row in failed]
 
 
 def costs(records: Sequence[Mapping[str, Any]], predictions: Mapping[str, Prediction]) -> list[CellCost]:
@@ -261,18 +243,26 @@ def _number(value: Any, how: str) -> Entry:
 
 def facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Returns what the runs that began were trained with: name, and each value with its number of runs where there are several."""
-    begun = [row for row in records if row.get("started_at") or row.get("updates") is not None]
-    out = [(label, _values(begun, column)) for column, label in FACTS.items()]
-    dates = sorted(str(row["started_at"]) for row in begun if row.get("started_at"))
-    if dates:
-        first, last = (date[:16].replace("T", " ") for date in (dates[0], dates[-1]))
-        out.append(("started, UTC", first if first == last else f"{first} to {last}"))
-    return out
+    out = [(label, _values(_begun(records), column)) for column, label in FACTS.items()]
+    started = span(str(row["started_at"])[:16].replace("T", " ") for row in records if row.get("started_at"))
+    return [*out, ("started, UTC", started)] if started else out
+
+
+def span(dates: Iterable[str]) -> str:
+    """Returns "2026-01-01", or "2026-01-01 to 2026-01-03"; empty where there is no date."""
+    known = sorted(dates)
+    if not known:
+        return ""
+    return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+
+
+def _begun(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in records if row.get("started_at") or row.get("updates") is not None]
 
 
 def cautions(records: Sequence[Mapping[str, Any]], arms: ArmsTable, walks: Sequence[Walk]) -> list[str]:
     """Returns what a reader should know before trusting the numbers, the gravest first."""
-    begun = [row for row in records if row.get("started_at") or row.get("updates") is not None]
+    begun = _begun(records)
     return [
         *_unfinished(arms.panels),
         *_uneven(arms.panels),
@@ -294,10 +284,9 @@ def _uneven(panels: Sequence[Panel]) -> list[str]:
     for panel in panels:
         seeds = {cell.name: {run.seed for run in cell.runs} for cell in panel.cells}
         all_seeds = set[int]().union(*seeds.values())
-        lacking = {name: sorted(all_seeds - own) for name, own in seeds.items() if own != all_seeds}
-        out += [
-            f"{name} was not planned for seed {', '.join(map(str, missing))}, which other cells have." for name, missing in lacking.items()
-        ]
+        for name, own in seeds.items():
+            if lacking := sorted(all_seeds - own):
+                out.append(f"{name} was not planned for seed {', '.join(map(str, lacking))}, which other cells have.")
         single = [cell.name for cell in panel.cells if len(cell.ok_runs) == 1]
         out += [f"One seed only, so no interval: {', '.join(single)}."] if single else []
     return out
@@ -314,9 +303,11 @@ def _mixture(rows: Sequence[Mapping[str, Any]], column: str, what: str) -> str:
 
 def _dirty(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     count = sum(row.get("git_dirty") is True for row in rows)
-    if not count:
-        return []
-    return [f"{count} of {len(rows)} runs were trained from a checkout with uncommitted changes, so their commit does not name the code."]
+    return (
+        []
+        if not count
+        else [f"{count} of {len(rows)} runs were trained from a checkout with uncommitted changes, so their commit does not name the code."]
+    )
 
 
 def _running(arms: ArmsTable) -> list[str]:
@@ -326,23 +317,19 @@ def _running(arms: ArmsTable) -> list[str]:
 
 
 def _fits(walks: Sequence[Walk]) -> list[str]:
-    out = []
-    clipped_ones = [walk.cell.name for walk in walks if walk.window and walk.window.clipped and walk.slope]
-    if clipped_ones:
-        out.append(f"Fits of weight distance over less than the whole window, training being too short: {', '.join(clipped_ones)}.")
-    bent = [walk.cell.name for walk in walks if walk.window and walk.window.decayed and walk.slope]
-    if bent:
-        out.append(f"Fits of weight distance within the reach of weight decay, which bends the walk: {', '.join(bent)}.")
-    return out
+    fitted = [(walk.cell.name, walk.window) for walk in walks if walk.window and walk.slope]
+    found = {
+        "over less than the whole window, training being too short": [name for name, window in fitted if window.clipped],
+        "within the reach of weight decay, which bends the walk": [name for name, window in fitted if window.decayed],
+    }
+    return [f"Fits of weight distance {what}: {', '.join(names)}." for what, names in found.items() if names]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], column: str) -> str:
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[_text(row.get(column))] = counts.get(_text(row.get(column)), 0) + 1
+    counts = Counter(_text(row.get(column)) for row in rows)
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{text} ({count} run{'' if count == 1 else 's'})" for text, count in counts.items()) or "no run has begun"
+    return ", ".join(f"{text} ({counted(count, 'run')})" for text, count in counts.items()) or "no run has begun"
 
 
 def _distinct(rows: Sequence[Mapping[str, Any]], column: str) -> set[str]:

@@ -196,7 +196,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the "
         f"reference cell. {counts_text(panels)}"
     )
-    if any(_leaves(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells):
+    if any(_arrows(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells):
         caption += ARROW
     return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), _measured, draw, caption)
 
@@ -242,20 +242,19 @@ def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
     axes.set_xlim(low, high)
     inside = 0.007 * (high - low)
     for position, series in enumerate(rows):
-        for side, marker, inwards in zip(_leaves(panel, series.cell, low, high), ("<", ">"), (inside, -inside), strict=False):
-            if side is not None:
-                (arrow,) = axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
-                mark(arrow, series.cell, texts=())
+        for end, marker in _arrows(panel, series.cell, low, high):
+            place = end + inside if marker == "<" else end - inside
+            (arrow,) = axes.plot(place, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
+            mark(arrow, series.cell, texts=())
 
 
-def _leaves(panel: Panel, cell: Cell, low: float, high: float) -> list[float | None]:
-    """Returns where the interval of a cell leaves the axis on the left and on the right; empty where it does not."""
-    metric = panel.metric
-    estimate = shown_estimate(cell, metric)
+def _arrows(panel: Panel, cell: Cell, low: float, high: float) -> list[tuple[float, str]]:
+    """Returns where the interval of a cell leaves the axis, left and right, with the markers that say so."""
+    estimate = shown_estimate(cell, panel.metric)
     if estimate is None or estimate.low is None or estimate.high is None:
         return []
-    sides = [low if estimate.low < low else None, high if estimate.high > high and high < metric.shown(1.0) else None]
-    return sides if any(side is not None for side in sides) else []
+    arrows = [(low, "<", estimate.low < low), (high, ">", estimate.high > high and high < panel.metric.shown(1.0))]
+    return [(end, marker) for end, marker, leaves in arrows if leaves]
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:

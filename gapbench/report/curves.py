@@ -21,6 +21,7 @@ from gapbench.report.drawing import (
     facet_axes,
     facet_shape,
     facets,
+    log_ticks,
     panel_figure,
     reference_label,
     update_axis,
@@ -201,17 +202,14 @@ def _end(name: str, train_loss: float, accuracy: float) -> str:
 
 
 def _loss_axis(places: Sequence[Axes]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     losses = np.concatenate([np.asarray(line.get_xdata(), dtype=np.float64) for axes in places for line in axes.get_lines()])
     narrow = len(losses) > 0 and losses.max() < 200 * losses.min()
     for axes in places:
         axes.set_xscale("log")
         axes.fmt_xdata = lambda value: f"train loss {value:.3g}"
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow and len(places) == 1 else (1.0,)))
+        log_ticks(axes.xaxis, between=narrow and len(places) == 1)
         if narrow:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.label_outer()
     places[0].invert_xaxis()
 

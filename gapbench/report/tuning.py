@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.formats import percent
-from gapbench.report.drawing import ACROSS, grid_figure, sentence_figure
+from gapbench.analysis.formats import counted, percent
+from gapbench.report.drawing import ACROSS, grid_figure, log_ticks, sentence_figure
 from gapbench.report.pages import write_figures, write_texts
 from gapbench.report.scales import drawable, stretch_accuracy
 from gapbench.report.style import DASHES, MARKERS, Style, batch_style
@@ -108,21 +108,20 @@ def tuning_notes(tuned: Tuned) -> list[str]:
     """Returns what a reader has to know beside the table, in sentences."""
     parts = " or ".join(f"{size:,}" for size in tuned.held_out)
     folds = f", {tuned.folds} disjoint parts in turn" if tuned.folds > 1 else ""
+    points = " or ".join(map(str, sorted({cell.trials for cell in tuned.cells})))
     notes = [
         f"Scored on {parts} held-out training examples{folds}, at the end of training; one example is "
         f"{100 / (min(tuned.held_out) * tuned.folds):.2g} pp. The test set was left alone.",
-        f"Every cell has the same number of points ({' or '.join(str(count) for count in sorted({cell.trials for cell in tuned.cells}))}); "
+        f"Every cell has the same number of points ({points}); "
         f"a point with a diverged run is not eligible. Accuracy: on {len(tuned.check_seeds)} fresh seeds, "
         "with the pointwise 95 % t interval over seeds.",
     ]
-    outside = [cell.title for cell in tuned.cells if cell.interior is False]
-    if outside:
+    if outside := [cell.title for cell in tuned.cells if cell.interior is False]:
         notes.append(
             f"At the edge of what was tried, so that there may be a better rate: {'; '.join(outside)}. "
             "A higher extend_at_most in [tune] goes on from here."
         )
-    none = [cell.title for cell in tuned.cells if tuned.complete and cell.best is None]
-    if none:
+    if none := [cell.title for cell in tuned.cells if tuned.complete and cell.best is None]:
         notes.append(f"No point is eligible, because runs diverged at all of them: {'; '.join(none)}.")
     if tuned.failed:
         notes.append(f"{tuned.failed} of the runs crashed, ran out of memory or of time, and no decision rests on them: tune with --retry.")
@@ -197,8 +196,6 @@ def _styles(cells: Sequence[CellResult]) -> list[Style]:
 
 
 def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     for cell, name, style in zip(cells, _names(cells), _styles(cells), strict=True):
         known = [(tried.rate, tried.accuracy) for tried in cell.tried if tried.accuracy is not None]
@@ -212,12 +209,10 @@ def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
             low, high = cell.near
             near = [(rate, mean) for rate, mean in zip(rates, means, strict=True) if low <= rate <= high]
             axes.plot(*zip(*near, strict=True), color=style.color, linewidth=7, alpha=0.22, solid_capstyle="round", zorder=2)
-            axes.plot(
-                cell.rate, means[rates.index(cell.rate)], marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4
-            )  # fmt: skip
+            best = means[rates.index(cell.rate)]
+            axes.plot(cell.rate, best, marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4)
     axes.set_xlabel("learning rate (log scale)")
-    axes.xaxis.set_major_locator(LogLocator(base=10))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.xaxis)
     axes.fmt_xdata = lambda value: f"learning rate {value:.4g}"
 
 
@@ -226,10 +221,8 @@ def _mark_diverged(axes: Axes, cells: Sequence[CellResult]) -> None:
     for cell, style in zip(cells, _styles(cells), strict=True):
         rates = [tried.rate for tried in cell.tried if tried.accuracy is None]
         if rates:
-            axes.plot(
-                rates, [0.02] * len(rates), transform=axes.get_xaxis_transform(), linestyle="none", marker="x", color=style.color,
-                markersize=6, clip_on=False,
-            )  # fmt: skip
+            low, at_the_end = [0.02] * len(rates), axes.get_xaxis_transform()
+            axes.plot(rates, low, transform=at_the_end, linestyle="none", marker="x", markersize=6, color=style.color, clip_on=False)
 
 
 def _names(cells: Sequence[CellResult]) -> list[str]:
@@ -249,7 +242,7 @@ def _name(cell: CellResult, common: set[str]) -> str:
 
 
 def _caption(tuned: Tuned) -> str:
-    seeds = f"{len(tuned.seeds)} {'seed' if len(tuned.seeds) == 1 else 'seeds'}"
+    seeds = counted(len(tuned.seeds), "seed")
     folds = f", {tuned.folds} folds" if tuned.folds > 1 else ""
     parts = [
         f"Points: mean accuracy on the held-out part of the training set ({seeds}{folds}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from gapbench.analysis.cells import Panel
 from gapbench.report.drawing import setting_of, setting_text, settings
-from gapbench.report.marks import CAPTION, ENTRY, cells_of_id, mark_of, number_marks
+from gapbench.report.marks import CAPTION, ENTRY, Mark, cells_of_id, mark_of, number_marks
 from gapbench.report.style import GRID, INK, MUTED, PAPER, SHADE, house_style
 
 if TYPE_CHECKING:
@@ -84,14 +84,6 @@ class InlineFigure:
     svg: str
     width: int
     """Its natural width in CSS pixels."""
-
-
-@dataclass(frozen=True)
-class _Point:
-    x: float
-    y: float
-    text: str
-    cells: tuple[str, ...]
 
 
 def inline_figure(name: str, figure: Figure, toggles: Sequence[Toggle]) -> InlineFigure:
@@ -176,21 +168,17 @@ def _themed(style: str) -> str:
 def _points(figure: Figure, height: float, toggles: Sequence[Toggle]) -> ET.Element:
     """Returns invisible circles over all points, each with what it says: shown by the browser, and sooner by the script."""
     group = ET.Element("g", {"class": "points"})
-    for point in _all_points(figure):
-        circle = ET.SubElement(group, "circle", {"cx": f"{point.x:.1f}", "cy": f"{height - point.y:.1f}", "r": f"{_RADIUS:g}"})
-        _classify(circle, point.cells, toggles, every=False)
-        ET.SubElement(circle, "title").text = point.text
+    for axes in figure.axes:  # those of subfigures are among them
+        for artist in axes.get_children() if axes.get_visible() else ():
+            for x, y, text, cells in _points_of(axes, artist):
+                circle = ET.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": f"{_RADIUS:g}"})
+                _classify(circle, cells, toggles, every=False)
+                ET.SubElement(circle, "title").text = text
     return group
 
 
-def _all_points(figure: Figure) -> Iterable[_Point]:
-    for axes in figure.axes:  # those of subfigures are among them
-        if axes.get_visible():
-            for artist in axes.get_children():
-                yield from _points_of(axes, artist)
-
-
-def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
+def _points_of(axes: Axes, artist: Any) -> Iterable[tuple[float, float, str, tuple[str, ...]]]:
+    """Yields x, y, text and cells of every point of an artist that says something and lies on its axes."""
     found = mark_of(artist)
     if found is None or found.texts == ():
         return
@@ -205,16 +193,18 @@ def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
     places = transform.transform(data)
     for number in np.unique(np.linspace(0, len(data) - 1, min(len(data), MAXIMUM_POINTS)).round().astype(int)).tolist():
         x, y = places[number]
-        if not (np.isfinite([x, y]).all() and axes.bbox.padded(1).contains(float(x), float(y))):
-            continue
-        if found.texts is not None:
-            text = found.texts[number]
-        else:
-            parts = [_said(axes, "x", data[number, 0]), _said(axes, "y", data[number, 1])]
-            if found.low is not None and found.high is not None:
-                parts[-1] += f" ({_bare(axes, found.low[number])} to {_bare(axes, found.high[number])})"
-            text = f"{' and '.join(found.cells)}: {', '.join(parts)}"
-        yield _Point(float(x), float(y), text, found.cells)
+        if np.isfinite([x, y]).all() and axes.bbox.padded(1).contains(float(x), float(y)):
+            yield float(x), float(y), _text(axes, found, number, *data[number]), found.cells
+
+
+def _text(axes: Axes, found: Mark, number: int, x: float, y: float) -> str:
+    """Returns what a point says: the text that it was given, else its cells, x and y, with the interval where there is one."""
+    if found.texts is not None:
+        return found.texts[number]
+    value = _said(axes, "y", y)
+    if found.low is not None and found.high is not None:
+        value += f" ({_bare(axes, found.low[number])} to {_bare(axes, found.high[number])})"
+    return f"{' and '.join(found.cells)}: {_said(axes, 'x', x)}, {value}"
 
 
 def _said(axes: Axes, which: str, value: float) -> str:

@@ -93,15 +93,12 @@ class ArmLine:
     """One row of the arms table."""
 
     row: ArmRow
-    color: str
     about: tuple[str, ...]
     """What its runs have in common, in short."""
-    strip: str
     texts: Mapping[str, str]
     """By column of the table."""
     count: str
     """How many of its runs are ok."""
-    verdict: str
     kind: str
     """Class of the verdict: reference, below (worse, also of a loss that is above), above, open, none."""
 
@@ -165,8 +162,8 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
 
 def _part(arms: ArmsTable, panel: Panel, strips: Strips) -> dict[str, Any]:
     """Returns the part of the arms table that is of one panel."""
-    lines = [_arm_line(arms, row, strips) for row in arms.rows_of(panel)]
-    return {"panel": panel, "unit": panel.metric.unit, "heading": heading(panel.metric), "axis": strips.axis, "lines": lines}
+    lines = [_arm_line(arms, row) for row in arms.rows_of(panel)]
+    return {"panel": panel, "heading": heading(panel.metric), "strips": strips, "lines": lines}
 
 
 def _paper_line(row: ArmRow) -> PaperLine:
@@ -235,23 +232,14 @@ def _facts_line(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]]) -
     return [f"{done} of {len(records)} runs ok", f"{cells} cells", *data, *models, *filter(None, [when])]
 
 
-def _arm_line(arms: ArmsTable, row: ArmRow, strips: Strips) -> ArmLine:
+def _arm_line(arms: ArmsTable, row: ArmRow) -> ArmLine:
     cell, texts = row.cell, dict(zip(arms.columns, arms.cells(row), strict=True))
     ghost = f", ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
     sizes = f"batch {cell.batch_size}{ghost}" if cell.arm else ""
     lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(cell)}", row.batch_gap_budget)
     worse, better = verdicts_of(row.metric)
     kinds = {REFERENCE: "reference", worse: "below", better: "above", NOT_SEPARATED: "open"}
-    return ArmLine(
-        row=row,
-        color=strips.color[cell.name],
-        about=tuple(filter(None, lines)),
-        strip=strips.by_cell[cell.name],
-        texts=texts,
-        count=texts[COUNT],
-        verdict=row.verdict.removesuffix(" reference"),
-        kind=kinds.get(row.verdict, "none"),
-    )
+    return ArmLine(row, tuple(filter(None, lines)), texts, texts[COUNT], kinds.get(row.verdict, "none"))
 
 
 def _records(runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,7 @@ def sections(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]], pred
         "duration": duration,
         "facts": facts(records),
         "runs": run_table(records),
+        "run_outcomes": dict.fromkeys(row["outcome"] for row in records),
     }
 
 
@@ -148,97 +149,59 @@ def _cost(cell: str, rows: Sequence[Mapping[str, Any]], predictions: Mapping[str
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One field of the table."""
-
-    text: str
-    value: float | str
-    """What it sorts by."""
-
-
-@dataclass(frozen=True)
 class Column:
-    """One column."""
+    """One column of the table of all runs."""
 
     label: str
-    entry: Callable[[Mapping[str, Any]], Entry]
-    """Reads the field of a run."""
-    numeric: bool = True
+    texts: tuple[str, ...]
+    """One a run."""
+    values: tuple[float, ...] | None = None
+    """What numbers sort by, an empty field below all; None: words."""
 
 
-@dataclass(frozen=True)
-class RunTable:
-    """All runs, in table order."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Entry, ...], ...]
-    outcomes: tuple[str, ...]
-    """That occur."""
-
-
-def run_table(records: Sequence[Mapping[str, Any]]) -> RunTable:
+def run_table(records: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Returns the table of all runs, which a reader sorts and filters; columns that say nothing anywhere are left out."""
-    fields = {column: [column.entry(row) for row in records] for column in _columns()}
-    kept = {column: own for column, own in fields.items() if _telling(column.label, {entry.text for entry in own})}
-    return RunTable(
-        tuple(kept),
-        tuple(tuple(own[number] for own in kept.values()) for number in range(len(records))),
-        tuple(dict.fromkeys(row["outcome"] for row in records)),
-    )
-
-
-def _columns() -> list[Column]:
+    ghosts = [row.get("ghost_batch_size") for row in records]
+    seconds = [[float(row[bucket]) for bucket in BUCKETS if row.get(bucket) is not None] for row in records]
     results = []
     for split, loss_form in (("test", ".4f"), ("train", ".3g")):
         for metric in catalog.metrics().values():
             form = loss_form if metric.decimals is None else f".{metric.decimals}f"
-            results.append(_numbers(heading(metric, split), metric.column(split), form, metric.factor))
-    return [
-        _words("cell"),
-        _numbers("seed", "seed", ".0f"),
-        _words("outcome"),
-        _numbers("batch", "batch_size", ".0f"),
-        _words("regime"),
-        Column("ghost", _ghost),
-        _numbers("learning rate", "learning_rate", ".4g"),
+            results.append(_numbers(records, heading(metric, split), metric.column(split), form, metric.factor))
+    columns = [
+        _words(records, "cell"),
+        _numbers(records, "seed", "seed", ".0f"),
+        _words(records, "outcome"),
+        _numbers(records, "batch", "batch_size", ".0f"),
+        _words(records, "regime"),
+        Column("ghost", tuple("off" if size is None else str(size) for size in ghosts), tuple(float(size or 0) for size in ghosts)),
+        _numbers(records, "learning rate", "learning_rate", ".4g"),
         *results,
-        _numbers("weight distance", "weight_distance", ".2f"),
-        _numbers("updates", "updates", ".0f"),
-        Column("seconds", _seconds),
-        _words("device", "device_name"),
-        _words("reason"),
+        _numbers(records, "weight distance", "weight_distance", ".2f"),
+        _numbers(records, "updates", "updates", ".0f"),
+        _numeric("seconds", [math.fsum(own) if own else None for own in seconds], ".1f"),
+        _words(records, "device", "device_name"),
+        _words(records, "reason"),
     ]
+    return [column for column in columns if _telling(column)]
 
 
-def _telling(label: str, texts: set[str]) -> bool:
-    return label in ("cell", "seed", "outcome") or (len(texts) > 1 if label == "device" else bool(texts - {""}))
+def _telling(column: Column) -> bool:
+    texts = set(column.texts)
+    return column.label in ("cell", "seed", "outcome") or (len(texts) > 1 if column.label == "device" else bool(texts - {""}))
 
 
-def _words(label: str, name: str = "") -> Column:
-    def entry(row: Mapping[str, Any]) -> Entry:
-        text = str(row.get(name or label) or "")
-        return Entry(text, text)
-
-    return Column(label, entry, numeric=False)
+def _words(records: Sequence[Mapping[str, Any]], label: str, name: str = "") -> Column:
+    return Column(label, tuple(str(row.get(name or label) or "") for row in records))
 
 
-def _numbers(label: str, name: str, how: str, factor: float = 1) -> Column:
-    return Column(label, lambda row: _number(None if row.get(name) is None else factor * float(row[name]), how))
+def _numbers(records: Sequence[Mapping[str, Any]], label: str, name: str, form: str, factor: float = 1) -> Column:
+    return _numeric(label, [None if row.get(name) is None else factor * float(row[name]) for row in records], form)
 
 
-def _ghost(row: Mapping[str, Any]) -> Entry:
-    size = row.get("ghost_batch_size")
-    return Entry("off", 0.0) if size is None else Entry(str(size), float(size))
-
-
-def _seconds(row: Mapping[str, Any]) -> Entry:
-    found = [float(row[bucket]) for bucket in BUCKETS if row.get(bucket) is not None]
-    return _number(math.fsum(found) if found else None, ".1f")
-
-
-def _number(value: Any, how: str) -> Entry:
-    """An empty field sorts below every number."""
-    return Entry("", -math.inf) if value is None or not math.isfinite(value) else Entry(format(float(value), how), float(value))
+def _numeric(label: str, values: Sequence[float | None], form: str) -> Column:
+    known = [value if value is not None and math.isfinite(value) else -math.inf for value in values]
+    return Column(label, tuple("" if value == -math.inf else format(value, form) for value in known), tuple(known))
 
 
 def facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from gapbench.report.drawing import (
     PAPER_LABEL,
     Series,
     arm_series,
+    arms_and_grid,
     counts_text,
     panel_figure,
     setting_of,
@@ -40,7 +41,7 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
     """Returns test accuracy against batch size, one axes for the arms of a panel, one for its grid by regime and ghost setting."""
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+        arms, grid = arms_and_grid(panel)
         places = list(part.subplots(1, bool(arms) + bool(grid), squeeze=False, sharey=True).flat)
         if arms:
             _draw_arms(places[0], panel, arms)
@@ -59,15 +60,17 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval, none from one seed; dashed line: mean of the reference cell. "
         f"{counts_text(panels)} Marks side by side have the same batch size."
     )
-    both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
+    both = any(all(arms_and_grid(panel)) for panel in panels)
     return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, _measured, draw, caption, _labels)
 
 
 def _labels(panels: Sequence[Panel]) -> list[str]:
     """The labels that a legend may hold."""
-    arms = [f"{one.label}, 10 of 10 ok" for panel in panels for one in arm_series([cell for cell in panel.cells if cell.arm])]
-    grids = [[cell for cell in panel.cells if not cell.arm] for panel in panels]
-    return [*arms, *(setting_text(setting, grid) for grid in grids for setting in settings(grid)), PAPER_LABEL]
+    labels = [PAPER_LABEL]
+    for arms, grid in map(arms_and_grid, panels):
+        labels += [f"{one.label}, 10 of 10 ok" for one in arm_series(arms)]
+        labels += [setting_text(setting, grid) for setting in settings(grid)]
+    return labels
 
 
 def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
@@ -203,7 +206,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
 
 def _rows(panel: Panel) -> list[Series]:
     """Returns the cells of a panel in table order, in the style that they have in the other figures."""
-    arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+    arms, grid = arms_and_grid(panel)
     styles = setting_styles(grid)
     series = [*arm_series(arms), *(Series(cell, cell.name, styles[setting_of(cell)]) for cell in grid)]
     by_cell = {id(one.cell): one for one in series}

@@ -58,10 +58,14 @@ class Facet:
     """Drawn behind the others where it is none of them."""
 
 
+def arms_and_grid(panel: Panel) -> tuple[list[Cell], list[Cell]]:
+    """Returns the cells of a panel that are arms, and those of its grid."""
+    return [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+
+
 def facets(panel: Panel) -> list[Facet]:
     """Returns the axes of a panel: one for its arms, one for each setting of its grid, with one curve per batch size there."""
-    arms = [cell for cell in panel.cells if cell.arm]
-    grid = [cell for cell in panel.cells if not cell.arm]
+    arms, grid = arms_and_grid(panel)
     out = _arm_facets(panel, arms)
     sizes = sorted({cell.batch_size for cell in grid})
     for setting in settings(grid):

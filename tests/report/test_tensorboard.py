@@ -11,12 +11,13 @@ import pytest
 
 from gapbench.report import tensorboard
 from gapbench.store import read_tables
+from tests.analysis import synthetic
 
 NEEDS = "tensorboard is not installed: pip install 'gapbench[tensorboard]'"
 
 
 @pytest.fixture
-def tables(synthetic, tmp_path):
+def tables(tmp_path):
     return read_tables(synthetic.write(tmp_path / "results", *synthetic.digits_suite(2, only=["SB", "LB"], diverged=[("LB", 1)])))
 
 

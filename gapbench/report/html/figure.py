@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from gapbench.analysis.cells import Panel
-from gapbench.report.drawing import setting_of, setting_text, settings
+from gapbench.report.drawing import arms_and_grid, setting_of, setting_text, settings
 from gapbench.report.marks import CAPTION, ENTRY, Mark, cells_of_id, mark_of, number_marks
 from gapbench.report.style import GRID, INK, MUTED, PAPER, SHADE, house_style
 
@@ -227,7 +227,7 @@ def toggles_of(panels: Sequence[Panel]) -> list[Toggle]:
     entries = [("Batch size", str(cell.batch_size), cell) for cell in sorted(cells, key=lambda cell: cell.batch_size)]
     entries += [("Arm", cell.name, cell) for cell in cells if cell.arm]
     for panel in panels:
-        grid = [cell for cell in panel.cells if not cell.arm]
+        _, grid = arms_and_grid(panel)
         entries += [
             ("Setting", setting_text(setting, grid), cell) for setting in settings(grid) for cell in grid if setting_of(cell) == setting
         ]

@@ -8,7 +8,7 @@ from gapbench import cost
 from gapbench.cost.calibration import Start
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Demand, Job, Pending, Predictions, Slot
-from gapbench.execution.pricing import expected_jobs, price
+from gapbench.execution.rules import expected_jobs, price
 from gapbench.suite import load_suite
 
 CPU = Device("cpu", "cpu", "a processor")
@@ -30,8 +30,8 @@ class Arithmetic(Predictions):
     def of(self, job: Job) -> cost.Estimate:
         seconds = job.specs[0].time_limit_seconds
         if seconds is None:
-            return cost.Estimate(1, 1, None, None, None, None, 0.0, 0.0, "unknown")
-        return cost.Estimate(100, 100, 1, 1.0, 100.0, cost.Buckets(float(seconds), 0.0, OTHER), OUTSIDE, PROGRAM, "measured")
+            return cost.Estimate(None, None, None, 0.0, 0.0, "unknown")
+        return cost.Estimate(1, 100.0, cost.Buckets(float(seconds), 0.0, OTHER), OUTSIDE, PROGRAM, "measured")
 
     def demand(self, job: Job) -> Demand:
         return Demand(100.0)
@@ -72,7 +72,6 @@ def test_what_cannot_be_predicted_is_counted_and_takes_no_time() -> None:
 def test_a_stack_shares_its_seconds_among_its_runs() -> None:
     one, two = pending(30, 30)
     found = price([Pending(Job(("a", "b"), (one.job.specs[0], two.job.specs[0])), None, 0)], slots(1), KNOWN)
-    assert found.jobs[0].seconds is not None
     assert found.of_runs() == dict.fromkeys(("a", "b"), (found.jobs[0].seconds / 2, "measured"))
 
 

@@ -30,7 +30,7 @@ def _landscape(found: LandscapeStudy) -> Figure:
     from matplotlib.ticker import NullFormatter
 
     panels = list(found.panels)
-    updates = {panel: sorted({one.fraction for _, one in own}) for panel, own in found.panels.items()}
+    updates = {panel: sorted({one.fraction for one in own}) for panel, own in found.panels.items()}
     columns = max((len(own) for own in updates.values()), default=1)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
@@ -39,12 +39,11 @@ def _landscape(found: LandscapeStudy) -> Figure:
         for row, kind in zip(places, KINDS, strict=True):
             for axes, fraction in zip(row, updates[panel], strict=True):
                 labelled: set[str] = set()
-                for cell, one in found.panels[panel]:
+                for one in found.panels[panel]:
                     if one.kind == kind and one.fraction == fraction and len(one.bins.number):
-                        _line(axes, series[cell.name], one, first=cell.name not in labelled)
-                        labelled.add(cell.name)
-                axes.set_xscale("log")
-                axes.set_yscale("log")
+                        _line(axes, series[one.cell.name], one, first=one.cell.name not in labelled)
+                        labelled.add(one.cell.name)
+                axes.set(xscale="log", yscale="log")
                 axes.xaxis.set_minor_formatter(NullFormatter())
                 axes.set_title(f"{kind}, {when(fraction)}")
             row[0].set_ylabel("spread of the loss (log scale)")

@@ -141,12 +141,10 @@ def covariance_ratio(program: Program, feed: Feed, spec: RunSpec, update: int, m
     if not program.noise.multiplicative or len(updates) < 2 or spec.batch_size < small:
         return None
     devices = [feed.device] if feed.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), program.network.norms_unmoved():
         noisy = _trace(program, ((number, feed.micro_batches(number, micro_batch_size)) for number in updates))
         firsts = [feed.batches.at(number).first + position * small for number in updates for position in range(each)]
         plain = _trace(program, ((None, [feed.piece(first, small)]) for first in firsts))
-    for norm in program.network.norms:
-        norm.forget_pending()
     return [float(value) for value in (noisy / plain).tolist()]
 
 

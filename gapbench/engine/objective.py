@@ -159,21 +159,20 @@ class TrainingObjective:
         """Within it the modules are as `batch` asks; afterwards modes, pending norm moments, keys and random state are as before."""
         module, norms = self._network.module, self._network.norms
         modes = [(part, part.training) for part in module.modules()]
-        kept = [(layer, layer.ghost_batch_size, list(layer._pending)) for layer in norms]
+        ghosts = [(layer, layer.ghost_batch_size) for layer in norms]
         keys = [(layer, layer.keys) for layer in self._keyed]
         device = self._feed.device
         try:
             _set_modes(module, norms, batch)
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            with self._network.norms_unmoved(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 # A user's own layers may draw: the same numbers at every call, so that losses at different weights can be compared.
                 torch.manual_seed(derive_seed(self._seeds[0], f"objective {self.update}"))
                 yield
         finally:
             for part, mode in modes:
                 part.training = mode
-            for norm, ghost, pending in kept:
+            for norm, ghost in ghosts:
                 norm.ghost_batch_size = ghost
-                norm._pending[:] = pending
             for layer, bound in keys:
                 layer.keys = bound
 

@@ -25,7 +25,7 @@ from gapbench.bench.peers.reference import Reference
 from gapbench.bench.peers.released import Released
 from gapbench.bench.peers.resident import Resident
 from gapbench.engine.feed import Feed
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.suite.moments import probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
@@ -72,7 +72,7 @@ class Ours:
             specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
         pieces = task.micro_batch_size or sizing.micro_batch_size(specs[0], device.type)
         self.sessions = [
-            Session(
+            Trainer(
                 part,
                 pool,
                 [whole_split(task)] * len(part),

@@ -307,9 +307,9 @@ def _repeatable(case: Case) -> Answer:
     pool = make_pool(case.shape, case.classes)
     ends = []
     for _ in range(2):
-        session = start([make_spec(model=case.component)], pool)
-        advance(session, UPDATES)
-        ends.append(weights_of(session))
+        trainer = start([make_spec(model=case.component)], pool)
+        advance(trainer, UPDATES)
+        ends.append(weights_of(trainer))
     if names := differing(*ends):
         remedy = "draw random numbers from torch's own generator, in the constructor or in forward, and from no other"
         return failed(f"two trainings with one seed differ in {listed(names[:4])}", remedy)

@@ -258,12 +258,12 @@ class Bench:
 
     def trains(self) -> Answer:
         """A small network, through the engine."""
-        session = start([make_spec(optimizer=self.component, learning_rate=RATE)], make_pool((8, 8, 1), 10))
-        before = session.network.weights.clone()
-        advance(session, UPDATES)
-        if not torch.isfinite(session.network.weights).all():
+        trainer = start([make_spec(optimizer=self.component, learning_rate=RATE)], make_pool((8, 8, 1), 10))
+        before = trainer.network.weights.clone()
+        advance(trainer, UPDATES)
+        if not torch.isfinite(trainer.network.weights).all():
             return failed(f"the weights of a small network are not finite after {UPDATES} updates", "look for a division by zero or a root")
-        if same_bits(before, session.network.weights):
+        if same_bits(before, trainer.network.weights):
             return failed("the weights of a small network do not move", "change tile.weights in place")
         return passed(f"a small network, {UPDATES} updates, weights stay finite")
 

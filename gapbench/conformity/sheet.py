@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gapbench.core.errors import place_of
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.probes import TrainState
 from gapbench.suite.runspec import Component, Normalization, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
@@ -160,23 +160,23 @@ def make_spec(**changes: Any) -> RunSpec:
     return RunSpec(**(fields | changes))
 
 
-def start(specs: Sequence[RunSpec], pool: Pool, probes: Mapping[str, Sequence[Probe]] | None = None, *, objective: bool = False) -> Session:
-    """Returns a session of these runs, one stack; without probes unless some are given, which get the objective if so."""
+def start(specs: Sequence[RunSpec], pool: Pool, probes: Mapping[str, Sequence[Probe]] | None = None, *, objective: bool = False) -> Trainer:
+    """Returns a trainer of these runs, one stack; without probes unless some are given, which get the objective if so."""
     train = np.arange(TRAIN, dtype=np.int64)
     split = Split(train, np.arange(TRAIN, TRAIN + TEST, dtype=np.int64), train[:0], train[:TEST])
     splits, cpu = [split] * len(specs), torch.device("cpu")
-    return Session(specs, pool, splits, device=cpu, emit=lambda _event: None, probes=probes or {}, objective=objective)
+    return Trainer(specs, pool, splits, device=cpu, emit=lambda _event: None, probes=probes or {}, objective=objective)
 
 
-def advance(session: Session, updates: int) -> None:
+def advance(trainer: Trainer, updates: int) -> None:
     """Makes so many updates."""
     for _ in range(updates):
-        session.step()
+        trainer.step()
 
 
-def weights_of(session: Session, replica: int = 0) -> dict[str, Tensor]:
+def weights_of(trainer: Trainer, replica: int = 0) -> dict[str, Tensor]:
     """Returns parameters and buffers of one replica, copied."""
-    return session.network.state_dict(replica)
+    return trainer.network.state_dict(replica)
 
 
 def differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:

@@ -24,7 +24,7 @@ from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.pieces import Piece
 from gapbench.layers.keyed import keyed_layers, normals
 from gapbench.optimizers import Gradients, OfReplicas, Optimizer, schedule
-from gapbench.probes import Layer, TrainState
+from gapbench.probes import Columns, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.tasks import live_task
@@ -68,7 +68,7 @@ class UpdateNoise:
             noise = noise - noise.mean(dim=1, keepdim=True)
         return (1.0 + self._deviation * noise).float()
 
-    def replace(self, gradients: Float[Tensor, "replica parameters"], layers: Sequence[Layer], update: int) -> None:
+    def replace(self, gradients: Float[Tensor, "replica parameters"], layers: Sequence[Columns], update: int) -> None:
         """Puts a Gaussian direction of the same norm in the place of every replica's gradient."""
         norm = gradients.norm(dim=1, keepdim=True)
         for layer in layers:  # columns between layers are padding and stay zero

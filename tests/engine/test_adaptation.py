@@ -7,7 +7,7 @@ import torch
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Measured, Outcome, WeightsKept
 from gapbench.engine.adaptation import Adaptation, pieces_of
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import schedule
 from gapbench.probes import ObjectiveBatch
 from gapbench.suite.regime import next_size
@@ -65,14 +65,14 @@ def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool
 def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool, split):
     data = pool()
     wanted = adaptive(spec, warmup=0.1, warmup_start=0.5)
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    trainer = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
     seen = rates = 0
-    while session.update < session.batches.updates:
-        state = session.step()
-        size = session.batches.at(session.update - 1).size
+    while trainer.update < trainer.batches.updates:
+        state = trainer.step()
+        size = trainer.batches.at(trainer.update - 1).size
         share = seen / 800
         expected = 0.1 * (0.1 if share >= 0.5 else 1.0) * (size / 20) ** 0.5 * min(1.0, 0.5 + 0.5 * (seen + size) / 80)
-        assert schedule(wanted, session.batches).learning_rate[session.update - 1] == pytest.approx(expected)
+        assert schedule(wanted, trainer.batches).learning_rate[trainer.update - 1] == pytest.approx(expected)
         if state is not None:
             assert state.learning_rate.item() == pytest.approx(expected)
             rates += 1
@@ -112,25 +112,25 @@ def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it
     data = pool()
     wanted = adaptive(spec)
     rule = wanted.adaptive_batch
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, objective=True)
+    trainer = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, objective=True)
     trace = square = 0.0
     sizes, decided_at = [20], [80 * number for number in range(1, 10)]
-    while session.update < session.batches.updates:
-        seen = session.batches.examples(session.update)
+    while trainer.update < trainer.batches.updates:
+        seen = trainer.batches.examples(trainer.update)
         due = [moment for moment in decided_at if moment <= seen]
         if due:
             decided_at = decided_at[len(due) :]
             sizes.append(next_size(rule, trace / square if square > 0 else float("inf"), sizes[-1]))
-        measures, before = session.update % 2 == 0, session.network.weights.clone()
-        update = session.update
-        session.step()
-        batch = session.program.objective.at(update + 1).batch()
+        measures, before = trainer.update % 2 == 0, trainer.network.weights.clone()
+        update = trainer.update
+        trainer.step()
+        batch = trainer.program.objective.at(update + 1).batch()
         if batch.examples != sizes[-1]:
             assert 800 - seen < 80 + 80  # only the one that takes what is left over
         if not measures:
             continue
         parts = pieces_of(batch)
-        gradients = [session.program.objective.gradient(part, before)[0].double() for part in parts]
+        gradients = [trainer.program.objective.gradient(part, before)[0].double() for part in parts]
         small, big = parts[0].examples, parts[0].examples * len(parts)
         if len(parts) == 1:
             continue
@@ -139,7 +139,7 @@ def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it
         square_of_mean = float(mean @ mean)
         square = 0.8 * square + 0.2 * (big * square_of_mean - small * mean_square) / (big - small)
         trace = 0.8 * trace + 0.2 * (mean_square - square_of_mean) / (1 / small - 1 / big)
-    adaptation = session._adaptation
+    adaptation = trainer._adaptation
     adaptation._settle()
     assert adaptation.snapshot()["sizes"] == sizes[1:] or len(sizes) < 10  # two decisions may be due at once
     assert (adaptation.trace, adaptation.square) == pytest.approx((trace, square), rel=1e-3)
@@ -199,4 +199,4 @@ def test_without_a_measurement_the_size_stays_and_a_run_without_signal_grows(spe
 def test_runs_of_sizes_of_their_own_are_no_stack(spec, pool, split):
     data = pool()
     with pytest.raises(TrainingError, match="train it alone"):
-        Session([adaptive(spec), adaptive(spec, seed=1)], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)
+        Trainer([adaptive(spec), adaptive(spec, seed=1)], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)

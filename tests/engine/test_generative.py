@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gapbench.core.events import Outcome
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.suite.runspec import Component, GradientNoise
 from tests.engine.runs import finished, run, snapshots_of
 
@@ -16,11 +16,11 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 
 
-def session_of(spec, pool, split, model, micro_batch_size=None, **changes):
+def trainer_of(spec, pool, split, model, micro_batch_size=None, **changes):
     data = pool()
     # The loss is a sum over an image, so a rate for means would be too high.
     wanted = spec(model=model, learning_rate=1e-3, **changes)
-    return Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+    return Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
 
 
 def events_of(spec, pool, split, model, **options):
@@ -29,7 +29,7 @@ def events_of(spec, pool, split, model, **options):
 
 @pytest.mark.parametrize("size", [1, 5, 10])
 def test_an_update_in_pieces_is_the_update(model, spec, pool, split, size):
-    whole, pieces = session_of(spec, pool, split, model), session_of(spec, pool, split, model, size)
+    whole, pieces = trainer_of(spec, pool, split, model), trainer_of(spec, pool, split, model, size)
     for _ in range(4):
         whole.step()
         pieces.step()
@@ -53,34 +53,34 @@ def test_there_is_a_loss_and_no_accuracy(model, spec, pool, split):
 
 
 def test_it_learns(model, spec, pool, split):
-    session = session_of(spec, pool, split, model, updates=200)
-    before = session.evaluate().values["test_loss"][0]
+    trainer = trainer_of(spec, pool, split, model, updates=200)
+    before = trainer.evaluate().values["test_loss"][0]
     for _ in range(200):
-        session.step()
-    assert session.evaluate().values["test_loss"][0] < before - 1
+        trainer.step()
+    assert trainer.evaluate().values["test_loss"][0] < before - 1
 
 
 def test_evaluating_twice_gives_one_number(model, spec, pool, split):
-    session = session_of(spec, pool, split, model)
-    first, second = session.evaluate(), session.evaluate()
+    trainer = trainer_of(spec, pool, split, model)
+    first, second = trainer.evaluate(), trainer.evaluate()
     assert first.values["test_loss"] == second.values["test_loss"]
     assert first.values["train_loss"] == second.values["train_loss"]
 
 
 def test_the_batchs_gradient_is_the_mean_of_its_examples(model, spec, pool, split):
-    session = session_of(spec, pool, split, model)
-    batches = session.feed.micro_batches
-    whole = session.program.gradients(None, batches(0, 20)).clone()
-    one_by_one = session.program.gradients(None, batches(0, 1))
+    trainer = trainer_of(spec, pool, split, model)
+    batches = trainer.feed.micro_batches
+    whole = trainer.program.gradients(None, batches(0, 20)).clone()
+    one_by_one = trainer.program.gradients(None, batches(0, 1))
     torch.testing.assert_close(one_by_one, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_noise_weighs_each_examples_loss(model, spec, pool, split):
     noise = GradientNoise(kind="multiplicative", variance=1.0, centred=True)
-    noisy = session_of(spec, pool, split, model, gradient_noise=noise)
-    pieces = session_of(spec, pool, split, model, 5, gradient_noise=noise)
-    plain = session_of(spec, pool, split, model)
-    for session in (noisy, pieces, plain):
-        session.step()
+    noisy = trainer_of(spec, pool, split, model, gradient_noise=noise)
+    pieces = trainer_of(spec, pool, split, model, 5, gradient_noise=noise)
+    plain = trainer_of(spec, pool, split, model)
+    for trainer in (noisy, pieces, plain):
+        trainer.step()
     torch.testing.assert_close(pieces.network.weights, noisy.network.weights, rtol=1e-4, atol=1e-6)
     assert not torch.equal(noisy.network.weights, plain.network.weights)

@@ -5,7 +5,7 @@ import torch
 
 from gapbench.catalog import plugins
 from gapbench.core.errors import TrainingError
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.suite.runspec import Component
 from tests.engine.runs import finished, run, snapshots_of
 
@@ -17,10 +17,10 @@ MODELS = {
 }
 
 
-def session_of(spec, pool, split, micro_batch_size=None, replicas=1, **changes):
+def trainer_of(spec, pool, split, micro_batch_size=None, replicas=1, **changes):
     data = pool(height=32, channels=3) if changes.get("model", MODELS["mlp"]).name == "c1" else pool(height=8, channels=3)
     specs = [spec(seed=seed, **changes) for seed in range(replicas)]
-    return Session(specs, data, [split(data)] * replicas, device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+    return Trainer(specs, data, [split(data)] * replicas, device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
 
 
 @pytest.mark.parametrize("statistics", ["mean", "sequential"])
@@ -36,10 +36,10 @@ def test_micro_batches_make_the_update_of_the_whole_batch(spec, pool, split, mod
         "crop_padding": 1,
         "flip": True,
     }
-    whole = session_of(spec, pool, split, **changes)
-    pieces = session_of(spec, pool, split, micro_batch_size, **changes)
+    whole = trainer_of(spec, pool, split, **changes)
+    pieces = trainer_of(spec, pool, split, micro_batch_size, **changes)
     for _ in range(4):
-        ours, theirs = (session.program.update(0, session.feed.micro_batches(0, size), observe=True) for session, size in
+        ours, theirs = (trainer.program.update(0, trainer.feed.micro_batches(0, size), observe=True) for trainer, size in
                         ((pieces, micro_batch_size), (whole, 20)))  # fmt: skip
         torch.testing.assert_close(ours.gradients, theirs.gradients, rtol=2e-3, atol=2e-5)
         torch.testing.assert_close(ours.batch_loss, theirs.batch_loss, rtol=1e-5, atol=0)
@@ -54,9 +54,9 @@ def test_micro_batches_make_the_update_of_the_whole_batch(spec, pool, split, mod
 
 def test_a_stack_in_micro_batches_gives_each_replica_the_bits_it_has_alone(spec, pool, split):
     changes = {"batch_size": 20, "ghost_batch_size": 5}
-    together = session_of(spec, pool, split, 10, replicas=3, **changes)
+    together = trainer_of(spec, pool, split, 10, replicas=3, **changes)
     data = pool(height=8, channels=3)
-    alone = Session([spec(seed=1, **changes)], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=10)
+    alone = Trainer([spec(seed=1, **changes)], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=10)
     for _ in range(5):
         together.step()
         alone.step()
@@ -67,7 +67,7 @@ def test_a_stack_in_micro_batches_gives_each_replica_the_bits_it_has_alone(spec,
 @pytest.mark.parametrize(("name", "options"), [("mlp", {"widths": [16], "bias": True}), ("wresnet", {"depth": 10, "width": 1})])
 def test_a_model_without_batch_norm_may_be_cut_anywhere(spec, pool, split, name, options, norm):
     plain = Component(name=name, options={**options, "norm": norm})
-    whole, pieces = (session_of(spec, pool, split, size, model=plain, batch_size=20) for size in (None, 2))
+    whole, pieces = (trainer_of(spec, pool, split, size, model=plain, batch_size=20) for size in (None, 2))
     for _ in range(3):
         whole.step()
         pieces.step()
@@ -80,10 +80,10 @@ def test_a_model_without_batch_norm_may_be_cut_anywhere(spec, pool, split, name,
 )
 def test_what_would_not_be_exact_is_refused(spec, pool, split, ghost, micro_batch_size, message):
     if message is None:  # 0 is no size: the whole batch
-        assert session_of(spec, pool, split, micro_batch_size, ghost_batch_size=ghost).micro_batch_size == 20
+        assert trainer_of(spec, pool, split, micro_batch_size, ghost_batch_size=ghost).micro_batch_size == 20
         return
     with pytest.raises(TrainingError, match=message):
-        session_of(spec, pool, split, micro_batch_size, ghost_batch_size=ghost)
+        trainer_of(spec, pool, split, micro_batch_size, ghost_batch_size=ghost)
 
 
 CENTRED = """
@@ -110,9 +110,9 @@ def test_a_users_model_that_couples_examples_is_found_out(spec, pool, split, tmp
     (tmp_path / "own.py").write_text(CENTRED)
     plugins.load_plugins([tmp_path / "own.py"])
     changes = {"model": Component(name="centred"), "batch_size": 20}
-    session_of(spec, pool, split, **changes).step()  # whole, it trains
+    trainer_of(spec, pool, split, **changes).step()  # whole, it trains
     with pytest.raises(TrainingError, match="couples the examples"):
-        session_of(spec, pool, split, 10, **changes)
+        trainer_of(spec, pool, split, 10, **changes)
 
 
 def test_a_stopped_run_goes_on_in_the_pieces_in_which_it_began(spec, pool, split):
@@ -140,8 +140,8 @@ def test_micro_batch_probes_see_each_piece_and_move_no_bit(spec, pool, split, tm
     from gapbench.core.registry import load_target
 
     changes = {"batch_size": 15, "ghost_batch_size": 5, "train_examples": 100}
-    quiet = session_of(spec, pool, split, 5, **changes)
-    watched = session_of(spec, pool, split, 5, probes=("pieces",), **changes)
+    quiet = trainer_of(spec, pool, split, 5, **changes)
+    watched = trainer_of(spec, pool, split, 5, probes=("pieces",), **changes)
     _, state = quiet.step(), watched.step()
     whole = state.gradients.clone()
     quiet.step(), watched.step()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from gapbench.core.hashing import derive_seed
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component
 from gapbench.workloads.models.mlp import mlp
@@ -13,9 +13,9 @@ from gapbench.workloads.models.mlp import mlp
 ADAMW = Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8})
 
 
-def session_of(specs, pool, split):
+def trainer_of(specs, pool, split):
     data = pool()
-    return Session(specs, data, [split(data)] * len(specs), device=torch.device("cpu"), emit=lambda _event: None)
+    return Trainer(specs, data, [split(data)] * len(specs), device=torch.device("cpu"), emit=lambda _event: None)
 
 
 def plain_loop(spec, feed):
@@ -40,8 +40,8 @@ def plain_loop(spec, feed):
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def assert_weights(session, replica, expected):
-    found = session.network.state_dict(replica)
+def assert_weights(trainer, replica, expected):
+    found = trainer.network.state_dict(replica)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
@@ -51,14 +51,14 @@ def assert_weights(session, replica, expected):
 def test_a_reset_at_every_epoch_is_sgd_made_anew_at_every_epoch(spec, pool, split, tail, batch_size):
     """24 and 60 do not divide the epoch of 100 examples: with tail "stream" a batch reaches into the next one."""
     wanted = spec(batch_size=batch_size, tail=tail, momentum_reset="epoch", updates=14)
-    session = session_of([wanted], pool, split)
+    trainer = trainer_of([wanted], pool, split)
     for _ in range(14):
-        session.step()
-    assert_weights(session, 0, plain_loop(wanted, session.feed))
+        trainer.step()
+    assert_weights(trainer, 0, plain_loop(wanted, trainer.feed))
 
 
 def test_without_a_reset_the_weights_are_others(spec, pool, split):
-    reset, kept = (session_of([spec(momentum_reset=when, updates=14)], pool, split) for when in ("epoch", "never"))
+    reset, kept = (trainer_of([spec(momentum_reset=when, updates=14)], pool, split) for when in ("epoch", "never"))
     for update in range(14):
         reset.step()
         kept.step()
@@ -67,19 +67,19 @@ def test_without_a_reset_the_weights_are_others(spec, pool, split):
 
 def test_adamw_forgets_its_moments_and_corrects_their_bias_anew(spec, pool, split):
     wanted = spec(optimizer=ADAMW, learning_rate=0.003, momentum_reset="epoch", updates=13)
-    session = session_of([wanted], pool, split)
+    trainer = trainer_of([wanted], pool, split)
     for _ in range(13):
-        session.step()
-    assert_weights(session, 0, plain_loop(wanted, session.feed))
+        trainer.step()
+    assert_weights(trainer, 0, plain_loop(wanted, trainer.feed))
 
 
 def test_every_replica_of_a_stack_forgets(spec, pool, split):
     specs = [spec(momentum_reset="epoch", updates=13, batch_size=24, seed=seed, learning_rate=0.1 / (1 + seed)) for seed in range(3)]
-    stack = session_of(specs, pool, split)
+    stack = trainer_of(specs, pool, split)
     for _ in range(13):
         stack.step()
     for replica, wanted in enumerate(specs):
-        assert_weights(stack, replica, plain_loop(wanted, session_of([wanted], pool, split).feed))
+        assert_weights(stack, replica, plain_loop(wanted, trainer_of([wanted], pool, split).feed))
 
 
 @pytest.mark.parametrize("optimizer", [Component(name="sgd", options={"momentum": 0.9, "nesterov": False}), ADAMW])
@@ -87,7 +87,7 @@ def test_every_replica_of_a_stack_forgets(spec, pool, split):
 def test_a_resumed_run_forgets_where_it_would_have(spec, pool, split, optimizer, stopped_at):
     """Before, at and after the end of an epoch of five updates; to the bit."""
     wanted = spec(optimizer=optimizer, momentum_reset="epoch", updates=14, learning_rate=0.01)
-    whole, first, second = (session_of([wanted], pool, split) for _ in range(3))
+    whole, first, second = (trainer_of([wanted], pool, split) for _ in range(3))
     for _ in range(14):
         whole.step()
     for _ in range(stopped_at):

@@ -13,10 +13,10 @@ import torch
 
 from gapbench.core.events import Finished
 from gapbench.engine import prepared, train
-from gapbench.engine import session as session_module
+from gapbench.engine import trainer as trainer_module
 from gapbench.engine.prepared import Graphs, PreparedProgram
 from gapbench.engine.program import LOSSES, Program
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.suite.runspec import Component, GradientNoise, Phase
 from tests.engine.emulated_graphs import AskedError, EmulatedGraphs
 
@@ -54,28 +54,28 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> EmulatedGraphs:
     def make(network, specs, probes=(), *, resets=(), compiles=False):
         return PreparedProgram(network, specs, probes, resets=resets, graphs=emulated, compiles=False)
 
-    monkeypatch.setattr(session_module, "make_program", make)
+    monkeypatch.setattr(trainer_module, "make_program", make)
     monkeypatch.setattr(prepared, "RECORDED_FROM", 2)
     return emulated
 
 
-def session_of(spec, pool, split, replicas=1, micro_batch_size=None, **changes):
+def trainer_of(spec, pool, split, replicas=1, micro_batch_size=None, **changes):
     changes = SHORT | changes
     data = pool(height=32, channels=3) if changes.get("model") == C1 else pool(height=8, channels=3)
     specs = [spec(seed=seed, order_seed=seed, init_seed=seed, **changes) for seed in range(replicas)]
-    return Session(specs, data, [split(data)] * replicas, device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+    return Trainer(specs, data, [split(data)] * replicas, device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
 
 
 def plainly(monkeypatch, build):
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "make_program", prepared.make_program)
+        patch.setattr(trainer_module, "make_program", prepared.make_program)
         return build()
 
 
 def both(monkeypatch, spec, pool, split, **changes):
-    """Returns a session that records and one that does not, of the same run."""
-    recording = session_of(spec, pool, split, **changes)
-    plain = plainly(monkeypatch, lambda: session_of(spec, pool, split, **changes))
+    """Returns a trainer that records and one that does not, of the same run."""
+    recording = trainer_of(spec, pool, split, **changes)
+    plain = plainly(monkeypatch, lambda: trainer_of(spec, pool, split, **changes))
     assert type(plain.program) is Program
     recording.prepare()
     assert recording.program.refused == ()
@@ -129,7 +129,7 @@ def test_a_stack_is_recorded_as_one(graphs, monkeypatch, spec, pool, split):
 def test_replicas_of_one_recording_have_hyperparameters_of_their_own(graphs, monkeypatch, spec, pool, split):
     data = pool(height=8)
     changes = [{"learning_rate": 0.1, "weight_decay": 0.0}, {"learning_rate": 0.01, "weight_decay": 0.1}]
-    build = lambda: Session([spec(**SHORT, **own) for own in changes], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)  # noqa: E731
+    build = lambda: Trainer([spec(**SHORT, **own) for own in changes], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)  # noqa: E731
     ours, theirs = build(), plainly(monkeypatch, build)
     ours.prepare()
     for _ in range(20):
@@ -170,43 +170,43 @@ def test_shapes_that_come_seldom_are_not_recorded_and_trained_all_the_same(graph
 
 def test_a_short_run_records_nothing_and_says_so(graphs, monkeypatch, spec, pool, split):
     monkeypatch.setattr(prepared, "RECORDED_FROM", 1000)
-    session = session_of(spec, pool, split)
-    session.prepare()
-    session.step()
-    assert (session.program.kind, session.program.refused, graphs.replays) == ("eager", (), 0)
+    trainer = trainer_of(spec, pool, split)
+    trainer.prepare()
+    trainer.step()
+    assert (trainer.program.kind, trainer.program.refused, graphs.replays) == ("eager", (), 0)
 
 
 def test_preparing_moves_nothing(graphs, spec, pool, split):
-    session = session_of(spec, pool, split, model=RESNET8, clip_norm=0.01)
-    before = [tensor.clone() for tensor in (*session.network.moved, *session.program.optimizer.moved, session.program.clipped_updates)]
+    trainer = trainer_of(spec, pool, split, model=RESNET8, clip_norm=0.01)
+    before = [tensor.clone() for tensor in (*trainer.network.moved, *trainer.program.optimizer.moved, trainer.program.clipped_updates)]
     random = torch.get_rng_state()
-    session.prepare()
-    after = (*session.network.moved, *session.program.optimizer.moved, session.program.clipped_updates)
+    trainer.prepare()
+    after = (*trainer.network.moved, *trainer.program.optimizer.moved, trainer.program.clipped_updates)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert torch.equal(random, torch.get_rng_state())
-    assert session.first_bad() == [-1]
+    assert trainer.first_bad() == [-1]
 
 
 @pytest.mark.parametrize("updates", [LOSSES - 1, LOSSES, 2 * LOSSES + 7])
 def test_the_first_loss_that_is_not_finite_is_found_in_the_ring(graphs, spec, pool, split, updates):
-    session = session_of(spec, pool, split, updates=3 * LOSSES, batch_size=5, learning_rate=1e-4)
-    session.prepare()
+    trainer = trainer_of(spec, pool, split, updates=3 * LOSSES, batch_size=5, learning_rate=1e-4)
+    trainer.prepare()
     for _ in range(updates):
-        session.step()
-    assert session.first_bad() == [-1]
+        trainer.step()
+    assert trainer.first_bad() == [-1]
     with torch.no_grad():
-        session.network.weights.fill_(torch.nan)
-        session.network.weights_moved()
+        trainer.network.weights.fill_(torch.nan)
+        trainer.network.weights_moved()
     for _ in range(5):
-        session.step()
-    assert session.first_bad() == [updates + 1]
+        trainer.step()
+    assert trainer.first_bad() == [updates + 1]
 
 
 def test_a_run_that_goes_on_is_recorded_anew_and_makes_the_same_updates(graphs, spec, pool, split):
     changes = {**CASES["adamw, momentum reset"], "clip_norm": 0.5}
-    whole, begun, resumed = (session_of(spec, pool, split, **changes) for _ in range(3))
-    for session in (whole, begun):
-        session.prepare()
+    whole, begun, resumed = (trainer_of(spec, pool, split, **changes) for _ in range(3))
+    for trainer in (whole, begun):
+        trainer.prepare()
     for _ in range(25):
         whole.step()
     for _ in range(13):
@@ -256,16 +256,16 @@ def test_a_recording_that_makes_other_updates_is_refused_and_the_run_trains_plai
     def make(network, specs, probes=(), *, resets=(), compiles=False):
         return PreparedProgram(network, specs, probes, resets=resets, graphs=Broken(harm), compiles=False)
 
-    monkeypatch.setattr(session_module, "make_program", make)
-    session = session_of(spec, pool, split, precision=precision)
-    plain = plainly(monkeypatch, lambda: session_of(spec, pool, split, precision=precision))
-    session.prepare()
-    assert session.program.kind == "eager"
-    assert len(session.program.refused) == 1
-    assert "graph: RefusedError: an update of length" in session.program.refused[0]
+    monkeypatch.setattr(trainer_module, "make_program", make)
+    trainer = trainer_of(spec, pool, split, precision=precision)
+    plain = plainly(monkeypatch, lambda: trainer_of(spec, pool, split, precision=precision))
+    trainer.prepare()
+    assert trainer.program.kind == "eager"
+    assert len(trainer.program.refused) == 1
+    assert "graph: RefusedError: an update of length" in trainer.program.refused[0]
     for _ in range(5):
-        session.step(), plain.step()
-    assert torch.equal(session.network.weights, plain.network.weights)
+        trainer.step(), plain.step()
+    assert torch.equal(trainer.network.weights, plain.network.weights)
 
 
 def test_what_fails_on_the_way_up_the_ladder_leaves_no_trace(monkeypatch, spec, pool, split):
@@ -278,14 +278,14 @@ def test_what_fails_on_the_way_up_the_ladder_leaves_no_trace(monkeypatch, spec, 
         return PreparedProgram(network, specs, probes, resets=resets, graphs=NoGraphs(), compiles=False)
 
     events = []
-    monkeypatch.setattr(session_module, "make_program", make)
+    monkeypatch.setattr(trainer_module, "make_program", make)
     data = pool(height=8)
     arguments = {"device": "cpu", "stop": lambda: None}
     train([spec(**SHORT)], data, [split(data)], emit=events.append, **arguments)
     summary = next(event.summary for event in events if isinstance(event, Finished))
     assert summary["program"] == "eager"
     assert summary["program_refused"] == "graph: RuntimeError: CUDA error: operation not permitted when stream is capturing"
-    monkeypatch.setattr(session_module, "make_program", prepared.make_program)
+    monkeypatch.setattr(trainer_module, "make_program", prepared.make_program)
     events_without = []
     train([spec(**SHORT)], data, [split(data)], emit=events_without.append, **arguments)
     without = next(event.summary for event in events_without if isinstance(event, Finished))
@@ -328,12 +328,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def on_a_cpu(monkeypatch, spec, pool, split, **changes):
-    """Returns two sessions of the same run on a CPU, of which the first is asked to compile, and its answer."""
+    """Returns two trainers of the same run on a CPU, of which the first is asked to compile, and its answer."""
     asked = functools.partial(prepared.make_program, compiles=True)
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "make_program", lambda *arguments, compiles, **more: asked(*arguments, **more))
-        ours = session_of(spec, pool, split, **changes)
-    theirs = session_of(spec, pool, split, **changes)
+        patch.setattr(trainer_module, "make_program", lambda *arguments, compiles, **more: asked(*arguments, **more))
+        ours = trainer_of(spec, pool, split, **changes)
+    theirs = trainer_of(spec, pool, split, **changes)
     ours.prepare()
     assert (theirs.program.kind, theirs.program.refused) == ("eager", ())
     return ours, theirs
@@ -405,7 +405,7 @@ def test_without_a_compiler_that_works_a_cpu_trains_plainly_and_says_why(monkeyp
 
 COMPILED = """
 import sys, torch
-from gapbench.engine import prepared, session
+from gapbench.engine import prepared, trainer
 from gapbench.engine.prepared import Graphs
 from gapbench.engine.prepared import PreparedProgram
 from gapbench.layers import ghost_batch_norm
@@ -422,12 +422,12 @@ def recording(network, specs, probes=(), *, resets=(), compiles=False):
 ghost_batch_norm.normalize_chunks = ghost_batch_norm.normalize_groups  # as on a GPU
 data = make_pool(height=8, channels=3)
 for model in ({}, {"model": Component(name="resnet", options={"depth": 8})}):
-    sessions = []
+    trainers = []
     for make in (recording, prepared.make_program):
-        session.make_program = make
+        trainer.make_program = make
         spec = make_spec(updates=60, ghost_batch_size=5, clip_norm=0.5, **model)
-        sessions.append(session.Session([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None))
-    ours, theirs = sessions
+        trainers.append(trainer.Trainer([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None))
+    ours, theirs = trainers
     ours.prepare()
     assert ours.program.kind == "compiled", ours.program.refused
     assert [text.split(":")[0] for text in ours.program.refused] == ["compiled graph", "graph"]
@@ -438,8 +438,8 @@ for model in ({}, {"model": Component(name="resnet", options={"depth": 8})}):
     assert difference <= 1e-3 * (theirs.network.weights - theirs.network.initial_weights).norm(), difference
     ours.evaluate()  # plain
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
-    session.make_program = recording
-    again = session.Session([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None)
+    trainer.make_program = recording
+    again = trainer.Trainer([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None)
     again.prepare()
     assert again.program.kind == "compiled"
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled, "a second run of the program compiled anew"
@@ -456,7 +456,7 @@ def test_compiled_updates_are_those_of_the_plain_program_and_a_second_run_compil
 
 COMPILED_ON_A_CPU = """
 import torch
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.suite.runspec import Component
 from tests.small import make_pool, make_spec, make_split
 
@@ -464,14 +464,14 @@ torch.set_num_threads(1)
 data = make_pool(height=8, channels=3)
 RESNET = {"model": Component(name="resnet", options={"depth": 8})}
 
-def session(compiles=True, seeds=(0,), **changes):
+def trainer(compiles=True, seeds=(0,), **changes):
     common = {"updates": 60, "clip_norm": 0.5} | changes
     specs = [make_spec(**common, seed=seed) for seed in seeds]
     splits = [make_split(data)] * len(specs)
-    return Session(specs, data, splits, device=torch.device("cpu"), emit=lambda event: None, compiles=compiles)
+    return Trainer(specs, data, splits, device=torch.device("cpu"), emit=lambda event: None, compiles=compiles)
 
 for changes in ({"seeds": (0, 1)}, RESNET, RESNET | {"ghost_batch_size": 5}, RESNET | {"precision": "bf16"}):
-    ours, theirs = session(**changes), session(compiles=False, **changes)
+    ours, theirs = trainer(**changes), trainer(compiles=False, **changes)
     ours.prepare(), theirs.prepare()
     assert (ours.program.kind, ours.program.refused, theirs.program.kind) == ("compiled", (), "eager"), ours.program.refused
     for _ in range(5):
@@ -479,7 +479,7 @@ for changes in ({"seeds": (0, 1)}, RESNET, RESNET | {"ghost_batch_size": 5}, RES
     way = theirs.network.weights - theirs.network.initial_weights
     share = float((ours.network.weights - theirs.network.weights).norm() / way.norm())
     assert 0 < share <= (0.2 if "precision" in changes else 1e-3), share  # not to the same bits: it was compiled
-    resumed = session(**changes)
+    resumed = trainer(**changes)
     resumed.restore([ours.snapshot(replica) for replica in range(len(ours.specs))])
     resumed.prepare()
     for _ in range(5):

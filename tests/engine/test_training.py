@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import derive_seed
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component
@@ -53,29 +53,29 @@ def test_training_equals_a_plain_loop(spec, pool, split, changes):
     channels = 3 if "model" in changes else 1
     data = pool(height=8, channels=channels)
     wanted = spec(**changes)
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
-    expected, losses = plain_loop(wanted, session.feed, (channels, 8, 8), 4, 12)
+    trainer = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    expected, losses = plain_loop(wanted, trainer.feed, (channels, 8, 8), 4, 12)
     for update in range(12):
-        state = session.step()
+        state = trainer.step()
         if state is not None:
             assert state.batch_loss.item() == pytest.approx(losses[update], rel=1e-4)
-        for name, tensor in session.network.state_dict(0).items():
+        for name, tensor in trainer.network.state_dict(0).items():
             if name in expected[update]:
                 torch.testing.assert_close(tensor, expected[update][name], rtol=2e-3, atol=2e-5, msg=name)
     if "clip_norm" in changes:
-        assert session.program.clipped_updates.item() > 0
+        assert trainer.program.clipped_updates.item() > 0
 
 
 def test_weight_decay_on_matrices_spares_biases_and_norms(spec, pool, split):
     options = {"widths": [16], "norm": "batch", "bias": True}
     decayed = spec(weight_decay=0.5, weight_decay_on="matrices", learning_rate=1e-9, model=Component(name="mlp", options=options))
-    session = Session([decayed], pool(), [split(pool())], device=CPU, emit=lambda _event: None)
-    decayed_names = {layer.name for layer in session.network.layers if layer.start < session.network.decayed}
+    trainer = Trainer([decayed], pool(), [split(pool())], device=CPU, emit=lambda _event: None)
+    decayed_names = {layer.name for layer in trainer.network.layers if layer.start < trainer.network.decayed}
     assert decayed_names == {"linear1.weight", "output.weight"}
-    session.step()
-    momentum = session.program.optimizer.state["momentum_buffer"][0]
-    gradient, weights = session.network.gradients[0], session.network.initial_weights[0]
-    boundary = session.network.decayed
+    trainer.step()
+    momentum = trainer.program.optimizer.state["momentum_buffer"][0]
+    gradient, weights = trainer.network.gradients[0], trainer.network.initial_weights[0]
+    boundary = trainer.network.decayed
     torch.testing.assert_close(momentum[:boundary], (gradient + 0.5 * weights)[:boundary])
     torch.testing.assert_close(momentum[boundary:], gradient[boundary:])
 
@@ -98,16 +98,16 @@ def test_a_stack_trains_every_replica_as_it_would_alone_bit_by_bit(spec, pool, s
 def test_the_first_updates_of_a_stack_agree_with_the_unstacked_module(spec, pool, split):
     data = pool(height=8)
     specs = [spec(seed=seed, clip_norm=0.5) for seed in range(3)]
-    session = Session(specs, data, [split(data)] * 3, device=CPU, emit=lambda _event: None)
+    trainer = Trainer(specs, data, [split(data)] * 3, device=CPU, emit=lambda _event: None)
     expected = []
     for alone in specs:
-        single = Session([alone], data, [split(data)], device=CPU, emit=lambda _event: None)
+        single = Trainer([alone], data, [split(data)], device=CPU, emit=lambda _event: None)
         expected.append(plain_loop(alone, single.feed, (1, 8, 8), 4, 3)[0])
     for update in range(3):
-        session.step()
+        trainer.step()
         for replica in range(3):
             for name, tensor in expected[replica][update].items():
-                torch.testing.assert_close(session.network.state_dict(replica)[name], tensor, rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(trainer.network.state_dict(replica)[name], tensor, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", [None, RESNET8], ids=["stack", "resnet"])
@@ -256,9 +256,9 @@ def test_what_is_measured(spec, pool, split):
 def test_the_bf16_copy_of_the_weights_gives_the_bits_of_autocast(spec, pool, split, model, monkeypatch):
     data = pool(height=8, channels=3)
     wanted = spec(precision="bf16", **({"model": model} if model else {}))
-    rounded_once = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    rounded_once = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
     monkeypatch.setattr("gapbench.engine.flat.SHADOWED", ())
-    autocast = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    autocast = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
     for _ in range(5):
         rounded_once.step()
         autocast.step()
@@ -271,10 +271,10 @@ def test_the_bf16_copy_of_the_weights_gives_the_bits_of_autocast(spec, pool, spl
 
 def test_bf16_keeps_weights_and_statistics_in_fp32_and_learns_alike(spec, pool, split):
     data = pool()
-    session = Session([spec(precision="bf16", model=RESNET8)], data, [split(data)], device=CPU, emit=lambda _event: None)
-    session.step()
-    assert session.network.weights.dtype == torch.float32
-    assert {norm.running_var.dtype for norm in session.network.norms} == {torch.float32}
+    trainer = Trainer([spec(precision="bf16", model=RESNET8)], data, [split(data)], device=CPU, emit=lambda _event: None)
+    trainer.step()
+    assert trainer.network.weights.dtype == torch.float32
+    assert {norm.running_var.dtype for norm in trainer.network.norms} == {torch.float32}
     exact = finished(run([spec()], data, [split(data)]))[0].summary
     rounded = finished(run([spec(precision="bf16")], data, [split(data)]))[0].summary
     assert rounded["train_loss"] == pytest.approx(exact["train_loss"], rel=0.2)
@@ -283,7 +283,7 @@ def test_bf16_keeps_weights_and_statistics_in_fp32_and_learns_alike(spec, pool, 
 
 def test_progress_is_reported_with_the_last_accuracy(spec, pool, split, monkeypatch):
     monkeypatch.setattr("gapbench.engine.loop.PROGRESS_SECONDS", 0.0)
-    events = [event for event in run([spec()], pool(), [split(pool())]) if isinstance(event, Progress)]
+    events = [event for event in run([spec()], pool(), [split(pool())]) if isinstance(event, Progressed)]
     assert [event.update for event in events] == list(range(1, 31))
     assert events[0].test_accuracy == (None,)
     assert 0 <= events[-1].test_accuracy[0] <= 1

@@ -194,6 +194,7 @@ class Trainer:
         objective: whether these get `state.objective`; probes that the specs name say so in the catalog.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
         compiles: whether `prepare` is to try to compile the network.
+        make: makes the program, as `make_program` does.
 
     Raises:
         TrainingError: the runs cannot train together, the model does not fit the data, or micro-batches would not be exact.
@@ -211,6 +212,7 @@ class Trainer:
         objective: bool = False,
         micro_batch_size: int | None = None,
         compiles: bool = False,
+        make: Callable[..., Program] = make_program,
     ) -> None:
         spec = specs[0]
         self.clock = Clock(device)
@@ -232,7 +234,7 @@ class Trainer:
         self._given_probes = probes
         self._look_at_moments()
         self.micro_batch_size = micro_batch_size or self.batches.largest
-        self.program = make_program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets(), compiles=compiles)
+        self.program = make(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets(), compiles=compiles)
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)

@@ -7,12 +7,11 @@ import torch
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Measured, Outcome, WeightsKept
 from gapbench.engine.adaptation import Adaptation, pieces_of
-from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import schedule
 from gapbench.probes import ObjectiveBatch
 from gapbench.suite.regime import next_size
 from gapbench.suite.runspec import AdaptiveBatch, Component
-from tests.engine.runs import curve, finished, run, snapshots_of
+from tests.engine.runs import curve, finished, make_trainer, run, snapshots_of
 
 CPU = torch.device("cpu")
 PLAIN = Component(name="mlp", options={"widths": [16], "norm": "none", "bias": True})
@@ -45,11 +44,11 @@ def sizes_of(events, wanted):
 
 
 @pytest.mark.parametrize("model", [None, PLAIN, RESNET8], ids=["ghost", "no norm", "resnet"])
-def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool, split, model):
+def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool, model):
     data = pool(height=8, channels=3)
     changes = {} if model is None else {"model": model, "ghost_batch_size": None if model is PLAIN else 5}
     wanted = adaptive(spec, **changes)
-    events = run([wanted], data, [split(data)])
+    events = run([wanted], data)
     end = finished(events)[0]
     sizes = sizes_of(events, wanted)
     assert end.outcome is Outcome.OK
@@ -62,10 +61,10 @@ def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool
     assert set(curve(events, "test_accuracy")) == set(curve(events, "train_accuracy")) >= {end.update}
 
 
-def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool, split):
+def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool):
     data = pool()
     wanted = adaptive(spec, warmup=0.1, warmup_start=0.5)
-    trainer = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    trainer = make_trainer([wanted], data)
     seen = rates = 0
     while trainer.update < trainer.batches.updates:
         state = trainer.step()
@@ -82,14 +81,14 @@ def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool, split):
 
 @pytest.mark.parametrize("stop_at", [1, 4, 5, 9, 17])
 @pytest.mark.parametrize("changes", [{}, {"momentum_reset": "epoch", "keep_weights": (0.5, 1.0)}], ids=["plain", "resets"])
-def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, pool, split, stop_at, changes):
+def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, pool, stop_at, changes):
     data = pool(height=8)
     wanted = adaptive(spec, clip_norm=0.5, crop_padding=1, **changes)
-    undisturbed = run([wanted], data, [split(data)])
-    first = run([wanted], data, [split(data)], stop_at=stop_at)
+    undisturbed = run([wanted], data)
+    first = run([wanted], data, stop_at=stop_at)
     snapshots = snapshots_of(first)
     assert [snapshot["update"] for snapshot in snapshots] == [stop_at]
-    second = run([wanted], data, [split(data)], snapshots=snapshots)
+    second = run([wanted], data, snapshots=snapshots)
     assert values(first) + values(second) == values(undisturbed)
     assert finished(second)[0].update == finished(undisturbed)[0].update
     kept = [[event for event in events if isinstance(event, WeightsKept)] for events in (first + second, undisturbed)]
@@ -98,21 +97,21 @@ def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, 
         assert all(torch.equal(tensor, theirs.state_dict[name]) for name, tensor in mine.state_dict.items())
 
 
-def test_the_device_s_micro_batches_change_no_size(spec, pool, split):
+def test_the_device_s_micro_batches_change_no_size(spec, pool):
     """A measured batch is cut in the same way whatever the pieces of an update."""
     data = pool()
     wanted = adaptive(spec)
-    whole, pieces = (run([wanted], data, [split(data)], micro_batch_size=size) for size in (None, 10))
+    whole, pieces = (run([wanted], data, micro_batch_size=size) for size in (None, 10))
     assert sizes_of(whole, wanted) == sizes_of(pieces, wanted)
     assert curve(whole, "adaptive_noise_scale") == pytest.approx(curve(pieces, "adaptive_noise_scale"), rel=1e-3)
 
 
-def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it(spec, pool, split):
+def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it(spec, pool):
     """Against the paper's two-batch form (appendix A.1) at the weights that each update begins with, averaged by hand."""
     data = pool()
     wanted = adaptive(spec)
     rule = wanted.adaptive_batch
-    trainer = Trainer([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, objective=True)
+    trainer = make_trainer([wanted], data, objective=True)
     trace = square = 0.0
     sizes, decided_at = [20], [80 * number for number in range(1, 10)]
     while trainer.update < trainer.batches.updates:
@@ -196,7 +195,7 @@ def test_without_a_measurement_the_size_stays_and_a_run_without_signal_grows(spe
     assert adaptation.noise_scale is None
 
 
-def test_runs_of_sizes_of_their_own_are_no_stack(spec, pool, split):
+def test_runs_of_sizes_of_their_own_are_no_stack(spec, pool):
     data = pool()
     with pytest.raises(TrainingError, match="train it alone"):
-        Trainer([adaptive(spec), adaptive(spec, seed=1)], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)
+        make_trainer([adaptive(spec), adaptive(spec, seed=1)], data)

@@ -9,6 +9,7 @@ from gapbench.engine.prepared import LADDER, PreparedProgram, usual_updates
 from gapbench.engine.program import Program
 from gapbench.engine.trainer import Measurements, Trainer
 from gapbench.suite.runspec import Component, GradientNoise
+from tests.engine.runs import advance
 from tests.small import make_spec
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -54,13 +55,11 @@ def test_nothing_in_the_update_loop_waits_for_the_device(spec, pool, split, chan
     data = pool(height=8)
     trainer = Trainer([spec(updates=400, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
     trainer.prepare()
-    for _ in range(3):
-        trainer.step()
+    advance(3, trainer)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(300):
-            trainer.step()
+        advance(300, trainer)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -139,8 +138,7 @@ def test_recordings_of_all_shapes_share_their_memory(spec, pool, split):
     assert len(usual_updates(trainer.feed, trainer.micro_batch_size)) == 2
     trainer.prepare()
     assert len(trainer.program._recorded) == 2
-    for _ in range(50):
-        trainer.step()
+    advance(50, trainer)
     assert trainer.first_bad() == [-1]
 
 

@@ -6,15 +6,11 @@ import pytest
 import torch
 
 from gapbench.engine import evaluation
-from gapbench.engine.trainer import Trainer
 from gapbench.layers.norms import recalibrated
 from gapbench.suite.runspec import Component
+from tests.engine.runs import advance, make_trainer
 
 RESNET8 = Component(name="resnet", options={"depth": 8})
-
-
-def trainer_of(specs, data, split):
-    return Trainer(specs, data, [split(data)] * len(specs), device=torch.device("cpu"), emit=lambda _event: None)
 
 
 def batch_after_batch(trainer, batch_size):
@@ -38,31 +34,28 @@ def batch_after_batch(trainer, batch_size):
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("chunk", [evaluation.CHUNK_EXAMPLES, 40])
 @pytest.mark.parametrize("batch_size", [7, 20, 100])
-def test_groups_that_pass_at_once_give_the_statistics_of_batches(spec, pool, split, monkeypatch, replicas, chunk, batch_size):
+def test_groups_that_pass_at_once_give_the_statistics_of_batches(spec, pool, monkeypatch, replicas, chunk, batch_size):
     monkeypatch.setattr(evaluation, "CHUNK_EXAMPLES", chunk)
-    trainer = trainer_of([spec(seed=seed, batch_size=batch_size, crop_padding=1) for seed in range(replicas)], pool(), split)
-    for _ in range(3):
-        trainer.step()
+    trainer = make_trainer([spec(seed=seed, batch_size=batch_size, crop_padding=1) for seed in range(replicas)], pool())
+    advance(3, trainer)
     found = trainer.evaluator.evaluate(recalibrate=True, batch_size=batch_size).values
     for name, expected in batch_after_batch(trainer, batch_size).items():
         assert found[name] == pytest.approx(expected, rel=1e-5), name
     assert found["recalibrated_test_loss"] != pytest.approx(found["test_loss"], rel=1e-3)
 
 
-def test_the_same_of_a_convolutional_network(spec, pool, split):
+def test_the_same_of_a_convolutional_network(spec, pool):
     data = pool(height=8, channels=3)
-    trainer = trainer_of([spec(model=RESNET8, batch_size=10)], data, split)
-    for _ in range(3):
-        trainer.step()
+    trainer = make_trainer([spec(model=RESNET8, batch_size=10)], data)
+    advance(3, trainer)
     found = trainer.evaluator.evaluate(recalibrate=True, batch_size=10).values
     for name, expected in batch_after_batch(trainer, 10).items():
         assert found[name] == pytest.approx(expected, rel=1e-4), name
 
 
-def test_recalibrating_leaves_no_trace(spec, pool, split):
-    trainer = trainer_of([spec(batch_size=20)], pool(), split)
-    for _ in range(3):
-        trainer.step()
+def test_recalibrating_leaves_no_trace(spec, pool):
+    trainer = make_trainer([spec(batch_size=20)], pool())
+    advance(3, trainer)
     layers = trainer.network.norms
     for layer in layers:
         layer.form = "as trained"
@@ -74,8 +67,8 @@ def test_recalibrating_leaves_no_trace(spec, pool, split):
     }
 
 
-def test_a_network_without_batch_norm_passes_each_example_once(spec, pool, split, monkeypatch):
-    trainer = trainer_of([spec(model=Component(name="mlp", options={"widths": [16], "norm": "none"}))], pool(), split)
+def test_a_network_without_batch_norm_passes_each_example_once(spec, pool, monkeypatch):
+    trainer = make_trainer([spec(model=Component(name="mlp", options={"widths": [16], "norm": "none"}))], pool())
     trainer.step()
     seen, forward = [], trainer.program.forward
     monkeypatch.setattr(trainer.program, "forward", lambda batch: (seen.append(batch.labels.shape[1]), forward(batch))[1])

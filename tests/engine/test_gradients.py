@@ -1,12 +1,13 @@
 """What a rule may ask for within an update: gradients at other weights, of fresh examples and of workers, and that asking moves nothing."""
 
+import functools
+
 import pytest
 import torch
 
 from gapbench.catalog.plugins import optimizer
 from gapbench.conformity.optimizers import Walk
 from gapbench.core.errors import TrainingError
-from gapbench.engine import prepared
 from gapbench.engine.prepared import PreparedProgram
 from gapbench.engine.program import UpdateGradients
 from gapbench.engine.trainer import Trainer
@@ -15,6 +16,7 @@ from gapbench.optimizers.adamw import AdamW
 from gapbench.optimizers.base import plus
 from gapbench.suite.runspec import Component
 from tests.engine.emulated_graphs import EmulatedGraphs
+from tests.engine.runs import advance, make_trainer
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -47,15 +49,16 @@ class LookingAdamW(AdamW):
 
 
 @pytest.fixture
-def trainer(spec, pool, split):
-    def build(name="sgd", micro_batch_size=None, **changes):
+def trainer(spec, pool):
+    def build(name="sgd", **changes):
         if name == "extragradient":
             optimizer(name=name, gradients_per_update=2)(Extragradient)
         if name == "looking-adamw":
             optimizer(name=name, gradients_per_update=2)(LookingAdamW)
         data = pool(height=8, channels=3)
         changes = {"optimizer": Component(name=name, options={}), **GHOSTS, "updates": 60, **changes}
-        return Trainer([spec(**changes)], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+        options = {option: changes.pop(option) for option in ("micro_batch_size", "make") if option in changes}
+        return make_trainer([spec(**changes)], data, **options)
 
     return build
 
@@ -168,20 +171,11 @@ def test_fresh_examples_are_others_at_every_call_and_the_same_again(trainer):
     assert list(first.passed.losses) == [0, 1]  # of the update's own micro-batches alone
 
 
-def test_a_rule_that_asks_again_is_recorded_like_any_other(trainer, monkeypatch):
-    plain = trainer("extragradient")
-    graphs = EmulatedGraphs()
-
-    def record(network, specs, probes=(), *, resets=(), compiles=False):
-        return PreparedProgram(network, specs, probes, resets=resets, graphs=graphs, compiles=False)
-
-    monkeypatch.setattr("gapbench.engine.trainer.make_program", record)
-    monkeypatch.setattr(prepared, "RECORDED_FROM", 2)
-    ours = trainer("extragradient")
+def test_a_rule_that_asks_again_is_recorded_like_any_other(trainer):
+    plain, ours = trainer("extragradient"), trainer("extragradient", make=functools.partial(PreparedProgram, graphs=EmulatedGraphs()))
     ours.prepare()
     assert (ours.program.kind, ours.program.refused) == ("graph", ())
-    for _ in range(5):
-        ours.step(), plain.step()
+    advance(5, ours, plain)
     torch.testing.assert_close(ours.network.weights, plain.network.weights, rtol=1e-4, atol=1e-5)
     recorded = UpdateGradients(ours.program, 0, list(ours.feed.micro_batches(0, 20)), None, observe=False)
     with pytest.raises(TrainingError, match="a recorded update does not ask"):

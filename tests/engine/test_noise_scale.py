@@ -11,22 +11,22 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from gapbench.analysis.noise_scale import Blocks, scale_of_blocks, squared_gradient, trace_of_covariance
-from gapbench.engine.trainer import Trainer
 from gapbench.probes.noise_scale import noise_scale, noise_scale_stream
 from gapbench.suite.runspec import Component
+from tests.engine.runs import advance, make_trainer
+from tests.small import make_pool, make_spec
 
 CPU = torch.device("cpu")
 PLAIN = Component(name="mlp", options={"widths": [8], "norm": "none", "bias": True})
 NORMED = Component(name="mlp", options={"widths": [8], "norm": "batch", "bias": False})
 
 
-def trainer_of(spec, pool, split, replicas=1, probes=None, micro_batch_size=None, updates=3, **changes):
-    data = pool(height=8, channels=1, train=400)
-    specs = [spec(seed=seed, **changes) for seed in range(replicas)]
-    trainer = Trainer(specs, data, [split(data)] * replicas, device=CPU, emit=lambda _: None, probes=probes or {}, objective=True,
+def trainer_of(replicas=1, probes=None, micro_batch_size=None, updates=3, **changes):
+    data = make_pool(height=8, channels=1, train=400)
+    specs = [make_spec(seed=seed, **changes) for seed in range(replicas)]
+    trainer = make_trainer(specs, data, probes=probes or {}, objective=True,
                       micro_batch_size=micro_batch_size)  # fmt: skip
-    for _ in range(updates):
-        trainer.step()
+    advance(updates, trainer)
     return trainer
 
 
@@ -62,7 +62,7 @@ def example_gradients(trainer, batches):
 
 def plain(spec, pool, split, **changes):
     """A trainer of one replica without batch norm."""
-    return trainer_of(spec, pool, split, model=PLAIN, **changes)
+    return trainer_of(model=PLAIN, **changes)
 
 
 def test_estimates_are_those_of_single_examples_gradients(spec, pool, split):
@@ -118,11 +118,11 @@ def _all(trainer):
     return [type(batch)(trainer.feed.members, torch.zeros_like(trainer.feed.members), "train", 1)]
 
 
-def test_with_batch_norm_the_unit_is_the_ghost_batch_at_every_batch_size(spec, pool, split):
+def test_with_batch_norm_the_unit_is_the_ghost_batch_at_every_batch_size():
     found = []
     for batch_size in (8, 16, 32):
         ghost = None if batch_size == 8 else 8
-        trainer = trainer_of(spec, pool, split, model=NORMED, batch_size=batch_size, ghost_batch_size=ghost, updates=0)
+        trainer = trainer_of(model=NORMED, batch_size=batch_size, ghost_batch_size=ghost, updates=0)
         values = noise_scale(state_of(trainer), examples=256, blocks=4)
         assert float(values["noise_size"][0]) == 8.0
         found.append(values["noise_products/bucket"])
@@ -149,12 +149,12 @@ class Kept:
         return {}
 
 
-def test_a_batch_in_one_piece_gives_the_sums_that_its_micro_batches_give(spec, pool, split):
+def test_a_batch_in_one_piece_gives_the_sums_that_its_micro_batches_give():
     sums = []
     for micro_batch_size in (None, 8):
         kept = Kept(noise_scale_stream, pieces=4)
         norms = Kept(lambda state: {"norm": state.gradient_norm})
-        trainer_of(spec, pool, split, model=NORMED, batch_size=32, ghost_batch_size=8, micro_batch_size=micro_batch_size, updates=1,
+        trainer_of(model=NORMED, batch_size=32, ghost_batch_size=8, micro_batch_size=micro_batch_size, updates=1,
                    probes={"micro-batch": [kept], "update": [norms]})  # fmt: skip
         sums.append([sum(values[name] for values in kept.found) for name in ("noise_stream_count", "noise_stream_squares")])
         if micro_batch_size is None:
@@ -164,19 +164,19 @@ def test_a_batch_in_one_piece_gives_the_sums_that_its_micro_batches_give(spec, p
     assert own.item() > 0.0
 
 
-def test_one_norm_group_is_no_measurement(spec, pool, split):
+def test_one_norm_group_is_no_measurement():
     kept = Kept(noise_scale_stream)
-    trainer_of(spec, pool, split, model=NORMED, batch_size=8, updates=1, probes={"micro-batch": [kept]})
+    trainer_of(model=NORMED, batch_size=8, updates=1, probes={"micro-batch": [kept]})
     (found,) = kept.found
     assert all(torch.isnan(value).all() for value in found.values())
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_training_goes_where_it_goes_without_them(spec, pool, split, replicas):
+def test_training_goes_where_it_goes_without_them(replicas):
     sizes = {"batch_size": 32, "ghost_batch_size": 8, "updates": 6}
     probes = {"micro-batch": [noise_scale_stream], "update": [lambda state: noise_scale(state, examples=64, blocks=4)]}
-    bare = trainer_of(spec, pool, split, replicas, model=NORMED, **sizes)
-    probed = trainer_of(spec, pool, split, replicas, model=NORMED, probes=probes, **sizes)
+    bare = trainer_of(replicas, model=NORMED, **sizes)
+    probed = trainer_of(replicas, model=NORMED, probes=probes, **sizes)
     assert torch.equal(bare.network.weights, probed.network.weights)
     for mine, theirs in zip(bare.network.module.buffers(), probed.network.module.buffers(), strict=True):
         assert torch.equal(mine, theirs)

@@ -9,9 +9,10 @@ from gapbench.catalog import plugins
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Measured
 from gapbench.engine import train
-from gapbench.engine.trainer import Trainer
 from gapbench.layers.keyed import Dropout
 from gapbench.suite.runspec import Component
+from tests.engine.runs import advance, make_trainer
+from tests.small import make_pool, make_spec
 
 CPU = torch.device("cpu")
 SMALL = Component(name="mlp", options={"widths": [5], "norm": "batch", "bias": False})
@@ -22,21 +23,17 @@ MODELS = {
 }
 
 
-def trainer_of(spec, pool, split, replicas=1, probes=None, micro_batch_size=None, updates=3, **changes):
-    data = changes.pop("data", None) or pool(height=8, channels=3)
-    specs = [spec(seed=seed, **changes) for seed in range(replicas)]
-    trainer = Trainer(
+def trainer_of(replicas=1, probes=None, micro_batch_size=None, updates=3, **changes):
+    data = changes.pop("data", None) or make_pool(height=8, channels=3)
+    specs = [make_spec(seed=seed, **changes) for seed in range(replicas)]
+    trainer = make_trainer(
         specs,
         data,
-        [split(data)] * replicas,
-        device=CPU,
-        emit=lambda _event: None,
         probes=probes or {},
         objective=True,
         micro_batch_size=micro_batch_size,
     )
-    for _ in range(updates):
-        trainer.step()
+    advance(updates, trainer)
     return trainer
 
 
@@ -59,9 +56,9 @@ def plain_loss(trainer, indices, group):
 
 
 @pytest.mark.parametrize("model", ["resnet", "dropping"])
-def test_loss_and_gradient_are_those_of_plain_torch(spec, pool, split, model):
+def test_loss_and_gradient_are_those_of_plain_torch(model):
     changes = {"model": MODELS["resnet"]} if model == "resnet" else {"model": own_model()}
-    trainer = trainer_of(spec, pool, split, ghost_batch_size=5, **changes)
+    trainer = trainer_of(ghost_batch_size=5, **changes)
     objective = trainer.program.objective
     batch = objective.fixed(40)
     for layer in trainer.network.module.modules():
@@ -111,8 +108,8 @@ def plugins_are_importable(monkeypatch):
 
 @pytest.mark.parametrize("norm", ["train", "running"])
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_hessian_product_is_the_exact_hessian_times_the_vector(spec, pool, split, norm, replicas):
-    trainer = trainer_of(spec, pool, split, replicas, model=SMALL, ghost_batch_size=5, data=pool(height=3))
+def test_hessian_product_is_the_exact_hessian_times_the_vector(pool, norm, replicas):
+    trainer = trainer_of(replicas, model=SMALL, ghost_batch_size=5, data=pool(height=3))
     objective, network = trainer.program.objective, trainer.network
     batch = objective.fixed(20, norm=norm)
     data = trainer.feed.evaluation_batch(batch.indices)
@@ -149,12 +146,12 @@ def test_hessian_product_is_the_exact_hessian_times_the_vector(spec, pool, split
         torch.testing.assert_close(objective.gradient(batch)[replica].double(), slope, rtol=1e-3, atol=1e-5)
 
 
-def test_results_depend_on_no_chunk_and_no_stack(spec, pool, split):
-    whole = trainer_of(spec, pool, split, 2, ghost_batch_size=5)
+def test_results_depend_on_no_chunk_and_no_stack():
+    whole = trainer_of(2, ghost_batch_size=5)
     objective = whole.program.objective
     cut = objective.at(objective.update)
     cut._chunk = 7  # one norm group at a time
-    alone = trainer_of(spec, pool, split, 1, ghost_batch_size=5)
+    alone = trainer_of(1, ghost_batch_size=5)
     for norm in ("train", "running"):
         batch = objective.fresh(40, 0, norm=norm)
         ones = torch.ones_like(whole.network.weights)
@@ -165,8 +162,8 @@ def test_results_depend_on_no_chunk_and_no_stack(spec, pool, split):
         torch.testing.assert_close(alone.program.objective.loss(single)[0], objective.loss(batch)[0])
 
 
-def test_the_parts_of_a_batch_make_the_batch(spec, pool, split):
-    objective = trainer_of(spec, pool, split, ghost_batch_size=5).program.objective
+def test_the_parts_of_a_batch_make_the_batch():
+    objective = trainer_of(ghost_batch_size=5).program.objective
     batch = objective.fresh(43, 0)
     assert batch.examples == 40  # whole norm groups
     parts = batch.split(15)
@@ -177,8 +174,8 @@ def test_the_parts_of_a_batch_make_the_batch(spec, pool, split):
         batch.split(7)
 
 
-def test_fresh_examples_are_independent_draws_of_the_training_set(spec, pool, split):
-    trainer = trainer_of(spec, pool, split, 2, model=MODELS["plain"], crop_padding=1, flip=True)
+def test_fresh_examples_are_independent_draws_of_the_training_set():
+    trainer = trainer_of(2, model=MODELS["plain"], crop_padding=1, flip=True)
     objective = trainer.program.objective
     drawn = torch.cat([objective.fresh(100, draw).indices[0] for draw in range(400)])
     counts = torch.bincount(drawn, minlength=100)
@@ -196,8 +193,8 @@ def test_fresh_examples_are_independent_draws_of_the_training_set(spec, pool, sp
     assert not torch.equal(images[:, 0], images[:, 1])  # an example that is drawn twice is augmented twice
 
 
-def test_the_fixed_subset_is_the_same_for_every_run_of_a_split(spec, pool, split):
-    runs = [trainer_of(spec, pool, split, replicas, batch_size=size) for replicas, size in ((2, 20), (1, 50))]
+def test_the_fixed_subset_is_the_same_for_every_run_of_a_split():
+    runs = [trainer_of(replicas, batch_size=size) for replicas, size in ((2, 20), (1, 50))]
     first, second = (run.program.objective.fixed(50) for run in runs)
     assert first.indices[0].tolist() == first.indices[1].tolist()
     assert set(second.indices[0].tolist()) >= set(first.indices[0].tolist())
@@ -209,7 +206,7 @@ def test_the_fixed_subset_is_the_same_for_every_run_of_a_split(spec, pool, split
 @pytest.mark.parametrize(
     ("model", "replicas", "micro"), [("mlp", 1, None), ("mlp", 3, None), ("mlp", 2, 10), ("resnet", 1, 10), ("own", 1, None)]
 )
-def test_probes_of_the_objective_leave_no_trace_in_training(spec, pool, split, model, replicas, micro, precision):
+def test_probes_of_the_objective_leave_no_trace_in_training(model, replicas, micro, precision):
     component = own_model() if model == "own" else MODELS[model]
     changes = {"model": component, "ghost_batch_size": 5, "precision": precision, "crop_padding": 1, "flip": True, "clip_norm": 1.0}
 
@@ -223,9 +220,7 @@ def test_probes_of_the_objective_leave_no_trace_in_training(spec, pool, split, m
         return {"curious": loss}
 
     stages = {stage: [curious] for stage in ("micro-batch", "update", "evaluation", "checkpoint")}
-    plain, probed = (
-        trainer_of(spec, pool, split, replicas, updates=0, probes=probes, micro_batch_size=micro, **changes) for probes in ({}, stages)
-    )
+    plain, probed = (trainer_of(replicas, updates=0, probes=probes, micro_batch_size=micro, **changes) for probes in ({}, stages))
     if probed.network._shadow is not None:
         assert precision == "bf16"
     probed._probes["checkpoint"][0](probed.program.untrained())
@@ -254,9 +249,9 @@ def flat(value):
     return value.contiguous().view(torch.uint8).tolist() if isinstance(value, torch.Tensor) and value.ndim else value
 
 
-def test_bf16_runs_have_the_objective_of_their_fp32_weights(spec, pool, split):
-    trainer = trainer_of(spec, pool, split, 2, precision="bf16")
-    other = trainer_of(spec, pool, split, 2, updates=0)
+def test_bf16_runs_have_the_objective_of_their_fp32_weights():
+    trainer = trainer_of(2, precision="bf16")
+    other = trainer_of(2, updates=0)
     for replica in range(2):
         kept = trainer.network.snapshot(replica)
         other.network.restore(replica, kept)
@@ -265,12 +260,12 @@ def test_bf16_runs_have_the_objective_of_their_fp32_weights(spec, pool, split):
     assert torch.equal(trainer.program.objective.gradient(batch), other.program.objective.gradient(batch))
 
 
-def test_a_probe_that_does_not_declare_the_objective_is_told(spec, pool, split):
+def test_a_probe_that_does_not_declare_the_objective_is_told(spec, pool):
     def curious(state):
         return {"curious": state.objective.loss(state.objective.fixed(10))}
 
     data = pool()
-    trainer = Trainer([spec()], data, [split(data)], device=CPU, emit=lambda _event: None, probes={"update": [curious]})
+    trainer = make_trainer([spec()], data, probes={"update": [curious]})
     with pytest.raises(TrainingError, match="needs_objective=True"):
         trainer.probe(trainer.step(), "update")
 

@@ -80,7 +80,7 @@ def test_leaving_the_test_set_alone_changes_no_trained_number(spec, pool, split)
     assert curves(with_tests) == curves(without)
 
 
-def test_folds_train_as_one_stack_each_on_its_own_part(spec, pool, split):
+def test_folds_train_as_one_stack_each_on_its_own_part(spec, pool):
     from gapbench.workloads.datasets.splits import split as drawn
 
     specs = [spec(holdout=0.2, fold=fold, test_evaluation=False, train_examples=80) for fold in range(5)]

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from quadratic_losses import LAYERS, REAL, random_state, state_of
 from torch.func import functional_call, jacrev
 
-from gapbench.engine.trainer import Trainer
 from gapbench.probes.hessian import hessian
 from gapbench.probes.sharpness import sharpness
 from gapbench.suite.runspec import Component
+from tests.engine.runs import make_trainer
 
 
 def diagonal_state(slope, curvature, weight=0.5):
@@ -109,12 +109,12 @@ def test_an_optimizer_without_momentum_has_no_such_edge():
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_probes_of_a_network_agree_with_its_exact_hessian(spec, pool, split, replicas):
+def test_probes_of_a_network_agree_with_its_exact_hessian(spec, pool, replicas):
     """A tiny model whose whole Hessian torch.func can write down."""
     model = Component(name="mlp", options={"widths": [6], "norm": "none", "bias": True})
     data = pool(height=3)
     specs = [spec(model=model, seed=seed) for seed in range(replicas)]
-    trainer = Trainer(specs, data, [split(data)] * replicas, device=torch.device("cpu"), emit=lambda _event: None, objective=True)
+    trainer = make_trainer(specs, data, objective=True)
     for _ in range(10):
         state = trainer.step()
     state = trainer.program._state(10, trainer.spec.batch_size, *[state.batch_loss] * 2, state.gradients)

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from gapbench import catalog
 from gapbench.engine.program import mean_loss
-from gapbench.engine.trainer import Trainer
 from gapbench.probes.state import ObjectiveBatch
 from gapbench.suite.runspec import Component
 from gapbench.workloads.tasks import Classification, live_task
+from tests.engine.runs import make_trainer
 
 
 def test_a_classification_has_torchs_cross_entropy_bit_by_bit_and_right_and_wrong():
@@ -47,10 +47,9 @@ class Weighed(Classification):
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
-def test_examples_count_by_their_weights_in_training_evaluation_and_objective(spec, pool, split, micro_batch_size):
+def test_examples_count_by_their_weights_in_training_evaluation_and_objective(spec, pool, micro_batch_size):
     data, model = pool(), Component(name="mlp", options={"widths": [8], "norm": "none", "bias": True})
-    trainer = Trainer(
-        [spec(model=model, batch_size=20)], data, [split(data)], device=torch.device("cpu"), emit=lambda _event: None,
+    trainer = make_trainer([spec(model=model, batch_size=20)], data,
         objective=True, probes={}, micro_batch_size=micro_batch_size,
     )  # fmt: skip
     trainer.program.task = trainer.program.objective._task = Weighed()

@@ -290,6 +290,28 @@ def verdict_on(estimate: float, p_holm: float | None, *, above: str, below: str)
     return above if estimate > 0 else below
 
 
+def unjudged(gap: Difference | None) -> str:
+    """Returns why a difference gets no verdict, or an empty text."""
+    if gap is None:
+        return "no seed in common"
+    if gap.low is None:
+        return "one seed"
+    return "" if gap.p_value is not None else "no spread between seeds"
+
+
+def judge(gaps: Sequence[tuple[Difference | None, str, str, str]]) -> list[tuple[float | None, str]]:
+    """Returns the adjusted p-value and the verdict of every difference of a table, which are judged together by Holm's procedure.
+
+    Args:
+        gaps: each with the reason why it gets no verdict (or an empty text), and what it is called above and below zero.
+    """
+    adjusted = holm([gap.p_value if gap and not reason else None for gap, reason, _, _ in gaps])
+    return [
+        (p_holm, f"no verdict ({reason})" if gap is None or p_holm is None else verdict_on(gap.estimate, p_holm, above=above, below=below))
+        for (gap, reason, above, below), p_holm in zip(gaps, adjusted, strict=True)
+    ]
+
+
 def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bool, level: float = LEVEL) -> Ratio | None:
     """Returns the share of the gap reference - baseline that an arm closes: (arm - baseline) / (reference - baseline), 1 = all of it.
 

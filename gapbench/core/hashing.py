@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MASK32 = 0xFFFFFFFF
 
@@ -75,12 +76,16 @@ def sort_keys(words: Words, index: Words) -> Words:
 
 def permutation(stream: Stream, counter: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Returns `index` in the random order of (stream, counter)."""
+    import numpy as np
+
     keys: npt.NDArray[np.int64] = sort_keys(stream.at(counter, index), index)
     return np.sort(keys) & MASK32
 
 
 def content_hash(*arrays: npt.NDArray[Any]) -> str:
     """Returns 16 hexadecimal digits that depend on the values, types and shapes of the arrays: the identity of own data."""
+    import numpy as np  # a third of the time that planning takes to import, and seldom needed there
+
     digest = hashlib.blake2b(digest_size=8)
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())

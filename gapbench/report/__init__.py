@@ -11,7 +11,7 @@ from gapbench.analysis.factorial import effects_frame, factorials
 from gapbench.report.figures import drawings
 from gapbench.report.html.page import write_page
 from gapbench.report.pages import write_figures, write_texts
-from gapbench.report.tables import arms_csv, arms_markdown, csv_text, factorial_markdown, runs_csv, side_markdown
+from gapbench.report.tables import arms_markdown, csv_text, factorial_markdown, runs_csv, side_markdown
 from gapbench.store.tables import read_tables
 
 __all__ = ["ReportFiles", "write_report"]
@@ -48,7 +48,7 @@ def write_report(results_dir: Path) -> ReportFiles:
     """
     read = read_tables(results_dir)
     arms = arms_table(read.runs, read.curves)
-    texts = {"arms.csv": arms_csv(arms), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
+    texts = {"arms.csv": csv_text(arms.frame()), "arms.md": arms_markdown(read.suite, arms), "runs.csv": runs_csv(read.runs)}
     side = side_tables(read.runs, read.curves, read.report.get("targets", ()))
     for table in side:
         texts |= {f"{table.name}.csv": csv_text(table.frame()), f"{table.name}.md": side_markdown(read.suite, table)}

@@ -8,7 +8,7 @@ from torch import nn
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Finished, Measured
 from gapbench.core.hashing import derive_seed
-from gapbench.cost.work import work_of
+from gapbench.cost.guess import work_of
 from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import schedule
 from gapbench.suite.batches import ramp

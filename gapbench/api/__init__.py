@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from gapbench.api.benching import bench as bench, bench_cases as bench_cases
     from gapbench.api.checkup import Finding as Finding, doctor as doctor
     from gapbench.api.comparing import compare as compare, comparison_failures as comparison_failures, write_comparison as write_comparison
-    from gapbench.api.conformity import ConformityReport as ConformityReport, check_components as check_components
-    from gapbench.api.exporting import Exported as Exported, export as export
-    from gapbench.api.inventory import (
+    from gapbench.api.components import (
+        ConformityReport as ConformityReport,
         Listed as Listed,
+        check_components as check_components,
         fetch_dataset as fetch_dataset,
         kinds as kinds,
         listing as listing,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from gapbench.api.place import Place as Place
     from gapbench.api.planning import Plan as Plan, PlannedCell as PlannedCell, plan as plan
-    from gapbench.api.reporting import figures as figures, report as report
+    from gapbench.api.reporting import Exported as Exported, export as export, figures as figures, report as report
     from gapbench.api.running import RunReport as RunReport, Took as Took, calibrate as calibrate, run as run
     from gapbench.api.starter import starter_suite as starter_suite, suite_schema as suite_schema, write_suite_schema as write_suite_schema
     from gapbench.api.state import (

@@ -75,9 +75,7 @@ def test_plan_counts_what_is_done(call, suite):
     assert "2 runs to train" in text
 
 
-def test_plan_measures_first_where_it_is_asked_to(call, suite, tmp_path, monkeypatch):
-    fake = Path(__file__).parents[1] / "execution" / "fake_measuring.py"
-    monkeypatch.setattr("gapbench.execution.calibrating.MEASURING_COMMAND", (sys.executable, str(fake)))
+def test_plan_measures_first_where_it_is_asked_to(call, suite, tmp_path, fake_measuring):
     rough = call("plan", suite)
     assert "rough: a guess" in rough.stdout
     assert "--calibrate measures" in rough.stdout

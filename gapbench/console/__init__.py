@@ -19,32 +19,16 @@ if TYPE_CHECKING:
         print_listing as print_listing,
         print_merged as print_merged,
     )
-    from gapbench.console.live import (
-        LineView as LineView,
-        LiveView as LiveView,
-        Region as Region,
-        view as view,
-        watch_status as watch_status,
-    )
+    from gapbench.console.live import view as view, watch_status as watch_status
     from gapbench.console.plans import print_plan as print_plan, print_tuning_plan as print_tuning_plan
     from gapbench.console.results import (
-        print_arms as print_arms,
         print_report as print_report,
-        print_side_tables as print_side_tables,
         print_took as print_took,
         print_tuned_suite as print_tuned_suite,
         print_unfinished as print_unfinished,
         print_untuned as print_untuned,
     )
     from gapbench.console.status import print_status as print_status
-    from gapbench.console.words import (
-        LastingConsole as LastingConsole,
-        count as count,
-        err as err,
-        out as out,
-        say as say,
-        size as size,
-        tell as tell,
-    )
+    from gapbench.console.words import count as count, err as err, out as out, say as say, size as size, tell as tell
 
 __getattr__, __all__ = late_imports(__name__, __file__)

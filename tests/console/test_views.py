@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gapbench.console import LastingConsole, LineView, LiveView, view, words
-from gapbench.console.live import begun_text, ended_text, overall_line, prediction_text
+from gapbench.console import view, words
+from gapbench.console.live import LineView, LiveView, begun_text, ended_text, overall_line, prediction_text
 from gapbench.core.events import Outcome
 from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Notice, Said, Slot, Stopping, Tracker
 from gapbench.execution.devices import cpu
@@ -189,7 +189,7 @@ def test_a_reader_that_goes_away_is_no_reason_to_stop(monkeypatch):
 
     file = io.StringIO()
     monkeypatch.setattr(file, "write", closed)
-    lines = LineView(LastingConsole(file=file))
+    lines = LineView(words.LastingConsole(file=file))
     for notice in NOTICES:
         lines(notice)
 

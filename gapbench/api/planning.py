@@ -72,7 +72,7 @@ class Work:
         begun = [item for item in pending if item.checkpoint is not None]
         fresh = {run_id for item in pending if item.checkpoint is None for run_id in item.job.run_ids}
         fresh |= {run_id for run_id in selected if (done := self.directory.run(run_id).outcome()) is not None and done.outcome in again}
-        anew = [Pending(part, None, 0) for job in self.layout.jobs if (part := job.part(fresh.__contains__))]
+        anew = [Pending(part) for job in self.layout.jobs if (part := job.part(fresh))]
         return price([*begun, *anew], self.layout.slots, self.predictions)
 
 

@@ -10,10 +10,10 @@ from gapbench.analysis import arms_table
 from gapbench.api.keeping import find, load_results, open_refreshed
 from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.report import ReportFiles, write_report
-from gapbench.report.figures import Figures, draw_figures
+from gapbench.report.figures import Figures, drawings
 from gapbench.report.latex import arms_latex
-from gapbench.report.tables import arms_csv, curves_csv, runs_csv
-from gapbench.report.tensorboard import check_tensorboard, write_tensorboard
+from gapbench.report.tables import csv_text, curves_csv, runs_csv
+from gapbench.report.tensorboard import write_tensorboard, writer_class
 from gapbench.report.tuning import TuningFiles, is_tuning, write_tuning_report
 from gapbench.store import ResultsDirectory, Tables, read_tables
 from gapbench.store.files import whole_folder, write_text
@@ -39,7 +39,7 @@ def figures(results: str | Path | None = None) -> Figures:
     Raises:
         StoreError: there is no such directory, or its tables cannot be read.
     """
-    return draw_figures(load_results(results))
+    return Figures(drawings(load_results(results)))
 
 
 CSV_FILES = ("runs.csv", "curves.csv", "arms.csv")
@@ -100,7 +100,7 @@ def _check(targets: dict[str, Path]) -> None:
         if path.exists():
             raise StoreError(f"{path}: exists already; choose another name or remove it")
     if "tensorboard" in targets:
-        check_tensorboard()
+        writer_class()  # fails before anything is written
 
 
 def _write_bundle(directory: ResultsDirectory, _: Tables, path: Path) -> str:
@@ -109,7 +109,7 @@ def _write_bundle(directory: ResultsDirectory, _: Tables, path: Path) -> str:
 
 
 def _write_csv(_: ResultsDirectory, tables: Tables, folder: Path) -> str:
-    texts = (runs_csv(tables.runs), curves_csv(tables.curves), arms_csv(arms_table(tables.runs, tables.curves)))
+    texts = (runs_csv(tables.runs), curves_csv(tables.curves), csv_text(arms_table(tables.runs, tables.curves).frame()))
     with whole_folder(folder) as temporary:
         for name, text in zip(CSV_FILES, texts, strict=True):
             write_text(temporary / name, text)

@@ -17,7 +17,7 @@ from gapbench.console.status import print_failures, retry_advice
 from gapbench.console.words import GUTTER, column_of, count, duration, fitting, fold, print_table, say, tell
 from gapbench.core.events import FINAL, Outcome
 from gapbench.report import ReportFiles
-from gapbench.report.tuning import TuningFiles, tuning_columns, tuning_notes, tuning_row
+from gapbench.report.tuning import TuningFiles, tuning_notes, tuning_row
 
 if TYPE_CHECKING:
     from gapbench.api import RunReport, Took, TuneReport
@@ -104,8 +104,9 @@ def print_unfinished(console: Console, report: RunReport) -> None:
 def _print_tuning(console: Console, files: TuningFiles) -> None:
     """Prints what a tuning found, and where its figure is."""
     tuned = files.tuned
-    columns = [column_of(column, LEFT) for column in tuning_columns(tuned)]
-    print_table(console, columns, [tuning_row(tuned, cell) for cell in tuned.cells], title=f"{tuned.suite}: tuning")
+    rows = [tuning_row(tuned, cell) for cell in tuned.cells]
+    columns = [column_of(column, LEFT) for column in rows[0]]
+    print_table(console, columns, [[*row.values()] for row in rows], title=f"{tuned.suite}: tuning")
     console.print()
     _print_notes(console, tuning_notes(tuned))
     tell(console, f"tables:  {files.tables[0].parent}")

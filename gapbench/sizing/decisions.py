@@ -42,11 +42,15 @@ def exact_sizes(spec: RunSpec) -> list[int]:
     norm is never cut: that would make it ghost batch norm. Smaller batches of the same run are cut into as many of these as they hold.
     """
     largest = spec.batches.largest
-    models = catalog.models()
-    coupled = spec.model.name not in models or models[spec.model.name].has_batch_norm(spec.model.options)
-    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if coupled else 1
+    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if has_batch_norm(spec) else 1
     pieces = largest // unit
     return [unit * count for count in range(1, pieces + 1) if pieces % count == 0]
+
+
+def has_batch_norm(spec: RunSpec) -> bool:
+    """Returns whether a run's model has batch norm; True where the plugin that it came from is not loaded."""
+    models = catalog.models()
+    return spec.model.name not in models or models[spec.model.name].has_batch_norm(spec.model.options)
 
 
 # Compiling takes seconds to minutes, and pays for jobs that train long enough.

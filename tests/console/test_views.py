@@ -13,8 +13,10 @@ from rich.console import Console
 from gapbench.console import view, words
 from gapbench.console.live import LineView, LiveView, begun_text, ended_text, overall_line, prediction_text
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Notice, Said, Slot, Stopping, Tracker
+from gapbench.execution import Begun, Ended, JobEnded, Notice, Said, Stopping, Tracker
 from gapbench.execution.devices import cpu
+from gapbench.execution.jobs import Slot
+from gapbench.execution.notices import ExpectedJob, JobProgressed, JobStarted
 from gapbench.store import Failure
 
 JOBS = (ExpectedJob(("a", "b"), 40.0, 1.0, 0), ExpectedJob(("c",), 30.0, 1.0, 1), ExpectedJob(("d",), 30.0, 1.0, 1))

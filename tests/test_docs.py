@@ -308,10 +308,10 @@ def test_no_column_or_figure_of_the_analyses_of_batch_sizes_is_missing():
 
 
 def test_no_column_of_the_analyses_around_the_weights_is_missing():
-    from gapbench.analysis import landscape, sharpness
+    from gapbench.analysis import landscape
 
     (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Around the weights")]
-    every = {column for columns in landscape.COLUMNS.values() for column in columns} | set(sharpness.COLUMNS)
+    every = {column for columns in landscape.COLUMNS.values() for column in columns} | set(landscape.SHARPNESS_COLUMNS)
     assert (every | {f"{name}.csv" for name in (*landscape.COLUMNS, "sharpness")}) - set(re.findall(r"`([^`]+)`", text)) == set()
 
 

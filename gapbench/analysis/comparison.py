@@ -17,7 +17,7 @@ from gapbench.analysis.paper import not_comparable, published_value
 from gapbench.analysis.stats import LEVEL, NOT_SEPARATED, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
 from gapbench.catalog import Metric, published
 from gapbench.core.events import Outcome
-from gapbench.suite.identity import CellValues, differing
+from gapbench.suite.runspec import CellValues, differing
 
 if TYPE_CHECKING:
     import pandas as pd

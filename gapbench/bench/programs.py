@@ -26,7 +26,7 @@ from gapbench.bench.peers.released import Released
 from gapbench.bench.peers.resident import Resident
 from gapbench.engine.feed import Feed
 from gapbench.engine.session import Session
-from gapbench.suite.moments import probe_updates
+from gapbench.suite.batches import probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 

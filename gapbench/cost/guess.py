@@ -9,7 +9,7 @@ from gapbench.cost.work import Work, gradients_per_update
 from gapbench.sizing.decisions import compiled_layers, worth_compiling
 from gapbench.sizing.kinds import KINDS, MOST_AT_A_TIME
 from gapbench.sizing.sizes import model_size
-from gapbench.suite.moments import CHUNK_EXAMPLES
+from gapbench.suite.batches import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 
 COMPILE_SECONDS = 1.0

@@ -7,7 +7,7 @@ from typing import Any
 from gapbench import catalog
 from gapbench.core.errors import UnknownNameError
 from gapbench.sizing.sizes import facts_of
-from gapbench.suite.moments import LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
+from gapbench.suite.batches import LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
 from gapbench.suite.runspec import Frozen, RunSpec
 
 

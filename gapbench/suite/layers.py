@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench.core.errors import Problem
-from gapbench.suite.arithmetic import effective_ghost
+from gapbench.suite.batches import effective_ghost
 from gapbench.suite.mistakes import Unknown
 from gapbench.suite.schema import NormalizationTable, default_of
 from gapbench.suite.source import COMPONENTS, Document

@@ -17,12 +17,11 @@ from gapbench.suite import facts
 from gapbench.suite.batches import phase_starts
 from gapbench.suite.change import Change
 from gapbench.suite.expand import MAXIMUM_RUNS, Draft, complete, count_runs, expand
-from gapbench.suite.identity import canonical_json, run_id
 from gapbench.suite.layers import Settings, ghost_of, matches
 from gapbench.suite.mistakes import Unknown, in_order, without_repeats
 from gapbench.suite.regime import change_of, regime_of
 from gapbench.suite.resolve import Resolver
-from gapbench.suite.runspec import Labels, PlannedRun
+from gapbench.suite.runspec import Labels, PlannedRun, canonical_json, run_id
 from gapbench.suite.schema import ReportSection
 from gapbench.suite.sections import Sections, read_sections
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document, find_suite, parse_value, read_document

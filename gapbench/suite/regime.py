@@ -12,8 +12,7 @@ from typing import Any, Literal
 from gapbench import catalog
 from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
 from gapbench.core.errors import GapbenchError
-from gapbench.suite.arithmetic import exactly, learning_rate_factor, momentum_gain
-from gapbench.suite.batches import UpdateBatch, chunk_size, grown, plain
+from gapbench.suite.batches import UpdateBatch, chunk_size, exactly, grown, plain
 from gapbench.suite.change import Change, RateRule, regime_label
 from gapbench.suite.layers import RunSettings, Settings
 from gapbench.suite.mistakes import Unknown
@@ -139,6 +138,32 @@ def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[s
 
 WARMUP_IN_GAINS = 5
 """In `minimum_warmup_updates = "momentum"`: times 1 / (1 - momentum) updates."""
+
+
+def momentum_gain(momentum: float, starts: tuple[int, ...], updates: int) -> float:
+    """Returns the share of momentum's full gain, 1 / (1 - momentum), that an update comes to where state begins at zero at each start.
+
+    A gradient that is followed by k - 1 updates of its epoch moves the weights by (1 - momentum^k) / (1 - momentum) times its rate. The
+    mean over epochs of n updates is [n - momentum (1 - momentum^n) / (1 - momentum)] / n, which for momentum 0.9 is
+    [n - 9 (1 - 0.9^n)] / n: 0.48 at n = 13.
+
+    Args:
+        momentum: of SGD, in [0, 1).
+        starts: first update of each epoch, ascending, from 0.
+        updates: of the whole run.
+    """
+    lengths = [stop - start for start, stop in zip(starts, (*starts[1:], updates), strict=True)]
+    lost = sum(momentum * (1.0 - momentum**length) / (1.0 - momentum) for length in lengths)
+    return 1.0 - lost / updates
+
+
+def learning_rate_factor(scaling: str, batch_size: int, reference_batch_size: int) -> float:
+    """Returns the factor that a regime's scaling gives: 1 (none), (batch / reference)^(1/2) (sqrt), batch / reference (linear).
+
+    Source: sqrt: Hoffer et al. 2017, section 4; linear: Goyal et al. 2017, section 2.1.
+    """
+    ratio = batch_size / reference_batch_size
+    return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[scaling]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,10 @@ from gapbench import catalog
 from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import DataError, Problem
 from gapbench.core.registry import unknown_name
-from gapbench.suite.arithmetic import effective_ghost, exactly, updates_of_budget, updates_of_epochs
-from gapbench.suite.batches import ramp
+from gapbench.suite.batches import effective_ghost, evaluations_of, exactly, late_evaluations, ramp, updates_of_budget, updates_of_epochs
 from gapbench.suite.facts import DatasetFacts, dataset_facts, held_out
 from gapbench.suite.layers import REQUIRED, Layer, RunSettings, Settings
 from gapbench.suite.mistakes import attempt
-from gapbench.suite.moments import evaluations_of, late_evaluations
 from gapbench.suite.regime import Length, Regime, adaptive_rule, batch_sizes, check_ragged, phases_of, rates, regime_of, scaling_batch_size
 from gapbench.suite.runspec import Component, GradientNoise, Normalization, Phase, RunSpec
 from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable, RunFields

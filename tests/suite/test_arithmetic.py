@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.catalog import Budget
-from gapbench.suite.arithmetic import exactly, learning_rate_factor, updates_of_budget, updates_of_epochs
-from gapbench.suite.moments import evaluations_of
+from gapbench.suite.batches import evaluations_of, exactly, updates_of_budget, updates_of_epochs
+from gapbench.suite.regime import learning_rate_factor
 
 
 def updates(kind: str, batch_size: int, *, epochs: float, examples: int, reference: int, factor: float = 1.0, tail: str = "stream") -> int:

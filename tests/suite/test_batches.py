@@ -14,8 +14,22 @@ from hypothesis import strategies as st
 
 from gapbench.core.errors import GapbenchError
 from gapbench.suite import RunSpec
-from gapbench.suite.arithmetic import exactly, examples_of_updates, updates_of_epochs, updates_of_examples
-from gapbench.suite.batches import BatchTable, UpdateBatch, by_epoch, chunk_size, grown, phase_starts, plain, ramp, shortened, uniform
+from gapbench.suite.batches import (
+    BatchTable,
+    UpdateBatch,
+    by_epoch,
+    chunk_size,
+    exactly,
+    examples_of_updates,
+    grown,
+    phase_starts,
+    plain,
+    ramp,
+    shortened,
+    uniform,
+    updates_of_epochs,
+    updates_of_examples,
+)
 from gapbench.suite.runspec import Phase
 
 

@@ -11,8 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.suite import RunSpec, Suite, run_id
-from gapbench.suite.identity import MIXED, NEUTRAL, differing, identity, values_by_cell, values_of
-from gapbench.suite.runspec import Component, GradientNoise, Labels, PlannedRun, RunValues
+from gapbench.suite.runspec import (
+    MIXED,
+    NEUTRAL,
+    Component,
+    GradientNoise,
+    Labels,
+    PlannedRun,
+    RunValues,
+    differing,
+    identity,
+    values_by_cell,
+    values_of,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "run_ids.json").read_text())
 SPECS = {name: RunSpec.model_validate(entry["spec"]) for name, entry in GOLDEN.items()}

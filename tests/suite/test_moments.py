@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapbench.suite.batches import uniform
-from gapbench.suite.moments import evaluation_fractions, evaluation_updates, keep_updates, late_evaluations, probe_updates
+from gapbench.suite.batches import evaluation_fractions, evaluation_updates, keep_updates, late_evaluations, probe_updates, uniform
 
 
 @given(st.integers(1, 200_000))

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 
 from gapbench.suite import RunSpec, load_suite
-from gapbench.suite.moments import evaluation_updates
+from gapbench.suite.batches import evaluation_updates
 
 PASSAGE = 0.36
 """Fraction of the updates at which the easiest target is reached at a good rate, seen in trials."""

@@ -13,12 +13,8 @@ from gapbench import catalog
 from gapbench.catalog import Budget, RecipeEntry
 from gapbench.optimizers import schedule
 from gapbench.suite import RunSpec, Suite
-from gapbench.suite.arithmetic import (
-    momentum_gain,
-    updates_of_budget,
-    updates_of_epochs,
-)
-from gapbench.suite.batches import plain
+from gapbench.suite.batches import plain, updates_of_budget, updates_of_epochs
+from gapbench.suite.regime import momentum_gain
 
 Load = Callable[..., Suite]
 RESNET, F1, C1, C3 = (f"hoffer2017/{name}" for name in ("resnet44-cifar10", "f1-mnist", "c1-cifar10", "c3-cifar100"))

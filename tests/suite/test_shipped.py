@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from gapbench.suite import find_suite, load_suite, shipped_suites
-from gapbench.suite.identity import differing, values_of
-from gapbench.suite.runspec import PlannedRun
+from gapbench.suite.runspec import PlannedRun, differing, values_of
 
 OWN_DATA = {"hoffer2017-table2"}
 """Suites that need a folder of the user's own; see tests/api/test_paper_suites.py."""

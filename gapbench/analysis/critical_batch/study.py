@@ -27,7 +27,7 @@ from gapbench.analysis.formats import large
 from gapbench.analysis.noise_scale import NoiseCurves
 from gapbench.analysis.stats import Interval, bounds
 from gapbench.core.events import Outcome
-from gapbench.suite.arithmetic import effective_ghost
+from gapbench.suite.batches import effective_ghost
 
 if TYPE_CHECKING:
     import pandas as pd

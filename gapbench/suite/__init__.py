@@ -7,7 +7,8 @@ for run in suite.runs:
 
 from __future__ import annotations
 
-from gapbench.suite.load import DroppedRun, Suite, load_suite
+from gapbench.suite.load import Suite, load_suite
+from gapbench.suite.plan import DroppedRun
 from gapbench.suite.runspec import Component, Labels, Normalization, Phase, PlannedRun, RunSpec, run_id
 from gapbench.suite.source import find_suite, shipped_suites
 

@@ -36,6 +36,15 @@ class Layer:
         """Returns whether this layer may set a field to a value that is unknown."""
         return self.opaque or name in self.broken
 
+    def gives(self, name: str) -> bool:
+        """Returns whether this layer sets a field, be it to a value that is unknown."""
+        return name in self.fields or self.hides(name)
+
+    @property
+    def gives_any(self) -> bool:
+        """Whether this layer sets any field."""
+        return bool(self.fields or self.broken)
+
     def hidden(self) -> Layer:
         """Returns this layer with all its values unknown: it may or may not be there."""
         return Layer(self.kind, self.path, {}, self.broken | frozenset(self.fields), self.opaque)

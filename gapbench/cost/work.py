@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gapbench import catalog
-from gapbench.core.errors import UnknownNameError
 from gapbench.sizing.sizes import facts_of
 from gapbench.suite.batches import LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
-from gapbench.suite.runspec import Frozen, RunSpec
+from gapbench.suite.runspec import Frozen, RunSpec, has_batch_norm
 
 
 class Work(Frozen):
@@ -26,7 +25,7 @@ def work_of(spec: RunSpec, *, replicas: int = 1) -> Work:
     """Returns what one replica of a job has to do, of so many that train as a stack."""
     moments, batches = evaluation_updates(spec.batches, spec.evaluations), spec.batches
     once = evaluated_examples(spec)
-    has_norm = _has_norm(spec)
+    has_norm = has_batch_norm(spec.model)
     again = sum(has_norm and (update == spec.updates or batches.steps(update) < LATE * batches.all_steps) for update in moments)
     more = _seen_tests(spec) + _train_evaluation(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
     observed = len(probe_updates(spec.updates).union(moments))
@@ -73,11 +72,3 @@ def _tests(spec: RunSpec) -> int:
     """Returns the size of the test set; where it is not known before the data are loaded, that of the training set stands for it."""
     facts = facts_of(spec)
     return int(spec.dataset.option("test_size", 0) or (facts.test_examples if facts else spec.train_examples))
-
-
-def _has_norm(spec: RunSpec) -> bool:
-    """Returns whether a run's model has batch norm; True where the plugin that it came from is not loaded."""
-    try:
-        return catalog.models()[spec.model.name].has_batch_norm(spec.model.options)
-    except UnknownNameError:
-        return True

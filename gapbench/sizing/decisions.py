@@ -14,7 +14,7 @@ from gapbench import catalog
 from gapbench.core.machine import MIB
 from gapbench.sizing.kinds import GPU_COMPILED_FROM, KINDS
 from gapbench.sizing.sizes import model_size
-from gapbench.suite.runspec import Component, RunSpec
+from gapbench.suite.runspec import Component, RunSpec, has_batch_norm
 
 # Micro-batches: the batch of an update is cut where that is exact.
 
@@ -42,9 +42,7 @@ def exact_sizes(spec: RunSpec) -> list[int]:
     norm is never cut: that would make it ghost batch norm. Smaller batches of the same run are cut into as many of these as they hold.
     """
     largest = spec.batches.largest
-    models = catalog.models()
-    coupled = spec.model.name not in models or models[spec.model.name].has_batch_norm(spec.model.options)
-    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if coupled else 1
+    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if has_batch_norm(spec.model) else 1
     pieces = largest // unit
     return [unit * count for count in range(1, pieces + 1) if pieces % count == 0]
 

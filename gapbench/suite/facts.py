@@ -39,6 +39,11 @@ class DatasetFacts:
         """Whether examples are images."""
         return len(self.shape) == 3
 
+    @property
+    def sides(self) -> str:
+        """The shape in words."""
+        return " x ".join(str(side) for side in self.shape)
+
 
 def dataset_facts(component: Component) -> DatasetFacts:
     """Returns the facts of a data set; those of `npz` and `imagefolder` come from the user's files.

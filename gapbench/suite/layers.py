@@ -108,6 +108,11 @@ class Settings:
         layer = self.layer_of(name)
         return -1 if layer is None else _HEIGHTS[layer.kind]
 
+    def is_final(self, name: str) -> bool:
+        """Returns whether an [[override]] sets a field, so that no regime changes it."""
+        layer = self.layer_of(name)
+        return layer is not None and layer.kind == "override"
+
     def place(self, name: str) -> KeyPath:
         """Returns the key path of the highest layer that sets a field; an empty path where it comes from a recipe."""
         layer = self.layer_of(name)
@@ -214,6 +219,10 @@ class RunSettings:
         """Returns a number, or None where the word stands for none."""
         value = self.get(name)
         return None if value == word else value
+
+    def first_set(self, name: str, other: str) -> str:
+        """Returns which of two fields a mistake in both is told at: the first, where it is set at all."""
+        return name if self.settings.layer_of(name) else other
 
     def warn(self, what: str) -> None:
         """Adds a warning about a setting that changes nothing."""

@@ -16,7 +16,7 @@ from gapbench.suite.batches import UpdateBatch, chunk_size, exactly, grown, plai
 from gapbench.suite.change import Change, RateRule, regime_label
 from gapbench.suite.layers import RunSettings, Settings
 from gapbench.suite.mistakes import Unknown
-from gapbench.suite.runspec import AdaptiveBatch, Component
+from gapbench.suite.runspec import AdaptiveBatch, Component, has_batch_norm
 from gapbench.suite.schema import PhaseTable
 
 
@@ -101,7 +101,7 @@ def change_of(settings: Settings, regime: Regime) -> Change:
     name = settings.get("preset", entry.default_preset if entry else "")
     preset = entry.presets.get(name) if entry else None
     layer = settings.layer_of("learning_rate")
-    final = is_final(settings)
+    final = settings.is_final("learning_rate")
     scaled: RateRule = "untouched" if regime.learning_rate_scaling == "none" else regime.learning_rate_scaling
     own_ghost = settings.only("recipe", "preset").get("ghost_batch_size", "off")
     return Change(
@@ -166,17 +166,6 @@ def learning_rate_factor(scaling: str, batch_size: int, reference_batch_size: in
     return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[scaling]
 
 
-@dataclass(frozen=True)
-class Length:
-    """How long a run trains, as far as its learning rate depends on it."""
-
-    updates: int
-    examples: int
-    """Size of the training set."""
-    batch_size: int
-    tail: str
-
-
 def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
     """Returns the batch size that learning-rate scaling refers to.
 
@@ -186,30 +175,38 @@ def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
     reference = int(run.get("reference_batch_size"))
     table = run.get("scaling_batch_size")
     ghost = run.get("ghost_batch_size")
-    has_norm = model is None or catalog.models()[model.name].has_batch_norm(model.options)
+    has_norm = model is None or has_batch_norm(model)
     base = table.with_ghost if ghost != "off" and has_norm else table.without_ghost
     return int({"reference": reference, "ghost": ghost}.get(base, base))
 
 
-def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
-    """Returns learning rate, warmup and the reference cell's rate, or None after adding a mistake."""
-    own_rate = run.get("learning_rate")
+def rates(
+    run: RunSettings, regime: Regime, updates: int, examples: int, scaling: int, optimizer: Component | None
+) -> dict[str, Any] | None:
+    """Returns learning rate, warmup and the reference cell's rate, or None after adding a mistake.
+
+    Args:
+        run: its settings.
+        regime: of the run.
+        updates: that it makes while its batch stays.
+        examples: of the training set.
+        scaling: batch size that learning-rate scaling refers to.
+        optimizer: of the run; None where it is not known.
+    """
+    rate = own_rate = run.get("learning_rate")
     base_rate = run.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = own_rate if is_final(run.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
-    factor = _factor(run, length, optimizer) if has_factor(run.settings) else 1.0
+    if not run.settings.is_final("learning_rate"):
+        rate *= learning_rate_factor(regime.learning_rate_scaling, run.get("batch_size"), scaling)
+    factor = _factor(run, updates, examples, optimizer) if has_factor(run.settings) else 1.0
     if factor is None:
         return None
     rate *= factor
-    start = regime.warmup_start
-    start = base_rate / rate if isinstance(start, str) else start
+    start = base_rate / rate if isinstance(regime.warmup_start, str) else regime.warmup_start
     # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(run, optimizer) / length.updates)
+    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(run, optimizer) / updates)
     if warmup >= 1.0:
-        updates = round(warmup * length.updates)
-        message = (
-            f"a warmup of {updates} updates is not shorter than the run, which makes {length.updates}; train for longer, or set it to 0"
-        )
-        run.problem("minimum_warmup_updates", message)
+        text = f"a warmup of {round(warmup * updates)} updates is not shorter than the run, which makes {updates}"
+        run.problem("minimum_warmup_updates", f"{text}; train for longer, or set it to 0")
         return None
     return {
         "learning_rate": rate,
@@ -219,20 +216,14 @@ def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimi
     }
 
 
-def is_final(settings: Settings) -> bool:
-    """Returns whether an override sets the learning rate, so that no regime scales it."""
-    layer = settings.layer_of("learning_rate")
-    return layer is not None and layer.kind == "override"
-
-
 def has_factor(settings: Settings) -> bool:
     """Returns whether a factor multiplies the rate: one set below the override of a rate does not."""
     if settings.get("learning_rate_factor", 1.0) == 1.0:
         return False
-    return not is_final(settings) or settings.height("learning_rate_factor") >= settings.height("learning_rate")
+    return not settings.is_final("learning_rate") or settings.height("learning_rate_factor") >= settings.height("learning_rate")
 
 
-def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> float | None:
+def _factor(run: RunSettings, updates: int, examples: int, optimizer: Component | None) -> float | None:
     factor = run.get("learning_rate_factor")
     if not isinstance(factor, str):
         return float(factor)
@@ -244,8 +235,8 @@ def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> fl
     if any(phase.momentum not in (None, momentum) for phase in run.get("phases")):
         run.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
         return None
-    table = plain(length.batch_size, length.updates, length.examples, length.tail)
-    return momentum_gain(float(momentum), table.epoch_starts(length.examples), length.updates)
+    table = plain(run.get("batch_size"), updates, examples, run.get("tail"))
+    return momentum_gain(float(momentum), table.epoch_starts(examples), updates)
 
 
 def _minimum_warmup(run: RunSettings, optimizer: Component | None) -> float:
@@ -378,7 +369,7 @@ def check_changing(run: RunSettings, regime: Regime, key: str, *, verb: str, upd
         run.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
     if regime.budget.kind == "updates":
         text = f'a run whose batch {verb} {updates}; choose a budget of kind "epochs" or "examples"'
-        run.problem("budget" if run.settings.layer_of("budget") else key, text)
+        run.problem(run.first_set("budget", key), text)
     if run.get("learning_rate_factor") == "momentum-gain":
         run.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
     if run.settings.layer_of("updates"):
@@ -417,15 +408,15 @@ def adaptive_rule(run: RunSettings, regime: Regime, model: Component, ghost: Map
     before = len(run.document.problems)
     check_changing(run, regime, "regime", verb=_VERB, updates="makes as many updates as follow from its sizes", source="what is measured")
     size = ghost["ghost_batch_size"]
-    if size is None and catalog.models()[model.name].has_batch_norm(model.options):
+    if size is None and has_batch_norm(model):
         text = (
             f"a batch that {_VERB} needs a fixed ghost batch size: with batch norm over whole batches neither the gradient nor its noise "
             "is of one method; set ghost_batch_size, or choose a model without batch norm"
         )
-        run.problem("ghost_batch_size" if run.settings.layer_of("ghost_batch_size") else "regime", text)
+        run.problem(run.first_set("ghost_batch_size", "regime"), text)
     if regime.gradient_noise.kind != "none":
         text = f'gradient noise is of one batch size, and the batch {_VERB}; choose gradient_noise = {{ kind = "none" }}'
-        run.problem("gradient_noise" if run.settings.layer_of("gradient_noise") else "regime", text)
+        run.problem(run.first_set("gradient_noise", "regime"), text)
     if regime.drops == "batch":
         run.problem("regime", 'adaptive_batch and drops = "batch" both change the batch size; choose one of them')
     if any(phase.batch_size_factor != 1.0 for phase in run.get("phases")):

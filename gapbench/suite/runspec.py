@@ -37,6 +37,12 @@ class Component(Frozen):
         return self.options.get(name, default)
 
 
+def has_batch_norm(model: Component) -> bool:
+    """Returns whether a model has batch norm under its options; one whose plugin is not loaded is taken to have it."""
+    entry = catalog.models().find(model.name)
+    return entry is None or entry.has_batch_norm(model.options)
+
+
 class Phase(Frozen):
     """A part of the schedule, from a fraction of the training on, until the next phase."""
 

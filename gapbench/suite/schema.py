@@ -332,6 +332,50 @@ class RegimeSection(Section):
     )
 
 
+def _seed_list(value: Any) -> Any:
+    seeds = expand_seeds(value)
+    if isinstance(seeds, list) and len(set(map(str, seeds))) < len(seeds):
+        raise ValueError(f"must be different seeds, not {show(seeds)}")
+    return seeds
+
+
+SeedList = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1),
+    BeforeValidator(_seed_list),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+                {"type": "string", "pattern": r"^\s*\d+\s*\.\.\s*\d+\s*$"},
+            ]
+        }
+    ),
+]
+
+
+class TuneSection(Section):
+    """[tune]: what `gapbench tune` searches, and how hard: the same for every cell."""
+
+    search: Annotated[list[Literal["learning_rate", "momentum", "weight_decay", "warmup"]], Field(min_length=1)] = Field(
+        default=["learning_rate"], description="What is searched; all but the learning rate among the values given here."
+    )
+    step: float = Field(2.0, ge=1.4, le=2.0, description="Factor between neighbouring learning rates, from about 2^(1/2) to 2.")
+    trials: int = Field(7, ge=3, description="Learning rates that are tried at first, the same number for every cell.")
+    extend_by: int = Field(2, ge=1, description="Learning rates that every cell gets more while one has its best at the edge.")
+    extend_at_most: int = Field(8, ge=0, description="Learning rates that every cell may get more, all extensions together.")
+    momentum: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(default_factory=list, description="Values to search.")
+    weight_decay: list[Annotated[float, Field(ge=0.0)]] = Field(default_factory=list, description="Values to search.")
+    warmup: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
+        default_factory=list, description="Values to search: fractions of the updates."
+    )
+    holdout: float = Field(0.2, gt=0.0, lt=1.0, description="Fraction of the training set that trials are scored on and do not train on.")
+    folds: int = Field(0, ge=1, description="Disjoint parts that are held out in turn; left out: 5 where the part is small, else 1.")
+    seeds: SeedList = Field(default=[1000], description="Seeds of every trial.")
+    check_seeds: SeedList = Field(default=[1001, 1002, 1003], description="Fresh seeds on which the best three points are tried again.")
+    neighbours: bool = Field(False, description="Whether the tuned suite also has arms at the rates beside the best one.")
+
+
 class TargetSection(Section):
     """One of the `targets` of [report]."""
 

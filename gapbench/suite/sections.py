@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from typing import Any
 
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry, show
@@ -14,6 +12,7 @@ from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import unknown_name
 from gapbench.suite.layers import Layer, Settings, matches
 from gapbench.suite.mistakes import Unknown, option_mistakes, probably, unknown_key, validate, validate_value
+from gapbench.suite.runspec import Component
 from gapbench.suite.schema import (
     SEEDS,
     ArmSection,
@@ -21,9 +20,9 @@ from gapbench.suite.schema import (
     ReportSection,
     RunFields,
     RunSection,
-    Section,
     SetSection,
     SuiteSection,
+    TuneSection,
     expand_seeds,
 )
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document
@@ -32,19 +31,24 @@ from gapbench.suite.toml import KeyPath
 # The probes of a suite: names and options checked, and whether those that look at fractions of the training are ever called.
 
 
-def check_probes(fields: Mapping[str, Any], path: KeyPath, document: Document) -> None:
-    """Adds a mistake for every probe of [run] that does not exist, stands twice, has an invalid option or would never be called."""
+def read_probes(fields: Mapping[str, Any], path: KeyPath, document: Document) -> tuple[str | Component, ...]:
+    """Returns the probes of [run]: a name where no option was given, else the component with all its options.
+
+    Adds a mistake for every one that does not exist, stands twice, has an invalid option or would never be called.
+    """
+    probes: list[str | Component] = []
     seen: set[str] = set()
-    for index, table in enumerate(fields.get("probes", [])):
-        name, here = table["name"], (*path, "probes", index)
-        if name not in catalog.probes():
+    for index, table in enumerate(fields["probes"]):
+        given = dict(table)
+        name, here = given.pop("name"), (*path, "probes", index)
+        entry = catalog.probes().find(name)
+        if entry is None:
             document.mistake(here, unknown_name("probe", name, catalog.probes()))
             continue
         if name in seen:
             document.mistake(here, f'the probe "{name}" stands twice; its values would be two of one name')
         seen.add(name)
-        entry = catalog.probes()[name]
-        options, mistakes = catalog.check_options(entry.parameters, _given(table), owner=f'probe "{name}"')
+        options, mistakes = catalog.check_options(entry.parameters, given, owner=f'probe "{name}"')
         for option, message in mistakes:
             document.mistake((*here, option), message)
         if entry.stage == "checkpoint" and not mistakes and not options["at"] and not fields.get("keep_weights"):
@@ -53,57 +57,11 @@ def check_probes(fields: Mapping[str, Any], path: KeyPath, document: Document) -
                 f'set keep_weights = [0, 0.5, 1], or write {{name = "{name}", at = [0, 0.5, 1]}}'
             )
             document.mistake(here, message)
+        probes.append(Component(name=name, version=entry.version, options=options) if given else name)
+    return tuple(probes)
 
 
-def _given(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {option: value for option, value in table.items() if option != "name"}
-
-
-# [tune] of a suite file: what it may hold, and what its keys say together.
-
-
-def _seed_list(value: Any) -> Any:
-    seeds = expand_seeds(value)
-    if isinstance(seeds, list) and len(set(map(str, seeds))) < len(seeds):
-        raise ValueError(f"must be different seeds, not {show(seeds)}")
-    return seeds
-
-
-SeedList = Annotated[
-    list[Annotated[int, Field(ge=0)]],
-    Field(min_length=1),
-    BeforeValidator(_seed_list),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
-                {"type": "string", "pattern": r"^\s*\d+\s*\.\.\s*\d+\s*$"},
-            ]
-        }
-    ),
-]
-
-
-class TuneSection(Section):
-    """[tune]: what `gapbench tune` searches, and how hard: the same for every cell."""
-
-    search: Annotated[list[Literal["learning_rate", "momentum", "weight_decay", "warmup"]], Field(min_length=1)] = Field(
-        default=["learning_rate"], description="What is searched; all but the learning rate among the values given here."
-    )
-    step: float = Field(2.0, ge=1.4, le=2.0, description="Factor between neighbouring learning rates, from about 2^(1/2) to 2.")
-    trials: int = Field(7, ge=3, description="Learning rates that are tried at first, the same number for every cell.")
-    extend_by: int = Field(2, ge=1, description="Learning rates that every cell gets more while one has its best at the edge.")
-    extend_at_most: int = Field(8, ge=0, description="Learning rates that every cell may get more, all extensions together.")
-    momentum: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(default_factory=list, description="Values to search.")
-    weight_decay: list[Annotated[float, Field(ge=0.0)]] = Field(default_factory=list, description="Values to search.")
-    warmup: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
-        default_factory=list, description="Values to search: fractions of the updates."
-    )
-    holdout: float = Field(0.2, gt=0.0, lt=1.0, description="Fraction of the training set that trials are scored on and do not train on.")
-    folds: int = Field(0, ge=1, description="Disjoint parts that are held out in turn; left out: 5 where the part is small, else 1.")
-    seeds: SeedList = Field(default=[1000], description="Seeds of every trial.")
-    check_seeds: SeedList = Field(default=[1001, 1002, 1003], description="Fresh seeds on which the best three points are tried again.")
-    neighbours: bool = Field(False, description="Whether the tuned suite also has arms at the rates beside the best one.")
+# [tune]: what its keys say together.
 
 
 def read_tune(path: KeyPath, table: Mapping[str, Any], document: Document) -> TuneSection:
@@ -284,9 +242,10 @@ def _read_run(sections: Sections, document: Document) -> None:
     path, table = _table(document, "run")
     run = validate(RunSection, table, document, path)
     fields = run.given()
-    sections.run = Layer("run", path, fields, broken=run.broken)
     _check_names(fields, path, sections, document)
-    check_probes(fields, path, document)
+    if "probes" in fields:
+        fields["probes"] = read_probes(fields, path, document)
+    sections.run = Layer("run", path, fields, broken=run.broken)
 
 
 def _read_grid(sections: Sections, document: Document) -> None:

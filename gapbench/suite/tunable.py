@@ -19,8 +19,8 @@ from gapbench.suite.mistakes import without_repeats
 from gapbench.suite.plan import Draft, expand, overridden
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun, RunSpec
-from gapbench.suite.schema import SEEDS
-from gapbench.suite.sections import Sections, TuneSection
+from gapbench.suite.schema import SEEDS, TuneSection
+from gapbench.suite.sections import Sections
 from gapbench.suite.source import Document
 from gapbench.suite.toml import KeyPath
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import Field
 
 from gapbench import catalog
 from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
@@ -20,31 +21,20 @@ from gapbench.suite.runspec import AdaptiveBatch, Component, has_batch_norm
 from gapbench.suite.schema import PhaseTable
 
 
-@dataclass(frozen=True)
-class Regime:
+class Regime(RegimeEntry):
     """An effective regime."""
 
-    name: str
-    learning_rate_scaling: Literal["none", "sqrt", "linear"]
-    budget: Budget
-    warmup: float
-    warmup_start: float | str
-    """Factor of the learning rate, or "reference"."""
-    gradient_noise: NoiseRule
-    weight_decay_scaling: str
-    augmentation_epochs: int | str
-    """A number of epochs, "off" or "reference"."""
-    drops: str = "rate"
-    """What the recipe's drops of the learning rate become: "rate" or "batch"."""
-    adaptive_batch: BatchRule | None = None
-    """How the batch size follows the noise scale."""
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    beside: dict[str, Any] = Field(default_factory=dict)
     """What the suite changes beside it, as in `Change`."""
 
     @property
     def label(self) -> str:
         """What it is called in messages."""
         return regime_label(self.name, self.beside)
+
+
+_CONTROLS = ("gradient_noise", "weight_decay_scaling", "augmentation_epochs")
+"""Fields that a regime may leave to the run."""
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -56,43 +46,42 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
     Raises:
         Unknown: there is no such regime, or it is invalid (None among `regimes`); either was told where it is written.
     """
-    name = settings.get("regime", "baseline")
-    entry = regimes.get(name)
+    entry = regimes.get(settings.get("regime", "baseline"))
     if entry is None:
         raise Unknown("regime")
-    named_at = settings.height("regime")
+    named_at = max(settings.height("regime"), 0)
     beside: dict[str, Any] = {}
-
-    def effective(key: str, default: Any) -> Any:
-        own = getattr(entry, key)
-        if settings.height(key) < named_at or settings.height(key) < 0:
-            return own if own is not None else settings.get(key, default)
-        value = settings.get(key)
-        # What a recipe says about warmup is no change of the regime.
-        if value != (default if own is None and key in _CONTROLS else own) and settings.height(key) >= 2:
-            beside[key] = value.model_dump() if isinstance(value, NoiseRule) else value
-        return value
-
-    scaling = effective("learning_rate_scaling", "none")
-    budget = settings.get("budget") if settings.height("budget") >= max(named_at, 0) else entry.budget
+    scaling = _effective(settings, entry, "learning_rate_scaling", beside)
+    budget = settings.get("budget") if settings.height("budget") >= named_at else entry.budget
     if (budget.kind, budget.factor) != (entry.budget.kind, entry.budget.factor):
         beside["budget"] = {"kind": budget.kind, "factor": budget.factor}
-    rounding, own = _rounding(settings, budget, entry)
-    if own:
+    rounding, of_suite = _rounding(settings, budget, entry)
+    if of_suite:
         beside["rounding"] = rounding
     if scaling != "none" and settings.height("scaling_batch_size") >= 2:
         table = settings.get("scaling_batch_size")
         beside["scaling_batch_size"] = [*dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))]
-    warmup, warmup_start = effective("warmup", 0.0), effective("warmup_start", 0.0)
-    noise = effective("gradient_noise", NoiseRule())
-    decay, augmentation = effective("weight_decay_scaling", "none"), effective("augmentation_epochs", "off")
+    fields = {name: _effective(settings, entry, name, beside) for name in ("warmup", "warmup_start", *_CONTROLS)}
     if settings.height("learning_rate_factor") >= 2 and (factor := settings.get("learning_rate_factor")) != 1.0:
         beside["learning_rate_factor"] = factor
     reset = settings.get("momentum_reset", "never")
     if reset != settings.only("recipe", "preset", "run").get("momentum_reset", "never"):
         beside["momentum_reset"] = reset
-    budget = budget.model_copy(update={"rounding": rounding})
-    return Regime(name, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch, beside)
+    fields |= {"learning_rate_scaling": scaling, "budget": budget.model_copy(update={"rounding": rounding}), "beside": beside}
+    return Regime(**{**dict(entry), **fields})
+
+
+def _effective(settings: Settings, entry: RegimeEntry, name: str, beside: dict[str, Any]) -> Any:
+    """Returns the value of a field that regimes and runs both may set; what the suite changes of the regime's is put into `beside`."""
+    own, of_regime = getattr(entry, name), name in entry.model_fields_set or name == "learning_rate_scaling"
+    height = settings.height(name)
+    if height < max(settings.height("regime"), 0):
+        return own if of_regime else settings.get(name, own)
+    value = settings.get(name)
+    # What a recipe says about warmup is no change of the regime.
+    if height >= 2 and (value != own or not (of_regime or name in _CONTROLS)):
+        beside[name] = value.model_dump() if isinstance(value, NoiseRule) else value
+    return value
 
 
 def change_of(settings: Settings, regime: Regime) -> Change:
@@ -115,10 +104,6 @@ def change_of(settings: Settings, regime: Regime) -> Change:
         untuned=not final and preset is not None and preset.needs_tuning,
         beside=dict(regime.beside),
     )
-
-
-_CONTROLS = frozenset({"gradient_noise", "weight_decay_scaling", "augmentation_epochs"})
-"""Fields that a regime may leave to the run."""
 
 
 def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[str, bool]:

@@ -426,8 +426,9 @@ def published_set(name: str) -> PublishedSet:
         UnknownNameError: there is no such paper or table.
     """
     paper, _, table = name.removeprefix(PREFIX).partition("/")
-    tables = [published.table(paper, one) for one in ([table] if table else published.tables(paper))]
-    return PublishedSet(name, tuple(row for one in tables for row in one.rows))
+    tables = published.tables(paper)
+    chosen = [tables[table]] if table else [*tables.values()]
+    return PublishedSet(name, tuple(row for one in chosen for row in one.rows))
 
 
 def against_published(

@@ -10,7 +10,7 @@ from gapbench.core.errors import UnknownNameError
 
 
 def test_figure_2_is_as_it_was_read() -> None:
-    first, second = (published.figure("hoffer2017", name) for name in ("figure2a", "figure2b"))
+    first, second = (published.figures("hoffer2017")[name] for name in ("figure2a", "figure2b"))
     assert [curve.batch_size for curve in first.curves] == [64, 128, 256, 512, 1024, 2048]
     assert [curve.y[-1] for curve in first.curves] == [10.93, 10.39, 8.70, 6.97, 5.09, 3.41]
     assert [curve.y[-1] for curve in second.curves] == [10.65, 10.07, 9.16, 7.64, 6.35, 5.27]
@@ -25,9 +25,9 @@ def test_figure_2_is_as_it_was_read() -> None:
 
 
 def test_unknown_figures_are_errors() -> None:
-    assert published.figures("hoffer2017") == ("figure2a", "figure2b")
+    assert tuple(published.figures("hoffer2017")) == ("figure2a", "figure2b")
     with pytest.raises(UnknownNameError, match='unknown figure "figure2" '):
-        published.figure("hoffer2017", "figure2")
+        published.figures("hoffer2017")["figure2"]
     with pytest.raises(UnknownNameError, match='unknown paper "keskar"'):
         published.figures("keskar")
 

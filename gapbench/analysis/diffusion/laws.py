@@ -287,8 +287,7 @@ def published_exponents(paper: str) -> list[PublishedExponent]:
     Raises:
         UnknownNameError: no figures of such a paper are kept.
     """
-    figures = [published.figure(paper, name) for name in published.figures(paper)]
-    curves = [(figure, curve) for figure in figures if figure.y == "weight distance" for curve in figure.curves]
+    curves = [(figure, curve) for figure in published.figures(paper).values() if figure.y == "weight distance" for curve in figure.curves]
     out = []
     for figure, curve in curves:
         fit = nested_fit(np.array(curve.x), np.array([curve.y])) if len(curve.x) >= FEWEST_READ else None

@@ -14,7 +14,7 @@ from gapbench import catalog
 from gapbench.core.machine import MIB
 from gapbench.sizing.kinds import GPU_COMPILED_FROM, KINDS
 from gapbench.sizing.sizes import model_size
-from gapbench.suite.runspec import Component, RunSpec, has_batch_norm
+from gapbench.suite.runspec import HYPERPARAMETERS, Component, RunSpec, has_batch_norm
 
 # Micro-batches: the batch of an update is cut where that is exact.
 
@@ -78,28 +78,6 @@ def compiled_layers(spec: RunSpec) -> int:
 
 
 # Stacks: runs that share a program may train as one, where that pays.
-
-HYPERPARAMETERS = frozenset(
-    {
-        "learning_rate",
-        "warmup",
-        "warmup_start",
-        "phases",
-        "weight_decay",
-        "initial_perturbation",
-        "seed",
-        "init_seed",
-        "order_seed",
-        "split_seed",
-        "fold",
-        # What only explains the run:
-        "reference_batch_size",
-        "reference_updates",
-        "reference_learning_rate",
-        "split_drawn",
-    }
-)
-"""Fields that may differ between the replicas of one stack. Every other field fixes shapes, kernels or the schedule of evaluations."""
 
 
 def program_key(spec: RunSpec) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_jsonable_python
@@ -132,6 +132,10 @@ class Labels(Frozen):
     """What the name of the cell is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
 
 
+OF_REPLICA = "of a replica"
+"""Marks fields that may differ between the replicas of a stack. Every other one fixes shapes, kernels or the schedule of evaluations."""
+
+
 class RunValues(Frozen):
     """The effective values that the numbers of a run depend on, and its id with them.
 
@@ -155,14 +159,14 @@ class RunValues(Frozen):
     tail: Literal["stream", "drop", "ragged"] = "stream"
     """Where an epoch is no multiple of the batch: go on into the next epoch's order, drop the rest, or make an update of the rest."""
 
-    learning_rate: float = Field(gt=0)
+    learning_rate: Annotated[float, OF_REPLICA] = Field(gt=0)
     """Peak, after scaling by the regime."""
-    warmup: float = Field(0.0, ge=0.0, lt=1.0)
+    warmup: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the updates over which the learning rate rises linearly."""
-    warmup_start: float = Field(0.0, ge=0.0)
+    warmup_start: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     """Factor of the learning rate that warmup starts from."""
-    phases: tuple[Phase, ...] = (Phase(),)
-    weight_decay: float = Field(0.0, ge=0.0)
+    phases: Annotated[tuple[Phase, ...], OF_REPLICA] = (Phase(),)
+    weight_decay: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     weight_decay_on: Literal["all", "matrices"] = "all"
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
     clip_norm: float | None = Field(None, gt=0)
@@ -188,7 +192,7 @@ class RunValues(Frozen):
     """How an update gets its examples: epoch by epoch in random order, or each drawn by itself from all of them."""
     augmentation_epochs: int | None = Field(None, gt=0)
     """Epochs after which the same crops and flips come again; None: never."""
-    initial_perturbation: float = Field(0.0, ge=0.0)
+    initial_perturbation: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     """Length of a random step away from the initial weights, as a share of their norm: for a twin run."""
     headline_statistics: Literal["running", "recalibrated"] = "running"
     """Batch norm statistics that accuracies and losses are measured with."""
@@ -198,13 +202,13 @@ class RunValues(Frozen):
     """The headline accuracy is the mean over this many last evaluations."""
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the training set that is kept for validation and never trained on."""
-    fold: int = Field(0, ge=0)
+    fold: Annotated[int, OF_REPLICA] = Field(0, ge=0)
     """Which of the disjoint parts of that size is kept; only tuning asks for others than the first."""
 
-    init_seed: int = Field(0, ge=0)
-    order_seed: int = Field(0, ge=0)
+    init_seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
+    order_seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
     """Seed of order, augmentation, dropout and noise."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
 
 
 class RunSpec(RunValues):
@@ -213,14 +217,14 @@ class RunSpec(RunValues):
     The fields that it has besides `RunValues` change no trained number.
     """
 
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
     """What it stands for is in init_seed, order_seed and split_seed."""
     train_examples: int = Field(gt=0)
     """Size of the training set, without the held-out part."""
-    reference_batch_size: int = Field(gt=0)
-    reference_updates: int = Field(gt=0)
-    reference_learning_rate: float = Field(gt=0)
-    split_drawn: bool = False
+    reference_batch_size: Annotated[int, OF_REPLICA] = Field(gt=0)
+    reference_updates: Annotated[int, OF_REPLICA] = Field(gt=0)
+    reference_learning_rate: Annotated[float, OF_REPLICA] = Field(gt=0)
+    split_drawn: Annotated[bool, OF_REPLICA] = False
     """Whether each seed draws its own split or subset: then differences are paired and intervals are over splits."""
     evaluations: int = Field(20, ge=1)
     keep_weights: tuple[float, ...] = ()
@@ -249,6 +253,10 @@ class RunSpec(RunValues):
     def reference_examples(self) -> int:
         """Examples that the reference cell sees."""
         return examples_of_updates(self.reference_updates, self.train_examples, self.reference_batch_size, self.tail)
+
+
+HYPERPARAMETERS = frozenset(name for name, field in RunSpec.model_fields.items() if OF_REPLICA in field.metadata)
+"""The fields that are marked OF_REPLICA."""
 
 
 class PlannedRun(Frozen):

@@ -67,6 +67,14 @@ class Parameter(BaseModel):
             return [self._check_one(item, element, value) for item in value]
         return self._check_one(value, element, value)
 
+    def refusal(self, value: Any) -> str:
+        """Returns why a value is not allowed; empty where it is."""
+        try:
+            self.check(value)
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def describe(self) -> str:
         """Returns what is allowed, in words: `a number, at least 0`."""
         if self.choices:

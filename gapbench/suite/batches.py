@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -207,7 +207,11 @@ class BatchTable:
         """Returns after how many updates training is as far as `steps`, or the first time farther."""
         if not self.grows:
             return steps
-        return next((number for number in self._reaching(steps * self.batch_size)), self.updates)
+        wanted = steps * self.batch_size
+        for stretch in self.stretches:
+            if stretch.examples + stretch.updates * stretch.size >= wanted:
+                return stretch.update + max(0, -(-(wanted - stretch.examples) // stretch.size))
+        return self.updates
 
     def epoch_starts(self, examples: int) -> tuple[int, ...]:
         """Returns the first update of each epoch of so many examples, counted from 0, ascending.
@@ -242,11 +246,6 @@ class BatchTable:
             return self
         more = Stretch(self.updates, updates, self.end, size, size, self.examples(self.updates))
         return BatchTable(self.batch_size, self.grows, (*self.stretches, more), self.bound)
-
-    def _reaching(self, examples: int) -> Iterator[int]:
-        for stretch in self.stretches:
-            if stretch.examples + stretch.updates * stretch.size >= examples:
-                yield stretch.update + max(0, -(-(examples - stretch.examples) // stretch.size))
 
 
 def uniform(batch_size: int, updates: int) -> BatchTable:

@@ -298,16 +298,13 @@ def _read_axis(axis: str, values: Any, grid: KeyPath, sections: Sections, docume
 
 def _values_of(axis: str, values: Any, path: KeyPath, sections: Sections, document: Document) -> list[Any]:
     """Returns the valid values of an axis."""
+    before = len(document.problems)
     if axis in SEEDS:
-        try:
-            values = expand_seeds(values)
-        except ValueError as error:
-            document.mistake(path, str(error))
-            return []
+        values = _seeds(values, path, document)
     if not isinstance(values, list):
         document.mistake(path, f"an axis must be a list, such as [{show(values)}], not {show(values)}")
         return []
-    if not values:
+    if not values and len(document.problems) == before:
         document.mistake(path, f"the axis {axis} is empty; give at least one value or remove it")
     checked: list[Any] = []
     for index, value in enumerate(values):
@@ -391,43 +388,49 @@ def _tables(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, A
 
 def _where(table: Mapping[str, Any], path: KeyPath, sections: Sections, document: Document) -> Where:
     """Returns the conditions of an exclude, an override or the reference cell, validated; a list means any of its values."""
-    known = _WHERE_KEYS
     before = len(document.problems)
     whole = not document.damaged_in(path)
+    labels = ["", *dict.fromkeys(arm.label for arm in sections.arms)]
     where: dict[str, Any] = {}
     for name, given in table.items():
         here = (*path, name)
-        if name not in known:
-            document.mistake(here, unknown_key(name, known, path))
+        if name not in _WHERE_KEYS:
+            document.mistake(here, unknown_key(name, _WHERE_KEYS, path))
             continue
-        values, listed = given, isinstance(given, list)
-        if name in SEEDS and isinstance(given, str) and given != "seed":
-            try:
-                values, listed = expand_seeds(given), True
-            except ValueError as error:
-                document.mistake(here, str(error))
-                continue
-        checked = []
         wrong = len(document.problems)
-        for index, value in enumerate(values if listed else [values]):
-            there = (*here, index) if listed else here
-            if name == "arm":
-                labels = ["", *dict.fromkeys(arm.label for arm in sections.arms)]
-                checked.append(value)
-                if value not in labels and _labels_known(sections, document):
-                    document.mistake(there, unknown_name("arm", str(value), labels[1:]))
-                whole &= value in labels
-                continue
-            found = validate_value(name, value, document, there)
-            if found is not None:
-                _check_names({name: found}, path, sections, document, at=there)
-                if name in COMPONENTS:
-                    for key, text in option_mistakes(name, found):
-                        document.mistake((*there, key), text)
-                checked.append(found)
-        if len(document.problems) == wrong and (name != "arm" or whole):
+        values = _seeds(given, here, document) if name in SEEDS and given != "seed" else given
+        alternatives = [((*here, index), value) for index, value in enumerate(values)] if isinstance(values, list) else [(here, values)]
+        if name == "arm":
+            for there, label in alternatives:
+                if label not in labels and _labels_known(sections, document):
+                    document.mistake(there, unknown_name("arm", str(label), labels[1:]))
+            known = all(label in labels for _, label in alternatives)
+            checked, whole = [label for _, label in alternatives], whole and known
+        else:
+            known = True
+            checked = [_condition(name, value, there, sections, document) for there, value in alternatives]
+        if len(document.problems) == wrong and known:
             where[name] = checked
     return Where(where, whole=whole and len(document.problems) == before)
+
+
+def _condition(name: str, value: Any, path: KeyPath, sections: Sections, document: Document) -> Any:
+    """Returns the validated value of a field that is compared with."""
+    found = validate_value(name, value, document, path)
+    if found is not None:
+        _check_names({name: found}, path, sections, document, at=path)
+        for key, text in option_mistakes(name, found) if name in COMPONENTS else ():
+            document.mistake((*path, key), text)
+    return found
+
+
+def _seeds(value: Any, path: KeyPath, document: Document) -> Any:
+    """Returns the list that a range of seeds means; none of them after adding a mistake."""
+    try:
+        return expand_seeds(value)
+    except ValueError as error:
+        document.mistake(path, str(error))
+        return []
 
 
 def _labels_known(sections: Sections, document: Document) -> bool:

@@ -303,13 +303,8 @@ def lengths_of(
     grows = len(batch_sizes(run, phases)) > 1
     made = ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates
     rate = rates(run, regime, updates, examples, scaling, optimizer)
-    evaluations, headline = _evaluations(run, examples, tests), run.get("headline_evaluations")
-    headline = late_evaluations(made, evaluations) if headline == "late" else headline
-    if headline > evaluations:
-        message = (
-            f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}; set evaluations in [run]"
-        )
-        run.problem("headline_evaluations", message)
+    evaluations = _evaluations(run, examples, tests)
+    headline = _headline_evaluations(run, made, evaluations)
     if rate is None:
         return None
     return {
@@ -333,6 +328,16 @@ def _evaluations(run: RunSettings, examples: int, tests: int) -> int:
     return evaluations_of(
         reference_updates=updates, reference_batch_size=reference, test_examples=tests, train_evaluation_examples=min(tests, examples)
     )
+
+
+def _headline_evaluations(run: RunSettings, updates: int, evaluations: int) -> int:
+    """Returns how many last evaluations the headline is the mean of."""
+    wanted = run.get("headline_evaluations")
+    last = late_evaluations(updates, evaluations) if wanted == "late" else int(wanted)
+    if last > evaluations:
+        text = f"headline_evaluations is the mean of so many last evaluations, and there are only {evaluations}"
+        run.problem("headline_evaluations", f"{text}; set evaluations in [run]")
+    return last
 
 
 def schedule_of(

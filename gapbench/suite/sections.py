@@ -181,8 +181,21 @@ def read_sections(document: Document) -> Sections:
     Raises:
         SuiteError: a suite of a newer schema, of which nothing more can be said.
     """
-    data = document.data
     sections = Sections()
+    _read_root(sections, document)
+    _read_regimes(sections, document)
+    _read_run(sections, document)
+    _read_grid(sections, document)
+    _read_arms(sections, document)
+    _read_excludes(sections, document)
+    _read_overrides(sections, document)
+    _read_report(sections, document)
+    sections.tune = read_tune(*_table(document, "tune"), document)
+    return sections
+
+
+def _read_root(sections: Sections, document: Document) -> None:
+    data = document.data
     for key in [key for key in data if key not in SECTIONS]:
         document.mistake((key,), unknown_key(key, SECTIONS, ()))
         meant = probably(key, SECTIONS)
@@ -197,27 +210,6 @@ def read_sections(document: Document) -> Sections:
     suite = validate(SuiteSection, root, document, ()).value
     if suite is not None:
         sections.name, sections.summary = suite.name, suite.summary
-    _read_regimes(sections, document)
-    _read_run(sections, document)
-    _read_grid(sections, document)
-    for path, table in _tables(document, "arm"):
-        arm = validate(ArmSection, table, document, path, fill={"label": "?"})
-        label = table["label"] if isinstance(table.get("label"), str) else ""
-        given = arm.given()
-        fields = {name: value for name, value in given.items() if name not in ("label", "reference")}
-        _check_names(fields, path, sections, document)
-        if label and label in [other.label for other in sections.arms]:
-            document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
-        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), given.get("reference", "")))
-    for own in sections.arms:
-        labels = [other.label for other in sections.arms if other is not own]
-        if own.reference and own.reference not in labels and _labels_known(sections, document):
-            document.mistake((*own.layer.path, "reference"), unknown_name("arm", own.reference, labels))
-    _read_excludes(sections, document)
-    _read_overrides(sections, document)
-    _read_report(sections, document)
-    sections.tune = read_tune(*_table(document, "tune"), document)
-    return sections
 
 
 def _read_regimes(sections: Sections, document: Document) -> None:
@@ -260,6 +252,22 @@ def _read_grid(sections: Sections, document: Document) -> None:
         _read_axis(axis, values, path, sections, document)
     sections.unknown_axes |= damaged & frozenset(RunFields.model_fields)
     sections.grid_unknown |= not damaged <= frozenset(RunFields.model_fields)
+
+
+def _read_arms(sections: Sections, document: Document) -> None:
+    for path, table in _tables(document, "arm"):
+        arm = validate(ArmSection, table, document, path, fill={"label": "?"})
+        label = table["label"] if isinstance(table.get("label"), str) else ""
+        fields = arm.given()
+        reference, _ = fields.pop("reference", ""), fields.pop("label", "")
+        _check_names(fields, path, sections, document)
+        if label and label in [other.label for other in sections.arms]:
+            document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
+        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), reference))
+    for own in sections.arms:
+        labels = [other.label for other in sections.arms if other is not own]
+        if own.reference and own.reference not in labels and _labels_known(sections, document):
+            document.mistake((*own.layer.path, "reference"), unknown_name("arm", own.reference, labels))
 
 
 def _read_report(sections: Sections, document: Document) -> None:

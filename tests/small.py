@@ -36,6 +36,22 @@ def make_spec(**changes: Any) -> RunSpec:
     return RunSpec(**(fields | changes))
 
 
+MODELS = {
+    "f1": Component(name="f1"),
+    "c1": Component(name="c1"),
+    "resnet44": Component(name="resnet", options={"depth": 44}),
+    "wresnet16-4": Component(name="wresnet", options={"depth": 16, "width": 4}),
+    "plugin": Component(name="plugin"),
+}
+
+
+def make_model_spec(model: str, batch_size: int, **changes: Any) -> RunSpec:
+    """A run of a thousand updates of one of `MODELS` on MNIST (f1) or CIFAR-10."""
+    fields: dict[str, Any] = {"model": MODELS[model], "dataset": Component(name="mnist" if model == "f1" else "cifar10")}
+    fields |= {"updates": 1000, "train_examples": 50_000, "reference_batch_size": 128, "reference_updates": 1000, "phases": (Phase(),)}
+    return make_spec(batch_size=batch_size, **fields | changes)
+
+
 @functools.cache
 def make_pool(height: int = 6, channels: int = 1, train: int = 100, test: int = 60, classes: int = 4) -> Pool:
     """Random images whose class shows in their brightness, so that there is something to learn."""

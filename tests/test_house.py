@@ -137,3 +137,12 @@ def test_quick_commands_import_neither_torch_nor_pandas(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "SLOW []"
+
+
+WALKS = re.findall(r"`(\w+/\w+)\.py` ((?:`\w+`(?:, )?)+)", (ROOT / "CONTRIBUTING.md").read_text())
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in WALKS for name in re.findall(r"`(\w+)`", names)])
+def test_the_walks_in_contributing_name_what_is_there(module, name):
+    tree = TREES[f"gapbench.{module.replace('/', '.')}"]
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}

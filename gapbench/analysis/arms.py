@@ -13,8 +13,8 @@ from gapbench.analysis.examples import gap_over_examples
 from gapbench.analysis.formats import budget_text, columns_of, format_row, rate_text
 from gapbench.analysis.notes import noise_notes, notes
 from gapbench.analysis.paper import not_comparable, published_value
-from gapbench.analysis.rows import BELOW, REFERENCE, ArmRow, record, verdicts_of
-from gapbench.analysis.stats import holm, power, prediction_interval, share_closed, t_interval, verdict_on
+from gapbench.analysis.rows import BELOW, REFERENCE, ArmRow, comparisons, record, verdicts_of
+from gapbench.analysis.stats import judge, power, prediction_interval, share_closed, t_interval, unjudged
 from gapbench.analysis.verdict import sentences
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ class ArmsTable:
     """Sentences, the most telling ones first."""
     notes: list[str]
     """How to read the table, and what to be careful about."""
-    comparisons: int
-    """Number of comparisons that Holm's procedure ran over."""
+
+    @property
+    def comparisons(self) -> int:
+        """Number of comparisons that Holm's procedure ran over."""
+        return comparisons(self.rows)
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -79,18 +82,14 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     Works on partial results: cells without an ok run have no numbers, cells with a missing or diverged seed no verdict.
     """
     book = Curves(curves)
-    rows = [_row(panel, cell, book) for panel in read_panels(runs) for cell in panel.cells]
-    rows, comparisons = _judge(rows)
-    rows = _with_shares(rows)
-    complete, short = columns_of(rows)
-    remarks = [*notes(rows, comparisons), *noise_notes([row.cell for row in rows], book), *environment_notes(runs)]
-    return ArmsTable(tuple(rows), complete, short, sentences(rows), remarks, comparisons)
+    rows = _with_shares(_judged([_row(panel, cell, book) for panel in read_panels(runs) for cell in panel.cells]))
+    remarks = [*notes(rows), *noise_notes([row.cell for row in rows], book), *environment_notes(runs)]
+    return ArmsTable(tuple(rows), *columns_of(rows), sentences(rows), remarks)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     reference = panel.reference_of(cell)
-    accuracy = cell.column("test_accuracy")
-    train = cell.sample({run.run_id: run.numbers["train_accuracy"] for run in cell.ok_runs if "train_accuracy" in run.numbers})
+    accuracy, train = cell.column("test_accuracy"), cell.column("train_accuracy")
     row = ArmRow(
         panel=panel,
         cell=cell,
@@ -107,33 +106,25 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     )
     if reference is None or reference.run_ids == cell.run_ids:
         return row
-    row = replace(row, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
     gap = cell_difference(*panel.metric.gap_terms(reference, cell), panel.metric)
+    row = replace(row, batch_gap=gap, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
     if panel.metric.name != "accuracy":
-        return replace(row, batch_gap=gap)
-    return replace(
-        row,
-        batch_gap=gap,
-        batch_gap_examples=gap_over_examples(panel, reference, cell, gap),
-        matched_loss=matched_loss_gap(reference, cell, curves),
-    )
+        return row
+    over_examples, matched = gap_over_examples(panel, reference, cell, gap), matched_loss_gap(reference, cell, curves)
+    return replace(row, batch_gap_examples=over_examples, matched_loss=matched)
 
 
-def _judge(rows: list[ArmRow]) -> tuple[list[ArmRow], int]:
+def _judged(rows: list[ArmRow]) -> list[ArmRow]:
     """Gives every row its verdict, Holm's procedure running over all rows that can have one."""
-    reasons = ["reference" if row.cell == row.reference else _no_verdict(row) for row in rows]
-    adjusted = holm([row.batch_gap.p_value if row.batch_gap and not reason else None for row, reason in zip(rows, reasons, strict=True)])
-    comparisons = sum(p_holm is not None for p_holm in adjusted)
-    out = []
-    for row, reason, p_holm in zip(rows, reasons, adjusted, strict=True):
-        if row.batch_gap is None or p_holm is None:
-            out.append(replace(row, verdict=REFERENCE if row.cell == row.reference else f"no verdict ({reason})"))
-            continue
-        worse, better = verdicts_of(row.metric)
-        verdict = verdict_on(row.batch_gap.estimate, p_holm, above=worse, below=better)
-        seen = power(row.batch_gap, comparisons, asked=row.metric.notable_gap)
-        out.append(replace(row, p_holm=p_holm, power=seen, verdict=verdict))
-    return out, comparisons
+    verdicts = judge([(row.batch_gap, _no_verdict(row), *verdicts_of(row.metric)) for row in rows])
+    found = [
+        replace(row, p_holm=p_holm, verdict=REFERENCE if row.cell is row.reference else verdict)
+        for row, (p_holm, verdict) in zip(rows, verdicts, strict=True)
+    ]
+    family = comparisons(found)
+    return [
+        replace(row, power=power(row.batch_gap, family, asked=row.metric.notable_gap)) if row.p_holm is not None else row for row in found
+    ]
 
 
 def _no_verdict(row: ArmRow) -> str:
@@ -146,28 +137,18 @@ def _no_verdict(row: ArmRow) -> str:
         return row.cell.ok_of()
     if not row.reference.complete:
         return f"{row.reference.name}: {row.reference.ok_of()}"
-    gap = row.batch_gap
-    if gap is None:
-        return "no seed in common"
-    if gap.low is None:
-        return "one seed"
-    return "" if gap.p_value is not None else "no spread between seeds"
+    return unjudged(row.batch_gap)
 
 
 def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
     """Adds the share of the gap closed where the untouched baseline cell of the same batch size is itself below the reference."""
-    by_cell = {(id(row.panel), row.cell.name): row for row in rows}
+    below = {row.cell: row.reference for row in rows if row.verdict == BELOW}  # of accuracies alone
     out = []
     for row in rows:
-        baseline_cell = row.panel.baseline_of(row.cell)
-        baseline = by_cell.get((id(row.panel), baseline_cell.name)) if baseline_cell else None
-        if baseline is None or baseline.verdict != BELOW or baseline.cell == row.cell or row.p_holm is None:  # of accuracies alone
-            out.append(row)
-            continue
-        if row.reference is None or baseline.reference is not row.reference or row.cell.run_ids == baseline.cell.run_ids:
-            out.append(row)
-            continue
-        samples = [cell.column("test_accuracy") for cell in (row.cell, baseline.cell, row.reference)]
-        ratio = share_closed(*samples, paired=is_paired(row.cell, baseline.cell, row.reference))
-        out.append(replace(row, share_closed=ratio, share_baseline=baseline.cell.name))
+        reference, baseline = row.reference, row.panel.baseline_of(row.cell)
+        if row.p_holm is not None and reference and baseline and baseline.run_ids != row.cell.run_ids and below.get(baseline) is reference:
+            samples = [cell.column("test_accuracy") for cell in (row.cell, baseline, reference)]
+            ratio = share_closed(*samples, paired=is_paired(row.cell, baseline, reference))
+            row = replace(row, share_closed=ratio, share_baseline=baseline.name)
+        out.append(row)
     return out

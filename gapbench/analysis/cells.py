@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -40,6 +41,11 @@ class Run:
     """The columns `numbers()`; those not measured are left out."""
     test_correct: bytes = field(default=b"", repr=False)
     """Which test examples were right at the end, as bits; empty where that was not recorded."""
+    reason: str = ""
+    """Why it did not end ok, or ended early."""
+    train_seconds: float | None = None
+    replicas: int = 1
+    """Of the stack that it was trained in: all of them have the seconds of the stack."""
 
     @property
     def ok(self) -> bool:
@@ -47,26 +53,26 @@ class Run:
         return self.outcome == Outcome.OK and catalog.measured_task(self.numbers).headline.column("test") in self.numbers
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Cell:
-    """Runs that differ only in their seeds, with what they share."""
+    """Runs that differ only in their seeds, with what they share; defaults are of columns that older tables lack."""
 
     name: str
-    arm: str
+    arm: str = ""
     """Label of the arm; empty for a cell of the grid."""
     order: int
     reference: bool
-    recipe: str
-    preset: str
+    recipe: str = ""
+    preset: str = ""
     batch_size: int
-    regime: str
+    regime: str = "baseline"
     ghost_batch_size: int | None
     """None: off, the whole batch."""
-    optimizer: str
-    precision: str
+    optimizer: str = ""
+    precision: str = "fp32"
     learning_rate: float
-    learning_rate_rule: str
-    momentum_reset: str
+    learning_rate_rule: str = "untouched"
+    momentum_reset: str = "never"
     """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
     change: Change
     """What was changed against the recipe, as data."""
@@ -141,11 +147,20 @@ class Cell:
         """Returns mean and interval of one of `numbers()` over the ok runs; None where none has it."""
         return t_interval([*self.column(name).values()])
 
+    def mean(self, name: str) -> float | None:
+        """Returns the mean of one of `numbers()` over the ok runs; None where none has it."""
+        values = self.column(name).values()
+        return sum(values) / len(values) if values else None
+
     def ok_of(self) -> str:
         """Returns "7 ok of 8, 1 diverged", or "8 ok of 8"."""
-        others = sorted({run.outcome for run in self.runs if not run.ok}, key=list(Outcome).index)
-        listed = ", ".join(f"{sum(run.outcome == outcome for run in self.runs if not run.ok)} {_word(outcome)}" for outcome in others)
-        return f"{len(self.ok_runs)} ok of {len(self.runs)}" + (f", {listed}" if listed else "")
+        others = Counter(run.outcome for run in self.runs if not run.ok)
+        named = [f"{others[outcome]} {_word(outcome)}" for outcome in Outcome if others[outcome]]
+        return ", ".join([f"{len(self.ok_runs)} ok of {len(self.runs)}", *named])
+
+
+PanelKey = tuple[str, str, str, str, str]
+"""Data set, its options, model, its options, recipe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +193,11 @@ class Panel:
         named = [other for other in self.cells if cell.held_against in (other.name, other.arm) and cell.held_against and other is not cell]
         if named:
             return min(named, key=lambda other: other.name != cell.held_against)
-        found = [other for other in self.cells if other.reference]
-        alike = [sum(mine == other for mine, other in zip(cell.method, reference.method, strict=True)) for reference in found]
-        return found[alike.index(max(alike))] if found else None
+
+        def likeness(other: Cell) -> int:
+            return sum(mine == theirs for mine, theirs in zip(cell.method, other.method, strict=True))
+
+        return max((other for other in self.cells if other.reference), key=likeness, default=None)
 
     def original_of(self, cell: Cell) -> Cell | None:
         """Returns the cell whose very runs a cell shows again under another name, held against the same; None: its runs are its own.
@@ -196,13 +213,9 @@ class Panel:
 
         Among several (a suite may also train one for longer), the one whose number of examples is the recipe's.
         """
-        found = [
-            other
-            for other in self.cells
-            if other.batch_size == cell.batch_size and other.method == cell.method and unadapted(other)
-            and other.held_against == cell.held_against
-        ]  # fmt: skip
-        return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples)) if found else None
+        alike = [other for other in self.cells if other.batch_size == cell.batch_size and other.method == cell.method]
+        found = [other for other in alike if other.held_against == cell.held_against and unadapted(other)]
+        return min(found, key=lambda other: abs(other.planned_examples - other.reference_examples), default=None)
 
 
 def in_unit(cell: Cell, metric: Metric, split: str = "test") -> dict[int, float]:
@@ -240,68 +253,56 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
         )
     rows = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in runs.to_dict("records")]
     rows.sort(key=lambda row: (row.get("cell_order", 0), row["cell"], row["seed"], row["run_id"]))
-    keys = list(dict.fromkeys(_panel_key(row) for row in rows))
-    panels = []
-    for key in keys:
-        own = [row for row in rows if _panel_key(row) == key]
-        names = dict.fromkeys(row["cell"] for row in own)
-        cells = [_cell([row for row in own if row["cell"] == name]) for name in names]
-        panels.append(Panel(_title(key, keys), *key, tuple(_with_references(cells))))
-    return tuple(panels)
+    cells: dict[PanelKey, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        cells.setdefault(_panel_key(row), {}).setdefault(row["cell"], []).append(row)
+    return tuple(Panel(_title(key, [*cells]), *key, _with_references([*map(_cell, own.values())])) for key, own in cells.items())
 
 
-def _panel_key(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+def _panel_key(row: Mapping[str, Any]) -> PanelKey:
     dataset, model = row["dataset"], row["model"]
     return dataset, row.get("dataset_options", "{}"), model, row.get("model_options", "{}"), row.get("recipe", "")
+
+
+SAME = ("arm", "recipe", "preset", "regime", "optimizer", "precision", "learning_rate_rule", "momentum_reset", "change", "words")
+COUNTS = ("batch_size", "planned_updates", "reference_batch_size", "reference_updates", "train_examples")
+"""Fields of a cell that are columns of the same name, counts without a default."""
 
 
 def _cell(rows: list[dict[str, Any]]) -> Cell:
     first = with_records(rows[0])
     ghost = first.get("ghost_batch_size")
-    runs = tuple(
-        Run(
-            run_id=row["run_id"],
-            seed=int(row["seed"]),
-            split_seed=int(row.get("split_seed", row["seed"])),
-            outcome=Outcome(row["outcome"]),
-            numbers={name: float(row[name]) for name in numbers() if name in row and math.isfinite(row[name])},
-            test_correct=row.get("test_correct", b""),
-        )
-        for row in rows
-    )
+    same: dict[str, Any] = {name: first[name] for name in SAME if name in first} | {name: int(first[name]) for name in COUNTS}
     return Cell(
         name=first["cell"],
-        arm=first.get("arm", ""),
         order=int(first.get("cell_order", 0)),
         reference=bool(first.get("reference_cell", False)),
-        recipe=first.get("recipe", ""),
-        preset=first.get("preset", ""),
-        batch_size=int(first["batch_size"]),
-        regime=first.get("regime", "baseline"),
         ghost_batch_size=None if ghost is None else int(ghost),
-        optimizer=first.get("optimizer", ""),
-        precision=first.get("precision", "fp32"),
         learning_rate=float(first["learning_rate"]),
-        learning_rate_rule=first.get("learning_rate_rule", "untouched"),
-        momentum_reset=first.get("momentum_reset", "never"),
-        change=first["change"],
-        words=first["words"],
-        planned_updates=int(first["planned_updates"]),
         # Tables of older versions have no examples: all batches of a run were alike then.
         planned_examples=int(first.get("planned_examples", first["planned_updates"] * first["batch_size"])),
-        reference_batch_size=int(first["reference_batch_size"]),
-        reference_updates=int(first["reference_updates"]),
         reference_examples=int(first.get("reference_examples", first["reference_updates"] * first["reference_batch_size"])),
-        train_examples=int(first["train_examples"]),
         split_drawn=bool(first.get("split_drawn", False)),
-        runs=runs,
+        runs=tuple(map(_run, rows)),
         held_against=first.get("reference", ""),
         adaptive=bool(first.get("adaptive_batch")),
         axes=json.loads(first.get("axes") or "{}"),
+        **same,
     )
 
 
-def _with_references(cells: list[Cell]) -> list[Cell]:
+def _run(row: Mapping[str, Any]) -> Run:
+    return Run(
+        run_id=row["run_id"],
+        seed=int(row["seed"]),
+        split_seed=int(row.get("split_seed", row["seed"])),
+        outcome=Outcome(row["outcome"]),
+        numbers={name: float(row[name]) for name in numbers() if name in row and math.isfinite(row[name])},
+        **{name: row[name] for name in ("test_correct", "reason", "train_seconds", "replicas") if name in row},
+    )
+
+
+def _with_references(cells: list[Cell]) -> tuple[Cell, ...]:
     """Marks the reference cells: of those that the suite marks (or else those that the definition names), one for each method.
 
     Of several, such as one at 4 times the epochs, it is the one that trains as the recipe says.
@@ -312,14 +313,14 @@ def _with_references(cells: list[Cell]) -> list[Cell]:
         best = chosen.get(cell.method)
         if best is None or sum(_as_recipe(cell)) > sum(_as_recipe(best)):
             chosen[cell.method] = cell
-    return [replace(cell, reference=chosen.get(cell.method) is cell) for cell in cells]
+    return tuple(replace(cell, reference=chosen.get(cell.method) is cell) for cell in cells)
 
 
 def _as_recipe(cell: Cell) -> tuple[bool, bool, bool]:
     return cell.batch_size == cell.reference_batch_size, unadapted(cell), cell.planned_updates == cell.reference_updates
 
 
-def _title(key: tuple[str, str, str, str, str], keys: list[tuple[str, str, str, str, str]]) -> str:
+def _title(key: PanelKey, keys: list[PanelKey]) -> str:
     """Names a panel; options are shown only where panels of the same data set or model differ in them."""
     dataset, dataset_options, model, model_options, recipe = key
     dataset += _differing(dataset_options, [other[1] for other in keys if other[0] == dataset])
@@ -329,12 +330,9 @@ def _title(key: tuple[str, str, str, str, str], keys: list[tuple[str, str, str, 
 
 def _differing(options: str, among: list[str]) -> str:
     own, others = json.loads(options), [json.loads(other) for other in among]
-    shown = [f"{name} {_plain(own[name])}" for name in own if any(other.get(name) != own[name] for other in others)]
+    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
+    shown = [f"{name} {plain[name]}" for name in own if any(other.get(name) != own[name] for other in others)]
     return f" ({', '.join(shown)})" if shown else ""
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def is_missing(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -65,14 +65,13 @@ def change(first: Mapping[int, float], second: Mapping[int, float], *, same_spli
         same_splits: whether equal keys are equal splits.
     """
     paired = same_splits and len(set(first) & set(second)) == min(len(first), len(second))
-    found = difference(first, second, paired=paired)
+    found = difference(second, first, paired=paired)
     plain = Change(_mean(first), _mean(second), len(first), len(second))
     if found is None:
         return plain
+    plain = replace(plain, estimate=found.estimate, method=found.method)
     # Without any spread between seeds there is nothing to make an interval of, though a formula would give one of no width.
-    if found.low is None or found.high is None or found.p_value is None:
-        return replace(plain, estimate=-found.estimate, method=found.method)
-    return replace(plain, estimate=-found.estimate, low=-found.high, high=-found.low, p_value=found.p_value, method=found.method)
+    return plain if found.p_value is None else replace(plain, low=found.low, high=found.high, p_value=found.p_value)
 
 
 def change_from_published(published: float, rounding: float, sample: Sequence[float], *, published_first: bool) -> Change:
@@ -89,17 +88,17 @@ def change_from_published(published: float, rounding: float, sample: Sequence[fl
     ours = np.asarray(sample, dtype=np.float64)
     n, sign = len(ours), 1 if published_first else -1
     mean = float(ours.mean()) if n else None
-    numbers = (published, mean, 1, n) if published_first else (mean, published, n, 1)
-    plain = Change(*numbers)
+    plain = Change(published, mean, 1, n) if published_first else Change(mean, published, n, 1)
     if mean is None:
         return plain
     estimate = sign * (mean - published)
+    plain = replace(plain, estimate=estimate, method="prediction")
     spread = float(ours.std(ddof=1)) * float(np.sqrt(1 + 1 / n)) if n > 1 else 0.0
     if spread == 0:
-        return replace(plain, estimate=estimate, method="prediction")
+        return plain
     half = t_quantile(LEVEL, n - 1) * spread + rounding
     p_value = two_sided_p(max(0.0, abs(estimate) - rounding) / spread, n - 1)
-    return replace(plain, estimate=estimate, low=estimate - half, high=estimate + half, p_value=p_value, method="prediction")
+    return replace(plain, low=estimate - half, high=estimate + half, p_value=p_value)
 
 
 def _mean(sample: Mapping[int, float]) -> float | None:
@@ -137,25 +136,18 @@ def match(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> 
     Those of equal label and values come first, then those of equal values under another label, then those of equal label on the same
     data set, whose values differ in something else.
     """
+    candidates = [
+        *((name, name) for name in first if second.get(name) == first[name]),
+        *((name, other) for name in first for other in second if first[name] == second[other]),
+        *((name, name) for name in first if name in second and first[name]["dataset"] == second[name]["dataset"]),
+    ]
     pairs: dict[str, str] = {}
-    free = dict(second)
-
-    def take(name: str, other: str) -> None:
-        pairs[name] = other
-        del free[other]
-
-    for name, values in first.items():
-        if name in free and free[name] == values:
-            take(name, name)
-    for name, values in first.items():
-        equal = [other for other, its_values in free.items() if its_values == values]
-        if name not in pairs and equal:
-            take(name, equal[0])
-    for name, values in first.items():
-        if name not in pairs and name in free and free[name]["dataset"] == values["dataset"]:
-            take(name, name)
+    for name, other in candidates:
+        if name not in pairs and other not in pairs.values():
+            pairs[name] = other
     both = tuple(Matched(name, pairs[name], differing(first[name], second[pairs[name]])) for name in first if name in pairs)
-    return Matching(both, tuple(name for name in first if name not in pairs), tuple(free))
+    only_first, only_second = (name for name in first if name not in pairs), (name for name in second if name not in pairs.values())
+    return Matching(both, tuple(only_first), tuple(only_second))
 
 
 QUALITY = {"test_accuracy": ("accuracy", "test"), "test_loss": ("loss", "test"), "train_loss": ("loss", "train")}
@@ -211,10 +203,9 @@ class ComparedCell:
     """Its label in B, mostly the same."""
     values: Mapping[str, tuple[str, str]]
     """Effective values in which the two differ, by key: then one label names two cells."""
-    ok_first: int
-    planned_first: int
-    ok_second: int
-    planned_second: int
+    ok: tuple[int, int]
+    """Runs that are ok in A and in B."""
+    planned: tuple[int, int]
     changes: Mapping[str, Change]
     """By measure; those that neither side has are left out."""
     identical_runs: int = 0
@@ -247,48 +238,41 @@ class ComparedCell:
         return self.changes.get(self.metric.column("test"))
 
 
-@dataclass(frozen=True)
-class Member:
-    """A cell of one side with what is needed to compare it."""
+def compare_cell(matched: Matched, panel: str, cells: tuple[Cell, Cell], *, same_data: bool) -> ComparedCell:
+    """Returns what differs between the two sides of one cell, without its verdict.
 
-    panel: Panel
-    cell: Cell
-    values: CellValues
-    rows: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    """Rows of `runs.parquet` by run id."""
-
-
-def members(panels: Iterable[Panel], values: Mapping[str, CellValues], runs: pd.DataFrame) -> dict[str, Member]:
-    """Returns the cells of one side by label."""
-    rows = {str(row["run_id"]): {str(key): value for key, value in row.items()} for row in runs.to_dict("records")}
-    return {cell.name: Member(panel, cell, values[cell.name], rows) for panel in panels for cell in panel.cells}
-
-
-def compare_cell(matched: Matched, first: Member, second: Member) -> ComparedCell:
-    """Returns what differs between the two sides of one cell, without its verdict."""
-    shared = _shared_ids(first.cell, second.cell)
-    same_splits = is_paired(first.cell, second.cell) and _data(first.values) == _data(second.values)
+    Args:
+        matched: its labels.
+        panel: its title in A.
+        cells: in A and in B.
+        same_data: whether equal split seeds are equal splits.
+    """
+    same_splits = same_data and is_paired(*cells)
     changes = {}
     for measure, (metric, split) in QUALITY.items():
-        samples = [in_unit(member.cell, catalog.metrics()[metric], split) for member in (first, second)]
+        samples = [in_unit(cell, catalog.metrics()[metric], split) for cell in cells]
         if any(samples):
-            changes[measure] = change(samples[0], samples[1], same_splits=same_splits)
-    seconds = [_seconds(member) for member in (first, second)]
+            changes[measure] = change(*samples, same_splits=same_splits)
+    seconds = [_seconds(cell) for cell in cells]
     if any(seconds):
-        changes["train_seconds"] = change(seconds[0], seconds[1], same_splits=False)
+        changes["train_seconds"] = change(*seconds, same_splits=False)
+    ok, others = ({run.run_id: run for run in cell.ok_runs} for cell in cells)
+    shared = [(run, others[run_id]) for run_id, run in ok.items() if run_id in others]
     return ComparedCell(
-        panel=first.panel.title,
+        panel=panel,
         name=matched.first,
         name_second=matched.second,
         values=matched.values,
-        ok_first=len(first.cell.ok_runs),
-        planned_first=len(first.cell.runs),
-        ok_second=len(second.cell.ok_runs),
-        planned_second=len(second.cell.runs),
+        ok=(len(ok), len(others)),
+        planned=(len(cells[0].runs), len(cells[1].runs)),
         changes=changes,
-        identical_runs=sum(_identical(run_id, first, second) for run_id in shared),
+        identical_runs=sum((one.numbers, one.test_correct) == (other.numbers, other.test_correct) for one, other in shared),
         shared_runs=len(shared),
-        outcomes=tuple(_outcome_changes(first, second)),
+        outcomes=tuple(
+            OutcomeChange(name, before.outcome, after.outcome, after.reason or before.reason)
+            for name, before, after in _paired_runs(*cells)
+            if before.outcome != after.outcome
+        ),
     )
 
 
@@ -297,44 +281,40 @@ def with_verdicts(cells: Sequence[ComparedCell]) -> tuple[tuple[ComparedCell, ..
 
     Cells with a run that is not ok, or with one seed, get no verdict; identical ones need none.
     """
-    unjudged = [_incomplete(cell) or _identical_cell(cell) for cell in cells]
-    found = list(cells)
+    unjudged = [bool(_incomplete(cell) or _identical_cell(cell)) for cell in cells]
+    adjusted = {}
     for measure in MEASURES:
-        changes = [None if reason else cell.changes.get(measure) for cell, reason in zip(cells, unjudged, strict=True)]
-        adjusted = holm([one.p_value if one else None for one in changes])
-        for position, (one, p_holm) in enumerate(zip(changes, adjusted, strict=True)):
-            if one is not None:
-                found[position] = replace(found[position], changes={**found[position].changes, measure: replace(one, p_holm=p_holm)})
-    compared = sum(cell.headline is not None and cell.headline.p_holm is not None for cell in found)
-    return tuple(replace(cell, verdict=_verdict(cell)) for cell in found), compared
+        changes = [None if left_out else cell.changes.get(measure) for cell, left_out in zip(cells, unjudged, strict=True)]
+        adjusted[measure] = holm([one.p_value if one else None for one in changes])
+    found = []
+    for position, cell in enumerate(cells):
+        judged = replace(cell, changes={name: replace(one, p_holm=adjusted[name][position]) for name, one in cell.changes.items()})
+        found.append(replace(judged, verdict=_verdict(judged)))
+    return tuple(found), sum(cell.headline is not None and cell.headline.p_holm is not None for cell in found)
 
 
 def _verdict(cell: ComparedCell) -> str:
-    headline = cell.headline
-    if not _incomplete(cell) and _identical_cell(cell):
-        return _identical_cell(cell)
-    reason = _incomplete(cell) or _without_interval(cell)
-    if reason:
+    incomplete, identical = _incomplete(cell), _identical_cell(cell)
+    if identical and not incomplete:
+        return identical
+    headline, reason = cell.headline, incomplete or _without_interval(cell)
+    if reason or headline is None or headline.estimate is None:
         return f"no verdict ({reason})"
     below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
-    assert headline is not None  # else it would have no interval
-    assert headline.estimate is not None
     return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
 
 
 def _incomplete(cell: ComparedCell) -> str:
     """Returns which side has runs that are not ok, or an empty text: such a cell is not judged."""
-    for side, ok, planned in (("A", cell.ok_first, cell.planned_first), ("B", cell.ok_second, cell.planned_second)):
-        if ok < planned:
-            return f"{side}: {ok} ok of {planned}"
-    return ""
+    sides = zip("AB", cell.ok, cell.planned, strict=True)
+    return next((f"{side}: {ok} ok of {planned}" for side, ok, planned in sides if ok < planned), "")
 
 
 def _identical_cell(cell: ComparedCell) -> str:
     """Returns the verdict on a cell all of whose shared runs are identical, or an empty text."""
-    if not cell.identical_runs or not cell.identical_runs == cell.shared_runs == min(cell.ok_first, cell.ok_second):
+    if not cell.identical_runs or not cell.identical_runs == cell.shared_runs == min(cell.ok):
         return ""
-    return IDENTICAL if cell.ok_first == cell.ok_second else SHARED_IDENTICAL
+    return IDENTICAL if cell.ok[0] == cell.ok[1] else SHARED_IDENTICAL
 
 
 def _without_interval(cell: ComparedCell) -> str:
@@ -349,41 +329,15 @@ def _without_interval(cell: ComparedCell) -> str:
     return "" if headline.p_value is not None else "no spread between seeds"
 
 
-def _shared_ids(first: Cell, second: Cell) -> list[str]:
-    ids = {run.run_id for run in second.ok_runs}
-    return [run.run_id for run in first.ok_runs if run.run_id in ids]
-
-
-def _identical(run_id: str, first: Member, second: Member) -> bool:
-    """Whether a run has exactly the same numbers on both sides, test examples included."""
-    numbers = [next(run.numbers for run in member.cell.runs if run.run_id == run_id) for member in (first, second)]
-    bits = [member.rows[run_id].get("test_correct") for member in (first, second)]
-    return numbers[0] == numbers[1] and bits[0] == bits[1]
-
-
 def _data(values: CellValues) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key == "dataset" or key.startswith("dataset.")}
 
 
-def _seconds(member: Member) -> dict[int, float]:
+def _seconds(cell: Cell) -> dict[int, float]:
     """Returns train seconds of the ok runs, one for each that was timed: runs of one stack share its time, which counts once."""
-    found: dict[tuple[float, str], float] = {}
-    for run in member.cell.ok_runs:
-        row = member.rows[run.run_id]
-        seconds, replicas = float(row["train_seconds"]), row["replicas"]
-        if seconds == seconds:  # not NaN
-            found[(seconds, "" if replicas > 1 else run.run_id)] = seconds
+    timed = [run for run in cell.ok_runs if run.train_seconds is not None]
+    found = {(run.train_seconds, "" if run.replicas > 1 else run.run_id): float(run.train_seconds or 0.0) for run in timed}
     return dict(enumerate(found.values()))
-
-
-def _outcome_changes(first: Member, second: Member) -> list[OutcomeChange]:
-    changes = []
-    for name, before, after in _paired_runs(first.cell, second.cell):
-        if before.outcome != after.outcome:
-            reasons = [str(member.rows[run.run_id].get("reason") or "") for member, run in ((second, after), (first, before))]
-            reason = next((text for text in reasons if text not in ("", "None", "nan")), "")
-            changes.append(OutcomeChange(name, before.outcome, after.outcome, reason))
-    return changes
 
 
 def _paired_runs(first: Cell, second: Cell) -> list[tuple[str, Run, Run]]:
@@ -455,10 +409,9 @@ def against_published(
             held.add((panel.recipe, arm, cell.batch_size))
             sample = [*in_unit(cell, catalog.metrics()["accuracy"]).values()]
             accuracy = change_from_published(value.percent, value.rounding_pp, sample, published_first=published_first)
-            mine, theirs = (len(cell.ok_runs), len(cell.runs)), (1, 1)
-            counts = (*theirs, *mine) if published_first else (*mine, *theirs)
-            changes = {"test_accuracy": accuracy}
-            cells.append(ComparedCell(panel.title, cell.name, cell.name, {}, *counts, changes=changes, published=value.source))
+            ok, planned = len(cell.ok_runs), len(cell.runs)
+            counts = ((1, ok), (1, planned)) if published_first else ((ok, 1), (planned, 1))
+            cells.append(ComparedCell(panel.title, cell.name, cell.name, {}, *counts, {"test_accuracy": accuracy}, published=value.source))
     left = _by_network((network, arm) for network, arm, row, value in paper.values() if (row.recipe, arm, value.batch_size) not in held)
     return cells, only_ours, left
 
@@ -470,11 +423,16 @@ def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[Compared
         {name: {"dataset": name, "batch_size": value.batch_size} for name, (_, _, value) in side.items()} for side in sides
     ]
     found = match(*keys)
-    only = [
-        _by_network((side[name][0], side[name][1]) for name in names)
-        for side, names in zip(sides, (found.only_first, found.only_second), strict=True)
-    ]
-    return [_pair(one, *sides) for one in found.both], only[0], only[1]
+    cells = []
+    for one in found.both:
+        (network, arm, before), (_, other_arm, after) = sides[0][one.first], sides[1][one.second]
+        accuracy = Change(before.percent, after.percent, 1, 1, estimate=after.percent - before.percent)
+        changes = {"test_accuracy": accuracy}
+        cells.append(ComparedCell(network, arm, other_arm, one.values, (1, 1), (1, 1), changes, published=after.source))
+    only_first, only_second = (
+        _by_network(side[name][:2] for name in names) for side, names in zip(sides, (found.only_first, found.only_second), strict=True)
+    )
+    return cells, only_first, only_second
 
 
 def _by_network(values: Iterable[tuple[str, str]]) -> list[str]:
@@ -483,17 +441,6 @@ def _by_network(values: Iterable[tuple[str, str]]) -> list[str]:
     for network, arm in values:
         arms.setdefault(network, []).append(arm)
     return [f"{network} ({', '.join(own)})" for network, own in arms.items()]
-
-
-def _pair(
-    matched: Matched,
-    first: dict[str, tuple[str, str, published.PublishedValue]],
-    second: dict[str, tuple[str, str, published.PublishedValue]],
-) -> ComparedCell:
-    network, arm, before = first[matched.first]
-    _, other_arm, after = second[matched.second]
-    accuracy = Change(before.percent, after.percent, 1, 1, estimate=after.percent - before.percent)
-    return ComparedCell(network, arm, other_arm, matched.values, 1, 1, 1, 1, {"test_accuracy": accuracy}, published=after.source)
 
 
 # The comparison as a whole, and what it says in words.
@@ -607,15 +554,22 @@ def compare_results(first: Results | PublishedSet, second: Results | PublishedSe
 
 
 def _two_results(first: Results, second: Results) -> Comparison:
-    sides = [members(read_panels(one.runs), one.values, one.runs) for one in (first, second)]
-    matching = match(*({name: member.values for name, member in side.items()} for side in sides))
-    cells, compared = with_verdicts([compare_cell(one, sides[0][one.first], sides[1][one.second]) for one in matching.both])
+    panels = read_panels(first.runs)
+    titles = {cell.name: panel.title for panel in panels for cell in panel.cells}
+    sides = [{cell.name: cell for panel in own for cell in panel.cells} for own in (panels, read_panels(second.runs))]
+    values = [{name: one.values[name] for name in cells} for one, cells in zip((first, second), sides, strict=True)]
+    matching = match(*values)
+    cells = []
+    for one in matching.both:
+        same_data = _data(values[0][one.first]) == _data(values[1][one.second])
+        cells.append(compare_cell(one, titles[one.first], (sides[0][one.first], sides[1][one.second]), same_data=same_data))
+    judged, compared = with_verdicts(cells)
     return Comparison(
         first=first.name,
         second=second.name,
         about=(_about(first), _about(second)),
         environment=environment_lines(first.runs, second.runs),
-        cells=cells,
+        cells=judged,
         only_first=matching.only_first,
         only_second=matching.only_second,
         comparisons=compared,
@@ -635,7 +589,11 @@ def _record(cell: ComparedCell) -> dict[str, Any]:
         "cell": cell.name,
         "in": "both",
         "cell_second": cell.name_second,
-        **{name: getattr(cell, name) for name in ("panel", "ok_first", "planned_first", "ok_second", "planned_second")},
+        "panel": cell.panel,
+        "ok_first": cell.ok[0],
+        "planned_first": cell.planned[0],
+        "ok_second": cell.ok[1],
+        "planned_second": cell.planned[1],
         "runs_shared": cell.shared_runs,
         "runs_identical": cell.identical_runs,
         "verdict": cell.verdict,
@@ -672,20 +630,17 @@ def summary(comparison: Comparison) -> list[str]:
     counts = Counter(cell.verdict if cell.verdict in _KINDS else "" for cell in cells)
     parts = [f"{number} {words}" for verdict, words in _KINDS.items() if (number := counts[verdict])]
     sentences = [f"Of {counted(len(cells), 'cell')} in both: {', '.join(parts)}."]
-    identical = sum(cell.identical_runs for cell in cells)
-    shared = sum(cell.shared_runs for cell in cells)
+    identical, shared = sum(cell.identical_runs for cell in cells), sum(cell.shared_runs for cell in cells)
     if shared:
-        sentences.append(
-            f"{counted(shared, 'run')} of the same id {'is' if shared == 1 else 'are'} ok in both; {_equal(identical, shared)}."
-        )
+        both = f"{counted(shared, 'run')} of the same id {'is' if shared == 1 else 'are'} ok in both"
+        sentences.append(f"{both}; {_equal(identical, shared)}.")
     return sentences + _how(comparison)
 
 
 def values_by_change(comparison: Comparison) -> list[str]:
     """Returns the effective values in which cells of one label differ: once for each change, with the cells that it is in."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    matched = [cell for cell in comparison.cells if cell.values]
-    for cell in matched:
+    for cell in comparison.cells:
         for key, (before, after) in cell.values.items():
             found.setdefault((key, before, after), []).append(cell.label)
     lines = []

@@ -27,10 +27,11 @@ class Curve:
 
     updates: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
+    """[point], or [point, bucket] of a metric of many numbers an update."""
     examples: npt.NDArray[np.float64] | None = None
     """Seen after these updates; None: not known."""
 
-    def at(self, updates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def at(self, updates: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
         """Returns the values at those of its updates that are among `updates`."""
         return self.values[np.isin(self.updates, updates)]
 
@@ -55,12 +56,22 @@ class Window:
     first: float
     last: float
 
+    @property
+    def empty(self) -> bool:
+        """Whether it ends before it begins."""
+        return self.last < self.first
+
     def holds(self, updates: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Returns which updates lie in it."""
         return (updates >= self.first) & (updates <= self.last)
 
     def __str__(self) -> str:
         return f"{self.first:,} to {self.last:,}"
+
+
+def logarithms(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns natural logarithms, of zero that of the smallest positive number."""
+    return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))
 
 
 def at_equal_examples(curves: Sequence[Curve], *, logarithmic: bool = False) -> list[Curve]:
@@ -82,8 +93,7 @@ def at_equal_examples(curves: Sequence[Curve], *, logarithmic: bool = False) -> 
     updates = np.mean([np.interp(points, examples, curve.updates) for curve, examples in known], axis=0)
     found = []
     for curve, examples in known:
-        values = np.log(np.maximum(curve.values, np.finfo(np.float64).tiny)) if logarithmic else curve.values
-        between = np.interp(points, examples, values)
+        between = np.interp(points, examples, logarithms(curve.values) if logarithmic else curve.values)
         found.append(Curve(updates, np.exp(between) if logarithmic else between, points))
     return found
 
@@ -99,25 +109,23 @@ class Band:
     n: int
 
 
-def band(curves: Sequence[Curve], *, logarithmic: bool = False, level: float = LEVEL) -> Band | None:
+def band(curves: Sequence[Curve], *, logarithmic: bool = False) -> Band | None:
     """Returns the band of runs over the updates that all of them have; None where there is none.
 
     Args:
         curves: one per run.
         logarithmic: average logarithms, as befits losses (values must then be positive); the band stays positive.
-        level: coverage of the pointwise interval.
     """
     updates = common_updates(curves)
     if len(updates) == 0:
         return None
     values = np.stack([curve.at(updates) for curve in curves])
-    values = np.log(np.maximum(values, np.finfo(np.float64).tiny)) if logarithmic else values
+    values, back = (logarithms(values), np.exp) if logarithmic else (values, np.asarray)
     mean, n = values.mean(axis=0), len(curves)
-    half = t_quantile(level, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else None
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    if logarithmic:
-        mean, low, high = np.exp(mean), None if low is None else np.exp(low), None if high is None else np.exp(high)
-    return Band(updates, mean, low, high, n)
+    if n == 1:
+        return Band(updates, back(mean), None, None, n)
+    half = t_quantile(LEVEL, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return Band(updates, back(mean), back(mean - half), back(mean + half), n)
 
 
 class Curves:
@@ -134,8 +142,8 @@ class Curves:
             self._cut[key] = self._read(metric, layer)
         return self._cut[key]
 
-    def vectors(self, metric: str) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-        """Returns a metric of many numbers by run id: updates [point] and values [point, bucket]; incomplete updates are left out."""
+    def vectors(self, metric: str) -> dict[str, Curve]:
+        """Returns a metric of many numbers by run id, values [point, bucket]; incomplete updates are left out."""
         if self._table.empty:
             return {}
         rows = self._table[self._table["metric"] == metric]
@@ -143,7 +151,7 @@ class Curves:
         for run_id, group in rows.groupby("run_id", observed=True):
             wide = group.assign(bucket=group["layer"].astype("int64")).pivot_table(index="update", columns="bucket", values="value")
             whole = wide.dropna().sort_index()
-            found[str(run_id)] = whole.index.to_numpy(dtype=np.float64), whole.to_numpy(dtype=np.float64)
+            found[str(run_id)] = Curve(whole.index.to_numpy(dtype=np.float64), whole.to_numpy(dtype=np.float64))
         return found
 
     def _read(self, metric: str, layer: str) -> dict[str, Curve]:

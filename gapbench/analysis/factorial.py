@@ -17,8 +17,8 @@ import numpy as np
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
-from gapbench.analysis.formats import gap_digits, interval_text, listed, range_text, signed
-from gapbench.analysis.stats import Difference, Sample, Values, combination, holm, is_separated
+from gapbench.analysis.formats import gap_digits, interval_text, listed, signed
+from gapbench.analysis.stats import Difference, Values, combination, holm, is_separated
 from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
@@ -85,10 +85,14 @@ class Factorial:
         return self.of(self.panel.metric.column("test"))
 
     @property
+    def at(self) -> str:
+        """The stratum in words; empty where there is only one."""
+        return ", ".join(f"{words(axis)} {level}" for axis, level in self.stratum.items())
+
+    @property
     def title(self) -> str:
         """Panel, and the stratum where there are several."""
-        at = ", ".join(f"{words(axis)} {level}" for axis, level in self.stratum.items())
-        return f"{self.panel.title}, {at}" if at else self.panel.title
+        return f"{self.panel.title}, {self.at}" if self.at else self.panel.title
 
     def of(self, measure: str) -> tuple[Effect, ...]:
         """Returns the effects on one measure, such as `test_accuracy`."""
@@ -107,37 +111,34 @@ def words(axis: str) -> str:
 
 def _of_panel(panel: Panel) -> list[Factorial]:
     grid = [cell for cell in panel.cells if not cell.arm and cell.axes]
-    levels: dict[str, list[str]] = {}
-    for cell in grid:
-        for axis, level in cell.axes.items():
-            known = levels.setdefault(axis, [])
-            if level not in known:
-                known.append(level)
-    factors = tuple(Factor(words(axis), *known) for axis, known in levels.items() if len(known) == 2)
-    axes = [axis for axis, known in levels.items() if len(known) == 2]
-    others = {axis: known for axis, known in levels.items() if len(known) > 2}
-    if len(factors) < 2:
+    axes = dict.fromkeys(axis for cell in grid for axis in cell.axes)
+    levels = {axis: [*dict.fromkeys(cell.axes[axis] for cell in grid if axis in cell.axes)] for axis in axes}
+    pairs = {axis: known for axis, known in levels.items() if len(known) == 2}
+    if len(pairs) < 2:
         return []
-    by_levels = {tuple(sorted(cell.axes.items())): cell for cell in grid}
+    factors = tuple(Factor(words(axis), *known) for axis, known in pairs.items())
+    strata = _combinations({axis: known for axis, known in levels.items() if len(known) > 2})
+    single = {axis: known[0] for axis, known in levels.items() if len(known) == 1}
+    by_levels = {frozenset(cell.axes.items()): cell for cell in grid}
     out = []
-    for chosen in itertools.product(*others.values()):
-        stratum = dict(zip(others, chosen, strict=True))
-        keys = [{**stratum, **dict(zip(axes, own, strict=True))} for own in itertools.product(*(levels[axis] for axis in axes))]
-        single = {axis: known[0] for axis, known in levels.items() if len(known) == 1}
-        cells = [by_levels.get(tuple(sorted({**single, **key}.items()))) for key in keys]
+    for stratum in strata:
+        cells = [by_levels.get(frozenset((single | stratum | own).items())) for own in _combinations(pairs)]
         out.append(_factorial(panel, stratum, factors, cells))
     return out
+
+
+def _combinations(levels: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Returns every combination of levels by axis, the last axis varying fastest."""
+    return [dict(zip(levels, own, strict=True)) for own in itertools.product(*levels.values())]
 
 
 def _factorial(panel: Panel, stratum: Mapping[str, str], factors: tuple[Factor, ...], cells: Sequence[Cell | None]) -> Factorial:
     found = tuple(cell for cell in cells if cell is not None)
     missing = len(cells) - len(found)
-    if missing:
-        reason = f"{missing} of {len(cells)} combinations {'is' if missing == 1 else 'are'} not in the grid"
+    reason = f"{missing} of {len(cells)} combinations {'is' if missing == 1 else 'are'} not in the grid" if missing else ""
+    reason = reason or "; ".join(f"{cell.name}: {cell.ok_of()}" for cell in found if not cell.complete)
+    if reason:
         return Factorial(panel, stratum, factors, found, (), reason)
-    bad = [f"{cell.name}: {cell.ok_of()}" for cell in found if not cell.complete]
-    if bad:
-        return Factorial(panel, stratum, factors, found, (), "; ".join(bad))
     effects = tuple(effect for metric in catalog.metrics().values() for effect in _effects(factors, found, metric))
     return Factorial(panel, stratum, factors, found, effects, "" if effects else "no split in common")
 
@@ -146,16 +147,13 @@ def _effects(factors: Sequence[Factor], cells: Sequence[Cell], metric: Metric) -
     """Returns main effects and interactions of two on a metric, judged together; none where a cell lacks it."""
     samples = [in_unit(cell, metric) for cell in cells]
     chosen = [which for size in (1, 2) for which in itertools.combinations(range(len(factors)), size)] if all(samples) else []
-    found = [_effect(factors, which, samples, metric, paired=is_paired(*cells)) for which in chosen]
-    known = [effect for effect in found if effect is not None]
-    adjusted = holm([effect.p_value for effect in known])
-    return [replace(effect, p_holm=p_holm) for effect, p_holm in zip(known, adjusted, strict=True)]
-
-
-def _effect(factors: Sequence[Factor], which: tuple[int, ...], samples: Sequence[Sample], metric: Metric, *, paired: bool) -> Effect | None:
-    found = combination(samples, contrast_coefficients(len(factors), which), paired=paired)
-    chosen = tuple(factors[position] for position in which)
-    return None if found is None else Effect(**vars(found), factors=chosen, metric=metric)
+    effects = []
+    for which in chosen:
+        found = combination(samples, contrast_coefficients(len(factors), which), paired=is_paired(*cells))
+        if found is not None:
+            effects.append(Effect(**vars(found), factors=tuple(factors[position] for position in which), metric=metric))
+    adjusted = holm([effect.p_value for effect in effects])
+    return [replace(effect, p_holm=p_holm) for effect, p_holm in zip(effects, adjusted, strict=True)]
 
 
 def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
@@ -190,15 +188,9 @@ def effects_frame(found: Sequence[Factorial]) -> pd.DataFrame:
             "measure": effect.measure,
             "effect": effect.name,
             "order": len(effect.factors),
-            "estimate": effect.estimate,
-            "low": effect.low,
-            "high": effect.high,
+            **{name: getattr(effect, name) for name in ("estimate", "low", "high")},
             "degrees_of_freedom": effect.degrees,
-            "p_value": effect.p_value,
-            "p_holm": effect.p_holm,
-            "separated": effect.separated,
-            "method": effect.method,
-            "n": effect.n,
+            **{name: getattr(effect, name) for name in ("p_value", "p_holm", "separated", "method", "n")},
         }
         for one in found
         for effect in one.effects
@@ -211,9 +203,9 @@ def effect_rows(found: Factorial) -> list[tuple[str, ...]]:
     accuracies, losses = ({effect.factors: effect for effect in found.of(measure)} for measure in ("test_accuracy", "test_loss"))
     out: list[tuple[str, ...]] = []
     for effect in found.headline:
-        accuracy, loss = accuracies.get(effect.factors), losses.get(effect.factors)
-        texts = [(interval_text(one, digits), _p(one)) if one else ("", "") for one, digits in ((accuracy, 2), (loss, 4))]
-        out.append((effect.name, str(effect.n), *texts[0], *texts[1]))
+        both = (accuracies.get(effect.factors), 2), (losses.get(effect.factors), 4)
+        texts = [text for one, digits in both for text in ((interval_text(one, digits), _p(one)) if one else ("", ""))]
+        out.append((effect.name, str(effect.n), *texts))
     return out
 
 
@@ -232,8 +224,7 @@ def effect_notes(found: Sequence[Factorial]) -> list[str]:
 
 
 def _sentences(found: Factorial) -> list[str]:
-    at = f" at {', '.join(f'{axis.replace(chr(95), chr(32))} {level}' for axis, level in found.stratum.items())}" if found.stratum else ""
-    head = f"Factorial of {listed([factor.name for factor in found.factors])}{at}"
+    head = f"Factorial of {listed([factor.name for factor in found.factors])}{f' at {found.at}' if found.at else ''}"
     if found.reason:
         return [f"{head}: no effects ({found.reason})."]
     effects = found.headline
@@ -251,24 +242,23 @@ def _sentences(found: Factorial) -> list[str]:
 def _interactions(effects: Sequence[Effect]) -> str:
     separated = [effect for effect in effects if effect.separated]
     rest = len(effects) - len(separated)
-    largest = max(effects, key=lambda effect: abs(effect.estimate))
-    if not separated:
-        which = "The interaction of the two is" if len(effects) == 1 else f"None of {len(effects)} interactions of two is"
-        not_said = " not separated from zero" if len(effects) == 1 else " separated from zero"
-        return f"{which}{not_said}; the largest is {_said(largest)}." if len(effects) > 1 else f"{which}{not_said}: {_said(largest)}."
-    others = f"; the other {rest} {'is' if rest == 1 else 'are'} not separated from zero" if rest else ""
-    return f"What one does depends on another: {'; '.join(_said(effect) for effect in separated)}{others}."
+    if separated:
+        others = f"; the other {rest} {'is' if rest == 1 else 'are'} not separated from zero" if rest else ""
+        return f"What one does depends on another: {'; '.join(_said(effect) for effect in separated)}{others}."
+    largest = _said(max(effects, key=lambda effect: abs(effect.estimate)))
+    if len(effects) == 1:
+        return f"The interaction of the two is not separated from zero: {largest}."
+    return f"None of {len(effects)} interactions of two is separated from zero; the largest is {largest}."
 
 
 def _said(effect: Effect) -> str:
     sign = "+" if effect.estimate >= 0 else ""
     width = 0.0 if effect.low is None else effect.estimate - effect.low
     digits = gap_digits(effect.metric, width or effect.estimate)
-    interval = "" if effect.low is None or effect.high is None else f" ({range_text(effect.low, effect.high, digits)})"
-    text = f"{effect.name} {sign}{signed(effect.estimate, digits)}"
+    text = f"{effect.name} {sign}"
     if effect.p_value is None:
-        return f"{text} (no spread between seeds)"
-    return f"{text}{interval}{'' if effect.separated else ', not separated'}"
+        return f"{text}{signed(effect.estimate, digits)} (no spread between seeds)"
+    return f"{text}{interval_text(effect, digits)}{'' if effect.separated else ', not separated'}"
 
 
 def _p(effect: Effect) -> str:

@@ -19,16 +19,13 @@ GAP_NATS = "batch gap, nats"
 GAP, EXAMPLES, AT, MATCHED = "batch gap, pp", "other test set, pp", "budget; rate", "matched-loss gap, pp"
 VERDICT, SHARE, PAPER = "verdict", "share of gap closed", "paper, %"
 
-COLUMNS = (
-    ARM, BATCH, GHOST, RATE, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, TRAIN_TEST, GAP, GAP_NATS, EXAMPLES, AT, MATCHED, VERDICT,
-    SHARE, PAPER,
-)  # fmt: skip
-SHORT_COLUMNS = (ARM, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, GAP, GAP_NATS, AT, VERDICT, SHARE)
-NEVER_DROPPED = frozenset({ARM, BATCH, COUNT, ACCURACY, TEST_LOSS, TRAIN_LOSS, VERDICT})
+LONG = frozenset({BATCH, GHOST, RATE, TRAIN_TEST, EXAMPLES, MATCHED, PAPER})
+"""Columns that a terminal has no room for."""
+NEVER_DROPPED = frozenset({ARM, BATCH, COUNT, TEST_LOSS, TRAIN_LOSS, VERDICT})
 
 
 def format_row(row: ArmRow) -> dict[str, str]:
-    """Returns the text of a row under every heading of COLUMNS; empty where there is nothing to say."""
+    """Returns the text of a row under every heading, in order; empty where there is nothing to say."""
     cell = row.cell
     against = f"against {row.reference.name}" if row.reference is not None and row.cell.held_against else ""
     return {
@@ -55,9 +52,9 @@ def format_row(row: ArmRow) -> dict[str, str]:
 def columns_of(rows: Sequence[ArmRow]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the columns that say something in at least one row, all of them and those that fit a terminal."""
     texts = [format_row(row) for row in rows]
-    kept = NEVER_DROPPED - ({ACCURACY} if rows and all(row.metric.name != "accuracy" for row in rows) else set())
-    telling = {column for column in COLUMNS if any(text[column] not in ("", "off") for text in texts)} | kept
-    return tuple(column for column in COLUMNS if column in telling), tuple(column for column in SHORT_COLUMNS if column in telling)
+    kept = NEVER_DROPPED | ({ACCURACY} if any(row.metric.name == "accuracy" for row in rows) else set())
+    telling = [column for column in texts[0] if column in kept or any(text[column] not in ("", "off") for text in texts)] if texts else []
+    return tuple(telling), tuple(column for column in telling if column not in LONG)
 
 
 @dataclass(frozen=True)
@@ -130,10 +127,8 @@ def percent(estimate: Estimate | None) -> str:
 
 def loss(estimate: Estimate | None) -> str:
     """Returns a loss with three significant digits."""
-    if estimate is None:
-        return ""
-    size = abs(estimate.mean)
-    if 0 < size < 1e-4 or size >= 1e6:
+    size = abs(estimate.mean) if estimate else 0.0
+    if estimate and (0 < size < 1e-4 or size >= 1e6):
         return f"{estimate.mean:.2e}" + ("" if estimate.half_width is None else f" ± {estimate.half_width:.1e}")
     return estimate_text(estimate, 1, 2 if size == 0 else max(0, 2 - math.floor(math.log10(size))))
 
@@ -155,12 +150,12 @@ def gap_text(gap: Difference | None, metric: Metric) -> str:
 
 
 def gap_digits(metric: Metric, size: float) -> int:
-    """Returns how many decimals a gap has: the metric's, or else as many as show two digits of `size`, its error or the gap itself."""
-    return nats_digits(size) if metric.decimals is None else metric.decimals
+    """Returns how many decimals a gap has: the metric's, or else as many as show two digits of `size`, its error or the gap itself.
 
-
-def nats_digits(size: float) -> int:
-    """Returns how many decimals show two digits of a loss or its error; losses, unlike accuracies, have no scale of their own."""
+    Losses, unlike accuracies, have no scale of their own.
+    """
+    if metric.decimals is not None:
+        return metric.decimals
     return 2 if size == 0 else max(0, 1 - math.floor(math.log10(abs(size))))
 
 

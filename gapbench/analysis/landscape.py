@@ -1,8 +1,13 @@
-"""The landscape experiment of Hoffer et al. 2017, appendix B, read from the curves: spread of the loss against distance.
+"""The loss around the weights: its spread against distance, its sharpness and its curvature.
 
-The paper read "standard deviation linear in distance" as a random potential of exponent 2. To first order every differentiable loss does
-that, with slope ||g|| / sqrt(D); so each spread stands beside the one that the gradient predicts, and each rise of the mean beside what
-the curvature predicts, z^2 tr(H) / (2 D). Only where these fail has the experiment said anything.
+The landscape experiment is that of Hoffer et al. 2017, appendix B. The paper read "standard deviation linear in distance" as a random
+potential of exponent 2. To first order every differentiable loss does that, with slope ||g|| / sqrt(D); so each spread stands beside the
+one that the gradient predicts, and each rise of the mean beside what the curvature predicts, z^2 tr(H) / (2 D). Only where these fail has
+the experiment said anything.
+
+Sharpness is Keskar's measure, curvature the Hessian's top eigenvalue and trace. Where lambda_max * learning_rate / (2 (1 + momentum)) is
+near 1, as full-batch training makes it (Cohen et al. 2021), a difference of sharpness between arms reads their learning rates; that share
+of the edge of stability therefore stands beside every eigenvalue, with the loss at which it was measured.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ import numpy.typing as npt
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, read_panels
-from gapbench.analysis.curves import Curves
+from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.formats import MINUS
+from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
 from gapbench.analysis.stats import LEVEL, Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
@@ -35,15 +41,18 @@ ROUNDS, TOLERANCE = 200, 1e-6
 """Steps that the fit of an exponent may take, and the last of which may change it by no more."""
 KINDS = {"uniform": "landscape", "filter-normalized": "landscape_filter"}
 """Kinds of directions and the beginning of their metrics."""
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "bins": (
-        "panel", "cell", "run_id", "seed", "update", "fraction", "directions", "bin", "losses", "distance", "standard_deviation",
-        "first_order", "rise", "second_order",
-    ),
-    "fits": (
-        "panel", "cell", "run_id", "seed", "update", "fraction", "directions", "largest_distance", "center", "floor", "slope",
-        "curvature", "curvature_error", "exponent", "exponent_error", "spread_ratio",
-    ),
+ONE: Columns = {
+    "panel": "panel.title", "cell": "one.cell.name", "run_id": "one.run.run_id", "seed": "one.run.seed", "update": "one.update",
+    "fraction": "one.fraction", "directions": "one.kind",
+}  # fmt: skip
+OF_BIN = ("bin", "losses", "distance", "standard_deviation", "first_order", "rise", "second_order")
+COLUMNS: dict[str, Columns] = {
+    "bins": {**ONE, **named(*OF_BIN)},
+    "fits": {
+        **ONE, "largest_distance": "one.largest_distance", "center": "one.center", "floor": "one.floor", "slope": "one.slope",
+        "curvature": "one.curvature", "curvature_error": "one.curvature_error", **named("exponent", "exponent_error"),
+        "spread_ratio": "one.spread_ratio",
+    },
 }  # fmt: skip
 
 
@@ -65,6 +74,7 @@ class Bins:
 class Landscape:
     """One run at one update along one kind of directions."""
 
+    cell: Cell
     run: Run
     update: int
     fraction: float
@@ -105,7 +115,7 @@ class LandscapeStudy:
     """The landscapes of a suite; in sentences and as frames."""
 
     suite: str
-    panels: Mapping[Panel, tuple[tuple[Cell, Landscape], ...]]
+    panels: Mapping[Panel, tuple[Landscape, ...]]
     specs: Mapping[str, RunSpec]
 
     @cached_property
@@ -116,21 +126,10 @@ class LandscapeStudy:
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The numbers as tidy frames: bins, fits."""
-        import pandas as pd
-
-        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in COLUMNS}
-        for panel, found in self.panels.items():
-            for cell, one in found:
-                key = (panel.title, cell.name, one.run.run_id, one.run.seed, one.update, one.fraction, one.kind)
-                rows["fits"].append(
-                    (*key, one.largest_distance, one.center, one.floor, one.slope, one.curvature, one.curvature_error, *one.fit,
-                     one.spread_ratio)
-                )  # fmt: skip
-                bins = one.bins
-                first, second = one.slope * bins.distance, 0.5 * one.curvature * bins.distance**2
-                columns = (bins.number, bins.losses, bins.distance, bins.deviation, first, bins.rise, second)
-                rows["bins"] += [(*key, *values) for values in zip(*columns, strict=True)]
-        return {name: pd.DataFrame(own, columns=list(COLUMNS[name])) for name, own in rows.items()}
+        found = [(panel, one) for panel, own in self.panels.items() for one in own]
+        fits = ({"panel": panel, "one": one, "exponent": one.fit[0], "exponent_error": one.fit[1]} for panel, one in found)
+        bins = ({"panel": panel, "one": one, **row} for panel, one in found for row in _bin_rows(one))
+        return {"bins": tidy(COLUMNS["bins"], bins), "fits": tidy(COLUMNS["fits"], fits)}
 
     def _sentences(self, panel: Panel) -> Iterator[str]:
         found = self.panels[panel]
@@ -140,21 +139,21 @@ class LandscapeStudy:
                 "before it trains."
             )
             return
-        groups: dict[tuple[str, int, str], list[tuple[Cell, Landscape]]] = {}
-        for cell, one in found:
-            groups.setdefault((cell.name, one.update, one.kind), []).append((cell, one))
-        for own in groups.values():
-            yield self._sentence(own[0][0], [one for _, one in own])
+        groups: dict[tuple[str, int, str], list[Landscape]] = {}
+        for one in found:
+            groups.setdefault((one.cell.name, one.update, one.kind), []).append(one)
+        yield from map(self._sentence, groups.values())
         yield (
             "A spread linear in distance is what any differentiable loss has to first order, so an exponent of 1 tells no random potential "
             "from a smooth loss."
         )
 
-    def _sentence(self, cell: Cell, found: Sequence[Landscape]) -> str:
+    def _sentence(self, found: Sequence[Landscape]) -> str:
         first = found[0]
         options = probe_options(self.specs.get(first.run.run_id), "landscape")
         place = (
-            f"{cell.name}, {when(first.fraction)}, {first.kind} directions to distance {max(one.largest_distance for one in found):.3g} "
+            f"{first.cell.name}, {when(first.fraction)}, {first.kind} directions to distance "
+            f"{max(one.largest_distance for one in found):.3g} "
             f"(norm statistics {options['norm']}, up to {options['examples']:,} fixed training examples): "
         )
         known = [one for one in found if math.isfinite(one.fit[0])]
@@ -185,9 +184,7 @@ def landscape_study(
         bins: equal bins of distance from 0 to the largest.
     """
     read = Reader(Curves(curves), specs, bins)
-    panels = {
-        panel: tuple((cell, one) for cell in panel.cells for run in cell.runs for one in read.of(cell, run)) for panel in read_panels(runs)
-    }
+    panels = {panel: tuple(one for cell in panel.cells for run in cell.runs for one in read.of(cell, run)) for panel in read_panels(runs)}
     return LandscapeStudy(suite, panels, specs)
 
 
@@ -203,33 +200,34 @@ class Reader:
 
     def of(self, cell: Cell, run: Run) -> Iterator[Landscape]:
         """Yields the landscapes of a run, by update and kind."""
-        if run.run_id not in self._distances:
+        distances = self._distances.get(run.run_id)
+        if distances is None:
             return
-        updates, distances = self._distances[run.run_id]
-        for position, update in enumerate(updates):
-            for kind, name in KINDS.items():
-                measured, losses = self._losses[kind].get(run.run_id, (np.array([]), np.array([])))
-                if update not in measured:
-                    continue
-                center = self._value("landscape_center", run, update)
-                away, loss = distances[position], losses[list(measured).index(update)]
-                yield Landscape(
-                    run,
-                    int(update),
-                    asked_fraction(self._specs.get(run.run_id), "landscape", int(update), cell),
-                    kind,
-                    away,
-                    loss,
-                    binned(away, loss, center, self._bins),
-                    center,
-                    self._value("landscape_floor", run, update),
-                    *(self._value(f"{name}_{what}", run, update) for what in ("slope", "curvature", "curvature_error")),
-                )
+        for update in distances.updates:
+            (away,) = distances.at(update)
+            for kind in KINDS:
+                losses = self._losses[kind].get(run.run_id)
+                for loss in losses.at(update) if losses is not None else ():
+                    yield self._landscape(cell, run, update, kind, away, loss)
+
+    def _landscape(self, cell: Cell, run: Run, update: float, kind: str, away: Array, loss: Array) -> Landscape:
+        fraction = asked_fraction(self._specs.get(run.run_id), "landscape", int(update), cell)
+        center, floor = (self._value(f"landscape_{what}", run, update) for what in ("center", "floor"))
+        predicted = (self._value(f"{KINDS[kind]}_{what}", run, update) for what in ("slope", "curvature", "curvature_error"))
+        bins = binned(away, loss, center, self._bins)
+        return Landscape(cell, run, int(update), fraction, kind, away, loss, bins, center, floor, *predicted)
 
     def _value(self, metric: str, run: Run, update: float) -> float:
         curve = self._curves.of(metric).get(run.run_id)
         found = curve.value_at(update) if curve else None
         return math.nan if found is None else found
+
+
+def _bin_rows(one: Landscape) -> Iterator[Row]:
+    bins = one.bins
+    first, second = one.slope * bins.distance, 0.5 * one.curvature * bins.distance**2
+    columns = (bins.number, bins.losses, bins.distance, bins.deviation, first, bins.rise, second)
+    return (dict(zip(OF_BIN, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def binned(distances: Array, losses: Array, center: float, bins: int) -> Bins:
@@ -243,9 +241,8 @@ def binned(distances: Array, losses: Array, center: float, bins: int) -> Bins:
         trend = np.polynomial.Polynomial.fit(away**2, loss, 1)
         deviation = math.sqrt(float(((loss - trend(away**2)) ** 2).sum()) / (len(loss) - 2))
         rows.append((one, len(loss), math.sqrt(float((away**2).mean())), deviation, float(loss.mean()) - center))
-    columns = [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.array([])] * 5
-    distance, spread, rise = columns[2:]
-    return Bins(columns[0].astype(np.int64), columns[1].astype(np.int64), distance, spread, rise)
+    which, count, *measured = np.array(rows, dtype=np.float64).reshape(-1, 5).T
+    return Bins(which.astype(np.int64), count.astype(np.int64), *measured)
 
 
 def spread_exponent(distances: Array, rises: Array, floor: float) -> tuple[float, float]:
@@ -297,11 +294,11 @@ def when(fraction: float) -> str:
     return f"at {100 * fraction:.3g} % of training" if fraction else "before training"
 
 
-def worded(estimate: Estimate, digits: int = 3) -> str:
-    """Returns "1.02 (0.98 to 1.06)", in significant digits; without an interval where there is none."""
+def worded(estimate: Estimate) -> str:
+    """Returns "1.02 (0.98 to 1.06)", in three significant digits; without an interval where there is none."""
     low, high = estimate.low, estimate.high
-    interval = "" if low is None or high is None else f" ({low:.{digits}g} to {high:.{digits}g})"
-    return f"{estimate.mean:.{digits}g}{interval}".replace("-", MINUS)
+    interval = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
+    return f"{estimate.mean:.3g}{interval}".replace("-", MINUS)
 
 
 def _exponent(found: Sequence[Landscape]) -> tuple[Estimate, str]:
@@ -314,3 +311,116 @@ def _exponent(found: Sequence[Landscape]) -> tuple[Estimate, str]:
 
     half = float(ndtri((1 + LEVEL) / 2)) * found[0].fit[1]
     return Estimate(estimate.mean, estimate.mean - half, estimate.mean + half, 1), "n = 1 run; interval over directions"
+
+
+# Sharpness and curvature cell by cell.
+
+METRICS = {
+    "hessian": ("hessian_loss", "hessian_top", "hessian_edge", "hessian_trace"),
+    "sharpness": ("sharpness_loss", "sharpness", "sharpness_subspace", "sharpness_filter"),
+}
+"""By probe."""
+SHARPNESS_COLUMNS: Columns = {
+    "panel": "panel.title", "cell": "one.cell.name", "learning_rate": "one.cell.learning_rate", "norm": "one.norm",
+    "examples": "one.examples", "update": "one.update", "fraction": "one.fraction", "metric": "metric", "n": "value.n",
+    **with_bounds("value", "value", "mean"),
+}  # fmt: skip
+WORDS = {
+    "hessian_top": "top Hessian eigenvalue {}",
+    "hessian_edge": "which is {} of the edge of stability 2 (1 + momentum) / learning rate",
+    "hessian_trace": "trace {}",
+    "sharpness": "sharpness {} % in the full space",
+    "sharpness_subspace": "{} % in a random subspace",
+    "sharpness_filter": "{} % filter-normalized",
+    "hessian_loss": "at loss {}",
+    "sharpness_loss": "at loss {}",
+}
+"""By metric, in the order of a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What the runs of a cell measured after one update, metric by metric."""
+
+    cell: Cell
+    norm: str
+    examples: int
+    update: int
+    fraction: float
+    values: Mapping[str, Estimate]
+
+    def text(self) -> str:
+        """Returns the sentence of it."""
+        n = max(estimate.n for estimate in self.values.values())
+        asked = f"norm statistics {self.norm}, up to {self.examples:,} fixed training examples, n = {n}"
+        parts = [words.format(worded(self.values[metric])) for metric, words in WORDS.items() if metric in self.values]
+        return f"{self.cell.name}, {when(self.fraction)} ({asked}): {', '.join(parts)}."
+
+
+@dataclass(frozen=True, eq=False)
+class SharpnessStudy:
+    """Sharpness and curvature of a suite; in sentences and as a frame."""
+
+    suite: str
+    panels: Mapping[Panel, tuple[Measured, ...]]
+
+    @cached_property
+    def sentences(self) -> dict[str, list[str]]:
+        """What was measured, by panel, with intervals over seeds."""
+        return {panel.title: list(_sharpness_sentences(found)) for panel, found in self.panels.items()}
+
+    @cached_property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The numbers as a tidy frame."""
+        rows = (
+            {"panel": panel, "one": one, "metric": metric, "value": value}
+            for panel, found in self.panels.items()
+            for one in found
+            for metric, value in one.values.items()
+        )
+        return {"sharpness": tidy(SHARPNESS_COLUMNS, rows)}
+
+
+def sharpness_study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec]) -> SharpnessStudy:
+    """Reads sharpness and curvature of every cell.
+
+    Args:
+        suite: its name.
+        runs: runs.parquet.
+        curves: curves.parquet.
+        specs: by run id, for what the probes were asked.
+    """
+    read = Curves(curves)
+    panels = {panel: tuple(one for cell in panel.cells for one in _measured(cell, read, specs)) for panel in read_panels(runs)}
+    return SharpnessStudy(suite, panels)
+
+
+def _measured(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Iterator[Measured]:
+    spec = next((specs[run.run_id] for run in cell.runs if run.run_id in specs), None)
+    for probe, metrics in METRICS.items():
+        options = probe_options(spec, probe)
+        read = {metric: {run.run_id: curve for run in cell.ok_runs if (curve := curves.of(metric).get(run.run_id))} for metric in metrics}
+        for update in sorted({int(update) for own in read.values() for curve in own.values() for update in curve.updates}):
+            values = {metric: t_interval([*_sample(cell, own, update).values()]) for metric, own in read.items()}
+            known = {metric: estimate for metric, estimate in values.items() if estimate is not None}
+            fraction = asked_fraction(spec, probe, update, cell)
+            yield Measured(cell, str(options["norm"]), int(options["examples"]), update, fraction, known)
+
+
+def _sample(cell: Cell, curves: Mapping[str, Curve], update: float) -> dict[int, float]:
+    values = {run_id: curve.value_at(update) for run_id, curve in curves.items()}
+    return cell.sample({run_id: value for run_id, value in values.items() if value is not None})
+
+
+def _sharpness_sentences(found: tuple[Measured, ...]) -> Iterator[str]:
+    if not found:
+        yield (
+            'No run that ended ok has measured sharpness or curvature: the suite needs probes = ["hessian", "sharpness"] and '
+            "keep_weights = [1] in [run] before it trains."
+        )
+        return
+    yield from (one.text() for one in found)
+    yield (
+        "An eigenvalue whose share of the edge is near 1 reads the learning rate of the last update and not the minimum. Compare sharpness "
+        "at equal loss, equal norm statistics and equal examples only."
+    )

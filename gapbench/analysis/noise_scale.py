@@ -14,14 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell, Panel, read_panels
-from gapbench.analysis.curves import Curve, Curves
+from gapbench.analysis.curves import Curve, Curves, common_updates
 from gapbench.analysis.formats import large
+from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
 from gapbench.analysis.stats import LEVEL, fieller, t_quantile
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Scale:
     """Measurements, or blocks of one, that the interval rests on."""
 
     @property
-    def bounded(self) -> bool:
-        """Whether there is an upper bound."""
-        return self.high is not None
+    def known(self) -> float | None:
+        """The value where it is finite, else None."""
+        return self.value if np.isfinite(self.value) else None
 
 
 def trace_of_covariance(mean_square: Array | float, square_of_mean: Array | float, size: float, count: Array | float) -> Array:
@@ -115,37 +116,33 @@ class Blocks:
         return of_blocks * (self.size * self.count / own) ** 2
 
 
-def scale_of_blocks(blocks: Blocks, *, subtract: float = 0.0, level: float = LEVEL) -> Scale:
+def scale_of_blocks(blocks: Blocks, *, subtract: float = 0.0) -> Scale:
     """Returns the noise scale of one measurement at frozen weights.
 
     Args:
         blocks: what was measured.
         subtract: what is taken from |G|^2, as a share of tr(Sigma): 1 / N for the value of the population that N examples were drawn from.
-        level: coverage of the interval.
     """
     trace, square, traces, squares = blocks.estimates()
     # Where noise outweighs the gradient, |G|^2 is a sum of products of pure noise, whose variance the jackknife counts twice.
     noise = 2.0 * max(0.0, blocks.square_of_covariance()) / (blocks.size**2 * blocks.count * (blocks.count - 1))
-    return scale_with_interval(trace, square - subtract * trace, traces, squares - subtract * traces, level=level, counted_twice=noise)
+    return scale_with_interval(trace, square - subtract * trace, traces, squares - subtract * traces, counted_twice=noise)
 
 
-def scale_of_series(traces: Array, squares: Array, *, level: float = LEVEL) -> Scale:
+def scale_of_series(traces: Array, squares: Array) -> Scale:
     """Returns the noise scale of several measurements near the same weights: the ratio of their means, with its interval.
 
     Args:
         traces: tr(Sigma) of each measurement.
         squares: |G|^2 of each.
-        level: coverage of the interval.
     """
     n = len(traces)
     without = [(values.sum() - values) / (n - 1) if n > 1 else values for values in (traces, squares)]
-    return scale_with_interval(float(traces.mean()), float(squares.mean()), *without, level=level)
+    return scale_with_interval(float(traces.mean()), float(squares.mean()), *without)
 
 
-def scale_with_interval(
-    trace: float, square: float, traces: Array, squares: Array, *, level: float = LEVEL, counted_twice: float = 0.0
-) -> Scale:
-    """Returns the ratio with its interval by the jackknife.
+def scale_with_interval(trace: float, square: float, traces: Array, squares: Array, *, counted_twice: float = 0.0) -> Scale:
+    """Returns the ratio with its 95 % interval by the jackknife.
 
     Away from |G|^2 = 0 the interval is of the logarithm of the ratio, else Fieller's with the jackknife's covariance.
 
@@ -154,7 +151,6 @@ def scale_with_interval(
         square: |G|^2.
         traces: tr(Sigma) with each part left out, [K].
         squares: |G|^2 with the same part left out, [K].
-        level: coverage.
         counted_twice: part of the variance of |G|^2 that the jackknife counts twice.
     """
     n = len(traces)
@@ -164,7 +160,7 @@ def scale_with_interval(
     spread = np.stack([traces - traces.mean(), squares - squares.mean()])
     covariance = (n - 1) / n * spread @ spread.T
     covariance[1, 1] -= min(counted_twice, 0.5 * covariance[1, 1])
-    t = t_quantile(level, n - 1)
+    t = t_quantile(LEVEL, n - 1)
     if square > NEAR_ZERO * np.sqrt(covariance[1, 1]) and trace > 0.0 and (squares > 0.0).all() and (traces > 0.0).all():
         logs = np.log(traces / squares)
         half = t * float(np.sqrt((n - 1) / n * ((logs - logs.mean()) ** 2).sum()))
@@ -216,15 +212,14 @@ class NoiseCurves:
         """Returns what probe mode measured, by update. Its examples are drawn with replacement, so that |G|^2 is the training set's."""
         if run_id not in self._squares or run_id not in self._products:
             return []
-        updates, squares = self._squares[run_id]
-        also, products = self._products[run_id]
+        measured = self._squares[run_id], self._products[run_id]
         out = []
-        for update in np.intersect1d(updates, also):
+        for update in common_updates(measured):
             size, count = (_at(self._of[name].get(run_id), update) for name in ("noise_size", "noise_count"))
             if size is None or count is None:
                 continue
-            own = squares[updates == update][0]
-            blocks = Blocks(size, int(count), own, _symmetric(products[also == update][0], len(own)))
+            squares, products = (curve.at(update)[0] for curve in measured)
+            blocks = Blocks(size, int(count), squares, _symmetric(products, len(squares)))
             dataset, population = scale_of_blocks(blocks), scale_of_blocks(blocks, subtract=1.0 / train_examples)
             dimension = effective_dimension(dataset.trace, blocks.square_of_covariance())
             out.append(Noise(float(update), "probe", size, count, dataset, population, dimension))
@@ -272,11 +267,14 @@ def _at(curve: Curve | None, update: float) -> float | None:
 
 # The runs of a suite, in sentences and as a frame.
 
-COLUMNS = (
-    "panel", "cell", "batch_size", "learning_rate", "run_id", "seed", "mode", "update", "examples", "train_loss", "micro_batch_size",
-    "micro_batches", "trace", "squared_gradient", "noise_scale", "noise_scale_low", "noise_scale_high", "squared_gradient_population",
-    "noise_scale_population", "noise_scale_population_low", "noise_scale_population_high", "effective_dimension", "n",
-)  # fmt: skip
+COLUMNS: Columns = {
+    "panel": "run.panel.title", "cell": "run.cell.name", "batch_size": "run.cell.batch_size", "learning_rate": "run.cell.learning_rate",
+    "run_id": "run.run_id", "seed": "run.seed", "mode": "noise.mode", "update": "noise.update", **named("examples", "train_loss"),
+    "micro_batch_size": "noise.size", "micro_batches": "noise.count", "trace": "noise.dataset.trace",
+    "squared_gradient": "noise.dataset.square", **with_bounds("noise_scale", "noise.dataset", "known"),
+    "squared_gradient_population": "noise.population.square", **with_bounds("noise_scale_population", "noise.population", "known"),
+    "effective_dimension": "noise.dimension", "n": "noise.dataset.n",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,12 +314,7 @@ class NoiseStudy:
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
         """One row a run and update."""
-        import pandas as pd
-
-        return {"noise": pd.DataFrame([row for run in self.runs for row in _rows(run)], columns=list(COLUMNS))}
-
-    def __repr__(self) -> str:
-        return f"NoiseStudy({self.suite!r}: {len(self.runs)} runs)"
+        return {"noise": tidy(COLUMNS, (row for run in self.runs for row in _rows(run)))}
 
 
 def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame) -> NoiseStudy:
@@ -382,30 +375,7 @@ def _number(value: float) -> str:
     return large(value) if np.isfinite(value) else "unbounded"
 
 
-def _rows(run: RunNoise) -> Iterator[dict[str, Any]]:
+def _rows(run: RunNoise) -> Iterator[Row]:
     for noise in (*run.probed, *run.streamed):
-        yield {
-            "panel": run.panel.title,
-            "cell": run.cell.name,
-            "batch_size": run.cell.batch_size,
-            "learning_rate": run.cell.learning_rate,
-            "run_id": run.run_id,
-            "seed": run.seed,
-            "mode": noise.mode,
-            "update": noise.update,
-            "examples": noise.update * run.cell.batch_size,
-            "train_loss": loss_at(run.loss, noise.update),
-            "micro_batch_size": noise.size,
-            "micro_batches": noise.count,
-            "trace": noise.dataset.trace,
-            "squared_gradient": noise.dataset.square,
-            **_bounds("noise_scale", noise.dataset),
-            "squared_gradient_population": noise.population.square,
-            **_bounds("noise_scale_population", noise.population),
-            "effective_dimension": noise.dimension,
-            "n": noise.dataset.n,
-        }
-
-
-def _bounds(name: str, scale: Scale) -> dict[str, float | None]:
-    return {name: scale.value if np.isfinite(scale.value) else None, f"{name}_low": scale.low, f"{name}_high": scale.high}
+        examples, loss = noise.update * run.cell.batch_size, loss_at(run.loss, noise.update)
+        yield {"run": run, "noise": noise, "examples": examples, "train_loss": loss}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import stdev
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import chances_text, counted, estimate_text, gap_digits
-from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.rows import ArmRow, comparisons
 from gapbench.analysis.stats import CHANCE, t_interval
 from gapbench.catalog import Metric
 
@@ -22,98 +22,87 @@ CLIPPED = 0.01
 that depends on the batch size."""
 
 
-def notes(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
+def notes(rows: Sequence[ArmRow]) -> list[str]:
     """Returns the notes under the table, the general ones first."""
-    return [
-        *_intervals(rows, comparisons),
-        *_examples(rows),
-        *_power(rows),
-        *_quantities(rows),
-        *_references(rows),
-        *_matched(rows),
-        *_shares(rows),
-        *clipped(rows),
-        *_published(rows),
-    ]
+    kinds = (_intervals, _examples, _power, _quantities, _references, _matched, _shares, clipped, _published)
+    return [note for kind in kinds for note in kind(rows)]
 
 
-def _quantities(rows: Sequence[ArmRow]) -> list[str]:
+def _quantities(rows: Sequence[ArmRow]) -> Iterator[str]:
     """Says what batch gaps and losses are, of networks that classify and of those that do not."""
     unlabelled = [row for row in rows if row.metric.name != "accuracy"]
-    out = []
     if len(unlabelled) < len(rows) or not rows:
-        out.append(
+        yield (
             "Batch gap: test accuracy of the reference cell minus that of the cell, in percentage points, so positive is worse; budgets "
             "are against the reference cell. Losses are mean cross-entropy in nats; train loss is in evaluation mode, without augmentation."
         )
     if unlabelled:
-        out.append(
+        yield (
             "Batch gap, nats: test loss of the cell minus that of the reference cell, so positive is worse; budgets are against the "
             "reference cell. These networks explain images and not labels, so there is no accuracy. "
             "Their loss is in nats for a whole image, under a density of normalized pixels: only equal normalizations can be compared."
         )
-    return out
 
 
-def _intervals(rows: Sequence[ArmRow], comparisons: int) -> list[str]:
-    methods = {row.batch_gap.method for row in rows if row.batch_gap and row.batch_gap.low is not None}
-    if all(row.headline is None for row in rows):
-        return []
-    if all(row.headline is None or row.headline.n < 2 for row in rows):
-        return ["There is no interval from one seed, and so no verdict."]
+def _intervals(rows: Sequence[ArmRow]) -> Iterator[str]:
+    headlines = [row.headline for row in rows if row.headline]
+    if not headlines:
+        return
+    if all(headline.n < 2 for headline in headlines):
+        yield "There is no interval from one seed, and so no verdict."
+        return
     text = "Each interval is pointwise: 95 % by itself, Student t over seeds"
+    methods = {row.batch_gap.method for row in rows if row.batch_gap and row.batch_gap.low is not None}
     if "paired" in methods:
         text += ", each of which draws its own split, so that differences are paired by split"
     elif methods:
         text += " on one fixed split, so that it says nothing about another split; differences are Welch's"
-    out = [text + "; n is the number of runs that are ok."]
-    if comparisons:
-        over = f"over the {counted(comparisons, 'comparison')} of this table"
-        apart = any(row.gap_in("pp") for row in rows)
-        outside = " Matched-loss gaps and intervals over test examples stand outside that procedure." if apart else ""
-        out = [
-            f"{out[0]} Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure {over}, so an interval may leave out zero and "
-            f"its cell not be separated.{outside}"
-        ]
-    return out + _inexact(rows)
+    text += "; n is the number of runs that are ok."
+    if family := comparisons(rows):
+        text += (
+            f" Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure over the {counted(family, 'comparison')} of this "
+            "table, so an interval may leave out zero and its cell not be separated."
+        )
+        if any(row.gap_in("pp") for row in rows):
+            text += " Matched-loss gaps and intervals over test examples stand outside that procedure."
+    yield text
+    yield from _inexact(rows)
 
 
-def _inexact(rows: Sequence[ArmRow]) -> list[str]:
+def _inexact(rows: Sequence[ArmRow]) -> Iterator[str]:
     """Says how far Welch's test is off where it is, and what decides it."""
     judged = [row for row in rows if row.p_holm is not None and row.batch_gap and row.batch_gap.method == "welch"]
     n = min((row.batch_gap.n for row in judged if row.batch_gap), default=FEW)
     if n >= FEW:
-        return []
+        return
     spreads = [[stdev(cell.column(row.metric.column("test")).values()) for cell in (row.cell, row.reference) if cell] for row in judged]
     ratios = [own / reference for own, reference in spreads if reference > 0]
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
-    return [
+    yield (
         f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to "
         f"4 % and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
-    ]
+    )
 
 
-def _examples(rows: Sequence[ArmRow]) -> list[str]:
-    found = [(row, row.batch_gap_examples) for row in rows if row.batch_gap_examples is not None and row.cell.ok_runs]
-    out = []
-    if counts := sorted({one.examples for _, one in found if one.low is not None and one.examples}):
-        drawn = {row.cell.split_drawn for row, one in found if one.low is not None}
-        seeds = "other splits of this data set and other seeds would give" if drawn == {True} else "other seeds would give on this test set"
-        rest = "; neither contains the other"
-        number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-        out.append(
-            f"Two intervals of the batch gap answer two questions{rest}. Batch gap: what {seeds}. Other test set: what these same networks "
-            f"would give on other test examples, compared example by example ({number} of them)."
+def _examples(rows: Sequence[ArmRow]) -> Iterator[str]:
+    found = [(row.cell, row.batch_gap_examples) for row in rows if row.batch_gap_examples is not None and row.cell.ok_runs]
+    if counts := [one.examples for _, one in found if one.low is not None and one.examples]:
+        drawn = all(cell.split_drawn for cell, one in found if one.low is not None)
+        seeds = "other splits of this data set and other seeds would give" if drawn else "other seeds would give on this test set"
+        number = " to ".join(dict.fromkeys(f"{count:,}" for count in (min(counts), max(counts))))
+        yield (
+            f"Two intervals of the batch gap answer two questions; neither contains the other. Batch gap: what {seeds}. Other test set: "
+            f"what these same networks would give on other test examples, compared example by example ({number} of them)."
         )
-    reasons = _named((one.reason, row.cell.name) for row, one in found if one.reason != "one seed")
-    return [*out, *(f"No interval over test examples for {names}: {reason}." for reason, names in reasons.items())]
+    reasons = _named((one.reason, cell.name) for cell, one in found if one.reason != "one seed")
+    yield from (f"No interval over test examples for {names}: {reason}." for reason, names in reasons.items())
 
 
-def _power(rows: Sequence[ArmRow]) -> list[str]:
+def _power(rows: Sequence[ArmRow]) -> Iterator[str]:
     """What the comparisons of the table could have seen, one by one where they are few."""
     judged = [(row, row.power) for row in rows if row.power is not None]
     if not judged:
-        return []
+        return
     if len(judged) <= MANY:
         each = ", ".join(f"{row.cell.name} {_smallest(row.metric, [one.smallest_gap])}{_if_not_separated(row)}" for row, one in judged)
     else:
@@ -121,19 +110,19 @@ def _power(rows: Sequence[ArmRow]) -> list[str]:
         each = f"{' and '.join(_smallest(metric, own) for metric, own in gaps.items() if own)} by cell"
     n = min(row.batch_gap.n for row, _ in judged if row.batch_gap)
     low, high = spread_factors(n)
-    chances = _chances([row for row, _ in judged])
     together = "judged together as the verdicts are"
+    chances = _chances([row for row, _ in judged])
     told = f"{chances}, {together}; the smallest gap" if chances else f"{together}, the smallest gap"
-    return [
+    yield (
         f"Power: with this n and the measured spreads taken as the true ones, {told} seen with {100 * CHANCE:.0f} % is {each}. Smaller "
         f"gaps may well be there and not be separated. A true spread may be {low:.1f} to {high:.1f} times the one measured at n = {n}."
-    ]
+    )
 
 
 def _chances(rows: Sequence[ArmRow]) -> str:
     """Returns with what chance these rows would have shown a notable gap; empty where no size of a gap is notable."""
-    asked = [row for row in rows if row.metric.notable_gap is not None]
-    return chances_text([row.power for row in asked if row.power], asked[0].metric) if asked else ""
+    notable = [row for row in rows if row.metric.notable_gap is not None]
+    return chances_text([row.power for row in notable if row.power], notable[0].metric) if notable else ""
 
 
 def _smallest(metric: Metric, gaps: Sequence[float]) -> str:
@@ -157,56 +146,48 @@ def spread_factors(n: int) -> tuple[float, float]:
     return low, high
 
 
-def _references(rows: Sequence[ArmRow]) -> list[str]:
+def _references(rows: Sequence[ArmRow]) -> Iterator[str]:
     """Names the cells that are held against another one than the reference cell."""
     others = _named((row.reference.name, row.cell.name) for row in rows if row.reference is not None and not row.reference.reference)
-    if not others:
-        return []
-    return [f"Not against the reference cell are held: {'; '.join(f'{own} against {name}' for name, own in others.items())}."]
+    if others:
+        yield f"Not against the reference cell are held: {'; '.join(f'{own} against {name}' for name, own in others.items())}."
 
 
-def _matched(rows: Sequence[ArmRow]) -> list[str]:
-    matched = [row for row in rows if row.matched_loss is not None]
-    found = [row.matched_loss for row in matched if row.matched_loss and row.matched_loss.gap_pp]
-    out = []
-    if found:
+def _matched(rows: Sequence[ArmRow]) -> Iterator[str]:
+    matched = [(row.cell, row.matched_loss) for row in rows if row.matched_loss is not None]
+    if found := [one for _, one in matched if one.gap_pp]:
         text = "Matched-loss gap: the same difference where both cells' smoothed train loss first reaches the lowest level that every seed"
         running = any(one.statistics == "running" for one in found)
-        out.append(f"{text} of both reaches{', with running batch norm statistics, which flatter small batches early' if running else ''}.")
-    reasons = _named((row.matched_loss.reason, row.cell.name) for row in matched if row.matched_loss and row.cell.ok_runs)
-    return [*out, *(f"No matched-loss gap for {names}: {reason}." for reason, names in reasons.items())]
+        yield f"{text} of both reaches{', with running batch norm statistics, which flatter small batches early' if running else ''}."
+    reasons = _named((one.reason, cell.name) for cell, one in matched if cell.ok_runs)
+    yield from (f"No matched-loss gap for {names}: {reason}." for reason, names in reasons.items())
 
 
-def _shares(rows: Sequence[ArmRow]) -> list[str]:
-    if not any(row.share_closed for row in rows):
-        return []
-    return [
-        "Share of gap closed: of the batch gap of the cell of the same batch size with nothing adapted, where that gap is itself "
-        "separated; interval by Fieller. Training longer than the reference can go beyond it: compare with a reference trained as long."
-    ]
+def _shares(rows: Sequence[ArmRow]) -> Iterator[str]:
+    if any(row.share_closed for row in rows):
+        yield (
+            "Share of gap closed: of the batch gap of the cell of the same batch size with nothing adapted, where that gap is itself "
+            "separated; interval by Fieller. Training longer than the reference can go beyond it: compare with a reference trained as long."
+        )
 
 
-def clipped(rows: Sequence[ArmRow]) -> list[str]:
-    """Returns a note on every cell whose gradient was clipped often after the first 5 % of its updates."""
-    out = []
+def clipped(rows: Sequence[ArmRow]) -> Iterator[str]:
+    """Yields a note on every cell whose gradient was clipped often after the first 5 % of its updates."""
     for row in rows:
-        shares = [*row.cell.column("clipped_share_late").values()]
-        if shares and (share := sum(shares) / len(shares)) > CLIPPED:
+        share = row.cell.mean("clipped_share_late")
+        if share is not None and share > CLIPPED:
             late = f"{row.cell.name}: the gradient was clipped in {100 * share:.2g} % of the updates after the first 5 %"
-            out.append(f"{late}, which lowers the learning rate.")
-    return out
+            yield f"{late}, which lowers the learning rate."
 
 
-def _published(rows: Sequence[ArmRow]) -> list[str]:
-    sources = dict.fromkeys(f"{row.published.source}; {row.published.how}" for row in rows if row.published)
+def _published(rows: Sequence[ArmRow]) -> Iterator[str]:
+    if published := [(row, row.published) for row in rows if row.published]:
+        text = f"Paper: {'; '.join(dict.fromkeys(f'{value.source}; {value.how}' for _, value in published))}."
+        if any(row.prediction for row, _ in published):
+            text += " Beside it: where one new run of ours falls with probability 95 %, which a single published run is to be held against."
+        yield text
     other = _named((row.not_comparable, row.cell.name) for row in rows)
-    apart = [f"Not comparable with the paper's number: {names} ({reason})." for reason, names in other.items()]
-    if not sources:
-        return apart
-    text = f"Paper: {'; '.join(sources)}."
-    if any(row.prediction for row in rows if row.published):
-        text += " Beside it: where one new run of ours falls with probability 95 %, which a single published run is to be held against."
-    return [text, *apart]
+    yield from (f"Not comparable with the paper's number: {names} ({reason})." for reason, names in other.items())
 
 
 def _named(cells: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -229,8 +210,7 @@ def noise_notes(cells: Sequence[Cell], curves: Curves) -> list[str]:
     said = []
     for cell in cells:
         values = {run.run_id: float(measured[run.run_id].values.mean()) for run in cell.ok_runs if run.run_id in measured}
-        estimate = t_interval([*cell.sample(values).values()])
-        if estimate is not None:
+        if estimate := t_interval([*cell.sample(values).values()]):
             said.append(f"{cell.name} {estimate_text(estimate, 1, 2)}")
     if not said:
         return []

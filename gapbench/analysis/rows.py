@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,11 @@ class ArmRow:
         return self.verdict in verdicts_of(self.metric)
 
 
+def comparisons(rows: Sequence[ArmRow]) -> int:
+    """Returns the number of comparisons that Holm's procedure ran over."""
+    return sum(row.p_holm is not None for row in rows)
+
+
 @dataclass(frozen=True)
 class SideTable:
     """A table in words and in numbers."""
@@ -118,6 +123,19 @@ class SideTable:
         return pd.DataFrame(list(self.records))
 
 
+def side_table(
+    name: str,
+    title: str,
+    texts: Sequence[Mapping[str, str]],
+    sentences: Iterable[str],
+    notes: Iterable[str],
+    records: Iterable[Mapping[str, Any]],
+) -> SideTable:
+    """Returns a table of one or more rows, each with its texts under their headings."""
+    rows = tuple(tuple(row.values()) for row in texts)
+    return SideTable(name, title, tuple(texts[0]), rows, tuple(sentences), tuple(notes), tuple(records))
+
+
 CHANGED = (
     "batch_size", "regime", "ghost_batch_size", "optimizer", "precision", "learning_rate", "learning_rate_rule", "planned_updates",
     "planned_examples",
@@ -128,11 +146,10 @@ MEASURED = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "train
 
 def record(row: ArmRow) -> dict[str, Any]:
     """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
-    panel, cell, matched, published, gap = row.panel, row.cell, row.matched_loss, row.published, row.batch_gap
-    units = [metric.gap_unit for metric in catalog.metrics().values()]
-    seen = row.power.smallest_gap if row.power else None
+    panel, cell, published, gap = row.panel, row.cell, row.published, row.batch_gap
+    matched, examples = row.matched_loss or MatchedLoss(None, None, ""), row.batch_gap_examples or ExampleInterval()
+    gaps = {metric.gap_unit: row.gap_in(metric.gap_unit) for metric in catalog.metrics().values()}
     low, high = row.prediction or (None, None)
-    clipped = cell.column("clipped_share_late")
     return {
         **{name: getattr(panel, name) for name in ("dataset", "dataset_options", "model", "model_options", "recipe")},
         "preset": cell.preset,
@@ -145,22 +162,26 @@ def record(row: ArmRow) -> dict[str, Any]:
         "n_planned": len(cell.runs),
         "interval_over": "splits" if cell.split_drawn else "seeds of this split",
         **{column: value for name in MEASURED for column, value in bounds(name, getattr(row, name)).items()},
-        **{name: value for unit in units for name, value in _with_p(f"batch_gap_{unit}", row.gap_in(unit)).items()},
+        **{name: value for unit, own in gaps.items() for name, value in _with_p(f"batch_gap_{unit}", own).items()},
         "batch_gap_p_holm": row.p_holm,
         "batch_gap_method": gap.method if gap else None,
         "batch_gap_n": gap.n if gap else None,
         "batch_gap_degrees": gap.degrees if gap else None,
-        **{f"batch_gap_{unit}_error": gap.error if (gap := row.gap_in(unit)) else None for unit in units},
-        **_examples(row.batch_gap_examples or ExampleInterval()),
+        **{f"batch_gap_{unit}_error": own.error if own else None for unit, own in gaps.items()},
+        "batch_gap_pp_examples_low": examples.low,
+        "batch_gap_pp_examples_high": examples.high,
+        "batch_gap_pp_examples_error": examples.error,
+        "batch_gap_examples": examples.examples,
+        "batch_gap_examples_reason": examples.reason or None,
         "batch_gap_comparisons": row.power.comparisons if row.power else None,
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
-        **{f"batch_gap_{unit}_seen_with_80_percent": seen if row.gap_in(unit) else None for unit in units},
+        **{f"batch_gap_{unit}_seen_with_80_percent": row.power.smallest_gap if own and row.power else None for unit, own in gaps.items()},
         "batch_gap_budget": row.batch_gap_budget or None,
         "batch_gap_learning_rate": row.batch_gap_learning_rate or None,
-        **_with_p("matched_loss_gap_pp", matched.gap_pp if matched else None),
-        "matched_loss": matched.train_loss if matched else None,
-        "matched_loss_statistics": matched.statistics if matched else None,
-        "matched_loss_reason": (matched.reason or None) if matched else None,
+        **_with_p("matched_loss_gap_pp", matched.gap_pp),
+        "matched_loss": matched.train_loss,
+        "matched_loss_statistics": matched.statistics or None,
+        "matched_loss_reason": matched.reason or None,
         "verdict": row.verdict,
         **bounds("share_closed", row.share_closed),
         "share_baseline": row.share_baseline or None,
@@ -171,19 +192,9 @@ def record(row: ArmRow) -> dict[str, Any]:
         "prediction_high": high,
         "published_inside": row.published_inside,
         "published_not_comparable": row.not_comparable,
-        "clipped_share_late": sum(clipped.values()) / len(clipped) if clipped else None,
+        "clipped_share_late": cell.mean("clipped_share_late"),
     }
 
 
 def _with_p(name: str, found: Difference | None) -> dict[str, float | None]:
     return {**bounds(name, found), f"{name.removesuffix('_pp')}_p": found.p_value if found else None}
-
-
-def _examples(found: ExampleInterval) -> dict[str, float | str | None]:
-    return {
-        "batch_gap_pp_examples_low": found.low,
-        "batch_gap_pp_examples_high": found.high,
-        "batch_gap_pp_examples_error": found.error,
-        "batch_gap_examples": found.examples,
-        "batch_gap_examples_reason": found.reason or None,
-    }

@@ -11,8 +11,8 @@ from gapbench.analysis.cells import Cell, Panel, cell_difference, in_unit, is_pa
 from gapbench.analysis.critical_batch.targets import Target, target_table
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import gap_text, interval_words, percent, ratio_text, signed
-from gapbench.analysis.rows import SideTable
-from gapbench.analysis.stats import NOT_SEPARATED, Difference, Ratio, bounds, combination, holm, share_closed, verdict_on
+from gapbench.analysis.rows import SideTable, side_table
+from gapbench.analysis.stats import NOT_SEPARATED, Difference, Ratio, bounds, combination, judge, share_closed, unjudged
 from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
@@ -43,32 +43,30 @@ def accuracy_difference(first: Cell, second: Cell) -> Difference | None:
     return cell_difference(first, second, accuracy())
 
 
-def no_verdict(*cells: Cell) -> str:
-    """Returns why cells cannot be compared with an interval, or an empty text."""
-    for cell in cells:
+def no_verdict(first: Cell, second: Cell) -> str:
+    """Returns why two cells cannot be compared with an interval, or an empty text."""
+    for cell in (first, second):
         if not cell.complete:
             return f"{cell.name}: {cell.ok_of()}"
-    if not all(cell.column("test_accuracy") for cell in cells):
+    if not all(cell.column("test_accuracy") for cell in (first, second)):
         return "no accuracy"
-    if min(len(cell.column("test_accuracy")) for cell in cells) < 2:
-        return "one seed"
-    found = accuracy_difference(cells[0], cells[1])
-    return "" if found is not None and found.p_value is not None else "no spread between seeds"
+    return unjudged(accuracy_difference(first, second))
 
 
-def judged(gaps: Sequence[tuple[Difference | None, str, str, str]]) -> list[tuple[float | None, str]]:
-    """Returns the adjusted p-value and the verdict of every difference of a table, which are judged together by Holm's procedure.
+def accuracies(cells: Mapping[str, Cell | None]) -> dict[str, float | None]:
+    """Returns the mean test accuracies of cells as columns; None where there is no cell or no value."""
+    found = {name: cell.estimate("test_accuracy") if cell else None for name, cell in cells.items()}
+    return {f"{name}_test_accuracy": estimate.mean if estimate else None for name, estimate in found.items()}
 
-    Args:
-        gaps: each with the reason why it has no verdict (or an empty text), and what it is called above and below zero.
-    """
-    adjusted = holm([None if gap is None or reason else gap.p_value for gap, reason, _, _ in gaps])
-    return [
-        (p_holm, f"no verdict ({reason or 'no seed in common'})")
-        if gap is None or reason
-        else (p_holm, verdict_on(gap.estimate, p_holm, above=above, below=below))
-        for (gap, reason, above, below), p_holm in zip(gaps, adjusted, strict=True)
-    ]
+
+def accuracy_text(cell: Cell | None) -> str:
+    """Returns the mean test accuracy of a cell with its interval, in percent; empty where there is no cell or no value."""
+    return percent(cell.estimate("test_accuracy")) if cell else ""
+
+
+def size_text(gap: Difference) -> str:
+    """Returns the size of a difference, without its sign."""
+    return f"{abs(gap.estimate):.2f} pp"
 
 
 # What the preset alone changes, arm by arm: the same arm of the same recipe in whose version of it.
@@ -101,29 +99,22 @@ def preset_table(panels: Sequence[Panel]) -> SideTable | None:
     rows = _judged([row for panel in panels for row in _rows(panel)])
     if not rows:
         return None
-    several = len({id(row.panel) for row in rows}) > 1
-    firsts, seconds = ({getattr(row, which).preset for row in rows} for which in ("first", "second"))
-    headings = [
-        name if len(names) == 1 else other for names, other in ((firsts, "first"), (seconds, "second")) for name in sorted(names)[:1]
-    ]
-    columns = (
-        "arm", "batch", f"{headings[0]}, %", f"{headings[1]}, %", "difference, pp", "verdict", "difference of batch gaps, pp",
-    )  # fmt: skip
-    texts = tuple(
-        (
-            f"{row.panel.title}: {row.arm}" if several else row.arm,
-            str(row.second.batch_size),
-            percent(row.first.estimate("test_accuracy")),
-            percent(row.second.estimate("test_accuracy")),
-            gap_text(row.change_pp, accuracy()),
-            row.verdict,
-            gap_text(row.gap_change_pp, accuracy()),
-        )
+    several = len({row.panel for row in rows}) > 1
+    firsts, seconds = {row.first.preset for row in rows}, {row.second.preset for row in rows}
+    first, second = (min(firsts) if len(firsts) == 1 else "first"), (min(seconds) if len(seconds) == 1 else "second")
+    texts = [
+        {
+            "arm": f"{row.panel.title}: {row.arm}" if several else row.arm,
+            "batch": str(row.second.batch_size),
+            f"{first}, %": accuracy_text(row.first),
+            f"{second}, %": accuracy_text(row.second),
+            "difference, pp": gap_text(row.change_pp, accuracy()),
+            "verdict": row.verdict,
+            "difference of batch gaps, pp": gap_text(row.gap_change_pp, accuracy()),
+        }
         for row in rows
-    )
-    return SideTable(
-        "presets", "What the preset alone changes", columns, texts, tuple(_sentences(rows)), tuple(_notes(rows)), tuple(map(_record, rows))
-    )
+    ]
+    return side_table("presets", "What the preset alone changes", texts, _sentences(rows), _notes(rows), map(_record, rows))
 
 
 def arm_of(cell: Cell) -> str:
@@ -154,42 +145,37 @@ def _gap_change(panel: Panel, first: Cell, second: Cell) -> Difference | None:
 
 
 def _judged(rows: list[PresetRow]) -> list[PresetRow]:
-    verdicts = judged([(row.change_pp, no_verdict(row.second, row.first), MORE, LESS) for row in rows])
+    verdicts = judge([(row.change_pp, no_verdict(row.second, row.first), MORE, LESS) for row in rows])
     return [replace(row, p_holm=p_holm, verdict=verdict) for row, (p_holm, verdict) in zip(rows, verdicts, strict=True)]
 
 
 def _sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
-    told = [row for row in rows if row.p_holm is not None]
+    told = [(row, row.change_pp) for row in rows if row.change_pp and row.p_holm is not None]
+    separated = [(row, gap) for row, gap in told if row.verdict != NOT_SEPARATED]
     if not told:
         yield "No arm has a verdict on the preset yet."
-    separated = [row for row in told if row.verdict != NOT_SEPARATED]
     if len(told) > MANY:
         yield f"Of {len(told)} arms, {len(separated)} are separated between presets."
-    for row in told if len(told) <= MANY else separated:
-        gap = row.change_pp
-        assert gap is not None  # only rows with a verdict come here
-        size, words = f"{abs(gap.estimate):.2f} pp {'less' if gap.estimate < 0 else 'more'}", interval_words(gap)
+    for row, gap in told if len(told) <= MANY else separated:
+        size, words = f"{size_text(gap)} {'less' if gap.estimate < 0 else 'more'}", interval_words(gap)
         if row.verdict == NOT_SEPARATED:
             yield f"{row.arm}: preset {row.second.preset} is not separated from {row.first.preset} ({size}; {words})."
         else:
             yield f"{row.arm}: preset {row.second.preset} reaches {size} than {row.first.preset} ({words})."
-    yield from _gap_sentences(told)
+    yield from _gap_sentences([row for row, _ in told])
 
 
 def _gap_sentences(rows: Sequence[PresetRow]) -> Iterator[str]:
     """Says what the preset makes of the batch gap of the largest batch with nothing adapted."""
     plain = [row for row in rows if row.gap_change_pp is not None and unadapted(row.first) and unadapted(row.second)]
-    for row in [row for row in plain if row.second.batch_size == max(other.second.batch_size for other in plain)]:
-        gap, panel = row.gap_change_pp, row.panel
-        assert gap is not None
-        sizes = [accuracy_difference(reference, cell) for cell in (row.first, row.second) if (reference := panel.reference_of(cell))]
-        if len(sizes) == 2 and sizes[0] and sizes[1]:
-            shown = [signed(size.estimate, 2) for size in sizes if size]
+    largest = max((row.second.batch_size for row in plain), default=0)
+    for row in plain:
+        gap, cells = row.gap_change_pp, (row.first, row.second)
+        sizes = [accuracy_difference(reference, cell) for cell in cells if (reference := row.panel.reference_of(cell))]
+        shown = [f"{signed(size.estimate, 2)} pp in preset {cell.preset}" for size, cell in zip(sizes, cells, strict=False) if size]
+        if gap and row.second.batch_size == largest and len(shown) == 2:
             side = "less" if gap.estimate < 0 else "more"
-            yield (
-                f"The batch gap of {row.arm} is {shown[0]} pp in preset {row.first.preset} and {shown[1]} pp in preset "
-                f"{row.second.preset}: {abs(gap.estimate):.2f} pp {side} ({interval_words(gap)})."
-            )
+            yield f"The batch gap of {row.arm} is {' and '.join(shown)}: {size_text(gap)} {side} ({interval_words(gap)})."
 
 
 def _notes(rows: Sequence[PresetRow]) -> Iterator[str]:
@@ -210,8 +196,8 @@ def _differing(recipe: str, first: str, second: str) -> list[str]:
     presets = catalog.recipes()[recipe].presets if recipe in catalog.recipes() else {}
     if first not in presets or second not in presets:
         return []
-    fields: list[dict[str, Any]] = [presets[name].fields for name in (first, second)]
-    return sorted(name for name in {*fields[0], *fields[1]} if fields[0].get(name) != fields[1].get(name))
+    fields, others = presets[first].fields, presets[second].fields
+    return sorted(name for name in {*fields, *others} if fields.get(name) != others.get(name))
 
 
 def _record(row: PresetRow) -> dict[str, Any]:
@@ -222,10 +208,7 @@ def _record(row: PresetRow) -> dict[str, Any]:
         "batch_size": row.second.batch_size,
         "first_preset": row.first.preset,
         "second_preset": row.second.preset,
-        **{
-            f"{which}_test_accuracy": estimate.mean if (estimate := cell.estimate("test_accuracy")) else None
-            for which, cell in (("first", row.first), ("second", row.second))
-        },
+        **accuracies({"first": row.first, "second": row.second}),
         **bounds("preset_change_pp", gap),
         "preset_change_p_holm": row.p_holm,
         "preset_change_method": gap.method if gap else None,
@@ -267,37 +250,28 @@ def reset_table(panels: Sequence[Panel]) -> SideTable | None:
     rows = _reset_judged([row for panel in panels for row in _reset_rows(panel)])
     if not rows:
         return None
-    columns = (
-        "cell", "batch", "with reset, %", "without, %", "without, matched gain, %", "cost of the reset, pp", "verdict",
-        "share of the batch gap", "matched gain minus reset, pp", "verdict at matched gain",
-    )  # fmt: skip
-    texts = tuple(
-        (
-            row.reset.name,
-            str(row.reset.batch_size),
-            *(percent(cell.estimate("test_accuracy")) if cell else "" for cell in (row.reset, row.never, row.matched)),
-            gap_text(row.cost_pp, accuracy()),
-            row.cost_verdict,
-            ratio_text(row.share) if row.share else "",
-            gap_text(row.left_pp, accuracy()),
-            row.left_verdict,
-        )
+    texts = [
+        {
+            "cell": row.reset.name,
+            "batch": str(row.reset.batch_size),
+            "with reset, %": accuracy_text(row.reset),
+            "without, %": accuracy_text(row.never),
+            "without, matched gain, %": accuracy_text(row.matched),
+            "cost of the reset, pp": gap_text(row.cost_pp, accuracy()),
+            "verdict": row.cost_verdict,
+            "share of the batch gap": ratio_text(row.share) if row.share else "",
+            "matched gain minus reset, pp": gap_text(row.left_pp, accuracy()),
+            "verdict at matched gain": row.left_verdict,
+        }
         for row in rows
-    )
-    notes = (
+    ]
+    note = (
         "Cost of the reset: test accuracy without it minus that with it, in percentage points. Matched gain: without reset, at the rate "
         "times the share of its gain that momentum comes to with one. Intervals are 95 % by themselves; verdicts hold at 5 % together, by "
-        "Holm's procedure over all differences of this table. Share: of the batch gap with the reset, interval by Fieller.",
+        "Holm's procedure over all differences of this table. Share: of the batch gap with the reset, interval by Fieller."
     )
-    return SideTable(
-        "momentum_reset",
-        "What the momentum reset costs",
-        columns,
-        texts,
-        tuple(_reset_sentences(rows)),
-        notes,
-        tuple(map(_reset_record, rows)),
-    )
+    sentences = map(_reset_sentence, sorted(rows, key=lambda row: -row.reset.batch_size))
+    return side_table("momentum_reset", "What the momentum reset costs", texts, sentences, (note,), map(_reset_record, rows))
 
 
 def _reset_rows(panel: Panel) -> Iterator[ResetRow]:
@@ -305,11 +279,10 @@ def _reset_rows(panel: Panel) -> Iterator[ResetRow]:
     for cell in panel.cells:
         groups.setdefault(_key(cell), {}).setdefault(_kind(cell), cell)
     for own in groups.values():
-        if "reset" not in own or "never" not in own:
-            continue
-        reset, never, matched = own["reset"], own["never"], own.get("matched")
-        left = accuracy_difference(matched, reset) if matched else None
-        yield ResetRow(panel, reset, never, matched, accuracy_difference(never, reset), left, _share(panel, reset, never))
+        if "reset" in own and "never" in own:
+            reset, never, matched = own["reset"], own["never"], own.get("matched")
+            left = accuracy_difference(matched, reset) if matched else None
+            yield ResetRow(panel, reset, never, matched, accuracy_difference(never, reset), left, _share(panel, reset, never))
 
 
 def _kind(cell: Cell) -> str:
@@ -338,7 +311,7 @@ def _reset_judged(rows: list[ResetRow]) -> list[ResetRow]:
     """Gives every difference its verdict, Holm's procedure running over both columns."""
     costs = [(row.cost_pp, no_verdict(row.never, row.reset), COSTS, GAINS) for row in rows]
     left = [(row.left_pp, no_verdict(row.matched, row.reset), "above the reset", "below the reset") for row in rows if row.matched]
-    verdicts = [verdict for _, verdict in judged([*costs, *left])]
+    verdicts = [verdict for _, verdict in judge([*costs, *left])]
     of_left = iter(verdicts[len(rows) :])
     return [
         replace(row, cost_verdict=verdict, left_verdict=next(of_left) if row.matched else "")
@@ -346,44 +319,34 @@ def _reset_judged(rows: list[ResetRow]) -> list[ResetRow]:
     ]
 
 
-def _reset_sentences(rows: Sequence[ResetRow]) -> Iterator[str]:
-    for row in sorted(rows, key=lambda row: -row.reset.batch_size):
-        gap, where = row.cost_pp, f"At batch {row.reset.batch_size} ({row.reset.name})"
-        if gap is None or row.cost_verdict.startswith("no verdict"):
-            yield f"{where} there is {row.cost_verdict} on the momentum reset."
-            continue
-        side = "costs" if gap.estimate >= 0 else "gains"
-        words = interval_words(gap)
-        share = f", {ratio_text(row.share)} of the batch gap" if row.share and row.cost_verdict == COSTS else ""
-        if row.cost_verdict == NOT_SEPARATED:
-            head = f"{where} the momentum reset is not separated from none (it {side} {abs(gap.estimate):.2f} pp; {words})"
-        else:
-            head = f"{where} the momentum reset {side} {abs(gap.estimate):.2f} pp ({words}){share}"
-        yield f"{head}{_control(row)}."
+def _reset_sentence(row: ResetRow) -> str:
+    gap, where = row.cost_pp, f"At batch {row.reset.batch_size} ({row.reset.name})"
+    if gap is None or row.cost_verdict.startswith("no verdict"):
+        return f"{where} there is {row.cost_verdict} on the momentum reset."
+    side, words = COSTS if gap.estimate >= 0 else GAINS, interval_words(gap)
+    if row.cost_verdict == NOT_SEPARATED:
+        return f"{where} the momentum reset is not separated from none (it {side} {size_text(gap)}; {words}){_control(row)}."
+    share = f", {ratio_text(row.share)} of the batch gap" if row.share and row.cost_verdict == COSTS else ""
+    return f"{where} the momentum reset {side} {size_text(gap)} ({words}){share}{_control(row)}."
 
 
 def _control(row: ResetRow) -> str:
     gap = row.left_pp
     if gap is None or row.left_verdict.startswith("no verdict"):
         return ""
-    side = "above" if gap.estimate >= 0 else "below"
-    words = f"{abs(gap.estimate):.2f} pp {side} it; {interval_words(gap)}"
+    words = f"{size_text(gap)} {'above' if gap.estimate >= 0 else 'below'} it; {interval_words(gap)}"
     if row.left_verdict == NOT_SEPARATED:
         return f"; without reset at matched gain is not separated from it ({words}), so these runs do not tell the reset from a lower rate"
     return f"; without reset at matched gain is separated from it ({words}), so the reset is not only a lower rate"
 
 
 def _reset_record(row: ResetRow) -> dict[str, Any]:
-    means = {
-        name: estimate.mean if cell and (estimate := cell.estimate("test_accuracy")) else None
-        for name, cell in (("reset", row.reset), ("no_reset", row.never), ("matched_gain", row.matched))
-    }
     return {
         **row.panel.about,
         "preset": row.reset.preset,
         "cell": row.reset.name,
         "batch_size": row.reset.batch_size,
-        **{f"{name}_test_accuracy": mean for name, mean in means.items()},
+        **accuracies({"reset": row.reset, "no_reset": row.never, "matched_gain": row.matched}),
         **bounds("reset_cost_pp", row.cost_pp),
         "reset_cost_verdict": row.cost_verdict,
         **bounds("reset_share", row.share),

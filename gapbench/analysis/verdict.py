@@ -6,13 +6,14 @@ fitted the training set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from gapbench.analysis.cells import Cell
+from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.factorial import effect_sentences
 from gapbench.analysis.formats import chances_text, gap_digits, interval_words, lengths_of, listed, ratio_text
 from gapbench.analysis.paper import PRESETS
-from gapbench.analysis.rows import ArmRow
+from gapbench.analysis.rows import ArmRow, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED, Difference, Power, power
 from gapbench.suite.change import word_of
 
@@ -27,10 +28,10 @@ ALIKE = 1.5
 
 def sentences(rows: Sequence[ArmRow]) -> list[str]:
     """Returns the verdict on every panel, as a few sentences each; the first names panel, n and what the intervals are over."""
-    panels: dict[int, list[ArmRow]] = {}
+    panels: dict[Panel, list[ArmRow]] = {}
     for row in rows:
-        panels.setdefault(id(row.panel), []).append(row)
-    found = [sentence for own in panels.values() for sentence in (*_panel(own), *effect_sentences(own[0].panel))]
+        panels.setdefault(row.panel, []).append(row)
+    found = [sentence for panel, own in panels.items() for sentence in (*_panel(own), *effect_sentences(panel))]
     return list(dict.fromkeys(found)) or ["No run is planned."]  # what holds for every panel is said once
 
 
@@ -55,7 +56,7 @@ def _panel(rows: Sequence[ArmRow]) -> list[str]:
         *_tally(others),
         *_tuned(judged),
         *_matched([row for row in told if row is baseline or row.cell.scaling_rule == "tuned"]),
-        *_none_tuned(others),
+        *([] if any(row.cell.scaling_rule == "tuned" for row in others) else [NONE_TUNED]),
         *(_as_in_the_paper(row) for row in judged if row is baseline),
         *_adapted([row for row in judged if row is not baseline and row.cell.scaling_rule != "tuned"]),
         *_without_verdict([row for row in told if row.p_holm is None]),
@@ -70,7 +71,7 @@ def _by_loss(rows: Sequence[ArmRow]) -> list[str]:
         f"At {row.batch_gap_budget} and the rate {row.batch_gap_learning_rate}, {_against(row, sized=True)}."
         for row in sorted(told, key=lambda row: -row.cell.batch_size)[:MANY]
     ]
-    return out + _without_verdict([row for row in rows if all(row is not other for other in told)])
+    return out + _without_verdict([row for row in rows if row not in told])
 
 
 def _counts(rows: Sequence[ArmRow]) -> str:
@@ -90,12 +91,12 @@ def _untouched_baseline(rows: Iterable[ArmRow]) -> ArmRow | None:
     def rank(row: ArmRow) -> tuple[bool, bool, int]:
         return not row.cell.held_against, _equal_examples(row), row.cell.batch_size
 
-    found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and row.cell.batch_size != _batch(row.reference)]
-    return max(found, key=rank) if found else None
+    found = [row for row in rows if row.panel.baseline_of(row.cell) is row.cell and not _reference_batch(row)]
+    return max(found, key=rank, default=None)
 
 
-def _batch(cell: Cell | None) -> int:
-    return cell.batch_size if cell else 0
+def _reference_batch(row: ArmRow) -> bool:
+    return row.reference is not None and row.cell.batch_size == row.reference.batch_size
 
 
 def _tally(rows: Sequence[ArmRow]) -> list[str]:
@@ -104,34 +105,18 @@ def _tally(rows: Sequence[ArmRow]) -> list[str]:
     reference = rows[0].reference
     name = reference.name if reference and all(row.reference is reference for row in rows) else "the reference"
     metric = rows[0].metric
-    subject = f"with test {metric.subject} " if metric.subject else ""
-    worse, better = ("below", "above") if metric.direction == "higher" else ("above", "below")
-    kinds: list[tuple[str, Callable[[ArmRow], bool]]] = [
-        (f"{subject}{worse} {name}", lambda row: row.separated and _worse(row)),
-        (f"{subject}{better} {name}", lambda row: row.separated and not _worse(row)),
-        ("not separated from it", lambda row: row.verdict == NOT_SEPARATED),
-        ("without verdict", lambda row: row.p_holm is None),
-    ]
-    counted = [f"{count} {text}" for text, holds in kinds if (count := sum(map(holds, rows)))]
-    unclear = [row.power for row in rows if row.verdict == NOT_SEPARATED and row.power]
-    chances = chances_text(unclear, metric)
+    verdicts = Counter(row.verdict for row in rows)
+    with_test = "with test " if metric.subject else ""
+    kinds = {f"{with_test}{verdict.removesuffix('reference')}{name}": verdicts[verdict] for verdict in verdicts_of(metric)}
+    kinds |= {"not separated from it": verdicts[NOT_SEPARATED], "without verdict": sum(row.p_holm is None for row in rows)}
+    chances = chances_text([row.power for row in rows if row.verdict == NOT_SEPARATED and row.power], metric)
     seen = f"; in those not separated, {chances}" if chances else ""
-    return [f"Of {len(rows)} cells, {listed(counted)}{seen}."]
-
-
-def _worse(row: ArmRow) -> bool:
-    return row.batch_gap is not None and row.batch_gap.estimate > 0
+    return [f"Of {len(rows)} cells, {listed([f'{count} {kind}' for kind, count in kinds.items() if count])}{seen}."]
 
 
 def _tuned(judged: Sequence[ArmRow]) -> list[str]:
     tuned = sorted((row for row in judged if row.cell.scaling_rule == "tuned"), key=lambda row: -row.cell.batch_size)
     return [f"At {row.batch_gap_budget} and a tuned rate, {_against(row, sized=True)}." for row in tuned[:MANY]]
-
-
-def _none_tuned(rows: Sequence[ArmRow]) -> list[str]:
-    if any(row.cell.scaling_rule == "tuned" for row in rows):
-        return []
-    return [NONE_TUNED]
 
 
 def _matched(rows: Sequence[ArmRow]) -> list[str]:
@@ -156,35 +141,30 @@ def _as_in_the_paper(row: ArmRow) -> str:
     head = "As in the paper, at" if row.cell.preset in PRESETS else "At"
     text = f"{head} {row.batch_gap_budget} and the rate untouched, {_against(row, sized=True)}"
     reference = row.reference
-    if reference is None or row.train_loss is None or row.test_loss is None:
+    train, test = (reference.mean("train_loss"), reference.mean("test_loss")) if reference else (None, None)
+    if reference is None or train is None or test is None or row.train_loss is None or row.test_loss is None:
         return text + "."
-    losses = [[*reference.column(name).values()] for name in ("train_loss", "test_loss")]
-    if not all(losses):
-        return text + "."
-    train, test = (sum(values) / len(values) for values in losses)
-    if train > 0 and row.train_loss.mean > ALIKE * train:
-        text += f"; its train loss is {row.train_loss.mean / train:.2g} times {reference.name}'s, so part of this is optimization"
-    elif row.train_loss.mean * ALIKE < train:
-        text += f"; its train loss is lower than {reference.name}'s"
+    own = row.train_loss.mean
+    if train > 0 and own > ALIKE * train:
+        beside = f"{own / train:.2g} times {reference.name}'s, so part of this is optimization"
     else:
-        text += f"; its train loss is about {reference.name}'s"
-    return f"{text} (test loss {row.test_loss.mean:.3g} against {test:.3g})."
+        beside = f"{'lower than' if own * ALIKE < train else 'about'} {reference.name}'s"
+    return f"{text}; its train loss is {beside} (test loss {row.test_loss.mean:.3g} against {test:.3g})."
 
 
 def _adapted(rows: Sequence[ArmRow]) -> list[str]:
     """Shares of the gap closed, then every cell above the reference, beside the reference trained as long, then the rest."""
     if len(rows) > MANY:
         largest = max(row.cell.batch_size for row in rows)
-        rows = [row for row in rows if row.cell.batch_size == largest or row.cell.batch_size == _batch(row.reference)][: 2 * MANY]
+        rows = [row for row in rows if row.cell.batch_size == largest or _reference_batch(row)][: 2 * MANY]
     closing = [row for row in rows if row.share_closed is not None and row.share_closed.estimate <= 1]
     out = []
     for baseline in dict.fromkeys(row.share_baseline for row in closing):
-        own = [row for row in closing if row.share_baseline == baseline]
-        shares = [f"{ratio_text(row.share_closed)} by {_means(row)} ({row.cell.name})" for row in own if row.share_closed]
-        wider = " (negative: it grew)" if any(row.share_closed.estimate < 0 for row in own if row.share_closed) else ""
+        own = [(row, row.share_closed) for row in closing if row.share_closed and row.share_baseline == baseline]
+        shares = [f"{ratio_text(share)} by {_means(row)} ({row.cell.name})" for row, share in own]
+        wider = " (negative: it grew)" if any(share.estimate < 0 for _, share in own) else ""
         out.append(f"Of the batch gap of {baseline}, the share closed is {'; '.join(shares)}{wider}.")
-    rest = [row for row in rows if all(row is not other for other in closing)]
-    rest.sort(key=lambda row: row.cell.batch_size == _batch(row.reference))
+    rest = sorted((row for row in rows if row not in closing), key=_reference_batch)
     return out + [f"With {_means(row)}{_left_open(row)}, {_against(row)}." for row in rest]
 
 
@@ -216,10 +196,8 @@ def _left_open(row: ArmRow) -> str:
 
 
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
-    if not rows:
-        return []
     named = [f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows]
-    return [f"No verdict on {_some(named)}."]
+    return [f"No verdict on {_some(named)}."] if rows else []
 
 
 def _told_elsewhere(row: ArmRow) -> bool:

@@ -42,7 +42,6 @@ class LogFit:
     slope: float
     """b: distance for each factor e of updates."""
     r_squared: float
-    points: int
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Walk:
     """The fits of a cell's ok runs, or the reason why there are none."""
 
     cell: Cell
-    window: FitWindow | None
-    slope: Estimate | None
-    r_squared: tuple[float, float] | None
-    """Lowest and highest of the runs."""
     final: Estimate | None
     """Weight distance at the end of training."""
+    window: FitWindow | None = None
+    slope: Estimate | None = None
+    r_squared: tuple[float, float] | None = None
+    """Lowest and highest of the runs."""
     reason: str = ""
 
 
@@ -82,7 +81,7 @@ def log_fit(curve: Curve, window: Window) -> LogFit | None:
     slope, intercept = np.polyfit(x, y, 1)
     spread = float(((y - y.mean()) ** 2).sum())
     left = float(((y - intercept - slope * x) ** 2).sum())
-    return LogFit(float(slope), 1.0 if spread == 0 else 1 - left / spread, len(x))
+    return LogFit(float(slope), 1.0 if spread == 0 else 1 - left / spread)
 
 
 def walk_of(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Walk:
@@ -97,16 +96,16 @@ def walk_of(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Walk:
     final = cell.estimate("weight_distance")
     known = [run.run_id for run in cell.ok_runs if run.run_id in distances]
     if not known:
-        return Walk(cell, None, None, None, final, "no ok run has measured it")
+        return Walk(cell, final, reason="no ok run has measured it")
     if any(run_id not in specs for run_id in known):
-        return Walk(cell, None, None, None, final, "the schedule is not known")
+        return Walk(cell, final, reason="the schedule is not known")
     window = window_of(specs[known[0]])
     fits = {run_id: fit for run_id in known if (fit := log_fit(distances[run_id], window))}
     if not fits:
-        return Walk(cell, window, None, None, final, f"fewer than {MINIMUM_POINTS} points before the first change of the rate")
+        return Walk(cell, final, window, reason=f"fewer than {MINIMUM_POINTS} points before the first change of the rate")
     squares = [fit.r_squared for fit in fits.values()]
     slope = t_interval([*cell.sample({run_id: fit.slope for run_id, fit in fits.items()}).values()])
-    return Walk(cell, window, slope, (min(squares), max(squares)), final)
+    return Walk(cell, final, window, slope, (min(squares), max(squares)))
 
 
 def _memory(spec: RunSpec, factor: float) -> float:

@@ -13,9 +13,8 @@ from gapbench.analysis.critical_batch import Passage, Study, Target, parse_targe
 from gapbench.analysis.critical_batch import study as critical_batch_study
 from gapbench.analysis.diffusion import study as diffusion_study
 from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
-from gapbench.analysis.landscape import landscape_study
+from gapbench.analysis.landscape import landscape_study, sharpness_study
 from gapbench.analysis.noise_scale import study as noise_scale_study
-from gapbench.analysis.sharpness import sharpness_study
 from gapbench.api.keeping import find, open_refreshed, to_frame
 from gapbench.catalog import published
 from gapbench.core.errors import GapbenchError, UnknownNameError

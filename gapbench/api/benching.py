@@ -123,7 +123,9 @@ def main(arguments: list[str]) -> None:
 
     request: Mapping[str, Any] = json.loads(arguments[0])
     case = CASES[request["case"]]
-    print(json.dumps(time_suite(str(case.suite), case.side(request["side"]).program, request["device"])), flush=True)
+    (side,) = request["sides"]
+    timing = time_suite(str(case.suite), case.side(side).program, request["device"])
+    print(json.dumps({"timings": [timing]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from gapbench.api.keeping import find, open_refreshed
 from gapbench.api.reporting import report
 from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.report.latex import arms_latex
-from gapbench.report.tables import arms_csv, curves_csv, runs_csv
-from gapbench.report.tensorboard import check_tensorboard, write_tensorboard
+from gapbench.report.tables import csv_text, curves_csv, runs_csv
+from gapbench.report.tensorboard import write_tensorboard, writer_class
 from gapbench.store import Tables
 from gapbench.store.files import whole_folder, write_text
 
@@ -85,11 +85,11 @@ def _check(targets: dict[str, Path]) -> None:
         if path.exists():
             raise StoreError(f"{path}: exists already; choose another name or remove it")
     if "tensorboard" in targets:
-        check_tensorboard()
+        writer_class()  # fails before anything is written
 
 
 def _write_csv(tables: Tables, folder: Path) -> Exported:
-    texts = (runs_csv(tables.runs), curves_csv(tables.curves), arms_csv(arms_table(tables.runs, tables.curves)))
+    texts = (runs_csv(tables.runs), curves_csv(tables.curves), csv_text(arms_table(tables.runs, tables.curves).frame()))
     with whole_folder(folder) as temporary:
         for name, text in zip(CSV_FILES, texts, strict=True):
             write_text(temporary / name, text)

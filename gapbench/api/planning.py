@@ -138,7 +138,7 @@ def pending_jobs(
     begun = [item for item in pending if item.checkpoint is not None]
     fresh = {run_id for item in pending if item.checkpoint is None for run_id in item.job.run_ids}
     fresh |= {run_id for run_id, outcome in done.items() if outcome in again}
-    return [*begun, *(Pending(part, None, 0) for job in jobs if (part := job.part(fresh.__contains__)))]
+    return [*begun, *(Pending(part) for job in jobs if (part := job.part(fresh)))]
 
 
 def check_hours(priced: Sequence[PricedJob], limit: float, cells: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gapbench.api.keeping import find, load_results, open_refreshed
 from gapbench.report import ReportFiles, write_report
-from gapbench.report.figures import Figures, draw_figures
+from gapbench.report.figures import Figures, drawings
 from gapbench.report.tuning import TuningFiles, is_tuning, write_tuning_report
 from gapbench.store import read_tables
 
@@ -31,4 +31,4 @@ def figures(results: str | Path | None = None) -> Figures:
     Raises:
         StoreError: there is no such directory, or its tables cannot be read.
     """
-    return draw_figures(load_results(results))
+    return Figures(drawings(load_results(results)))

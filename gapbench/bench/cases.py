@@ -98,9 +98,8 @@ class Task:
             return self
         groups = 1 if self.ghost_batch_size is None else min(4, self.batch_size // self.ghost_batch_size)
         ghost = None if self.ghost_batch_size is None else batch_size // groups
-        return replace(
-            self, batch_size=batch_size, ghost_batch_size=ghost, micro_batch_size=None, examples=min(self.examples, 4 * batch_size)
-        )
+        examples = min(self.examples, 4 * batch_size)
+        return replace(self, batch_size=batch_size, ghost_batch_size=ghost, micro_batch_size=None, examples=examples)
 
 
 TRAINED, PREDICTED = "suite trained", "suite predicted"
@@ -201,6 +200,9 @@ _DIGITS = Task("digits", _MLP, (8, 8, 1), 16, examples=1500, test_examples=297, 
 _OURS, _OURS_BF16 = Side("ours", "ours"), Side("ours bf16", "ours", "bf16")
 _REFERENCE, _REFERENCE_BF16 = Side("reference", "reference"), Side("reference bf16", "reference", "bf16")
 _RELEASED, _RELEASED_BF16 = Side("released", "released"), Side("released bf16", "released", "bf16")
+_MEMORY, _MEMORY_BF16 = Side("memory", "memory"), Side("memory bf16", "memory", "bf16")
+_PLAIN_NORM = Side("ours plain norm", "ours without ghosts")
+_RESIDENT, _RESIDENT_FP16 = Side("resident", "resident"), Side("resident fp16", "resident", "fp16")
 
 
 def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more: Side, seconds: float = 1.5) -> Case:
@@ -221,58 +223,52 @@ def _plain(name: str, summary: str, task: Task, fp32: float, bf16: float, *more:
     )
 
 
-def _probes(name: str, summary: str, device: DeviceKind, task: Task, precision: Precision = "fp32", threads: int | None = None) -> Case:
-    """Returns the case of what measuring costs, over a run that has its recipe's share of probes and, as its task says, of evaluations."""
-    return Case(
-        name,
-        summary,
-        device,
-        task,
-        (
-            Side("probes off", "ours without probes", precision),
-            Side("probes on", "ours", precision),
-            Side("probes and evaluation", "ours with evaluation", precision),
-        ),
-        (
-            Comparison("probes on", ("probes off",), 1.01, "cost", "all probes, no evaluation"),
-            Comparison("probes and evaluation", ("probes off",), 1.03, "cost", "all probes, and evaluation as a suite does it"),
-        ),
-        threads=threads,
-    )
+def _cost(name: str, summary: str, device: DeviceKind, task: Task, without: Side, *more: tuple[Side, float, str]) -> Case:
+    """Returns the case of what measuring costs, over whole runs.
+
+    Args:
+        name: of the case.
+        summary: what it is.
+        device: where.
+        task: of a run that has its recipe's share of probes and, as the task says, of evaluations.
+        without: the side that does not measure.
+        more: each side that does, with its goal and a remark.
+    """
+    compared = tuple(Comparison(side.name, (without.name,), goal, "cost", remark) for side, goal, remark in more)
+    sides = (without, *(side for side, *_ in more))
+    if device == "cuda":
+        return Case(name, summary, device, task, tuple(replace(side, precision="bf16") for side in sides), compared)
+    return Case(name, summary, device, task, sides, compared, threads=1)
 
 
-def _noise(name: str, summary: str, device: DeviceKind, task: Task, precision: Precision = "fp32", threads: int | None = None) -> Case:
-    """Returns the case of what the noise scale's stream mode costs where updates are made in micro-batches anyway, over whole runs."""
-    return Case(
-        name,
-        summary,
-        device,
-        task,
-        (Side("default probes", "ours with default probes", precision), Side("noise scale", "ours with noise scale", precision)),
-        (Comparison("noise scale", ("default probes",), 1.01, "cost", "noise_scale_stream beside the probes that always run"),),
-        threads=threads,
-    )
+_PROBES = (
+    Side("probes off", "ours without probes"),
+    (Side("probes on", "ours"), 1.01, "all probes, no evaluation"),
+    (Side("probes and evaluation", "ours with evaluation"), 1.03, "all probes, and evaluation as a suite does it"),
+)
+_NOISE = (
+    Side("default probes", "ours with default probes"),
+    (Side("noise scale", "ours with noise scale"), 1.01, "noise_scale_stream beside the probes that always run"),
+)
+"""The latter where updates are made in micro-batches anyway."""
 
 
 def _plan(name: str, device: DeviceKind) -> Case:
     """Returns the case of how good prices are: the time by the clock of a suite, as predicted after calibrating and as it was."""
+    remark = "seconds by the clock; the plan knows the machine from calibrating alone"
     return Case(
         name,
         "prices: the suite quickstart, as a calibrated plan predicts it and as it trains",
         device,
         _DIGITS,
         (Side("trained", TRAINED), Side("predicted", PREDICTED)),
-        (
-            Comparison(
-                "predicted", ("trained",), 0.15, "agreement", "seconds by the clock; the plan knows the machine from calibrating alone"
-            ),
-        ),
+        (Comparison("predicted", ("trained",), 0.15, "agreement", remark),),
         suite="quickstart",
     )
 
 
 _CPU = (
-    _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, Side("resident", "resident"), seconds=1.0),
+    _plain("f1", "F1, MNIST shape, batch 128", _F1, 3.0, 4.5, _RESIDENT, seconds=1.0),
     _plain("c1", "C1, CIFAR-10 shape, batch 128", _C1, 1.5, 2.5),
     _plain("resnet44", "ResNet-44, CIFAR-10 shape, batch 128", _RESNET44, 1.3, 2.1),
     Case(
@@ -280,7 +276,7 @@ _CPU = (
         "MLP, digits shape, batch 16, eight seeds as a stack, one thread",
         "cpu",
         replace(_DIGITS, replicas=8),
-        (_OURS, Side("ours singly", "ours singly"), Side("memory", "memory")),
+        (_OURS, Side("ours singly", "ours singly"), _MEMORY),
         (Comparison("ours", ("ours singly",), 3.0), Comparison("ours", ("memory",), 4.0)),
         seconds=1.0,
         threads=1,
@@ -294,7 +290,7 @@ _CPU = (
         (
             Comparison(
                 "ours",
-                ("loader 0 workers", "loader 2 workers", "loader 4 workers"),
+                tuple(f"loader {workers} workers" for workers in (0, 2, 4)),
                 8.0,
                 remark="an eager gather of strided windows, which needs no C++ compiler; the goal of 40 is for a compiled one",
             ),
@@ -306,7 +302,7 @@ _CPU = (
         "ResNet-44, CIFAR-10 shape, batch 256, ghost batch size 32",
         "cpu",
         replace(_RESNET44, batch_size=256, ghost_batch_size=32),
-        (_OURS, _RELEASED, Side("chunked", "chunked"), Side("ours plain norm", "ours without ghosts")),
+        (_OURS, _RELEASED, Side("chunked", "chunked"), _PLAIN_NORM),
         (
             Comparison("ours", ("released",)),
             Comparison("ours", ("chunked",)),
@@ -314,41 +310,34 @@ _CPU = (
         ),
         seconds=1.5,
     ),
-    _probes("probes", "what measuring costs: MLP, digits shape, batch 16, 3,000 updates", "cpu", replace(_DIGITS, updates=3000), threads=1),
-    _probes(
+    _cost("probes", "what measuring costs: MLP, digits shape, batch 16, 3,000 updates", "cpu", replace(_DIGITS, updates=3000), *_PROBES),
+    _cost(
         "probes-f1",
         "what measuring costs: F1, MNIST shape, batch 128, 2,000 of the recipe's 23,437 updates",
         "cpu",
         # A run of the recipe has 13 evaluations, 9 of them with recalibrated statistics, too; 2,000 updates have the share of one.
         replace(_F1, test_examples=10_000, updates=2000, evaluations=1),
-        threads=1,
+        *_PROBES,
     ),
-    _noise(
+    _cost(
         "noise-stream",
         "what the noise scale costs: MLP, digits shape, batch 128 in micro-batches of 32, 3,000 updates",
         "cpu",
         replace(_DIGITS, batch_size=128, ghost_batch_size=16, micro_batch_size=32, updates=3000),
-        threads=1,
+        *_NOISE,
     ),
     _plan("plan", "cpu"),
 )
 
 _ALL = 50_000
+_WRESNET = Component(name="wresnet", options={"depth": 16, "width": 4, "form": "released"})
 _CUDA = (
     Case(
         "resnet44-cuda",
         "ResNet-44, CIFAR-10 shape, batch 128",
         "cuda",
         replace(_RESNET44, examples=_ALL),
-        (
-            _OURS_BF16,
-            _OURS,
-            _REFERENCE_BF16,
-            _REFERENCE,
-            _RELEASED,
-            Side("resident fp16", "resident", "fp16"),
-            Side("resident", "resident"),
-        ),
+        (_OURS_BF16, _OURS, _REFERENCE_BF16, _REFERENCE, _RELEASED, _RESIDENT_FP16, _RESIDENT),
         (
             Comparison("ours bf16", ("reference bf16",), 5.0),
             Comparison("ours bf16", ("released",), 8.0),
@@ -363,13 +352,7 @@ _CUDA = (
         "ResNet-44, CIFAR-10 shape, batch 4096, ghost batch size 128",
         "cuda",
         replace(_RESNET44, batch_size=4096, ghost_batch_size=128, examples=_ALL),
-        (
-            _OURS_BF16,
-            _RELEASED,
-            _RELEASED_BF16,
-            Side("chunked bf16", "chunked", "bf16"),
-            Side("ours plain norm", "ours without ghosts", "bf16"),
-        ),
+        (_OURS_BF16, _RELEASED, _RELEASED_BF16, Side("chunked bf16", "chunked", "bf16"), replace(_PLAIN_NORM, precision="bf16")),
         (
             Comparison("ours bf16", ("released",), 8.0),
             Comparison("ours bf16", ("chunked bf16",), 3.0),
@@ -382,19 +365,15 @@ _CUDA = (
         "F1, MNIST shape, batch 128",
         "cuda",
         replace(_F1, examples=_ALL),
-        (_OURS, _OURS_BF16, Side("memory", "memory"), Side("memory bf16", "memory", "bf16"), _REFERENCE),
-        (
-            Comparison("ours", ("memory",), 4.0),
-            Comparison("ours bf16", ("memory bf16",)),
-            Comparison("ours", ("reference",)),
-        ),
+        (_OURS, _OURS_BF16, _MEMORY, _MEMORY_BF16, _REFERENCE),
+        (Comparison("ours", ("memory",), 4.0), Comparison("ours bf16", ("memory bf16",)), Comparison("ours", ("reference",))),
     ),
     Case(
         "f1-stack-cuda",
         "F1, MNIST shape, batch 128, 32 seeds as a stack",
         "cuda",
         replace(_F1, examples=_ALL, replicas=32),
-        (_OURS, _OURS_BF16, Side("memory", "memory"), Side("memory bf16", "memory", "bf16")),
+        (_OURS, _OURS_BF16, _MEMORY, _MEMORY_BF16),
         (Comparison("ours", ("memory",), 30.0), Comparison("ours bf16", ("memory bf16",))),
     ),
     *(
@@ -408,29 +387,24 @@ _CUDA = (
         )
         for name, title, model, goal in (
             ("resnet44", "ResNet-44", _RESNET44.model, 0.45),
-            (
-                "wresnet16-4",
-                "WResNet16-4 as released",
-                Component(name="wresnet", options={"depth": 16, "width": 4, "form": "released"}),
-                0.5,
-            ),
+            ("wresnet16-4", "WResNet16-4 as released", _WRESNET, 0.5),
             ("vgg16", "VGG-16", Component(name="vgg", options={"depth": 16}), 0.5),
         )
     ),
-    _probes(
+    _cost(
         "probes-cuda",
         "what measuring costs: ResNet-44, CIFAR-10 shape, batch 128, 4,000 of the recipe's 39,062 updates",
         "cuda",
         # Of the recipe's 22 evaluations 18 have recalibrated statistics, too: a tenth of them pass as many examples as three do with one.
         replace(_RESNET44, examples=_ALL, test_examples=10_000, updates=4000, evaluations=3),
-        "bf16",
+        *_PROBES,
     ),
-    _noise(
+    _cost(
         "noise-stream-cuda",
         "what the noise scale costs: ResNet-44, CIFAR-10 shape, batch 512 in micro-batches of 128, 2,000 updates",
         "cuda",
         replace(_RESNET44, batch_size=512, ghost_batch_size=32, micro_batch_size=128, examples=_ALL, updates=2000),
-        "bf16",
+        *_NOISE,
     ),
     _plan("plan-cuda", "cuda"),
 )

@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,10 @@ def compare(
     """
     chosen = _chosen(names, device)
     with Records.open(output) as records:
+        sittings = (_Sitting(case, records, seconds or case.seconds, anyway, suite_timer, on_message) for case in chosen)
         try:
             if rounds:
-                _time_all(chosen, records, rounds, seconds, anyway, suite_timer, on_message)
+                _time_all(sittings, rounds)
         finally:  # also after an interrupt: what was timed is worth a table
             report = summarize(records.table, unmeasurable())
             write_outputs(output, report)
@@ -110,23 +111,15 @@ def _chosen(names: Sequence[str], device: DeviceKind | None) -> list[Case]:
     return [case for case in CASES.values() if case.device == kind and case.name not in reasons]
 
 
-def _time_all(
-    cases: Sequence[Case],
-    records: Records,
-    rounds: int,
-    seconds: float | None,
-    anyway: bool,
-    suite_timer: str,
-    on_message: Callable[[str], None],
-) -> None:
+def _time_all(sittings: Iterable[_Sitting], rounds: int) -> None:
     peaks: dict[tuple[str, int], Mapping[str, float]] = {}
-    for case in cases:
-        sitting = _Sitting(case, records, seconds or case.seconds, anyway, suite_timer, on_message)
+    for sitting in sittings:
+        case = sitting.case
         if done := sitting.done:
-            on_message(f"{case.name}: {done} of {rounds} rounds are there")
+            sitting.on_message(f"{case.name}: {done} of {rounds} rounds are there")
         if done >= rounds:
             continue
-        if not anyway:
+        if not sitting.anyway:
             refuse_load(load_of_others(), kept=bool(peaks))
         where = (case.device, sitting.threads)
         if where not in peaks:
@@ -199,25 +192,21 @@ class _Sitting:
         number = self.records.next_round(self.group)
         turn = number % len(order)
         order = [*order[turn:], *order[:turn]]
-        if not self.case.together:
-            return [self._timed([(side, again)], number, peaks, difference)[0] for side, again in order]
-        return self._timed(order, number, peaks, difference)
+        if self.case.together:
+            return self._timed(order, number, peaks, difference)
+        return [timing for one in order for timing in self._timed([one], number, peaks, difference)]
 
     def _timed(
         self, sides: Sequence[tuple[Side, bool]], number: int, peaks: Mapping[str, float], difference: float
     ) -> list[dict[str, Any]]:
         """Times sides, as (side, whether it is timed again), in one process."""
-        started, watch = utc_now(), Watch()
+        started, watch, task = utc_now(), Watch(), self.case.task
         ours = all(side.program.startswith("our") for side, _ in sides)
-        if self.case.together:
-            found = self.ask({"do": "together", "sides": [side.name for side, _ in sides]}, ours=ours)["timings"]
-        else:
-            found = [self.ask({"do": "time", "side": side.name, "seconds": self.seconds}, ours=ours) for side, _ in sides]
+        found = self.ask({"do": "time", "sides": [side.name for side, _ in sides], "seconds": self.seconds}, ours=ours)["timings"]
         load = watch.others()
-        task = self.case.task
         return [
             {
-                **self.machine.columns,
+                **asdict(self.machine),
                 **self.details,
                 **timing,
                 "examples_per_second": timing["examples"] / timing["seconds"],
@@ -262,8 +251,8 @@ def answer_of(request: Mapping[str, Any], environment: Mapping[str, str]) -> dic
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment, "PYTHONPATH": path}, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}, no message"]
-        side = f", side {request['side']}" if "side" in request else ""
-        raise GapbenchError(f"case {request['case']}{side}: the measuring process failed ({last[0]}); rounds that were complete are kept")
+        sides = f", side {', '.join(dict.fromkeys(request['sides']))}" if "sides" in request else ""
+        raise GapbenchError(f"case {request['case']}{sides}: the measuring process failed ({last[0]}); rounds that were complete are kept")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 

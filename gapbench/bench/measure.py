@@ -1,11 +1,11 @@
 """The process that measures, one for each timing: `python -m gapbench.bench.measure REQUEST`, a JSON object; prints a JSON line.
 
-Requests: {"do": "time", "case", "side", "seconds", "threads", "device"}, {"do": "together", "case", "sides", "threads", "device"},
-{"do": "gate", "case", "threads", "device"} and {"do": "peaks", "threads", "device"}.
+Requests: {"do": "time", "case", "sides", "seconds", "threads", "device"}, {"do": "gate", "case", "threads", "device"} and
+{"do": "peaks", "threads", "device"}.
 
-A loop is timed apart from its first update and from a warm-up that does not count: over a window or a whole run, ended by one
-synchronize. Beside a timing stands what the machine could do at best, and before any timing a gate: all sides of a case get the same
-batches, and their first losses have to agree.
+A loop is timed apart from its first update and from a warm-up that does not count: over a window, ended by one synchronize, or, where
+sides take turns, over a whole run. Beside a timing stands what the machine could do at best, and before any timing a gate: all sides
+of a case get the same batches, and their first losses have to agree.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Side, Task
-from gapbench.bench.peers import Loop, Peer
+from gapbench.bench.cases import CASES, CLASSES, Case, Precision, Task
+from gapbench.bench.peers import Build, Loop, Peer
 from gapbench.bench.peers.parts import TYPES, ImageDataset, initial_model
-from gapbench.bench.programs import PROGRAMS, Build, OurFeed, Ours, random_pool, workers_of
+from gapbench.bench.programs import PROGRAMS, OurFeed, Ours, random_pool, workers_of
 from gapbench.layers.keyed import Dropout
 from gapbench.sizing import size_of
 from gapbench.workloads.datasets.arrays import Pool
@@ -36,6 +36,8 @@ WARM_UP_SECONDS = 0.5
 """Of updates, where these are short: a DataLoader's queue is full at first, and its first batches come for nothing."""
 TURN_SECONDS = 0.05
 """Of a loop that takes turns with others: long beside a cold cache, short beside what disturbs a machine."""
+DATA_PATHS = {"our feed", "loader"}
+"""Programs that train nothing."""
 FEWEST_UPDATES = {"cpu": 2, "cuda": 100}
 
 
@@ -57,27 +59,25 @@ class Timing:
 
 
 def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, seconds: float) -> Timing:
-    """Times a loop.
+    """Times a loop over a window; one of the engine's late in its run.
 
     Args:
         build: makes it; counts into the time to the first update.
-        task: a task with `updates` is timed over a whole run, from its first update to its last.
+        task: what it trains.
         device: whose work is waited for.
-        seconds: length of a window.
+        seconds: length of the window.
     """
     started = time.perf_counter()
     loop = build()
     steps = loop.run()
-    if isinstance(loop, Ours) and task.updates is None:
+    if isinstance(loop, Ours):
         loop.skip()
     next(steps)
     _wait(device)
     first = time.perf_counter() - started
-    per_update = _warm_up(steps, device, most=None if task.updates is None else task.updates - 1)
-    if task.updates is not None:
-        _ours(loop).again()
+    wanted = _updates_wanted(task, device, seconds, _warm_up(steps, device))
 
-    wanted, processor = _updates_wanted(task, device, seconds, per_update), _processor_seconds()
+    processor = _processor_seconds()
     events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []  # type: ignore[no-untyped-call]
     start = time.perf_counter()
     for event in events[:1]:
@@ -90,21 +90,14 @@ def time_loop(build: Callable[[], Loop], task: Task, device: torch.device, *, se
         event.record()
     _wait(device)
     elapsed = time.perf_counter() - start
-    return Timing(
-        form=loop.form,
-        first_update_seconds=first,
-        updates=done,
-        examples=examples,
-        seconds=elapsed,
-        cpu_seconds=_processor_seconds() - processor,
-        event_seconds=events[0].elapsed_time(events[1]) / 1e3 if events else None,
-    )
+    event_seconds = events[0].elapsed_time(events[1]) / 1e3 if events else None
+    return Timing(loop.form, first, done, examples, elapsed, _processor_seconds() - processor, event_seconds)
 
 
 def _updates_wanted(task: Task, device: torch.device, seconds: float, per_update: float) -> int | None:
     """Returns how many updates are timed; None: as many as the window holds."""
-    if task.updates is not None or device.type == "cpu":
-        return task.updates
+    if device.type == "cpu":
+        return None
     # The host runs ahead of the device, so the number of updates is fixed before the clock starts: whole epochs where there is one,
     # for some loops do an epoch's work at its beginning.
     updates, epoch = max(FEWEST_UPDATES["cuda"], round(seconds / per_update)), task.updates_per_epoch
@@ -126,7 +119,9 @@ def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torc
     loops, firsts, per_update = [], [], 0.0
     for build in builds:
         started = time.perf_counter()
-        loop = _ours(build())
+        loop = build()
+        if not isinstance(loop, Ours):
+            raise TypeError("only the engine's own loops go back to their first update")
         steps = loop.run()
         next(steps)
         _wait(device)
@@ -151,13 +146,7 @@ def time_together(builds: Sequence[Callable[[], Loop]], task: Task, device: torc
     ]
 
 
-def _ours(loop: Loop) -> Ours:
-    if not isinstance(loop, Ours):
-        raise TypeError("only the engine's own loops go back to their first update")
-    return loop
-
-
-def _warm_up(steps: Iterator[int], device: torch.device, most: int | None) -> float:
+def _warm_up(steps: Iterator[int], device: torch.device, most: int | None = None) -> float:
     """Makes updates that do not count, `most` of them where a run is short; returns the seconds of one of the last."""
     wanted, start, done = WARM_UP_UPDATES[device.type], time.perf_counter(), 0
     while (done < wanted or time.perf_counter() - start < WARM_UP_SECONDS) and (most is None or done < most):
@@ -202,15 +191,15 @@ PEAK_SECONDS = 0.5
 class Work:
     """The training of one image, forward and backward: a timing is held against what the measured peaks allow of it."""
 
-    flops: float | None
-    """None: the cost model does not know the network."""
-    bytes: float | None
+    flops_per_example: float | None
+    """None: the cost model does not know the network, or nothing is trained."""
+    bytes_per_example: float | None
     """By `traffic_numbers`; on a CPU, whose caches hold a layer, None."""
 
 
-def work_of(task: Task, precision: Precision, device_kind: str) -> Work:
+def work_of(task: Task, precision: Precision, device_kind: str, *, trains: bool = True) -> Work:
     """Returns what one image costs."""
-    size = size_of(task.model, task.shape, CLASSES)
+    size = size_of(task.model, task.shape, CLASSES) if trains else None
     moved = traffic_numbers(task) * TYPES[precision].itemsize if device_kind == "cuda" else None
     return Work(None if size is None else size.training_flops(1), moved)
 
@@ -306,9 +295,9 @@ def gate(case: Case, device: torch.device) -> list[Agreement]:
     task = case.task if device.type == "cuda" else case.task.smaller(CPU_BATCH)
     task = replace(task, updates=None)
     pool = random_pool(task)
-    if any(side.program == "our feed" for side in case.sides):
+    if any(side.program in DATA_PATHS for side in case.sides):
         return [Agreement("loader", _feed_difference(task, pool, device), TOLERANCE["fp32"])]
-    batches, losses = _our_losses(Build(task, pool, "fp32", device, workers=0, compiled=False))
+    batches, losses = _our_losses(Ours(Build(task, pool, "fp32", device)))
     found: list[Agreement] = []
     done = {("ours", "fp32")}
     for side in case.sides:
@@ -318,11 +307,8 @@ def gate(case: Case, device: torch.device) -> list[Agreement]:
             if (side.program, precision) in done:
                 continue
             done.add((side.program, precision))
-            build = Build(task, pool, precision, device, workers=0, compiled=False)
-            if side.program.startswith("ours"):
-                _, theirs = _our_losses(build, singly=side.program == "ours singly")
-            else:
-                theirs = _peer_losses(side.program, build, batches)
+            loop = PROGRAMS[side.program](Build(task, pool, precision, device, compiled=False))
+            theirs = _our_losses(loop)[1] if isinstance(loop, Ours) else _peer_losses(cast("Peer", loop), batches)
             difference = float(((theirs - losses).abs() / losses.abs().clamp_min(1e-12)).max())
             name = side.name if precision == side.precision else f"{side.name} in {precision}"
             found.append(Agreement(name, difference, TOLERANCE[precision]))
@@ -334,9 +320,8 @@ def _gated(precision: Precision, device: torch.device) -> Precision:
     return "fp32" if precision == "fp16" and device.type == "cpu" else precision
 
 
-def _our_losses(build: Build, *, singly: bool = False) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+def _our_losses(ours: Ours) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Returns the first batches ([replica, batch, ...] with labels) and the losses on them, float64 [updates, replicas]."""
-    ours = Ours(build.task, build.pool, precision=build.precision, device=build.device, singly=singly)
     _without_dropout(ours.modules)
     batches, losses = [], []
     for update in range(UPDATES):
@@ -347,8 +332,7 @@ def _our_losses(build: Build, *, singly: bool = False) -> tuple[list[tuple[Tenso
     return batches, torch.stack(losses)
 
 
-def _peer_losses(program: str, build: Build, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
-    peer = cast("Peer", PROGRAMS[program](build))  # as every program in COMPARED but ours
+def _peer_losses(peer: Peer, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
     _without_dropout(peer.modules)
     rows = [
         [float(peer.update(images[replica].float().contiguous(), labels[replica], replica)) for replica in range(len(images))]
@@ -357,20 +341,19 @@ def _peer_losses(program: str, build: Build, batches: list[tuple[Tensor, Tensor]
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _without_dropout(modules: list[nn.Module]) -> None:
-    for network in modules:
-        for module in network.modules():
-            if isinstance(module, Dropout):
-                module.probability = 0.0
-            elif isinstance(module, nn.Dropout):
-                module.p = 0.0
+def _without_dropout(networks: list[nn.Module]) -> None:
+    for module in itertools.chain.from_iterable(network.modules() for network in networks):
+        if isinstance(module, Dropout):
+            module.probability = 0.0
+        elif isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def _feed_difference(task: Task, pool: Pool, device: torch.device) -> float:
     """Returns the largest difference of pixels between our feed and the DataLoader's data set, without augmentation (crops are random)."""
     task = replace(task, crop_padding=0, flip=False)
     indices = torch.arange(min(64, task.examples))
-    images = OurFeed(task, pool, device=device).feed.evaluation_batch(indices[None].to(device)).images[0].cpu()
+    images = OurFeed(Build(task, pool, "fp32", device)).feed.evaluation_batch(indices[None].to(device)).images[0].cpu()
     dataset = ImageDataset(task, pool.images, pool.labels)
     theirs = torch.stack([dataset[int(index)][0] for index in indices])
     return float((images - theirs).abs().max())
@@ -386,29 +369,17 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     case = CASES[request["case"]]
     if request["do"] == "gate":
         return {"agreements": [asdict(agreement) for agreement in gate(case, device)]}
-    if request["do"] == "together":
-        return {"timings": _together(case, request["sides"], threads, device)}
-    side = case.side(request["side"])
-    build = Build(case.task, random_pool(case.task), side.precision, device, workers_of(side.workers, threads))
-    clock = _clock_mhz(device)
-    timing = time_loop(lambda: PROGRAMS[side.program](build), case.task, device, seconds=float(request["seconds"]))
-    return {**asdict(timing), **_work(case, side, device), "clock_before_mhz": clock, "clock_after_mhz": _clock_mhz(device)}
-
-
-def _together(case: Case, names: Sequence[str], threads: int, device: torch.device) -> list[dict[str, Any]]:
     pool, clock = random_pool(case.task), _clock_mhz(device)
-    sides = [case.side(name) for name in names]
+    sides = [case.side(name) for name in request["sides"]]
     builds = [Build(case.task, pool, side.precision, device, workers_of(side.workers, threads)) for side in sides]
     loops = [functools.partial(PROGRAMS[side.program], build) for side, build in zip(sides, builds, strict=True)]
-    timings = time_together(loops, case.task, device)
+    if case.together:
+        timings = time_together(loops, case.task, device)
+    else:
+        timings = [time_loop(loop, case.task, device, seconds=float(request["seconds"])) for loop in loops]
     clocks = {"clock_before_mhz": clock, "clock_after_mhz": _clock_mhz(device)}
-    return [{**asdict(timing), **_work(case, side, device), **clocks} for side, timing in zip(sides, timings, strict=True)]
-
-
-def _work(case: Case, side: Side, device: torch.device) -> dict[str, Any]:
-    work = work_of(case.task, side.precision, device.type)
-    counted = "feed" not in side.program and side.program != "loader"
-    return {"flops_per_example": work.flops if counted else None, "bytes_per_example": work.bytes}
+    works = [work_of(case.task, side.precision, device.type, trains=side.program not in DATA_PATHS) for side in sides]
+    return {"timings": [{**asdict(timing), **asdict(work), **clocks} for timing, work in zip(timings, works, strict=True)]}
 
 
 def _clock_mhz(device: torch.device) -> int | None:

@@ -7,27 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
-import torch
-from torch import nn
 
 from gapbench import catalog, sizing
-from gapbench.bench.cases import CLASSES, Precision, Task
-from gapbench.bench.peers import Loop
-from gapbench.bench.peers.chunked import Chunked
-from gapbench.bench.peers.loader import Loader
+from gapbench.bench.cases import CLASSES, Task
+from gapbench.bench.peers import Build, Loop
 from gapbench.bench.peers.memory import Memory
 from gapbench.bench.peers.parts import MOST_WORKERS
-from gapbench.bench.peers.reference import Reference
+from gapbench.bench.peers.reference import Loader, Reference
 from gapbench.bench.peers.released import Released
-from gapbench.bench.peers.resident import Resident
+from gapbench.bench.peers.resident import Chunked, Resident
 from gapbench.engine.feed import Feed
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.suite.batches import probe_updates
-from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 LATE = 10_000
@@ -38,10 +32,7 @@ class Ours:
     """Sessions of the engine that train for ever, or one whole run.
 
     Args:
-        task: what to train.
-        pool: the data.
-        precision: of activations.
-        device: where.
+        build: what to train, on which data, where; its precision is that of activations.
         probes: whether probes run when they are due.
         chosen: those that run besides the default ones; None: all that look at micro-batches or updates.
         evaluation: whether evaluations run when they are due.
@@ -51,35 +42,33 @@ class Ours:
 
     def __init__(
         self,
-        task: Task,
-        pool: Pool,
+        build: Build,
         *,
-        precision: Precision,
-        device: torch.device,
         probes: bool = True,
         chosen: tuple[str, ...] | None = None,
         evaluation: bool = False,
         ghosts: bool = True,
         singly: bool = False,
     ) -> None:
-        self._task = task
-        self._evaluation = evaluation
+        task, device = build.task, build.device
+        self._examples = task.examples_per_update
         if chosen is None:
             stages = ("micro-batch", "update")
             chosen = tuple(name for name, probe in catalog.probes().items() if probe.stage in stages and not probe.default)
-        specs = task.specs(precision, probes=chosen if probes else ())
+        specs = task.specs(build.precision, probes=chosen if probes else ())
         if not ghosts:
             specs = [spec.model_copy(update={"ghost_batch_size": None}) for spec in specs]
+        of_recipe = specs[0].model_copy(update={"updates": task.recipe_updates})  # what pays in a run so long is what is timed
         pieces = task.micro_batch_size or sizing.micro_batch_size(specs[0], device.type)
         self.sessions = [
-            Session(
+            Trainer(
                 part,
-                pool,
+                build.pool,
                 [whole_split(task)] * len(part),
                 device=device,
                 emit=lambda _event: None,
                 micro_batch_size=pieces,
-                compiles=sizing.worth_compiling(_of_recipe(part[0], task), replicas=len(part), device_kind=device.type),
+                compiles=sizing.worth_compiling(of_recipe, replicas=len(part), device_kind=device.type),
             )
             for part in ([[spec] for spec in specs] if singly else [specs])
         ]
@@ -88,14 +77,10 @@ class Ours:
             often = () if not probes else None if task.updates is None else _share_of_probes(task)
             session.look_at(probe_updates=often, evaluation_updates=None if evaluation else ())
         self.form = self.sessions[0].program.kind + ("" if pieces == task.batch_size else f", micro-batches of {pieces}")
+        self.modules = [session.network.module for session in self.sessions]
         self._beginnings = [
             [session.snapshot(replica) for replica in range(len(session.specs))] for session in self.sessions if task.updates is not None
         ]
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The networks."""
-        return [session.network.module for session in self.sessions]
 
     def again(self) -> None:
         """Goes back to the first update, programs and memory kept, so that a whole run can be timed without its preparation."""
@@ -117,7 +102,7 @@ class Ours:
                 if state is not None and session.update in session.evaluation_updates:
                     session.probe(state, "evaluation")
                     session.evaluate()
-            yield self._task.examples_per_update
+            yield self._examples
 
 
 class OurFeed:
@@ -125,9 +110,9 @@ class OurFeed:
 
     form = "eager gather"
 
-    def __init__(self, task: Task, pool: Pool, *, device: torch.device) -> None:
-        self._task = task
-        self.feed = Feed(pool, [whole_split(task)], task.specs("fp32"), device)
+    def __init__(self, build: Build) -> None:
+        self._task = build.task
+        self.feed = Feed(build.pool, [whole_split(build.task)], build.task.specs("fp32"), build.device)
 
     def run(self) -> Iterator[int]:
         """Makes batches for ever."""
@@ -146,11 +131,6 @@ def _share_of_probes(task: Task) -> frozenset[int]:
     return frozenset(math.ceil(task.updates * (index + 1) / often) for index in range(often))
 
 
-def _of_recipe(spec: RunSpec, task: Task) -> RunSpec:
-    """Returns the run as long as one of its recipe: what pays there is what is timed."""
-    return spec.model_copy(update={"updates": task.recipe_updates})
-
-
 def random_pool(task: Task) -> Pool:
     """Returns random bytes of the data set's shape."""
     generator = np.random.default_rng(0)
@@ -165,38 +145,21 @@ def whole_split(task: Task) -> Split:
     return Split(train, test, np.array([], dtype=np.int64), train[: task.test_examples])
 
 
-@dataclass(frozen=True)
-class Build:
-    """What a loop is built from."""
-
-    task: Task
-    pool: Pool
-    precision: Precision
-    device: torch.device
-    workers: int
-    compiled: bool = True
-    """False in the correctness gate: compiled or not, the peer is the same program."""
-
-
-def _ours(**how: Any) -> Callable[[Build], Loop]:
-    return lambda b: Ours(b.task, b.pool, precision=b.precision, device=b.device, **how)
-
-
 PROGRAMS: Mapping[str, Callable[[Build], Loop]] = {
-    "ours": _ours(),
-    "ours singly": _ours(singly=True),
-    "ours without probes": _ours(probes=False),
-    "ours with default probes": _ours(chosen=()),
-    "ours with noise scale": _ours(chosen=("noise_scale_stream",)),
-    "ours with evaluation": _ours(evaluation=True),
-    "ours without ghosts": _ours(ghosts=False),
-    "our feed": lambda b: OurFeed(b.task, b.pool, device=b.device),
-    "loader": lambda b: Loader(b.task, b.pool.images, b.pool.labels, device=b.device, workers=b.workers),
-    "reference": lambda b: Reference(b.task, b.pool.images, b.pool.labels, precision=b.precision, device=b.device, workers=b.workers),
-    "released": lambda b: Released(b.task, b.pool.images, b.pool.labels, precision=b.precision, device=b.device, workers=b.workers),
-    "resident": lambda b: Resident(b.task, b.pool.images, b.pool.labels, precision=b.precision, device=b.device, compiled=b.compiled),
-    "chunked": lambda b: Chunked(b.task, b.pool.images, b.pool.labels, precision=b.precision, device=b.device),
-    "memory": lambda b: Memory(b.task, b.pool.images, b.pool.labels, precision=b.precision, device=b.device),
+    "ours": Ours,
+    "ours singly": partial(Ours, singly=True),
+    "ours without probes": partial(Ours, probes=False),
+    "ours with default probes": partial(Ours, chosen=()),
+    "ours with noise scale": partial(Ours, chosen=("noise_scale_stream",)),
+    "ours with evaluation": partial(Ours, evaluation=True),
+    "ours without ghosts": partial(Ours, ghosts=False),
+    "our feed": OurFeed,
+    "loader": Loader,
+    "reference": Reference,
+    "released": Released,
+    "resident": Resident,
+    "chunked": Chunked,
+    "memory": Memory,
 }
 """Every program that a side of a case may name."""
 

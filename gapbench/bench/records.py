@@ -22,8 +22,9 @@ from gapbench.bench.cases import Case
 from gapbench.core.errors import StoreError
 from gapbench.core.machine import usable_cores
 from gapbench.execution.devices import DeviceKind, find_gpus
+from gapbench.store.plan import write_table
 from gapbench.store.provenance import describe_machine
-from gapbench.store.tables import Kind, arrow_type, pandas_metadata, to_pandas, write_table
+from gapbench.store.tables import Kind, arrow_type, pandas_metadata, to_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ _PACKAGE = Path(gapbench.__file__).parent
 
 @dataclass(frozen=True)
 class Machine:
-    """What speed depends on besides the case. Rounds of equal machines are counted together."""
+    """What speed depends on besides the case, as columns of the table. Rounds of equal machines are counted together."""
 
     device_kind: DeviceKind
     machine: str
@@ -95,11 +96,6 @@ class Machine:
     gapbench_version: str
     source: str
     """Digest of the source that speed depends on, so that another engine starts its own rounds."""
-
-    @property
-    def columns(self) -> Mapping[str, str | int]:
-        """Its columns in the table of timings."""
-        return asdict(self)
 
 
 def this_machine(kind: DeviceKind) -> tuple[Machine, dict[str, str | None]]:
@@ -134,16 +130,14 @@ def _driver() -> str | None:
 
 def group_of(case: Case, machine: Machine, *, seconds: float, threads: int) -> str:
     """Returns a digest of what has to be equal for rounds to be counted together, 12 hex digits. Goals and texts are no part of it."""
-    task = asdict(case.task) | {"model": case.task.model.model_dump(mode="json")}
-    sides = [asdict(side) for side in case.sides]
     what = {
         "case": case.name,
-        "task": task,
-        "sides": sides,
+        "task": asdict(case.task) | {"model": case.task.model.model_dump(mode="json")},
+        "sides": [asdict(side) for side in case.sides],
         "seconds": seconds,
         "threads": threads,
         "together": case.together,
-        **machine.columns,
+        **asdict(machine),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapbench.analysis.stats import LEVEL, Ratio
+from gapbench.analysis.stats import LEVEL, Ratio, bounds
 from gapbench.bench.cases import CASES, KINDS, Case, Comparison
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Speed:
     side: str
     form: str
     examples_per_second: float
-    cpu_seconds_per_second: float
-    """Cores kept busy."""
+    cores_busy: float
+    """Seconds of processor time a second."""
     first_update_seconds: float | None
     share_of_peak: float | None
     """FLOP/s reached, of the measured peak of matrix products in this precision."""
@@ -149,19 +149,20 @@ def _last(timings: pd.DataFrame) -> Any:
 
 
 def _rows(case: Case, group: pd.DataFrame) -> Iterable[Row]:
-    first = _by_round(group, case.sides[0].name)
+    first = case.sides[0].name
     ratio_of = median_ratio if case.together else ratio_of_medians
-    noise = spread(first, _by_round(group, case.sides[0].name, again=True), ratio_of)
+    noise = spread(_speeds(_timed(group, first)), _speeds(_timed(group, first, again=True)), ratio_of)
     last = _last(group)
-    speeds = {side.name: _speed(group, side.name) for side in case.sides}
+    speeds = {side.name: _speed(_timed(group, side.name)) for side in case.sides}
     for comparison in case.comparisons:
-        ours = _by_round(group, comparison.side)
+        timed = _timed(group, comparison.side)
+        ours = _speeds(timed)
         rival = max((speeds[name] for name in comparison.against), key=lambda speed: speed.examples_per_second, default=None)
-        if rival is not None:
-            theirs = _by_round(group, rival.side)
-            ratio = ratio_of(theirs, ours) if KINDS[comparison.kind].in_seconds else ratio_of(ours, theirs)
+        if rival is None:
+            ratio = ratio_of_medians(ours, [float(value) for value in _ceiling(timed)])
         else:
-            ratio = _roofline_ratio(group, comparison.side)
+            theirs = _speeds(_timed(group, rival.side))
+            ratio = ratio_of(theirs, ours) if KINDS[comparison.kind].in_seconds else ratio_of(ours, theirs)
         yield Row(
             case=case.name,
             summary=case.summary,
@@ -199,20 +200,23 @@ def _verdict(ratio: Ratio, comparison: Comparison, noise: float | None) -> str:
     return SHORT if (lowest is not None and high < lowest) or (highest is not None and low > highest) else OPEN
 
 
-def _by_round(group: pd.DataFrame, side: str, *, again: bool = False) -> list[float]:
-    rows = group[(group["side"] == side) & (group["again"] == again)].sort_values("round")
-    return [float(value) for value in rows["examples_per_second"]]
+def _timed(group: pd.DataFrame, side: str, *, again: bool = False) -> pd.DataFrame:
+    """Returns the timings of a side, round by round."""
+    return group[(group["side"] == side) & (group["again"] == again)].sort_values("round")
 
 
-def _speed(group: pd.DataFrame, side: str) -> Speed:
-    rows = group[(group["side"] == side) & ~group["again"]]
+def _speeds(timed: pd.DataFrame) -> list[float]:
+    return [float(value) for value in timed["examples_per_second"]]
+
+
+def _speed(rows: pd.DataFrame) -> Speed:
     per_second = rows["examples_per_second"]
     peak = rows["flops_per_example"] * per_second / rows["peak_flops_per_second"]
     return Speed(
-        side=side,
+        side=str(rows["side"].iloc[0]),
         form=str(rows["form"].iloc[-1]),
         examples_per_second=float(per_second.median()),
-        cpu_seconds_per_second=float((rows["cpu_seconds"] / rows["seconds"]).median()),
+        cores_busy=float((rows["cpu_seconds"] / rows["seconds"]).median()),
         first_update_seconds=_number(rows["first_update_seconds"].median()),
         share_of_peak=_number(peak.median()),
         share_of_roofline=_number((per_second / _ceiling(rows)).median()),
@@ -227,11 +231,6 @@ def _ceiling(rows: pd.DataFrame) -> Any:
         [rows["peak_flops_per_second"] / rows["flops_per_example"], rows["peak_bytes_per_second"] / rows["bytes_per_example"]], axis=1
     )
     return ceilings.min(axis=1)
-
-
-def _roofline_ratio(group: pd.DataFrame, side: str) -> Ratio:
-    rows = group[(group["side"] == side) & ~group["again"]].sort_values("round")
-    return ratio_of_medians(_by_round(group, side), [float(value) for value in _ceiling(rows)])
 
 
 def _notes(case: Case, group: pd.DataFrame) -> Iterable[str]:
@@ -301,49 +300,33 @@ def _number(value: Any) -> float | None:
     return None if value != value else float(value)  # not a number: unknown
 
 
-_CSV: dict[str, Callable[[Row], object]] = {
-    "case": lambda row: row.case,
-    "device_kind": lambda row: row.device_kind,
-    "machine": lambda row: row.machine,
-    "threads": lambda row: row.threads,
-    "side": lambda row: row.side.side,
-    "against": lambda row: row.against.side if row.against else "roofline",
-    "kind": lambda row: row.kind,
-    "ratio": lambda row: row.ratio.estimate,
-    "ratio_low": lambda row: row.ratio.low,
-    "ratio_high": lambda row: row.ratio.high,
-    "goal": lambda row: row.goal,
-    "verdict": lambda row: row.verdict,
-    "rounds": lambda row: row.rounds,
-    "spread": lambda row: row.spread,
-    "side_examples_per_second": lambda row: row.side.examples_per_second,
-    "against_examples_per_second": lambda row: row.against and row.against.examples_per_second,
-    "side_form": lambda row: row.side.form,
-    "against_form": lambda row: row.against and row.against.form,
-    "side_share_of_peak": lambda row: row.side.share_of_peak,
-    "side_share_of_roofline": lambda row: row.side.share_of_roofline,
-    "side_cores_busy": lambda row: row.side.cpu_seconds_per_second,
-    "against_cores_busy": lambda row: row.against and row.against.cpu_seconds_per_second,
-    "side_first_update_seconds": lambda row: row.side.first_update_seconds,
-    "against_first_update_seconds": lambda row: row.against and row.against.first_update_seconds,
-    "loaded": lambda row: row.loaded,
-    "torch_version": lambda row: row.torch_version,
-    "source": lambda row: row.source,
-    "measured_at": lambda row: row.measured_at,
-    "remark": lambda row: row.remark,
-}
-CSV_COLUMNS = tuple(_CSV)
+CSV_COLUMNS = (
+    "case", "device_kind", "machine", "threads", "side", "against", "kind", "ratio", "ratio_low", "ratio_high", "goal", "verdict", "rounds",
+    "spread", "side_examples_per_second", "against_examples_per_second", "side_form", "against_form", "side_share_of_peak",
+    "side_share_of_roofline", "side_cores_busy", "against_cores_busy", "side_first_update_seconds", "against_first_update_seconds",
+    "loaded", "torch_version", "source", "measured_at", "remark",
+)  # fmt: skip
 
 
 def bench_csv(report: BenchReport) -> str:
     """Returns every row with all its numbers."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in report.rows:
-        values = [value_of(row) for value_of in _CSV.values()]
-        writer.writerow(["" if value is None else value for value in values])
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_record(row) for row in report.rows)
     return buffer.getvalue()
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """Returns the values of a row by column; those of its sides begin with `side_` and `against_`."""
+    sides = {"side": row.side} | ({"against": row.against} if row.against else {})
+    return {
+        **vars(row),
+        **bounds("ratio", row.ratio),
+        **{f"{name}_{field}": value for name, speed in sides.items() for field, value in vars(speed).items()},
+        "side": row.side.side,
+        "against": row.against.side if row.against else "roofline",
+    }
 
 
 def bench_markdown(report: BenchReport) -> str:
@@ -355,16 +338,21 @@ def bench_markdown(report: BenchReport) -> str:
         versions = ", ".join(dict.fromkeys(f"torch {row.torch_version}" for row in rows))
         days = sorted({row.measured_at[:10] for row in rows})
         parts.append(f"{versions}; {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}\n")
-        parts.append(_table(rows))
+        parts.append(_table([row_texts(row) for row in rows]))
     if report.rows:
         parts.append(EXPLANATION)
     if report.notes:
         parts.append("\n".join(f"- {note}" for note in report.notes) + "\n")
     if report.missing:
         parts.append("## Not measured here\n")
-        head = "| case | what | goals | why |\n|---|---|---|---|\n"
-        parts.append(head + "".join(f"| {item.case} | {item.summary} | {item.goals} | {item.reason} |\n" for item in report.missing))
+        missing = [{"case": one.case, "what": one.summary, "goals": one.goals, "why": one.reason} for one in report.missing]
+        parts.append(_table(missing))
     return "\n".join(parts)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    head, *lines = (f"| {' | '.join(texts)} |" for texts in (rows[0], *(row.values() for row in rows)))
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *lines]) + "\n"
 
 
 EXPLANATION = """\
@@ -394,33 +382,21 @@ def goal_column(row: Row) -> str:
     return "" if row.goal is None else KINDS[row.kind].goal_text(row.goal)
 
 
-def share_text(speed: Speed, device_kind: str) -> str:
-    """Returns the side's share of what the machine could do at best."""
-    share = speed.share_of_roofline if device_kind == "cuda" else speed.share_of_peak
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    lines = [
-        "| case | sides | images/s | ratio [95 %] | goal | verdict | rounds | A/A spread | share | first update, s | remark |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        theirs = row.against
-        speeds = [row.side, theirs] if theirs else [row.side]
-        remark = "; ".join(filter(None, ["**loaded machine**" if row.loaded else "", row.side.form, row.remark]))
-        cells = (
-            row.summary,
-            row.what,
-            f"{row.side.examples_per_second:,.0f}" + (f" / {theirs.examples_per_second:,.0f}" if theirs else ""),
-            ratio_text(row.ratio, row.kind),
-            goal_column(row),
-            row.verdict,
-            str(row.rounds),
-            "" if row.spread is None else f"{100 * row.spread:.1f} %",
-            share_text(row.side, row.device_kind),
-            " / ".join(f"{speed.first_update_seconds:.1f}" for speed in speeds if speed.first_update_seconds is not None),
-            remark,
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def row_texts(row: Row) -> dict[str, str]:
+    """Returns the texts of a row for people, by heading."""
+    theirs = [row.against] if row.against else []
+    share = row.side.share_of_roofline if row.device_kind == "cuda" else row.side.share_of_peak
+    firsts = [speed.first_update_seconds for speed in (row.side, *theirs)]
+    return {
+        "case": row.summary,
+        "sides": row.what,
+        "images/s": " / ".join(f"{speed.examples_per_second:,.0f}" for speed in (row.side, *theirs)),
+        "ratio [95 %]": ratio_text(row.ratio, row.kind),
+        "goal": goal_column(row),
+        "verdict": row.verdict,
+        "rounds": str(row.rounds),
+        "A/A spread": "" if row.spread is None else f"{100 * row.spread:.1f} %",
+        "share": "" if share is None else f"{100 * share:.1f} %",
+        "first update, s": " / ".join(f"{first:.1f}" for first in firsts if first is not None),
+        "remark": "; ".join(filter(None, ["**loaded machine**" if row.loaded else "", row.side.form, row.remark])),
+    }

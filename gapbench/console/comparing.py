@@ -119,8 +119,7 @@ def _row(cell: ComparedCell) -> dict[str, str]:
 
 
 def _side_counts(cell: ComparedCell) -> str:
-    sides = (cell.ok_first, cell.planned_first), (cell.ok_second, cell.planned_second)
-    return ", ".join(str(ok) if ok == planned else f"{ok} of {planned}" for ok, planned in sides)
+    return ", ".join(str(ok) if ok == planned else f"{ok} of {planned}" for ok, planned in zip(cell.ok, cell.planned, strict=True))
 
 
 def _difference(change: Change | None, digits: int | None = None) -> str:

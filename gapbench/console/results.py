@@ -18,7 +18,7 @@ from gapbench.console.status import print_failures, retry_advice
 from gapbench.console.words import GUTTER, count, duration, fitting, plain_table, say, tell
 from gapbench.core.events import FINAL, Outcome
 from gapbench.report import ReportFiles
-from gapbench.report.tuning import TuningFiles, tuning_columns, tuning_notes, tuning_row
+from gapbench.report.tuning import TuningFiles, tuning_notes, tuning_row
 
 if TYPE_CHECKING:
     from gapbench.api import RunReport, Took, TuneReport
@@ -110,10 +110,11 @@ def _print_tuning(console: Console, files: TuningFiles) -> None:
     """Prints what a tuning found, and where its figure is."""
     tuned = files.tuned
     table = plain_table(title=f"{tuned.suite}: tuning")
-    for column in tuning_columns(tuned):
+    rows = [tuning_row(tuned, cell) for cell in tuned.cells]
+    for column in rows[0]:
         table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold")
-    for cell in tuned.cells:
-        table.add_row(*map(escape, tuning_row(tuned, cell)))
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
     console.print(table)
     console.print()
     _print_notes(console, tuning_notes(tuned))

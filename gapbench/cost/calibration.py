@@ -9,6 +9,7 @@ slots have other entries. Nothing is ever used for what it was not timed on.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +21,52 @@ from typing import BinaryIO, Literal, TypeAlias
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 
+import gapbench
 from gapbench.core.errors import StoreError
 from gapbench.core.machine import cache_dir
-from gapbench.cost.guess import Guess, guess
-from gapbench.cost.place import Place
-from gapbench.cost.work import work_of
+from gapbench.cost.guess import Guess, guess, work_of
 from gapbench.sizing.sizes import model_size
 from gapbench.store.files import write_atomically
+from gapbench.store.provenance import cpu_name, package_version
 from gapbench.suite.runspec import Frozen, RunSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something was timed, and so where the timing may be used: a machine, and how it is shared out into slots."""
+
+    device_kind: str
+    """"cpu" or "cuda"."""
+    device_name: str
+    """Product name of the device."""
+    cores: int
+    """That gapbench may use."""
+    threads: int
+    """Of one slot."""
+    slots: int
+    """That train at a time: they share the machine's memory bandwidth, so that each is slower than one alone."""
+    devices: int = 1
+    """That these slots are spread over: two slots of one GPU share it, one slot each of two GPUs share only the host."""
+
+    def machine(self) -> Mapping[str, str | int]:
+        """Returns what another machine, torch or gapbench would have different: none of its timings is used here."""
+        return {
+            "cpu": cpu_name(),
+            "cores": self.cores,
+            "gpu": self.device_name if self.device_kind != "cpu" else "",
+            "torch": package_version("torch") or "",
+            "gapbench": gapbench.__version__,
+        }
+
+    def machine_id(self) -> str:
+        """Returns a short name of the machine, for files."""
+        return hashlib.sha256(json.dumps(self.machine(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def sharing(self) -> str:
+        """Returns how the machine is shared out, as part of a key."""
+        shared = f"{self.device_kind} {self.slots}x{self.threads}"
+        return shared if self.device_kind == "cpu" else f"{shared} on {self.devices}"
+
 
 Basis: TypeAlias = Literal["measured", "calibrated", "rough", "unknown"]
 """measured: by jobs that trained here; calibrated: by a short measurement here; rough: guessed; unknown: not even that."""

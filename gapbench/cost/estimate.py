@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gapbench.cost.calibration import Basis, Buckets, learned
-from gapbench.cost.guess import checkpoint_seconds, guess
+from gapbench.cost.calibration import Basis, Buckets, Place, learned
+from gapbench.cost.guess import checkpoint_seconds, gradients_per_update, guess, work_of
 from gapbench.cost.memory import memory_mib
-from gapbench.cost.place import Place
-from gapbench.cost.work import gradients_per_update, work_of
 from gapbench.sizing.sizes import model_size
 from gapbench.suite.runspec import RunSpec
 
@@ -17,14 +15,8 @@ from gapbench.suite.runspec import RunSpec
 class Estimate:
     """What a job of one run, or of a stack of replicas of one program, will take."""
 
-    updates: int
-    """Of one replica."""
-    examples: int
-    """Of one replica."""
     parameters: int | None
     """Of one replica; None: unknown."""
-    training_flops: float | None
-    """Of all replicas."""
     memory_mib: float | None
     """Of the worker process (cpu) or of the GPU (cuda)."""
     buckets: Buckets | None
@@ -58,10 +50,7 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
     train, evaluation = scales.train * guessed.train(work), scales.evaluation * guessed.evaluation(work)
     other = scales.setup_seconds + checkpoint_seconds(spec, replicas, train + evaluation)
     return Estimate(
-        updates=spec.updates,
-        examples=spec.examples,
         parameters=size.parameters if size else None,
-        training_flops=replicas * size.training_flops(spec.examples * gradients_per_update(spec)) if size else None,
         memory_mib=memory_mib(spec, replicas=replicas, device_kind=kind, place=place),
         buckets=None if basis == "unknown" else Buckets(train, evaluation, other),
         outside_seconds=scales.outside_seconds,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from gapbench.core.machine import MIB, total_memory_mib
-from gapbench.cost.calibration import base_of_worker
-from gapbench.cost.place import Place
+from gapbench.cost.calibration import Place, base_of_worker
 from gapbench.sizing.decisions import RESIDENT_SHARE, block_size, micro_batch_size, worth_compiling
 from gapbench.sizing.kinds import GPU_HOST_MIB, GPU_MIB, KINDS
 from gapbench.sizing.sizes import facts_of, input_shape, model_size

@@ -8,65 +8,34 @@ from pathlib import Path
 
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
-from gapbench.execution.calibrating import Measured, calibrate
-from gapbench.execution.devices import Device, choose_devices
-from gapbench.execution.executor import Executor, LocalProcesses, Setup
-from gapbench.execution.jobs import Job, Pending, Predictions, Slot, find_pending, place_of, plan_jobs, plan_slots
-from gapbench.execution.notices import (
-    Begun,
-    Ended,
-    ExpectedJob,
-    JobEnded,
-    JobProgressed,
-    JobStarted,
-    Notice,
-    Observer,
-    Said,
-    Stopping,
-    ignore,
-)
-from gapbench.execution.pricing import Price, PricedJob, price
-from gapbench.execution.progress import Heartbeat, Running, Tracker
+from gapbench.execution.calibrating import Measured as Measured
+from gapbench.execution.calibrating import Stopwatch, calibrate
+from gapbench.execution.devices import Device
+from gapbench.execution.devices import choose_devices as choose_devices
+from gapbench.execution.executor import Executor, Setup
+from gapbench.execution.executor import LocalProcesses as LocalProcesses
+from gapbench.execution.jobs import Job as Job
+from gapbench.execution.jobs import Pending as Pending
+from gapbench.execution.jobs import Predictions as Predictions
+from gapbench.execution.jobs import Slot, plan_jobs, plan_slots
+from gapbench.execution.jobs import find_pending as find_pending
+from gapbench.execution.jobs import place_of as place_of
+from gapbench.execution.notices import Begun as Begun
+from gapbench.execution.notices import Ended as Ended
+from gapbench.execution.notices import JobEnded as JobEnded
+from gapbench.execution.notices import Notice as Notice
+from gapbench.execution.notices import Observer as Observer
+from gapbench.execution.notices import Said as Said
+from gapbench.execution.notices import Stopping as Stopping
+from gapbench.execution.notices import ignore as ignore
+from gapbench.execution.progress import Heartbeat
+from gapbench.execution.progress import Tracker as Tracker
+from gapbench.execution.rules import Price as Price
+from gapbench.execution.rules import PricedJob as PricedJob
+from gapbench.execution.rules import price as price
 from gapbench.execution.scheduler import Execution, Scheduler
-from gapbench.execution.stopwatch import Stopwatch
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
-
-__all__ = [
-    "Begun",
-    "Device",
-    "Ended",
-    "Execution",
-    "Executor",
-    "ExpectedJob",
-    "Job",
-    "JobEnded",
-    "JobProgressed",
-    "JobStarted",
-    "Layout",
-    "LocalProcesses",
-    "Measured",
-    "Notice",
-    "Observer",
-    "Pending",
-    "Predictions",
-    "Price",
-    "PricedJob",
-    "Running",
-    "Said",
-    "Settings",
-    "Slot",
-    "Stopping",
-    "Tracker",
-    "choose_devices",
-    "execute",
-    "find_pending",
-    "ignore",
-    "measure",
-    "place_of",
-    "plan_layout",
-    "price",
-]
 
 
 @dataclass(frozen=True)
@@ -128,7 +97,7 @@ def measure(
     """
     layout = plan_layout(runs, settings.devices, settings.slots)
     jobs = [job for job in layout.jobs if not set(selected).isdisjoint(job.run_ids)]
-    return calibrate(jobs, layout.slots, _setups("", "", settings), titles=titles, say=say, executor=executor)
+    return calibrate(jobs, layout.slots, _setups(Path(), "", settings), titles=titles, say=say, executor=executor)
 
 
 def execute(
@@ -161,7 +130,7 @@ def execute(
         return Execution()
     to_train = {run_id for item in pending for run_id in item.job.run_ids}
     done = set(selected) - to_train
-    before = [part for job in layout.jobs if (part := job.part(done.__contains__))]
+    before = [part for job in layout.jobs if (part := job.part(done))]
     failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
     stopwatch = Stopwatch(results, layout.slots, pending)
     with Heartbeat(results) as beat:
@@ -171,20 +140,12 @@ def execute(
             beat(notice)
             observe(notice)
 
-        scheduler = Scheduler(
-            results,
-            layout.slots,
-            _setups(str(results.path), results.suite, settings),
-            executor or LocalProcesses(),
-            titles=titles,
-            observe=watch,
-            fail_fast=settings.fail_fast,
-            command=settings.command,
-        )
+        setup_of, where = _setups(results.path, results.suite, settings), executor or LocalProcesses()
+        scheduler = Scheduler(results, layout.slots, setup_of, where, titles, watch, settings.fail_fast, settings.command)
         return scheduler.execute(pending, done=before, failed=failed)
 
 
-def _setups(results: str, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
+def _setups(results: Path, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
     machine = describe_machine()
 
     def setup_of(slot: Slot) -> Setup:
@@ -195,10 +156,10 @@ def _setups(results: str, suite: str, settings: Settings) -> Callable[[Slot], Se
             device_label=slot.device.name,
             device_name=slot.device.label,
             threads=slot.threads,
-            data_dir=str(settings.data_dir.absolute()) if settings.data_dir else None,
-            cache_dir=str(cache_dir().absolute()),
+            data_dir=settings.data_dir and settings.data_dir.absolute(),
+            cache_dir=cache_dir().absolute(),
             offline=settings.offline,
-            suite_dir=str(settings.suite_dir.absolute()) if settings.suite_dir else None,
+            suite_dir=settings.suite_dir and settings.suite_dir.absolute(),
             plugins=settings.plugins,
             machine=machine,
             checkpoint_seconds=settings.checkpoint_seconds,

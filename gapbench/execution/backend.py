@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from gapbench import sizing
 from gapbench.catalog.plugins import load_plugins
-from gapbench.core.errors import DeviceError
+from gapbench.core.errors import DeviceError, GapbenchError
 from gapbench.core.events import Event, Outcome
-from gapbench.execution.executor import Setup
+from gapbench.execution.executor import Message, Setup
 from gapbench.suite.runspec import RunSpec
 
 
@@ -70,36 +69,19 @@ class TorchBackend:
         sizing.count_with(answers)
         self._setup = setup
 
-    def train(
-        self,
-        specs: Sequence[RunSpec],
-        *,
-        emit: Callable[[Event], None],
-        stop: Callable[[], Outcome | None],
-        snapshots: Sequence[Mapping[str, Any]] | None,
-        checkpoint_seconds: float,
-    ) -> None:
+    def train(self, specs: Sequence[RunSpec], **how: Any) -> None:
         """Trains with the engine."""
         from gapbench import engine
         from gapbench.workloads import datasets
 
         assert self._setup is not None
+        device, kind = self._setup.device, self._setup.device.partition(":")[0]
         pool = datasets.load(specs[0].dataset, data_context(self._setup))
         splits = [datasets.split(pool, spec) for spec in specs]
-        device_kind = self._setup.device.partition(":")[0]
-        engine.train(
-            specs,
-            pool,
-            splits,
-            device=self._setup.device,
-            emit=emit,
-            stop=stop,
-            snapshots=snapshots,
-            checkpoint_seconds=checkpoint_seconds,
-            micro_batch_size=sizing.micro_batch_size(specs[0], device_kind),
-            compiles=sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=device_kind),
-        )
-        free_device_memory(self._setup.device)
+        micro = sizing.micro_batch_size(specs[0], kind)
+        compiles = sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
+        engine.train(specs, pool, splits, device=device, micro_batch_size=micro, compiles=compiles, **how)
+        free_device_memory(device)
 
     def dump(self, value: Any, file: BinaryIO) -> None:
         """Serializes with torch.save."""
@@ -123,16 +105,26 @@ class TorchBackend:
         return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
+def get_ready(backend: Backend, messages: Iterator[Message], say: Callable[[Message], None]) -> Setup | None:
+    """Prepares for the first message and says so, or why not; returns its content, or None where this worker has nothing to do."""
+    first = next(messages, None)
+    if first is None:
+        return None
+    setup = Setup.model_validate(first)
+    try:
+        backend.prepare(setup)
+    except GapbenchError as error:
+        say({"kind": "refused", "error": str(error)})
+        return None
+    say({"kind": "ready"})
+    return setup
+
+
 def data_context(setup: Setup) -> Any:
     """Returns where this worker's data sets are."""
     from gapbench.workloads.datasets.arrays import DataContext
 
-    return DataContext(
-        data_dir=Path(setup.data_dir) if setup.data_dir else None,
-        cache_dir=Path(setup.cache_dir),
-        offline=setup.offline,
-        suite_dir=Path(setup.suite_dir) if setup.suite_dir else None,
-    )
+    return DataContext(data_dir=setup.data_dir, cache_dir=setup.cache_dir, offline=setup.offline, suite_dir=setup.suite_dir)
 
 
 def free_device_memory(device: str) -> None:

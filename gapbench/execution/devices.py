@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pynvml
 
@@ -80,11 +80,8 @@ def _named(name: str) -> tuple[Device, ...]:
     if name == "cpu":
         return (cpu(),)
     gpus = find_gpus()
-    if name in ("cuda", "gpu") and gpus:
-        return gpus
-    for device in gpus:
-        if device.name == name:
-            return (device,)
+    if found := tuple(device for device in gpus if name in (device.name, "cuda", "gpu")):
+        return found
     if re.fullmatch(r"cuda(:\d+)?|gpu", name) and not gpus:
         raise DeviceError(f'device "{name}" does not exist: {_why_no_gpu()}; use --devices cpu, or ask `gapbench doctor`')
     known = [*(device.name for device in gpus), "cpu"]
@@ -92,22 +89,18 @@ def _named(name: str) -> tuple[Device, ...]:
 
 
 def _why_no_gpu() -> str:
-    if not _driver_gpus():
-        return "no NVIDIA GPU is visible here"
-    return "the installed torch is built without CUDA"
+    return "the installed torch is built without CUDA" if _driver_gpus() else "no NVIDIA GPU is visible here"
 
 
 def _driver_gpus() -> tuple[Device, ...]:
     try:
         pynvml.nvmlInit()
+        try:
+            return _visible(_driver_list())
+        finally:
+            pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return ()
-    try:
-        return _visible(_driver_list())
-    except pynvml.NVMLError:
-        return ()
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _driver_list() -> list[tuple[str, str, float]]:
@@ -116,28 +109,21 @@ def _driver_list() -> list[tuple[str, str, float]]:
     for index in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total / (1 << 20)
-        gpus.append((_text(pynvml.nvmlDeviceGetUUID(handle)), _text(pynvml.nvmlDeviceGetName(handle)), memory))
+        gpus.append((pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle), memory))
     return gpus
 
 
 def _visible(gpus: list[tuple[str, str, float]]) -> tuple[Device, ...]:
     """Applies CUDA_VISIBLE_DEVICES as CUDA does: numbers or beginnings of UUIDs, up to the first that does not exist."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is None:
-        chosen = [(uuid, label, memory) for uuid, label, memory in gpus]
-    else:
-        chosen = []
-        for entry in (part.strip() for part in shown.split(",")):
-            if entry.isdecimal() and int(entry) < len(gpus):
-                chosen.append(gpus[int(entry)])
-            elif entry.startswith("MIG-"):
-                chosen.append((entry, "MIG device", 0.0))  # a part of a GPU: the driver's list has only whole ones
-            elif entry.startswith("GPU-") and (match := [gpu for gpu in gpus if gpu[0].startswith(entry)]):
-                chosen.append(match[0])
-            else:
-                break
+    chosen = gpus if shown is None else []
+    for entry in (part.strip() for part in (shown or "").split(",")):
+        if entry.isdecimal() and int(entry) < len(gpus):
+            chosen.append(gpus[int(entry)])
+        elif entry.startswith("MIG-"):
+            chosen.append((entry, "MIG device", 0.0))  # a part of a GPU: the driver's list has only whole ones
+        elif entry.startswith("GPU-") and (match := [gpu for gpu in gpus if gpu[0].startswith(entry)]):
+            chosen.append(match[0])
+        else:
+            break
     return tuple(Device(f"cuda:{number}", "cuda", label, uuid, memory or None) for number, (uuid, label, memory) in enumerate(chosen))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -15,16 +15,17 @@ import sys
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import gapbench
 from gapbench.core.machine import free_memory_mib, resident_mib
 from gapbench.execution.jobs import Pending, Slot
 from gapbench.store.files import to_json
+from gapbench.suite.runspec import Frozen, RunSpec
 
 Message: TypeAlias = Mapping[str, Any]
 """A JSON object; its `kind` says what the rest means."""
@@ -83,12 +84,12 @@ class Executor(ABC):
 # What the parent and its workers say to each other.
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(Frozen):
     """The first message to a worker: what stays the same for all its jobs."""
 
-    results: str
-    """Path of the results directory."""
+    kind: Literal["setup"] = "setup"
+    results: Path
+    """The results directory; a measuring worker has none."""
     suite: str
     device: str
     """As the engine calls it: "cpu", or "cuda:0", the only one that the worker sees."""
@@ -96,11 +97,11 @@ class Setup:
     """As the tables call it: "cuda:1"."""
     device_name: str
     threads: int
-    data_dir: str | None
-    cache_dir: str
+    data_dir: Path | None = None
+    cache_dir: Path
     offline: bool
-    suite_dir: str | None
-    plugins: tuple[str, ...]
+    suite_dir: Path | None = None
+    plugins: tuple[str, ...] = ()
     machine: dict[str, Any]
     """Provenance that is the same for all workers."""
     checkpoint_seconds: float
@@ -108,15 +109,15 @@ class Setup:
     """How long to wait for the worker of an earlier start that is still writing its last checkpoint."""
 
 
-@dataclass(frozen=True)
-class JobOrder:
+class JobOrder(Frozen):
     """To a worker: train these runs, together."""
 
+    kind: Literal["job"] = "job"
     run_ids: tuple[str, ...]
-    specs: tuple[dict[str, Any], ...]
+    specs: tuple[RunSpec, ...]
     checkpoint: str | None
     """Id of the run whose folder holds a checkpoint with their slices."""
-    slots: int = 1
+    slots: int
     """How many jobs may train on its device at a time meanwhile, this one included: for its results."""
 
 
@@ -124,26 +125,9 @@ STOP: Message = {"kind": "stop"}
 """To a worker: write a checkpoint and end."""
 
 
-def setup_message(setup: Setup) -> Message:
-    """Returns the first message."""
-    return {"kind": "setup", **asdict(setup)}
-
-
-def decode_setup(message: Message) -> Setup:
-    """Returns the content of the first message."""
-    fields = {name: value for name, value in message.items() if name != "kind"}
-    return Setup(**{**fields, "plugins": tuple(fields["plugins"])})
-
-
 def job_message(item: Pending, *, slots: int = 1) -> Message:
     """Returns the message that hands over a job; `slots`: see `JobOrder`."""
-    specs = tuple(spec.model_dump(mode="json") for spec in item.job.specs)
-    return {"kind": "job", **asdict(JobOrder(item.job.run_ids, specs, item.checkpoint, slots))}
-
-
-def decode_job(message: Message) -> JobOrder:
-    """Returns the content of an order."""
-    return JobOrder(tuple(message["run_ids"]), tuple(message["specs"]), message["checkpoint"], int(message["slots"]))
+    return JobOrder(run_ids=item.job.run_ids, specs=item.job.specs, checkpoint=item.checkpoint, slots=slots).model_dump(mode="json")
 
 
 def encode(message: Message) -> bytes:
@@ -159,7 +143,23 @@ def read_messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def keep_stdout() -> Callable[[Message], None]:
+    """Returns what writes messages to stdout. From now on prints go to stderr: those of libraries must not reach the parent."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(message: Message) -> None:
+        line = encode(message)
+        while line:
+            line = line[os.write(answers, line) :]
+
+    return say
+
+
 # Processes of this machine, which get and give a message a line over stdin and stdout.
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""By which a process is asked to end, besides Ctrl-C."""
 
 WORKER_COMMAND = (sys.executable, "-P", "-m", "gapbench.execution.worker")
 """-P: a file of the working directory, such as `queue.py`, must not be imported in the place of a library."""
@@ -185,10 +185,10 @@ class LocalProcesses(Executor):
         """Starts a process, and a thread that listens to it."""
         process = _Process(self._command, _environment(slot))
         self._processes[slot.number] = process
-        process.send(setup_message(setup))
+        process.send(setup.model_dump(mode="json"))
 
         def listen() -> None:
-            for message in process.messages():
+            for message in read_messages(process.stdout):
                 self._inbox.put((slot.number, message))
             self._inbox.put((slot.number, None))
 
@@ -207,7 +207,7 @@ class LocalProcesses(Executor):
     def kill(self, slot: int) -> None:
         """Sends SIGKILL, or what Windows has in its place."""
         if slot in self._processes:
-            self._processes[slot].kill()
+            self._processes[slot].popen.kill()
 
     def receive(self, timeout: float) -> tuple[int, Message | Gone] | None:
         """Waits for a line; signals of this process are noticed meanwhile."""
@@ -223,12 +223,12 @@ class LocalProcesses(Executor):
 
     def held_mib(self, slot: int) -> float:
         """Asks the system."""
-        return resident_mib(self._processes[slot].pid) if slot in self._processes else 0.0
+        return resident_mib(self._processes[slot].popen.pid) if slot in self._processes else 0.0
 
     def close(self) -> None:
         """Kills all processes and waits for them."""
         for process in self._processes.values():
-            process.kill()
+            process.popen.kill()
         while self._processes:
             self._processes.popitem()[1].end()
 
@@ -237,35 +237,25 @@ class _Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process lives)
         with _without_interrupts():
-            self._process = subprocess.Popen(
-                [*command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output, env=environment
-            )
-        self.pid = self._process.pid
+            self.popen = subprocess.Popen([*command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output, env=environment)
+        assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
+        self._stdin, self.stdout = self.popen.stdin, self.popen.stdout
 
     def send(self, message: Message) -> None:
-        assert self._process.stdin is not None
         with suppress(OSError, ValueError):  # it has died: its silence on stdout tells, with the exit status
-            self._process.stdin.write(encode(message))
-            self._process.stdin.flush()
-
-    def messages(self) -> Iterator[Message]:
-        assert self._process.stdout is not None
-        return read_messages(self._process.stdout)
+            self._stdin.write(encode(message))
+            self._stdin.flush()
 
     def dismiss(self) -> None:
-        assert self._process.stdin is not None
         with suppress(OSError):  # it is gone already
-            self._process.stdin.close()
-
-    def kill(self) -> None:
-        self._process.kill()
+            self._stdin.close()
 
     def end(self) -> Gone:
         """Waits for the end of the process, frees what is left of it and says how it ended."""
-        status = self._process.wait()
+        status = self.popen.wait()
         self.dismiss()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self.stdout.close()
         with self._output as output:
             output.seek(0, os.SEEK_END)
             output.seek(max(0, output.tell() - 8000))

@@ -26,7 +26,7 @@ def inspect() -> dict[str, Any]:
         "torchvision": _torchvision(),
         "cuda_build": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_bf16": _bf16_works("cpu"),
+        "cpu_bf16": _multiplies("cpu", "bfloat16"),
         "devices": [_device(index) for index in range(torch.cuda.device_count())],
     }
 
@@ -66,30 +66,21 @@ def _device(index: int) -> dict[str, Any]:
     import torch
 
     name = f"cuda:{index}"
-    found: dict[str, Any] = {"name": name, "works": _works(name)}
+    found: dict[str, Any] = {"name": name, "works": _multiplies(name)}
     if found["works"]:
         free, total = torch.cuda.mem_get_info(index)
         found["free_mib"], found["total_mib"] = free / (1 << 20), total / (1 << 20)
         found["capability"] = ".".join(str(part) for part in torch.cuda.get_device_capability(index))
-        found["bf16"] = _bf16_works(name)
+        found["bf16"] = _multiplies(name, "bfloat16")
         found["capture"] = _capture_error(name)
     return found
 
 
-def _works(device: str) -> bool:
+def _multiplies(device: str, precision: str = "float32") -> bool:
     import torch
 
     try:
-        return bool(torch.ones(8, 8, device=device).matmul(torch.ones(8, 8, device=device)).sum().item() == 512.0)
-    except RuntimeError:
-        return False
-
-
-def _bf16_works(device: str) -> bool:
-    import torch
-
-    try:
-        ones = torch.ones(8, 8, device=device, dtype=torch.bfloat16)
+        ones = torch.ones(8, 8, device=device, dtype=getattr(torch, precision))
         return bool(ones.matmul(ones).float().sum().item() == 512.0)
     except RuntimeError:
         return False

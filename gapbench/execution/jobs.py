@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gapbench import cost, sizing
@@ -39,19 +39,25 @@ class Job:
     run_ids: tuple[str, ...]
     specs: tuple[RunSpec, ...]
 
+    @classmethod
+    def of(cls, runs: Mapping[str, RunSpec]) -> Job:
+        """Returns the job of runs by id."""
+        return cls(tuple(runs), tuple(runs.values()))
+
+    @property
+    def runs(self) -> Mapping[str, RunSpec]:
+        """The runs by id."""
+        return dict(zip(self.run_ids, self.specs, strict=True))
+
     @property
     def replicas(self) -> int:
         """Number of runs."""
         return len(self.run_ids)
 
-    def part(self, keep: Callable[[str], bool]) -> Job | None:
-        """Returns the job with only those runs that `keep` wants, or None where that is none."""
-        kept = [(run_id, spec) for run_id, spec in zip(self.run_ids, self.specs, strict=True) if keep(run_id)]
-        return Job(tuple(run_id for run_id, _ in kept), tuple(spec for _, spec in kept)) if kept else None
-
-    def singles(self) -> list[Job]:
-        """Returns one job for each run."""
-        return [Job((run_id,), (spec,)) for run_id, spec in zip(self.run_ids, self.specs, strict=True)]
+    def part(self, run_ids: Collection[str]) -> Job | None:
+        """Returns the job with only those of its runs that are among `run_ids`, or None where that is none."""
+        kept = {run_id: spec for run_id, spec in self.runs.items() if run_id in run_ids}
+        return Job.of(kept) if kept else None
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,10 @@ class Demand:
 
 def demand_of(job: Job, device_kind: str) -> Demand:
     """Returns what a job takes of a device of this kind, counted from its runs and never from what was timed."""
+    spec, replicas = job.specs[0], job.replicas
     return Demand(
-        predicted_memory_mib(job, device_kind) or 0.0,
-        cost.MOST_AT_A_TIME if device_kind == "cpu" else cost.jobs_at_a_time(job.specs[0], replicas=job.replicas, device_kind=device_kind),
+        cost.memory_mib(spec, replicas=replicas, device_kind=device_kind) or 0.0,
+        cost.MOST_AT_A_TIME if device_kind == "cpu" else cost.jobs_at_a_time(spec, replicas=replicas, device_kind=device_kind),
     )
 
 
@@ -100,9 +107,7 @@ def plan_jobs(runs: Mapping[str, RunSpec], places: int, device_kind: str) -> tup
     stacks_of_ids = [part for group in groups.values() for part in _even_parts(group, -(-len(group) // largest))]
     work = {run_id: _work(spec) for run_id, spec in runs.items()}
     fair_share = 1.01 * sum(work.values()) / places  # a stack that is just one slot's share stays whole
-    return tuple(
-        Job(tuple(ids), tuple(runs[run_id] for run_id in ids)) for stack in stacks_of_ids for ids in _halved(stack, work, fair_share)
-    )
+    return tuple(Job.of({run_id: runs[run_id] for run_id in ids}) for stack in stacks_of_ids for ids in _halved(stack, work, fair_share))
 
 
 def plan_slots(
@@ -140,9 +145,9 @@ class Pending:
     """A job to train, and where it goes on from."""
 
     job: Job
-    checkpoint: str | None
+    checkpoint: str | None = None
     """Id of the run whose folder holds the checkpoint with its slices."""
-    update: int
+    update: int = 0
     """Done, according to that checkpoint."""
 
     @property
@@ -152,7 +157,7 @@ class Pending:
 
     def singles(self) -> list[Pending]:
         """Returns its runs as jobs of their own; their slices stay where they are."""
-        return [Pending(single, self.checkpoint, self.update) for single in self.job.singles()]
+        return [Pending(Job.of({run_id: spec}), self.checkpoint, self.update) for run_id, spec in self.job.runs.items()]
 
 
 def find_pending(results: ResultsDirectory, jobs: Sequence[Job], selected: Collection[str]) -> list[Pending]:
@@ -167,8 +172,7 @@ def find_pending(results: ResultsDirectory, jobs: Sequence[Job], selected: Colle
         selected: ids of the runs to train.
     """
     wanted = frozenset(selected)
-    specs = {run_id: spec for job in jobs for run_id, spec in zip(job.run_ids, job.specs, strict=True)}
-    left = {run_id: spec for run_id, spec in specs.items() if results.run(run_id).outcome() is None}
+    left = {run_id: spec for job in jobs for run_id, spec in job.runs.items() if results.run(run_id).outcome() is None}
     found: list[Pending] = []
     resumed: set[str] = set()
     for run_id in left:
@@ -177,11 +181,10 @@ def find_pending(results: ResultsDirectory, jobs: Sequence[Job], selected: Colle
             continue
         members = [member for member in header.stack if member in left and member not in resumed]
         if not wanted.isdisjoint(members):
-            found.append(Pending(Job(tuple(members), tuple(left[member] for member in members)), run_id, header.update))
+            found.append(Pending(Job.of({member: left[member] for member in members}), run_id, header.update))
             resumed.update(members)
     fresh = (left.keys() & wanted) - resumed
-    parts = (job.part(fresh.__contains__) for job in jobs)
-    return [*found, *(Pending(part, None, 0) for part in parts if part is not None)]
+    return [*found, *(Pending(part) for job in jobs if (part := job.part(fresh)))]
 
 
 def in_order(pending: Sequence[Pending], predictions: Predictions) -> list[Pending]:
@@ -198,42 +201,29 @@ class Predictions:
     def __init__(self, place: cost.Place) -> None:
         self.place = place
         self._keys: dict[tuple[str, ...], tuple[str, int]] = {}
-        self._estimates: dict[tuple[str, int], cost.Estimate] = {}
-        self._demands: dict[tuple[str, int], Demand] = {}
+        self._known: dict[tuple[str, int], tuple[cost.Estimate, Demand]] = {}
 
     def of(self, job: Job) -> cost.Estimate:
         """Returns what a job will take, from its beginning on."""
-        key = self._key(job)
-        if key not in self._estimates:
-            self._estimates[key] = cost.estimate(job.specs[0], replicas=job.replicas, place=self.place)
-        return self._estimates[key]
+        return self._of(job)[0]
 
     def demand(self, job: Job) -> Demand:
         """Returns what a job takes of its device."""
-        key = self._key(job)
-        if key not in self._demands:
-            self._demands[key] = demand_of(job, self.place.device_kind)
-        return self._demands[key]
+        return self._of(job)[1]
 
     @functools.cached_property
     def start(self) -> Start:
         """What the start of a worker takes."""
         return start_of_worker(self.place)
 
-    def _key(self, job: Job) -> tuple[str, int]:
+    def _of(self, job: Job) -> tuple[cost.Estimate, Demand]:
         if job.run_ids not in self._keys:
             self._keys[job.run_ids] = (job.specs[0].model_dump_json(exclude=set(SEEDS)), job.replicas)
-        return self._keys[job.run_ids]
-
-
-def predicted_memory_mib(job: Job, device_kind: str) -> float | None:
-    """Returns the memory that a job is predicted to need, or None where nothing is known."""
-    return cost.memory_mib(job.specs[0], replicas=job.replicas, device_kind=device_kind)
-
-
-def predicted_seconds(job: Job, place: cost.Place) -> float | None:
-    """Returns the time that a job is predicted to take, or None where nothing is known."""
-    return cost.estimate(job.specs[0], replicas=job.replicas, place=place).seconds
+        key = self._keys[job.run_ids]
+        if key not in self._known:
+            estimate = cost.estimate(job.specs[0], replicas=job.replicas, place=self.place)
+            self._known[key] = (estimate, demand_of(job, self.place.device_kind))
+        return self._known[key]
 
 
 def _slots_of_cpu(jobs: Sequence[Job], cores: int, memory_mib: float) -> int:

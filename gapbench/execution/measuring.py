@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,10 @@ from statistics import fmean
 from typing import Any
 
 from gapbench import cost
-from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Event, Finished, Outcome
 from gapbench.cost.guess import Guess
-from gapbench.execution.backend import TorchBackend, data_context, free_device_memory
-from gapbench.execution.executor import Setup, decode_job, decode_setup, encode, read_messages
+from gapbench.execution.backend import TorchBackend, data_context, free_device_memory, get_ready
+from gapbench.execution.executor import JobOrder, Setup, keep_stdout, read_messages
 from gapbench.sizing import micro_batch_size, worth_compiling
 from gapbench.suite.batches import shortened
 from gapbench.suite.runspec import RunSpec
@@ -39,27 +37,15 @@ FILES_SECONDS = 0.03
 
 def main() -> None:
     """Measures what the parent orders, until its stdin closes."""
-    answers = os.dup(1)
-    os.dup2(2, 1)  # stray prints of libraries must not reach the parent
-
-    def say(message: Mapping[str, Any]) -> None:
-        os.write(answers, encode(dict(message)))
-
+    say = keep_stdout()
     messages = read_messages(sys.stdin.buffer)
-    first = next(messages, None)
-    if first is None:
+    setup = get_ready(TorchBackend(), messages, say)
+    if setup is None:
         return
-    backend, setup = TorchBackend(), decode_setup(first)
-    try:
-        backend.prepare(setup)
-    except GapbenchError as error:
-        say({"kind": "refused", "error": str(error)})
-        return
-    say({"kind": "ready"})
     for message in messages:
         if message["kind"] != "job":
             return
-        specs = [RunSpec.model_validate(spec) for spec in decode_job(message).specs]
+        specs = JobOrder.model_validate(message).specs
         try:
             say({"kind": "measured", **measure(specs, setup)})
         except Exception as error:  # whatever it is, a run would end with it, too; here it only means that nothing is known

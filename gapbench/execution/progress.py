@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from types import TracebackType
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
@@ -70,14 +69,11 @@ class Running:
         return sum(known) / len(known) if known else None
 
     @property
-    def actual(self) -> float:
-        """Seconds from its first to its last sign of life."""
-        return 0.0 if self.began is None else self.seen - self.began
-
-    @property
-    def predicted(self) -> float:
-        """The seconds that were predicted for the same."""
-        return 0.0 if self.began is None else self.expected.seconds * (self.update - self.first_update) / self.updates
+    def speed(self) -> Speed:
+        """From its first to its last sign of life."""
+        if self.began is None:
+            return Speed()
+        return Speed(self.seen - self.began, self.expected.seconds * (self.update - self.first_update) / self.updates)
 
     @property
     def predicted_left(self) -> float:
@@ -86,16 +82,15 @@ class Running:
         return self.expected.seconds * share
 
 
-@dataclass
-class _Speed:
+@dataclass(frozen=True)
+class Speed:
     """Seconds that training took, beside those that were predicted for the same updates."""
 
     actual: float = 0.0
     predicted: float = 0.0
 
-    def add(self, job: Running | _Speed) -> None:
-        self.actual += job.actual
-        self.predicted += job.predicted
+    def __add__(self, other: Speed) -> Speed:
+        return Speed(self.actual + other.actual, self.predicted + other.predicted)
 
     def ratio(self, otherwise: float, trust: float) -> float:
         """Returns actual by predicted seconds; the shorter both are, the more of `otherwise` it is."""
@@ -115,7 +110,7 @@ class Forecast:
     running: dict[int, Running] = field(default_factory=dict)
     """By number of the slot."""
     _waiting: dict[tuple[str, ...], ExpectedJob] = field(default_factory=dict)
-    _trained: dict[int, _Speed] = field(default_factory=dict)
+    _trained: dict[int, Speed] = field(default_factory=lambda: defaultdict(Speed))
     """By program, of the jobs that have ended."""
     _worker_setups: list[float] = field(default_factory=list)
     """From giving a new worker its first job to the first update."""
@@ -170,14 +165,14 @@ class Forecast:
         """Returns the seconds until everything has ended, or None where nothing is known yet."""
         if self.begun.basis == "unknown" and self._overall().actual < FIRST_SECONDS:
             return None
-        ratios = self._ratios()
+        ratios, setups = self._ratios(), {first: self._setup(first) for first in (True, False)}
         running = {number: (job.expected.demand, self._job_left(job, now, ratios)) for number, job in self.running.items()}
         used = set(self._used)
 
         def seconds(job: ExpectedJob, slot: Slot) -> float:
             first = slot.number not in used
             used.add(slot.number)
-            return self._setup(first) + job.seconds * job.share_left * ratios[job.program]
+            return setups[first] + job.seconds * job.share_left * ratios[job.program]
 
         waiting = ((job, job.demand) for job in self._waiting.values())
         ends = [left for _, left in running.values()]
@@ -187,7 +182,7 @@ class Forecast:
     def job_seconds_left(self, slot: int, now: float) -> float | None:
         """Returns the seconds until a slot's job ends; None before it trains, and where there is neither prediction nor measurement."""
         job = self.running.get(slot)
-        if job is None or not job.training or (self.begun.basis == "unknown" and (job.predicted <= 0.0 or job.actual < 1.0)):
+        if job is None or not job.training or (self.begun.basis == "unknown" and (job.speed.predicted <= 0.0 or job.speed.actual < 1.0)):
             return None
         return self._job_left(job, now, self._ratios())
 
@@ -208,7 +203,7 @@ class Forecast:
         if job is not None and job.training:
             if Outcome.OK in notice.outcomes.values():
                 job.update, job.seen = job.updates, now
-            self._trained.setdefault(job.expected.program, _Speed()).add(job)
+            self._trained[job.expected.program] += job.speed
 
     def _expected(self, run_ids: tuple[str, ...]) -> ExpectedJob:
         """Returns what is expected of runs that train in other jobs than was planned: their shares."""
@@ -217,19 +212,14 @@ class Forecast:
             return ExpectedJob(run_ids, 0.0, 1.0, -1)
         return replace(jobs[0], run_ids=run_ids, seconds=sum(job.seconds / len(job.run_ids) for job in jobs))
 
-    def _by_program(self) -> Mapping[int, _Speed]:
-        found: dict[int, _Speed] = defaultdict(_Speed)
-        for program, trained in self._trained.items():
-            found[program].add(trained)
+    def _by_program(self) -> Mapping[int, Speed]:
+        found = self._trained.copy()
         for job in self.running.values():
-            found[job.expected.program].add(job)
+            found[job.expected.program] += job.speed
         return found
 
-    def _overall(self) -> _Speed:
-        overall = _Speed()
-        for speed in self._by_program().values():
-            overall.add(speed)
-        return overall
+    def _overall(self) -> Speed:
+        return sum(self._by_program().values(), Speed())
 
     def _ratios(self) -> Mapping[int, float]:
         """Returns actual by predicted seconds, by program: of one that has not trained yet, those of all together."""
@@ -241,7 +231,7 @@ class Forecast:
         ratio = ratios[job.expected.program]
         if not job.training:
             return max(0.0, self._setup(job.first_of_worker) - (now - job.given)) + job.predicted_left * ratio
-        own = _Speed(job.actual, job.predicted).ratio(ratio, PROGRAM_TRUST_SECONDS)
+        own = job.speed.ratio(ratio, PROGRAM_TRUST_SECONDS)
         return max(0.0, job.predicted_left * own - (now - job.seen))
 
     def _setup(self, first: bool) -> float:
@@ -348,7 +338,7 @@ class Heartbeat:
     def __enter__(self) -> Heartbeat:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.set()
         if self._thread.is_alive():
             self._thread.join()

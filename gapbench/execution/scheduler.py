@@ -7,16 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
 from typing import Any
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Outcome
-from gapbench.execution.executor import STOP, Executor, Gone, Message, Setup, job_message
+from gapbench.execution.executor import STOP, STOP_SIGNALS, Executor, Gone, Message, Setup, job_message
 from gapbench.execution.jobs import Demand, Job, Pending, Predictions, Slot, in_order, place_of
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
-from gapbench.execution.pricing import expected_jobs
-from gapbench.execution.rules import Room, at_a_time, next_job
+from gapbench.execution.rules import Room, at_a_time, expected_jobs, next_job
 from gapbench.store import FAILED, ResultsDirectory, RunOutcome, commit, read_failure, recover
 
 POLL_SECONDS = 0.5
@@ -54,49 +52,35 @@ class _Worker:
         return self.item.job if self.item else None
 
 
+@dataclass
 class Scheduler:
-    """Trains pending jobs in slots. Use `execute`.
+    """Trains pending jobs in slots. Use `execute`."""
 
-    Args:
-        results: where runs are kept.
-        slots: of the layout.
-        setup_of: what a slot's worker needs.
-        executor: runs the workers; it is closed in the end.
-        titles: names a job for people.
-        observe: receives notices.
-        fail_fast: stops at the first run that is not ok.
-        command: what a user calls to go on.
-        predictions: of jobs in these slots; default: the cost model's.
-    """
+    results: ResultsDirectory
+    """Where runs are kept."""
+    slots: tuple[Slot, ...]
+    """Of the layout."""
+    setup_of: Callable[[Slot], Setup]
+    """What a slot's worker needs."""
+    executor: Executor
+    """Runs the workers; it is closed in the end."""
+    titles: Callable[[Job], str]
+    """Names a job for people."""
+    observe: Observer
+    """Receives notices."""
+    fail_fast: bool
+    """Stops at the first run that is not ok."""
+    command: str
+    """What a user calls to go on."""
 
-    def __init__(
-        self,
-        results: ResultsDirectory,
-        slots: Sequence[Slot],
-        setup_of: Callable[[Slot], Setup],
-        executor: Executor,
-        *,
-        titles: Callable[[Job], str],
-        observe: Observer,
-        fail_fast: bool = False,
-        command: str = "",
-        predictions: Predictions | None = None,
-    ) -> None:
-        self._results = results
-        self._slots = tuple(slots)
-        self._setup_of = setup_of
-        self._executor = executor
-        self._titles = titles
-        self._observe = observe
-        self._fail_fast = fail_fast
-        self._user_command = command
-        self._predictions = predictions or Predictions(place_of(slots))
+    def __post_init__(self) -> None:
+        self.execution = Execution()
+        self._predictions = Predictions(place_of(self.slots))
         self._workers: dict[int, _Worker] = {}
         self._waiting: deque[Pending] = deque()
         self._stopping = False
         self._killing = False
         self._error: GapbenchError | None = None
-        self.execution = Execution()
 
     def execute(self, pending: Sequence[Pending], *, done: Sequence[Job] = (), failed: int = 0) -> Execution:
         """Trains the pending jobs and returns how that ended.
@@ -112,12 +96,12 @@ class Scheduler:
         self._waiting = deque(in_order(pending, self._predictions))
         with Interrupt() as interrupt:
             try:
-                self._observe(self._begun(done, failed))
+                self.observe(self._begun(done, failed))
                 self._loop(interrupt)
             finally:
-                self._executor.close()  # workers are left only after an error of our own
+                self.executor.close()  # workers are left only after an error of our own
             if self._error is None:
-                self._observe(Ended(self.execution.interrupted))
+                self.observe(Ended(self.execution.interrupted))
         if self._error is not None:
             raise self._error
         return self.execution
@@ -126,16 +110,16 @@ class Scheduler:
         while self._waiting or self._workers:
             if interrupt.count and not self._stopping:
                 self.execution.interrupted = True
-                self._observe(Stopping(at_once=False))
+                self.observe(Stopping(at_once=False))
                 self._stop()
             if interrupt.count > 1 and not self._killing:
                 self._killing = True
-                self._observe(Stopping(at_once=True))
+                self.observe(Stopping(at_once=True))
                 for worker in self._workers.values():
                     self._kill(worker)
             if not self._stopping:
                 self._dispatch()
-            received = self._executor.receive(POLL_SECONDS)
+            received = self.executor.receive(POLL_SECONDS)
             if received is None:
                 continue
             number, message = received
@@ -147,7 +131,7 @@ class Scheduler:
     def _dispatch(self) -> None:
         """Gives work to every free slot; lets idle workers go where none is left, so that they hold no memory."""
         idle = [worker for worker in self._workers.values() if worker.item is None and not worker.leaving]
-        if self._waiting and (idle or len(self._workers) < len(self._slots)):
+        if self._waiting and (idle or len(self._workers) < len(self.slots)):
             room = self._room()
             while (found := next_job(map(self._demand, self._waiting), self._running(), room)) is not None:
                 item = self._waiting[found.position]
@@ -159,14 +143,14 @@ class Scheduler:
         if not self._waiting:
             for worker in idle:
                 if worker.item is None:
-                    self._executor.dismiss(worker.slot.number)
+                    self.executor.dismiss(worker.slot.number)
 
     def _room(self) -> Room:
         closed = {number for number, worker in self._workers.items() if worker.leaving}
-        if self._slots[0].device.kind != "cpu":  # a GPU says itself when its memory does not suffice; a kernel kills
-            return Room(self._slots, closed)
-        held = {number: self._executor.held_mib(number) for number in self._workers}
-        return Room(self._slots, closed, self._executor.free_mib(), held)
+        if self.slots[0].device.kind != "cpu":  # a GPU says itself when its memory does not suffice; a kernel kills
+            return Room(self.slots, closed)
+        held = {number: self.executor.held_mib(number) for number in self._workers}
+        return Room(self.slots, closed, self.executor.free_mib(), held)
 
     def _running(self) -> dict[int, Demand]:
         return {number: self._demand(worker.item) for number, worker in self._workers.items() if worker.item is not None}
@@ -178,10 +162,10 @@ class Scheduler:
         worker = self._workers.get(slot.number)
         if worker is None:
             worker = self._workers[slot.number] = _Worker(slot)
-            self._executor.start(slot, self._setup_of(slot))
+            self.executor.start(slot, self.setup_of(slot))
         worker.item, worker.taken = item, False
-        self._executor.send(slot.number, job_message(item, slots=at_a_time(self._demand(item), slot, self._slots)))
-        self._observe(JobStarted(slot.number, self._titles(item.job), item.job.run_ids, item.job.specs[0].updates, item.update))
+        self.executor.send(slot.number, job_message(item, slots=at_a_time(self._demand(item), slot, self.slots)))
+        self.observe(JobStarted(slot.number, self.titles(item.job), item.job.run_ids, item.job.specs[0].updates, item.update))
 
     def _too_large(self, item: Pending, slot: Slot) -> None:
         """A stack that can never fit trains run by run; a run that can never fit is an outcome, said in words."""
@@ -189,10 +173,10 @@ class Scheduler:
             self._waiting.extend(item.singles())
             return
         reason = (
-            f"needs about {self._demand(item).memory_mib:,.0f} MiB, {self._executor.free_mib():,.0f} MiB are free: not started, "
+            f"needs about {self._demand(item).memory_mib:,.0f} MiB, {self.executor.free_mib():,.0f} MiB are free: not started, "
             "for the kernel would kill it; end other programs or use a machine with more memory, then --retry"
         )
-        run = self._results.run(item.job.run_ids[0])
+        run = self.results.run(item.job.run_ids[0])
         commit({run: RunOutcome(Outcome.OUT_OF_MEMORY, reason)})
         self._report_end(slot, item.job, {run.run_id: Outcome.OUT_OF_MEMORY}, reason)
 
@@ -206,7 +190,7 @@ class Scheduler:
                 self._fail(GapbenchError(text), worker)
             case {"kind": "progress", "examples_per_second": rate, "test_accuracy": list(seen), **updates}:
                 accuracy = tuple(None if value is None else float(value) for value in seen)
-                self._observe(JobProgressed(worker.slot.number, examples_per_second=float(rate), test_accuracy=accuracy, **updates))
+                self.observe(JobProgressed(worker.slot.number, examples_per_second=float(rate), test_accuracy=accuracy, **updates))
             case {"kind": "ended", "outcomes": dict(outcomes), "written": list(written), "fit": bool(fit)}:
                 worker.leaving = not fit
                 self._job_ended(worker, {run_id: Outcome(value) for run_id, value in outcomes.items()}, set(written))
@@ -218,9 +202,9 @@ class Scheduler:
         if job is None:
             return
         if Outcome.OUT_OF_MEMORY in outcomes.values() and not written:
-            self._observe(Said(f"{self._titles(job)}: memory did not suffice for {job.replicas} runs at a time; they train one by one"))
-            self._waiting.extendleft(reversed(Pending(job, None, 0).singles()))
-            self._observe(JobEnded(worker.slot.number, self._titles(job), {}))
+            self.observe(Said(f"{self.titles(job)}: memory did not suffice for {job.replicas} runs at a time; they train one by one"))
+            self._waiting.extendleft(reversed(Pending(job).singles()))
+            self.observe(JobEnded(worker.slot.number, self.titles(job), {}))
             return
         self._report_end(worker.slot, job, outcomes)
 
@@ -237,13 +221,13 @@ class Scheduler:
             self._waiting.appendleft(worker.item)  # it was told to end just when it was given the job: another one takes it
         elif job is not None:
             # Stopped by its own SIGTERM, or killed by us: no outcome, the same command goes on; what it had decided is kept.
-            recover(self._results.runs_path)
-            stored = {run_id: self._results.run(run_id).outcome() for run_id in job.run_ids}
+            recover(self.results.runs_path)
+            stored = {run_id: self.results.run(run_id).outcome() for run_id in job.run_ids}
             self._report_end(worker.slot, job, {run_id: done.outcome if done else Outcome.INTERRUPTED for run_id, done in stored.items()})
 
     def _crashed(self, slot: Slot, job: Job, gone: Gone) -> None:
-        recover(self._results.runs_path)  # it may have died while it was writing outcomes
-        runs = [self._results.run(run_id) for run_id in job.run_ids]
+        recover(self.results.runs_path)  # it may have died while it was writing outcomes
+        runs = [self.results.run(run_id) for run_id in job.run_ids]
         left = [run for run in runs if run.outcome() is None]
         for run in left:
             run.append_log("\n".join(filter(None, [gone.printed, gone.reason])))
@@ -257,16 +241,16 @@ class Scheduler:
         bad = [run_id for run_id, outcome in outcomes.items() if outcome is not Outcome.OK]
         accuracy: dict[str, float | None] = {}
         for run_id, outcome in outcomes.items():
-            stored = self._results.run(run_id).outcome() if outcome is not Outcome.INTERRUPTED else None
+            stored = self.results.run(run_id).outcome() if outcome is not Outcome.INTERRUPTED else None
             if stored is not None:
                 value = stored.summary.get("test_accuracy") if outcome is Outcome.OK else None
                 accuracy[run_id] = None if value is None else float(value)
                 reason = reason or (stored.reason if run_id in bad else "")
         failed = [run_id for run_id, outcome in outcomes.items() if outcome in FAILED]
-        failures = tuple(failure for run_id in failed if (failure := read_failure(self._results.run(run_id))))
-        self._observe(JobEnded(slot.number, self._titles(job), outcomes, reason, accuracy, failures))
-        if self._fail_fast and failed and not self._stopping:
-            self._observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
+        failures = tuple(failure for run_id in failed if (failure := read_failure(self.results.run(run_id))))
+        self.observe(JobEnded(slot.number, self.titles(job), outcomes, reason, accuracy, failures))
+        if self.fail_fast and failed and not self._stopping:
+            self.observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
             self._stop()
 
     def _fail(self, error: GapbenchError, worker: _Worker) -> None:
@@ -279,29 +263,29 @@ class Scheduler:
         self._waiting.clear()
         for worker in self._workers.values():
             if worker.ready:
-                self._executor.send(worker.slot.number, STOP)
+                self.executor.send(worker.slot.number, STOP)
             else:
                 self._kill(worker)  # it is still starting, and has nothing to lose
 
     def _kill(self, worker: _Worker) -> None:
         worker.killed = True
-        self._executor.kill(worker.slot.number)
+        self.executor.kill(worker.slot.number)
 
     def _begun(self, done: Sequence[Job], failed: int) -> Begun:
         start = self._predictions.start
         jobs, seconds_before, basis = expected_jobs(self._waiting, self._predictions, done)
         return Begun(
-            suite=self._results.suite,
-            results=self._results.path,
+            suite=self.results.suite,
+            results=self.results.path,
             runs=sum(item.job.replicas for item in self._waiting),
             done=sum(job.replicas for job in done),
             failed=failed,
-            slots=self._slots,
+            slots=self.slots,
             jobs=jobs,
             seconds_before=seconds_before,
             basis=basis,
             start_seconds=start.outside_seconds + start.inside_seconds,
-            command=self._user_command,
+            command=self.command,
         )
 
 
@@ -317,15 +301,12 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-                if hasattr(signal, name):
-                    number = getattr(signal, name)
-                    self._before[number] = signal.signal(number, self._add)
+            self._before = {number: signal.signal(number, self._add) for number in (signal.SIGINT, *STOP_SIGNALS)}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _add(self, _number: int, _frame: FrameType | None) -> None:
+    def _add(self, *_: object) -> None:
         self.count += 1

@@ -14,18 +14,31 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gapbench.core.errors import GapbenchError, StoreError, place_of
-from gapbench.core.events import Outcome
-from gapbench.execution.backend import Backend, TorchBackend
-from gapbench.execution.executor import JobOrder, Setup, decode_job, decode_setup, encode, read_messages
-from gapbench.execution.recorder import Recorder, Resumed, find_resumed
-from gapbench.store import ResultsDirectory, RunDirectory, RunOutcome, commit, describe_session, stack_line, start_line
+from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
+from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
+from gapbench.execution.backend import Backend, TorchBackend, get_ready
+from gapbench.execution.executor import STOP_SIGNALS, JobOrder, Message, Setup, keep_stdout, read_messages
+from gapbench.store import (
+    CheckpointHeader,
+    EventLog,
+    ResultsDirectory,
+    RunDirectory,
+    RunOutcome,
+    commit,
+    describe_session,
+    read_payload,
+    stack_line,
+    start_line,
+    write_checkpoint,
+)
 from gapbench.suite.runspec import RunSpec
 
 
@@ -36,9 +49,7 @@ def main() -> None:
 
 def serve(backend: Backend) -> None:
     """Serves the parent until it says stop or is gone."""
-    # Stray prints of libraries must not reach the parent: stdout becomes what stderr is, and messages have a descriptor of their own.
-    answers = os.dup(1)
-    os.dup2(2, 1)
+    write = keep_stdout()
     faulthandler.enable()
     orders: queue.SimpleQueue[JobOrder | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -47,53 +58,45 @@ def serve(backend: Backend) -> None:
         stop.set()
         orders.put(None)
 
+    def say(message: Message) -> None:
+        try:
+            write(message)
+        except OSError:  # the parent is gone: finish with a checkpoint, as `listen` will ask for
+            stop.set()
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), ask_to_stop)
+    for number in STOP_SIGNALS:
+        signal.signal(number, ask_to_stop)
     # Unbuffered: a thread that waits in a buffered reader would block the interpreter's end.
-    messages = read_messages(_Lines(0))
-    first = next(messages, None)
-    if first is None:
-        return
-    worker = _Worker(backend, decode_setup(first), answers, stop)
-    if not worker.prepare():
+    messages = read_messages(_lines(0))
+    setup = get_ready(backend, messages, say)
+    if setup is None:
         return
 
     def listen() -> None:
         for message in messages:
             if message["kind"] == "stop":
                 break
-            orders.put(decode_job(message))
+            orders.put(JobOrder.model_validate(message))
         ask_to_stop()
 
     threading.Thread(target=listen, daemon=True).start()
+    worker = _Worker(backend, setup, say, stop)
     while not stop.is_set() and (order := orders.get()) is not None:
         if not worker.train(order):
             return
 
 
 class _Worker:
-    def __init__(self, backend: Backend, setup: Setup, answers: int, stop: threading.Event) -> None:
+    def __init__(self, backend: Backend, setup: Setup, say: Callable[[Message], None], stop: threading.Event) -> None:
         self._backend = backend
         self._setup = setup
-        self._answers = answers
+        self._say = say
         self._stop = stop
-        self._results = ResultsDirectory(Path(setup.results), setup.suite)
-
-    def prepare(self) -> bool:
-        """Gets ready and says so; or says why not, and returns False."""
-        try:
-            self._backend.prepare(self._setup)
-        except GapbenchError as error:
-            self._say({"kind": "refused", "error": str(error)})
-            return False
-        self._say({"kind": "ready"})
-        return True
+        self._results = ResultsDirectory(setup.results, setup.suite)
 
     def train(self, order: JobOrder) -> bool:
         """Trains a job and says how its runs ended; returns whether this process is fit for another one."""
-        specs = [RunSpec.model_validate(spec) for spec in order.specs]
         runs = [self._results.run(run_id) for run_id in order.run_ids]
         try:
             with ExitStack() as locks:
@@ -105,7 +108,7 @@ class _Worker:
                     self._say_ended(ended, fit=True)
                     return True
                 self._say({"kind": "taken"})
-                left = [(run, spec) for run, spec in zip(runs, specs, strict=True) if run not in ended]
+                left = [(run, spec) for run, spec in zip(runs, order.specs, strict=True) if run not in ended]
                 outcomes, fit = self._train_locked([run for run, _ in left], [spec for _, spec in left], order)
                 fit = fit and not self._stop.is_set()
                 self._say_ended({**ended, **outcomes}, fit=fit)
@@ -122,7 +125,7 @@ class _Worker:
             resumed = find_resumed(runs, candidates, self._backend)
             self._note_session(runs, specs, resumed, order.slots)
             try:
-                with Recorder(runs, resumed, self._backend, self._say) as recorder:
+                with closing(Recorder(runs, resumed, self._backend, self._say)) as recorder:
                     self._backend.train(
                         specs,
                         emit=recorder.emit,
@@ -185,27 +188,133 @@ class _Worker:
         written = [run.run_id for run in outcomes if run.outcome() is not None]
         self._say({"kind": "ended", "outcomes": ended, "written": written, "fit": fit})
 
-    def _say(self, message: Mapping[str, Any]) -> None:
-        line = encode(dict(message))
+
+# The recorder turns the engine's events into the files of the runs, and into messages for the parent.
+
+
+class Recorder:
+    """Files of the runs of one job, open while it trains."""
+
+    def __init__(self, runs: Sequence[RunDirectory], resumed: Resumed | None, backend: Backend, say: Callable[[Message], None]) -> None:
+        self._runs = tuple(runs)
+        self._backend = backend
+        self._say = say
+        self._slices: dict[int, Snapshotted] = {}
+        self._finished: dict[int, Finished] = {}
+        self._began = time.monotonic()
+        self._seconds_before = resumed.seconds if resumed else 0.0
+        sizes = resumed.event_bytes if resumed else (0,) * len(runs)
+        self._logs = [EventLog(run.events_path, size) for run, size in zip(runs, sizes, strict=True)]
+
+    @property
+    def seconds(self) -> float:
+        """Time that the job has trained, over all starts."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def emit(self, event: Event) -> None:
+        """Takes an event of the engine."""
+        match event:
+            case Measured():
+                self._logs[event.replica].append(event)
+            case Progressed():
+                self._say({"kind": "progress", **asdict(event)})
+            case Snapshotted():
+                self._slices[event.replica] = event
+                if len(self._slices) == len(self._runs):
+                    self._write_checkpoint()
+            case Started():
+                self.emit(Progressed(event.update, event.updates, 0.0))
+            case WeightsKept():
+                self._runs[event.replica].write_weights(event.fraction, lambda file: self._backend.dump(dict(event.state_dict), file))
+            case Finished():
+                self._finished[event.replica] = event
+
+    def conclude(self) -> Mapping[RunDirectory, Outcome]:
+        """Writes the outcomes, all of them or, where the job was interrupted, none; returns them.
+
+        Raises:
+            TrainingError: the engine ended without saying how.
+        """
+        for log in self._logs:
+            log.sync()
+        if len(self._finished) != len(self._runs):
+            raise TrainingError(f"the engine ended {len(self._finished)} of {len(self._runs)} runs and gave no reason; please report this")
+        ends = {run: self._finished[replica] for replica, run in enumerate(self._runs)}
+        if all(end.outcome in FINAL for end in ends.values()):
+            commit({run: self._outcome(end) for run, end in ends.items()})
+        return {run: end.outcome for run, end in ends.items()}
+
+    def _outcome(self, end: Finished) -> RunOutcome:
+        return RunOutcome(end.outcome, end.reason, end.update, end.summary, end.test_correct, len(self._runs))
+
+    def _write_checkpoint(self) -> None:
+        """Writes the slices of all replicas at once. The events first: the checkpoint remembers how many of them it knows."""
+        slices = [self._slices.pop(replica) for replica in range(len(self._runs))]
+        header = CheckpointHeader(
+            stack=tuple(run.run_id for run in self._runs),
+            update=slices[0].update,
+            event_bytes=tuple(log.sync() for log in self._logs),
+            seconds=self.seconds,
+        )
+        snapshots = [dict(event.snapshot) for event in slices]
+        write_checkpoint(self._runs[0].checkpoint_path, header, lambda file: self._backend.dump(snapshots, file))
+        self._say({"kind": "checkpoint", "update": header.update})
+
+    def close(self) -> None:
+        """Closes the files."""
+        for log in self._logs:
+            log.close()
+
+
+class Resumed:
+    """What a job goes on from: one snapshot a run, all of the same update."""
+
+    def __init__(self, header: CheckpointHeader, snapshots: Sequence[Mapping[str, Any]], run_ids: Sequence[str]) -> None:
+        position = {run_id: index for index, run_id in enumerate(header.stack)}
+        self.update = header.update
+        self.seconds = header.seconds * len(run_ids) / len(header.stack)
+        self.snapshots = [snapshots[position[run_id]] for run_id in run_ids]
+        self.event_bytes = tuple(header.event_bytes[position[run_id]] for run_id in run_ids)
+
+
+def find_resumed(runs: Sequence[RunDirectory], candidates: Sequence[RunDirectory], backend: Backend) -> Resumed | None:
+    """Returns what the runs of a job go on from, or None where they begin anew.
+
+    A checkpoint that cannot be read, that lacks one of the runs, or whose events are gone is no checkpoint.
+
+    Args:
+        runs: of the job, in order.
+        candidates: folders whose checkpoint may hold their slices.
+        backend: reads the slices.
+    """
+    for candidate in candidates:
+        header = candidate.checkpoint()
+        if header is None or not {run.run_id for run in runs} <= set(header.stack):
+            continue
+        sizes = dict(zip(header.stack, header.event_bytes, strict=True))
+        if any(_size(run) < sizes[run.run_id] for run in runs):
+            continue
         try:
-            while line:
-                line = line[os.write(self._answers, line) :]
-        except OSError:  # the parent is gone: finish with a checkpoint, as `listen` will ask for
-            self._stop.set()
+            snapshots = backend.load(read_payload(candidate.checkpoint_path))
+        except Exception as error:
+            candidate.append_log(f"the checkpoint cannot be read ({type(error).__name__}: {error}); training begins anew")
+            continue
+        if len(snapshots) == len(header.stack):
+            return Resumed(header, snapshots, [run.run_id for run in runs])
+    return None
 
 
-class _Lines:
-    """Iterates over the lines of a file descriptor, without a lock that outlives the interpreter."""
+def _size(run: RunDirectory) -> int:
+    return run.events_path.stat().st_size if run.events_path.exists() else 0
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
 
-    def __iter__(self) -> Iterator[bytes]:
-        held = b""
-        while block := os.read(self._descriptor, 1 << 16):
-            *lines, held = (held + block).split(b"\n")
-            for line in lines:
-                yield line + b"\n"
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Yields the lines of a file descriptor, without a lock that outlives the interpreter."""
+    held = b""
+    while block := os.read(descriptor, 1 << 16):
+        *lines, held = (held + block).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel, in_unit
 from gapbench.analysis.paper import published_value
@@ -14,8 +14,10 @@ from gapbench.report.drawing import (
     PAPER_LABEL,
     Series,
     arm_series,
+    arms_and_grid,
     counts_text,
     panel_figure,
+    row_axis,
     setting_of,
     setting_styles,
     setting_text,
@@ -23,7 +25,7 @@ from gapbench.report.drawing import (
 )
 from gapbench.report.marks import mark, mark_bars
 from gapbench.report.scales import axis_label, is_share, least_half_width, mean_text, shown_estimate, value_text
-from gapbench.report.style import MUTED, PAPER, SHADE
+from gapbench.report.style import MUTED, PAPER, SHADE, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +42,7 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
     """Returns test accuracy against batch size, one axes for the arms of a panel, one for its grid by regime and ghost setting."""
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+        arms, grid = arms_and_grid(panel)
         places = list(part.subplots(1, bool(arms) + bool(grid), squeeze=False, sharey=True).flat)
         if arms:
             _draw_arms(places[0], panel, arms)
@@ -59,15 +61,17 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval, none from one seed; dashed line: mean of the reference cell. "
         f"{counts_text(panels)} Marks side by side have the same batch size."
     )
-    both = any(len({bool(cell.arm) for cell in panel.cells}) == 2 for panel in panels)
+    both = any(all(arms_and_grid(panel)) for panel in panels)
     return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, _measured, draw, caption, _labels)
 
 
 def _labels(panels: Sequence[Panel]) -> list[str]:
     """The labels that a legend may hold."""
-    arms = [f"{one.label}, 10 of 10 ok" for panel in panels for one in arm_series([cell for cell in panel.cells if cell.arm])]
-    grids = [[cell for cell in panel.cells if not cell.arm] for panel in panels]
-    return [*arms, *(setting_text(setting, grid) for grid in grids for setting in settings(grid)), PAPER_LABEL]
+    labels = [PAPER_LABEL]
+    for arms, grid in map(arms_and_grid, panels):
+        labels += [f"{one.label}, 10 of 10 ok" for one in arm_series(arms)]
+        labels += [setting_text(setting, grid) for setting in settings(grid)]
+    return labels
 
 
 def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
@@ -111,17 +115,15 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
     cell, style, metric = series.cell, series.style, panel.metric
     values = [*in_unit(cell, metric).values()]
     left = [x * 2 ** (step * ((-0.46 if joined else -0.26) + offset)) for offset in _spread(values)]
-    (dots,) = axes.plot(left, values, linestyle="none", marker="o", markersize=3.4, color=style.color, alpha=0.45, markeredgewidth=0)
-    mark(
-        dots, cell, texts=[f"{cell.name}, {of}: {value_text(metric, value)}" for of, value in zip(sample_names(cell), values, strict=True)]
-    )
+    (dots,) = axes.plot(left, values, markersize=3.4, alpha=0.45, **_dot(style))
+    said = [f"{cell.name}, {of}: {value_text(metric, value)}" for of, value in zip(sample_names(cell), values, strict=True)]
+    mark(dots, cell, texts=said)
     estimate = shown_estimate(cell, metric)
     if estimate is not None:
         counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
         bars = axes.errorbar(
-            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
-            markerfacecolor=style.marker_face, linestyle=style.dashes if joined else "none", linewidth=1.1, elinewidth=1.3, capsize=2.6,
-            label=series.label + counted or None,
+            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, linewidth=1.1, label=series.label + counted or None,
+            **_bar(style, style.dashes if joined else "none"),
         )  # fmt: skip
         mark_bars(bars, cell, mean_text(metric, estimate))
     published = published_value(panel, cell)
@@ -132,6 +134,16 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
             label=PAPER_LABEL,
         )  # fmt: skip
         mark(star, cell, texts=[f"{cell.name} in the paper: {value_text(metric, number)}"])
+
+
+def _dot(style: Style) -> dict[str, Any]:
+    """How a seed is drawn."""
+    return {"linestyle": "none", "marker": "o", "color": style.color, "markeredgewidth": 0}
+
+
+def _bar(style: Style, dashes: Any = "none") -> dict[str, Any]:
+    """How a mean with its interval is drawn."""
+    return {**style.line, "linestyle": dashes, "markersize": 5.5, "elinewidth": 1.3, "capsize": 2.6}
 
 
 def sample_names(cell: Cell) -> list[str]:
@@ -176,10 +188,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
             _draw_row(axes, panel.metric, series, position)
         for mean in _reference_means(panel):
             axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_yticks(range(len(rows)), [_row_label(series) for series in rows])
-        axes.tick_params(axis="y", length=0)
-        axes.yaxis.grid(visible=False)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        row_axis(axes, [_row_label(series) for series in rows])
         axes.set_xlabel(axis_label(panel.metric))
         _bound(axes, panel, rows)
         return [axes]
@@ -188,14 +197,14 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the "
         f"reference cell. {counts_text(panels)}"
     )
-    if any(_leaves(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells):
+    if any(_arrows(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells):
         caption += ARROW
     return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), _measured, draw, caption)
 
 
 def _rows(panel: Panel) -> list[Series]:
     """Returns the cells of a panel in table order, in the style that they have in the other figures."""
-    arms, grid = [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+    arms, grid = arms_and_grid(panel)
     styles = setting_styles(grid)
     series = [*arm_series(arms), *(Series(cell, cell.name, styles[setting_of(cell)]) for cell in grid)]
     by_cell = {id(one.cell): one for one in series}
@@ -214,17 +223,12 @@ def _draw_row(axes: Axes, metric: Metric, series: Series, position: int) -> None
     runs = sorted(cell.ok_runs, key=lambda run: run.numbers[column])
     dots = [metric.shown(run.numbers[column]) for run in runs]
     places = [position + DOTS - 0.085 * rank for rank in _ranks(dots)]
-    (drawn,) = axes.plot(
-        dots, places, linestyle="none", marker="o", markersize=4.2, color=style.color, alpha=0.55, markeredgewidth=0, zorder=3
-    )
+    (drawn,) = axes.plot(dots, places, markersize=4.2, alpha=0.55, zorder=3, **_dot(style))
     mark(drawn, cell, texts=[f"{cell.name}, seed {run.seed}: {value_text(metric, dot)}" for run, dot in zip(runs, dots, strict=True)])
     estimate = shown_estimate(cell, metric)
     if estimate is None:
         return
-    bars = axes.errorbar(
-        estimate.mean, position + MEAN, xerr=estimate.half_width, color=style.color, marker=style.marker, markersize=5.5,
-        markerfacecolor=style.marker_face, linestyle="none", elinewidth=1.3, capsize=2.6, zorder=4,
-    )  # fmt: skip
+    bars = axes.errorbar(estimate.mean, position + MEAN, xerr=estimate.half_width, zorder=4, **_bar(style))
     mark_bars(bars, cell, mean_text(metric, estimate))
 
 
@@ -239,20 +243,19 @@ def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
     axes.set_xlim(low, high)
     inside = 0.007 * (high - low)
     for position, series in enumerate(rows):
-        for side, marker, inwards in zip(_leaves(panel, series.cell, low, high), ("<", ">"), (inside, -inside), strict=False):
-            if side is not None:
-                (arrow,) = axes.plot(side + inwards, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
-                mark(arrow, series.cell, texts=())
+        for end, marker in _arrows(panel, series.cell, low, high):
+            place = end + inside if marker == "<" else end - inside
+            (arrow,) = axes.plot(place, position + MEAN, marker=marker, markersize=6, color=series.style.color, zorder=5)
+            mark(arrow, series.cell, texts=())
 
 
-def _leaves(panel: Panel, cell: Cell, low: float, high: float) -> list[float | None]:
-    """Returns where the interval of a cell leaves the axis on the left and on the right; empty where it does not."""
-    metric = panel.metric
-    estimate = shown_estimate(cell, metric)
+def _arrows(panel: Panel, cell: Cell, low: float, high: float) -> list[tuple[float, str]]:
+    """Returns where the interval of a cell leaves the axis, left and right, with the markers that say so."""
+    estimate = shown_estimate(cell, panel.metric)
     if estimate is None or estimate.low is None or estimate.high is None:
         return []
-    sides = [low if estimate.low < low else None, high if estimate.high > high and high < metric.shown(1.0) else None]
-    return sides if any(side is not None for side in sides) else []
+    arrows = [(low, "<", estimate.low < low), (high, ">", estimate.high > high and high < panel.metric.shown(1.0))]
+    return [(end, marker) for end, marker, leaves in arrows if leaves]
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:

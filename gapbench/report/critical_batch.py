@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.critical_batch import CurveStudy, Study
-from gapbench.analysis.critical_batch.hyperbola import NEAR, by_batch_size
+from gapbench.analysis.critical_batch.hyperbola import by_batch_size
 from gapbench.analysis.critical_batch.study import ANY_TARGET
 from gapbench.catalog.published import tasks
 from gapbench.report.drawing import grid_figure, plain_numbers, sentence_figure
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+UPDATES = "updates to the target (log scale)"
 SIZE, MARGIN = (4.6, 3.5), 0.4
 """Inches of one axes, and of what stands beside a row of them."""
 
@@ -73,9 +74,10 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     steps = np.array([value for _, value in curve.points])
     if len(steps):
         axes.plot(sizes, steps, linestyle="none", marker="o", color=style.color, markersize=4, label="runs")
-    lost = [(one.batch_size, trained) for one in curve.chosen for trained in one.censored]
-    if lost:
-        axes.plot(*zip(*lost, strict=True), linestyle="none", marker="^", color=style.color, markerfacecolor="white", label="not reached")
+    if curve.lost:
+        axes.plot(
+            *zip(*curve.lost, strict=True), linestyle="none", marker="^", color=style.color, markerfacecolor="white", label="not reached"
+        )
     if curve.fit is not None:
         at = np.geomspace(sizes.min(), sizes.max(), 100)
         critical = curve.fit.critical_batch
@@ -91,8 +93,7 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelrotation=30)
     plain_numbers(axes.yaxis, axes.get_ylim())
-    axes.set_xlabel("batch size (log scale)")
-    axes.set_ylabel("updates to the target (log scale)")
+    axes.set(xlabel="batch size (log scale)", ylabel=UPDATES)
     axes.legend(loc="upper right")
 
 
@@ -123,42 +124,32 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
         axes.plot(2 * fit.smallest_examples, 2 * fit.smallest_steps.value, marker="x", markersize=7, color=style.color)
         axes.axhline(fit.smallest_steps.value, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
         axes.axvline(fit.smallest_examples, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log", xlabel="examples to the target (log scale)", ylabel=UPDATES)
     plain_numbers(axes.xaxis, axes.get_xlim())
     plain_numbers(axes.yaxis, axes.get_ylim())
-    axes.set_xlabel("examples to the target (log scale)")
-    axes.set_ylabel("updates to the target (log scale)")
     axes.legend(loc="upper right")
 
 
 def _predicted(found: Study) -> Figure:
     figure, (axes,) = grid_figure(1, PREDICTED, size=(6.4, 4.6))
-    for task in tasks():
-        axes.plot(task.noise_scale[1], task.critical_batch[1], linestyle="none", marker="o", color=PAPER, markersize=5)
-        axes.annotate(
-            task.task, (task.noise_scale[1], task.critical_batch[1]), xytext=(5, -3), textcoords="offset points", fontsize=7, color=PAPER
-        )
+    xs, ys = _draw_tasks(axes)
     curves = [curve for curve in found.curves if curve.fit is not None and curve.predictions]
     single = len({curve.title for curve in curves}) == 1
-    xs, ys = [task.noise_scale[1] for task in tasks()], [task.critical_batch[1] for task in tasks()]
     for position, curve in enumerate(curves):
         style = arm_style(1 + position)
         assert curve.fit is not None
         measured = curve.fit.critical_batch
         error = [[measured.value - measured.low], [measured.high - measured.value]]
-        for size, predicted, _ in by_batch_size(curve.predictions):
-            counts = predicted / NEAR <= size <= predicted * NEAR
+        for one in by_batch_size(curve.predictions):
             axes.errorbar(
-                predicted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
-                markerfacecolor=style.color if counts else "white", linestyle="none",
+                one.weighted, measured.value, yerr=error, marker=style.marker, color=style.color, markersize=5, elinewidth=0.8,
+                markerfacecolor=style.color if one.counts else "white", linestyle="none",
             )  # fmt: skip
-            xs.append(predicted)
+            xs.append(one.weighted)
         ys += [measured.low, measured.high]
         label = curve.target if single else f"{curve.title}: {curve.target}"
         axes.plot([], [], marker=style.marker, color=style.color, markersize=5, linestyle="none", label=label)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log")
     low, high = 0.4 * min(xs), 20.0 * max(xs)  # room for the names beside the dots
     at = np.geomspace(low, high, 50)
     axes.plot(at, at, color=MUTED, linewidth=0.9)
@@ -169,3 +160,12 @@ def _predicted(found: Study) -> Figure:
     axes.set_ylabel("measured from steps to the target, examples (log scale)")
     axes.legend(loc="upper left")
     return figure
+
+
+def _draw_tasks(axes: Axes) -> tuple[list[float], list[float]]:
+    """Draws the tasks of McCandlish et al. 2018 and returns where they lie: what is predicted, and what was measured."""
+    places = [(task.noise_scale[1], task.critical_batch[1]) for task in tasks()]
+    for task, place in zip(tasks(), places, strict=True):
+        axes.plot(*place, linestyle="none", marker="o", color=PAPER, markersize=5)
+        axes.annotate(task.task, place, xytext=(5, -3), textcoords="offset points", fontsize=7, color=PAPER)
+    return [x for x, _ in places], [y for _, y in places]

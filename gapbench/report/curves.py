@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, Curves, LossPath, loss_path
+from gapbench.catalog import Metric
 from gapbench.report.drawing import (
     BEHIND,
     Series,
@@ -22,6 +21,7 @@ from gapbench.report.drawing import (
     facet_axes,
     facet_shape,
     facets,
+    log_ticks,
     panel_figure,
     reference_label,
     update_axis,
@@ -36,16 +36,7 @@ if TYPE_CHECKING:
 
 LEVELS = 120
 """Points of a line of accuracy against loss."""
-
-
-@dataclass(frozen=True)
-class MeanPath:
-    """Mean test accuracy of a cell's runs where each first reaches a train loss."""
-
-    train_loss: npt.NDArray[np.float64]
-    """Nats, decreasing."""
-    test_accuracy: npt.NDArray[np.float64]
-    """Fractions."""
+RECALIBRATED = "Batch norm statistics are recalibrated at each evaluation."
 
 
 def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
@@ -84,23 +75,25 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
 
     Batch norm statistics are recalibrated where that was recorded, since running ones lag at large batch sizes.
     """
-    recalibrated, prefix = _recalibrated(curves)
-    losses, tested = curves.of(f"{prefix}train_loss"), {}
-    for metric in (panel.metric for panel in panels):
+    prefix = _prefix(curves)
+    losses = curves.of(f"{prefix}train_loss")
+
+    def tested(metric: Metric) -> Mapping[str, Curve]:
         found = curves.of(f"{prefix}{metric.column('test')}")
-        tested[metric.name] = drawable_curves(found) if is_share(metric) else found
+        return drawable_curves(found) if is_share(metric) else found
 
     def measured(panel: Panel) -> bool:
-        second = tested[panel.metric.name]
-        return any(run.run_id in losses and run.run_id in second for cell in panel.cells for run in cell.runs)
+        both = losses.keys() & tested(panel.metric).keys()
+        return any(run.run_id in both for cell in panel.cells for run in cell.runs)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
         own, metric = facets(panel), panel.metric
+        second = tested(metric)
         places = part.subplots(len(own), 2, squeeze=False, sharex=True, sharey="col")
         for row, facet in enumerate(own):
             left, right = places[row]
             draw_facet(left, facet, losses, logarithmic=is_share(metric))
-            draw_facet(right, facet, tested[metric.name])
+            draw_facet(right, facet, second)
             left.set_ylabel("train loss (nats)")
             right.set_ylabel(axis_label(metric))
             left.fmt_ydata = lambda value: f"train loss {value:.3g}"
@@ -119,9 +112,8 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
         rows = len(facets(panel))
         return 3.3 if rows == 1 else 0.6 + 2.0 * rows
 
-    statistics = " Batch norm statistics are recalibrated at each evaluation." if recalibrated else ""
     axis = "The accuracy axis is logarithmic in the error." if any(is_share(panel.metric) for panel in panels) else ""
-    caption = curve_caption(panels, f"{axis}{statistics}".strip())
+    caption = curve_caption(panels, " ".join(filter(None, [axis, RECALIBRATED if prefix else ""])))
     return panel_figure(panels, 7.6, height, measured, draw, caption, curve_labels)
 
 
@@ -131,7 +123,7 @@ def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     At one train loss, the distance of two lines is their matched-loss gap: what is left of a batch gap when optimization is taken out.
     Batch norm statistics are recalibrated where that was recorded, as for the matched-loss gap.
     """
-    recalibrated, prefix = _recalibrated(curves)
+    prefix = _prefix(curves)
     losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
 
     def measured(panel: Panel) -> bool:
@@ -160,37 +152,29 @@ def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     caption = (
         "Line: mean test accuracy of the seeds where the smoothed train loss of each first reaches that value, as far as all of them "
         "reach, so that at one train loss the distance of two lines is their matched-loss gap. Faint marks: last evaluation of each seed. "
-        f"{counts_text(panels)} The accuracy axis is logarithmic in the error."
-    )
-    caption += " Batch norm statistics are recalibrated at each evaluation." if recalibrated else " Batch norm statistics are running ones."
+        f"{counts_text(panels)} The accuracy axis is logarithmic in the error. "
+    ) + (RECALIBRATED if prefix else "Batch norm statistics are running ones.")
     return panel_figure(panels, 7.4, height, measured, draw, caption, curve_labels)
 
 
-def mean_path(cell: Cell, losses: Mapping[str, Curve], accuracies: Mapping[str, Curve]) -> MeanPath | None:
+def mean_path(cell: Cell, losses: Mapping[str, Curve], accuracies: Mapping[str, Curve]) -> LossPath | None:
     """Returns the mean path of a cell's ok runs over the train losses that all of them pass; None where there is none.
 
     Every value of a sample counts once, as in the matched-loss gap: runs on one split are averaged first.
     """
-    paths: dict[str, LossPath] = {}
-    for run in cell.ok_runs:
-        path = loss_path(losses[run.run_id], accuracies[run.run_id]) if run.run_id in losses and run.run_id in accuracies else None
-        if path is None:
-            return None  # a mean over some of the seeds would be another quantity
-        paths[run.run_id] = path
-    if not paths:
-        return None
-    start, end = min(float(path.log_loss[0]) for path in paths.values()), max(float(path.log_loss.min()) for path in paths.values())
+    recorded = [run.run_id for run in cell.ok_runs if run.run_id in losses and run.run_id in accuracies]
+    paths = {run: path for run in recorded if (path := loss_path(losses[run], accuracies[run]))}
+    if not paths or len(paths) < len(cell.ok_runs):
+        return None  # a mean over some of the seeds would be another quantity
+    start, end = min(path.log_loss[0] for path in paths.values()), max(path.log_loss.min() for path in paths.values())
     if start <= end:
         return None
     levels = np.linspace(start, end, LEVELS)
-    means = []
-    for level in levels:
-        reached = {run_id: path.accuracy_at(float(level)) for run_id, path in paths.items()}
-        if any(accuracy is None for accuracy in reached.values()):
-            return None
-        sample = cell.sample({run_id: accuracy for run_id, accuracy in reached.items() if accuracy is not None})
-        means.append(float(np.mean([*sample.values()])))
-    return MeanPath(np.exp(levels), np.array(means))
+    reached = np.array([[path.accuracy_at(level) for level in levels] for path in paths.values()], dtype=np.float64)  # nan: never
+    if np.isnan(reached).any():
+        return None
+    means = [np.mean([*cell.sample(dict(zip(paths, at_level, strict=True))).values()]) for at_level in reached.T]
+    return LossPath(levels, np.array(means))
 
 
 def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: Mapping[str, Curve], position: int) -> None:
@@ -200,8 +184,7 @@ def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: M
     ends = [run.run_id for run in series.cell.ok_runs if run.run_id in losses and run.run_id in accuracies]
     if path is not None:
         every = 2 + 3 * (position % 6), 24
-        accuracy = drawable(path.test_accuracy)
-        (line,) = axes.plot(path.train_loss, accuracy, label=series.label, markersize=4, markevery=every, **style.line)
+        (line,) = axes.plot(np.exp(path.log_loss), drawable(path.accuracy), label=series.label, markersize=4, markevery=every, **style.line)
         mark(line, series.cell)
     if ends:
         (dots,) = axes.plot(
@@ -219,22 +202,18 @@ def _end(name: str, train_loss: float, accuracy: float) -> str:
 
 
 def _loss_axis(places: Sequence[Axes]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     losses = np.concatenate([np.asarray(line.get_xdata(), dtype=np.float64) for axes in places for line in axes.get_lines()])
     narrow = len(losses) > 0 and losses.max() < 200 * losses.min()
     for axes in places:
         axes.set_xscale("log")
         axes.fmt_xdata = lambda value: f"train loss {value:.3g}"
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow and len(places) == 1 else (1.0,)))
+        log_ticks(axes.xaxis, between=narrow and len(places) == 1)
         if narrow:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.label_outer()
     places[0].invert_xaxis()
 
 
-def _recalibrated(curves: Curves) -> tuple[bool, str]:
-    """Returns whether evaluations with recalibrated statistics were recorded, and what the names of their metrics begin with."""
-    found = bool(curves.of("recalibrated_train_loss"))
-    return found, "recalibrated_" if found else ""
+def _prefix(curves: Curves) -> str:
+    """Returns what the names of metrics begin with: evaluations with recalibrated statistics are preferred where they were recorded."""
+    return "recalibrated_" if curves.of("recalibrated_train_loss") else ""

@@ -58,10 +58,14 @@ class Facet:
     """Drawn behind the others where it is none of them."""
 
 
+def arms_and_grid(panel: Panel) -> tuple[list[Cell], list[Cell]]:
+    """Returns the cells of a panel that are arms, and those of its grid."""
+    return [cell for cell in panel.cells if cell.arm], [cell for cell in panel.cells if not cell.arm]
+
+
 def facets(panel: Panel) -> list[Facet]:
     """Returns the axes of a panel: one for its arms, one for each setting of its grid, with one curve per batch size there."""
-    arms = [cell for cell in panel.cells if cell.arm]
-    grid = [cell for cell in panel.cells if not cell.arm]
+    arms, grid = arms_and_grid(panel)
     out = _arm_facets(panel, arms)
     sizes = sorted({cell.batch_size for cell in grid})
     for setting in settings(grid):
@@ -170,31 +174,41 @@ def reference_label(facet: Facet) -> str:
     return f"reference: {facet.reference.name}" if facet.reference else ""
 
 
+def row_axis(axes: Axes, labels: Sequence[str]) -> None:
+    """Makes the y axis rows with these labels, each 1 high, the first on top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.yaxis.grid(visible=False)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
 def update_axis(axes: Axes) -> None:
     """Makes the x axis the update count, logarithmic."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     axes.set_xlabel("updates (log scale)")
     axes.fmt_xdata = lambda value: f"update {value:.0f}"
-    axes.xaxis.set_major_locator(LogLocator(base=10))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.xaxis)
+
+
+def log_ticks(axis: Axis, *, between: bool = False) -> None:
+    """Labels the powers of ten of a logarithmic axis and, with `between`, twice and five times these; nothing else."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if between else (1.0,)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plain_numbers(axis: Axis, limits: tuple[float, float]) -> None:
     """Writes the numbers of a logarithmic axis as such, 200 and not 2 x 10^2, with some between the powers of ten where there is room."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     low, high = sorted(limits)
 
-    def text(value: float, _: int | None = None) -> str:
+    def text(value: float, _: float) -> str:
         if value >= 1e6:
             return f"{value / 1e6:g} million"
         return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
-    axis.set_major_formatter(FuncFormatter(text))
-    axis.set_minor_formatter(NullFormatter())
+    log_ticks(axis, between=high < 100 * low)
+    axis.set_major_formatter(text)
 
 
 def counts_text(panels: Sequence[Panel]) -> str:

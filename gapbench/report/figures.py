@@ -74,11 +74,6 @@ class Figures(Mapping[str, "Figure"]):
         return "".join(_inline_svg(figure) for figure in self.values())
 
 
-def draw_figures(read: Tables) -> Figures:
-    """Returns the figures of two tables."""
-    return Figures(drawings(read))
-
-
 def _inline_svg(figure: Figure) -> str:
     with house_style():
         text = render(figure, "svg").decode()

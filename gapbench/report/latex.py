@@ -6,39 +6,46 @@ import math
 import re
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gapbench import catalog
 from gapbench.analysis import ArmRow, ArmsTable, Difference, Estimate
-from gapbench.analysis.formats import gap_text
+from gapbench.analysis.formats import counted, gap_text
 from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
 from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.catalog import Metric
 from gapbench.report.scales import number_text, words
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "−": "$-$",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "\n": " ",
-}
+SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "−": "$-$",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+        "\n": " ",
+    }
+)
 
-MARKS = {
-    BELOW: r"$\downarrow$", ABOVE: r"$\uparrow$", LOSS_ABOVE: "$+$", LOSS_BELOW: "$-$", NOT_SEPARATED: r"$\circ$", REFERENCE: "ref."
-}  # fmt: skip
+VERDICTS = {
+    BELOW: (r"$\downarrow$", "below the reference"),
+    ABOVE: (r"$\uparrow$", "above it"),
+    LOSS_ABOVE: ("$+$", "test loss above the reference's"),
+    LOSS_BELOW: ("$-$", "test loss below the reference's"),
+    NOT_SEPARATED: (r"$\circ$", "not separated from it"),
+    REFERENCE: ("ref.", ""),
+}
+"""Marks of verdicts, and what the legend says of them."""
 NO_VERDICT = "--"
 HEADINGS = {"accuracy": r"Test acc. (\%)", "loss": "Test loss"}
 """Of the columns of metrics, by their names."""
@@ -46,16 +53,9 @@ NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 """Shrinks what is wider than the text and leaves alone what is not."""
 
 
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    alignment: str
-    texts: tuple[str, ...]
-
-
 def escape(text: str) -> str:
     """Returns a text that LaTeX sets as it stands."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    return text.translate(SPECIAL)
 
 
 def arms_latex(suite: str, table: ArmsTable) -> str:
@@ -64,7 +64,9 @@ def arms_latex(suite: str, table: ArmsTable) -> str:
     Columns that say nothing are left out.
     """
     budgets = _budgets(table.rows)
-    columns = _columns(table.rows, budgets)
+    texts = {row: _texts(row, budgets) for row in table.rows}
+    columns = _columns(table.rows, [*texts.values()])
+    alignment = "".join({"Arm": "l", "": "c"}.get(column, "r") for column in columns)
     lines = [
         "% Needs \\usepackage{booktabs,graphicx}; written by `gapbench export --latex`.",
         r"\begin{table}",
@@ -74,39 +76,44 @@ def arms_latex(suite: str, table: ArmsTable) -> str:
         rf"\caption{{{_caption(suite, table, budgets)}}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', suite.lower()).strip('-')}}}",
         r"\vspace{1ex}",  # LaTeX leaves room below a figure's caption, not below a table's
-        rf"{NO_WIDER}{{\begin{{tabular}}{{{''.join(column.alignment for column in columns)}}}",
+        rf"{NO_WIDER}{{\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
-        _line([column.heading for column in columns]),
+        _line(columns),
     ]
-    rows = dict(zip(table.rows, zip(*(column.texts for column in columns), strict=True), strict=True)) if table.rows else {}
     for panel in table.panels:
         lines.append(r"\midrule")
         if len(table.panels) > 1:
             lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(panel.title)}}}}} \\")
-        lines.extend(_line(rows[row]) for row in table.rows_of(panel))
+        lines.extend(_line([texts[row][column] for column in columns]) for row in table.rows_of(panel))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
 
 
-def _columns(rows: Sequence[ArmRow], budgets: dict[str, str]) -> list[_Column]:
+def _texts(row: ArmRow, budgets: dict[str, str]) -> dict[str, str]:
+    """Returns the texts of a row by heading; empty where there is nothing to say."""
     accuracy, loss = (catalog.metrics()[name] for name in HEADINGS)
-    papers = [number_text(accuracy, accuracy.shown(row.published.test_accuracy)) if row.published else "" for row in rows]
-    columns = [
-        _Column("Arm", "l", tuple(escape(row.cell.name) for row in rows)),
-        _Column("Batch", "r", tuple(str(row.cell.batch_size) for row in rows)),
-        _Column("Ghost", "r", tuple("" if row.cell.ghost_batch_size is None else str(row.cell.ghost_batch_size) for row in rows)),
-        _Column("Rate", "r", tuple(f"{row.cell.learning_rate:.3g}" for row in rows)),
-        _Column("$n$", "r", tuple(_count(row) for row in rows)),
-        _Column(HEADINGS["accuracy"], "r", tuple(_estimate(row.test_accuracy, accuracy) for row in rows)),
-        _Column(HEADINGS["loss"], "r", tuple(_estimate(row.test_loss, loss) for row in rows)),
-        _Column("Train loss", "r", tuple(_estimate(row.train_loss, loss) for row in rows)),
-        *(_Column(f"Batch gap ({metric.gap_unit})", "r", tuple(_gap(row, metric, budgets) for row in rows)) for metric in (accuracy, loss)),
-        _Column("Matched-loss gap (pp)", "r", tuple(_difference(row.matched_loss.gap_pp if row.matched_loss else None) for row in rows)),
-        _Column("", "c", tuple(MARKS.get(row.verdict, NO_VERDICT) for row in rows)),
-        _Column(r"Paper (\%)", "r", tuple(papers)),
-    ]
+    ghost, matched, published = row.cell.ghost_batch_size, row.matched_loss, row.published
+    mark, _ = VERDICTS.get(row.verdict, (NO_VERDICT, ""))
+    return {
+        "Arm": escape(row.cell.name),
+        "Batch": str(row.cell.batch_size),
+        "Ghost": "" if ghost is None else str(ghost),
+        "Rate": f"{row.cell.learning_rate:.3g}",
+        "$n$": _count(row),
+        HEADINGS["accuracy"]: _estimate(row.test_accuracy, accuracy),
+        HEADINGS["loss"]: _estimate(row.test_loss, loss),
+        "Train loss": _estimate(row.train_loss, loss),
+        **{f"Batch gap ({metric.gap_unit})": _gap(row, metric, budgets) for metric in (accuracy, loss)},
+        "Matched-loss gap (pp)": _difference(matched.gap_pp if matched else None),
+        "": mark,
+        r"Paper (\%)": number_text(accuracy, accuracy.shown(published.test_accuracy)) if published else "",
+    }
+
+
+def _columns(rows: Sequence[ArmRow], texts: Sequence[dict[str, str]]) -> list[str]:
+    """Returns the headings of columns that say something, or stand there always."""
     headlines = [HEADINGS[row.metric.name] for row in rows]
-    always = {"Arm", "Batch", "$n$", HEADINGS["accuracy"] if HEADINGS["accuracy"] in headlines or not rows else headlines[0]}
-    return [column for column in columns if column.heading in always or any(column.texts)]
+    always = ["Arm", "Batch", "$n$", HEADINGS["accuracy"] if HEADINGS["accuracy"] in headlines or not rows else headlines[0]]
+    return [heading for heading in texts[0] if heading in always or any(own[heading] for own in texts)] if texts else always
 
 
 def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
@@ -137,20 +144,12 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
 
 
 def _legend(table: ArmsTable) -> list[str]:
-    words = {
-        BELOW: "below the reference",
-        ABOVE: "above it",
-        LOSS_ABOVE: "test loss above the reference's",
-        LOSS_BELOW: "test loss below the reference's",
-        NOT_SEPARATED: "not separated from it",
-    }
-    present = [verdict for verdict in words if any(row.verdict == verdict for row in table.rows)]
-    legend = [f"{MARKS[verdict]} {words[verdict]}" for verdict in present]
-    if any(row.verdict not in MARKS for row in table.rows):
-        legend.append(f"{NO_VERDICT} no verdict")
+    found = {row.verdict for row in table.rows}
+    present = [f"{mark} {words}" for verdict, (mark, words) in VERDICTS.items() if verdict in found and words]
+    legend = [*present, f"{NO_VERDICT} no verdict"] if found - set(VERDICTS) else present
     if not legend:
         return []
-    family = rf" (5\,\% together, Holm over {table.comparisons} comparison{'' if table.comparisons == 1 else 's'})" if present else ""
+    family = rf" (5\,\% together, Holm over {counted(table.comparisons, 'comparison')})" if present else ""
     return [f"Verdict{family}: {', '.join(legend)}."]
 
 

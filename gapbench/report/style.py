@@ -67,13 +67,9 @@ class Style:
 
     @property
     def line(self) -> dict[str, Any]:
-        """What `Axes.plot` draws a line with markers by."""
-        return {"color": self.color, "linestyle": self.dashes, "marker": self.marker, "markerfacecolor": self.marker_face}
-
-    @property
-    def marker_face(self) -> Any:
-        """Fill of the marker; open markers are white, so that lines do not show through."""
-        return self.color if self.filled else "white"
+        """What `Axes.plot` draws a line with markers by; open markers are white, so that lines do not show through."""
+        face = self.color if self.filled else "white"
+        return {"color": self.color, "linestyle": self.dashes, "marker": self.marker, "markerfacecolor": face}
 
 
 def arm_style(position: int) -> Style:

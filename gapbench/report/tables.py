@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable
@@ -14,39 +16,52 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(frozen=True, repr=False)
+class WrittenFiles:
+    """The files of a report."""
+
+    tables: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    """Each figure as .svg, then as .png."""
+
+    def __repr__(self) -> str:
+        place = str(self.tables[0].parent.parent)
+        return f"{type(self).__name__}({len(self.tables)} tables, {len(self.figures)} figure files in {place!r})"
+
+
 def arms_markdown(suite: str, table: ArmsTable) -> str:
     """Returns `arms.md`: the verdict, a table per panel, notes."""
-    parts = [f"# {suite}: arms", "## Verdict", "\n".join(f"- {sentence}" for sentence in table.verdict)]
+    parts = [f"# {suite}: arms", "## Verdict", listing(table.verdict)]
     for panel in table.panels:
         rows = [table.cells(row) for row in table.rows_of(panel)]
         parts += [f"## {panel.title}", markdown_table(table.columns, rows)]
-    if table.notes:
-        parts += ["## Notes", "\n".join(f"- {note}" for note in table.notes)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_notes(table.notes)]) + "\n"
 
 
 def side_markdown(suite: str, table: SideTable) -> str:
     """Returns a side table as Markdown: what it says, the table, notes."""
-    parts = [f"# {suite}: {table.title}", "\n".join(f"- {sentence}" for sentence in table.sentences)]
-    parts += [markdown_table(table.columns, table.rows, words=(table.columns[0],))]
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table.notes)]) + "\n"
+    numbers = markdown_table(table.columns, table.rows, words=(table.columns[0],))
+    return "\n\n".join([f"# {suite}: {table.title}", listing(table.sentences), numbers, listing(table.notes)]) + "\n"
+
+
+def listing(sentences: Iterable[str]) -> str:
+    """Returns sentences as a list in Markdown."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _notes(notes: Sequence[str]) -> list[str]:
+    return ["## Notes", listing(notes)] if notes else []
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
     """Returns a Markdown table whose columns line up also in plain text; numbers to the right, words to the left."""
-    cells = [[*columns], *([text.replace("|", "\\|") for text in row] for row in rows)]
-    widths = [max(len(row[position]) for row in cells) for position in range(len(columns))]
-    left = {position for position, column in enumerate(columns) if column in (ARM, VERDICT, COLUMNS[0], *words)}
-
-    def line(row: Sequence[str]) -> str:
-        padded = (
-            text.ljust(width) if position in left else text.rjust(width)
-            for position, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = [f":{'-' * (width - 1)}" if position in left else f"{'-' * (width - 1)}:" for position, width in enumerate(widths)]
-    return "\n".join([line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])])
+    padded = []
+    for column, *texts in zip(columns, *([text.replace("|", "\\|") for text in row] for row in rows), strict=True):
+        left = column in (ARM, VERDICT, COLUMNS[0], *words)
+        width = max(map(len, [column, *texts]))
+        rule = f":{'-' * (width - 1)}" if left else f"{'-' * (width - 1)}:"
+        padded.append([text.ljust(width) if left else text.rjust(width) for text in (column, rule, *texts)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*padded, strict=True))
 
 
 def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
@@ -54,13 +69,7 @@ def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
     parts = [f"# {suite}: effects"]
     for one in found:
         parts += [f"## {one.title}", markdown_table(COLUMNS, effect_rows(one)) if one.effects else f"No effects: {one.reason}."]
-    notes = effect_notes(found)
-    return "\n\n".join([*parts, *(["## Notes", "\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
-
-
-def arms_csv(table: ArmsTable) -> str:
-    """Returns `arms.csv`: tidy numbers, one row per cell."""
-    return csv_text(table.frame())
+    return "\n\n".join([*parts, *_notes(effect_notes(found))]) + "\n"
 
 
 def runs_csv(runs: pd.DataFrame) -> str:

@@ -25,9 +25,15 @@ class TensorboardError(GapbenchError):
     """The package tensorboard is missing or cannot be used."""
 
 
-def check_tensorboard() -> None:
-    """Raises TensorboardError where event files cannot be written. Imports torch."""
-    _writer_class()
+def writer_class() -> Any:
+    """Returns torch's writer of event files. Raises TensorboardError where they cannot be written. Imports torch."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TensorboardError(
+            f"export --tensorboard needs the package tensorboard ({error}); `pip install 'gapbench[tensorboard]'` installs it"
+        ) from error
+    return SummaryWriter
 
 
 def write_tensorboard(tables: Tables, folder: Path) -> int:
@@ -39,34 +45,24 @@ def write_tensorboard(tables: Tables, folder: Path) -> int:
     Raises:
         TensorboardError: the package tensorboard is missing.
     """
-    writer_class = _writer_class()
+    summary_writer = writer_class()
     many = {metric for probe in catalog.probes().values() for metric in probe.vectors}  # no scalars
     shown = tables.curves[~tables.curves["metric"].isin(many)]
     by_run = {str(run_id): curve for run_id, curve in shown.groupby("run_id", sort=False)}
     names = _folders(tables)
     for (run_id, name), row in names.items():
         began = _seconds(row.get("started_at"))
-        writer = writer_class(log_dir=str(folder / name))
+        writer = summary_writer(log_dir=str(folder / name))
         try:
             writer.add_text("run", _describe(row), 0, walltime=began)
             if run_id in by_run:
-                curve = by_run[run_id]
-                for update, metric, layer, value in zip(curve["update"], curve["metric"], curve["layer"], curve["value"], strict=True):
+                values = by_run[run_id][["update", "metric", "layer", "value"]]
+                for update, metric, layer, value in values.itertuples(index=False):
                     tag = f"{metric}/{layer}" if layer else metric
                     writer.add_scalar(tag, value, int(update), walltime=began)
         finally:
             writer.close()
     return len(names)
-
-
-def _writer_class() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TensorboardError(
-            f"export --tensorboard needs the package tensorboard ({error}); `pip install 'gapbench[tensorboard]'` installs it"
-        ) from error
-    return SummaryWriter
 
 
 def _folders(tables: Tables) -> dict[tuple[str, str], dict[str, Any]]:

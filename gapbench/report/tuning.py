@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.formats import percent
-from gapbench.report.drawing import ACROSS, grid_figure, sentence_figure
+from gapbench.analysis.formats import counted, percent
+from gapbench.report.drawing import ACROSS, grid_figure, log_ticks, sentence_figure
 from gapbench.report.pages import write_figures, write_texts
 from gapbench.report.scales import drawable, stretch_accuracy
 from gapbench.report.style import DASHES, MARKERS, Style, batch_style
-from gapbench.report.tables import csv_text, markdown_table, runs_csv
+from gapbench.report.tables import WrittenFiles, csv_text, listing, markdown_table, runs_csv
 from gapbench.store.tables import Tables, read_tables
 from gapbench.tuning import KEY, CellResult, Tuned, read_tuned
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 FIGURE = "learning_rate"
 """Name of the figure."""
-COLUMNS = ("cell", "batch", "regime", "points", "best rate", "optimum", "within 1 pp", "held-out acc. (%)", "fresh seeds")
-"""Of the table for people; searched values beside the rate stand after it."""
 WIDTH, HEIGHT = 4.6, 3.1
 """Inches of one axes."""
 MOST_LINES = 8
@@ -33,17 +31,11 @@ TITLE_CHARACTERS = 42
 """Of one line over one axes."""
 
 
-@dataclass(frozen=True)
-class TuningFiles:
+@dataclass(frozen=True, repr=False)
+class TuningFiles(WrittenFiles):
     """What the report of a tuning wrote, and what the tuning found."""
 
     tuned: Tuned
-    tables: tuple[Path, ...]
-    figures: tuple[Path, ...]
-    """As .svg, then as .png."""
-
-    def __repr__(self) -> str:
-        return f"TuningFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
 
     def _repr_html_(self) -> str:
         return self.tuned._repr_html_()
@@ -70,37 +62,32 @@ def write_tuning_report(results_dir: Path) -> TuningFiles:
     }
     tables = write_texts(texts, results_dir / "tables")
     figures, _ = write_figures({FIGURE: lambda: learning_rate_figure(tuned)}, results_dir / "figures")
-    return TuningFiles(tuned, tables, figures)
+    return TuningFiles(tables, figures, tuned)
 
 
-def tuning_columns(tuned: Tuned) -> tuple[str, ...]:
-    """Returns the headings of the table for people."""
-    others = [f"best {name.replace('_', ' ')}" for name in tuned.search if name != "learning_rate"]
-    at = COLUMNS.index("best rate") + 1
-    return (*COLUMNS[:at], *others, *COLUMNS[at:])
-
-
-def tuning_row(tuned: Tuned, cell: CellResult) -> list[str]:
-    """Returns the texts of a cell, in the order of `tuning_columns`."""
-    others = [
-        f"{cell.other[name]:g}{' (end of its list)' if name in cell.other_at_edge else ''}" if name in cell.other else ""
-        for name in tuned.search
-        if name != "learning_rate"
-    ]
+def tuning_row(tuned: Tuned, cell: CellResult) -> dict[str, str]:
+    """Returns the texts of a cell for people, by heading; searched values beside the rate stand after it."""
+    others = {f"best {name.replace('_', ' ')}": _other(cell, name) for name in tuned.search if name != "learning_rate"}
     folds = f" x {tuned.folds} folds" if tuned.folds > 1 else ""
     diverged = f" ({cell.diverged} diverged)" if cell.diverged else ""
-    return [
-        cell.title,
-        str(cell.batch_size),
-        " = ".join(cell.regimes),
-        f"{cell.trials}{diverged}",
-        "" if cell.rate is None else f"{cell.rate:g}",
-        *others,
-        _optimum(tuned, cell),
-        _near(cell) if "learning_rate" in tuned.search else "",
-        percent(cell.accuracy),
-        f"{cell.accuracy.n}{folds}" if cell.accuracy else "",
-    ]
+    return {
+        "cell": cell.title,
+        "batch": str(cell.batch_size),
+        "regime": " = ".join(cell.regimes),
+        "points": f"{cell.trials}{diverged}",
+        "best rate": "" if cell.rate is None else f"{cell.rate:g}",
+        **others,
+        "optimum": _optimum(tuned, cell),
+        "within 1 pp": _near(cell) if "learning_rate" in tuned.search else "",
+        "held-out acc. (%)": percent(cell.accuracy),
+        "fresh seeds": f"{cell.accuracy.n}{folds}" if cell.accuracy else "",
+    }
+
+
+def _other(cell: CellResult, name: str) -> str:
+    if name not in cell.other:
+        return ""
+    return f"{cell.other[name]:g}{' (end of its list)' if name in cell.other_at_edge else ''}"
 
 
 def _near(cell: CellResult) -> str:
@@ -115,21 +102,20 @@ def tuning_notes(tuned: Tuned) -> list[str]:
     """Returns what a reader has to know beside the table, in sentences."""
     parts = " or ".join(f"{size:,}" for size in tuned.held_out)
     folds = f", {tuned.folds} disjoint parts in turn" if tuned.folds > 1 else ""
+    points = " or ".join(map(str, sorted({cell.trials for cell in tuned.cells})))
     notes = [
         f"Scored on {parts} held-out training examples{folds}, at the end of training; one example is "
         f"{100 / (min(tuned.held_out) * tuned.folds):.2g} pp. The test set was left alone.",
-        f"Every cell has the same number of points ({' or '.join(str(count) for count in sorted({cell.trials for cell in tuned.cells}))}); "
+        f"Every cell has the same number of points ({points}); "
         f"a point with a diverged run is not eligible. Accuracy: on {len(tuned.check_seeds)} fresh seeds, "
         "with the pointwise 95 % t interval over seeds.",
     ]
-    outside = [cell.title for cell in tuned.cells if cell.interior is False]
-    if outside:
+    if outside := [cell.title for cell in tuned.cells if cell.interior is False]:
         notes.append(
             f"At the edge of what was tried, so that there may be a better rate: {'; '.join(outside)}. "
             "A higher extend_at_most in [tune] goes on from here."
         )
-    none = [cell.title for cell in tuned.cells if tuned.complete and cell.best is None]
-    if none:
+    if none := [cell.title for cell in tuned.cells if tuned.complete and cell.best is None]:
         notes.append(f"No point is eligible, because runs diverged at all of them: {'; '.join(none)}.")
     if tuned.failed:
         notes.append(f"{tuned.failed} of the runs crashed, ran out of memory or of time, and no decision rests on them: tune with --retry.")
@@ -140,9 +126,9 @@ def tuning_notes(tuned: Tuned) -> list[str]:
 
 def tuning_markdown(tuned: Tuned) -> str:
     """Returns `tuning.md`."""
-    table = markdown_table(tuning_columns(tuned), [tuning_row(tuned, cell) for cell in tuned.cells])
-    notes = "\n".join(f"- {note}" for note in tuning_notes(tuned))
-    return f"# {tuned.suite}: tuning\n\n{table}\n\n## Notes\n\n{notes}\n"
+    rows = [tuning_row(tuned, cell) for cell in tuned.cells]
+    table = markdown_table([*rows[0]], [[*row.values()] for row in rows])
+    return f"# {tuned.suite}: tuning\n\n{table}\n\n## Notes\n\n{listing(tuning_notes(tuned))}\n"
 
 
 def _optimum(tuned: Tuned, cell: CellResult) -> str:
@@ -156,9 +142,10 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
 
     There is one axes for each model and budget (and regime, where there are many cells), with a line for each cell.
     """
-    facets = _facets(tuned.cells)
-    drawn = {title: [cell for cell in cells if any(tried.accuracy for tried in cell.tried)] for title, cells in facets.items()}
-    drawn = {title: cells for title, cells in drawn.items() if cells}
+    known = {
+        title: [cell for cell in cells if any(tried.accuracy for tried in cell.tried)] for title, cells in _facets(tuned.cells).items()
+    }
+    drawn = {title: cells for title, cells in known.items() if cells}
     if not drawn:
         return sentence_figure("No trial has ended yet.", WIDTH)
     figure, places = grid_figure(len(drawn), _caption(tuned), size=(WIDTH, HEIGHT), share_y=True)
@@ -175,28 +162,18 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
 
 
 def _facets(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
-    """Returns the cells by the title of their axes."""
-    titles = _titles(cells, by_regime=False)
-    if max(titles.count(title) for title in titles) > MOST_LINES:
-        titles = _titles(cells, by_regime=True)
+    """Returns the cells by the title of their axes; where they are many, each regime has axes of its own."""
+    facets = _by_title(cells, by_regime=False)
+    return facets if max(map(len, facets.values())) <= MOST_LINES else _by_title(cells, by_regime=True)
+
+
+def _by_title(cells: Sequence[CellResult], *, by_regime: bool) -> dict[str, list[CellResult]]:
+    several = len({cell.budget for cell in cells}) > 1
     facets: dict[str, list[CellResult]] = {}
-    for title, cell in zip(titles, cells, strict=True):
-        facets.setdefault(title, []).append(cell)
+    for cell in cells:
+        parts = [cell.panel, f"equal {cell.budget}" if several else "", " and ".join(cell.regimes) if by_regime else ""]
+        facets.setdefault(", ".join(filter(None, parts)), []).append(cell)
     return facets
-
-
-def _titles(cells: Sequence[CellResult], *, by_regime: bool) -> list[str]:
-    budgets = {cell.budget for cell in cells}
-    return [
-        ", ".join(
-            [
-                cell.panel,
-                *([f"equal {cell.budget}"] if len(budgets) > 1 else []),
-                *([" and ".join(cell.regimes)] if by_regime else []),
-            ]
-        )
-        for cell in cells
-    ]
 
 
 def _styles(cells: Sequence[CellResult]) -> list[Style]:
@@ -213,16 +190,12 @@ def _styles(cells: Sequence[CellResult]) -> list[Style]:
 
 
 def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     for cell, name, style in zip(cells, _names(cells), _styles(cells), strict=True):
         known = [(tried.rate, tried.accuracy) for tried in cell.tried if tried.accuracy is not None]
         rates = [rate for rate, _ in known]
         means = [drawable(accuracy.mean) for _, accuracy in known]
-        axes.plot(
-            rates, means, color=style.color, linestyle=style.dashes, marker=style.marker, markersize=4, label=name, zorder=3
-        )  # fmt: skip
+        axes.plot(rates, means, markersize=4, label=name, zorder=3, **style.line)
         for rate, accuracy in known:
             if accuracy.low is not None and accuracy.high is not None:
                 axes.vlines(rate, accuracy.low, drawable(accuracy.high), color=style.color, linewidth=0.9, alpha=0.6)
@@ -230,12 +203,10 @@ def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
             low, high = cell.near
             near = [(rate, mean) for rate, mean in zip(rates, means, strict=True) if low <= rate <= high]
             axes.plot(*zip(*near, strict=True), color=style.color, linewidth=7, alpha=0.22, solid_capstyle="round", zorder=2)
-            axes.plot(
-                cell.rate, means[rates.index(cell.rate)], marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4
-            )  # fmt: skip
+            best = means[rates.index(cell.rate)]
+            axes.plot(cell.rate, best, marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4)
     axes.set_xlabel("learning rate (log scale)")
-    axes.xaxis.set_major_locator(LogLocator(base=10))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.xaxis)
     axes.fmt_xdata = lambda value: f"learning rate {value:.4g}"
 
 
@@ -244,10 +215,8 @@ def _mark_diverged(axes: Axes, cells: Sequence[CellResult]) -> None:
     for cell, style in zip(cells, _styles(cells), strict=True):
         rates = [tried.rate for tried in cell.tried if tried.accuracy is None]
         if rates:
-            axes.plot(
-                rates, [0.02] * len(rates), transform=axes.get_xaxis_transform(), linestyle="none", marker="x", color=style.color,
-                markersize=6, clip_on=False,
-            )  # fmt: skip
+            low, at_the_end = [0.02] * len(rates), axes.get_xaxis_transform()
+            axes.plot(rates, low, transform=at_the_end, linestyle="none", marker="x", markersize=6, color=style.color, clip_on=False)
 
 
 def _names(cells: Sequence[CellResult]) -> list[str]:
@@ -267,7 +236,7 @@ def _name(cell: CellResult, common: set[str]) -> str:
 
 
 def _caption(tuned: Tuned) -> str:
-    seeds = f"{len(tuned.seeds)} {'seed' if len(tuned.seeds) == 1 else 'seeds'}"
+    seeds = counted(len(tuned.seeds), "seed")
     folds = f", {tuned.folds} folds" if tuned.folds > 1 else ""
     parts = [
         f"Points: mean accuracy on the held-out part of the training set ({seeds}{folds}"

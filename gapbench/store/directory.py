@@ -45,13 +45,16 @@ class ResultsDirectory:
             StoreError: it is locked by another process, belongs to another suite, is of a newer schema, holds somebody else's
                 files, or cannot be written to.
         """
-        path = path.absolute()
-        with _locked(path):
-            cls._check_or_make(path, suite)
-            results = cls(path, suite)
+        results = cls(path.absolute(), suite)
+        with results.locked():
+            cls.check(results.path, suite)
+            if (results.path / SCHEMA_FILE).is_file():
+                migrate(results.path)
+            else:
+                write_schema(results.path, suite)
             results.runs_path.mkdir(exist_ok=True)
             recover(results.runs_path)
-            for leftover in temporary_files(path):
+            for leftover in temporary_files(results.path):
                 leftover.unlink(missing_ok=True)
             yield results
 
@@ -80,8 +83,17 @@ class ResultsDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the lock of an existing directory. Raises StoreError where another process holds it."""
-        with _locked(self.path):
+        """Holds the lock. Raises StoreError where another process holds it, or the directory cannot be written to."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            held = FileLock(self.path / LOCK_FILE).acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise StoreError(
+                f"{self.path}: another gapbench is working in this directory; wait until it ends, or choose another with --results"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be used ({error.strerror or error}); choose another directory with --results") from error
+        with held:
             yield
 
     def in_use(self) -> bool:
@@ -141,14 +153,6 @@ class ResultsDirectory:
             if path.is_dir() and ATTEMPT_MARK not in path.name and not path.name.startswith(".")
         ]
 
-    @classmethod
-    def _check_or_make(cls, path: Path, suite: str) -> None:
-        cls.check(path, suite)
-        if (path / SCHEMA_FILE).is_file():
-            migrate(path)
-        else:
-            write_schema(path, suite)
-
 
 def find_results(folder: Path) -> list[Path]:
     """Returns the results directories in `folder` (or `folder` itself, if it is one), by name."""
@@ -157,24 +161,6 @@ def find_results(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if (path / SCHEMA_FILE).is_file())
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK_FILE)
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise StoreError(
-            f"{path}: another gapbench is working in this directory; wait until it ends, or choose another with --results"
-        ) from None
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be used ({error.strerror or error}); choose another directory with --results") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # What a results directory can do without: old attempts, checkpoints of finished runs, half-written files.

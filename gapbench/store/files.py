@@ -104,7 +104,7 @@ def read_json_or_none(path: Path) -> Any | None:
 def to_json(value: Any) -> Any:
     """Returns `value` with floats that JSON cannot hold as strings that `float` understands."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else _word(value)
+        return value if math.isfinite(value) else json.dumps(value)
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -131,9 +131,3 @@ def sync_folder(folder: Path) -> None:
 def temporary_files(folder: Path) -> list[Path]:
     """Returns what killed processes left behind in `folder`. Only the holder of the folder's lock may remove them."""
     return sorted(folder.glob(f".*{TEMPORARY_SUFFIX}"))
-
-
-def _word(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"

@@ -18,12 +18,12 @@ from filelock import FileLock, Timeout
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.store.directory import ResultsDirectory
+from gapbench.store.directory import LOCK_FILE, ResultsDirectory
 from gapbench.store.files import TEMPORARY_SUFFIX, whole_folder
 from gapbench.store.plan import StoredPlan
 from gapbench.store.run_directory import RunDirectory, RunOutcome, recover
 from gapbench.store.schema import SCHEMA_VERSION, read_schema
-from gapbench.store.tables import RESULTS, build_tables
+from gapbench.store.tables import build_tables, columns_from
 from gapbench.suite.runspec import Labels, PlannedRun, differing, values_by_cell
 
 # The plans of several directories of one suite as one; a label that stands for different runs is refused.
@@ -194,19 +194,16 @@ def _check(directories: Sequence[ResultsDirectory]) -> None:
 @contextmanager
 def _held(directory: ResultsDirectory) -> Iterator[None]:
     """Holds a source's lock and finishes what a kill left; on a disk that cannot be written to nothing trains, so there is no need."""
-    lock = FileLock(directory.path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(directory.path / LOCK_FILE).acquire(timeout=0)
     except Timeout:
         raise StoreError(f"{directory.path}: another gapbench is working in this directory; wait until it ends, then merge") from None
     except OSError:
         yield
         return
-    try:
+    with held:
         recover(directory.runs_path)
         yield
-    finally:
-        lock.release()
 
 
 @dataclass
@@ -276,7 +273,7 @@ def _rank(run: RunDirectory, outcome: RunOutcome | None) -> tuple[int, int]:
 
 def _same(first: RunOutcome, second: RunOutcome) -> bool:
     """Whether two outcomes have exactly the same numbers; seconds and memory are not the run's."""
-    numbers = [{name: outcome.summary.get(name) for name in RESULTS} for outcome in (first, second)]
+    numbers = [{name: outcome.summary.get(name) for name in columns_from("result")} for outcome in (first, second)]
     return first.outcome is second.outcome and numbers[0] == numbers[1] and first.test_correct == second.test_correct
 
 
@@ -289,7 +286,7 @@ def _words(outcome: RunOutcome) -> str:
 
 def _copy(source: RunDirectory, target: RunDirectory, *, checkpoint: bool) -> None:
     """Copies a run's files, with their times, but no locks and no half-written ones."""
-    skipped = {".lock"} if checkpoint else {".lock", source.checkpoint_path.name}
+    skipped = {LOCK_FILE} if checkpoint else {LOCK_FILE, source.checkpoint_path.name}
 
     def ignore(_folder: str, names: Iterable[str]) -> set[str]:
         return {name for name in names if name in skipped or name.endswith(TEMPORARY_SUFFIX)}

@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapbench.core.errors import StoreError
 from gapbench.store.files import to_json, write_atomically
 from gapbench.store.schema import SCHEMA_VERSION, refuse_newer, with_records
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 METADATA_KEY = b"gapbench"
 """Of every Parquet file here: JSON with the schema version, the suite's name and its report settings."""
@@ -51,7 +54,6 @@ class StoredPlan:
 def write_plan(path: Path, plan: StoredPlan) -> None:
     """Writes plan.parquet, atomically."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     predictions = [plan.predictions.get(run.run_id) for run in plan.runs]
     table = pa.table(
@@ -68,6 +70,13 @@ def write_plan(path: Path, plan: StoredPlan) -> None:
         },
         metadata={METADATA_KEY: plan.metadata()},
     )
+    write_table(path, table)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a table as Parquet, whole or not at all."""
+    import pyarrow.parquet as pq
+
     write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -26,7 +27,7 @@ def describe_machine(folder: Path | None = None) -> dict[str, Any]:
     return {
         "gapbench_version": gapbench.__version__,
         "python_version": platform.python_version(),
-        **{f"{name.replace('-', '_')}_version": _version(name) for name in PACKAGES},
+        **{f"{name.replace('-', '_')}_version": package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu_name": cpu_name(),
         "cpu_count": os.cpu_count(),
@@ -48,6 +49,7 @@ def git_state(folder: Path) -> dict[str, Any]:
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
 
 
+@functools.cache
 def cpu_name() -> str:
     """Returns the processor's name as people know it."""
     try:
@@ -59,7 +61,9 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+@functools.cache
+def package_version(package: str) -> str | None:
+    """Returns the version of an installed package, without importing it; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

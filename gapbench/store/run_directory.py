@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
@@ -62,12 +60,6 @@ class EventLog:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def read_events(path: Path) -> Iterator[Measured]:
@@ -228,7 +220,7 @@ KEPT_WITH_OUTCOME = frozenset({"spec.json", "env.json", "events.jsonl", "outcome
 """Files of a finished run (besides kept weights)."""
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(defer_build=True))
 class RunOutcome:
     """How a run ended, and the numbers that only the engine knows."""
 
@@ -243,31 +235,16 @@ class RunOutcome:
     finished_at: str = field(default_factory=utc_now)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns plain JSON; bits as base64."""
-        return {
-            "outcome": self.outcome.value,
-            "reason": self.reason,
-            "update": self.update,
-            "summary": to_json(dict(self.summary)),
-            "test_correct": base64.b64encode(self.test_correct).decode("ascii"),
-            "replicas": self.replicas,
-            "finished_at": self.finished_at,
-        }
+        """Returns what `write_json` takes; bits as base64."""
+        return asdict(self) | {"test_correct": base64.b64encode(self.test_correct).decode("ascii")}
 
     @classmethod
     def from_json(cls, content: Any) -> RunOutcome | None:
         """Returns the outcome, or None where the content is none: a damaged file is not taken for a result."""
         try:
-            outcome = cls(
-                outcome=Outcome(content["outcome"]),
-                reason=str(content["reason"]),
-                update=int(content["update"]),
-                summary=dict(content["summary"]),
-                test_correct=base64.b64decode(content["test_correct"], validate=True),
-                replicas=int(content["replicas"]),
-                finished_at=str(content["finished_at"]),
-            )
-        except (TypeError, KeyError, ValueError, binascii.Error):
+            values = {one.name: content[one.name] for one in fields(cls)}
+            outcome = cls(**values | {"test_correct": base64.b64decode(values["test_correct"], validate=True)})
+        except (TypeError, KeyError, ValueError):
             return None
         return outcome if outcome.outcome in FINAL else None
 
@@ -292,15 +269,12 @@ class RunDirectory:
             StoreError: another process still holds it after `timeout` seconds.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=timeout)
+            held = FileLock(self.path / ".lock").acquire(timeout=timeout)
         except Timeout:
             raise StoreError(f"{self.path}: another process is still training this run; wait until it ends or end it") from None
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def begin(self, spec: RunSpec) -> None:
         """Makes the folder and its spec.json, and removes what a killed process left half-written. Call it under the lock.

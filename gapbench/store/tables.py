@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from gapbench import catalog
 from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
-from gapbench.core.events import Outcome
+from gapbench.core.events import FINAL, Outcome
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.files import write_atomically
-from gapbench.store.plan import METADATA_KEY, Prediction
+from gapbench.store.plan import METADATA_KEY, Prediction, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json
@@ -25,78 +24,88 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "flag", "integer", "number", "bits"]
 
-RUN_COLUMNS: dict[str, Kind] = {
-    "run_id": "text",
-    "suite": "text",
-    "cell": "text",
-    "cell_order": "integer",
-    "arm": "text",
-    "reference_cell": "flag",
-    "reference": "text",
-    "axes": "text",
-    "words": "text",
-    "recipe": "text",
-    "preset": "text",
-    "dataset": "text",
-    "dataset_options": "text",
-    "model": "text",
-    "model_options": "text",
-    "batch_size": "integer",
-    "regime": "text",
-    "change": "text",
-    "adaptive_batch": "text",
-    "ghost_batch_size": "integer",
-    "optimizer": "text",
-    "precision": "text",
-    "learning_rate": "number",
-    "learning_rate_rule": "text",
-    "momentum_reset": "text",
-    "budget": "text",
-    "seed": "integer",
-    "init_seed": "integer",
-    "order_seed": "integer",
-    "split_seed": "integer",
-    "split_drawn": "flag",
-    "outcome": "text",
-    "reason": "text",
-    "test_accuracy": "number",
-    "test_loss": "number",
-    "train_accuracy": "number",
-    "train_loss": "number",
-    "validation_accuracy": "number",
-    "validation_loss": "number",
-    "updates": "integer",
-    "planned_updates": "integer",
-    "planned_examples": "integer",
-    "examples": "integer",
-    "reference_batch_size": "integer",
-    "reference_updates": "integer",
-    "reference_examples": "integer",
-    "train_examples": "integer",
-    "weight_distance": "number",
-    "clipped_share": "number",
-    "clipped_share_late": "number",
-    "train_seconds": "number",
-    "evaluation_seconds": "number",
-    "other_seconds": "number",
-    "predicted_seconds": "number",
-    "peak_memory_mib": "number",
-    "replicas": "integer",
-    "threads": "integer",
-    "slots": "integer",
-    "device": "text",
-    "device_name": "text",
-    "program": "text",
-    "program_refused": "text",
-    "ghost_norm_form": "text",
-    "micro_batch_size": "integer",
-    "gapbench_version": "text",
-    "torch_version": "text",
-    "python_version": "text",
-    "git_commit": "text",
-    "git_dirty": "flag",
-    "started_at": "text",
-    "test_correct": "bits",
+
+@dataclass(frozen=True)
+class Column:
+    """A column of runs.parquet."""
+
+    kind: Kind
+    source: Literal["result", "cost", "session", ""] = ""
+    """result: only a run with outcome ok has it; cost: what a run has taken, however it ended; session: where it trained last."""
+
+
+RUN_COLUMNS: dict[str, Column] = {
+    "run_id": Column("text"),
+    "suite": Column("text"),
+    "cell": Column("text"),
+    "cell_order": Column("integer"),
+    "arm": Column("text"),
+    "reference_cell": Column("flag"),
+    "reference": Column("text"),
+    "axes": Column("text"),
+    "words": Column("text"),
+    "recipe": Column("text"),
+    "preset": Column("text"),
+    "dataset": Column("text"),
+    "dataset_options": Column("text"),
+    "model": Column("text"),
+    "model_options": Column("text"),
+    "batch_size": Column("integer"),
+    "regime": Column("text"),
+    "change": Column("text"),
+    "adaptive_batch": Column("text"),
+    "ghost_batch_size": Column("integer"),
+    "optimizer": Column("text"),
+    "precision": Column("text"),
+    "learning_rate": Column("number"),
+    "learning_rate_rule": Column("text"),
+    "momentum_reset": Column("text"),
+    "budget": Column("text"),
+    "seed": Column("integer"),
+    "init_seed": Column("integer"),
+    "order_seed": Column("integer"),
+    "split_seed": Column("integer"),
+    "split_drawn": Column("flag"),
+    "outcome": Column("text"),
+    "reason": Column("text"),
+    "test_accuracy": Column("number", "result"),
+    "test_loss": Column("number", "result"),
+    "train_accuracy": Column("number", "result"),
+    "train_loss": Column("number", "result"),
+    "validation_accuracy": Column("number", "result"),
+    "validation_loss": Column("number", "result"),
+    "updates": Column("integer"),
+    "planned_updates": Column("integer"),
+    "planned_examples": Column("integer"),
+    "examples": Column("integer"),
+    "reference_batch_size": Column("integer"),
+    "reference_updates": Column("integer"),
+    "reference_examples": Column("integer"),
+    "train_examples": Column("integer"),
+    "weight_distance": Column("number", "result"),
+    "clipped_share": Column("number", "result"),
+    "clipped_share_late": Column("number", "result"),
+    "train_seconds": Column("number", "cost"),
+    "evaluation_seconds": Column("number", "cost"),
+    "other_seconds": Column("number", "cost"),
+    "predicted_seconds": Column("number"),
+    "peak_memory_mib": Column("number", "cost"),
+    "replicas": Column("integer"),
+    "threads": Column("integer", "session"),
+    "slots": Column("integer", "session"),
+    "device": Column("text", "session"),
+    "device_name": Column("text", "session"),
+    "program": Column("text", "cost"),
+    "program_refused": Column("text", "cost"),
+    "ghost_norm_form": Column("text", "cost"),
+    "micro_batch_size": Column("integer", "cost"),
+    "gapbench_version": Column("text", "session"),
+    "torch_version": Column("text", "session"),
+    "python_version": Column("text", "session"),
+    "git_commit": Column("text", "session"),
+    "git_dirty": Column("flag", "session"),
+    "started_at": Column("text"),
+    "test_correct": Column("bits"),
 }
 """Columns of runs.parquet, in order. Accuracies are fractions, losses in nats, missing values null (never imputed)."""
 
@@ -113,32 +122,10 @@ CURVE_COLUMNS: dict[str, Kind] = {
 TEST_COLUMNS = frozenset({"test_accuracy", "test_loss", "test_correct"})
 """Left out of the tables of trials, which leave the test set alone."""
 
-RESULTS = (
-    "test_accuracy",
-    "test_loss",
-    "train_accuracy",
-    "train_loss",
-    "validation_accuracy",
-    "validation_loss",
-    "weight_distance",
-    "clipped_share",
-    "clipped_share_late",
-)
-"""Numbers that only a run with outcome ok has."""
 
-COSTS = (
-    "train_seconds",
-    "evaluation_seconds",
-    "other_seconds",
-    "peak_memory_mib",
-    "program",
-    "program_refused",
-    "ghost_norm_form",
-    "micro_batch_size",
-)
-"""What a run has taken, however it ended."""
-
-_EXECUTION = ("threads", "slots", "device", "device_name", "gapbench_version", "torch_version", "python_version", "git_commit", "git_dirty")
+def columns_from(source: str) -> list[str]:
+    """Returns the names of the columns of runs.parquet that come from one source."""
+    return [name for name, column in RUN_COLUMNS.items() if column.source == source]
 
 
 @dataclass(frozen=True)
@@ -165,15 +152,14 @@ def build_tables(results: ResultsDirectory) -> None:
 
     plan = results.plan()
     metadata = {METADATA_KEY: plan.metadata()}
-    read: dict[str, _Read] = {}
-    for run in plan.runs:
-        if run.run_id not in read:
-            read[run.run_id] = _Read.of(results.run(run.run_id), run.spec)
+    specs = {run.run_id: run.spec for run in plan.runs}
+    read = {run_id: _read(results.run(run_id), spec) for run_id, spec in specs.items()}
     rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
     untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
-    columns = {name: kind for name, kind in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
+    columns = {name: column.kind for name, column in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
     runs = pa.table({name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
-    curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id].has_curve], metadata)
+    # A run exists only when its outcome does.
+    curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id]["outcome"] in FINAL], metadata)
     write_table(results.curves_table_path, curves)
     write_table(results.runs_table_path, runs.replace_schema_metadata({**metadata, **pandas_metadata(runs)}))
 
@@ -220,47 +206,26 @@ def pandas_metadata(table: pa.Table) -> dict[bytes, bytes]:
     return {b"pandas": pa.Table.from_pandas(to_pandas(table), preserve_index=False).schema.metadata[b"pandas"]}
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a run's folder says, by column, apart from what the plan says."""
-
-    columns: Mapping[str, Any]
-    has_curve: bool
-    """Only runs with an outcome have one: a run exists only when its outcome does."""
-
-    @classmethod
-    def of(cls, run: RunDirectory, spec: RunSpec) -> _Read:
-        outcome = run.outcome()
-        if outcome is not None:
-            run.check_spec(spec)
-        sessions = run.sessions()
-        last = sessions[-1] if sessions else {}
-        columns: dict[str, Any] = {name: last.get(name) for name in _EXECUTION}
-        columns["started_at"] = sessions[0].get("started_at") if sessions else None
-        if outcome is None:
-            columns["outcome"] = (Outcome.INTERRUPTED if run.has_begun() else Outcome.SKIPPED).value
-            return cls(columns, has_curve=False)
-        columns["outcome"] = outcome.outcome.value
-        columns["reason"] = outcome.reason
-        columns["replicas"] = outcome.replicas
-        columns["updates"] = outcome.update
-        columns["examples"] = outcome.summary.get("examples")
-        for name in COSTS:
-            columns[name] = outcome.summary.get(name)
-        if outcome.outcome is Outcome.OK:
-            for name in RESULTS:
-                columns[name] = outcome.summary.get(name)
-            columns["test_correct"] = outcome.test_correct or None
-        return cls(columns, has_curve=True)
+def _read(run: RunDirectory, spec: RunSpec) -> dict[str, Any]:
+    """Returns what a run's folder says, by column, apart from what the plan says."""
+    outcome, sessions = run.outcome(), run.sessions()
+    first, last = (sessions[0], sessions[-1]) if sessions else ({}, {})
+    columns = {name: last.get(name) for name in columns_from("session")} | {"started_at": first.get("started_at"), "updates": None}
+    if outcome is None:
+        return columns | {"outcome": run.state()}
+    run.check_spec(spec)
+    columns |= {name: outcome.summary.get(name) for name in ("examples", *columns_from("cost"))}
+    if outcome.outcome is Outcome.OK:
+        columns |= {name: outcome.summary.get(name) for name in columns_from("result")} | {"test_correct": outcome.test_correct or None}
+    return columns | {"outcome": outcome.outcome, "reason": outcome.reason, "replicas": outcome.replicas, "updates": outcome.update}
 
 
-def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[str, Any]:
+def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None) -> dict[str, Any]:
     spec, labels = run.spec, run.labels
-    updates = read.columns.get("updates")
     values: dict[str, Any] = {
         **{name: getattr(labels, name) for name in RUN_COLUMNS if name in type(labels).model_fields},
         **{name: getattr(spec, name) for name in RUN_COLUMNS if name in type(spec).model_fields},
-        **read.columns,
+        **read,
         "run_id": run.run_id,
         "axes": json.dumps(labels.axes) if labels.axes else None,
         "words": json.dumps(labels.words) if labels.words else None,
@@ -270,15 +235,14 @@ def _row(run: PlannedRun, read: _Read, prediction: Prediction | None) -> dict[st
         "model": spec.model.name,
         "model_options": _options(spec.model, catalog.models()),
         "optimizer": spec.optimizer.name,
-        "updates": updates,
         "planned_updates": spec.updates,
         "planned_examples": spec.examples,
         "reference_examples": spec.reference_examples,
-        "examples": _examples(spec, updates, read.columns.get("examples")),
+        "examples": _examples(spec, read["updates"], read.get("examples")),
         "adaptive_batch": None if spec.adaptive_batch is None else canonical_json(spec.adaptive_batch.model_dump(mode="json")),
         "predicted_seconds": prediction.seconds if prediction else None,
     }
-    return {name: _plain(values.get(name), kind) for name, kind in RUN_COLUMNS.items()}
+    return {name: _plain(values.get(name), column.kind) for name, column in RUN_COLUMNS.items()}
 
 
 def _examples(spec: RunSpec, updates: Any, counted: Any) -> int | None:
@@ -299,13 +263,6 @@ def _curves(results: ResultsDirectory, run_ids: list[str], metadata: dict[bytes,
         columns = zip(*rows, strict=True) if rows else [()] * len(CURVE_COLUMNS)
         parts.append(pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema))
     return pa.concat_tables(parts).replace_schema_metadata(metadata)
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Writes a table as Parquet, whole or not at all."""
-    import pyarrow.parquet as pq
-
-    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def arrow_type(kind: Kind) -> Any:

@@ -14,13 +14,14 @@ from gapbench.analysis.noise_scale import (
     COLUMNS,
     WINDOW,
     Blocks,
+    Noise,
     NoiseCurves,
     NoiseStudy,
+    Scale,
     effective_dimension,
     loss_at,
     scale_of_blocks,
     scale_of_series,
-    scale_text,
     squared_gradient,
     study,
     trace_of_covariance,
@@ -95,27 +96,20 @@ def test_leaving_out_a_block_is_measuring_without_it() -> None:
     assert squares[2] == pytest.approx(squared_gradient(s, q, 20)[0])
 
 
-def coverage_of_blocks(mean: np.ndarray, size: int, count: int, blocks: int) -> tuple[float, float]:
-    """Shares of 2,000 measurements whose interval holds the truth, and whose interval has no upper end."""
-    truth = TRACE / float(mean @ mean)
-    inside = unbounded = 0
-    for found in gradients(2000, count, size, 6, mean):
-        scale = scale_of_blocks(blocks_of(found, size, blocks))
-        inside += scale.low <= truth and (scale.high is None or truth <= scale.high)
-        unbounded += scale.high is None
-    return inside / 2000, unbounded / 2000
+def holds(scale: Scale, truth: float) -> bool:
+    """Whether an interval holds the truth."""
+    return scale.low <= truth and (scale.high is None or truth <= scale.high)
 
 
-def test_intervals_of_one_measurement_hold_the_truth() -> None:
-    covered, unbounded = coverage_of_blocks(3.0 * MEAN, 32, 128, 16)
-    assert 0.93 <= covered <= 0.97
-    assert unbounded < 0.01
-
-
-def test_near_a_vanishing_gradient_the_interval_says_at_least() -> None:
-    covered, unbounded = coverage_of_blocks(0.25 * MEAN, 16, 64, 16)
-    assert 0.93 <= covered <= 0.97
-    assert unbounded > 0.5
+@pytest.mark.parametrize(
+    ("factor", "size", "count", "unbounded"), [(3.0, 32, 128, (0.0, 0.01)), (0.25, 16, 64, (0.5, 1.0))], ids=["far from zero", "near zero"]
+)
+def test_intervals_of_one_measurement_hold_the_truth_and_say_at_least_near_a_vanishing_gradient(
+    factor: float, size: int, count: int, unbounded: tuple[float, float]
+) -> None:
+    found = [scale_of_blocks(blocks_of(one, size, 16)) for one in gradients(2000, count, size, 6, factor * MEAN)]
+    assert 0.93 <= np.mean([holds(scale, TRACE / (factor**2 * SQUARE)) for scale in found]) <= 0.97
+    assert unbounded[0] <= np.mean([scale.high is None for scale in found]) <= unbounded[1]
 
 
 def test_intervals_of_a_series_of_small_measurements_hold_the_truth() -> None:
@@ -125,7 +119,7 @@ def test_intervals_of_a_series_of_small_measurements_hold_the_truth() -> None:
     squares = squared_gradient(s, q, count).reshape(2000, measurements)
     truth = TRACE / (4.0 * SQUARE)
     found = [scale_of_series(trace, square) for trace, square in zip(traces, squares, strict=True)]
-    assert 0.93 <= np.mean([scale.low <= truth and (scale.high is None or truth <= scale.high) for scale in found]) <= 0.97
+    assert 0.93 <= np.mean([holds(scale, truth) for scale in found]) <= 0.97
 
 
 def test_the_ratio_of_means_is_right_and_the_mean_of_ratios_is_not() -> None:
@@ -168,6 +162,12 @@ def noise_of(rows: list[dict[str, Any]]) -> NoiseCurves:
     return NoiseCurves(Curves(pd.DataFrame(rows)))
 
 
+def streamed_at(updates: range, seed: int, cut: bool = True) -> list[Noise]:
+    random, data = np.random.default_rng(seed), noise_made.data_set(0)
+    rows = [row for update in updates for row in noise_made.stream_rows("a", update, data, random, 16, 4, cut=cut)]
+    return noise_of(rows).streamed("a", 64, noise_made.EXAMPLES)
+
+
 @pytest.fixture(scope="module")
 def probed():
     """Many measurements of probe mode on one data set, and its gradients."""
@@ -179,10 +179,7 @@ def probed():
 @pytest.fixture(scope="module")
 def streamed():
     """The same of stream mode, whose batches are drawn without replacement."""
-    data, random = noise_made.data_set(0), np.random.default_rng(2)
-    updates = range(1, MEASUREMENTS * WINDOW + 1)
-    rows = [row for update in updates for row in noise_made.stream_rows("a", update, data, random, 16, 4, cut=True)]
-    return noise_of(rows).streamed("a", 64, noise_made.EXAMPLES), data
+    return streamed_at(range(1, MEASUREMENTS * WINDOW + 1), seed=2), noise_made.data_set(0)
 
 
 def near(values: np.ndarray, truth: float) -> bool:
@@ -231,27 +228,20 @@ def test_a_probed_point_says_how_it_was_measured(probed) -> None:
 def test_intervals_hold_the_noise_scale_of_the_data_set(probed, streamed) -> None:
     for found, rows in (probed, streamed):
         truth = float(rows.var(0).sum() / (rows.mean(0) ** 2).sum())
-        inside = [one.dataset.low <= truth and (one.dataset.high is None or truth <= one.dataset.high) for one in found]
-        assert np.mean(inside) > 0.9
+        assert np.mean([holds(one.dataset, truth) for one in found]) > 0.9
 
 
 def test_stream_measurements_are_taken_so_many_at_a_time_and_what_is_left_over_is_left_out() -> None:
-    random, data = np.random.default_rng(4), noise_made.data_set(0)
-    updates = [*range(1, 2 * WINDOW + 4)]
-    rows = [row for update in updates for row in noise_made.stream_rows("a", update, data, random, 16, 4, cut=True)]
-    found = noise_of(rows).streamed("a", 64, noise_made.EXAMPLES)
+    updates = range(1, 2 * WINDOW + 4)
+    found = streamed_at(updates, seed=4)
     assert [one.dataset.n for one in found] == [WINDOW, WINDOW]
     assert found[0].update == pytest.approx(np.exp(np.log(updates[:WINDOW]).mean()))
     assert (found[0].size, found[0].count) == (16.0, 4.0)
 
 
 def test_where_training_cuts_the_batch_the_gradients_norm_stands_for_the_mean() -> None:
-    values = []
-    for cut in (True, False):
-        random, data = np.random.default_rng(5), noise_made.data_set(0)
-        rows = [row for update in range(1, WINDOW + 1) for row in noise_made.stream_rows("a", update, data, random, 16, 4, cut=cut)]
-        values.append(noise_of(rows).streamed("a", 64, noise_made.EXAMPLES)[0].dataset.value)
-    assert values[0] == pytest.approx(values[1], rel=1e-9)
+    cut, whole = (streamed_at(range(1, WINDOW + 1), seed=5, cut=cut)[0].dataset.value for cut in (True, False))
+    assert cut == pytest.approx(whole, rel=1e-9)
 
 
 def test_without_measurements_there_is_nothing() -> None:
@@ -260,28 +250,10 @@ def test_without_measurements_there_is_nothing() -> None:
     assert noise.streamed("a", 64, 100) == []
 
 
-def made_study(synthetic: ModuleType, mean: float = 1.0) -> NoiseStudy:
-    """Two cells: one probed at three updates and streamed, one streamed only."""
-    random = np.random.default_rng(0)
-    data = noise_made.data_set(0)
-    data = data + (mean - 1.0) * data.mean(axis=0)
-    rows, curves = [], []
-    for order, size in enumerate((64, 256)):
-        row = synthetic.run_row(f"B {size}", 0, batch_size=size, reference_cell=order == 0, cell_order=order, train_examples=400)
-        rows.append(row)
-        name: Any = row["run_id"]
-        if size == 64:
-            for update in (0, 10, 100):
-                curves += noise_made.probe_rows(name, update, data, random, 8, 64)
-        for update in range(1, 17):
-            curves += noise_made.stream_rows(name, update, data, random, size // 4, 4, cut=True)
-        curves += noise_made.loss_rows(name, 100)
-    return study("made", *synthetic.tables(rows, curves))
-
-
 @pytest.fixture(scope="module")
-def found(synthetic: ModuleType) -> NoiseStudy:
-    return made_study(synthetic)
+def found() -> NoiseStudy:
+    """Two cells: one probed and streamed, one streamed only."""
+    return noise_made.made_study(probed=(64,))
 
 
 def test_every_run_has_a_sentence_from_its_best_mode(found: NoiseStudy) -> None:
@@ -289,14 +261,14 @@ def test_every_run_has_a_sentence_from_its_best_mode(found: NoiseStudy) -> None:
     assert title.startswith("digits, mlp")
     assert sentences[0].startswith("B 64, seed 0 (weights standing still): noise scale ")
     assert "at update 0, " in sentences[0]
+    assert sentences[0].count("(95 % interval ") == 2
     assert "at update 100; its noise lies in about " in sentences[0]
     assert sentences[1].startswith("B 256, seed 0 (along training): ")
-    assert repr(found) == "NoiseStudy('made': 2 runs)"
 
 
 def test_the_frame_has_a_row_for_every_measurement(found: NoiseStudy) -> None:
     frame = found.frames["noise"]
-    assert tuple(frame.columns) == COLUMNS
+    assert [*frame.columns] == [*COLUMNS]
     assert frame.groupby(["batch_size", "mode"]).size().to_dict() == {(64, "probe"): 3, (64, "stream"): 2, (256, "stream"): 2}
     probe = frame[frame["mode"] == "probe"]
     assert [*probe["examples"]] == [0, 640, 6400]
@@ -314,8 +286,8 @@ def test_train_loss_stands_beside_it_where_it_was_evaluated(found: NoiseStudy) -
     assert loss_at(found.runs[0].loss, 101.0) is None
 
 
-def test_where_the_gradient_vanishes_it_says_at_least_and_leaves_the_value_empty(synthetic: ModuleType) -> None:
-    study = made_study(synthetic, mean=0.0)  # the data set's own gradient is zero
+def test_where_the_gradient_vanishes_it_says_at_least_and_leaves_the_value_empty() -> None:
+    study = noise_made.made_study(probed=(64,), mean=0.0)  # the data set's own gradient is zero
     (sentences,) = study.sentences.values()
     assert "at least " in sentences[0]
     assert "is not separated from 0" in sentences[0]
@@ -330,8 +302,3 @@ def test_without_the_probes_a_sentence_says_which_to_name(synthetic: ModuleType)
         "noise scale": ["No run has measured it; name the probe noise_scale or noise_scale_stream in [run] of the suite."]
     }
     assert found.frames["noise"].empty
-
-
-def test_texts_of_scales(found: NoiseStudy) -> None:
-    scale = found.runs[0].probed[0].dataset
-    assert scale_text(scale).count("95 % interval") == 1

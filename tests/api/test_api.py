@@ -11,7 +11,7 @@ from gapbench import api
 from gapbench.api.running import smoke_suite
 from gapbench.core.errors import DataError, StoreError
 from gapbench.core.events import Outcome
-from gapbench.execution import JobStarted
+from gapbench.execution.notices import JobStarted
 from gapbench.store import read_plan
 from gapbench.suite import load_suite
 

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ class Results:
     def begin(self, cell: str, seed: int, *updates: int):
         run = self.run(cell, seed)
         run.path.mkdir(parents=True, exist_ok=True)
-        with EventLog(run.events_path, 0) as log:
+        with closing(EventLog(run.events_path, 0)) as log:
             for update in updates:
                 log.append(Measured(0, update, update, (("test_accuracy", "", 0.5),)))
         return run

@@ -18,7 +18,8 @@ from gapbench import api
 from gapbench.api.planning import TooLongError
 from gapbench.core.errors import GapbenchError, StoreError, SuiteError
 from gapbench.core.events import Outcome
-from gapbench.execution import Ended, JobStarted, Said, Tracker, executor
+from gapbench.execution import Ended, Said, Tracker, executor
+from gapbench.execution.notices import JobStarted
 from gapbench.report.tuning import TuningFiles
 from gapbench.suite import load_suite
 

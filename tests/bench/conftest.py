@@ -1,35 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
+import torch
 
 from gapbench.bench.cases import Case, Comparison, Side, Task
+from gapbench.bench.peers import Build
+from gapbench.bench.programs import PROGRAMS, random_pool
 from gapbench.bench.records import Machine
 from gapbench.suite.runspec import Component
 
 TINY = Task(
-    "cifar10",
-    Component(name="resnet", options={"depth": 8}),
-    (8, 8, 3),
-    16,
-    crop_padding=1,
-    flip=True,
-    examples=64,
-    test_examples=8,
+    "cifar10", Component(name="resnet", options={"depth": 8}), (8, 8, 3), 16, crop_padding=1, flip=True, examples=64, test_examples=8
 )
 """A residual network of eight layers on random 8 x 8 images."""
-
-TINY_MLP = Task(
-    "digits",
-    Component(name="mlp", options={"widths": [16], "norm": "batch", "bias": False}),
-    (4, 4, 1),
-    8,
-    replicas=3,
-    examples=40,
-    test_examples=8,
-)
 
 
 @pytest.fixture
@@ -39,7 +26,18 @@ def tiny() -> Task:
 
 @pytest.fixture
 def tiny_mlp() -> Task:
-    return TINY_MLP
+    model = Component(name="mlp", options={"widths": [16], "norm": "batch", "bias": False})
+    return Task("digits", model, (4, 4, 1), 8, replicas=3, examples=40, test_examples=8)
+
+
+@pytest.fixture
+def build() -> Callable[..., Any]:
+    """Builds a program on random data of a task, on the CPU."""
+
+    def make(task: Task, program: str = "ours", precision: str = "fp32") -> Any:
+        return PROGRAMS[program](Build(task, random_pool(task), precision, torch.device("cpu"), compiled=False))
+
+    return make
 
 
 @pytest.fixture
@@ -70,7 +68,7 @@ def timings(case: Case, machine: Machine) -> Callable[..., list[dict[str, Any]]]
         sides = [(side.name, False) for side in case.sides] + [(case.sides[0].name, True)]
         return [
             {
-                **machine.columns,
+                **asdict(machine),
                 "group": group,
                 "case": case.name,
                 "round": number,

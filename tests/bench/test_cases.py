@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ import pytest
 import torch
 
 from gapbench import cost
-from gapbench.bench import CASES, compare, records, unmeasurable
+from gapbench.bench import CASES, compare, records
 from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side, Task
 from gapbench.bench.measure import gate, work_of
-from gapbench.bench.programs import PROGRAMS, Build, random_pool
 from gapbench.execution.devices import Device
 from gapbench.suite.batches import evaluations_of
 
@@ -32,12 +32,6 @@ def test_a_run_that_is_shorter_than_a_recipes_has_its_share_of_evaluations(name:
     long = short.model_copy(update={"train_examples": examples, "updates": updates, "evaluations": often})
     share, whole = (cost.work_of(run).examples / run.updates for run in (short, long))
     assert share == pytest.approx(whole, rel=0.15)
-
-
-def test_without_a_gpu_that_is_all_that_a_gpus_case_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("gapbench.bench.compare")
-    monkeypatch.setattr(module, "find_gpus", tuple)
-    assert unmeasurable() == dict.fromkeys(CUDA, "no CUDA device here")
 
 
 def small(task: Task) -> Task:
@@ -59,9 +53,9 @@ SIDES = [
 
 
 @pytest.mark.parametrize(("case", "side"), SIDES)
-def test_every_side_for_a_gpu_trains_in_small_without_one(case: Case, side: Side) -> None:
+def test_every_side_for_a_gpu_trains_in_small_without_one(build: Callable[..., Any], case: Case, side: Side) -> None:
     task = small(case.task)
-    loop = PROGRAMS[side.program](Build(task, random_pool(task), side.precision, CPU, workers=0, compiled=False))
+    loop = build(task, side.program, side.precision)
     steps = loop.run()
     assert [next(steps) for _ in range(2)] == [task.examples_per_update] * 2
     assert loop.form
@@ -70,9 +64,9 @@ def test_every_side_for_a_gpu_trains_in_small_without_one(case: Case, side: Side
 @pytest.mark.parametrize("case", [case for case in CUDA.values() if case.suite is None], ids=lambda case: case.name)
 def test_the_roofline_of_every_gpu_case_is_known(case: Case) -> None:
     work = work_of(case.task, "bf16", "cuda")
-    assert work.flops is not None
-    assert work.bytes is not None
-    assert 0.0 < work.bytes < 1e9
+    assert work.flops_per_example is not None
+    assert work.bytes_per_example is not None
+    assert 0.0 < work.bytes_per_example < 1e9
 
 
 @pytest.mark.parametrize("name", ["roofline-wresnet16-4-cuda", "roofline-vgg16-cuda"])
@@ -96,7 +90,7 @@ def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp
         timing = {**answer_of_a_side, "form": "invented", "bytes_per_example": 1e7, "event_seconds": 1.0}
         if suite:
             timing |= dict.fromkeys(("first_update_seconds", "event_seconds", "flops_per_example", "bytes_per_example"))
-        return {"timings": [timing] * len(request["sides"])} if request["do"] == "together" else timing
+        return {"timings": [timing] * len(request["sides"])}
 
     gpus = (Device("cuda:0", "cuda", "an invented GPU", "GPU-0", 80_000.0),)
     monkeypatch.setattr(module, "find_gpus", lambda: gpus)

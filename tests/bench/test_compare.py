@@ -29,11 +29,9 @@ def bench(monkeypatch, tmp_path, answer_of_a_side) -> Callable[..., Any]:
             return {"agreements": [{"side": "reference", "difference": run.difference, "tolerance": 1e-3}]}
         if request["do"] == "peaks":
             return {"peaks": {"flops fp32": 1e11, "flops bf16": 2e11}}
-        if request["do"] == "together":
-            case = CASES[request["case"]]
-            places = [case.sides.index(case.side(side)) for side in request["sides"]]
-            return {"timings": [answer_of_a_side | {"seconds": 1.0 + 0.01 * place} for place in places]}
-        return answer_of_a_side
+        case = CASES[request["case"]]
+        places = [case.sides.index(case.side(side)) for side in request["sides"]]
+        return {"timings": [answer_of_a_side | {"seconds": 1.0 + 0.01 * place * case.together} for place in places]}
 
     def run(*names, **options):
         asked.clear()
@@ -47,7 +45,7 @@ def bench(monkeypatch, tmp_path, answer_of_a_side) -> Callable[..., Any]:
 
 
 def timed(asked):
-    return [request["side"] for request in asked if request["do"] == "time"]
+    return [side for request in asked if request["do"] == "time" for side in request["sides"]]
 
 
 def test_a_gate_comes_first_and_sides_take_turns(bench):
@@ -66,7 +64,6 @@ def test_a_gate_comes_first_and_sides_take_turns(bench):
 def test_costs_of_measuring_are_timed_together(bench):
     report = bench("noise-stream", rounds=2)
     asked = [request for request in bench.asked if request["do"] not in ("gate", "peaks")]
-    assert [request["do"] for request in asked] == ["together"] * 2
     assert [sorted(request["sides"]) for request in asked] == [["default probes", "default probes", "noise scale"]] * 2
     assert asked[0]["sides"] != asked[1]["sides"]  # another order
     (row,) = report.rows
@@ -154,7 +151,7 @@ def test_an_interrupt_keeps_the_rounds_that_are_whole(bench, monkeypatch):
 
 def test_ours_runs_as_the_scheduler_s_workers_do_and_a_stack_on_one_thread(bench):
     bench(rounds=1)
-    environments = {request["side"]: request["environment"] for request in bench.asked if request["do"] == "time"}
+    environments = {request["sides"][0]: request["environment"] for request in bench.asked if request["do"] == "time"}
     assert "MALLOC_TRIM_THRESHOLD_" in environments["ours singly"]
     assert "MALLOC_TRIM_THRESHOLD_" not in environments["memory"]
     assert {one["OMP_NUM_THREADS"] for one in environments.values()} == {"1"}
@@ -196,14 +193,14 @@ def test_without_names_the_cases_of_the_device_are_timed(bench, monkeypatch):
 
 def test_a_measuring_process_that_fails_says_why():
     with pytest.raises(GapbenchError, match=r"case digits-stack, side nobody: the measuring process failed \(.*StopIteration"):
-        module.answer_of({"do": "time", "case": "digits-stack", "side": "nobody", "threads": 1, "device": "cpu"}, {})
+        module.answer_of({"do": "time", "case": "digits-stack", "sides": ["nobody"], "threads": 1, "device": "cpu"}, {})
 
 
 @pytest.mark.parametrize("side", ["ours", "memory"])
 def test_a_side_is_timed_in_a_process_of_its_own(side, answer_of_a_side):
-    request = {"do": "time", "case": "digits-stack", "side": side, "seconds": 0.05, "threads": 1, "device": "cpu"}
+    request = {"do": "time", "case": "digits-stack", "sides": [side], "seconds": 0.05, "threads": 1, "device": "cpu"}
     done = subprocess.run([sys.executable, "-m", "gapbench.bench.measure", json.dumps(request)], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    (found,) = json.loads(done.stdout)["timings"]
     assert set(answer_of_a_side) <= set(found)
     assert found["examples"] == 16 * 8 * found["updates"]
     assert found["flops_per_example"] > 0

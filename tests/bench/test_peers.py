@@ -11,10 +11,9 @@ from torch import nn
 
 from gapbench.bench.cases import CASES, Case, Side
 from gapbench.bench.measure import COMPARED, TOLERANCE, gate
-from gapbench.bench.peers.chunked import ChunkedBatchNorm
 from gapbench.bench.peers.parts import initial_model
-from gapbench.bench.peers.resident import _cropped
-from gapbench.bench.programs import PROGRAMS, Build, Ours, random_pool, workers_of
+from gapbench.bench.peers.resident import ChunkedBatchNorm, _cropped
+from gapbench.bench.programs import PROGRAMS, workers_of
 from gapbench.sizing import program_key
 from gapbench.suite.batches import probe_updates
 
@@ -23,10 +22,6 @@ CPU = torch.device("cpu")
 
 def gated(task, *sides):
     return {item.side: item for item in gate(Case("tiny", "", "cpu", task, sides, ()), CPU)}
-
-
-def build(task, program, precision="fp32"):
-    return PROGRAMS[program](Build(task, random_pool(task), precision, CPU, workers=0))
 
 
 @pytest.mark.parametrize("program", sorted(COMPARED - {"ours", "ours singly"}))
@@ -64,8 +59,8 @@ def test_dropout_of_peers_is_torch_s_own_and_does_not_disturb_the_gate():
     assert gated(task, Side("reference", "reference"))["reference"].difference < 1e-4
 
 
-def test_peers_start_from_our_initial_weights(tiny):
-    ours = Ours(tiny, random_pool(tiny), precision="fp32", device=CPU).sessions[0].network.state_dict(0)
+def test_peers_start_from_our_initial_weights(tiny, build):
+    ours = build(tiny).sessions[0].network.state_dict(0)
     theirs = dict(initial_model(tiny).named_parameters())
     assert set(theirs) <= set(ours)
     for name, parameter in theirs.items():
@@ -73,7 +68,7 @@ def test_peers_start_from_our_initial_weights(tiny):
 
 
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
-def test_every_program_trains_on_its_own_data_path(tiny, program):
+def test_every_program_trains_on_its_own_data_path(tiny, build, program):
     task = replace(tiny, ghost_batch_size=8) if program in ("chunked", "released", "ours without ghosts") else tiny
     loop = build(task, program)
     steps = loop.run()
@@ -101,11 +96,9 @@ def test_resident_crops_are_windows_of_their_images():
     assert len(corners) > 4
 
 
-def test_without_probes_or_evaluation_none_is_due(tiny):
+def test_without_probes_or_evaluation_none_is_due(tiny, build):
     whole = replace(tiny, updates=10)
-    pool = random_pool(whole)
-    off = Ours(whole, pool, precision="fp32", device=CPU, probes=False).sessions[0]
-    on = Ours(whole, pool, precision="fp32", device=CPU, evaluation=True).sessions[0]
+    off, on = (build(whole, program).sessions[0] for program in ("ours without probes", "ours with evaluation"))
     assert not off.probe_updates
     assert not off.evaluation_updates
     assert on.probe_updates
@@ -116,18 +109,16 @@ def test_without_probes_or_evaluation_none_is_due(tiny):
 @pytest.mark.parametrize(
     ("updates", "recipe", "often"), [(2000, 23_437, 7), (4000, 39_062, 8), (3000, 3000, 60), (10, 23_437, 1), (1, 2, 1)]
 )
-def test_a_run_has_its_recipes_share_of_probes(tiny, updates, recipe, often):
-    part = replace(tiny, updates=updates, recipe_updates=recipe)
-    due = Ours(part, random_pool(part), precision="fp32", device=CPU).sessions[0].probe_updates
+def test_a_run_has_its_recipes_share_of_probes(tiny, build, updates, recipe, often):
+    due = build(replace(tiny, updates=updates, recipe_updates=recipe)).sessions[0].probe_updates
     assert len(due) == often == max(1, round(len(probe_updates(recipe)) * updates / recipe))
     assert max(due) == updates
     gaps = {after - before for before, after in itertools.pairwise(sorted({0, *due}))}
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_a_whole_run_goes_back_to_its_first_update(tiny):
-    whole = replace(tiny, updates=10)
-    ours = Ours(whole, random_pool(whole), precision="fp32", device=CPU)
+def test_a_whole_run_goes_back_to_its_first_update(tiny, build):
+    ours = build(replace(tiny, updates=10))
     (session,) = ours.sessions
     before = session.network.weights.clone()
     steps = ours.run()
@@ -164,7 +155,7 @@ def test_a_smaller_task_keeps_ghosts_that_divide_its_batch(tiny):
     assert tiny.smaller(64) is tiny
 
 
-def test_the_price_of_the_noise_scale_is_of_that_probe_alone_in_micro_batches(tiny):
+def test_the_price_of_the_noise_scale_is_of_that_probe_alone_in_micro_batches(tiny, build):
     task = replace(tiny, batch_size=16, ghost_batch_size=4, micro_batch_size=4, updates=10)
     with_it, without = (build(task, program).sessions[0] for program in ("ours with noise scale", "ours with default probes"))
     for session in (with_it, without):

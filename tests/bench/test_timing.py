@@ -11,7 +11,7 @@ import torch
 from gapbench.bench import measure
 from gapbench.bench.cases import CASES
 from gapbench.bench.measure import measure_peaks, time_loop, time_together, traffic_numbers, work_of
-from gapbench.bench.programs import LATE, Ours, random_pool
+from gapbench.bench.programs import LATE
 
 CPU = torch.device("cpu")
 
@@ -60,52 +60,30 @@ def test_a_window_has_two_updates_however_slow_they_are(clock, tiny):
     assert time_loop(lambda: Loop(clock), tiny, CPU, seconds=0.1).updates == measure.FEWEST_UPDATES["cpu"]
 
 
-def test_a_whole_run_is_timed_from_its_first_update_to_its_last(tiny):
+def test_windows_of_ours_lie_late_in_a_long_run(tiny, build):
+    ours = build(tiny)
+    found = time_loop(lambda: ours, tiny, CPU, seconds=0.0)
+    assert ours.sessions[0].update >= LATE + 2 + found.updates
+
+
+def test_whole_runs_take_turns_and_each_is_timed_from_its_first_update_to_its_last(tiny, build, monkeypatch):
     whole = replace(tiny, updates=12)
-    loops = []
-
-    def build():
-        loops.append(Ours(whole, random_pool(whole), precision="fp32", device=CPU, evaluation=True))
-        return loops[0]
-
-    found = time_loop(build, whole, CPU, seconds=60.0)
-    assert (found.updates, found.examples) == (12, 12 * 16)
-    assert loops[0].sessions[0].update == 12
-
-
-def test_windows_of_ours_lie_late_in_a_long_run(tiny):
-    loops = []
-
-    def build():
-        loops.append(Ours(tiny, random_pool(tiny), precision="fp32", device=CPU))
-        return loops[0]
-
-    found = time_loop(build, tiny, CPU, seconds=0.0)
-    assert loops[0].sessions[0].update >= LATE + 2 + found.updates
-
-
-def test_only_ours_is_timed_over_a_whole_run(clock, tiny):
-    with pytest.raises(TypeError, match="the engine's own loops"):
-        time_loop(lambda: Loop(clock), replace(tiny, updates=12), CPU, seconds=1.0)
-
-
-def test_whole_runs_take_turns_and_each_is_timed_by_itself(tiny, monkeypatch):
-    whole = replace(tiny, updates=12)
-    data = random_pool(whole)
     orders = []
 
-    class Watched(Ours):
-        def __init__(self, name):
-            super().__init__(whole, data, precision="fp32", device=CPU)
-            self.name = name
+    def watched(name):
+        loop = build(whole, "ours with evaluation")
+        run = loop.run
 
-        def run(self):
-            for examples in super().run():
-                orders.append((self.name, self.sessions[0].update))
+        def noted():
+            for examples in run():
+                orders.append((name, loop.sessions[0].update))
                 yield examples
 
+        loop.run = noted
+        return loop
+
     monkeypatch.setattr(measure, "TURN_SECONDS", 0.0)  # turns of one update
-    first, second = time_together([lambda: Watched("a"), lambda: Watched("b")], whole, CPU)
+    first, second = time_together([lambda: watched("a"), lambda: watched("b")], whole, CPU)
     assert (first.updates, second.updates) == (12, 12)
     assert first.examples == second.examples == 12 * whole.batch_size
     assert first.seconds > 0.0
@@ -129,12 +107,12 @@ def test_only_whole_runs_of_ours_take_turns(clock, tiny):
 def test_the_work_of_an_image_is_what_was_worked_out_by_hand(name, megabytes, gigaflops):
     """ResNet-44: M = 440,000 inputs, N = 430,000 outputs and norms, 200,704 residual sums an image; 6.86 million numbers of two bytes."""
     work = work_of(CASES[name].task, "bf16", "cuda")
-    assert work.bytes == pytest.approx(1e6 * megabytes, rel=0.01)
-    assert work.flops == pytest.approx(1e9 * gigaflops, rel=0.01)
+    assert work.bytes_per_example == pytest.approx(1e6 * megabytes, rel=0.01)
+    assert work.flops_per_example == pytest.approx(1e9 * gigaflops, rel=0.01)
 
 
 def test_on_a_cpu_there_is_no_bandwidth_roof():
-    assert work_of(CASES["f1"].task, "fp32", "cpu").bytes is None
+    assert work_of(CASES["f1"].task, "fp32", "cpu").bytes_per_example is None
 
 
 def test_the_traffic_of_a_dense_layer_by_hand(tiny_mlp):
@@ -143,8 +121,8 @@ def test_the_traffic_of_a_dense_layer_by_hand(tiny_mlp):
 
 
 def test_peaks_are_measured_in_every_precision(monkeypatch):
-    monkeypatch.setattr("gapbench.bench.measure.MATRIX", {"cpu": 16})
-    monkeypatch.setattr("gapbench.bench.measure.PEAK_SECONDS", 0.001)
+    monkeypatch.setattr(measure, "MATRIX", {"cpu": 16})
+    monkeypatch.setattr(measure, "PEAK_SECONDS", 0.001)
     peaks = measure_peaks(CPU)
     assert set(peaks) == {"flops fp32", "flops bf16"}
     assert min(peaks.values()) > 0

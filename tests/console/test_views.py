@@ -12,8 +12,10 @@ from rich.console import Console
 from gapbench.console import LastingConsole, LineView, LiveView, view, words
 from gapbench.console.live import begun_text, ended_text, overall_line, prediction_text
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Said, Slot, Stopping, Tracker
+from gapbench.execution import Begun, Ended, JobEnded, Said, Stopping, Tracker
 from gapbench.execution.devices import cpu
+from gapbench.execution.jobs import Slot
+from gapbench.execution.notices import ExpectedJob, JobProgressed, JobStarted
 from gapbench.store import Failure
 
 JOBS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gapbench import cost
-from gapbench.cost.work import evaluated_examples
+from gapbench.cost.guess import evaluated_examples
 from gapbench.suite import load_suite
 from gapbench.suite.runspec import Component, RunSpec
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gapbench.execution import Executor, LocalProcesses, Settings, choose_devices, execute
+from gapbench.execution import LocalProcesses, Settings, choose_devices, execute
+from gapbench.execution.executor import Executor, Setup
 from gapbench.execution.notices import Notice
 from gapbench.store import ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite, load_suite
@@ -46,6 +47,23 @@ def write_suite(folder: Path, last_seed: int = 2, factor: float = 0.005) -> Path
     path = folder / "small.toml"
     path.write_text(SUITE.format(last_seed=last_seed, factor=factor), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    """What a worker without data needs."""
+    return Setup(
+        results=tmp_path,
+        suite="",
+        device="cpu",
+        device_label="cpu",
+        device_name="a processor",
+        threads=1,
+        cache_dir=tmp_path,
+        offline=True,
+        machine={},
+        checkpoint_seconds=60.0,
+    )
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from gapbench.execution.executor import decode_job, encode, read_messages
+from gapbench.execution.executor import JobOrder, encode, read_messages
 
 
 def say(message):
@@ -22,8 +22,8 @@ def main():
         return
     say({"kind": "ready"})
     for number, message in enumerate(messages):
-        spec = decode_job(message).specs[0]
-        behavior = json.loads(os.environ.get("FAKE_BEHAVIOR", "{}")).get(str(spec["batch_size"]), "")
+        spec = JobOrder.model_validate(message).specs[0]
+        behavior = json.loads(os.environ.get("FAKE_BEHAVIOR", "{}")).get(str(spec.batch_size), "")
         if behavior == "fail":
             say({"kind": "failed", "error": "RuntimeError: no such kernel"})
             continue
@@ -32,7 +32,7 @@ def main():
         if behavior == "die":
             print("Killed by something", file=sys.stderr)
             os._exit(9)
-        scales = {"train": float(spec["batch_size"]), "evaluation": 10.0, "setup_seconds": 0.25, "outside_seconds": 0.25}
+        scales = {"train": float(spec.batch_size), "evaluation": 10.0, "setup_seconds": 0.25, "outside_seconds": 0.25}
         scales |= {"program_seconds": 3.0 if number == 0 else 1.0}
         say({"kind": "measured", "scales": scales, "import_seconds": 2.0 if number == 0 else 0.0, "peak_mib": 700.0})
 

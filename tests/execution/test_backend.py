@@ -1,8 +1,9 @@
-"""What a worker tells the engine besides the runs: pieces and compiling follow from the spec."""
+"""Torch is the worker's alone, which tells the engine how the runs train: pieces and compiling follow from the spec."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from gapbench.suite import load_suite
 
 
 @pytest.mark.parametrize("compiles", [False, True])
-def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiles: bool) -> None:
+def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyPatch, setup: Setup, compiles: bool) -> None:
     asked = {}
     monkeypatch.setattr(
         sizing, "worth_compiling", lambda spec, *, replicas, device_kind: asked.update(ask=(replicas, device_kind)) or compiles
@@ -22,10 +23,7 @@ def test_the_spec_decides_on_pieces_and_on_compiling(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sizing, "micro_batch_size", lambda spec, device_kind: 7)
     monkeypatch.setattr(engine, "train", lambda specs, pool, splits, **more: asked.update(more))
     backend = TorchBackend()
-    backend._setup = Setup(
-        results="", suite="", device="cpu", device_label="cpu", device_name="", threads=1, data_dir=None, cache_dir=str(tmp_path),
-        offline=True, suite_dir=None, plugins=(), machine={}, checkpoint_seconds=60.0,
-    )  # fmt: skip
+    backend._setup = setup
     specs = [run.spec for run in load_suite("quickstart", only="arm=SB").runs[:3]]
     backend.train(specs, emit=lambda event: None, stop=lambda: None, snapshots=None, checkpoint_seconds=60.0)
     assert asked["ask"] == (3, "cpu")
@@ -39,3 +37,8 @@ def test_torch_gives_back_what_it_keeps_of_a_gpu(monkeypatch: pytest.MonkeyPatch
     assert freed == []
     free_device_memory("cuda:0")
     assert freed == ["cuda"]
+
+
+def test_the_parent_imports_no_torch() -> None:
+    code = "import sys, gapbench.execution.worker; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -15,8 +15,6 @@ from gapbench.execution.devices import Device, choose_devices
 from gapbench.execution.executor import Gone, LocalProcesses, Setup
 from gapbench.execution.jobs import Slot
 
-SETUP = Setup("", "", "cpu", "cpu", "a processor", 1, None, "", True, None, (), {}, 60.0)
-
 
 @pytest.fixture
 def control_group(tmp_path, monkeypatch):
@@ -70,16 +68,9 @@ def three_gpus(monkeypatch):
     monkeypatch.setattr(devices, "torch_cuda_version", lambda: "13.0")
 
 
-@pytest.fixture
-def no_gpu(monkeypatch):
-    monkeypatch.setattr(devices, "_driver_gpus", lambda: ())
-
-
-def test_gpus_come_first_and_the_cpu_where_there_are_none(three_gpus):
+def test_gpus_come_first_and_the_cpu_where_there_are_none(three_gpus, monkeypatch):
     assert [device.name for device in choose_devices(None)] == ["cuda:0", "cuda:1", "cuda:2"]
-
-
-def test_without_gpus_runs_train_on_the_cpu(no_gpu):
+    monkeypatch.setattr(devices, "_driver_gpus", lambda: ())
     assert [device.name for device in choose_devices(None)] == ["cpu"]
 
 
@@ -106,19 +97,18 @@ def test_visible_devices_are_respected(three_gpus, monkeypatch, shown, labels):
     assert [device.name for device in devices.find_gpus()] == [f"cuda:{number}" for number in range(len(labels))]
 
 
-def test_a_device_that_does_not_exist_is_an_error_that_names_those_that_do(three_gpus):
-    with pytest.raises(DeviceError, match=r'"cuda:3" does not exist.*cuda:0, cuda:1, cuda:2, cpu'):
-        choose_devices("cuda:3")
+@pytest.mark.parametrize(
+    ("wanted", "words"), [("cuda:3", r'"cuda:3" does not exist.*cuda:0, cuda:1, cuda:2, cpu'), ("cuda:0,cpu", "choose one kind")]
+)
+def test_devices_that_do_not_exist_or_do_not_mix_are_errors(three_gpus, wanted, words):
+    with pytest.raises(DeviceError, match=words):
+        choose_devices(wanted)
 
 
-def test_a_gpu_on_a_machine_without_one_is_an_error_that_says_why(no_gpu):
+def test_a_gpu_on_a_machine_without_one_is_an_error_that_says_why(monkeypatch):
+    monkeypatch.setattr(devices, "_driver_gpus", lambda: ())
     with pytest.raises(DeviceError, match="no NVIDIA GPU is visible"):
         choose_devices("cuda:0")
-
-
-def test_gpus_and_the_cpu_are_not_mixed(three_gpus):
-    with pytest.raises(DeviceError, match="one kind"):
-        choose_devices("cuda:0,cpu")
 
 
 def test_a_torch_without_cuda_sees_no_gpu(three_gpus, monkeypatch):
@@ -142,19 +132,19 @@ def test_the_cuda_version_of_torch_is_read_without_importing_it(tmp_path, monkey
     assert devices.torch_cuda_version() is None
 
 
-def test_a_worker_sees_its_own_gpu_alone():
-    gpu = environment_of(Slot(0, Device("cuda:1", "cuda", "Beta", "GPU-bbbb-2"), 4))
+def test_a_worker_sees_its_own_gpu_alone(setup):
+    gpu = environment_of(setup, Slot(0, Device("cuda:1", "cuda", "Beta", "GPU-bbbb-2"), 4))
     assert gpu["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb-2"
     assert gpu["OMP_NUM_THREADS"] == gpu["MKL_NUM_THREADS"] == "4"
     assert (Path(gpu["PYTHONPATH"].split(os.pathsep)[-1]) / "gapbench").is_dir()
-    assert environment_of(Slot(0, Device("cpu", "cpu", ""), 1))["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment_of(setup, Slot(0, Device("cpu", "cpu", ""), 1))["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def environment_of(slot: Slot) -> dict[str, str]:
+def environment_of(setup: Setup, slot: Slot) -> dict[str, str]:
     """What a worker of this slot sees."""
     program = "import json, os, sys; sys.stdin.readline(); print(json.dumps({**os.environ}), flush=True)"
     executor = LocalProcesses((sys.executable, "-c", program))
-    executor.start(slot, SETUP)
+    executor.start(slot, setup)
     (_, environment), (_, gone) = executor.receive(60.0), executor.receive(60.0)
     assert gone == Gone("", "")
     return environment

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, Ended, ExpectedJob, JobEnded, JobProgressed, JobStarted, Slot, Stopping, Tracker
+from gapbench.execution import Begun, Ended, JobEnded, Stopping, Tracker
 from gapbench.execution.devices import Device, cpu
-from gapbench.execution.jobs import Demand
+from gapbench.execution.jobs import Demand, Slot
+from gapbench.execution.notices import ExpectedJob, JobProgressed, JobStarted, Notice
 from gapbench.execution.progress import Forecast, Heartbeat
 from gapbench.store import ResultsDirectory, read_session
 
@@ -29,22 +31,17 @@ def job(name: str, seconds: float, *, share_left: float = 1.0, program: int = 0,
 
 
 def begun(*jobs: ExpectedJob, slots: int | tuple[Slot, ...] = 1, basis: str = "measured", before: float = 0.0, **more) -> Begun:
-    runs = sum(len(job.run_ids) for job in jobs)
     places = tuple(Slot(number, cpu(), 1) for number in range(slots)) if isinstance(slots, int) else slots
-    return Begun(
-        **{
-            "suite": "small",
-            "results": Path("small"),
-            "runs": runs,
-            "done": 0,
-            "failed": 0,
-            "slots": places,
-            "jobs": jobs,
-            "seconds_before": before,
-            "basis": basis,
-            **more,
-        }
-    )
+    counts = {"runs": sum(len(job.run_ids) for job in jobs), "done": 0, "failed": 0}
+    return Begun(suite="small", results=Path("small"), slots=places, jobs=jobs, seconds_before=before, basis=basis, **counts | more)
+
+
+def forecast_after(begun: Begun, *taken: tuple[Notice, float]) -> Forecast:
+    """What is expected after notices that came at these times."""
+    forecast = Forecast(begun)
+    for notice, now in taken:
+        forecast.take(notice, now)
+    return forecast
 
 
 def started(slot: int, job: ExpectedJob, update: int = 0) -> JobStarted:
@@ -74,21 +71,16 @@ def test_a_job_that_has_a_gpu_to_itself_takes_all_of_its_slots():
     alone = [dataclasses.replace(job(name, 100.0), demand=Demand(at_a_time=1)) for name in "abc"]
     beside = [job("d", 100.0), job("e", 100.0)]
     assert Forecast(on_gpus(1, *alone)).seconds_left(0.0) == pytest.approx(300.0)
-    forecast = Forecast(on_gpus(1, *alone, *beside))
-    assert forecast.seconds_left(0.0) == pytest.approx(400.0)
-    forecast.take(started(0, alone[0]), 0.0)
-    assert forecast.seconds_left(0.0) == pytest.approx(400.0)
+    assert Forecast(on_gpus(1, *alone, *beside)).seconds_left(0.0) == pytest.approx(400.0)
+    assert forecast_after(on_gpus(1, *alone, *beside), (started(0, alone[0]), 0.0)).seconds_left(0.0) == pytest.approx(400.0)
     assert Forecast(on_gpus(2, *alone)).seconds_left(0.0) == pytest.approx(200.0)
 
 
 def test_a_resumed_job_takes_only_the_rest():
     resumed = job("a", 100.0, share_left=0.25)
-    forecast = Forecast(begun(resumed))
-    assert forecast.seconds_left(0.0) == pytest.approx(25.0)
-    assert forecast.fraction == pytest.approx(0.75)
-    forecast.take(started(0, resumed, update=75), 0.0)
-    assert forecast.seconds_left(0.0) == pytest.approx(25.0)
-    assert forecast.fraction == pytest.approx(0.75)
+    for forecast in (Forecast(begun(resumed)), forecast_after(begun(resumed), (started(0, resumed, update=75), 0.0))):
+        assert forecast.seconds_left(0.0) == pytest.approx(25.0)
+        assert forecast.fraction == pytest.approx(0.75)
 
 
 def test_what_was_done_before_is_part_of_the_whole():
@@ -98,17 +90,16 @@ def test_what_was_done_before_is_part_of_the_whole():
 def play(forecast: Forecast, jobs: list[ExpectedJob], *, seconds: float, setup: float, until: float) -> None:
     """One slot: every job takes `seconds` a hundred updates after a `setup`, in steps of a hundredth."""
     now = 0.0
-    for number, one in enumerate(jobs):
+    for one in jobs:
         forecast.take(started(0, one), now)
         now += setup
-        for update in range(0, 101, 1):
+        for update in range(101):
             if update:
                 now += seconds / 100
             if now > until:
                 return
             forecast.take(progressed(0, update), now)
         forecast.take(ended(0, one), now)
-        assert number < len(jobs)
 
 
 @pytest.mark.parametrize("wrong_by", [0.2, 1.0, 5.0])
@@ -125,47 +116,34 @@ def test_halfway_it_is_right_however_wrong_the_prediction_was(wrong_by, basis):
 
 def test_early_a_measured_prediction_counts_more_than_the_first_slow_updates():
     one = job("a", 1000.0)
-    forecasts = {basis: Forecast(begun(one, basis=basis)) for basis in ("measured", "rough")}
-    for forecast in forecasts.values():
-        for notice, now in ((started(0, one), 0.0), (progressed(0, 0), 0.0), (progressed(0, 1), 30.0)):  # three times too slow
-            forecast.take(notice, now)
-    assert 1000.0 < forecasts["measured"].seconds_left(30.0) < forecasts["rough"].seconds_left(30.0) < 3.1 * 1000.0
+    slow = ((started(0, one), 0.0), (progressed(0, 0), 0.0), (progressed(0, 1), 30.0))  # three times too slow
+    measured, rough = (forecast_after(begun(one, basis=basis), *slow).seconds_left(30.0) for basis in ("measured", "rough"))
+    assert 1000.0 < measured < rough < 3.1 * 1000.0
 
 
 def test_a_rough_prediction_is_rough_until_enough_was_measured():
     jobs = [job("a", 100.0), job("b", 100.0)]
-    forecast = Forecast(begun(*jobs, basis="rough"))
-    assert forecast.rough
-    forecast.take(started(0, jobs[0]), 0.0)
-    forecast.take(progressed(0, 0), 0.0)
-    forecast.take(progressed(0, 5), 5.0)
-    assert forecast.rough
-    forecast.take(progressed(0, 20), 20.0)
-    assert not forecast.rough
+    rough, early = begun(*jobs, basis="rough"), ((started(0, jobs[0]), 0.0), (progressed(0, 0), 0.0), (progressed(0, 5), 5.0))
+    assert Forecast(rough).rough
+    assert forecast_after(rough, *early).rough
+    assert not forecast_after(rough, *early, (progressed(0, 20), 20.0)).rough
     assert not Forecast(begun(*jobs, basis="measured")).rough
 
 
 def test_without_any_prediction_nothing_is_said_before_something_has_trained():
     one = job("a", 1e-6)
-    forecast = Forecast(begun(one, basis="unknown"))
-    assert forecast.seconds_left(0.0) is None
-    forecast.take(started(0, one), 0.0)
-    forecast.take(progressed(0, 0), 1.0)
-    assert forecast.seconds_left(1.0) is None
-    assert forecast.job_seconds_left(0, 1.0) is None
+    assert Forecast(begun(one, basis="unknown")).seconds_left(0.0) is None
+    forecast = forecast_after(begun(one, basis="unknown"), (started(0, one), 0.0), (progressed(0, 0), 1.0))
+    assert forecast.seconds_left(1.0) is forecast.job_seconds_left(0, 1.0) is None
     forecast.take(progressed(0, 10), 11.0)
-    assert forecast.seconds_left(11.0) == pytest.approx(90.0)
-    assert forecast.job_seconds_left(0, 11.0) == pytest.approx(90.0)
+    assert forecast.seconds_left(11.0) == forecast.job_seconds_left(0, 11.0) == pytest.approx(90.0)
 
 
 def test_starting_workers_and_setting_up_jobs_is_measured_and_counts_for_those_to_come():
-    jobs = [job(name, 10.0) for name in "abc"]
-    forecast = Forecast(begun(*jobs))
-    for notice, now in ((started(0, jobs[0]), 0.0), (progressed(0, 0), 5.0), (ended(0, jobs[0]), 15.0)):
-        forecast.take(notice, now)
-    for notice, now in ((started(0, jobs[1]), 15.0), (progressed(0, 0), 17.0), (ended(0, jobs[1]), 27.0)):
-        forecast.take(notice, now)
-    assert forecast.seconds_left(27.0) == pytest.approx(2.0 + 10.0)
+    first, second, third = (job(name, 10.0) for name in "abc")
+    one = ((started(0, first), 0.0), (progressed(0, 0), 5.0), (ended(0, first), 15.0))
+    other = ((started(0, second), 15.0), (progressed(0, 0), 17.0), (ended(0, second), 27.0))
+    assert forecast_after(begun(first, second, third), *one, *other).seconds_left(27.0) == pytest.approx(2.0 + 10.0)
 
 
 def test_starting_a_worker_counts_from_the_beginning_where_it_was_timed_before():
@@ -175,18 +153,14 @@ def test_starting_a_worker_counts_from_the_beginning_where_it_was_timed_before()
 
 def test_programs_have_speeds_of_their_own():
     fast, slow, slow_too = job("a", 50.0, program=0), job("b", 50.0, program=1), job("c", 50.0, program=1)
-    forecast = Forecast(begun(fast, slow, slow_too))
-    for one, begin, end in ((fast, 0.0, 50.0), (slow, 50.0, 250.0)):
-        for notice, now in ((started(0, one), begin), (progressed(0, 0), begin), (ended(0, one), end)):
-            forecast.take(notice, now)
-    assert forecast.seconds_left(250.0) == pytest.approx(200.0, rel=0.05)
+    one = ((started(0, fast), 0.0), (progressed(0, 0), 0.0), (ended(0, fast), 50.0))
+    other = ((started(0, slow), 50.0), (progressed(0, 0), 50.0), (ended(0, slow), 250.0))
+    assert forecast_after(begun(fast, slow, slow_too), *one, *other).seconds_left(250.0) == pytest.approx(200.0, rel=0.05)
 
 
 def test_a_stack_that_goes_back_to_the_queue_is_expected_run_by_run():
     stack = job("a", 80.0, runs=4)
-    forecast = Forecast(begun(stack))
-    forecast.take(started(0, stack), 0.0)
-    forecast.take(JobEnded(0, "", {}), 0.0)
+    forecast = forecast_after(begun(stack), (started(0, stack), 0.0), (JobEnded(0, "", {}), 0.0))
     assert forecast.seconds_left(0.0) == pytest.approx(80.0)
     forecast.take(started(0, ExpectedJob(("a2",), 20.0, 1.0, 0)), 0.0)
     forecast.take(JobEnded(0, "", {"a2": Outcome.OK}), 20.0)
@@ -195,18 +169,13 @@ def test_a_stack_that_goes_back_to_the_queue_is_expected_run_by_run():
 
 def test_an_interrupted_job_is_left_to_do_from_where_it_is():
     one = job("a", 100.0, runs=2)
-    forecast = Forecast(begun(one, job("b", 50.0)))
-    for notice, now in ((started(0, one), 0.0), (progressed(0, 0), 0.0), (progressed(0, 40), 40.0)):
-        forecast.take(notice, now)
-    forecast.take(ended(0, one, Outcome.INTERRUPTED), 40.0)
-    assert forecast.seconds_left(40.0) == pytest.approx(60.0 + 50.0)
+    taken = ((started(0, one), 0.0), (progressed(0, 0), 0.0), (progressed(0, 40), 40.0), (ended(0, one, Outcome.INTERRUPTED), 40.0))
+    assert forecast_after(begun(one, job("b", 50.0)), *taken).seconds_left(40.0) == pytest.approx(60.0 + 50.0)
 
 
 def test_a_job_without_a_sign_of_life_counts_down_and_never_below_zero():
     one = job("a", 100.0)
-    forecast = Forecast(begun(one))
-    for notice, now in ((started(0, one), 0.0), (progressed(0, 0), 0.0), (progressed(0, 50), 50.0)):
-        forecast.take(notice, now)
+    forecast = forecast_after(begun(one), (started(0, one), 0.0), (progressed(0, 0), 0.0), (progressed(0, 50), 50.0))
     assert forecast.seconds_left(60.0) == pytest.approx(40.0)
     assert forecast.seconds_left(500.0) == 0.0
 
@@ -248,27 +217,29 @@ JOBS = (ExpectedJob(("a", "b"), 40.0, 1.0, 0), ExpectedJob(("c",), 30.0, 1.0, 1)
 BEGUN = begun(*JOBS, slots=2, before=100.0, done=2, failed=1)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
+STARTED = JobStarted(0, "SB × 2", ("a", "b"), 100, 0)
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return SimpleNamespace(seconds=0.0)
 
 
 @pytest.fixture
-def tracker(clock):
-    return Tracker(now=clock)
+def take(clock):
+    """Makes a tracker that has taken notices."""
+
+    def after(*notices: Notice) -> Tracker:
+        tracker = Tracker(now=lambda: clock.seconds)
+        for notice in (BEGUN, *notices):
+            tracker.take(notice)
+        return tracker
+
+    return after
 
 
-def test_the_fraction_done_counts_ended_and_running_jobs_by_their_work_and_what_was_done_before(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobStarted(1, "LB", ("c",), 10, 0)):
-        tracker.take(notice)
+def test_the_fraction_done_counts_ended_and_running_jobs_by_their_work_and_what_was_done_before(take):
+    tracker = take(STARTED, JobStarted(1, "LB", ("c",), 10, 0))
     assert tracker.fraction == pytest.approx(0.5)
     tracker.take(JobProgressed(0, 0, 100, 0.0, ()))
     tracker.take(JobProgressed(0, 50, 100, 1000.0, (0.5, 0.7)))
@@ -278,17 +249,14 @@ def test_the_fraction_done_counts_ended_and_running_jobs_by_their_work_and_what_
     assert tracker.slots[0].accuracy == pytest.approx(0.6)
 
 
-def test_runs_are_counted_over_the_whole_selection(tracker):
-    tracker.take(BEGUN)
-    assert (tracker.runs_ended, tracker.runs_failed, tracker.runs) == (2, 1, 6)
-    tracker.take(JobStarted(0, "SB × 2", ("a", "b"), 100, 0))
-    tracker.take(JobEnded(0, "SB × 2", {"a": Outcome.OK, "b": Outcome.DIVERGED}))
-    assert (tracker.runs_ended, tracker.runs_failed, tracker.runs) == (4, 2, 6)
+def test_runs_are_counted_over_the_whole_selection(take):
+    before, after = take(), take(STARTED, JobEnded(0, "SB × 2", {"a": Outcome.OK, "b": Outcome.DIVERGED}))
+    assert (before.runs_ended, before.runs_failed, before.runs) == (2, 1, 6)
+    assert (after.runs_ended, after.runs_failed, after.runs) == (4, 2, 6)
 
 
-def test_a_job_trains_from_its_first_sign_of_life_on(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0)):
-        tracker.take(notice)
+def test_a_job_trains_from_its_first_sign_of_life_on(take):
+    tracker = take(STARTED)
     assert not tracker.slots[0].training
     assert tracker.job_seconds_left(0) is None
     tracker.take(JobProgressed(0, 0, 100, 0.0, ()))
@@ -296,22 +264,19 @@ def test_a_job_trains_from_its_first_sign_of_life_on(tracker):
     assert tracker.job_seconds_left(0) == pytest.approx(40.0)
 
 
-def test_a_job_that_goes_back_to_the_queue_leaves_its_slot(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobEnded(0, "SB × 2", {})):
-        tracker.take(notice)
-    assert tracker.slots == {}
-    assert tracker.ended.total() == 0
+def test_a_job_that_goes_back_to_the_queue_leaves_its_slot(take):
+    tracker = take(STARTED, JobEnded(0, "SB × 2", {}))
+    assert (tracker.slots, tracker.ended.total()) == ({}, 0)
 
 
-def test_interrupted_runs_have_not_ended(tracker):
-    for notice in (BEGUN, JobStarted(0, "SB × 2", ("a", "b"), 100, 0), JobEnded(0, "SB × 2", {"a": Outcome.INTERRUPTED, "b": Outcome.OK})):
-        tracker.take(notice)
+def test_interrupted_runs_have_not_ended(take):
+    tracker = take(STARTED, JobEnded(0, "SB × 2", {"a": Outcome.INTERRUPTED, "b": Outcome.OK}))
     assert tracker.ended.total() == 1
     assert tracker.fraction == pytest.approx(0.6)
 
 
-def test_the_time_stops_when_training_is_over(tracker, clock):
-    tracker.take(BEGUN)
+def test_the_time_stops_when_training_is_over(take, clock):
+    tracker = take()
     assert tracker.predicted_seconds == pytest.approx(60.0)
     clock.seconds = 10.0
     tracker.take(Stopping(at_once=False))
@@ -321,14 +286,8 @@ def test_the_time_stops_when_training_is_over(tracker, clock):
     assert tracker.stopping
 
 
-def test_a_second_execution_begins_anew(tracker, clock):
-    for notice in (
-        BEGUN,
-        JobStarted(0, "SB × 2", ("a", "b"), 100, 0),
-        JobEnded(0, "SB × 2", dict.fromkeys("ab", Outcome.OK)),
-        Ended(False),
-    ):
-        tracker.take(notice)
+def test_a_second_execution_begins_anew(take, clock):
+    tracker = take(STARTED, JobEnded(0, "SB × 2", dict.fromkeys("ab", Outcome.OK)), Ended(False))
     clock.seconds = 10.0
     tracker.take(BEGUN)
     clock.seconds = 12.0
@@ -356,12 +315,8 @@ def test_the_state_follows_what_happens(results):
         seen = session(results)
         assert (seen.state, seen.pid, seen.command) == ("training", os.getpid(), "gapbench run small.toml")
         assert seen.seconds_left == pytest.approx(40.0, abs=5.0)
-        for notice in (
-            JobStarted(0, "SB × 2", ("a0", "a1"), 100, 0),
-            JobProgressed(0, 0, 100, 0.0, ()),
-            JobProgressed(0, 50, 100, 9.0, (0.5, 0.7)),
-        ):
-            beat(notice)
+        beat(JobStarted(0, "SB × 2", ("a0", "a1"), 100, 0))
+        beat(JobProgressed(0, 50, 100, 9.0, (0.5, 0.7)))
         beat.write("training")
         (job,) = session(results).jobs
         assert (job.title, job.run_ids, job.update, job.updates) == ("SB × 2", ("a0", "a1"), 50, 100)

@@ -16,46 +16,17 @@ from gapbench import cost
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Demand, Job, Slot, place_of, plan_jobs, plan_slots
 from gapbench.execution.rules import MEMORY_HEADROOM_MIB, Room, at_a_time, next_job, simulate, slots_at_once
-from gapbench.suite.runspec import Component, RunSpec
+from tests.small import make_model_spec
 
 H100 = 80_000.0
-
-MODELS = {
-    "f1": Component(name="f1"),
-    "c1": Component(name="c1"),
-    "resnet44": Component(name="resnet", options={"depth": 44}),
-    "wresnet16-4": Component(name="wresnet", options={"depth": 16, "width": 4}),
-    "plugin": Component(name="plugin"),
-}
 
 
 def gpus(count: int = 1, memory_mib: float | None = H100) -> tuple[Device, ...]:
     return tuple(Device(f"cuda:{number}", "cuda", "a GPU", f"GPU-{number}", memory_mib) for number in range(count))
 
 
-def spec(model: str, batch_size: int, seed: int = 0, updates: int = 1000) -> RunSpec:
-    return RunSpec(
-        dataset=Component(name="mnist" if model == "f1" else "cifar10"),
-        model=MODELS[model],
-        optimizer=Component(name="sgd", options={"momentum": 0.9}),
-        batch_size=batch_size,
-        ghost_batch_size=None,
-        updates=updates,
-        learning_rate=0.1,
-        seed=seed,
-        init_seed=seed,
-        order_seed=seed,
-        train_examples=50_000,
-        reference_batch_size=128,
-        reference_updates=updates,
-        reference_learning_rate=0.1,
-    )
-
-
 def job(model: str, batch_size: int, name: str = "run", replicas: int = 1) -> Job:
-    return Job(
-        tuple(f"{name}-{number}" for number in range(replicas)), tuple(spec(model, batch_size, number) for number in range(replicas))
-    )
+    return Job.of({f"{name}-{seed}": make_model_spec(model, batch_size, seed=seed) for seed in range(replicas)})
 
 
 def singles(model: str, batch_size: int, count: int) -> list[Job]:
@@ -116,8 +87,7 @@ def test_jobs_are_spread_over_gpus_before_they_share_one() -> None:
 
 
 def test_the_memory_of_the_smallest_gpu_is_the_bound() -> None:
-    need = cost.memory_mib(spec("resnet44", 128), device_kind="cuda")
-    assert need is not None
+    need = cost.memory_mib(make_model_spec("resnet44", 128), device_kind="cuda")
     jobs = singles("resnet44", 128, 9)
     assert layout(jobs, gpus(memory_mib=2.01 * need / 0.9)) == TWO
     assert layout(jobs, gpus(memory_mib=1.99 * need / 0.9)) == ONE
@@ -127,8 +97,7 @@ def test_the_memory_of_the_smallest_gpu_is_the_bound() -> None:
 
 
 def test_the_memory_and_the_cores_of_the_host_are_bounds() -> None:
-    need = cost.host_mib(spec("resnet44", 128))
-    assert need is not None
+    need = cost.host_mib(make_model_spec("resnet44", 128))
     jobs = singles("resnet44", 128, 9)
     assert layout(jobs, memory_mib=2.01 * need / 0.8) == TWO
     assert layout(jobs, memory_mib=1.99 * need / 0.8) == ONE
@@ -152,12 +121,12 @@ def test_the_users_own_number_of_slots_wins() -> None:
 
 def test_slots_follow_from_the_whole_plan_and_not_from_what_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["gapbench.cost.estimate"], "learned", lambda *_, **__: pytest.fail("asked what was timed"))
-    runs = {f"run-{number}": spec("resnet44", 128, number) for number in range(4)}
+    runs = {f"run-{number}": make_model_spec("resnet44", 128, seed=number) for number in range(4)}
     assert layout(plan_jobs(runs, 1, "cuda")) == TWO
 
 
 def test_stacks_are_not_split_for_slots_that_share_a_gpu() -> None:
-    runs = {f"{batch_size}-{seed}": spec("f1", batch_size, seed) for batch_size in (64, 128) for seed in range(5)}
+    runs = {f"{batch_size}-{seed}": make_model_spec("f1", batch_size, seed=seed) for batch_size in (64, 128) for seed in range(5)}
     jobs = plan_jobs(runs, 1, "cuda")
     assert [one.replicas for one in jobs] == [5, 5]
     assert layout(jobs) == TWO
@@ -243,7 +212,6 @@ def test_on_a_cpu_a_job_waits_for_the_memory_that_others_are_yet_to_take() -> No
 def test_on_a_cpu_a_job_that_does_not_fit_while_nothing_else_runs_never_will() -> None:
     room = Room([Slot(0, CPU, 1), Slot(1, CPU, 1)], free_mib=MEMORY_HEADROOM_MIB + 50.0)
     found = next_job([Demand(100.0), Demand(10.0)], {}, room)
-    assert found is not None
     assert (found.position, found.fits) == (0, False)
     assert next_job([Demand(100.0)], {1: Demand(10.0)}, room) is None
 

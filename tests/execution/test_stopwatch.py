@@ -11,10 +11,10 @@ from gapbench import cost
 from gapbench.core.events import Outcome
 from gapbench.cost import calibration
 from gapbench.execution import choose_devices, plan_layout
+from gapbench.execution.calibrating import Stopwatch
 from gapbench.execution.devices import Device
 from gapbench.execution.jobs import Job, Pending, Slot, place_of
 from gapbench.execution.notices import JobEnded, JobStarted
-from gapbench.execution.stopwatch import Stopwatch
 from gapbench.store import ResultsDirectory, RunOutcome
 from gapbench.suite import load_suite
 
@@ -23,27 +23,19 @@ SLOTS = [Slot(0, Device("cpu", "cpu", "a processor"), 1)]
 PLACE = place_of(SLOTS)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Suite:
     """Plays a suite to a stopwatch."""
 
     def __init__(self, folder: Path, jobs: list[tuple[int, ...]]) -> None:
         self.results = ResultsDirectory(folder, "suite")
-        self.clock = Clock()
+        self.now = 100.0
         pending = [Pending(Job(tuple(f"run-{seed}" for seed in job), tuple(SPECS[seed] for seed in job)), None, 0) for job in jobs]
-        self.watch = Stopwatch(self.results, SLOTS, pending, now=self.clock)
+        self.watch = Stopwatch(self.results, SLOTS, pending, now=lambda: self.now)
 
     def train(self, job: tuple[int, ...], wall: float, outcome: Outcome = Outcome.OK, update: int = 0, **seconds: float) -> None:
         ids = tuple(f"run-{seed}" for seed in job)
         self.watch(JobStarted(0, "a job", ids, 1687, update))
-        self.clock.now += wall
+        self.now += wall
         costs = {"train_seconds": 8.0, "evaluation_seconds": 2.0, "other_seconds": 0.5, "peak_memory_mib": 700.0} | seconds
         for run_id in ids:
             shares = {name: value / len(ids) if name.endswith("seconds") else value for name, value in costs.items()}
@@ -57,9 +49,7 @@ def suite(tmp_path: Path) -> Suite:
 
 
 def entry(replicas: int = 1) -> calibration.Entry:
-    found = calibration.lookup(SPECS[0], PLACE, replicas=replicas)
-    assert found is not None
-    return found
+    return calibration.lookup(SPECS[0], PLACE, replicas=replicas)
 
 
 def test_the_first_job_of_a_worker_tells_what_its_start_takes(suite: Suite) -> None:
@@ -68,12 +58,10 @@ def test_the_first_job_of_a_worker_tells_what_its_start_takes(suite: Suite) -> N
     assert start.outside_seconds == pytest.approx(16.0 - 11.0, abs=0.1)
     assert start.inside_seconds == pytest.approx(1.0, abs=0.1)
     held = cost.held_mib(SPECS[0], replicas=1, device_kind="cpu")
-    assert held is not None
     assert calibration.base_of_worker(PLACE) == pytest.approx(700.0 - held)
     (job,) = entry().jobs
     assert (job.setup_seconds, job.outside_seconds) == (None, None)
     found = cost.estimate(SPECS[0], place=PLACE).buckets
-    assert found is not None
     assert (found.train, found.evaluation) == pytest.approx((8.0, 2.0), rel=0.05)
 
 
@@ -89,7 +77,6 @@ def test_a_stack_is_noted_once_and_as_a_whole(tmp_path: Path) -> None:
     stack.train((0, 1, 2, 3), wall=16.0)
     assert len(entry(replicas=4).jobs) == 1
     found = cost.estimate(SPECS[0], replicas=4, place=PLACE).buckets
-    assert found is not None
     assert found.train == pytest.approx(8.0, rel=0.05)
     assert calibration.lookup(SPECS[0], PLACE, replicas=1) is None
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -17,19 +16,19 @@ from gapbench.report.figures import Figures
 from gapbench.report.pages import write_analysis
 from gapbench.report.tables import curves_csv
 from gapbench.store.tables import Tables
+from tests.analysis.diffusion.made import Suite, three_cells
 from tests.report.drawn import lines, texts
 
 FIGURES = ["drift_and_spread", "local_exponents", "collapse", "weight_cosine"]
 
 
-def analysed(made: Any) -> Study:
-    runs, curves = made.tables()
-    return study("made", runs, curves, made.specs)
+def analysed(suite: Suite) -> Study:
+    return study("made", *suite.tables(), suite.specs)
 
 
 @pytest.fixture(scope="module")
-def found(walks_made: ModuleType) -> Study:
-    return analysed(walks_made.three_cells())
+def found() -> Study:
+    return analysed(three_cells())
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +62,8 @@ def test_the_common_window_is_shaded_and_a_free_walk_drawn_beside(found: Study, 
     assert (y[-1] - y[0]) / (x[-1] - x[0]) == pytest.approx(0.5)
 
 
-def test_without_sketches_there_are_distances_and_a_sentence_in_place_of_the_collapse(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, sketched=False, weight_decay=1e-4)
-    found = Figures(diffusion_drawings(analysed(made)))
+def test_without_sketches_there_are_distances_and_a_sentence_in_place_of_the_collapse() -> None:
+    found = Figures(diffusion_drawings(analysed(Suite().cell("SB", sketched=False, weight_decay=1e-4))))
     assert len(found["drift_and_spread"].axes) == len(found["local_exponents"].axes) == 1
     assert "No run has measured this yet." in texts(found["collapse"])
     assert any("Cosines are derived" in text for text in texts(found["weight_cosine"]))
@@ -88,30 +85,16 @@ def test_its_files_are_the_same_again_and_hold_the_frames(found: Study, tmp_path
     assert table["value"].to_numpy() == pytest.approx(found.frames["walks"]["value"].to_numpy(float), rel=1e-6, nan_ok=True)
 
 
-def test_sketches_stay_out_of_exported_curves(walks_made: ModuleType) -> None:
-    _, curves = walks_made.three_cells().tables()
+def test_sketches_stay_out_of_exported_curves() -> None:
+    _, curves = three_cells().tables()
     assert "displacement_sketch" in set(curves["metric"])
     assert "displacement_sketch" not in curves_csv(curves)
 
 
-def test_sketches_stay_out_of_event_files(walks_made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tags = set()
-
-    class Writer:
-        def __init__(self, log_dir: str) -> None:
-            pass
-
-        def add_text(self, *_: Any, **__: Any) -> None:
-            pass
-
-        def add_scalar(self, tag: str, *_: Any, **__: Any) -> None:
-            tags.add(tag)
-
-        def close(self) -> None:
-            pass
-
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
-    monkeypatch.setattr(tensorboard, "_writer_class", lambda: Writer)
-    assert tensorboard.write_tensorboard(Tables(*made.tables(), "made", {}), tmp_path) == 1
+def test_sketches_stay_out_of_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = MagicMock()
+    suite = Suite().cell("SB", orders=1)
+    monkeypatch.setattr(tensorboard, "writer_class", lambda: writer)
+    assert tensorboard.write_tensorboard(Tables(*suite.tables(), "made", {}), tmp_path) == 1
+    tags = {call.args[0] for call in writer.return_value.add_scalar.call_args_list}
     assert tags == {"weight_distance", "weight_norm", "clipped_share"}

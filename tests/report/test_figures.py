@@ -1,9 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -20,21 +19,27 @@ from gapbench.report.curves import loss_accuracy_figure, mean_path, training_cur
 from gapbench.report.drawing import arm_series, facets
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
+from tests.analysis import synthetic
 from tests.report.drawn import legends, lines, plots, texts
 
+FIGURES = ("distance", "accuracy", "training", "seeds", "losses")
 
-def drawn(tables: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Figure]:
+
+def drawn(tables: tuple[pd.DataFrame, pd.DataFrame], *names: str) -> list[Figure]:
+    """The figures of these names, or all."""
     panels, curves = read_panels(tables[0]), Curves(tables[1])
+    draw = (
+        lambda: weight_distance_figure(panels, curves),
+        lambda: accuracy_figure(panels),
+        lambda: training_curves_figure(panels, curves),
+        lambda: seeds_figure(panels),
+        lambda: loss_accuracy_figure(panels, curves),
+    )
     with house_style():
-        for figure in (
-            weight_distance_figure(panels, curves),
-            accuracy_figure(panels),
-            training_curves_figure(panels, curves),
-            seeds_figure(panels),
-            loss_accuracy_figure(panels, curves),
-        ):
-            figure.canvas.draw()
-            yield figure
+        figures = [draw[FIGURES.index(name)]() for name in names or FIGURES]
+        for figure in figures:
+            figure.draw_without_rendering()
+    return figures
 
 
 def lightness(color: Any) -> float:
@@ -43,7 +48,7 @@ def lightness(color: Any) -> float:
 
 
 @pytest.mark.parametrize("kind", ["arms", "grid", "both"])
-def test_legends_never_cover_an_axes_and_nothing_leaves_the_page(synthetic: ModuleType, kind: str) -> None:
+def test_legends_never_cover_an_axes_and_nothing_leaves_the_page(kind: str) -> None:
     arms, grid = synthetic.digits_suite(3), synthetic.grid_suite(3, (128, 512))
     tables = {"arms": arms, "grid": grid, "both": tuple(pd.concat(pair) for pair in zip(arms, grid, strict=True))}[kind]
     for figure in drawn(tables):
@@ -58,7 +63,7 @@ def test_legends_never_cover_an_axes_and_nothing_leaves_the_page(synthetic: Modu
         assert all(box.x0 >= page.x0 - 1 and box.x1 <= page.x1 and box.y0 >= page.y0 for box in boxes)
 
 
-def test_axes_are_labelled_with_their_units(synthetic: ModuleType) -> None:
+def test_axes_are_labelled_with_their_units() -> None:
     distance, accuracy, training, seeds, losses = drawn(synthetic.digits_suite(2, only=["SB", "LB"]))
     assert plots(distance)[0].get_xlabel() == "updates (log scale)"
     assert plots(distance)[0].get_xscale() == "log"
@@ -71,9 +76,9 @@ def test_axes_are_labelled_with_their_units(synthetic: ModuleType) -> None:
     assert part.get_supylabel() == "test accuracy (%)"
 
 
-def test_every_seed_is_a_dot(synthetic: ModuleType) -> None:
+def test_every_seed_is_a_dot() -> None:
     runs, curves = synthetic.digits_suite(5, only=["SB", "LB"])
-    _, accuracy, _, seeds, losses = drawn((runs, curves))
+    accuracy, seeds, losses = drawn((runs, curves), "accuracy", "seeds", "losses")
     up = [value for line in plots(accuracy)[0].get_lines() if line.get_alpha() == 0.45 for value in line.get_ydata()]
     across = [value for line in plots(seeds)[0].get_lines() if line.get_alpha() == 0.55 for value in line.get_xdata()]
     for values in (up, across):
@@ -89,22 +94,23 @@ def intervals(axes: Any) -> list[Any]:
     return [one for one in bars if np.ptp(np.asarray(one)) > 0] + [one for one in axes.collections if isinstance(one, PolyCollection)]
 
 
-def test_no_figure_draws_an_interval_from_one_seed(synthetic: ModuleType) -> None:
+def test_no_figure_draws_an_interval_from_one_seed() -> None:
     for figure in drawn(synthetic.digits_suite(1)):
         assert not any(intervals(axes) for axes in plots(figure))
     shown = [any(intervals(axes) for axes in plots(figure)) for figure in drawn(synthetic.digits_suite(3))]
     assert shown == [True, True, True, True, False]  # the last one draws seeds and no interval
 
 
-def test_runs_on_one_drawn_split_make_no_band(synthetic: ModuleType) -> None:
+def test_runs_on_one_drawn_split_make_no_band() -> None:
     runs, curves = synthetic.digits_suite(4, only=["SB", "LB"])
     runs["split_seed"] = 0
     assert not any(intervals(axes) for figure in drawn((runs, curves)) for axes in plots(figure))
 
 
-def test_rows_of_seeds_are_in_table_order_with_their_counts(synthetic: ModuleType) -> None:
+def test_rows_of_seeds_are_in_table_order_with_their_counts() -> None:
     tables = synthetic.digits_suite(3, only=["SB", "LB", "LB+LR"], diverged=[("LB", 1)])
-    axes = plots(list(drawn(tables))[3])[0]
+    (figure,) = drawn(tables, "seeds")
+    axes = plots(figure)[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["SB (B 16), n = 3", "LB (B 512), 2 of 3 ok", "LB+LR (B 512), n = 3"]
     low, high = axes.get_ylim()
     assert low > high  # the first cell stands on top
@@ -113,14 +119,14 @@ def test_rows_of_seeds_are_in_table_order_with_their_counts(synthetic: ModuleTyp
     assert line.get_xdata()[0] == pytest.approx(100 * own.mean())  # the reference
 
 
-def test_intervals_that_leave_the_axis_of_seeds_say_so(synthetic: ModuleType) -> None:
-    figure = list(drawn(synthetic.digits_suite(2, only=["SB", "LB", "LB+LR"])))[3]
+def test_intervals_that_leave_the_axis_of_seeds_say_so() -> None:
+    (figure,) = drawn(synthetic.digits_suite(2, only=["SB", "LB", "LB+LR"]), "seeds")
     arrows = [line.get_marker() for line in plots(figure)[0].get_lines() if line.get_marker() in ("<", ">")]
     assert arrows
     assert any("An arrow: the interval goes on beyond the axis." in text for text in texts(figure))
 
 
-def test_distance_of_two_lines_at_one_train_loss_is_the_matched_loss_gap(synthetic: ModuleType) -> None:
+def test_distance_of_two_lines_at_one_train_loss_is_the_matched_loss_gap() -> None:
     tables = synthetic.digits_suite(5, only=["SB", "LB"])
     panels, curves = read_panels(tables[0]), Curves(tables[1])
     losses, accuracies = curves.of("recalibrated_train_loss"), curves.of("recalibrated_test_accuracy")
@@ -132,11 +138,11 @@ def test_distance_of_two_lines_at_one_train_loss_is_the_matched_loss_gap(synthet
     for one in (reference, cell):
         path = mean_path(one, losses, accuracies)
         assert path is not None
-        heights.append(np.interp(-np.log(found.train_loss), -np.log(path.train_loss), path.test_accuracy))
+        heights.append(np.interp(-np.log(found.train_loss), -path.log_loss, path.accuracy))
     assert 100 * (heights[0] - heights[1]) == pytest.approx(found.gap_pp.estimate, abs=0.02)
 
 
-def test_captions_say_n_and_that_intervals_are_pointwise(synthetic: ModuleType) -> None:
+def test_captions_say_n_and_that_intervals_are_pointwise() -> None:
     for figure in drawn(synthetic.digits_suite(3, only=["SB", "LB"], diverged=[("LB", 1)])):
         (caption,) = figure.subfigs[-1].texts
         text = caption.get_text().replace("\n", " ")
@@ -144,9 +150,9 @@ def test_captions_say_n_and_that_intervals_are_pointwise(synthetic: ModuleType) 
         assert ("pointwise 95 % t interval" in text) == any(intervals(axes) for axes in plots(figure))
 
 
-def test_weight_distance_is_the_mean_of_the_ok_runs_and_others_are_thin_and_dotted(synthetic: ModuleType) -> None:
+def test_weight_distance_is_the_mean_of_the_ok_runs_and_others_are_thin_and_dotted() -> None:
     runs, curves = synthetic.digits_suite(4, only=["SB", "LB"], diverged=[("LB", 1)])
-    figure = next(drawn((runs, curves)))
+    (figure,) = drawn((runs, curves), "distance")
     by_label = lines(plots(figure)[0])
     table = curves[(curves["metric"] == "weight_distance") & (curves["layer"] == "")]
     ids = runs[(runs["cell"] == "LB") & (runs["outcome"] == "ok")]["run_id"]
@@ -157,7 +163,7 @@ def test_weight_distance_is_the_mean_of_the_ok_runs_and_others_are_thin_and_dott
     assert max(thin[0].get_xdata()) <= 0.4 * 52
 
 
-def test_grids_have_one_axes_per_regime_and_ghost_setting_with_one_curve_per_batch_size(synthetic: ModuleType) -> None:
+def test_grids_have_one_axes_per_regime_and_ghost_setting_with_one_curve_per_batch_size() -> None:
     runs, _ = synthetic.grid_suite(2)
     (panel,) = read_panels(runs)
     found = facets(panel)
@@ -170,17 +176,18 @@ def test_grids_have_one_axes_per_regime_and_ghost_setting_with_one_curve_per_bat
     assert found[-1].reference.name == "B 128, baseline"
 
 
-def test_arms_and_grid_of_one_suite_do_not_share_an_axes(synthetic: ModuleType) -> None:
+def test_arms_and_grid_of_one_suite_do_not_share_an_axes() -> None:
     runs, curves = synthetic.grid_suite(2, (128, 512))
     runs.loc[runs["cell"] == "B 512, adapted, ghost 128", "arm"] = "RA"
     (panel,) = read_panels(runs)
     assert next(facet.title for facet in facets(panel)) == ""
-    _, figure, *_ = drawn((runs, curves))
+    (figure,) = drawn((runs, curves), "accuracy")
     assert len(plots(figure)) == 2
 
 
-def test_series_differ_by_more_than_their_color() -> None:
+def test_series_differ_by_more_than_their_color_and_only_the_reference_is_black() -> None:
     styles = [arm_style(position) for position in range(35)]
+    assert [position for position, style in enumerate(styles) if style.color == "#000000"] == [0]
     assert len({(str(style.dashes), style.marker) for style in styles[:10]}) == 10
     assert len({(style.color, str(style.dashes), style.marker) for style in styles}) == 35
     sizes = [batch_style(position, 5) for position in range(5)]
@@ -190,67 +197,63 @@ def test_series_differ_by_more_than_their_color() -> None:
     assert (regime_style(1, 0).filled, regime_style(1, 1).filled) == (True, False)
 
 
-def test_the_users_own_matplotlib_settings_are_neither_used_nor_changed(synthetic: ModuleType) -> None:
+def files(tables: tuple[pd.DataFrame, pd.DataFrame], kind: str) -> list[bytes]:
+    """All figures as files of a kind, as a report writes them."""
+    figures = drawn(tables)
+    with house_style():
+        return [render(figure, kind) for figure in figures]
+
+
+def test_the_users_own_matplotlib_settings_are_neither_used_nor_changed() -> None:
     tables = synthetic.digits_suite(1, only=["SB"])
-    plain = [render(figure, "svg") for figure in drawn(tables)]
+    plain = files(tables, "svg")
+    assert not any(b"dc:date" in text for text in plain)
     with mpl.rc_context({"font.size": 30, "axes.grid": False, "svg.hashsalt": "mine"}):
-        assert [render(figure, "svg") for figure in drawn(tables)] == plain
+        assert files(tables, "svg") == plain
         assert mpl.rcParams["font.size"] == 30
+    assert not any(b"Software" in image[:200] for image in files(tables, "png"))
 
 
-def test_figures_hold_no_date(synthetic: ModuleType) -> None:
-    for figure in drawn(synthetic.digits_suite(1, only=["SB"])):
-        assert b"dc:date" not in render(figure, "svg")
-        assert b"Software" not in render(figure, "png")[:200]
-
-
-def test_the_papers_numbers_are_gray_marks(synthetic: ModuleType) -> None:
-    rows = []
-    for name, batch_size in (("SB", 128), ("LB", 4096)):
-        rows += [
-            synthetic.run_row(
-                name, seed, recipe="hoffer2017/f1-mnist", dataset="mnist", model="f1", model_options="{}", batch_size=batch_size,
-                train_examples=60000, reference_batch_size=128, reference_updates=23437, planned_updates=23437 * 128 // batch_size,
-                split_drawn=False, reference_cell=name == "SB", test_accuracy=0.98 + 0.001 * seed,
-            )
-            for seed in range(3)
-        ]  # fmt: skip
-    figure = list(drawn(synthetic.tables(rows, [])))[1]
+def test_the_papers_numbers_are_gray_marks() -> None:
+    shared: dict[str, Any] = {
+        "recipe": "hoffer2017/f1-mnist", "dataset": "mnist", "model": "f1", "model_options": "{}", "train_examples": 60000,
+        "reference_batch_size": 128, "reference_updates": 23437, "split_drawn": False,
+    }  # fmt: skip
+    rows = [
+        synthetic.run_row(
+            name, seed, batch_size=size, planned_updates=23437 * 128 // size, reference_cell=name == "SB",
+            test_accuracy=0.98 + 0.001 * seed, **shared,
+        )
+        for name, size in (("SB", 128), ("LB", 4096)) for seed in range(3)
+    ]  # fmt: skip
+    (figure,) = drawn(synthetic.tables(rows, []), "accuracy")
     marks = [line for line in plots(figure)[0].get_lines() if line.get_color() == PAPER]
     assert [float(line.get_ydata()[0]) for line in marks] == pytest.approx([98.27, 97.05])
 
 
-def test_many_arms_are_spread_over_several_axes_with_the_reference_behind(synthetic: ModuleType) -> None:
-    runs, curves = many_arms(synthetic, 20)
+def test_many_arms_are_spread_over_several_axes_with_the_reference_behind() -> None:
+    runs, curves = many_arms(20)
     (panel,) = read_panels(runs)
     found = facets(panel)
     assert [facet.title for facet in found] == ["arms 1 to 6 of 20", "arms 7 to 13 of 20", "arms 14 to 20 of 20"]
     assert [facet.reference.name if facet.reference else None for facet in found] == [None, "arm 0", "arm 0"]
     assert sum(len(facet.series) for facet in found) == 20
     for figure in drawn((runs, curves)):
-        figure.canvas.draw()
         for legend in legends(figure):
             assert legend.get_window_extent().y0 >= legend.figure.bbox.y0 - 1, "the legend stays beside its panel"
 
 
-def test_only_the_reference_is_black() -> None:
-    assert [position for position in range(40) if arm_style(position).color == "#000000"] == [0]
-
-
-def test_effects_are_drawn_one_row_each_filled_where_separated(synthetic: ModuleType) -> None:
-    levels = {"ghost_batch_size": ("off", "16"), "budget": ("epochs", "updates")}
-    rows = [
-        synthetic.run_row(
-            f"{ghost}, {budget}", seed, arm="", axes=json.dumps({"ghost_batch_size": ghost, "budget": budget}), batch_size=512,
-            cell_order=2 * (ghost != "off") + (budget != "epochs"),
-            test_accuracy=0.95 + 0.02 * (budget == "updates") + 0.001 * seed + 0.0003 * ((3 * seed + 5 * len(ghost) * len(budget)) % 7),
-        )
-        for ghost in levels["ghost_batch_size"] for budget in levels["budget"] for seed in range(5)
-    ]  # fmt: skip
+def test_effects_are_drawn_one_row_each_filled_where_separated() -> None:
+    rows = []
+    for order, (ghost, budget) in enumerate(itertools.product(("off", "16"), ("epochs", "updates"))):
+        axes = json.dumps({"ghost_batch_size": ghost, "budget": budget})
+        for seed in range(5):
+            odd = 0.001 * seed + 0.0003 * ((3 * seed + 5 * len(ghost) * len(budget)) % 7)
+            accuracy = 0.95 + 0.02 * (budget == "updates") + odd
+            fields = {"arm": "", "batch_size": 512, "cell_order": order, "axes": axes, "test_accuracy": accuracy}
+            rows.append(synthetic.run_row(f"{ghost}, {budget}", seed, **fields))
     with house_style():
-        figure = factorial_figure(read_panels(pd.DataFrame(rows)))
-        figure.canvas.draw()
-    (axes,) = plots(figure)
+        (axes,) = plots(factorial_figure(read_panels(pd.DataFrame(rows))))
     assert [text.get_text() for text in axes.get_yticklabels()] == [
         "ghost batch size off → 16", "budget epochs → updates", "ghost batch size × budget",
     ]  # fmt: skip
@@ -259,20 +262,20 @@ def test_effects_are_drawn_one_row_each_filled_where_separated(synthetic: Module
     assert marks[1].get_xdata()[0] == pytest.approx(2.0, abs=0.05)
 
 
-def test_a_grid_that_is_no_factorial_says_so(synthetic: ModuleType) -> None:
+def test_a_grid_that_is_no_factorial_says_so() -> None:
     with house_style():
         figure = factorial_figure(read_panels(synthetic.digits_suite(1)[0]))
     assert any("no factorial" in text for text in texts(figure))
 
 
-def many_arms(synthetic: ModuleType, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def many_arms(count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A panel of `count` arms with the curves of one seed each."""
     runs = [
         synthetic.run_row(f"arm {number}", 0, reference_cell=number == 0, cell_order=number, batch_size=16 if number % 3 == 0 else 512)
         for number in range(count)
-    ]  # fmt: skip
+    ]
     curves = [
-        {"run_id": row["run_id"], "update": update, "examples": 16 * update, "metric": metric, "layer": "", "value": value / update**0.3}
+        synthetic.point(row["run_id"], update, metric, value / update**0.3)
         for row in runs
         for update in (1, 10, 100)
         for metric, value in (("train_loss", 1.0), ("test_accuracy", 0.9), ("weight_distance", 5.0))
@@ -280,7 +283,7 @@ def many_arms(synthetic: ModuleType, count: int) -> tuple[pd.DataFrame, pd.DataF
     return pd.DataFrame(runs), pd.DataFrame(curves)
 
 
-def test_a_name_that_says_the_batch_size_says_it_once(synthetic: ModuleType) -> None:
+def test_a_name_that_says_the_batch_size_says_it_once() -> None:
     cells = read_panels(synthetic.digits_suite(3, only=["SB", "LB"])[0])[0].cells
     small, large = (next(cell for cell in cells if cell.name == name) for name in ("SB", "LB"))
     named = [replace(small, name="no reset, B 16", words={"batch_size": "B 16"}), large]

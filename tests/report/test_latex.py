@@ -2,6 +2,8 @@ r"""The LaTeX table is one that LaTeX sets: balanced, escaped, as many cells in 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,12 +13,14 @@ import pytest
 
 from gapbench.analysis import arms_table
 from gapbench.report.latex import arms_latex, escape
+from tests.analysis import synthetic
 
 GOLDEN = Path(__file__).with_name("golden_arms.tex")
 NASTY = r"50 % & $x_1$ #{~^} \o/ <a|b> × − ±"
 
 
-def tables(synthetic):
+@functools.cache
+def tables():
     """Suites whose tables differ in columns: two panels with a diverged run; one seed; a fixed split; names that LaTeX would choke on."""
     nasty, curves = synthetic.digits_suite(3, only=["SB", "LB"])
     return {
@@ -28,22 +32,19 @@ def tables(synthetic):
     }
 
 
-def test_the_table_is_the_golden_file(synthetic):
-    assert tables(synthetic)["digits"] == GOLDEN.read_text(encoding="utf-8")
+def test_the_table_is_the_golden_file():
+    assert tables()["digits"] == GOLDEN.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["digits", "one seed", "grid", "nasty", "nothing"])
-def test_every_table_is_well_formed(synthetic, name):
-    text = tables(synthetic)[name]
+def test_every_table_is_well_formed(name):
+    text = tables()[name]
     body = re.sub(r"(?m)^%.*\n", "", text)
     assert [rule for rule in re.findall(r"\\(\w+rule)", body) if rule != "midrule"] == ["toprule", "bottomrule"]
     assert re.findall(r"\\(begin|end)\{(\w+)\}", body) == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
     plain = re.sub(r"\\[\\{}$&%#_]", "", body)  # what is escaped is text
-    depth = 0
-    for character in plain:
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        assert depth >= 0
-    assert depth == 0
+    depths = [*itertools.accumulate({"{": 1, "}": -1}.get(character, 0) for character in plain)]
+    assert min(depths) == depths[-1] == 0
     assert plain.count("$") % 2 == 0
     assert "%" not in plain
     columns = re.search(r"\\begin\{tabular\}\{([lrc]+)\}", body).group(1)
@@ -54,8 +55,8 @@ def test_every_table_is_well_formed(synthetic, name):
 
 @pytest.mark.parametrize("name", ["digits", "one seed", "grid", "nasty", "nothing"])
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed; the structure is tested above")
-def test_pdflatex_sets_every_table(synthetic, tmp_path, name):
-    (tmp_path / "table.tex").write_text(tables(synthetic)[name], encoding="utf-8")
+def test_pdflatex_sets_every_table(tmp_path, name):
+    (tmp_path / "table.tex").write_text(tables()[name], encoding="utf-8")
     head = "\\documentclass{article}\\usepackage{booktabs,graphicx}"
     (tmp_path / "paper.tex").write_text(f"{head}\\begin{{document}}\\input{{table.tex}}\\end{{document}}", encoding="utf-8")
     done = subprocess.run(
@@ -71,21 +72,15 @@ def test_names_are_set_as_they_stand():
     assert escape("\\") == r"\textbackslash{}"
 
 
-def test_the_caption_names_what_gaps_are_taken_at_and_the_verdicts(synthetic):
-    caption = re.search(r"\\caption\{.*\}", tables(synthetic)["digits"]).group(0)
-    for words in (
-        "equal examples, rate untouched",
-        "equal updates",
-        "Holm over",
-        r"$\downarrow$ below the reference",
-        "-- no verdict",
-        "paired",
-    ):
+def test_the_caption_names_what_gaps_are_taken_at_and_the_verdicts():
+    caption = re.search(r"\\caption\{.*\}", tables()["digits"]).group(0)
+    taken_at = ("equal examples, rate untouched", "equal updates", "paired")
+    for words in (*taken_at, "Holm over", r"$\downarrow$ below the reference", "-- no verdict"):
         assert words in caption
 
 
-def test_one_seed_has_no_interval(synthetic):
-    text = tables(synthetic)["one seed"]
+def test_one_seed_has_no_interval():
+    text = tables()["one seed"]
     assert "One seed, so no intervals." in text
     assert r"\pm" not in text.replace(r"$\pm$ half", "")
     assert "[" not in text

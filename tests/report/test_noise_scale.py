@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
-from typing import Any
 
-import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -14,35 +11,17 @@ from matplotlib.figure import Figure
 from gapbench.analysis.noise_scale import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import CROWDED, noise_scale_drawings
+from tests.analysis import synthetic
+from tests.analysis.noise_scale.made import made_study
 from tests.report.drawn import entries, texts
-
-
-def made_study(synthetic: ModuleType, noise_made: ModuleType, seeds: int = 1, rates: tuple[float, ...] = (0.1,)) -> NoiseStudy:
-    random = np.random.default_rng(0)
-    rows, curves = [], []
-    for order, size in enumerate((64, 256)):
-        for rate in rates:
-            for seed in range(seeds):
-                data = noise_made.data_set(seed)
-                name = f"B {size}" + (f", rate {rate}" if len(rates) > 1 else "")
-                row: dict[str, Any] = synthetic.run_row(
-                    name, seed, batch_size=size, learning_rate=rate, reference_cell=order == 0, cell_order=order, train_examples=400
-                )
-                rows.append(row)
-                for update in (0, 10, 100):
-                    curves += noise_made.probe_rows(row["run_id"], update, data, random, 8, 32)
-                for update in range(1, 17):
-                    curves += noise_made.stream_rows(row["run_id"], update, data, random, size // 4, 4, cut=True)
-                curves += noise_made.loss_rows(row["run_id"], 100)
-    return study("made", *synthetic.tables(rows, curves))
 
 
 def drawn(found: NoiseStudy) -> Figure:
     return Figures(noise_scale_drawings(found))["noise_scale"]
 
 
-def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise_made: ModuleType) -> None:
-    found = made_study(synthetic, noise_made)
+def test_the_numbers_of_the_frame_are_what_is_drawn() -> None:
+    found = made_study()
     figure = drawn(found)
     left, right = figure.axes
     bars = [one for one in left.containers if isinstance(one, ErrorbarContainer)]
@@ -57,8 +36,8 @@ def test_the_numbers_of_the_frame_are_what_is_drawn(synthetic: ModuleType, noise
     assert [part.get_suptitle() for part in figure.subfigs] == ["digits, mlp, recipe digits", ""]  # the panel's band, and the caption's
 
 
-def test_many_runs_are_dots_with_one_entry_for_each_batch_size(synthetic: ModuleType, noise_made: ModuleType) -> None:
-    found = made_study(synthetic, noise_made, seeds=3, rates=(0.1, 0.2))
+def test_many_runs_are_dots_with_one_entry_for_each_batch_size() -> None:
+    found = made_study(seeds=3, rates=(0.1, 0.2))
     assert len(found.runs) > CROWDED
     figure = drawn(found)
     left, _ = figure.axes
@@ -67,8 +46,8 @@ def test_many_runs_are_dots_with_one_entry_for_each_batch_size(synthetic: Module
     assert any("intervals stand in noise.csv" in text for text in texts(figure))
 
 
-def test_losses_below_zero_are_drawn_on_a_linear_axis(synthetic: ModuleType, noise_made: ModuleType) -> None:
-    found = made_study(synthetic, noise_made)
+def test_losses_below_zero_are_drawn_on_a_linear_axis() -> None:
+    found = made_study()
     shifted = tuple(replace(run, loss=replace(run.loss, values=run.loss.values - 2.0)) for run in found.runs if run.loss)
     figure = drawn(NoiseStudy("made", shifted))
     left, right = figure.axes
@@ -81,6 +60,6 @@ def test_losses_below_zero_are_drawn_on_a_linear_axis(synthetic: ModuleType, noi
     assert loss_at(run.loss, float(run.loss.updates[-1])) == pytest.approx(run.loss.values[-1])
 
 
-def test_without_measurements_the_figure_says_so(synthetic: ModuleType) -> None:
+def test_without_measurements_the_figure_says_so() -> None:
     figure = drawn(study("made", *synthetic.digits_suite(1, only=["SB"])))
     assert "No run has measured its noise scale." in texts(figure)

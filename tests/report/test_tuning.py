@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from gapbench.analysis.stats import t_interval
 from gapbench.report.style import house_style, render
-from gapbench.report.tuning import learning_rate_figure, tuning_columns, tuning_markdown, tuning_notes, tuning_row
+from gapbench.report.tuning import learning_rate_figure, tuning_markdown, tuning_notes, tuning_row
 from gapbench.tuning import CellResult, Point, Rules, Tuned
 from gapbench.tuning.results import Tried
 
@@ -112,7 +112,7 @@ def test_the_same_results_give_the_same_bytes() -> None:
 
 def test_the_table_says_where_the_optimum_lies_and_what_its_accuracy_rests_on() -> None:
     both = tuned(SB, LB)
-    rows = [dict(zip(tuning_columns(both), tuning_row(both, one), strict=True)) for one in both.cells]
+    rows = [tuning_row(both, one) for one in both.cells]
     assert rows[0] == {
         "cell": "SB", "batch": "16", "regime": "baseline", "points": "4 (1 diverged)", "best rate": "0.2", "optimum": "interior",
         "within 1 pp": "0.1 (or less) to 0.2", "held-out acc. (%)": "97.50 ± 1.24", "fresh seeds": "3 x 5 folds",
@@ -128,8 +128,7 @@ def test_other_searched_values_stand_beside_the_rate() -> None:
     one = tuned(
         cell("SB", 16, [0.9, 0.95, 0.9], 1, other={"momentum": 0.9}, other_at_edge=("momentum",)), search=("learning_rate", "momentum")
     )
-    row = dict(zip(tuning_columns(one), tuning_row(one, one.cells[0]), strict=True))
-    assert row["best momentum"] == "0.9 (end of its list)"
+    assert tuning_row(one, one.cells[0])["best momentum"] == "0.9 (end of its list)"
 
 
 def test_no_interval_is_drawn_or_written_from_one_seed() -> None:

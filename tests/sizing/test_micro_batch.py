@@ -6,14 +6,13 @@ from gapbench import cost
 from gapbench.sizing.decisions import exact_sizes, micro_batch_size
 from gapbench.sizing.kinds import KINDS
 from gapbench.suite.runspec import Component, Phase
+from tests.small import MODELS
 
-CIFAR10 = Component(name="cifar10")
-C1 = Component(name="c1")
-RESNET44 = Component(name="resnet", options={"depth": 44})
+C1, RESNET44 = MODELS["c1"], MODELS["resnet44"]
 
 
 def of(spec, model=C1, **changes):
-    return spec(dataset=CIFAR10, model=model, train_examples=50_000, **changes)
+    return spec(dataset=Component(name="cifar10"), model=model, train_examples=50_000, **changes)
 
 
 def test_pieces_are_divisors_of_the_batch_that_the_ghost_batch_size_divides(spec):

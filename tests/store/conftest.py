@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,28 +11,20 @@ import pytest
 from gapbench.core.events import Measured, Outcome
 from gapbench.store import EventLog, ResultsDirectory, RunDirectory, RunOutcome, StoredPlan
 from gapbench.suite import run_id
-from gapbench.suite.runspec import Component, Labels, PlannedRun, RunSpec
+from gapbench.suite.runspec import Component, Labels, Phase, PlannedRun, RunSpec
+from tests import small
 
 
 def make_spec(seed: int = 0, **changes: Any) -> RunSpec:
     fields: dict[str, Any] = {
         "dataset": Component(name="digits", options={"train_size": 0, "test_size": 0}),
         "model": Component(name="mlp", options={"widths": [8], "norm": "batch", "bias": False}),
-        "optimizer": Component(name="sgd", options={"momentum": 0.9, "nesterov": False}),
-        "batch_size": 32,
-        "updates": 10,
-        "learning_rate": 0.1,
-        "seed": seed,
-        "init_seed": seed,
-        "order_seed": seed,
-        "split_seed": seed,
-        "split_drawn": True,
+        "phases": (Phase(),),
         "train_examples": 900,
-        "reference_batch_size": 32,
-        "reference_updates": 10,
-        "reference_learning_rate": 0.1,
+        "split_drawn": True,
     }
-    return RunSpec(**(fields | changes))
+    fields |= dict.fromkeys(("batch_size", "reference_batch_size"), 32) | dict.fromkeys(("updates", "reference_updates"), 10)
+    return small.make_spec(seed=seed, split_seed=seed, **fields | changes)
 
 
 def make_run(cell: str = "SB", seed: int = 0, **changes: Any) -> PlannedRun:
@@ -39,21 +33,10 @@ def make_run(cell: str = "SB", seed: int = 0, **changes: Any) -> PlannedRun:
 
 
 def make_outcome(outcome: Outcome = Outcome.OK, accuracy: float = 0.9, **more: Any) -> RunOutcome:
-    summary = {
-        "test_accuracy": accuracy,
-        "test_loss": 0.5,
-        "train_accuracy": 0.95,
-        "train_loss": float("inf"),
-        "weight_distance": 3.0,
-        "train_seconds": 2.0,
-        "evaluation_seconds": 0.5,
-        "other_seconds": 0.25,
-        "peak_memory_mib": 300.0,
-        "program": "eager",
-    }
-    return RunOutcome(
-        outcome, "" if outcome is Outcome.OK else "because", 10, summary, b"\xf0\x01" if outcome is Outcome.OK else b"", **more
-    )
+    results = {"test_accuracy": accuracy, "test_loss": 0.5, "train_accuracy": 0.95, "train_loss": float("inf"), "weight_distance": 3.0}
+    seconds = {"train_seconds": 2.0, "evaluation_seconds": 0.5, "other_seconds": 0.25}
+    reason, correct = ("", b"\xf0\x01") if outcome is Outcome.OK else ("because", b"")
+    return RunOutcome(outcome, reason, 10, results | seconds | {"peak_memory_mib": 300.0, "program": "eager"}, correct, **more)
 
 
 def finish(run: RunDirectory, planned: PlannedRun, outcome: RunOutcome | None = None, updates: tuple[int, ...] = (1, 10)) -> None:
@@ -61,7 +44,7 @@ def finish(run: RunDirectory, planned: PlannedRun, outcome: RunOutcome | None = 
     run.add_session(
         {"started_at": "2026-01-01T00:00:00+00:00", "threads": 1, "device": "cpu", "device_name": "a processor", "torch_version": "2.11"}
     )
-    with EventLog(run.events_path, 0) as log:
+    with closing(EventLog(run.events_path, 0)) as log:
         for update in updates:
             log.append(Measured(0, update, 32 * update, (("test_accuracy", "", 0.5), ("weight_distance", "fc", float("nan")))))
     if outcome is not None:
@@ -69,16 +52,9 @@ def finish(run: RunDirectory, planned: PlannedRun, outcome: RunOutcome | None = 
 
 
 @pytest.fixture
-def build() -> Any:
+def build() -> SimpleNamespace:
     """Helpers: build.spec, build.run, build.outcome, build.finish."""
-
-    class Build:
-        spec = staticmethod(make_spec)
-        run = staticmethod(make_run)
-        outcome = staticmethod(make_outcome)
-        finish = staticmethod(finish)
-
-    return Build
+    return SimpleNamespace(spec=make_spec, run=make_run, outcome=make_outcome, finish=finish)
 
 
 @pytest.fixture
@@ -97,3 +73,15 @@ def planned(results: ResultsDirectory) -> Callable[..., list[PlannedRun]]:
         return list(runs)
 
     return plan
+
+
+@pytest.fixture
+def trained(results: ResultsDirectory, planned: Callable[..., list[PlannedRun]]) -> Callable[..., tuple[PlannedRun, RunDirectory]]:
+    """Plans and trains one run; returns it with its folder."""
+
+    def train(outcome: RunOutcome | None = None, **changes: Any) -> tuple[PlannedRun, RunDirectory]:
+        (run,) = planned(make_run(**changes))
+        finish(results.run(run.run_id), run, outcome or make_outcome())
+        return run, results.run(run.run_id)
+
+    return train

@@ -13,9 +13,8 @@ from gapbench.store import ResultsDirectory, build_tables, pack, read_tables, un
 
 
 @pytest.fixture
-def finished(results, planned, build):
-    (run,) = planned(build.run())
-    build.finish(results.run(run.run_id), run, build.outcome())
+def finished(results, trained):
+    trained()
     build_tables(results)
     (results.path / "tables").mkdir()
     (results.path / "tables" / "arms.md").write_text("| arm |")
@@ -42,15 +41,11 @@ def test_the_same_results_give_the_same_bytes(finished, tmp_path):
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
 
 
-def test_a_bundle_is_never_written_over(finished, tmp_path):
+@pytest.mark.parametrize(("name", "words"), [("b.zip", "exists already"), ("b.rar", r"\.tar\.gz or \.zip")])
+def test_a_bundle_has_a_name_of_the_right_kind_and_is_never_written_over(finished, tmp_path, name, words):
     (tmp_path / "b.zip").write_bytes(b"precious")
-    with pytest.raises(StoreError, match="exists already"):
-        pack(finished, tmp_path / "b.zip")
-
-
-def test_a_bundle_has_a_name_of_the_right_kind(finished, tmp_path):
-    with pytest.raises(StoreError, match=r"\.tar\.gz or \.zip"):
-        pack(finished, tmp_path / "b.rar")
+    with pytest.raises(StoreError, match=words):
+        pack(finished, tmp_path / name)
 
 
 def test_unpacking_again_uses_the_folder_and_spares_another(finished, tmp_path):

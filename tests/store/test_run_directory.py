@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -16,17 +16,14 @@ from gapbench.store import (
     EventLog,
     RunOutcome,
     commit,
-    last_lines,
-    read_events,
     read_failure,
-    read_header,
     read_payload,
     recover,
     stack_line,
     start_line,
     write_checkpoint,
 )
-from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_update
+from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_lines, last_update, read_events, read_header
 
 
 @pytest.fixture
@@ -57,16 +54,11 @@ def test_an_outcome_comes_back_as_it_was(one, build):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"outcome": "ok"}', '{"outcome": "interrupted"}', "null"])
-def test_a_damaged_outcome_is_none(one, text):
-    run, planned = one
-    run.begin(planned.spec)
-    (run.path / "outcome.json").write_text(text)
-    assert run.outcome() is None
-
-
-def test_an_outcome_that_is_no_end_is_none(one, build):
+def test_a_damaged_outcome_and_one_that_is_no_end_are_none(one, build, text):
     run, _ = one
     run.write_outcome(build.outcome(Outcome.INTERRUPTED))
+    assert run.outcome() is None
+    (run.path / "outcome.json").write_text(text)
     assert run.outcome() is None
 
 
@@ -90,8 +82,7 @@ def test_beginning_removes_what_a_killed_process_left(one):
     run.begin(planned.spec)
     (run.path / ".outcome.json.123-0.tmp").write_bytes(b"half")
     run.begin(planned.spec)
-    assert not list(run.path.glob("*.tmp"))
-    assert not list(run.path.glob(".*.tmp"))
+    assert [path.name for path in run.path.iterdir()] == ["spec.json"]
 
 
 def test_every_start_is_a_session_of_its_own(one):
@@ -179,39 +170,27 @@ def event(update: int, *values: float) -> Measured:
 
 
 def write(path, *events, keep_bytes=0) -> int:
-    with EventLog(path, keep_bytes) as log:
+    with closing(EventLog(path, keep_bytes)) as log:
         for one in events:
             log.append(one)
         return log.sync()
 
 
-@given(values=st.lists(st.floats(allow_nan=False), max_size=4), update=st.integers(0, 2**40))
+@given(values=st.lists(st.floats(), max_size=4), update=st.integers(0, 2**40))
 def test_events_come_back_as_they_were(tmp_path_factory, values, update):
     path = tmp_path_factory.mktemp("events") / "events.jsonl"
     write(path, event(update, *values))
-    assert list(read_events(path)) == [event(update, *values)]
+    assert repr(list(read_events(path))) == repr([event(update, *values)])  # not by value: NaN equals nothing
 
 
-def test_nan_comes_back_as_nan(tmp_path):
-    write(tmp_path / "events.jsonl", event(1, math.nan))
-    (only,) = read_events(tmp_path / "events.jsonl")
-    assert math.isnan(only.values[0][2])
-
-
-def test_resuming_cuts_what_lies_behind_the_checkpoint(tmp_path):
+def test_beginning_anew_cuts_everything_and_resuming_what_lies_behind_the_checkpoint(tmp_path):
     path = tmp_path / "events.jsonl"
+    write(path, event(7, 0.7))
     size = write(path, event(1, 0.1), event(2, 0.2))
     write(path, event(3, 0.3), event(4, 0.4), keep_bytes=size)
     write(path, event(3, 0.5), keep_bytes=size)
     assert [one.update for one in read_events(path)] == [1, 2, 3]
     assert list(read_events(path))[-1] == event(3, 0.5)
-
-
-def test_beginning_anew_cuts_everything(tmp_path):
-    path = tmp_path / "events.jsonl"
-    write(path, event(1, 0.1))
-    write(path, event(1, 0.2))
-    assert list(read_events(path)) == [event(1, 0.2)]
 
 
 def test_a_torn_last_line_ends_the_log(tmp_path):
@@ -270,11 +249,8 @@ def test_of_a_progress_bar_the_last_state_is_left(tail):
 
 
 def test_marks_under_the_lines_of_a_traceback_are_left_out(tail):
-    assert tail('  File "x.py", line 1\n    f(x)\n    ^^^^\n    ~~^~~\nValueError: no\n') == (
-        '  File "x.py", line 1',
-        "    f(x)",
-        "ValueError: no",
-    )
+    lines = ['  File "x.py", line 1', "    f(x)", "    ^^^^", "    ~~^~~", "ValueError: no"]
+    assert tail("\n".join(lines)) == (*lines[:2], lines[-1])
 
 
 def test_any_bytes_and_any_length_are_fit_to_print(tail):
@@ -288,11 +264,9 @@ def test_without_a_log_there_are_no_lines(tmp_path):
     assert last_lines(tmp_path / "log.txt") == ()
 
 
-def test_a_failure_knows_its_reason_and_its_log(results, build, planned):
-    (run,) = planned(build.run())
-    folder = results.run(run.run_id)
-    assert read_failure(folder) is None
-    build.finish(folder, run, RunOutcome(Outcome.CRASHED, "ValueError: no"))
+def test_a_failure_knows_its_reason_and_its_log(results, build, trained):
+    assert read_failure(results.run(build.run().run_id)) is None
+    _, folder = trained(RunOutcome(Outcome.CRASHED, "ValueError: no"))
     folder.append_log("Traceback\nValueError: no")
     failure = read_failure(folder)
     assert (failure.outcome, failure.reason, failure.log) == (Outcome.CRASHED, "ValueError: no", folder.log_path)

@@ -41,7 +41,8 @@ def test_its_age_is_that_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", '{"state": "training"}', "\x00"])
-def test_what_is_no_session_is_none(tmp_path, text):
+def test_what_is_no_session_or_is_missing_is_none(tmp_path, text):
+    assert read_session(tmp_path) is None
     (tmp_path / "session.json").write_text(text)
     assert read_session(tmp_path) is None
 
@@ -51,8 +52,4 @@ def test_damaged_fields_make_it_none(tmp_path, change):
     write_session(tmp_path, SESSION)
     path = tmp_path / "session.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert read_session(tmp_path) is None
-
-
-def test_without_a_file_there_is_none(tmp_path):
     assert read_session(tmp_path) is None

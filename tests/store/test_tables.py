@@ -11,8 +11,9 @@ import pytest
 
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.store import RUN_COLUMNS, build_tables, read_tables
+from gapbench.store import build_tables, read_tables
 from gapbench.store.plan import METADATA_KEY, Prediction, StoredPlan
+from gapbench.store.tables import RUN_COLUMNS
 from gapbench.suite.change import Change
 from gapbench.suite.runspec import Component, Phase
 
@@ -50,9 +51,8 @@ def test_examples_are_those_of_the_batches_that_were_made(results, planned, buil
     assert list(table.reference_examples) == [320, 320, 2 * 70 + 32]
 
 
-def test_an_ok_run_has_its_numbers_costs_and_provenance(results, planned, build, tables):
-    (run,) = planned(build.run())
-    build.finish(results.run(run.run_id), run, build.outcome(replicas=8))
+def test_an_ok_run_has_its_numbers_costs_and_provenance(trained, build, tables):
+    run, _ = trained(build.outcome(replicas=8))
     (row,) = tables().runs.to_dict("records")
     expected = {
         "test_accuracy": 0.9,
@@ -73,17 +73,15 @@ def test_an_ok_run_has_its_numbers_costs_and_provenance(results, planned, build,
     }
     assert {name: row[name] for name in expected} == expected
     assert json.loads(row["model_options"]) == {"widths": [8], "norm": "batch", "bias": False}
+    assert Change.model_validate_json(row["change"]) == run.labels.change
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.CRASHED, Outcome.TIMEOUT, Outcome.OUT_OF_MEMORY])
-def test_only_ok_runs_have_results_but_all_have_costs(results, planned, build, tables, outcome):
-    (run,) = planned(build.run())
-    build.finish(results.run(run.run_id), run, build.outcome(outcome))
+def test_only_ok_runs_have_results_but_all_have_costs(trained, build, tables, outcome):
+    trained(build.outcome(outcome))
     (row,) = tables().runs.to_dict("records")
     assert (row["outcome"], row["reason"], row["train_seconds"]) == (outcome.value, "because", 2.0)
-    assert pd.isna(row["test_accuracy"])
-    assert pd.isna(row["weight_distance"])
-    assert row["test_correct"] is None
+    assert all(pd.isna(row[name]) for name in ("test_accuracy", "weight_distance", "test_correct"))
 
 
 def test_curves_are_long_and_hold_finished_runs_only(results, planned, build, tables):
@@ -137,22 +135,13 @@ def test_a_plan_comes_back_as_it_was(results, planned, build):
     assert results.plan() == StoredPlan("small", tuple(runs), {"arms": ["SB"]})
 
 
-def test_what_was_predicted_stands_in_the_run_table(results, build, tables):
+def test_a_plan_keeps_what_runs_were_predicted_to_take_and_so_does_the_run_table(results, build, tables):
     runs = (build.run(seed=0), build.run(seed=1))
-    results.write_plan(StoredPlan("small", runs, {}, {runs[0].run_id: Prediction(12.5, "calibrated")}), "")
-    predicted = tables().runs.set_index("run_id").predicted_seconds
-    assert predicted[runs[0].run_id] == 12.5
-    assert pd.isna(predicted[runs[1].run_id])
-
-
-def test_a_plan_keeps_what_runs_were_predicted_to_take(results, planned, build):
-    first, second = planned(build.run(seed=0), build.run(seed=1))
-    predictions = {first.run_id: Prediction(12.5, "measured")}
-    results.write_plan(StoredPlan("small", (first, second), {}, predictions), "")
+    predictions = {runs[0].run_id: Prediction(12.5, "calibrated")}
+    results.write_plan(StoredPlan("small", runs, {}, predictions), "")
     assert results.plan().predictions == predictions
-    table = pd.read_parquet(results.plan_path)
-    assert table["predicted_seconds"].tolist()[0] == 12.5
-    assert table["predicted_seconds"].isna().tolist() == [False, True]
+    for table in (tables().runs, pd.read_parquet(results.plan_path)):
+        assert table.predicted_seconds.fillna(-1.0).tolist() == [12.5, -1.0]
 
 
 def test_a_plan_from_before_predictions_and_records_were_kept_is_read(results, planned, build):
@@ -165,13 +154,6 @@ def test_a_plan_from_before_predictions_and_records_were_kept_is_read(results, p
     plan = results.plan()
     assert (plan.runs[0].spec, plan.predictions) == (runs[0].spec, {})
     assert plan.runs[0].labels == runs[0].labels.model_copy(update={"words": {"SB": "SB"}})
-
-
-def test_what_was_changed_stands_in_the_run_table_as_data(results, planned, build, tables):
-    (run,) = planned(build.run())
-    build.finish(results.run(run.run_id), run, build.outcome())
-    (row,) = tables().runs.to_dict("records")
-    assert Change.model_validate_json(row["change"]) == run.labels.change
 
 
 def test_without_a_plan_there_is_an_error_that_says_what_to_do(results):
@@ -198,21 +180,15 @@ def test_a_table_of_a_newer_schema_is_refused(results, planned, build, tables):
         read_tables(results.path)
 
 
-def test_a_finished_run_in_the_wrong_folder_is_an_error(results, planned, build, tables):
-    (run,) = planned(build.run())
-    build.finish(results.run(run.run_id), run, build.outcome())
-    (results.run(run.run_id).path / "spec.json").write_text(build.spec(seed=5).model_dump_json())
+def test_a_finished_run_in_the_wrong_folder_is_an_error(trained, build, tables):
+    _, folder = trained()
+    (folder.path / "spec.json").write_text(build.spec(seed=5).model_dump_json())
     with pytest.raises(StoreError, match="does not hold run"):
         tables()
 
 
 def test_runs_from_before_an_option_say_the_same_as_later_ones(results, planned, build, tables):
     """Else a directory of both would compare neither with the other."""
-    older = Component(name="f1")
-    later = Component(name="f1", options={"norm": "batch"})
-    planned(
-        build.run(seed=0, model=older),
-        build.run(seed=1, model=later),
-        build.run("none", model=Component(name="f1", options={"norm": "none"})),
-    )
+    models = [Component(name="f1", options=options) for options in ({}, {"norm": "batch"}, {"norm": "none"})]
+    planned(*(build.run(str(number), model=model) for number, model in enumerate(models)))
     assert list(tables().runs.model_options) == ['{"norm":"batch"}', '{"norm":"batch"}', '{"norm":"none"}']

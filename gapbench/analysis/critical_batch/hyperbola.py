@@ -20,6 +20,8 @@ Array = npt.NDArray[np.float64]
 
 BRACKET = 4.0
 """A fit is bracketed by two batch sizes below the critical one by this factor, and by two above it."""
+OVERHEAD = 0.2
+"""Examples beyond the least at the critical batch size of Zhang et al. 2024; at that of McCandlish et al. they are 1."""
 SMALLEST, LARGEST = 0.2, 10.0
 """Exponents of the knee that are told apart; beyond them the curve is a power law, or a corner."""
 
@@ -51,12 +53,13 @@ class Hyperbola:
         """E_min: examples to the target however small the batch."""
         return self.smallest_steps.value * self.critical_batch.value
 
-    def overhead_batch(self, overhead: float) -> float:
-        """Returns the batch size at which a run takes 1 + `overhead` times the least examples: B_crit at 1, B_crit / 5 at 0.2.
+    @property
+    def overhead_batch(self) -> float:
+        """The batch size at which a run takes 20 % more than the least examples, a fifth of B_crit.
 
-        0.2 is what Zhang et al. 2024, arXiv:2410.21676, call the critical batch size: a factor of 5 by definition alone.
+        Zhang et al. 2024, arXiv:2410.21676, call this the critical batch size: a factor of 5 by definition alone.
         """
-        return overhead * self.critical_batch.value
+        return OVERHEAD * self.critical_batch.value
 
     @property
     def below(self) -> int:
@@ -83,13 +86,12 @@ class Hyperbola:
         return self.smallest_steps.value * (1.0 + self.critical_batch.value / batch_sizes)
 
 
-def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, level: float = LEVEL, knee: bool = True) -> Hyperbola:
+def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, knee: bool = True) -> Hyperbola:
     """Fits the hyperbola by least squares of the logarithms, with t intervals of the logarithms of its parameters.
 
     Args:
         batch_sizes: one a point, in examples (or tokens); several points may share one.
         steps: to the target, one a point.
-        level: coverage of the intervals.
         knee: whether the shape is tested, too, which takes at least five points.
 
     Raises:
@@ -106,15 +108,15 @@ def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, level
     degrees = len(logs) - 2
     variance = float(residuals @ residuals) / degrees
     covariance = variance * np.linalg.inv(jacobian.T @ jacobian)
-    half = t_quantile(level, degrees) * np.sqrt(np.diag(covariance))
-    offset = float((logs - np.log1p(np.exp(log_critical) / sizes)).mean())
+    half = t_quantile(LEVEL, degrees) * np.sqrt(np.diag(covariance))
+    offset = float((logs - _curve(log_critical, sizes)).mean())
     return Hyperbola(
         critical_batch=interval_of_log(log_critical, float(half[1])),
         smallest_steps=interval_of_log(offset, float(half[0])),
         residual=float(np.sqrt(variance)),
         n=len(logs),
         batch_sizes=tuple(float(size) for size in distinct),
-        knee=_knee(sizes, logs, log_critical, level) if knee and len(distinct) >= 5 else None,
+        knee=_knee(sizes, logs, log_critical) if knee and len(distinct) >= 5 else None,
     )
 
 
@@ -124,25 +126,30 @@ def _fit(sizes: Array, logs: Array) -> tuple[float, Array, Array]:
     For a given B_crit the best S_min is a mean, so that one dimension is left to search: a grid finds the valley, Newton's steps its floor.
     """
     grid = np.linspace(np.log(sizes.min()) - 7.0, np.log(sizes.max()) + 7.0, 300)
-    curves = np.log1p(np.exp(grid[:, None]) / sizes)
-    rest = logs - curves
-    costs = rest.var(axis=1)
-    log_critical = float(grid[costs.argmin()])
+    log_critical = float(grid[(logs - _curve(grid[:, None], sizes)).var(axis=1).argmin()])
     for _ in range(50):
-        share = 1.0 / (1.0 + sizes / np.exp(log_critical))  # d log(1 + B_crit / B) / d log B_crit
-        rest = logs - np.log1p(np.exp(log_critical) / sizes)
-        rest -= rest.mean()
+        rest, share = _left(log_critical, sizes, logs)
         slope = share - share.mean()
         move = float(slope @ rest) / max(float(slope @ slope), 1e-300)
         log_critical += float(np.clip(move, -1.0, 1.0))
         if abs(move) < 1e-12:
             break
-    share = 1.0 / (1.0 + sizes / np.exp(log_critical))
-    rest = logs - np.log1p(np.exp(log_critical) / sizes)
-    return log_critical, rest - rest.mean(), np.stack([np.ones_like(share), share], axis=1)
+    rest, share = _left(log_critical, sizes, logs)
+    return log_critical, rest, np.stack([np.ones_like(share), share], axis=1)
 
 
-def _knee(sizes: Array, logs: Array, start: float, level: float) -> Interval | None:
+def _left(log_critical: float, sizes: Array, logs: Array) -> tuple[Array, Array]:
+    """Returns the residuals at the best S_min, and d log(1 + B_crit / B) / d log B_crit."""
+    rest = logs - _curve(log_critical, sizes)
+    return rest - rest.mean(), 1.0 / (1.0 + sizes / np.exp(log_critical))
+
+
+def _curve(log_critical: Array | float, sizes: Array) -> Array:
+    """Returns log(1 + B_crit / B)."""
+    return np.asarray(np.log1p(np.exp(log_critical) / sizes))
+
+
+def _knee(sizes: Array, logs: Array, start: float) -> Interval | None:
     """Returns the exponent of the generalized curve, or None where it has no end within SMALLEST .. LARGEST."""
     from scipy.optimize import least_squares
 
@@ -152,18 +159,16 @@ def _knee(sizes: Array, logs: Array, start: float, level: float) -> Interval | N
         return np.asarray(offset + np.logaddexp(0.0, exponent * (log_critical - np.log(sizes))) / exponent - logs)
 
     bounds = ([-np.inf, -np.inf, np.log(SMALLEST)], [np.inf, np.inf, np.log(LARGEST)])
-    best: Any = None
-    for log_exponent in (0.0, 0.5, -0.5):
-        offset = float((logs - np.log1p(np.exp(start) / sizes)).mean())
-        found = least_squares(residuals, [offset, start, log_exponent], bounds=bounds)
-        best = found if best is None or found.cost < best.cost else best
+    offset = float((logs - _curve(start, sizes)).mean())
+    fits: list[Any] = [least_squares(residuals, [offset, start, log_exponent], bounds=bounds) for log_exponent in (0.0, 0.5, -0.5)]
+    best = min(fits, key=lambda fit: float(fit.cost))
     degrees = len(logs) - 3
     information = best.jac.T @ best.jac
     log_exponent = float(best.x[2])
     at_edge = not np.log(SMALLEST) + 1e-3 < log_exponent < np.log(LARGEST) - 1e-3
     if degrees < 1 or at_edge or np.linalg.cond(information) > 1e12:
         return None
-    half = t_quantile(level, degrees) * float(np.sqrt(2.0 * best.cost / degrees * np.linalg.inv(information)[2, 2]))
+    half = t_quantile(LEVEL, degrees) * float(np.sqrt(2.0 * best.cost / degrees * np.linalg.inv(information)[2, 2]))
     return interval_of_log(log_exponent, half) if half < np.log(LARGEST) else None
 
 
@@ -176,10 +181,10 @@ def critical_batch_with_censored(
     steps: Sequence[float],
     censored_sizes: Sequence[float],
     censored_at: Sequence[float],
-    *,
-    level: float = LEVEL,
 ) -> Interval | None:
     """Returns B_crit by maximum likelihood: normal errors of log S, and for a censored run the chance of taking longer than it trained.
+
+    The interval is from the curvature of the likelihood and t with n - 2 degrees of freedom.
 
     Args:
         found: the fit without censored runs, to start from.
@@ -187,7 +192,6 @@ def critical_batch_with_censored(
         steps: of the same.
         censored_sizes: batch sizes of the others.
         censored_at: updates that they made.
-        level: coverage of the interval, from the curvature of the likelihood and t with n - 2 degrees of freedom.
 
     Returns:
         None where the likelihood has no summit.
@@ -201,8 +205,8 @@ def critical_batch_with_censored(
     def cost(parameters: Array) -> float:
         offset, log_critical, log_spread = parameters
         spread = np.exp(log_spread)
-        rest = (logs - offset - np.log1p(np.exp(log_critical) / sizes)) / spread
-        beyond = (offset + np.log1p(np.exp(log_critical) / more) - bounds) / spread
+        rest = (logs - offset - _curve(log_critical, sizes)) / spread
+        beyond = (offset + _curve(log_critical, more) - bounds) / spread
         return float(0.5 * rest @ rest + len(logs) * log_spread - log_ndtr(beyond).sum())
 
     start = np.log([found.smallest_steps.value, found.critical_batch.value, max(found.residual, 1e-3)])
@@ -212,7 +216,7 @@ def critical_batch_with_censored(
         return None
     # The likelihood's spread divides by n; the fit of the runs that arrived divides by n - 2, and so does this.
     error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2))
-    return interval_of_log(float(best.x[1]), t_quantile(level, len(logs) - 2) * float(error))
+    return interval_of_log(float(best.x[1]), t_quantile(LEVEL, len(logs) - 2) * float(error))
 
 
 def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) -> Array:
@@ -239,16 +243,17 @@ NEAR = 4.0
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the noise scale of one run says about the critical batch size of a target."""
+    """What the noise scale of one run, or of several at one batch size, says about the critical batch size of a target."""
 
     batch_size: float
-    """That the run trained at."""
+    """That was trained at."""
     weighted: float
     """B_crit, the mean over noise-free progress."""
     naive: float
     """The mean over updates, for comparison."""
     smallest_steps: float
     """S_min: the progress itself, in noise-free updates."""
+    runs: int = 1
 
     @property
     def smallest_examples(self) -> float:
@@ -257,7 +262,7 @@ class Predicted:
 
     @property
     def counts(self) -> bool:
-        """Whether the run trained near enough to what it predicts."""
+        """Whether it was trained near enough to what is predicted."""
         return self.weighted / NEAR <= self.batch_size <= self.weighted * NEAR
 
 
@@ -276,13 +281,12 @@ def predict(updates: Array, noise_scale: Array, batch_size: float, last: float) 
     return Predicted(batch_size, float((weights * noise).sum() / weights.sum()), float(noise.mean()), float(weights.sum()))
 
 
-def by_batch_size(predictions: Sequence[Predicted]) -> list[tuple[float, float, float]]:
-    """Returns batch size, and geometric means of the weighted and the naive prediction of its runs, by ascending batch size."""
-    sizes: dict[float, list[Predicted]] = {}
-    for one in predictions:
-        sizes.setdefault(one.batch_size, []).append(one)
-    return [(size, _mean([one.weighted for one in own]), _mean([one.naive for one in own])) for size, own in sorted(sizes.items())]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.exp(np.log(values).mean()))
+def by_batch_size(predictions: Sequence[Predicted]) -> list[Predicted]:
+    """Returns the geometric means of the predictions of single runs at each batch size, ascending."""
+    out = []
+    for size in sorted({one.batch_size for one in predictions}):
+        own = [one for one in predictions if one.batch_size == size]
+        parts = [[getattr(one, name) for one in own] for name in ("weighted", "naive", "smallest_steps")]
+        weighted, naive, smallest_steps = (float(np.exp(np.log(part).mean())) for part in parts)
+        out.append(Predicted(size, weighted, naive, smallest_steps, len(own)))
+    return out

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,11 +21,12 @@ from gapbench.analysis.critical_batch.hyperbola import (
     fit_hyperbola,
     predict,
 )
-from gapbench.analysis.critical_batch.targets import Chosen, Evaluations, Passage, Target, choose_rates, unequal_budget
+from gapbench.analysis.critical_batch.targets import Chosen, Passage, Target, choose_rates, passages_of, unequal_budget
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import large
+from gapbench.analysis.formats import counted, large
+from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
 from gapbench.analysis.noise_scale import NoiseCurves
-from gapbench.analysis.stats import Interval, bounds
+from gapbench.analysis.stats import Interval
 from gapbench.core.events import Outcome
 from gapbench.suite.batches import effective_ghost
 
@@ -67,9 +68,19 @@ class CurveStudy:
     """From the noise scale of single runs."""
 
     @property
-    def points(self) -> tuple[tuple[float, float], ...]:
+    def about(self) -> str:
+        """Its title, with its method where there is one."""
+        return f"{self.title}, {self.method}" if self.method else self.title
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
         """Batch size and steps of every run that the fit rests on."""
-        return tuple((one.batch_size, steps) for one in self.chosen for steps in one.steps)
+        return [(one.batch_size, steps) for one in self.chosen for steps in one.steps]
+
+    @property
+    def lost(self) -> list[tuple[float, float]]:
+        """Batch size and updates of every run at the best rates that did not reach the target."""
+        return [(one.batch_size, trained) for one in self.chosen for trained in one.censored]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +89,7 @@ class Study:
 
     suite: str
     curves: tuple[CurveStudy, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """What could not be analysed, and why."""
 
     @cached_property
@@ -88,11 +99,13 @@ class Study:
 
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as tidy frames: passages, fits."""
-        return frames_of(self)
-
-    def __repr__(self) -> str:
-        return f"Study({self.suite!r}: {len(self.curves)} curves of steps against batch size)"
+        """The numbers as tidy frames: passages, fits, predictions."""
+        rows = {
+            "passages": (row for curve in self.curves for row in _passages(curve)),
+            "fits": (_fit(curve) for curve in self.curves),
+            "predictions": ({"curve": curve, "one": one} for curve in self.curves for one in curve.predictions),
+        }
+        return {name: tidy(columns, rows[name]) for name, columns in COLUMNS.items()}
 
 
 def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study:
@@ -147,17 +160,16 @@ def _once(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves, noise: NoiseCurves) -> CurveStudy | str:
-    runs = [run for cell in cells for run in cell.ok_runs]
-    evaluations = Evaluations(curves, target, runs)
+    found, statistics = passages_of(curves, target, [run for cell in cells for run in cell.runs])
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
     for cell in _once(cells):
         # A rate at which a run diverged was tried: it counts in the budget of its batch size, and as a run that did not arrive.
         for run in (run for run in cell.runs if run.outcome == Outcome.DIVERGED):
-            before = evaluations.reached(run.run_id)
+            before = found.get(run.run_id)
             passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, None, max(1.0, before.trained if before else 1.0)))
         for run in cell.ok_runs:
-            reached = evaluations.reached(run.run_id)
+            reached = found.get(run.run_id)
             if reached is None:
                 return f"{target}: {cell.name} was not evaluated for it"
             if reached.early:
@@ -174,7 +186,7 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
     best = {(one.batch_size, one.learning_rate) for one in made.chosen}
     return replace(
         made,
-        statistics=evaluations.statistics,
+        statistics=statistics,
         spacing=max(spacings, default=None),
         early=early,
         predictions=tuple(one for rate, one in predicted if (one.batch_size, rate) in best),
@@ -194,91 +206,47 @@ def _curve(title: str, method: str, target: str, passages: Sequence[Passage]) ->
     bare = CurveStudy(title, method, target, tuple(passages), tuple(choose_rates(passages)), None)
     sizes, steps = [size for size, _ in bare.points], [value for _, value in bare.points]
     try:
-        found = replace(bare, fit=fit_hyperbola(sizes, steps))
+        fit = fit_hyperbola(sizes, steps)
     except FitError as error:
         return replace(bare, reason=str(error))
-    censored = [(one.batch_size, trained) for one in bare.chosen for trained in one.censored]
-    if not censored or found.fit is None:
-        return found
-    robust = critical_batch_with_censored(found.fit, sizes, steps, [size for size, _ in censored], [value for _, value in censored])
-    return replace(found, with_censored=robust)
+    robust = critical_batch_with_censored(fit, sizes, steps, *zip(*bare.lost, strict=True)) if bare.lost else None
+    return replace(bare, fit=fit, with_censored=robust)
 
 
 # The numbers of the analysis of critical batch sizes as tidy frames.
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "passages": ("panel", "method", "target", "batch_size", "learning_rate", "seed", "steps", "trained", "examples", "chosen"),
-    "fits": (
-        "panel", "method", "target", "critical_batch", "critical_batch_low", "critical_batch_high", "critical_batch_20_percent",
-        "smallest_steps", "smallest_steps_low", "smallest_steps_high", "smallest_examples", "knee", "knee_low", "knee_high", "rejected",
-        "extrapolated", "residual", "n", "batch_sizes", "critical_batch_with_censored", "critical_batch_with_censored_low",
-        "critical_batch_with_censored_high", "statistics", "reason",
-    ),
-    "predictions": (
-        "panel", "method", "target", "batch_size", "predicted", "predicted_naive", "smallest_steps", "smallest_examples",
-        "counts",
-    ),
+CURVE = {"panel": "curve.title", "method": "curve.method", "target": "curve.target"}
+COLUMNS: dict[str, Columns] = {
+    "passages": {
+        **CURVE, "batch_size": "one.batch_size", "learning_rate": "rate", "seed": "one.seed", "steps": "one.steps",
+        "trained": "one.trained", **named("examples", "chosen"),
+    },
+    "fits": {
+        **CURVE, **with_bounds("critical_batch", "curve.fit.critical_batch"), "critical_batch_20_percent": "curve.fit.overhead_batch",
+        **with_bounds("smallest_steps", "curve.fit.smallest_steps"), "smallest_examples": "curve.fit.smallest_examples",
+        **with_bounds("knee", "curve.fit.knee"), "rejected": "curve.fit.rejected", "extrapolated": "curve.fit.extrapolated",
+        "residual": "curve.fit.residual", "n": "curve.fit.n", **named("batch_sizes"),
+        **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
+    },
+    "predictions": {
+        **CURVE, "batch_size": "one.batch_size", "predicted": "one.weighted", "predicted_naive": "one.naive",
+        "smallest_steps": "one.smallest_steps", "smallest_examples": "one.smallest_examples", "counts": "one.counts",
+    },
 }  # fmt: skip
-"""Columns of each frame, also of an empty one."""
+"""Columns of each frame."""
 
 
-def frames_of(found: Study) -> dict[str, pd.DataFrame]:
-    """Returns the frames by name."""
-    import pandas as pd
-
-    passages = [row for curve in found.curves for row in _passages(curve)]
-    fits = [_fit(curve) for curve in found.curves]
-    predictions = [row for curve in found.curves for row in _predictions(curve)]
-    rows = {"passages": passages, "fits": fits, "predictions": predictions}
-    return {name: pd.DataFrame(rows[name], columns=list(columns)) for name, columns in COLUMNS.items()}
+def _fit(curve: CurveStudy) -> Row:
+    sizes = len(curve.fit.batch_sizes) if curve.fit else None
+    return {"curve": curve, "batch_sizes": sizes, "statistics": curve.statistics or None, "reason": curve.reason or None}
 
 
-def _about(curve: CurveStudy) -> dict[str, Any]:
-    return {"panel": curve.title, "method": curve.method, "target": curve.target}
-
-
-def _predictions(curve: CurveStudy) -> Iterator[dict[str, Any]]:
-    for one in curve.predictions:
-        yield {
-            **_about(curve),
-            "batch_size": one.batch_size,
-            "predicted": one.weighted,
-            "predicted_naive": one.naive,
-            "smallest_steps": one.smallest_steps,
-            "smallest_examples": one.smallest_examples,
-            "counts": one.counts,
-        }
-
-
-def _passages(curve: CurveStudy) -> Iterator[dict[str, Any]]:
+def _passages(curve: CurveStudy) -> Iterator[Row]:
     best = {one.batch_size: one.learning_rate for one in curve.chosen}
     for one in curve.passages:
-        yield {
-            **_about(curve),
-            "batch_size": one.batch_size,
-            "learning_rate": one.learning_rate or None,
-            "seed": one.seed,
-            "steps": one.steps,
-            "trained": one.trained,
-            "examples": None if one.steps is None else one.steps * one.batch_size,
-            "chosen": best[one.batch_size] == one.learning_rate,
-        }
-
-
-def _fit(curve: CurveStudy) -> dict[str, Any]:
-    fit = curve.fit
-    row = {**_about(curve), "statistics": curve.statistics or None, "reason": curve.reason or None}
-    row |= bounds("critical_batch_with_censored", curve.with_censored)
-    if fit is None:
-        return row
-    return row | {
-        **bounds("critical_batch", fit.critical_batch),
-        "critical_batch_20_percent": fit.overhead_batch(0.2),
-        **bounds("smallest_steps", fit.smallest_steps),
-        **bounds("knee", fit.knee),
-        **{name: getattr(fit, name) for name in ("smallest_examples", "rejected", "extrapolated", "residual", "n")},
-        "batch_sizes": len(fit.batch_sizes),
-    }
+        examples = None if one.steps is None else one.steps * one.batch_size
+        chosen = best[one.batch_size] == one.learning_rate
+        yield {"curve": curve, "one": one, "rate": one.learning_rate or None, "examples": examples, "chosen": chosen}
 
 
 # What can be concluded of critical batch sizes: sentences, each with its interval and what it rests on.
@@ -288,8 +256,7 @@ def sentences_of(found: Study) -> dict[str, list[str]]:
     """Returns the sentences by title, what could not be analysed at the end."""
     out: dict[str, list[str]] = {}
     for curve in found.curves:
-        title = curve.title + (f", {curve.method}" if curve.method else "")
-        out.setdefault(title, []).extend(_curve_sentences(curve))
+        out.setdefault(curve.about, []).extend(_curve_sentences(curve))
     if found.notes:
         out["Not analysed"] = [f"{note}." for note in found.notes]
     return out
@@ -303,7 +270,7 @@ def _curve_sentences(curve: CurveStudy) -> list[str]:
     out = [
         f"{start}: critical batch size {_between(fit.critical_batch)} examples (n = {fit.n} runs at {len(fit.batch_sizes)} batch sizes, "
         f"{large(fit.batch_sizes[0])} to {large(fit.batch_sizes[-1])}), at twice the least examples and twice the least steps "
-        f"(McCandlish et al. 2018); by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch(0.2))}.",
+        f"(McCandlish et al. 2018); by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch)}.",
         f"{start}: at least {_between(fit.smallest_steps)} updates however large the batch, at least "
         f"{large(fit.smallest_examples)} examples however small; log steps stray {100 * fit.residual:.1f} % about the fit.",
         f"{start}: {_shape(fit)}",
@@ -318,17 +285,14 @@ def _curve_sentences(curve: CurveStudy) -> list[str]:
 
 def _prediction_sentences(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
     """Returns what the noise scale of single runs predicts, by the batch size that it was measured at."""
-    out = []
-    for size, weighted, naive in by_batch_size(curve.predictions):
-        runs = sum(one.batch_size == size for one in curve.predictions)
-        measured = fit.critical_batch
-        verdict = "within" if measured.low <= weighted <= measured.high else "below" if weighted < measured.low else "above"
-        near = weighted / NEAR <= size <= weighted * NEAR
-        counts = "" if near else f"; it does not count, for it was measured more than a factor of {NEAR:g} from it"
+    out, measured = [], fit.critical_batch
+    for one in by_batch_size(curve.predictions):
+        verdict = "below" if one.weighted < measured.low else "above" if one.weighted > measured.high else "within"
+        counts = "" if one.counts else f"; it does not count, for it was measured more than a factor of {NEAR:g} from it"
         out.append(
-            f"{start}: the noise scale of {runs} run{'s' if runs > 1 else ''} at batch size {large(size)} predicts "
-            f"{large(weighted)} (mean over progress; {large(naive)} over updates), {weighted / measured.value:.2g} times the measured "
-            f"one, {verdict} its interval{counts}."
+            f"{start}: the noise scale of {counted(one.runs, 'run')} at batch size {large(one.batch_size)} predicts {large(one.weighted)} "
+            f"(mean over progress; {large(one.naive)} over updates), {one.weighted / measured.value:.2g} times the measured one, {verdict} "
+            f"its interval{counts}."
         )
     return out
 
@@ -345,8 +309,7 @@ def _shape(fit: Hyperbola) -> str:
 def _flags(curve: CurveStudy, start: str) -> list[str]:
     """Returns what is to be careful about."""
     out = []
-    missing = sum(len(one.censored) for one in curve.chosen)
-    if missing:
+    if missing := len(curve.lost):
         robust = f"; counted as longer than they trained, it is {_between(curve.with_censored)}" if curve.with_censored else ""
         out.append(f"{start}: {missing} of {missing + len(curve.points)} runs at the best rates did not reach it and are left out{robust}.")
     edges = [f"{large(one.batch_size)} ({one.at_edge})" for one in curve.chosen if one.at_edge]
@@ -354,8 +317,7 @@ def _flags(curve: CurveStudy, start: str) -> list[str]:
         out.append(
             f"{start}: the best learning rate is the end of its range at batch size {', '.join(edges)}: a better one may lie beyond."
         )
-    budget = unequal_budget(curve.chosen)
-    if budget:
+    if budget := unequal_budget(curve.chosen):
         listed = ", ".join(f"{large(size)}: {number}" for size, number in budget.items())
         out.append(f"{start}: batch sizes were given unequal numbers of learning rates ({listed}), which bends the curve.")
     elif curve.chosen and curve.chosen[0].rates == 1 and curve.statistics:
@@ -378,4 +340,4 @@ def _between(found: Interval, digits: int = 0) -> str:
 
 
 def _sizes(number: int) -> str:
-    return f"{number or 'no'} batch size{'' if number == 1 else 's'}"
+    return counted(number, "batch size") if number else "no batch sizes"

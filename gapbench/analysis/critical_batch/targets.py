@@ -10,17 +10,18 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from gapbench.analysis.cells import Cell, Panel, Run
-from gapbench.analysis.curves import Curve, Curves, crossing, smooth
+from gapbench.analysis.curves import Curve, Curves, crossing, logarithms, smooth
 from gapbench.analysis.formats import large
+from gapbench.analysis.frames import Columns, records, with_bounds
 from gapbench.analysis.rows import SideTable
-from gapbench.analysis.stats import Estimate, bounds, t_interval
+from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import unknown_name
 
@@ -94,7 +95,7 @@ def steps_to_target(curve: Curve, value: float, *, logarithmic: bool = False) ->
         logarithmic: smooth and interpolate the logarithm of the values, as befits losses.
     """
     updates = curve.updates
-    values = np.log(np.maximum(curve.values, np.finfo(np.float64).tiny)) if logarithmic else curve.values
+    values = logarithms(curve.values) if logarithmic else curve.values
     level = np.log(value) if logarithmic else value
     smoothed = smooth(updates, values)
     trained, found = float(updates[-1]), crossing(smoothed, level)
@@ -107,26 +108,21 @@ def steps_to_target(curve: Curve, value: float, *, logarithmic: bool = False) ->
     return Reached(float(updates[after - 1] * ratio**part), trained, spacing=float(ratio - 1.0))
 
 
-class Evaluations:
-    """The curves of one target's metric, with the same norm statistics for all runs."""
+def passages_of(curves: Curves, target: Target, runs: Sequence[Run]) -> tuple[dict[str, Reached], str]:
+    """Returns when runs reached a target, by run id, and the norm statistics of the evaluations; runs that were not evaluated are left out.
 
-    def __init__(self, curves: Curves, target: Target, runs: list[Run]) -> None:
-        self.target = target
-        name = ERRORS.get(target.metric, target.metric)
-        recalibrated, running = curves.of(RECALIBRATED + name), curves.of(name)
-        ids = [run.run_id for run in runs]
-        self.statistics = "recalibrated" if ids and all(run_id in recalibrated for run_id in ids) else "running"
-        """Norm statistics of the evaluations: recalibrated where every run has them."""
-        self._curves = recalibrated if self.statistics == "recalibrated" else running
-
-    def reached(self, run_id: str) -> Reached | None:
-        """Returns when a run reached the target; None where the metric was not evaluated."""
-        curve = self._curves.get(run_id)
-        if curve is None:
-            return None
-        if self.target.metric in ERRORS:
-            return steps_to_target(Curve(curve.updates, 1.0 - curve.values), self.target.value)
-        return steps_to_target(curve, self.target.value, logarithmic=True)
+    The statistics are the same for all runs: recalibrated where every ok run has them, else running.
+    """
+    name = ERRORS.get(target.metric, target.metric)
+    recalibrated, ok = curves.of(RECALIBRATED + name), [run.run_id for run in runs if run.ok]
+    whole = bool(ok) and all(run_id in recalibrated for run_id in ok)
+    evaluated = recalibrated if whole else curves.of(name)
+    known = {run.run_id: evaluated[run.run_id] for run in runs if run.run_id in evaluated}
+    if target.metric in ERRORS:
+        reached = {run_id: steps_to_target(Curve(curve.updates, 1.0 - curve.values), target.value) for run_id, curve in known.items()}
+    else:
+        reached = {run_id: steps_to_target(curve, target.value, logarithmic=True) for run_id, curve in known.items()}
+    return reached, "recalibrated" if whole else "running"
 
 
 # From steps by batch size, learning rate and seed to one rate for each batch size: that with the fewest steps to the target.
@@ -265,6 +261,12 @@ def _number(path: Path, line: int, row: Mapping[str, str | None], name: str, *, 
 # The side table of a suite's targets: how many updates every cell takes to each, and which runs never get there.
 
 COLUMNS = ("cell", "target", "batch", "learning rate", "reached", "updates", "examples", "not reached after")
+NUMBERS: Columns = {
+    "cell": "row.cell.name", "batch_size": "row.cell.batch_size", "learning_rate": "row.cell.learning_rate", "target": "row.target.metric",
+    "target_value": "row.target.value", "runs": "row.runs", "reached": "row.arrived", "below_at_first": "row.early",
+    **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples", "not_reached_after": "row.stopped",
+    "spacing": "row.spacing", "statistics": "row.statistics",
+}  # fmt: skip
 NAMED = 6
 """Cells that a sentence names; of a grid of rates most never reach a target."""
 NOTE = (
@@ -286,7 +288,7 @@ class TargetRow:
     statistics: str
     """Norm statistics of the evaluations."""
 
-    @property
+    @cached_property
     def steps(self) -> Estimate | None:
         """Geometric mean of the updates of the seeds that reached it, with its interval; None: none did."""
         logs = t_interval([float(np.log(one.steps)) for one in self.reached if one.steps])
@@ -296,14 +298,39 @@ class TargetRow:
         return Estimate(float(np.exp(logs.mean)), low, high, logs.n)
 
     @property
+    def runs(self) -> int:
+        """Runs that were evaluated for it."""
+        return len(self.reached)
+
+    @property
+    def arrived(self) -> int:
+        """Runs that reached it."""
+        return self.steps.n if self.steps else 0
+
+    @property
+    def examples(self) -> float | None:
+        """What `steps` come to in examples."""
+        return self.steps.mean * self.cell.batch_size if self.steps else None
+
+    @property
     def early(self) -> int:
         """Runs that were below it at their first evaluation, so that the passage was not seen."""
         return sum(one.early for one in self.reached)
 
     @property
-    def censored(self) -> tuple[float, ...]:
+    def censored(self) -> list[float]:
         """Updates of the runs that did not reach it."""
-        return tuple(one.trained for one in self.reached if one.steps is None and not one.early)
+        return [one.trained for one in self.reached if one.steps is None and not one.early]
+
+    @property
+    def stopped(self) -> float | None:
+        """The fewest of these updates."""
+        return min(self.censored, default=None)
+
+    @property
+    def spacing(self) -> float | None:
+        """Of the evaluations around the passages, at most."""
+        return max((one.spacing for one in self.reached if one.spacing is not None), default=None)
 
 
 def target_table(panels: Sequence[Panel], curves: Curves, targets: Sequence[Target]) -> SideTable | None:
@@ -314,78 +341,53 @@ def target_table(panels: Sequence[Panel], curves: Curves, targets: Sequence[Targ
         curves: `curves.parquet`.
         targets: in the order of the rows.
     """
-    rows = [row for panel in panels for target in targets for row in _rows(panel, target, curves)]
+    found = [(panel, target, _rows(panel, target, curves)) for panel in panels for target in targets]
+    rows = [row for _, _, own in found for row in own]
     if not rows:
         return None
-    titled = len(panels) > 1
-    sentences = tuple(text for panel in panels for target in targets for text in _sentences(panel, target, rows, titled))
-    return SideTable("targets", "Updates to the targets", COLUMNS, tuple(map(_texts, rows)), sentences, (NOTE,), tuple(map(_record, rows)))
+    sentences: list[str] = []
+    for panel, target, own in found:
+        start = f"{panel.title}: {target}" if len(panels) > 1 else f"{str(target)[0].upper()}{str(target)[1:]}"
+        sentences += _sentences(start, own) if own else ()
+    numbers = [{**row.panel.about, **numbers} for row, numbers in zip(rows, records(NUMBERS, ({"row": row} for row in rows)), strict=True)]
+    return SideTable("targets", "Updates to the targets", COLUMNS, tuple(map(_texts, rows)), tuple(sentences), (NOTE,), tuple(numbers))
 
 
-def _rows(panel: Panel, target: Target, curves: Curves) -> Iterator[TargetRow]:
-    evaluations = Evaluations(curves, target, [run for cell in panel.cells for run in cell.ok_runs])
-    for cell in panel.cells:
-        found = tuple(one for run in cell.ok_runs if (one := evaluations.reached(run.run_id)) is not None)
-        if found:
-            yield TargetRow(panel, cell, target, found, evaluations.statistics)
+def _rows(panel: Panel, target: Target, curves: Curves) -> list[TargetRow]:
+    reached, statistics = passages_of(curves, target, [run for cell in panel.cells for run in cell.runs])
+    found = [(cell, tuple(reached[run.run_id] for run in cell.ok_runs if run.run_id in reached)) for cell in panel.cells]
+    return [TargetRow(panel, cell, target, own, statistics) for cell, own in found if own]
 
 
-def _sentences(panel: Panel, target: Target, rows: Sequence[TargetRow], titled: bool) -> Iterator[str]:
-    own = [row for row in rows if row.panel is panel and row.target == target]
-    if not own:
-        return
-    start = f"{panel.title}: {target}" if titled else f"{str(target)[0].upper()}{str(target)[1:]}"
-    whole = [(row, row.steps) for row in own if not row.censored]
-    reached = [(row, steps) for row, steps in whole if steps is not None]
-    if reached:
-        row, steps = min(reached, key=lambda pair: pair[1].mean)
-        cheap, fewest = min(reached, key=lambda pair: pair[1].mean * pair[0].cell.batch_size)
+def _sentences(start: str, own: Sequence[TargetRow]) -> Iterator[str]:
+    whole = [(row, row.steps.mean, row.examples) for row in own if row.steps and row.examples and not row.censored]
+    if whole:
+        row, steps, _ = min(whole, key=lambda found: found[1])
+        cheap, _, examples = min(whole, key=lambda found: found[2])
         yield (
-            f"{start}: fewest updates by {row.cell.name} ({large(steps.mean)}), fewest examples by {cheap.cell.name} "
-            f"({large(fewest.mean * cheap.cell.batch_size)}), of the cells whose seeds all reached it."
+            f"{start}: fewest updates by {row.cell.name} ({large(steps)}), fewest examples by {cheap.cell.name} ({large(examples)}), of "
+            "the cells whose seeds all reached it."
         )
     else:
         yield f"{start}: no cell reached it with all of its seeds."
-    missing = [f"{row.cell.name} ({len(row.censored)} of {len(row.reached)} runs)" for row in own if row.censored]
+    missing = [f"{row.cell.name} ({len(row.censored)} of {row.runs} runs)" for row in own if row.censored]
     if missing:
         more = f" and {len(missing) - NAMED} more cells, which the table names" if len(missing) > NAMED else ""
         yield f"{start}: not reached by {', '.join(missing[:NAMED])}{more}."
-    early = sum(row.early for row in own)
-    if early:
+    if early := sum(row.early for row in own):
         yield f"{start}: {early} run{'s were' if early > 1 else ' was'} below it at the first evaluation, so that the passage was not seen."
 
 
 def _texts(row: TargetRow) -> tuple[str, ...]:
     steps = row.steps
-    bounds = "" if steps is None or steps.low is None or steps.high is None else f" ({large(steps.low)} to {large(steps.high)})"
+    interval = "" if steps is None or steps.low is None or steps.high is None else f" ({large(steps.low)} to {large(steps.high)})"
     return (
         row.cell.name,
         str(row.target),
         f"{row.cell.batch_size:,}",
         f"{row.cell.learning_rate:.3g}",
-        f"{steps.n if steps else 0} of {len(row.reached)}",
-        "" if steps is None else f"{large(steps.mean)}{bounds}",
-        "" if steps is None else large(steps.mean * row.cell.batch_size),
-        f"{large(min(row.censored))} updates" if row.censored else "",
+        f"{row.arrived} of {row.runs}",
+        "" if steps is None else f"{large(steps.mean)}{interval}",
+        "" if row.examples is None else large(row.examples),
+        "" if row.stopped is None else f"{large(row.stopped)} updates",
     )
-
-
-def _record(row: TargetRow) -> dict[str, Any]:
-    steps = row.steps
-    spacings = [one.spacing for one in row.reached if one.spacing is not None]
-    return {
-        **row.panel.about,
-        "cell": row.cell.name,
-        "batch_size": row.cell.batch_size,
-        "learning_rate": row.cell.learning_rate,
-        "target": row.target.metric,
-        "target_value": row.target.value,
-        "runs": len(row.reached),
-        "reached": steps.n if steps else 0,
-        "below_at_first": row.early,
-        **bounds("steps", steps),
-        "steps_examples": steps.mean * row.cell.batch_size if steps else None,
-        "not_reached_after": min(row.censored) if row.censored else None,
-        "spacing": max(spacings, default=None),
-        "statistics": row.statistics,
-    }

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.curves import Window
-from gapbench.analysis.diffusion.walks import Logs, Walks, jackknife_error
+from gapbench.analysis.diffusion.walks import Decomposition, Logs, Walks, jackknife_error, order_estimate, order_quantile
 from gapbench.analysis.formats import counted, signed
-from gapbench.analysis.stats import LEVEL, Estimate, Interval, interval_of_log, t_interval, t_quantile
+from gapbench.analysis.stats import Estimate, Interval, interval_of_log, t_interval
 from gapbench.catalog import published
 
 Array = npt.NDArray[np.float64]
@@ -123,7 +123,7 @@ def _box_cox(logs: Array, exponent: Array) -> Array:
 
 def _profile(values: Array, shape: Callable[[Array], Array], grid: Array, *, intercept: bool) -> Array:
     """Returns, by curve, the nonlinear parameter whose shape explains most: the best of a grid, refined by parabolas."""
-    own = values - values.mean(axis=1, keepdims=True) if intercept else values
+    own = values - _level(values, intercept)
     best = grid[np.square(own @ _unit(shape(grid), intercept).T).argmax(axis=1)]
     step = float(grid[1] - grid[0])
     for _ in range(_ROUNDS):
@@ -136,14 +136,18 @@ def _profile(values: Array, shape: Callable[[Array], Array], grid: Array, *, int
 
 
 def _unit(shapes: Array, intercept: bool) -> Array:
-    own = shapes - shapes.mean(axis=1, keepdims=True) if intercept else shapes
+    own = shapes - _level(shapes, intercept)
     return np.asarray(own / np.linalg.norm(own, axis=1, keepdims=True))
+
+
+def _level(rows: Array, intercept: bool) -> Array | float:
+    """Returns what an intercept takes out of every row: its mean, [row, 1]."""
+    return np.asarray(rows.mean(axis=1, keepdims=True)) if intercept else 0.0
 
 
 def _predicted(shapes: Array, later: Array, values: Array, *, intercept: bool) -> Array:
     """Returns the least squares fit of values to shapes [curve or 1, point], carried on to `later`."""
-    shift = shapes.mean(axis=1, keepdims=True) if intercept else 0.0
-    level = values.mean(axis=1, keepdims=True) if intercept else 0.0
+    shift, level = _level(shapes, intercept), _level(values, intercept)
     x = shapes - shift
     slope = ((values - level) * x).sum(axis=1, keepdims=True) / np.square(x).sum(axis=1, keepdims=True)
     return np.asarray(level + slope * (later - shift))
@@ -182,8 +186,8 @@ class Exponent:
 
     quantity: str
     window: Window
-    common: bool
-    """Whether this is the window that all cells have, the comparable one."""
+    kind: str
+    """`common`: the window that all cells have, the comparable one; `full`: the cell's own."""
     estimate: Estimate | None
     """Over runs by t interval, or over orders by jackknife; None where a run determines none."""
     points: int
@@ -205,10 +209,10 @@ class Predictions:
 def exponents_of(walks: Walks, common: Window) -> list[Exponent]:
     """Returns the exponents of a cell: of each run's distance, and of drift and spread, over the common and the full window."""
     out = []
-    for window, shared in ((common, True), (walks.window.full, False)):
-        out.append(_of_runs(walks, window, shared))
+    for kind, window in (("common", common), ("full", walks.window.full)):
+        out.append(_of_runs(walks, window, kind))
         if walks.decomposition is not None:
-            out += [_of_orders(walks, name, window, shared) for name in ("drift", "spread")]
+            out += [_of_orders(walks.decomposition, name, window, kind) for name in ("drift", "spread")]
     return out
 
 
@@ -228,36 +232,29 @@ def predictions_of(walks: Walks, window: Window) -> Predictions | str:
     return Predictions(Window(int(times[0]), int(times[-1])), int(last), errors, t_interval(better))
 
 
-def _of_runs(walks: Walks, window: Window, shared: bool) -> Exponent:
+def _of_runs(walks: Walks, window: Window, kind: str) -> Exponent:
     inside = window.holds(walks.updates)
     found, reason = _exponents(walks.updates[inside], walks.distances[:, inside])
-    if found is None or np.isnan(found).any():
-        reason = reason if found is None else f"{np.isnan(found).sum()} of {walks.n} runs determine no exponent"
-        return Exponent(DISTANCE, window, shared, None, int(inside.sum()), reason)
-    return Exponent(DISTANCE, window, shared, t_interval(found), int(inside.sum()))
+    if lost := np.isnan(found).sum():
+        reason = f"{lost} of {walks.n} runs determine no exponent"
+    return Exponent(DISTANCE, window, kind, None if reason else t_interval(found), int(inside.sum()), reason)
 
 
-def _of_orders(walks: Walks, quantity: str, window: Window, shared: bool) -> Exponent:
-    assert walks.decomposition is not None
-    updates, logs = walks.decomposition.updates, walks.decomposition.logs[quantity]
-    inside = window.holds(updates)
+def _of_orders(split: Decomposition, quantity: str, window: Window, kind: str) -> Exponent:
+    logs, inside = split.logs[quantity], window.holds(split.updates)
     values = np.exp(logs.replicates[:, inside])
     known = np.isfinite(values).all() and logs.separated()[inside].all()
-    found, reason = _exponents(updates[inside], values, "" if known else f"the {quantity} is not separated from zero everywhere")
-    if found is None or np.isnan(found).any():
-        return Exponent(quantity, window, shared, None, int(inside.sum()), reason or f"the {quantity} determines no exponent")
-    mean, half = float(found[0]), t_quantile(LEVEL, logs.orders - 1) * float(jackknife_error(found))
-    return Exponent(quantity, window, shared, Estimate(mean, mean - half, mean + half, logs.orders), int(inside.sum()))
+    found, reason = _exponents(split.updates[inside], values, "" if known else f"the {quantity} is not separated from zero everywhere")
+    if np.isnan(found).any():
+        reason = f"the {quantity} determines no exponent"
+    return Exponent(quantity, window, kind, None if reason else order_estimate(found), int(inside.sum()), reason)
 
 
-def _exponents(updates: Array, values: Array, unknown: str = "") -> tuple[Array | None, str]:
-    """Returns the exponent of every curve [curve], or why there are none: too few points, or what is not known of the values."""
-    points = len(updates)
-    if points < FEWEST_POINTS:
-        return None, f"{counted(points, 'measurement')} in the window; {FEWEST_POINTS} are needed"
-    if unknown:
-        return None, unknown
-    return nested_fit(updates, values).exponent, ""
+def _exponents(updates: Array, values: Array, unknown: str = "") -> tuple[Array, str]:
+    """Returns the exponent of every curve [curve]; or none, and why: too few points, or what is not known of the values."""
+    if len(updates) < FEWEST_POINTS:
+        return np.array([]), f"{counted(len(updates), 'measurement')} in the window; {FEWEST_POINTS} are needed"
+    return (np.array([]), unknown) if unknown else (nested_fit(updates, values).exponent, "")
 
 
 # The same exponent on a paper's own curves: one digitised curve a batch size, so a standard error from its residuals and no interval.
@@ -287,16 +284,22 @@ def published_exponents(paper: str) -> list[PublishedExponent]:
     Raises:
         UnknownNameError: no figures of such a paper are kept.
     """
-    curves = [(figure, curve) for figure in published.figures(paper).values() if figure.y == "weight distance" for curve in figure.curves]
-    out = []
-    for figure, curve in curves:
-        fit = nested_fit(np.array(curve.x), np.array([curve.y])) if len(curve.x) >= FEWEST_READ else None
-        exponent, error = (float(fit.exponent[0]), float(fit.standard_error[0])) if fit else (None, None)
-        if exponent is not None and not np.isfinite(exponent):
-            exponent = error = None
-        first, last = int(curve.x[0]), int(curve.x[-1])
-        out.append(PublishedExponent(figure.name, curve.batch_size, first, last, len(curve.x), exponent, error, figure.source))
-    return out
+    return [
+        _published(figure, curve)
+        for figure in published.figures(paper).values()
+        if figure.y == "weight distance"
+        for curve in figure.curves
+    ]
+
+
+def _published(figure: published.PublishedFigure, curve: published.PublishedCurve) -> PublishedExponent:
+    exponent = error = None
+    if len(curve.x) >= FEWEST_READ:
+        fit = nested_fit(np.array(curve.x), np.array([curve.y]))
+        if np.isfinite(fit.exponent[0]):
+            exponent, error = float(fit.exponent[0]), float(fit.standard_error[0])
+    first, last = int(curve.x[0]), int(curve.x[-1])
+    return PublishedExponent(figure.name, curve.batch_size, first, last, len(curve.x), exponent, error, figure.source)
 
 
 def published_sentences(exponents: list[PublishedExponent]) -> list[str]:
@@ -338,15 +341,14 @@ class Collapse:
     """Largest |cell - reference| / reference."""
 
 
-def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tuple[Array, Logs], level: float = LEVEL) -> Collapse | None:
+def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tuple[Array, Logs]) -> Collapse | None:
     """Compares two curves where both have values; None where their clocks do not overlap, or one is not known.
 
     Args:
         clock: its name.
         quantity: its name.
         cell: what the clock shows at each point, ascending, and the logarithms there.
-        reference: the same.
-        level: of the intervals: t intervals by jackknife over the orders of either side.
+        reference: the same. Intervals are t intervals by jackknife over the orders of either side.
     """
     if len(cell[0]) < 2 or len(reference[0]) < 2:
         return None
@@ -358,7 +360,7 @@ def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tup
     if not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
         return None
     sketch = [float(_interpolated(times, logs.sketch_error[None], grid).mean()) for times, logs in (cell, reference)]
-    quantile = t_quantile(level, min(cell[1].orders, reference[1].orders) - 1)
+    quantile = order_quantile(mine, theirs)
     by_cell, by_reference = mine - theirs[0], mine[0] - theirs
 
     def half(of_cell: Array, of_reference: Array) -> float:
@@ -380,11 +382,11 @@ def collapse(clock: str, quantity: str, cell: tuple[Array, Logs], reference: tup
     )
 
 
-def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int], level: float = LEVEL) -> Interval:
+def ratio_at(cell: Logs, reference: Logs, places: tuple[int, int]) -> Interval:
     """Returns cell / reference at one point of either, with its interval."""
     mine, theirs = places
     log_ratio = float(cell.value[mine] - reference.value[theirs])
-    half = t_quantile(level, min(cell.orders, reference.orders) - 1) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
+    half = order_quantile(cell.replicates, reference.replicates) * float(np.hypot(cell.error()[mine], reference.error()[theirs]))
     return interval_of_log(log_ratio, half)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -30,17 +30,21 @@ from gapbench.analysis.diffusion.walks import (
     CLOCKS,
     MEMORY,
     QUANTITIES,
+    UPDATES,
+    Decomposition,
     Logs,
     Reader,
     Twin,
     Walks,
     common_window,
     decayed_walk_exponent,
-    jackknife_error,
+    jackknifed,
+    order_estimate,
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed
-from gapbench.analysis.stats import LEVEL, Estimate, Interval, bounds, t_interval, t_quantile
+from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
+from gapbench.analysis.stats import Estimate, Interval, t_interval
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
@@ -51,28 +55,51 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
+class CellStudy:
+    """How the weights of one cell walked."""
+
+    walks: Walks
+    reference: Walks | None
+    """What it is compared with; None for the reference itself and where there is none."""
+    exponents: list[Exponent]
+    predictions: Predictions | str
+    """Over the common window; or the reason why there are none."""
+    collapses: list[Collapse]
+    """Against the reference."""
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return self.walks.cell.name
+
+
+@dataclass(frozen=True, eq=False)
 class PanelStudy:
     """The walks of one panel: cells that may be compared."""
 
     panel: Panel
-    walks: tuple[Walks, ...]
+    cells: tuple[CellStudy, ...]
     left_out: Mapping[str, str]
     """Cells without walks, with the reason."""
-    common: Window | None
-    """None where no cell has walks."""
-    exponents: Mapping[str, list[Exponent]]
-    """By cell."""
-    predictions: Mapping[str, Predictions | str]
-    """By cell, over the common window; or the reason why there are none."""
-    collapses: Mapping[str, list[Collapse]]
-    """By cell that is not its own reference."""
+    common: Window
+    """Empty where no cell has walks, or no update is left to compare them on."""
     twins: tuple[Twin, ...]
 
-    def reference_of(self, walks: Walks) -> Walks | None:
-        """Returns the walks that a cell is compared with; None for the reference itself and where there is none."""
-        reference = self.panel.reference_of(walks.cell)
-        found = [other for other in self.walks if reference is not None and other.cell is reference and other is not walks]
-        return found[0] if found else None
+    @property
+    def title(self) -> str:
+        """Of the panel."""
+        return self.panel.title
+
+    @property
+    def walks(self) -> list[Walks]:
+        """Of every cell."""
+        return [own.walks for own in self.cells]
+
+    @property
+    def told(self) -> list[CellStudy]:
+        """The cells without twins of others, which by themselves are their originals again."""
+        twins = [twin.perturbed for twin in self.twins]
+        return [own for own in self.cells if own.walks not in twins]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +112,16 @@ class Study:
     @cached_property
     def sentences(self) -> dict[str, list[str]]:
         """What can be concluded, by panel: every conclusion with its interval, or "not separated"."""
-        return {panel.panel.title: sentences_of(panel) for panel in self.panels}
+        return {panel.title: sentences_of(panel) for panel in self.panels}
 
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The numbers as tidy frames: walks, exponents, predictions, collapse, twins."""
-        return frames_of(self.panels)
-
-    def __repr__(self) -> str:
-        return f"Study({self.suite!r}: {sum(len(panel.walks) for panel in self.panels)} cells)"
+        return {name: tidy(columns, (row for panel in self.panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
 
 
 def study(
-    suite: str,
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    specs: Mapping[str, RunSpec],
-    *,
-    first: int | None = None,
-    last: int | None = None,
+    suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec], *, first: int | None = None, last: int | None = None
 ) -> Study:
     """Analyses how the weights of every cell walked.
 
@@ -121,184 +139,139 @@ def study(
 
 def _panel(panel: Panel, reader: Reader, first: int | None, last: int | None) -> PanelStudy:
     read = {cell.name: reader.read(cell) for cell in panel.cells}
-    walks = tuple(found for found in read.values() if isinstance(found, Walks))
+    walks = {name: found for name, found in read.items() if isinstance(found, Walks)}
     left_out = {name: found for name, found in read.items() if isinstance(found, str)}
-    if not walks:
-        return PanelStudy(panel, (), left_out, None, {}, {}, {}, ())
-    common = common_window({item.cell.name: item.window for item in walks}, first, last)
-    bare = PanelStudy(panel, walks, left_out, common, {}, {}, {}, ())
-    return PanelStudy(
-        panel,
-        walks,
-        left_out,
-        common,
-        {item.cell.name: exponents_of(item, common) for item in walks},
-        {item.cell.name: predictions_of(item, common) for item in walks},
-        {item.cell.name: _collapses(item, reference, common) for item in walks if (reference := bare.reference_of(item)) is not None},
-        tuple(twins_of(walks)),
-    )
+    common = common_window([item.window for item in walks.values()], first, last) if walks else Window(1, 0)
+    cells = []
+    for item in walks.values():
+        against = panel.reference_of(item.cell)
+        reference = walks.get(against.name) if against is not None and against is not item.cell else None
+        collapses = _collapses(item, reference, common) if reference else []
+        cells.append(CellStudy(item, reference, exponents_of(item, common), predictions_of(item, common), collapses))
+    return PanelStudy(panel, tuple(cells), left_out, common, tuple(twins_of([*walks.values()])))
 
 
 def _collapses(walks: Walks, reference: Walks, window: Window) -> list[Collapse]:
     if walks.decomposition is None or reference.decomposition is None:
         return []
+    sides = (walks, walks.decomposition), (reference, reference.decomposition)
     found = [
-        collapse(clock, quantity, _series(walks, clock, quantity, window), _series(reference, clock, quantity, window))
+        collapse(clock, quantity, *(_series(side, split, clock, quantity, window) for side, split in sides))
         for clock in CLOCKS
         for quantity in QUANTITIES
     ]
     return [one for one in found if one is not None]
 
 
-def _series(walks: Walks, clock: str, quantity: str, window: Window) -> tuple[Array, Logs]:
+def _series(walks: Walks, split: Decomposition, clock: str, quantity: str, window: Window) -> tuple[Array, Logs]:
     """Returns a quantity against a clock: over the common window against updates, else over the cell's own clean one.
 
     Other clocks run faster or slower from cell to cell, so that equal updates are no equal times.
     """
-    assert walks.decomposition is not None
-    updates, logs = walks.decomposition.updates, walks.decomposition.logs[quantity]
-    window = window if clock == CLOCKS[0] else Window(walks.window.full.first, walks.window.clean_last)
-    inside = window.holds(updates)
-    return walks.clock.at(clock, updates[inside]), Logs(logs.replicates[:, inside], logs.sketch_error[inside])
+    window = window if clock == UPDATES else Window(walks.window.full.first, walks.window.clean_last)
+    inside, logs = window.holds(split.updates), split.logs[quantity]
+    return walks.clock.at(clock, split.updates[inside]), Logs(logs.replicates[:, inside], logs.sketch_error[inside])
 
 
 # The numbers of the analysis of diffusion as tidy frames, one row a measurement.
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "walks": (
-        "panel", "cell", "batch_size", "learning_rate", "n", "update", "sum_of_rates", "sum_of_squared_rates_per_example",
-        "memory_passed", "cosine", "cosine_uncertain", "decay_alone", "quantity", "value", "low", "high", "local_exponent",
-        "local_exponent_low", "local_exponent_high", "null_exponent",
-    ),
-    "exponents": (
-        "panel", "cell", "batch_size", "learning_rate", "quantity", "window", "first", "last", "memory_passed", "points", "n",
-        "exponent", "exponent_low", "exponent_high", "reason",
-    ),
-    "predictions": ("panel", "cell", "law", "fitted_first", "fitted_last", "predicted", "run_id", "relative_error"),
-    "collapse": (
-        "panel", "cell", "reference", "clock", "quantity", "first", "last", "ratio", "ratio_low", "ratio_high", "deviation",
-        "deviation_low", "deviation_high", "deviation_largest",
-    ),
-    "twins": ("panel", "cell", "perturbed", "perturbation", "update", "share_of_spread"),
-}  # fmt: skip
-"""Columns of each frame, also of an empty one."""
+TIMES = ("update", "sum_of_rates", "sum_of_squared_rates_per_example", "memory_passed")
 MEASURED = ("value", "low", "high", "local_exponent", "local_exponent_low", "local_exponent_high")
-
-
-def frames_of(panels: Sequence[PanelStudy]) -> dict[str, pd.DataFrame]:
-    """Returns the frames by name."""
-    import pandas as pd
-
-    rows = {"walks": _walks, "exponents": _exponents, "predictions": _predictions, "collapse": _collapse, "twins": _twins}
-    return {
-        name: pd.DataFrame([{"panel": panel.panel.title, **row} for panel in panels for row in rows[name](panel)], columns=list(columns))
-        for name, columns in COLUMNS.items()
-    }
+PLACE = {"panel": "panel.title", "cell": "own.name"}
+CELL = {**PLACE, "batch_size": "own.walks.cell.batch_size", "learning_rate": "own.walks.cell.learning_rate"}
+COLUMNS: dict[str, Columns] = {
+    "walks": {
+        **CELL, "n": "own.walks.n",
+        **named(*TIMES, "cosine", "cosine_uncertain", "decay_alone", "quantity", *MEASURED, "null_exponent"),
+    },
+    "exponents": {
+        **CELL, "quantity": "one.quantity", "window": "one.kind", "first": "one.window.first", "last": "one.window.last",
+        "memory_passed": "memory", "points": "one.points", "n": "one.estimate.n", **with_bounds("exponent", "one.estimate", "mean"),
+        "reason": "one.reason",
+    },
+    "predictions": {
+        **PLACE, "law": "law", "fitted_first": "found.fitted.first", "fitted_last": "found.fitted.last", "predicted": "found.last",
+        **named("run_id", "relative_error"),
+    },
+    "collapse": {
+        **PLACE, "reference": "own.reference.cell.name", "clock": "one.clock", "quantity": "one.quantity", "first": "one.first",
+        "last": "one.last", **with_bounds("ratio", "one.ratio"), **with_bounds("deviation", "one.deviation"),
+        "deviation_largest": "one.largest",
+    },
+    "twins": {
+        "panel": "panel.title", "cell": "twin.original.cell.name", "perturbed": "twin.perturbed.cell.name",
+        "perturbation": "twin.perturbation", **named("update", "share_of_spread"),
+    },
+}  # fmt: skip
+"""Columns of each frame."""
 
 
 def local_exponents(updates: Array, logs: Logs) -> tuple[Array, Array, Array]:
     """Returns the local exponent of a quantity over orders with its bounds, [point] each."""
-    found = local_exponent(updates, logs.replicates)
-    half = t_quantile(LEVEL, logs.orders - 1) * jackknife_error(found)
-    return found[0], found[0] - half, found[0] + half
+    return jackknifed(local_exponent(updates, logs.replicates))
 
 
 def run_exponents(walks: Walks) -> tuple[Array, Array, Array]:
     """Returns the local exponent of the runs' distances, mean over runs with its t interval; without interval (NaN) from one run."""
-    found = local_exponent(walks.updates, np.log(walks.distances))
-    return _bounded(found)
+    return _bounded(local_exponent(walks.updates, np.log(walks.distances)))
 
 
-def _walks(panel: PanelStudy) -> Iterator[dict[str, Any]]:
-    for walks in panel.walks:
+def _walk_rows(panel: PanelStudy) -> Iterator[Row]:
+    for own in panel.cells:
+        walks = own.walks
         angle, uncertain = _angle(walks)
-        series: list[tuple[str, Array, tuple[Array, ...]]] = [
-            ("distance", walks.updates, (*_bounded(walks.distances), *run_exponents(walks)))
-        ]
-        if (found := walks.decomposition) is not None:
-            for name, logs in found.logs.items():
-                values = [np.exp(one) for one in (logs.value, *logs.bounds())]
-                series.append((name, found.updates, (*values, *local_exponents(found.updates, logs))))
-        for name, updates, measured in series:
+        for name, updates, measured in _quantities(walks):
             memory = walks.clock.memory(updates)
-            columns: dict[str, Sequence[Any] | npt.NDArray[Any]] = {
-                "update": updates.astype(int),
-                "sum_of_rates": walks.clock.at(CLOCKS[1], updates),
-                "sum_of_squared_rates_per_example": walks.clock.at(CLOCKS[2], updates),
-                "memory_passed": memory,
-                "cosine": [angle.get(int(update)) for update in updates],
-                "decay_alone": np.exp(-memory),
-                "null_exponent": decayed_walk_exponent(memory),
-                **dict(zip(MEASURED, measured, strict=True)),
-            }
-            same = {**_about(walks), "n": walks.n, "cosine_uncertain": uncertain, "quantity": name}
-            for place in range(len(updates)):
-                yield {**same, **{column: values[place] for column, values in columns.items()}}
+            rates, noise = (walks.clock.at(clock, updates) for clock in CLOCKS[1:])
+            cosines = [angle.get(int(update)) for update in updates]
+            columns = (updates.astype(int), rates, noise, memory, cosines, np.exp(-memory), decayed_walk_exponent(memory), *measured)
+            names = (*TIMES, "cosine", "decay_alone", "null_exponent", *MEASURED)
+            same = {"panel": panel, "own": own, "cosine_uncertain": uncertain, "quantity": name}
+            for values in zip(*columns, strict=True):
+                yield {**same, **dict(zip(names, values, strict=True))}
 
 
-def _exponents(panel: PanelStudy) -> Iterator[dict[str, Any]]:
-    for walks in panel.walks:
-        for one in panel.exponents[walks.cell.name]:
-            estimate = one.estimate
-            yield {
-                **_about(walks),
-                "quantity": one.quantity,
-                "window": "common" if one.common else "full",
-                "first": one.window.first,
-                "last": one.window.last,
-                "memory_passed": float(walks.clock.memory(np.array([max(1, one.window.last)]))[0]),
-                "points": one.points,
-                "n": estimate.n if estimate else None,
-                **bounds("exponent", estimate),
-                "reason": one.reason,
-            }
+def _quantities(walks: Walks) -> Iterator[tuple[str, Array, tuple[Array, ...]]]:
+    """Yields the distance of the runs and what it is made of over orders: name, updates, and value and local exponent with bounds."""
+    yield "distance", walks.updates, (*_bounded(walks.distances), *run_exponents(walks))
+    if (found := walks.decomposition) is not None:
+        for name, logs in found.logs.items():
+            values = [np.exp(part) for part in logs.with_bounds()]
+            yield name, found.updates, (*values, *local_exponents(found.updates, logs))
 
 
-def _predictions(panel: PanelStudy) -> Iterator[dict[str, Any]]:
-    for walks in panel.walks:
-        found = panel.predictions[walks.cell.name]
-        for law, errors in found.errors.items() if not isinstance(found, str) else ():
-            assert not isinstance(found, str)
-            for run_id, error in zip(walks.run_ids, errors, strict=True):
-                yield {
-                    "cell": walks.cell.name,
-                    "law": law,
-                    "fitted_first": found.fitted.first,
-                    "fitted_last": found.fitted.last,
-                    "predicted": found.last,
-                    "run_id": run_id,
-                    "relative_error": float(error),
-                }
+def _exponent_rows(panel: PanelStudy) -> Iterator[Row]:
+    for own in panel.cells:
+        for one in own.exponents:
+            yield {"panel": panel, "own": own, "one": one, "memory": own.walks.clock.memory_at(one.window.last)}
 
 
-def _collapse(panel: PanelStudy) -> Iterator[dict[str, Any]]:
-    for walks in panel.walks:
-        reference = panel.reference_of(walks)
-        for one in panel.collapses.get(walks.cell.name, ()):
-            yield {
-                "cell": walks.cell.name,
-                "reference": reference.cell.name if reference else "",
-                **{name: getattr(one, name) for name in ("clock", "quantity", "first", "last")},
-                **bounds("ratio", one.ratio),
-                **bounds("deviation", one.deviation),
-                "deviation_largest": one.largest,
-            }
+def _prediction_rows(panel: PanelStudy) -> Iterator[Row]:
+    for own in panel.cells:
+        found = own.predictions
+        for law, errors in found.errors.items() if isinstance(found, Predictions) else ():
+            for run_id, error in zip(own.walks.run_ids, errors, strict=True):
+                yield {"panel": panel, "own": own, "found": found, "law": law, "run_id": run_id, "relative_error": error}
 
 
-def _twins(panel: PanelStudy) -> Iterator[dict[str, Any]]:
+def _collapse_rows(panel: PanelStudy) -> Iterator[Row]:
+    return ({"panel": panel, "own": own, "one": one} for own in panel.cells for one in own.collapses)
+
+
+def _twin_rows(panel: PanelStudy) -> Iterator[Row]:
     for twin in panel.twins:
         for update, share in zip(twin.updates, twin.share, strict=True):
-            yield {
-                "cell": twin.original.cell.name,
-                "perturbed": twin.perturbed.cell.name,
-                "perturbation": twin.perturbation,
-                "update": int(update),
-                "share_of_spread": float(share),
-            }
+            yield {"panel": panel, "twin": twin, "update": int(update), "share_of_spread": share}
 
 
-def _about(walks: Walks) -> dict[str, Any]:
-    return {"cell": walks.cell.name, "batch_size": walks.cell.batch_size, "learning_rate": walks.cell.learning_rate}
+ROWS = {
+    "walks": _walk_rows,
+    "exponents": _exponent_rows,
+    "predictions": _prediction_rows,
+    "collapse": _collapse_rows,
+    "twins": _twin_rows,
+}
+"""What yields the rows of each frame for a panel."""
 
 
 def _angle(walks: Walks) -> tuple[dict[int, float], float]:
@@ -314,16 +287,13 @@ def _angle(walks: Walks) -> tuple[dict[int, float], float]:
 def _bounded(rows: Array) -> tuple[Array, Array, Array]:
     """Returns mean and t interval of rows [run, point]."""
     estimates = [t_interval(column) for column in rows.T]
-    return _part(estimates, "mean"), _part(estimates, "low"), _part(estimates, "high")
-
-
-def _part(estimates: Iterable[Any], name: str) -> Array:
-    return np.array([np.nan if (value := getattr(estimate, name)) is None else value for estimate in estimates], dtype=np.float64)
+    parts = [[one and getattr(one, name) for one in estimates] for name in ("mean", "low", "high")]
+    mean, low, high = np.array(parts, dtype=np.float64)
+    return mean, low, high
 
 
 # What can be concluded of how the weights walked: sentences, each with its interval, or "not separated".
 
-UPDATES = "updates"
 UNKNOWN = "not determined, for it is not separated from 0 in one of the two"
 
 
@@ -332,85 +302,81 @@ def sentences_of(panel: PanelStudy) -> list[str]:
 
     Of a twin only what its original is compared with is said: by itself it is that cell again.
     """
-    if panel.common is None:
-        return [f"{name}: {reason}." for name, reason in panel.left_out.items()]
-    twins = {twin.perturbed.cell.name for twin in panel.twins}
-    told = [walks for walks in panel.walks if walks.cell.name not in twins]
+    left_out = [f"{name}: {reason}." for name, reason in panel.left_out.items()]
+    if not panel.cells:
+        return left_out
+    told = panel.told
     out = [_window(panel)]
-    out += [text for walks in told for text in _against(panel, walks)]
-    out += [_share(walks) for walks in told if walks.decomposition is not None]
-    out += [_twin(twin) for twin in panel.twins if twin.last is not None]
-    out += [text for walks in told for text in _exponent_sentences(walks, panel.exponents[walks.cell.name])]
-    out += [_prediction(walks, panel.predictions[walks.cell.name]) for walks in told]
-    out += [text for walks in told for text in _flags(walks)]
-    out += [f"{walks.cell.name}: drift and spread are not computed: {walks.reason}." for walks in panel.walks if walks.reason]
-    return out + [f"{name}: {reason}." for name, reason in panel.left_out.items()]
+    if not panel.common.empty:
+        out += [text for own in told for text in _against(panel, own)]
+    out += [_share(own.walks, own.walks.decomposition) for own in told if own.walks.decomposition is not None]
+    out += [_twin(twin, twin.last) for twin in panel.twins if twin.last is not None]
+    if not panel.common.empty:
+        out += [text for own in told for text in _exponent_sentences(own)]
+        out += [_prediction(own.name, own.predictions) for own in told]
+    out += [text for own in told for text in _flags(own.walks)]
+    out += [f"{own.name}: drift and spread are not computed: {own.walks.reason}." for own in panel.cells if own.walks.reason]
+    return out + left_out
 
 
 def _window(panel: PanelStudy) -> str:
-    assert panel.common is not None
-    last = panel.common.last
-    ends = {min(walks.window.full.last, walks.window.clean_last) for walks in panel.walks}
+    first, last = panel.common.first, panel.common.last
+    ends = {walks.window.clean_last for walks in panel.walks}
     why = "where the first rate falls, or training ends, or weight decay begins to bend a walk" if last in ends else "as asked"
+    if panel.common.empty:
+        return (
+            f"No window is common to all cells: it would begin at update {first:,} and end at update {last:,}, {why}; so nothing is "
+            "compared, fitted or predicted."
+        )
     return f"Cells are compared on updates {panel.common}, the window that all of them have; it ends {why}."
 
 
-def _share(walks: Walks) -> str:
-    found = walks.decomposition
-    assert found is not None
-    share = found.share[:, -1]
-    error = np.hypot(float(jackknife_error(share)), share[0] * found.sketch_share)
-    half = t_quantile(LEVEL, len(share) - 2) * error
-    estimate = Estimate(float(share[0]), float(share[0] - half), float(share[0] + half), len(share) - 1)
-    values = {name: float(np.exp(logs.value[-1])) for name, logs in found.logs.items()}
-    drift = "not separated from 0" if not found.logs["drift"].separated()[-1] else f"{values['drift']:.3g}"
+def _share(walks: Walks, found: Decomposition) -> str:
+    share = order_estimate(found.share[:, -1], found.share[0, -1] * found.sketch_share)
+    values = {name: f"{float(np.exp(logs.value[-1])):.3g}" for name, logs in found.logs.items()}
+    drift = values["drift"] if found.logs["drift"].separated()[-1] else "not separated from 0"
     return (
-        f"{walks.cell.name} at update {int(found.updates[-1]):,}: total distance {values['total']:.3g}, drift {drift}, spread between "
-        f"orders {values['spread']:.3g}, which is {_percent(estimate)} of the squared distance (n = {estimate.n} {walks.scope})."
+        f"{walks.cell.name} at update {int(found.updates[-1]):,}: total distance {values['total']}, drift {drift}, spread between "
+        f"orders {values['spread']}, which is {_percent(share)} of the squared distance (n = {share.n} {walks.scope})."
     )
 
 
-def _against(panel: PanelStudy, walks: Walks) -> list[str]:
+def _against(panel: PanelStudy, own: CellStudy) -> list[str]:
     """Says how a cell's walk lies against its reference's at the end of the window and over it, and against which clock it collapses."""
-    reference = panel.reference_of(walks)
-    if reference is None or walks.decomposition is None or reference.decomposition is None:
+    reference, mine = own.reference, own.walks.decomposition
+    if reference is None or mine is None or reference.decomposition is None:
         return []
-    out = [text for text in (_at_the_end(panel, walks, reference),) if text]
-    found = panel.collapses.get(walks.cell.name, [])
-    spreads = sorted((one for one in found if one.quantity == "spread"), key=lambda one: round(one.deviation.value, 6))
-    same_clocks = (walks.cell.batch_size, walks.cell.learning_rate) == (reference.cell.batch_size, reference.cell.learning_rate)
+    out = _at_the_end(f"{own.name} over {reference.cell.name}", mine, reference.decomposition, panel.common.last)
+    spreads = sorted((one for one in own.collapses if one.quantity == "spread"), key=lambda one: round(one.deviation.value, 6))
+    same_clocks = all(getattr(own.walks.cell, name) == getattr(reference.cell, name) for name in ("batch_size", "learning_rate"))
     scores = "; ".join(
         f"{_digits(one.deviation.value)} % ({range_text(100 * one.deviation.low, 100 * one.deviation.high, 0)}) against {one.clock}"
         for one in spreads
         if one.clock == UPDATES or not same_clocks
     )
     if scores:
-        out.append(f"{walks.cell.name}: over the window its spread lies off that of {reference.cell.name} by {scores}.")
+        out.append(f"{own.name}: over the window its spread lies off that of {reference.cell.name} by {scores}.")
     return out
 
 
-def _at_the_end(panel: PanelStudy, walks: Walks, reference: Walks) -> str:
-    assert panel.common is not None
-    mine, theirs = walks.decomposition, reference.decomposition
-    assert mine is not None
-    assert theirs is not None
+def _at_the_end(who: str, mine: Decomposition, theirs: Decomposition, last: float) -> list[str]:
     shared = np.intersect1d(mine.updates, theirs.updates)
-    shared = shared[shared <= panel.common.last]
+    shared = shared[shared <= last]
     if not len(shared):
-        return ""
+        return []
     places = int(np.searchsorted(mine.updates, shared[-1])), int(np.searchsorted(theirs.updates, shared[-1]))
     ratios = {name: ratio_at(mine.logs[name], theirs.logs[name], places) for name in QUANTITIES}
     known = {name: mine.logs[name].separated()[places[0]] and theirs.logs[name].separated()[places[1]] for name in QUANTITIES}
     parts = [f"{name} {_ratio(ratio) if known[name] else UNKNOWN}" for name, ratio in ratios.items()]
     total, spread = (_separated(ratios[name]) for name in ("total", "spread"))
     lead = "; as far from the start, but not by the same diffusion" if spread and not total else ""
-    return f"{walks.cell.name} over {reference.cell.name} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."
+    return [f"{who} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."]
 
 
-def _twin(twin: Twin) -> str:
+def _twin(twin: Twin, last: Estimate) -> str:
     return (
-        f"{twin.original.cell.name}: of its squared spread, {_percent(twin.last)} is already there between runs of one order that started "
-        f"{twin.perturbation:.0e} apart, at update {int(twin.updates[-1]):,} (n = {twin.last.n if twin.last else 0} pairs)."
+        f"{twin.original.cell.name}: of its squared spread, {_percent(last)} is already there between runs of one order that started "
+        f"{twin.perturbation:.0e} apart, at update {int(twin.updates[-1]):,} (n = {last.n} pairs)."
     )
 
 
@@ -423,10 +389,10 @@ def _separated(ratio: Interval) -> bool:
     return not ratio.low <= 1 <= ratio.high
 
 
-def _exponent_sentences(walks: Walks, found: list[Exponent]) -> list[str]:
+def _exponent_sentences(own: CellStudy) -> list[str]:
     """Says each exponent over the common window; a reason that all quantities share is said once."""
-    own = [one for one in found if one.common]
-    return [_exponent(walks, one) for place, one in enumerate(own) if one.estimate or not place or one.reason != own[0].reason]
+    found = [one for one in own.exponents if one.kind == "common"]
+    return [_exponent(own.walks, one) for place, one in enumerate(found) if one.estimate or not place or one.reason != found[0].reason]
 
 
 def _exponent(walks: Walks, one: Exponent) -> str:
@@ -436,9 +402,9 @@ def _exponent(walks: Walks, one: Exponent) -> str:
     estimate = one.estimate
     if estimate.low is None or estimate.high is None:
         return f"{what} grows with exponent {signed(estimate.mean, 2)} on updates {one.window} (one run: no interval)."
-    named = (("the log law's 0", 0.0), ("a free walk's 0.5", 0.5))
-    excluded = [label for label, value in named if not estimate.low <= value <= estimate.high]
-    kept = [label for label, value in named if estimate.low <= value <= estimate.high]
+    laws = {"the log law's 0": 0.0, "a free walk's 0.5": 0.5}
+    kept = [law for law, value in laws.items() if estimate.low <= value <= estimate.high]
+    excluded = [law for law in laws if law not in kept]
     verdict = "; ".join([f"excludes {' and '.join(excluded)}"] * bool(excluded) + [f"not separated from {' or '.join(kept)}"] * bool(kept))
     return (
         f"{what} grows with exponent {signed(estimate.mean, 2)} ({range_text(estimate.low, estimate.high, 2)}) on updates {one.window} "
@@ -446,20 +412,20 @@ def _exponent(walks: Walks, one: Exponent) -> str:
     )
 
 
-def _prediction(walks: Walks, found: Predictions | str) -> str:
+def _prediction(name: str, found: Predictions | str) -> str:
     if isinstance(found, str):
-        return f"{walks.cell.name}: no law is tried beyond what it was fitted to: {found}."
-    errors = ", ".join(f"{name} {100 * float(np.abs(values).mean()):.1f} %" for name, values in found.errors.items())
+        return f"{name}: no law is tried beyond what it was fitted to: {found}."
+    errors = ", ".join(f"{law} {100 * float(np.abs(values).mean()):.1f} %" for law, values in found.errors.items())
     span = f"fitted to updates {found.fitted}, at update {found.last:,}"
     preference = found.preference
     if preference is None or preference.low is None or preference.high is None:
-        return f"{walks.cell.name}: mean error of the distance, {span}: {errors} (one run: no preference)."
+        return f"{name}: mean error of the distance, {span}: {errors} (one run: no preference)."
     better, worse, sign = (LOG, POWER, 1) if preference.mean >= 0 else (POWER, LOG, -1)
     low, high = sorted((100 * sign * preference.low, 100 * sign * preference.high))
     lead = f"{better} preferred over {worse} by {100 * abs(preference.mean):.1f} % ({range_text(low, high, 1)}) of the distance"
     if preference.low <= 0 <= preference.high:
         lead = f"log law and power law not separated ({better} ahead by {100 * abs(preference.mean):.1f} %, {range_text(low, high, 1)})"
-    return f"{walks.cell.name}: {lead}, {span} (n = {preference.n}); mean errors: {errors}."
+    return f"{name}: {lead}, {span} (n = {preference.n}); mean errors: {errors}."
 
 
 def _flags(walks: Walks) -> list[str]:
@@ -476,8 +442,7 @@ def _flags(walks: Walks) -> list[str]:
     return out
 
 
-def _percent(estimate: Estimate | None) -> str:
-    assert estimate is not None
+def _percent(estimate: Estimate) -> str:
     text = f"{_digits(estimate.mean)} %"
     if estimate.low is None or estimate.high is None:
         return text

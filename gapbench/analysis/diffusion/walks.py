@@ -38,11 +38,6 @@ class Logs:
     """Standard error of the logarithm that the sketch brings in, [point]."""
 
     @property
-    def orders(self) -> int:
-        """How many orders there are."""
-        return len(self.replicates) - 1
-
-    @property
     def value(self) -> Array:
         """Of all orders, [point]."""
         return np.asarray(self.replicates[0])
@@ -51,15 +46,14 @@ class Logs:
         """Returns the standard error, [point]."""
         return np.asarray(np.hypot(jackknife_error(self.replicates), self.sketch_error))
 
-    def separated(self, level: float = LEVEL) -> npt.NDArray[np.bool_]:
+    def separated(self) -> npt.NDArray[np.bool_]:
         """Returns where the square of the quantity is separated from zero, [point]: elsewhere its logarithm means nothing."""
         with np.errstate(invalid="ignore"):
-            return np.asarray(2 * t_quantile(level, self.orders - 1) * self.error() < 1)
+            return np.asarray(2 * order_quantile(self.replicates) * self.error() < 1)
 
-    def bounds(self, level: float = LEVEL) -> tuple[Array, Array]:
-        """Returns the t interval of the logarithm."""
-        half = t_quantile(level, self.orders - 1) * self.error()
-        return self.value - half, self.value + half
+    def with_bounds(self) -> tuple[Array, Array, Array]:
+        """Returns the logarithm and its t interval, [point] each."""
+        return jackknifed(self.replicates, self.sketch_error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +100,23 @@ def jackknife_error(replicates: Array) -> Array:
     return np.asarray(np.sqrt((count - 1) / count * np.square(left_out - left_out.mean(axis=0)).sum(axis=0)))
 
 
+def order_quantile(*replicates: Array) -> float:
+    """Returns the t quantile of intervals by jackknife: of several, that of the fewest orders."""
+    return t_quantile(LEVEL, min(map(len, replicates)) - 2)
+
+
+def jackknifed(replicates: Array, more: Array | float = 0.0) -> tuple[Array, Array, Array]:
+    """Returns the value of all orders and its t interval; `more` is a standard error that the jackknife does not see."""
+    half = order_quantile(replicates) * np.hypot(jackknife_error(replicates), more)
+    return np.asarray(replicates[0]), np.asarray(replicates[0] - half), np.asarray(replicates[0] + half)
+
+
+def order_estimate(replicates: Array, more: float = 0.0) -> Estimate:
+    """Returns the same of one number, [1 + order], as an estimate over orders."""
+    value, low, high = (float(part) for part in jackknifed(replicates, more))
+    return Estimate(value, low, high, len(replicates) - 1)
+
+
 def _left_out(total: Array, own: Array, count: int) -> Array:
     """Returns sum / count of all, then of all but each: [1 + order, point]."""
     return np.concatenate([total[None] / count, (total - own) / (count - 1)])
@@ -145,7 +156,8 @@ def derive_cosine(distance: Curve, norm: Curve) -> Cosine | None:
 
 # Clocks: what a walk may be measured against besides updates, and how far weight decay has forgotten the start. From a run's schedule.
 
-CLOCKS = ("updates", "sum of rates", "sum of rates squared / batch size")
+UPDATES = "updates"
+CLOCKS = (UPDATES, "sum of rates", "sum of rates squared / batch size")
 """Under square-root scaling the last one runs alike for all batch sizes: the variance that gradient noise has put in."""
 
 
@@ -161,14 +173,18 @@ class Clock:
 
     def at(self, clock: str, updates: Array) -> Array:
         """Returns what one of CLOCKS shows after so many updates."""
-        if clock == "updates":
+        if clock == UPDATES:
             return np.asarray(updates, dtype=np.float64)
         own = self.rates if clock == "sum of rates" else np.square(self.rates) / self.batch_size
-        return np.asarray(np.cumsum(own)[updates.astype(int) - 1])
+        return _sum_until(updates, own)
 
     def memory(self, updates: Array) -> Array:
         """Returns t / tau, the sum of learning rate * weight decay / (1 - momentum): weights decay as its negative exponential."""
-        return np.asarray(np.cumsum(self.rates * self.decays)[updates.astype(int) - 1])
+        return _sum_until(updates, self.rates * self.decays)
+
+    def memory_at(self, update: float) -> float:
+        """Returns the same after so many updates, at least one."""
+        return float(self.memory(np.array([max(1, update)]))[0])
 
     def within_memory(self, share: float) -> int:
         """Returns after how many updates t / tau is last at most `share`."""
@@ -208,6 +224,10 @@ def decayed_walk_exponent(memory: Array) -> Array:
     return np.asarray(np.where(x < 1e-9, 0.5, 0.5 * x / np.expm1(np.maximum(x, 1e-9))))
 
 
+def _sum_until(updates: Array, values: Array) -> Array:
+    return np.asarray(np.cumsum(values)[updates.astype(int) - 1])
+
+
 def _by_phase(values: Sequence[float], phase: npt.NDArray[np.int64]) -> Array:
     return np.array(values, dtype=np.float64)[phase]
 
@@ -241,9 +261,14 @@ class CellWindow:
     """Share of the weight-decay memory that has passed at the end of the full window."""
 
     @property
+    def unsettled(self) -> int:
+        """Last update of clipping and warmup; 0: there is neither."""
+        return max(self.clipped_until, self.warmup_until)
+
+    @property
     def clean(self) -> bool:
         """Whether clipping and warmup leave at least three quarters of the updates before decay or the drop."""
-        return max(self.clipped_until, self.warmup_until) * REACH <= self.clean_last
+        return self.unsettled * REACH <= self.clean_last
 
     @property
     def decayed(self) -> bool:
@@ -264,27 +289,32 @@ def cell_window(clock: Clock, warmup: float, shares: Sequence[Curve], first: int
     clean = min(drop, clock.within_memory(MEMORY))
     clipped = clipped_until(shares, drop)
     warm = int(np.ceil(warmup * len(clock.rates)))
-    begin = max(min(FIRST, max(1, drop // SHORT)), clipped, warm) if first is None else first
-    memory = float(clock.memory(np.array([drop]))[0])
-    return CellWindow(Window(begin, drop), clean, clipped, warm, memory)
+    begin = max(_earliest(drop), clipped, warm) if first is None else first
+    return CellWindow(Window(begin, drop), clean, clipped, warm, clock.memory_at(drop))
 
 
-def common_window(cells: Mapping[str, CellWindow], first: int | None = None, last: int | None = None) -> Window:
+def common_window(cells: Sequence[CellWindow], first: int | None = None, last: int | None = None) -> Window:
     """Returns the window that all cells have: the only one over which they are compared.
 
-    Cells that are clipped for too long are no part of it, unless all are; they are flagged.
+    Cells that are clipped for too long are no part of it, unless all are; they are flagged. It is empty where clipping or warmup ends
+    after the first rate falls.
 
     Args:
-        cells: by name.
+        cells: at least one.
         first: given by the caller.
         last: the same; the window still ends where a rate falls or weight decay bends a walk.
     """
-    end = min(cell.clean_last for cell in cells.values())
+    end = min(cell.clean_last for cell in cells)
     end = end if last is None else min(end, last)
-    floor = min(FIRST, max(1, end // SHORT))
-    clean = [cell for cell in cells.values() if cell.clean] or [*cells.values()]
-    begin = max(floor, *(max(cell.clipped_until, cell.warmup_until) for cell in clean)) if first is None else first
-    return Window(begin, end)
+    if first is not None:
+        return Window(first, end)
+    settled = [cell.unsettled for cell in cells if cell.clean] or [cell.unsettled for cell in cells]
+    return Window(max(_earliest(end), *settled), end)
+
+
+def _earliest(end: int) -> int:
+    """Returns where a window that ends there begins at the earliest."""
+    return min(FIRST, max(1, end // SHORT))
 
 
 def clipped_until(shares: Sequence[Curve], last: int) -> int:
@@ -328,8 +358,8 @@ class Walks:
     """Whether the cosines are derived rather than measured."""
     scope: str
     """What the runs differ in, such as "data orders from one initialization"."""
-    sketches: Mapping[str, tuple[Array, Array]] = field(repr=False)
-    """By run id: updates and sketches there."""
+    sketches: Mapping[str, Curve] = field(repr=False)
+    """By run id."""
     seeds: Mapping[str, tuple[int, int, int]] = field(repr=False)
     """By run id: seeds of the initial weights, the split and the order."""
 
@@ -354,10 +384,8 @@ class Reader:
     """
 
     def __init__(self, runs: pd.DataFrame, curves: Curves, specs: Mapping[str, RunSpec], first: int | None = None) -> None:
-        self._seeds = {
-            str(row["run_id"]): (int(row["init_seed"]), int(row["split_seed"]), int(row["order_seed"]))
-            for row in runs.drop_duplicates("run_id").to_dict("records")
-        }
+        seeds = runs[["run_id", "init_seed", "split_seed", "order_seed"]].itertuples(index=False)
+        self._seeds = {str(run_id): (int(init), int(split), int(order)) for run_id, init, split, order in seeds}
         self._specs = specs
         self._first = first
         self._distances = curves.of("weight_distance")
@@ -409,10 +437,10 @@ class Reader:
         known = [run_id for run_id in ids if run_id in self._sketches]
         if len(known) < len(ids):
             return None, 'not every run has a displacement sketch; add probes = ["displacement_sketch"] to [run] and train anew'
-        own = [Curve(self._sketches[run_id][0], self._sketches[run_id][0]) for run_id in ids]
-        updates = common_updates([*own, *(self._distances[run_id] for run_id in ids)])
-        sketches = np.stack([values[np.isin(at, updates)] for at, values in (self._sketches[run_id] for run_id in ids)])
-        return decompose(updates, np.stack([self._distances[run_id].at(updates) for run_id in ids]), sketches), ""
+        measured = [[own[run_id] for run_id in ids] for own in (self._distances, self._sketches)]
+        updates = common_updates([curve for own in measured for curve in own])
+        distances, sketches = (np.stack([curve.at(updates) for curve in own]) for own in measured)
+        return decompose(updates, distances, sketches), ""
 
     def _angles(self, ids: list[str]) -> tuple[tuple[Cosine, ...], bool]:
         if all(run_id in self._cosines for run_id in ids):
@@ -439,13 +467,16 @@ class Twin:
 
     original: Walks
     perturbed: Walks
-    perturbation: float
-    """Length of the step between their initial weights, as a share of those weights' norm."""
     updates: Array
     share: Array
     """Half the squared distance of the twins over the spread squared over orders, mean over pairs, [point]: 1 is all of it."""
     last: Estimate | None
     """The share at the last update, over pairs."""
+
+    @property
+    def perturbation(self) -> float:
+        """Length of the step between their initial weights, as a share of those weights' norm."""
+        return self.perturbed.spec.initial_perturbation
 
 
 def twins_of(walks: Sequence[Walks]) -> list[Twin]:
@@ -454,30 +485,22 @@ def twins_of(walks: Sequence[Walks]) -> list[Twin]:
     for perturbed in walks:
         step = perturbed.spec.initial_perturbation
         for original in walks if step else ():
-            stepped = original.spec.initial_perturbation > 0
-            if not stepped and original.decomposition is not None and _rest(original.spec) == _rest(perturbed.spec):
-                out += [found] if (found := _compare(original, perturbed, step)) is not None else []
+            stepped, split = original.spec.initial_perturbation > 0, original.decomposition
+            if not stepped and split is not None and _rest(original.spec) == _rest(perturbed.spec):
+                out += [found] if (found := _compare(original, perturbed, split)) is not None else []
     return out
 
 
-def _compare(original: Walks, perturbed: Walks, step: float) -> Twin | None:
-    decomposition = original.decomposition
-    assert decomposition is not None
+def _compare(original: Walks, perturbed: Walks, decomposition: Decomposition) -> Twin | None:
     mine, theirs = original.by_order(), perturbed.by_order()
     pairs = [(original.sketches[mine[order]], perturbed.sketches[theirs[order]]) for order in mine if order in theirs]
     if not pairs:
         return None
-    updates = decomposition.updates
-    for (first, _), (second, _) in pairs:
-        updates = np.intersect1d(updates, np.intersect1d(first, second))
-    spread2 = np.exp(2 * decomposition.logs["spread"].value[np.isin(decomposition.updates, updates)])
-    parted = np.stack([np.square(_at(first, updates) - _at(second, updates)).sum(axis=1) / 2 for first, second in pairs])
-    share = parted / spread2
-    return Twin(original, perturbed, step, updates, share.mean(axis=0), t_interval(share[:, -1]))
-
-
-def _at(sketch: tuple[Array, Array], updates: Array) -> Array:
-    return sketch[1][np.isin(sketch[0], updates)]
+    spread = Curve(decomposition.updates, decomposition.logs["spread"].value)
+    updates = common_updates([spread, *(sketch for pair in pairs for sketch in pair)])
+    parted = np.stack([np.square(first.at(updates) - second.at(updates)).sum(axis=1) / 2 for first, second in pairs])
+    share = parted / np.exp(2 * spread.at(updates))
+    return Twin(original, perturbed, updates, share.mean(axis=0), t_interval(share[:, -1]))
 
 
 def _rest(spec: RunSpec) -> dict[str, Any]:

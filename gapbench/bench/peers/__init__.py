@@ -7,9 +7,33 @@ is how: each file says who runs training like this, and why it is as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+
+from gapbench.bench.cases import Precision, Task
+from gapbench.workloads.datasets.arrays import Pool
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a loop is built from."""
+
+    task: Task
+    pool: Pool
+    precision: Precision
+    device: torch.device
+    workers: int = 0
+    """Of a DataLoader."""
+    compiled: bool = True
+    """False in the correctness gate: compiled or not, the peer is the same program."""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a loop that keeps float32 weights computes in autocast."""
+        return self.precision != "fp32"
 
 
 class Loop(Protocol):
@@ -26,10 +50,8 @@ class Loop(Protocol):
 class Peer(Loop, Protocol):
     """A loop that is ready to train."""
 
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The networks, one a replica."""
-        ...
+    modules: list[nn.Module]
+    """The networks, one a replica."""
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """Makes one update on a given batch (float32 [batch, channels, height, width]) and returns its loss before the update."""

@@ -12,31 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CLIP_NORM, Precision, Task
-from gapbench.bench.peers.parts import Images, Labels, initial_model, normalized, sgd
+from gapbench.bench.cases import CLIP_NORM
+from gapbench.bench.peers import Build
+from gapbench.bench.peers.parts import in_memory, initial_model, sgd
 
 
 class Memory:
     """See the module's text. It does not augment, which is to its advantage."""
 
-    def __init__(self, task: Task, images: Images, labels: Labels, *, precision: Precision, device: torch.device) -> None:
-        torch.backends.cudnn.benchmark = device.type == "cuda"
-        self.form = "eager, autocast" if precision != "fp32" else "eager"
-        self._task = task
-        self._mixed = precision != "fp32"
-        self._models = [initial_model(task, replica).to(device) for replica in range(task.replicas)]
-        self._optimizers = [sgd(model) for model in self._models]
-        self._images = normalized(images[: task.examples]).to(device)
-        self._labels = torch.from_numpy(labels[: task.examples]).to(device)
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The networks, one a seed."""
-        return list(self._models)
+    def __init__(self, build: Build) -> None:
+        torch.backends.cudnn.benchmark = build.device.type == "cuda"
+        self.form = "eager, autocast" if build.mixed else "eager"
+        self._task, self._mixed = build.task, build.mixed
+        self.modules = [initial_model(build.task, replica).to(build.device) for replica in range(build.task.replicas)]
+        self._optimizers = [sgd(model) for model in self.modules]
+        self._images, self._labels = in_memory(build)
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """One update of one seed."""
-        model, optimizer = self._models[replica], self._optimizers[replica]
+        model, optimizer = self.modules[replica], self._optimizers[replica]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed):
             loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
@@ -49,7 +43,7 @@ class Memory:
         """Trains for ever; yields after one update of each seed."""
         task, device = self._task, self._images.device
         while True:
-            orders = [torch.randperm(task.examples, device=device) for _ in self._models]
+            orders = [torch.randperm(task.examples, device=device) for _ in self.modules]
             for start in range(0, task.examples - task.batch_size + 1, task.batch_size):
                 for replica, order in enumerate(orders):
                     chosen = order[start : start + task.batch_size]

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from gapbench.bench.cases import CLASSES, LEARNING_RATE, MOMENTUM, PIXEL_DEVIATION, PIXEL_MEAN, WEIGHT_DECAY, Task
+from gapbench.bench.peers import Build
 from gapbench.catalog import models
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
 from gapbench.layers.keyed import Dropout
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 MOST_WORKERS = 8
 """As in the released code; more than the cores of a small machine would only stand in each other's way."""
@@ -44,15 +42,16 @@ def sgd(model: nn.Module, **how: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, **how)
 
 
-def normalized(images: Images) -> Tensor:
-    """Returns bytes [examples, height, width, channels] as normalized float32 [examples, channels, height, width]."""
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_DEVIATION
+def in_memory(build: Build) -> tuple[Tensor, Tensor]:
+    """Returns the training set: normalized float32 images [examples, channels, height, width], and labels, on the device."""
+    images, labels = (torch.from_numpy(array[: build.task.examples]) for array in (build.pool.images, build.pool.labels))
+    return ((images.permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_DEVIATION).to(build.device), labels.to(build.device)
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """Images through PIL and torchvision's transforms, one by one, as in most training scripts."""
 
-    def __init__(self, task: Task, images: Images, labels: Labels) -> None:
+    def __init__(self, task: Task, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
         from torchvision import transforms
 
         height, _, channels = task.shape
@@ -70,14 +69,15 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
 
 
-def loader(task: Task, images: Images, labels: Labels, *, workers: int, pin_memory: bool) -> DataLoader[tuple[Tensor, int]]:
+def loader(build: Build) -> DataLoader[tuple[Tensor, int]]:
     """Returns a DataLoader of shuffled, augmented, whole batches."""
+    task, pool = build.task, build.pool
     return DataLoader(
-        ImageDataset(task, images[: task.examples], labels[: task.examples]),
+        ImageDataset(task, pool.images[: task.examples], pool.labels[: task.examples]),
         batch_size=task.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
+        num_workers=build.workers,
+        persistent_workers=build.workers > 0,
+        pin_memory=build.device.type == "cuda",
     )

@@ -1,5 +1,7 @@
 """The plain reference loop that most people start from: a DataLoader, a model, autocast where bf16 is wanted, a line every ten updates.
 
+`Loader` is its data path alone, that of almost every training script: PIL and torchvision's transforms in workers.
+
 It is torch's own tutorial with the things that its performance guide names (pinned memory, channels-last with autocast, cuDNN's
 search for algorithms), and nothing that needs thought: eager, one call after another, torch's defaults elsewhere.
 """
@@ -12,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CLIP_NORM, Precision, Task
-from gapbench.bench.peers.parts import Images, Labels, initial_model, loader, sgd
+from gapbench.bench.cases import CLIP_NORM
+from gapbench.bench.peers import Build
+from gapbench.bench.peers.parts import initial_model, loader, sgd
 
 PRINT_EVERY = 10
 
@@ -21,21 +24,15 @@ PRINT_EVERY = 10
 class Reference:
     """See the module's text."""
 
-    def __init__(self, task: Task, images: Images, labels: Labels, *, precision: Precision, device: torch.device, workers: int) -> None:
-        cuda = device.type == "cuda"
-        torch.backends.cudnn.benchmark = cuda
-        self.form = "eager, autocast" if precision != "fp32" else "eager"
-        self._device = device
-        self._mixed = precision != "fp32"
-        self._layout = torch.channels_last if self._mixed else torch.contiguous_format
-        self._model = initial_model(task).to(device).to(memory_format=self._layout)
+    def __init__(self, build: Build) -> None:
+        torch.backends.cudnn.benchmark = build.device.type == "cuda"
+        self.form = "eager, autocast" if build.mixed else "eager"
+        self._device, self._mixed = build.device, build.mixed
+        self._layout = torch.channels_last if build.mixed else torch.contiguous_format
+        self._model = initial_model(build.task).to(build.device).to(memory_format=self._layout)
         self._optimizer = sgd(self._model)
-        self._loader = loader(task, images, labels, workers=workers, pin_memory=cuda)
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The network."""
-        return [self._model]
+        self._loader = loader(build)
+        self.modules = [self._model]
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """One update as in a tutorial."""
@@ -56,4 +53,20 @@ class Reference:
                 loss = self.update(images, labels)
                 if number % PRINT_EVERY == 0:
                     loss.item()
+                yield len(labels)
+
+
+class Loader:
+    """Batches from a DataLoader, nothing trained."""
+
+    def __init__(self, build: Build) -> None:
+        self.form = f"DataLoader, {build.workers} workers"
+        self._device = build.device
+        self._loader = loader(build)
+
+    def run(self) -> Iterator[int]:
+        """Loads for ever; yields after each batch has reached the device."""
+        while True:
+            for images, labels in self._loader:
+                images.to(self._device, non_blocking=True)
                 yield len(labels)

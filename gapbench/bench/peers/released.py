@@ -14,29 +14,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CLIP_NORM, Precision, Task
-from gapbench.bench.peers.parts import Images, Labels, initial_model, loader, sgd
+from gapbench.bench.cases import CLIP_NORM
+from gapbench.bench.peers import Build
+from gapbench.bench.peers.parts import initial_model, loader, sgd
 
 
 class Released:
     """See the module's text."""
 
-    def __init__(self, task: Task, images: Images, labels: Labels, *, precision: Precision, device: torch.device, workers: int) -> None:
-        cuda = device.type == "cuda"
-        torch.backends.cudnn.benchmark = cuda
+    def __init__(self, build: Build) -> None:
+        task = build.task
+        torch.backends.cudnn.benchmark = build.device.type == "cuda"
         self._chunk = task.ghost_batch_size or task.batch_size
         self.form = "eager" if self._chunk == task.batch_size else "eager, chunk by chunk"
-        self._device = device
-        self._mixed = precision != "fp32"
-        self._model = initial_model(task).to(device)
+        self._device, self._mixed = build.device, build.mixed
+        self._model = initial_model(task).to(build.device)
         self._optimizer = sgd(self._model)
-        self._loader = loader(task, images, labels, workers=workers, pin_memory=cuda)
+        self._loader = loader(build)
         self._meters: dict[str, float] = {}
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The network."""
-        return [self._model]
+        self.modules = [self._model]
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """One update, chunk by chunk where the ghost batch size is smaller than the batch; returns the mean of the chunks' losses."""

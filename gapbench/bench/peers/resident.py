@@ -4,56 +4,50 @@ No DataLoader, no waiting for the device, channels-last, a fused optimizer, half
 asked to be float32), and on CUDA `torch.compile` with its longest search, which such authors pay once and use for hundreds of runs.
 The crops of an epoch are made in two passes, rows then columns, one boolean mask a shift: few large calls, each of which waits to learn
 how many images it moves.
+
+`Chunked` is the same loop with ghost batch norm by chunk and concatenate: what libraries offer to whoever wants ghost batch norm today.
+Every norm layer cuts its input into chunks, passes each through torch's own batch norm and concatenates the results. It is easy to
+write and right in any layout; on a GPU its kernels number layers times chunks. It is not compiled: the unrolled graph has thousands of
+kernels, and its users run it eagerly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gapbench.bench.cases import CLIP_NORM, PIXEL_DEVIATION, PIXEL_MEAN, Precision, Task
-from gapbench.bench.peers.parts import TYPES, Images, Labels, initial_model, normalized, sgd
+from gapbench.bench.cases import CLIP_NORM, PIXEL_DEVIATION, PIXEL_MEAN, Task
+from gapbench.bench.peers import Build
+from gapbench.bench.peers.parts import TYPES, in_memory, initial_model, sgd
 
 
 class Resident:
-    """See the module's text. `compiled`: whether `torch.compile` is used on CUDA."""
+    """See the module's text. It compiles on CUDA alone."""
 
-    def __init__(
-        self,
-        task: Task,
-        images: Images,
-        labels: Labels,
-        *,
-        precision: Precision,
-        device: torch.device,
-        compiled: bool = True,
-        prepare: Callable[[nn.Module, Task], nn.Module] = lambda model, _task: model,
-    ) -> None:
-        cuda = device.type == "cuda"
+    def __init__(self, build: Build) -> None:
+        self._task, self._type = build.task, TYPES[build.precision]
+        cuda = build.device.type == "cuda"
         torch.backends.cudnn.benchmark = cuda
-        self._task = task
-        self._type = TYPES[precision]
-        model = prepare(initial_model(task), task).to(device, self._type).to(memory_format=torch.channels_last)
+        model = self._network(build.task).to(build.device, self._type).to(memory_format=torch.channels_last)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.float()
-        self._model = model
+        self.modules = [model]
         self._optimizer = sgd(model, fused=True)
-        self._compiled = compiled and cuda
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(model, mode="max-autotune") if self._compiled else model
-        self.form = "compiled" if self._compiled else "eager"
-        whole = normalized(images[: task.examples]).to(device, self._type)
-        padding, black = task.crop_padding, (0.0 - PIXEL_MEAN) / PIXEL_DEVIATION
-        self._images = F.pad(whole, (padding,) * 4, value=black).contiguous(memory_format=torch.channels_last)
-        self._labels = torch.from_numpy(labels[: task.examples]).to(device)
+        compiled = build.compiled and cuda
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(model, mode="max-autotune") if compiled else model
+        self.form = "compiled" if compiled else "eager"
+        images, self._labels = in_memory(build)
+        padding, black = build.task.crop_padding, (0.0 - PIXEL_MEAN) / PIXEL_DEVIATION
+        padded = F.pad(images.to(self._type), (padding,) * 4, value=black)
+        self._images = padded.contiguous(memory_format=torch.channels_last)
 
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The network."""
-        return [self._model]
+    def _network(self, task: Task) -> nn.Module:
+        return initial_model(task)
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """One update; never waits."""
@@ -61,7 +55,7 @@ class Resident:
         loss = F.cross_entropy(self._forward(images).float(), labels)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._model.parameters(), CLIP_NORM)
+        nn.utils.clip_grad_norm_(self.modules[0].parameters(), CLIP_NORM)
         self._optimizer.step()
         return loss.detach()
 
@@ -98,3 +92,33 @@ def _cropped(padded: Tensor, padding: int) -> Tensor:
         chosen = shifts[1] == shift
         crops[chosen] = rows[chosen, :, :, shift : shift + width]
     return crops
+
+
+class ChunkedBatchNorm(nn.BatchNorm2d):
+    """Batch norm of each chunk of `ghost_batch_size` examples by itself, running statistics one step a chunk."""
+
+    def __init__(self, channels: int, ghost_batch_size: int) -> None:
+        super().__init__(channels)
+        self.ghost_batch_size = ghost_batch_size
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
+        """Normalizes chunk by chunk."""
+        return torch.cat([super(ChunkedBatchNorm, self).forward(chunk) for chunk in torch.split(input, self.ghost_batch_size)])
+
+
+class Chunked(Resident):
+    """The resident loop, eager, with such layers."""
+
+    def __init__(self, build: Build) -> None:
+        super().__init__(replace(build, compiled=False))
+        self.form = "eager, chunk and concatenate"
+
+    def _network(self, task: Task) -> nn.Module:
+        model = initial_model(task)
+        for module in list(model.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.BatchNorm2d):
+                    layer = ChunkedBatchNorm(child.num_features, task.ghost_batch_size or task.batch_size)
+                    layer.load_state_dict(child.state_dict())
+                    setattr(module, name, layer)
+        return model

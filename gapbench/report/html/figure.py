@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from gapbench.analysis.cells import Cell, Panel
-from gapbench.report.drawing import setting_of, setting_text, settings
-from gapbench.report.marks import CAPTION, ENTRY, cells_of_id, mark_of, number_marks
+from gapbench.analysis.cells import Panel
+from gapbench.report.drawing import arms_and_grid, setting_of, setting_text, settings
+from gapbench.report.marks import CAPTION, ENTRY, Mark, cells_of_id, mark_of, number_marks
 from gapbench.report.style import GRID, INK, MUTED, PAPER, SHADE, house_style
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ NEUTRAL: Mapping[str, str] = {
 }
 """Colours of figures that are no series' own: they become variables of the page."""
 
-Rgb = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class Toggle:
@@ -88,14 +86,6 @@ class InlineFigure:
     """Its natural width in CSS pixels."""
 
 
-@dataclass(frozen=True)
-class _Point:
-    x: float
-    y: float
-    text: str
-    cells: tuple[str, ...]
-
-
 def inline_figure(name: str, figure: Figure, toggles: Sequence[Toggle]) -> InlineFigure:
     """Returns a figure as SVG that can stand in an HTML page beside others; the figure itself is laid out anew.
 
@@ -105,7 +95,8 @@ def inline_figure(name: str, figure: Figure, toggles: Sequence[Toggle]) -> Inlin
         toggles: what can be hidden.
     """
     number_marks(figure)
-    caption = _caption(figure)
+    caption: Any = next((artist for artist in figure.findobj() if artist.get_gid() == CAPTION), None)
+    below = "" if caption is None else " ".join(caption.get_text().split())
     buffer = io.BytesIO()
     with house_style(**{"svg.fonttype": "none"}):
         figure.set_dpi(72)  # points of the SVG: where things are drawn is then where they stand in the file
@@ -115,38 +106,27 @@ def inline_figure(name: str, figure: Figure, toggles: Sequence[Toggle]) -> Inlin
     title = TITLES.get(name, name.replace("_", " ").capitalize())
     _clean(root, name, toggles)
     root.append(_points(figure, height, toggles))
-    cut = _cut_caption(root, caption, height)
+    if caption is not None:  # the page sets it as text of its own
+        _remove(root, lambda element: element.get("id", "").endswith(CAPTION))
+        height -= float(caption.get_window_extent().y1) + 2
     root.attrib.clear()
-    root.attrib.update({"viewBox": f"0 0 {width:g} {cut:g}", "role": "img", "aria-labelledby": f"{name}-title {name}-description"})
-    for position, (tag, text) in enumerate((("title", title), ("desc", caption[0] if caption else title))):
-        child = ET.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+    root.attrib.update({"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-labelledby": f"{name}-title {name}-description"})
+    for position, (tag, role, text) in enumerate((("title", "title", title), ("desc", "description", below or title))):
+        child = ET.Element(tag, {"id": f"{name}-{role}"})
         child.text = text
         root.insert(position, child)
-    text = ET.tostring(root, encoding="unicode")
-    return InlineFigure(name, title, caption[0] if caption else "", text, round(width * 4 / 3))
+    return InlineFigure(name, title, below, ET.tostring(root, encoding="unicode"), round(width * 4 / 3))
 
 
-def _caption(figure: Figure) -> tuple[str, Any] | None:
-    found = next((artist for artist in figure.findobj() if artist.get_gid() == CAPTION), None)
-    return None if found is None else (" ".join(str(found.get_text()).split()), found)  # type: ignore[attr-defined]
-
-
-def _cut_caption(root: ET.Element, caption: tuple[str, Any] | None, height: float) -> float:
-    """Takes the caption out of the drawing and returns the height that is left."""
-    if caption is None:
-        return height
-    for parent in root.iter():
-        for child in [child for child in parent if child.get("id", "").endswith(CAPTION)]:
+def _remove(root: ET.Element, unwanted: Callable[[ET.Element], bool]) -> None:
+    for parent in list(root.iter()):
+        for child in [child for child in parent if unwanted(child)]:
             parent.remove(child)
-    return height - float(caption[1].get_window_extent().y1) - 2
 
 
 def _clean(root: ET.Element, name: str, toggles: Sequence[Toggle]) -> None:
     """Makes ids unique on the page, colours variables, marked groups classes; drops what only a file of its own needs."""
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{SVG}metadata", f"{SVG}style"):
-                parent.remove(child)
+    _remove(root, lambda element: element.tag in (f"{SVG}metadata", f"{SVG}style"))
     for element in root.iter():
         element.tag = str(element.tag).removeprefix(SVG)
         _link(element, name)
@@ -160,13 +140,15 @@ def _clean(root: ET.Element, name: str, toggles: Sequence[Toggle]) -> None:
         identity = element.attrib.pop("id", None)
         if identity is None:
             continue
-        cells = cells_of_id(identity)
-        if cells:
-            classes = classes_of(cells, toggles, every=identity.startswith(ENTRY))
-            if classes:
-                element.set("class", classes)
+        if cells := cells_of_id(identity):
+            _classify(element, cells, toggles, every=identity.startswith(ENTRY))
         elif element.tag != "g" or identity == CAPTION:
             element.set("id", f"{name}-{identity}")
+
+
+def _classify(element: ET.Element, cells: Iterable[str], toggles: Iterable[Toggle], *, every: bool) -> None:
+    if classes := classes_of(cells, toggles, every=every):
+        element.set("class", classes)
 
 
 def _link(element: ET.Element, name: str) -> None:
@@ -186,23 +168,17 @@ def _themed(style: str) -> str:
 def _points(figure: Figure, height: float, toggles: Sequence[Toggle]) -> ET.Element:
     """Returns invisible circles over all points, each with what it says: shown by the browser, and sooner by the script."""
     group = ET.Element("g", {"class": "points"})
-    for point in _all_points(figure):
-        circle = ET.SubElement(group, "circle", {"cx": f"{point.x:.1f}", "cy": f"{height - point.y:.1f}", "r": f"{_RADIUS:g}"})
-        classes = classes_of(point.cells, toggles, every=False)
-        if classes:
-            circle.set("class", classes)
-        ET.SubElement(circle, "title").text = point.text
+    for axes in figure.axes:  # those of subfigures are among them
+        for artist in axes.get_children() if axes.get_visible() else ():
+            for x, y, text, cells in _points_of(axes, artist):
+                circle = ET.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": f"{_RADIUS:g}"})
+                _classify(circle, cells, toggles, every=False)
+                ET.SubElement(circle, "title").text = text
     return group
 
 
-def _all_points(figure: Figure) -> Iterable[_Point]:
-    for axes in figure.axes:  # those of subfigures are among them
-        if axes.get_visible():
-            for artist in axes.get_children():
-                yield from _points_of(axes, artist)
-
-
-def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
+def _points_of(axes: Axes, artist: Any) -> Iterable[tuple[float, float, str, tuple[str, ...]]]:
+    """Yields x, y, text and cells of every point of an artist that says something and lies on its axes."""
     found = mark_of(artist)
     if found is None or found.texts == ():
         return
@@ -217,16 +193,18 @@ def _points_of(axes: Axes, artist: Any) -> Iterable[_Point]:
     places = transform.transform(data)
     for number in np.unique(np.linspace(0, len(data) - 1, min(len(data), MAXIMUM_POINTS)).round().astype(int)).tolist():
         x, y = places[number]
-        if not (np.isfinite([x, y]).all() and axes.bbox.padded(1).contains(float(x), float(y))):
-            continue
-        if found.texts is not None:
-            text = found.texts[number]
-        else:
-            parts = [_said(axes, "x", data[number, 0]), _said(axes, "y", data[number, 1])]
-            if found.low is not None and found.high is not None:
-                parts[-1] += f" ({_bare(axes, found.low[number])} to {_bare(axes, found.high[number])})"
-            text = f"{' and '.join(found.cells)}: {', '.join(parts)}"
-        yield _Point(float(x), float(y), text, found.cells)
+        if np.isfinite([x, y]).all() and axes.bbox.padded(1).contains(float(x), float(y)):
+            yield float(x), float(y), _text(axes, found, number, *data[number]), found.cells
+
+
+def _text(axes: Axes, found: Mark, number: int, x: float, y: float) -> str:
+    """Returns what a point says: the text that it was given, else its cells, x and y, with the interval where there is one."""
+    if found.texts is not None:
+        return found.texts[number]
+    value = _said(axes, "y", y)
+    if found.low is not None and found.high is not None:
+        value += f" ({_bare(axes, found.low[number])} to {_bare(axes, found.high[number])})"
+    return f"{' and '.join(found.cells)}: {_said(axes, 'x', x)}, {value}"
 
 
 def _said(axes: Axes, which: str, value: float) -> str:
@@ -246,18 +224,17 @@ def _bare(axes: Axes, value: float) -> str:
 def toggles_of(panels: Sequence[Panel]) -> list[Toggle]:
     """Returns the checkboxes, by group; a group of one would hide everything and is left out."""
     cells = [cell for panel in panels for cell in panel.cells]
-    found: dict[str, dict[str, set[str]]] = {"Batch size": {}, "Arm": {}, "Setting": {}}
-    for cell in sorted(cells, key=lambda cell: cell.batch_size):
-        found["Batch size"].setdefault(str(cell.batch_size), set()).add(cell.name)
-    for cell in cells:
-        if cell.arm:
-            found["Arm"].setdefault(cell.name, set()).add(cell.name)
+    entries = [("Batch size", str(cell.batch_size), cell) for cell in sorted(cells, key=lambda cell: cell.batch_size)]
+    entries += [("Arm", cell.name, cell) for cell in cells if cell.arm]
     for panel in panels:
-        grid = [cell for cell in panel.cells if not cell.arm]
-        for setting in settings(grid):
-            names = _named(grid, setting)
-            found["Setting"].setdefault(setting_text(setting, grid), set()).update(names)
-    chosen = [(group, label, names) for group, entries in found.items() if len(entries) > 1 for label, names in entries.items()]
+        _, grid = arms_and_grid(panel)
+        entries += [
+            ("Setting", setting_text(setting, grid), cell) for setting in settings(grid) for cell in grid if setting_of(cell) == setting
+        ]
+    found: dict[str, dict[str, set[str]]] = {}
+    for group, label, cell in entries:
+        found.setdefault(group, {}).setdefault(label, set()).add(cell.name)
+    chosen = [(group, label, names) for group, labels in found.items() if len(labels) > 1 for label, names in labels.items()]
     return [Toggle(f"t{number}", group, label, frozenset(names)) for number, (group, label, names) in enumerate(chosen)]
 
 
@@ -273,21 +250,9 @@ def classes_of(cells: Iterable[str], toggles: Iterable[Toggle], *, every: bool) 
     return " ".join(toggle.key for toggle in toggles if (names <= toggle.cells if every else names & toggle.cells))
 
 
-def _named(grid: Sequence[Cell], setting: object) -> set[str]:
-    return {cell.name for cell in grid if setting_of(cell) == setting}
-
-
-def parse(color: str) -> Rgb:
-    """Returns "#rrggbb" (or "#rgb") as red, green and blue from 0 to 1."""
-    digits = color.removeprefix("#")
-    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
-    red, green, blue = (int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4))
-    return red, green, blue
-
-
 def contrast(first: str, second: str) -> float:
     """Returns the contrast ratio of two colours, 1 to 21."""
-    lighter, darker = sorted((_luminance(parse(first)), _luminance(parse(second))), reverse=True)
+    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
@@ -310,18 +275,20 @@ def series_colors(css: Iterable[str]) -> list[str]:
 
 
 def _moved(color: str, towards: str, ground: str, least: float) -> str:
+    from matplotlib.colors import to_hex, to_rgb
+
+    channels = [*zip(to_rgb(color), to_rgb(towards), strict=True)]
     for percent in range(101):
-        mixed = _mixed(color, towards, percent / 100)
+        share = percent / 100
+        red, green, blue = ((1 - share) * own + share * other for own, other in channels)
+        mixed = to_hex((red, green, blue))
         if contrast(mixed, ground) >= least:
             return mixed
     raise AssertionError(f"{towards} does not stand out from {ground}")
 
 
-def _mixed(first: str, second: str, share: float) -> str:
-    channels = ((1 - share) * one + share * other for one, other in zip(parse(first), parse(second), strict=True))
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+def _luminance(color: str) -> float:
+    from matplotlib.colors import to_rgb
 
-
-def _luminance(rgb: Rgb) -> float:
-    red, green, blue = (channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in rgb)
+    red, green, blue = (channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in to_rgb(color))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

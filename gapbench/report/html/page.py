@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,9 +18,9 @@ import jinja2
 
 import gapbench
 from gapbench.analysis import ArmRow, ArmsTable, SideTable
-from gapbench.analysis.cells import Panel, read_panels
+from gapbench.analysis.cells import Panel, is_missing, read_panels
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, range_text, rate_text
+from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, VERDICT, range_text, rate_text
 from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import REFERENCE, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED
@@ -29,7 +29,7 @@ from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published
 from gapbench.core.errors import StoreError
 from gapbench.report.html import runs
-from gapbench.report.html.figure import InlineFigure, inline_figure, pair, series_colors, toggles_of
+from gapbench.report.html.figure import inline_figure, pair, series_colors, toggles_of
 from gapbench.report.html.strips import Strips, strips_of
 from gapbench.report.scales import heading, number_text, words
 from gapbench.store import StoredPlan, Tables, read_plan
@@ -61,20 +61,15 @@ def write_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[st
         StoreError: the file cannot be written.
     """
     path = results / NAME
-    write_text(path, render_page(results, read, arms, figures, side))
-    return path
-
-
-def render_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, Figure], side: Sequence[SideTable] = ()) -> str:
-    """Returns the page as text."""
     folder = resources.files("gapbench.report.html")
     template, style, script = (folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html.jinja", "css", "js"))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["tied"] = tied
-    return (
-        environment.from_string(template).render(**context(results, read, arms, figures), side_tables=side, style=style, script=script)
-        + "\n"
+    page = environment.from_string(template).render(
+        **context(results, read, arms, figures), side_tables=side, style=style, script=script, version=gapbench.__version__
     )
+    write_text(path, f"{page}\n")
+    return path
 
 
 def tied(text: str) -> str:
@@ -98,12 +93,12 @@ class ArmLine:
     """One row of the arms table."""
 
     row: ArmRow
-    color: str
     about: tuple[str, ...]
     """What its runs have in common, in short."""
-    strip: str
     texts: Mapping[str, str]
-    verdict: str
+    """By column of the table."""
+    count: str
+    """How many of its runs are ok."""
     kind: str
     """Class of the verdict: reference, below (worse, also of a loss that is above), above, open, none."""
 
@@ -133,6 +128,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
     curves, specs = Curves(read.curves), {run.run_id: run.spec for run in plan.runs} if plan else {}
     walks = [walk_of(cell, curves, specs) for panel in panels for cell in panel.cells]
     strips = {panel.title: strips_of(arms.rows_of(panel)) for panel in arms.panels}
+    pieces = [*(figure.svg for figure in drawn.values()), *(json.dumps(one.color) for one in strips.values())]
     suite_text = _suite_text(results)
     cff = citation_file()
     return {
@@ -142,7 +138,9 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "facts_line": _facts_line(panels, records),
         "verdict": verdict_groups(arms),
         "cautions": runs.cautions(records, arms, walks),
-        **_arms_section(arms, strips),
+        "arms": arms,
+        "parts": [_part(arms, panel, strips[panel.title]) for panel in arms.panels],
+        "judged_columns": [column for column in (GAP, GAP_NATS, VERDICT, MATCHED, SHARE) if column in arms.columns],
         "paper_lines": [_paper_line(row) for row in arms.rows if row.published],
         "toggles": toggles,
         "lead_figure": drawn.get(LEAD),
@@ -158,25 +156,14 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "references": references(),
         "command": f"gapbench run {read.suite}.toml",
         "suite_text": suite_text,
-        "series": {color: pair(color) for color in series_colors(_pieces(drawn.values(), strips.values()))},
-        "version": gapbench.__version__,
+        "series": {color: pair(color) for color in series_colors(pieces)},
     }
 
 
-def _arms_section(arms: ArmsTable, strips: Mapping[str, Strips]) -> dict[str, Any]:
-    parts = []
-    for panel in arms.panels:
-        own, metric = strips[panel.title], panel.metric
-        lines = [_arm_line(arms, row, own.by_cell, own.color) for row in arms.rows_of(panel)]
-        parts.append({"panel": panel, "unit": metric.unit, "heading": heading(metric), "axis": own.axis, "lines": lines})
-    return {
-        "arms": parts,
-        "arms_columns": arms.columns,
-        "arms_cells": {row.cell.name: arms.cells(row) for row in arms.rows},
-        "columns": {"count": COUNT, "gap": GAP, "nats": GAP_NATS, "matched": MATCHED, "share": SHARE},
-        "shown": {column for column in (GAP, GAP_NATS, MATCHED, SHARE) if column in arms.columns},
-        "notes": arms.notes,
-    }
+def _part(arms: ArmsTable, panel: Panel, strips: Strips) -> dict[str, Any]:
+    """Returns the part of the arms table that is of one panel."""
+    lines = [_arm_line(arms, row) for row in arms.rows_of(panel)]
+    return {"panel": panel, "heading": heading(panel.metric), "strips": strips, "lines": lines}
 
 
 def _paper_line(row: ArmRow) -> PaperLine:
@@ -241,37 +228,24 @@ def _facts_line(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]]) -
     cells = sum(len(panel.cells) for panel in panels)
     data = sorted({panel.dataset for panel in panels})
     models = sorted({panel.model for panel in panels})
-    dates = sorted(str(row["started_at"])[:10] for row in records if row.get("started_at"))
-    when = [] if not dates else [dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"]
-    return [f"{done} of {len(records)} runs ok", f"{cells} cells", *data, *models, *when]
+    when = runs.span(str(row["started_at"])[:10] for row in records if row.get("started_at"))
+    return [f"{done} of {len(records)} runs ok", f"{cells} cells", *data, *models, *filter(None, [when])]
 
 
-def _arm_line(arms: ArmsTable, row: ArmRow, strips: Mapping[str, str], colors: Mapping[str, str]) -> ArmLine:
-    cell = row.cell
-    ghost = f"ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
-    sizes = f"batch {cell.batch_size}" + (f", {ghost}" if ghost else "") if cell.arm else ""
+def _arm_line(arms: ArmsTable, row: ArmRow) -> ArmLine:
+    cell, texts = row.cell, dict(zip(arms.columns, arms.cells(row), strict=True))
+    ghost = f", ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
+    sizes = f"batch {cell.batch_size}{ghost}" if cell.arm else ""
     lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(cell)}", row.batch_gap_budget)
     worse, better = verdicts_of(row.metric)
     kinds = {REFERENCE: "reference", worse: "below", better: "above", NOT_SEPARATED: "open"}
-    return ArmLine(
-        row=row,
-        color=colors[cell.name],
-        about=tuple(line for line in lines if line),
-        strip=strips[cell.name],
-        texts=dict(zip(arms.columns, arms.cells(row), strict=True)),
-        verdict=row.verdict.removesuffix(" reference"),
-        kind=kinds.get(row.verdict, "none"),
-    )
+    return ArmLine(row, tuple(filter(None, lines)), texts, texts[COUNT], kinds.get(row.verdict, "none"))
 
 
 def _records(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns the runs as plain values in table order, missing ones None."""
-    import pandas as pd
-
-    rows = [
-        {str(name): None if not isinstance(value, bytes) and pd.isna(value) else value for name, value in row.items()}
-        for row in runs.drop(columns="test_correct", errors="ignore").to_dict("records")
-    ]
+    kept = runs.drop(columns="test_correct", errors="ignore").to_dict("records")
+    rows = [{str(name): None if is_missing(value) else value for name, value in row.items()} for row in kept]
     return sorted(rows, key=lambda row: (row.get("cell_order") or 0, row["cell"], row["seed"], row["run_id"]))
 
 
@@ -296,10 +270,6 @@ def _summary(suite_text: str) -> str:
         return str(tomllib.loads(suite_text).get("summary", ""))
     except tomllib.TOMLDecodeError:
         return ""
-
-
-def _pieces(figures: Iterable[InlineFigure], strips: Iterable[Strips]) -> list[str]:
-    return [*(figure.svg for figure in figures), *(json.dumps(one.color) for one in strips)]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gapbench import catalog
 from gapbench.analysis import ArmsTable
 from gapbench.analysis.cells import Panel
+from gapbench.analysis.formats import counted
 from gapbench.analysis.notes import clipped
 from gapbench.analysis.walk import Walk
 from gapbench.core.events import Outcome
@@ -52,17 +54,6 @@ _BASES = {"measured": "speeds measured on that machine", "rough": "rough guesses
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A run that did not end ok."""
-
-    cell: str
-    seed: int
-    outcome: str
-    reason: str
-    run_id: str
-
-
-@dataclass(frozen=True)
 class CellCost:
     """Device seconds of a cell's runs (of stacks, their shares), each distinct run once."""
 
@@ -89,10 +80,8 @@ class CellCost:
 
 def sections(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]], predictions: Mapping[str, Prediction]) -> dict[str, Any]:
     """Returns what the page says of outcomes, cost, provenance and single runs, by the template's names."""
-    outcome_names, outcome_rows = outcome_counts(panels)
     return {
-        "outcome_names": outcome_names,
-        "outcome_rows": outcome_rows,
+        "outcomes": outcome_counts(panels),
         "failures": failures(records),
         "run_count": len({row["run_id"] for row in records}),
         "costs": costs(records, predictions),
@@ -100,28 +89,22 @@ def sections(panels: Sequence[Panel], records: Sequence[Mapping[str, Any]], pred
         "duration": duration,
         "facts": facts(records),
         "runs": run_table(records),
+        "run_outcomes": dict.fromkeys(row["outcome"] for row in records),
     }
 
 
-def outcome_counts(panels: Sequence[Panel]) -> tuple[list[str], list[tuple[str, list[int]]]]:
-    """Returns the outcomes that occur, and for every cell how many runs ended in each."""
-    cells = [cell for panel in panels for cell in panel.cells]
-    found = [outcome for outcome in Outcome if outcome is Outcome.OK or any(run.outcome is outcome for cell in cells for run in cell.runs)]
-    return [outcome.value for outcome in found], [
-        (cell.name, [sum(run.outcome is outcome for run in cell.runs) for outcome in found]) for cell in cells
-    ]
+def outcome_counts(panels: Sequence[Panel]) -> list[tuple[str, dict[str, int]]]:
+    """Returns for every cell how many of its runs ended in each outcome that occurs anywhere, or ok."""
+    counts = [(cell.name, Counter(run.outcome for run in cell.runs)) for panel in panels for cell in panel.cells]
+    found = [outcome for outcome in Outcome if outcome is Outcome.OK or any(own[outcome] for _, own in counts)]
+    return [(name, {outcome.value: own[outcome] for outcome in found}) for name, own in counts]
 
 
-def failures(records: Sequence[Mapping[str, Any]]) -> list[Failure]:
-    """Returns what did not end ok, in table order, with the reasons given."""
+def failures(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the runs that did not end ok, in table order, each with the reason given or what its outcome means."""
     words = {Outcome.SKIPPED.value: "never started", Outcome.INTERRUPTED.value: "began and has not ended"}
-    return [
-        Failure(
-            row["cell"], int(row["seed"]), row["outcome"], row.get("reason") or words.get(row["outcome"], "no reason kept"), row["run_id"]
-        )
-        for row in records
-        if row["outcome"] != Outcome.OK.value
-    ]
+    failed = [row for row in records if row["outcome"] != Outcome.OK.value]
+    return [{**row, "reason": row.get("reason") or words.get(row["outcome"], "no reason kept")} for row in failed]
 
 
 def costs(records: Sequence[Mapping[str, Any]], predictions: Mapping[str, Prediction]) -> list[CellCost]:
@@ -166,113 +149,83 @@ def _cost(cell: str, rows: Sequence[Mapping[str, Any]], predictions: Mapping[str
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One field of the table."""
-
-    text: str
-    value: float | str
-    """What it sorts by."""
-
-
-@dataclass(frozen=True)
 class Column:
-    """One column."""
+    """One column of the table of all runs."""
 
     label: str
-    entry: Callable[[Mapping[str, Any]], Entry]
-    """Reads the field of a run."""
-    numeric: bool = True
+    texts: tuple[str, ...]
+    """One a run."""
+    values: tuple[float, ...] | None = None
+    """What numbers sort by, an empty field below all; None: words."""
 
 
-@dataclass(frozen=True)
-class RunTable:
-    """All runs, in table order."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Entry, ...], ...]
-    outcomes: tuple[str, ...]
-    """That occur."""
-
-
-def run_table(records: Sequence[Mapping[str, Any]]) -> RunTable:
+def run_table(records: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Returns the table of all runs, which a reader sorts and filters; columns that say nothing anywhere are left out."""
-    fields = {column: [column.entry(row) for row in records] for column in _columns()}
-    kept = {column: own for column, own in fields.items() if _telling(column.label, {entry.text for entry in own})}
-    return RunTable(
-        tuple(kept),
-        tuple(tuple(own[number] for own in kept.values()) for number in range(len(records))),
-        tuple(dict.fromkeys(row["outcome"] for row in records)),
-    )
-
-
-def _columns() -> list[Column]:
+    ghosts = [row.get("ghost_batch_size") for row in records]
+    seconds = [[float(row[bucket]) for bucket in BUCKETS if row.get(bucket) is not None] for row in records]
     results = []
     for split, loss_form in (("test", ".4f"), ("train", ".3g")):
         for metric in catalog.metrics().values():
             form = loss_form if metric.decimals is None else f".{metric.decimals}f"
-            results.append(_numbers(heading(metric, split), metric.column(split), form, metric.factor))
-    return [
-        _words("cell"),
-        _numbers("seed", "seed", ".0f"),
-        _words("outcome"),
-        _numbers("batch", "batch_size", ".0f"),
-        _words("regime"),
-        Column("ghost", _ghost),
-        _numbers("learning rate", "learning_rate", ".4g"),
+            results.append(_numbers(records, heading(metric, split), metric.column(split), form, metric.factor))
+    columns = [
+        _words(records, "cell"),
+        _numbers(records, "seed", "seed", ".0f"),
+        _words(records, "outcome"),
+        _numbers(records, "batch", "batch_size", ".0f"),
+        _words(records, "regime"),
+        Column("ghost", tuple("off" if size is None else str(size) for size in ghosts), tuple(float(size or 0) for size in ghosts)),
+        _numbers(records, "learning rate", "learning_rate", ".4g"),
         *results,
-        _numbers("weight distance", "weight_distance", ".2f"),
-        _numbers("updates", "updates", ".0f"),
-        Column("seconds", _seconds),
-        _words("device", "device_name"),
-        _words("reason"),
+        _numbers(records, "weight distance", "weight_distance", ".2f"),
+        _numbers(records, "updates", "updates", ".0f"),
+        _numeric("seconds", [math.fsum(own) if own else None for own in seconds], ".1f"),
+        _words(records, "device", "device_name"),
+        _words(records, "reason"),
     ]
+    return [column for column in columns if _telling(column)]
 
 
-def _telling(label: str, texts: set[str]) -> bool:
-    return label in ("cell", "seed", "outcome") or (len(texts) > 1 if label == "device" else bool(texts - {""}))
+def _telling(column: Column) -> bool:
+    texts = set(column.texts)
+    return column.label in ("cell", "seed", "outcome") or (len(texts) > 1 if column.label == "device" else bool(texts - {""}))
 
 
-def _words(label: str, name: str = "") -> Column:
-    def entry(row: Mapping[str, Any]) -> Entry:
-        text = str(row.get(name or label) or "")
-        return Entry(text, text)
-
-    return Column(label, entry, numeric=False)
+def _words(records: Sequence[Mapping[str, Any]], label: str, name: str = "") -> Column:
+    return Column(label, tuple(str(row.get(name or label) or "") for row in records))
 
 
-def _numbers(label: str, name: str, how: str, factor: float = 1) -> Column:
-    return Column(label, lambda row: _number(None if row.get(name) is None else factor * float(row[name]), how))
+def _numbers(records: Sequence[Mapping[str, Any]], label: str, name: str, form: str, factor: float = 1) -> Column:
+    return _numeric(label, [None if row.get(name) is None else factor * float(row[name]) for row in records], form)
 
 
-def _ghost(row: Mapping[str, Any]) -> Entry:
-    size = row.get("ghost_batch_size")
-    return Entry("off", 0.0) if size is None else Entry(str(size), float(size))
-
-
-def _seconds(row: Mapping[str, Any]) -> Entry:
-    found = [float(row[bucket]) for bucket in BUCKETS if row.get(bucket) is not None]
-    return _number(math.fsum(found) if found else None, ".1f")
-
-
-def _number(value: Any, how: str) -> Entry:
-    """An empty field sorts below every number."""
-    return Entry("", -math.inf) if value is None or not math.isfinite(value) else Entry(format(float(value), how), float(value))
+def _numeric(label: str, values: Sequence[float | None], form: str) -> Column:
+    known = [value if value is not None and math.isfinite(value) else -math.inf for value in values]
+    return Column(label, tuple("" if value == -math.inf else format(value, form) for value in known), tuple(known))
 
 
 def facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Returns what the runs that began were trained with: name, and each value with its number of runs where there are several."""
-    begun = [row for row in records if row.get("started_at") or row.get("updates") is not None]
-    out = [(label, _values(begun, column)) for column, label in FACTS.items()]
-    dates = sorted(str(row["started_at"]) for row in begun if row.get("started_at"))
-    if dates:
-        first, last = (date[:16].replace("T", " ") for date in (dates[0], dates[-1]))
-        out.append(("started, UTC", first if first == last else f"{first} to {last}"))
-    return out
+    out = [(label, _values(_begun(records), column)) for column, label in FACTS.items()]
+    started = span(str(row["started_at"])[:16].replace("T", " ") for row in records if row.get("started_at"))
+    return [*out, ("started, UTC", started)] if started else out
+
+
+def span(dates: Iterable[str]) -> str:
+    """Returns "2026-01-01", or "2026-01-01 to 2026-01-03"; empty where there is no date."""
+    known = sorted(dates)
+    if not known:
+        return ""
+    return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+
+
+def _begun(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in records if row.get("started_at") or row.get("updates") is not None]
 
 
 def cautions(records: Sequence[Mapping[str, Any]], arms: ArmsTable, walks: Sequence[Walk]) -> list[str]:
     """Returns what a reader should know before trusting the numbers, the gravest first."""
-    begun = [row for row in records if row.get("started_at") or row.get("updates") is not None]
+    begun = _begun(records)
     return [
         *_unfinished(arms.panels),
         *_uneven(arms.panels),
@@ -294,10 +247,9 @@ def _uneven(panels: Sequence[Panel]) -> list[str]:
     for panel in panels:
         seeds = {cell.name: {run.seed for run in cell.runs} for cell in panel.cells}
         all_seeds = set[int]().union(*seeds.values())
-        lacking = {name: sorted(all_seeds - own) for name, own in seeds.items() if own != all_seeds}
-        out += [
-            f"{name} was not planned for seed {', '.join(map(str, missing))}, which other cells have." for name, missing in lacking.items()
-        ]
+        for name, own in seeds.items():
+            if lacking := sorted(all_seeds - own):
+                out.append(f"{name} was not planned for seed {', '.join(map(str, lacking))}, which other cells have.")
         single = [cell.name for cell in panel.cells if len(cell.ok_runs) == 1]
         out += [f"One seed only, so no interval: {', '.join(single)}."] if single else []
     return out
@@ -314,9 +266,11 @@ def _mixture(rows: Sequence[Mapping[str, Any]], column: str, what: str) -> str:
 
 def _dirty(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     count = sum(row.get("git_dirty") is True for row in rows)
-    if not count:
-        return []
-    return [f"{count} of {len(rows)} runs were trained from a checkout with uncommitted changes, so their commit does not name the code."]
+    return (
+        []
+        if not count
+        else [f"{count} of {len(rows)} runs were trained from a checkout with uncommitted changes, so their commit does not name the code."]
+    )
 
 
 def _running(arms: ArmsTable) -> list[str]:
@@ -326,23 +280,19 @@ def _running(arms: ArmsTable) -> list[str]:
 
 
 def _fits(walks: Sequence[Walk]) -> list[str]:
-    out = []
-    clipped_ones = [walk.cell.name for walk in walks if walk.window and walk.window.clipped and walk.slope]
-    if clipped_ones:
-        out.append(f"Fits of weight distance over less than the whole window, training being too short: {', '.join(clipped_ones)}.")
-    bent = [walk.cell.name for walk in walks if walk.window and walk.window.decayed and walk.slope]
-    if bent:
-        out.append(f"Fits of weight distance within the reach of weight decay, which bends the walk: {', '.join(bent)}.")
-    return out
+    fitted = [(walk.cell.name, walk.window) for walk in walks if walk.window and walk.slope]
+    found = {
+        "over less than the whole window, training being too short": [name for name, window in fitted if window.clipped],
+        "within the reach of weight decay, which bends the walk": [name for name, window in fitted if window.decayed],
+    }
+    return [f"Fits of weight distance {what}: {', '.join(names)}." for what, names in found.items() if names]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], column: str) -> str:
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[_text(row.get(column))] = counts.get(_text(row.get(column)), 0) + 1
+    counts = Counter(_text(row.get(column)) for row in rows)
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{text} ({count} run{'' if count == 1 else 's'})" for text, count in counts.items()) or "no run has begun"
+    return ", ".join(f"{text} ({counted(count, 'run')})" for text, count in counts.items()) or "no run has begun"
 
 
 def _distinct(rows: Sequence[Mapping[str, Any]], column: str) -> set[str]:

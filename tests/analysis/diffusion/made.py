@@ -7,29 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gapbench.suite.runspec import Component, Phase, RunSpec
+from gapbench.suite.runspec import Phase, RunSpec
+from tests.analysis import synthetic
+from tests.small import make_spec
 
 WIDTH = 64
 UPDATES = np.unique(np.rint(np.geomspace(1, 2000, 67))).astype(int)
-
-
-def spec(batch_size: int, rate: float, seed: int, **changes: Any) -> RunSpec:
-    fields: dict[str, Any] = {
-        "dataset": Component(name="digits"),
-        "model": Component(name="mlp", options={"widths": [8]}),
-        "optimizer": Component(name="sgd", options={"momentum": 0.9}),
-        "batch_size": batch_size,
-        "updates": 2000,
-        "learning_rate": rate,
-        "phases": (Phase(),),
-        "seed": seed,
-        "order_seed": seed,
-        "train_examples": 900,
-        "reference_batch_size": 16,
-        "reference_updates": 2000,
-        "reference_learning_rate": 0.1,
-    }
-    return RunSpec(**(fields | changes))
 
 
 class Suite:
@@ -41,20 +24,9 @@ class Suite:
         self.specs: dict[str, RunSpec] = {}
 
     def cell(
-        self,
-        name: str,
-        batch_size: int,
-        rate: float,
-        *,
-        drift: float,
-        spread: float,
-        orders: int = 8,
-        sketched: bool = True,
-        inits: int = 1,
-        random: int | None = None,
-        aside: float = 0.0,
-        **changes: Any,
-    ) -> None:
+        self, name: str, batch_size: int = 16, rate: float = 0.1, *, drift: float = 1.0, spread: float = 0.3, orders: int = 8,
+        sketched: bool = True, inits: int = 1, random: int | None = None, aside: float = 0.0, **changes: Any,
+    ) -> Suite:  # fmt: skip
         """Adds a cell: mean displacement drift * ln(1 + t), and around it a walk of `spread` * sqrt(t) in all; `aside` parts twins."""
         generator = np.random.default_rng(len(self.rows) if random is None else random)
         direction = np.ones(WIDTH) / np.sqrt(WIDTH)
@@ -64,28 +36,25 @@ class Suite:
             vectors = drift * np.log1p(UPDATES)[:, None] * direction + spread * steps.cumsum(axis=0)
             if aside:
                 vectors = vectors + aside * np.sqrt(UPDATES)[:, None] * np.random.default_rng(order).normal(size=WIDTH) / np.sqrt(WIDTH)
-            self.specs[run_id] = spec(batch_size, rate, order, init_seed=order % inits, **changes)
-            self.rows.append(self._row(name, run_id, batch_size, rate, order, order % inits))
+            seeds = {"seed": order, "init_seed": order % inits, "order_seed": order}
+            fields = {"batch_size": batch_size, "learning_rate": rate, "updates": 2000, "train_examples": 900, **seeds}
+            self.specs[run_id] = make_spec(**{"phases": (Phase(),), "weight_decay": 0.0, **fields, **changes})
+            self.rows.append(self._row(name, run_id=run_id, learning_rate_rule="set", planned_updates=2000, **fields))
             self._measure(run_id, batch_size, "weight_distance", np.linalg.norm(vectors, axis=1))
             self._measure(run_id, batch_size, "weight_norm", np.sqrt(50**2 + np.square(vectors).sum(axis=1)))
             self._measure(run_id, batch_size, "clipped_share", np.minimum(1, 3 / UPDATES))
             if sketched:
                 self._measure(run_id, batch_size, "displacement_sketch", vectors.ravel(), [str(bucket) for bucket in range(WIDTH)])
+        return self
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Returns runs and curves."""
-        return pd.DataFrame(self.rows).astype({"ghost_batch_size": "Int64"}), pd.concat(self.curves, ignore_index=True)
+        return synthetic.tables(self.rows, [])[0], pd.concat(self.curves, ignore_index=True)
 
-    def _row(self, name: str, run_id: str, batch_size: int, rate: float, order: int, init: int) -> dict[str, Any]:
-        return {
-            "run_id": run_id, "suite": "made", "cell": name, "cell_order": len({row["cell"] for row in self.rows} | {name}), "arm": name,
-            "reference_cell": name == "SB", "recipe": "digits", "preset": "paper", "dataset": "digits", "dataset_options": "{}",
-            "model": "mlp", "model_options": "{}", "batch_size": batch_size, "regime": "baseline", "ghost_batch_size": None,
-            "optimizer": "sgd", "precision": "fp32", "learning_rate": rate, "learning_rate_rule": "set", "budget": "updates",
-            "seed": order, "init_seed": init, "order_seed": order, "split_seed": 0, "split_drawn": False, "outcome": "ok",
-            "test_accuracy": 0.9, "updates": 2000, "planned_updates": 2000, "reference_batch_size": 16, "reference_updates": 2000,
-            "train_examples": 900,
-        }  # fmt: skip
+    def _row(self, name: str, **fields: Any) -> dict[str, Any]:
+        order = len({row["cell"] for row in self.rows} | {name})
+        fixed = {"reference_cell": name == "SB", "split_seed": 0, "split_drawn": False, "reference_updates": 2000}
+        return synthetic.run_row(name, cell_order=order, **fixed, **fields)
 
     def _measure(self, run_id: str, batch_size: int, metric: str, values: Any, layers: Any = ("",)) -> None:
         """Adds values of [update, layer], in that order."""
@@ -96,8 +65,5 @@ class Suite:
 
 def three_cells() -> Suite:
     """Small batch, large batch, and large batch at a rate by rule whose total is the small batch's and whose spread is half of it."""
-    made = Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3)
-    made.cell("LB", 512, 0.1, drift=1.0, spread=0.3 / 32**0.5)
-    made.cell("LB+LR", 512, 0.1 * 32**0.5, drift=1.6, spread=0.15)
-    return made
+    made = Suite().cell("SB").cell("LB", 512, spread=0.3 / 32**0.5)
+    return made.cell("LB+LR", 512, 0.1 * 32**0.5, drift=1.6, spread=0.15)

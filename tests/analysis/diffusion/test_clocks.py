@@ -63,8 +63,8 @@ def test_a_cell_that_is_clipped_to_the_end_does_not_take_the_others_their_window
     quiet, busy = cell_window(clock, 0.0, [share((1, 1), (900, 2))]), cell_window(clock, 0.0, [share((1, 1), (300, 200))])
     assert quiet.clean
     assert not busy.clean
-    assert common_window({"quiet": quiet, "busy": busy}) == Window(100, 1000)
-    assert common_window({"busy": busy}) == Window(300, 1000)
+    assert common_window([quiet, busy]) == Window(100, 1000)
+    assert common_window([busy]) == Window(300, 1000)
 
 
 def test_windows_begin_at_100_or_a_tenth_of_short_training_and_after_clipping_and_warmup(spec: Any) -> None:
@@ -80,11 +80,10 @@ def test_the_common_window_is_what_every_cell_has_within_its_memory(spec: Any) -
     def cell(first: int, last: int, clean: int) -> CellWindow:
         return CellWindow(Window(first, last), clean, 0, 0, 0.2)
 
-    cells = {"a": cell(100, 5000, 1000), "b": cell(100, 400, 400)}
+    cells = [cell(100, 5000, 1000), cell(100, 400, 400)]
     assert common_window(cells) == Window(40, 400)
     assert common_window(cells, first=7, last=300) == Window(7, 300)
-    assert cells["a"].decayed
-    assert not cells["b"].decayed
+    assert [one.decayed for one in cells] == [True, False]
 
 
 def test_a_derived_cosine_is_the_true_one_within_what_it_says() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,16 +11,23 @@ from gapbench.analysis.curves import SKETCH, Curves, Window
 from gapbench.analysis.diffusion import Study, study
 from gapbench.analysis.diffusion.study import COLUMNS
 from gapbench.suite.runspec import Phase
+from tests.analysis.diffusion import made
+from tests.analysis.diffusion.made import Suite
+
+TITLE = "digits, mlp, recipe digits"
 
 
-def analysed(made: Any, **options: Any) -> Study:
-    runs, curves = made.tables()
-    return study("made", runs, curves, made.specs, **options)
+def analysed(suite: Suite, **options: Any) -> Study:
+    return study("made", *suite.tables(), suite.specs, **options)
+
+
+def said_of(suite: Suite, **options: Any) -> list[str]:
+    return analysed(suite, **options).sentences[TITLE]
 
 
 @pytest.fixture(scope="module")
-def found(walks_made: ModuleType) -> Study:
-    return analysed(walks_made.three_cells())
+def found() -> Study:
+    return analysed(made.three_cells())
 
 
 def test_drift_and_spread_come_back_from_the_tables(found: Study) -> None:
@@ -49,25 +55,22 @@ def test_the_spread_of_a_free_walk_has_exponent_one_half_and_the_drift_of_a_loga
 
 
 def test_every_frame_has_its_columns_and_every_conclusion_its_interval(found: Study) -> None:
-    assert {name: tuple(frame.columns) for name, frame in found.frames.items()} == COLUMNS
-    for sentence in found.sentences["digits, mlp, recipe digits"]:
+    assert {name: [*frame.columns] for name, frame in found.frames.items()} == {name: [*columns] for name, columns in COLUMNS.items()}
+    for sentence in found.sentences[TITLE]:
         concludes = any(word in sentence for word in ("preferred", "excludes", "longer", "shorter", "separated", " % of the squared"))
         assert not concludes or " to " in sentence
 
 
-def test_the_sentences_are_as_they_were(found: Study, golden: Callable[[str, str], None]) -> None:
-    golden("golden_sentences.txt", "".join(f"{text}\n" for text in found.sentences["digits, mlp, recipe digits"]))
+def test_the_sentences_are_as_they_were(found: Study) -> None:
+    golden = Path(__file__).with_name("golden_sentences.txt").read_text(encoding="utf-8")
+    assert found.sentences[TITLE] == golden.splitlines()
 
 
-def test_fewer_orders_and_other_initializations_are_said_and_not_computed(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=5)
-    made.cell("LB", 512, 0.1, drift=1.0, spread=0.3, inits=8)
-    made.cell("LB+LR", 512, 0.2, drift=1.0, spread=0.3, sketched=False)
-    found = analysed(made)
+def test_fewer_orders_and_other_initializations_are_said_and_not_computed() -> None:
+    found = analysed(Suite().cell("SB", orders=5).cell("LB", 512, inits=8).cell("LB+LR", 512, 0.2, sketched=False))
     (panel,) = found.panels
     assert [walks.decomposition for walks in panel.walks] == [None, None, None]
-    said = "\n".join(found.sentences["digits, mlp, recipe digits"])
+    said = "\n".join(found.sentences[TITLE])
     assert "SB: drift and spread are not computed: 5 ok runs of one initialization; 8 data orders are needed." in said
     assert "LB: drift and spread are not computed: its runs have 8 initializations or splits; fix init_seed" in said
     assert "LB+LR: drift and spread are not computed: not every run has a displacement sketch" in said
@@ -76,73 +79,69 @@ def test_fewer_orders_and_other_initializations_are_said_and_not_computed(walks_
     assert found.frames["collapse"].empty
 
 
-def test_what_weight_decay_bends_is_left_out_of_the_common_window_and_flagged(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3)
-    made.cell("SB, decayed", 16, 0.1, drift=1.0, spread=0.3, weight_decay=1e-4 * 4)
-    found = analysed(made)
+def test_what_weight_decay_bends_is_left_out_of_the_common_window_and_flagged() -> None:
+    found = analysed(Suite().cell("SB").cell("SB, decayed", weight_decay=1e-4 * 4))
     assert found.panels[0].common == Window(25, 250)
     assert (
         "SB, decayed: its full window, to update 2,000, reaches to 0.8 of the weight-decay memory; beyond 0.1 (update 250) decay bends "
-        "the walk." in found.sentences["digits, mlp, recipe digits"]
+        "the walk." in found.sentences[TITLE]
     )
 
 
-def test_windows_end_at_the_first_drop_and_can_be_given(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, phases=(Phase(), Phase(start=0.4, learning_rate_factor=0.1)))
-    assert analysed(made).panels[0].common == Window(80, 800)
-    assert analysed(made, first=5, last=300).panels[0].common == Window(5, 300)
+def test_windows_end_at_the_first_drop_and_can_be_given() -> None:
+    suite = Suite().cell("SB", phases=(Phase(), Phase(start=0.4, learning_rate_factor=0.1)))
+    assert analysed(suite).panels[0].common == Window(80, 800)
+    assert analysed(suite, first=5, last=300).panels[0].common == Window(5, 300)
 
 
-def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, random=1)
-    made.cell("SB, twin", 16, 0.1, drift=1.0, spread=0.3, random=1, aside=0.3, initial_perturbation=1e-6)
-    found = analysed(made)
+@pytest.mark.parametrize(("warmup", "first", "begin"), [(0.4, None, 800), (0.0, 700, 700)])
+def test_where_no_update_is_left_to_compare_on_that_is_said_and_nothing_is_concluded(warmup: float, first: int | None, begin: int) -> None:
+    phases = (Phase(), Phase(start=0.3, learning_rate_factor=0.1))
+    suite = Suite().cell("SB", warmup=warmup, phases=phases).cell("LB", rate=0.2, warmup=warmup, phases=phases)
+    lead, *rest = said_of(suite, first=first)
+    assert lead == (
+        f"No window is common to all cells: it would begin at update {begin} and end at update 600, where the first rate falls, or "
+        "training ends, or weight decay begins to bend a walk; so nothing is compared, fitted or predicted."
+    )
+    assert not any(word in text for text in rest for word in ("over SB", "exponent", " law", f"{begin} to 600"))
+
+
+def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread() -> None:
+    found = analysed(Suite().cell("SB", random=1).cell("SB, twin", random=1, aside=0.3, initial_perturbation=1e-6))
     (twin,) = found.panels[0].twins
     assert (twin.original.cell.name, twin.perturbed.cell.name, twin.perturbation) == ("SB", "SB, twin", 1e-6)
     assert twin.last.mean == pytest.approx(0.5, abs=0.12)  # half of |aside|^2 = 0.3^2 t, over a spread squared of 0.3^2 t
-    said = [text for text in found.sentences["digits, mlp, recipe digits"] if "started 1e-06 apart" in text]
-    assert len(said) == 1
-    assert "(n = 8 pairs)" in said[0]
+    (said,) = [text for text in found.sentences[TITLE] if "started 1e-06 apart" in text]
+    assert "(n = 8 pairs)" in said
 
 
-def test_without_a_plan_or_measurements_there_are_reasons(walks_made: ModuleType) -> None:
-    runs, curves = walks_made.three_cells().tables()
-    bare = study("made", runs, curves, {})
-    assert bare.sentences["digits, mlp, recipe digits"][0] == "SB: the schedule of its runs is not known (the results have no plan)."
-    empty = study("made", runs, curves.iloc[:0], {})
-    assert empty.sentences["digits, mlp, recipe digits"][0] == "SB: no ok run has measured its weight distance."
+def test_without_a_plan_or_measurements_there_are_reasons() -> None:
+    runs, curves = made.three_cells().tables()
+    bare, empty = study("made", runs, curves, {}), study("made", runs, curves.iloc[:0], {})
+    assert bare.sentences[TITLE][0] == "SB: the schedule of its runs is not known (the results have no plan)."
+    assert empty.sentences[TITLE][0] == "SB: no ok run has measured its weight distance."
     assert all(frame.empty for frame in empty.frames.values())
 
 
-def test_a_walk_without_drift_says_so_and_no_number_is_made_of_it(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3)
-    made.cell("SB, noise", 16, 0.1, drift=0.0, spread=0.6)
-    said = analysed(made).sentences["digits, mlp, recipe digits"]
+def test_a_walk_without_drift_says_so_and_no_number_is_made_of_it() -> None:
+    said = said_of(Suite().cell("SB").cell("SB, noise", drift=0.0, spread=0.6))
     assert not any("nan" in sentence for sentence in said)
     assert any(sentence.startswith("SB, noise at update 2,000") and "drift not separated from 0" in sentence for sentence in said)
     assert any("drift not determined, for it is not separated from 0 in one of the two" in sentence for sentence in said)
 
 
-def test_the_same_distance_without_the_same_spread_is_called_so(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=0.9, spread=0.3)
-    made.cell("LB+LR", 512, 0.566, drift=1.85, spread=0.15)
-    (said,) = [text for text in analysed(made).sentences["digits, mlp, recipe digits"] if text.startswith("LB+LR over SB")]
+def test_the_same_distance_without_the_same_spread_is_called_so() -> None:
+    suite = Suite().cell("SB", drift=0.9).cell("LB+LR", 512, 0.566, drift=1.85, spread=0.15)
+    (said,) = [text for text in said_of(suite) if text.startswith("LB+LR over SB")]
     assert "total" in said
     assert said.endswith("shorter; as far from the start, but not by the same diffusion.")
 
 
-def test_an_update_whose_sketch_is_not_whole_is_left_out(walks_made: ModuleType) -> None:
-    made = walks_made.Suite()
-    made.cell("SB", 16, 0.1, drift=1.0, spread=0.3, orders=1)
-    _, curves = made.tables()
+def test_an_update_whose_sketch_is_not_whole_is_left_out() -> None:
+    _, curves = Suite().cell("SB", orders=1).tables()
     lost = (curves["metric"] == SKETCH) & (curves["update"] == 2) & (curves["layer"] == "7")
-    updates, sketches = Curves(curves[~lost]).vectors(SKETCH)["SB-0"]
-    assert updates.tolist() == [update for update in walks_made.UPDATES if update != 2]
-    assert sketches.shape == (len(updates), walks_made.WIDTH)
-    assert sketches[0].tolist() == curves[(curves["metric"] == SKETCH) & (curves["update"] == 1)]["value"].tolist()
+    sketch = Curves(curves[~lost]).vectors(SKETCH)["SB-0"]
+    assert sketch.updates.tolist() == [update for update in made.UPDATES if update != 2]
+    assert sketch.values.shape == (len(sketch.updates), made.WIDTH)
+    assert sketch.values[0].tolist() == curves[(curves["metric"] == SKETCH) & (curves["update"] == 1)]["value"].tolist()
     assert Curves(curves[:0]).vectors(SKETCH) == {}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from gapbench.analysis.noise_scale import NoiseStudy, study
+from tests.analysis import synthetic
 
 DIMENSIONS = 30
 EXAMPLES = 400
@@ -47,6 +51,29 @@ def stream_rows(
 def loss_rows(run_id: str, last: int, metric: str = "recalibrated_train_loss") -> Iterable[dict[str, Any]]:
     """A train loss of 2 / sqrt(update)."""
     return (_row(run_id, int(update), metric, 2.0 / update**0.5) for update in np.unique(np.geomspace(1, last, 30).astype(int)))
+
+
+def made_study(*, probed: tuple[int, ...] = (64, 256), seeds: int = 1, rates: tuple[float, ...] = (0.1,), mean: float = 1.0) -> NoiseStudy:
+    """Cells of batch sizes 64 and 256 at every rate, all streamed, those of `probed` also probed at three updates.
+
+    The mean gradient of the data set is taken `mean` times.
+    """
+    random = np.random.default_rng(0)
+    rows, curves = [], []
+    for order, size in enumerate((64, 256)):
+        for rate, seed in itertools.product(rates, range(seeds)):
+            data = data_set(seed)
+            data = data + (mean - 1.0) * data.mean(axis=0)
+            name = f"B {size}" + (f", rate {rate}" if len(rates) > 1 else "")
+            fields = {"batch_size": size, "learning_rate": rate, "reference_cell": order == 0, "cell_order": order, "train_examples": 400}
+            rows.append(synthetic.run_row(name, seed, **fields))
+            run_id = rows[-1]["run_id"]
+            for update in (0, 10, 100) if size in probed else ():
+                curves += probe_rows(run_id, update, data, random, 8, 64)
+            for update in range(1, 17):
+                curves += stream_rows(run_id, update, data, random, size // 4, 4, cut=True)
+            curves += loss_rows(run_id, 100)
+    return study("made", *synthetic.tables(rows, curves))
 
 
 def _row(run_id: str, update: int, metric: str, value: float, layer: str = "") -> dict[str, Any]:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
 
 from gapbench.report import write_report
+from tests.analysis import synthetic
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -57,7 +57,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def pages(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Reports by name: two reference results, a grid, and a suite where much went wrong."""
     folder = tmp_path_factory.mktemp("pages")
     for name in ("quickstart", "mnist-f1"):

@@ -340,7 +340,7 @@ def test_measured_times_are_those_of_the_reference_results():
 
 
 def test_no_key_or_column_of_a_tuning_is_missing():
-    from gapbench.suite.sections import TuneSection
+    from gapbench.suite.schema import TuneSection
     from gapbench.tuning import CellResult, Rules, Tuned
 
     assert set(TuneSection.model_fields) - named("tuning.md", "`[tune]`") == set()

@@ -32,8 +32,7 @@ from gapbench.sizing import program_key
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.batches import shortened
-from gapbench.suite.identity import run_id
-from gapbench.suite.runspec import Component, PlannedRun, RunSpec
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec, run_id
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -154,7 +154,7 @@ def _neighbours(trials: Trials, space: Space, result: CellResult, best: Point) -
 
 def _arm(document: Mapping[str, Any], cell: TunableCell) -> dict[str, Any]:
     """Returns an [[arm]] that trains as a cell does: its arm's fields, and its values of the grid's axes."""
-    own: dict[str, Any] = next((arm for arm in document.get("arm", []) if cell.draft.arm and arm.get("label") == cell.draft.arm), {})
+    own: dict[str, Any] = next((arm for arm in document.get("arm", []) if cell.where["arm"] and arm.get("label") == cell.where["arm"]), {})
     return {**own, **{axis: value for axis, value in cell.where.items() if axis != "arm"}}
 
 

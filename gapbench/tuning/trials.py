@@ -11,8 +11,7 @@ from typing import Any
 
 from gapbench import catalog
 from gapbench.suite.facts import dataset_facts, held_out
-from gapbench.suite.identity import run_id
-from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
+from gapbench.suite.runspec import Labels, PlannedRun, RunSpec, run_id
 from gapbench.suite.tunable import Tunable, TunableCell
 from gapbench.tuning.search import FINALISTS, Point, Range, Round, Rules, Search, Stage, rate_of, replay, scores_of
 

@@ -16,7 +16,7 @@ from gapbench.bench import CASES, compare, records
 from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side, Task
 from gapbench.bench.measure import gate, work_of
 from gapbench.execution.devices import Device
-from gapbench.suite.moments import evaluations_of
+from gapbench.suite.batches import evaluations_of
 
 CPU = torch.device("cpu")
 

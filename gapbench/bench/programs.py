@@ -20,8 +20,8 @@ from gapbench.bench.peers.reference import Loader, Reference
 from gapbench.bench.peers.released import Released
 from gapbench.bench.peers.resident import Chunked, Resident
 from gapbench.engine.feed import Feed
-from gapbench.engine.session import Session
-from gapbench.suite.moments import probe_updates
+from gapbench.engine.trainer import Trainer
+from gapbench.suite.batches import probe_updates
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 LATE = 10_000
@@ -61,7 +61,7 @@ class Ours:
         of_recipe = specs[0].model_copy(update={"updates": task.recipe_updates})  # what pays in a run so long is what is timed
         pieces = task.micro_batch_size or sizing.micro_batch_size(specs[0], device.type)
         self.sessions = [
-            Session(
+            Trainer(
                 part,
                 build.pool,
                 [whole_split(task)] * len(part),

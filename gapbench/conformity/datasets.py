@@ -9,21 +9,31 @@ from typing import Any
 import numpy as np
 
 from gapbench.catalog import datasets as known_datasets
-from gapbench.conformity.sheet import Answer, Check, Sheet, does_not_apply, failed, first_sentence, make_spec, passed, shape_text, warned
+from gapbench.conformity.sheet import (
+    Answer,
+    Check,
+    Step,
+    does_not_apply,
+    failed,
+    first_sentence,
+    make_checks,
+    make_spec,
+    passed,
+    shape_text,
+    warned,
+)
 from gapbench.core.errors import GapbenchError, place_of
 from gapbench.core.hashing import content_hash
 from gapbench.suite.runspec import Component
 from gapbench.workloads import datasets
 from gapbench.workloads.datasets import DataContext, Pool, Split
 
-LATER = ("same every time", "labels", "values", "split by seed", "training and test apart")
 DARK = 0.1
 """Bytes that reach less than this share of pixel_max are probably scaled otherwise than declared."""
 
 
 def check_dataset(name: str, options: Mapping[str, Any], context: DataContext) -> list[Check]:
     """Returns the checks of a data set; its files are read, and downloaded where the context allows that."""
-    sheet = Sheet("dataset", name)
     component = Component(name=name, version=known_datasets()[name].version, options=dict(options))
     pools: list[Pool] = []
 
@@ -40,17 +50,18 @@ def check_dataset(name: str, options: Mapping[str, Any], context: DataContext) -
         kind = "images" if pool.is_image else "examples"
         return passed(f"{len(pool.labels):,} {kind} of {shape_text(pool.images.shape[1:])}, {pool.classes} classes, as declared")
 
-    if not sheet.check("loads as declared", loads):
-        sheet.skip(LATER, "it does not load")
-        return sheet.checks
-    pool = pools[0]
-    sheet.check("same every time", lambda: _same_every_time(component, context, pool))
-    split = datasets.split(pool, _spec(component, 0))
-    sheet.check("labels", lambda: _labels(pool, split))
-    sheet.check("values", lambda: _values(pool))
-    sheet.check("split by seed", lambda: _split_by_seed(pool, component))
-    sheet.check("training and test apart", lambda: _apart(pool, split))
-    return sheet.checks
+    def split() -> Split:
+        return datasets.split(pools[0], _spec(component, 0))
+
+    steps = (
+        Step("loads as declared", loads, needed="it does not load"),
+        Step("same every time", lambda: _same_every_time(component, context, pools[0])),
+        Step("labels", lambda: _labels(pools[0], split())),
+        Step("values", lambda: _values(pools[0])),
+        Step("split by seed", lambda: _split_by_seed(pools[0], component)),
+        Step("training and test apart", lambda: _apart(pools[0], split())),
+    )
+    return make_checks("dataset", name, steps)
 
 
 def _spec(component: Component, seed: int) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from gapbench.conformity.sheet import (
     UPDATES,
     Answer,
     Check,
-    Sheet,
+    Step,
     advance,
     close,
     differing,
@@ -24,6 +25,7 @@ from gapbench.conformity.sheet import (
     failed,
     first_sentence,
     listed,
+    make_checks,
     make_pool,
     make_spec,
     passed,
@@ -39,7 +41,6 @@ from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
 from gapbench.layers.keyed import bind_keys
 from gapbench.layers.stacked import can_stack, stack
 from gapbench.suite.runspec import Component
-from gapbench.workloads.datasets.arrays import Pool
 from gapbench.workloads.tasks import live_task
 
 # Check of replicas: a run trained within a stack is the run trained alone.
@@ -48,15 +49,9 @@ SEEDS = (0, 1, 2)
 STACK_TOLERANCE = 1e-5
 
 
-def check_replicas(component: Component, model: nn.Module, pool: Pool, entry: ModelEntry) -> Answer:
-    """Compares a stack of three seeds with each of them alone, and the stacked layers with the plain ones.
-
-    Args:
-        component: the model.
-        model: it, with ghost batch norm in place.
-        pool: data that it takes.
-        entry: what it is declared as.
-    """
+def check_replicas(case: Case, entry: ModelEntry) -> Answer:
+    """Compares a stack of three seeds with each of them alone, and the stacked layers with the plain ones."""
+    component, model, pool = case.component, case.converted(None), make_pool(case.shape, case.classes)
     if not can_stack(model):
         if entry.stackable:
             return failed(
@@ -64,15 +59,13 @@ def check_replicas(component: Component, model: nn.Module, pool: Pool, entry: Mo
                 "write it so, or remove stackable=True",
             )
         return does_not_apply("its runs train one by one; only plain sequences of dense layers stack")
-    images = torch.randn(BATCH, *_input_shape(pool), generator=torch.Generator().manual_seed(2))
+    images = torch.randn(BATCH, *case.input_shape, generator=torch.Generator().manual_seed(2))
     if not close(model(images), stack([model])(images[None])[0].T, STACK_TOLERANCE):
         return failed("its stacked form computes something else", "use torch's own layers as they are, without changing their forward")
-    together = start([make_spec(model=component, seed=seed) for seed in SEEDS], pool)
-    advance(together, UPDATES)
+    together = advance(start([make_spec(model=component, seed=seed) for seed in SEEDS], pool), UPDATES)
     bits = True
     for replica, seed in enumerate(SEEDS):
-        alone = start([make_spec(model=component, seed=seed)], pool)
-        advance(alone, UPDATES)
+        alone = advance(start([make_spec(model=component, seed=seed)], pool), UPDATES)
         if not close(alone.network.weights[0], together.network.weights[replica], STACK_TOLERANCE):
             return failed(
                 f"seed {seed} ends elsewhere in a stack of {len(SEEDS)} than alone", "let no replica's values depend on another's"
@@ -83,31 +76,10 @@ def check_replicas(component: Component, model: nn.Module, pool: Pool, entry: Mo
     return passed(f"a stack of {len(SEEDS)} seeds is {len(SEEDS)} runs, {how}{hint}")
 
 
-def _input_shape(pool: Pool) -> tuple[int, ...]:
-    if not pool.is_image:
-        return tuple(pool.images.shape[1:])
-    _, height, width, channels = pool.images.shape
-    return channels, height, width
-
-
 FEATURES = ((13,), 3)
 """A shape of plain features, for models that say they take any input."""
 TOLERANCE = 1e-4
 """Rounding of fp32 through a deep network stays below this share of the largest value; mixed examples change far more."""
-
-LATER = (
-    "output shape",
-    "finite loss",
-    "gradients everywhere",
-    "repeatable",
-    "batch norm as declared",
-    "ghost batch norm, one group",
-    "ghost batch norm, chunk by chunk",
-    "evaluation",
-    "dropout",
-    "replicas",
-    "snapshot and restore",
-)
 
 
 @dataclass(frozen=True)
@@ -154,31 +126,34 @@ class Case:
 
 def check_model(name: str, options: Mapping[str, Any]) -> list[Check]:
     """Returns the checks of a model."""
-    sheet = Sheet("model", name)
     entry = models()[name]
     component = Component(name=name, version=entry.version, options=dict(options))
     cases = [Case(component, shape, classes) for shape, classes in shapes_of(entry)]
-    if not sheet.check("builds", lambda: _builds(cases, entry)):
-        sheet.skip(LATER, "it does not build")
-        return sheet.checks
-    working = [case for case in cases if not isinstance(_refusal(case), GapbenchError)]
-    case = min(working, key=lambda case: torch.Size(case.shape).numel() * case.classes)
-    if not sheet.check("output shape", lambda: _output_shape(working)):
-        sheet.skip(LATER[1:], "its output has another shape")
-        return sheet.checks
-    sheet.check("finite loss", lambda: _finite_loss(case))
-    if not sheet.check("gradients everywhere", lambda: _gradients(case)):
-        sheet.skip(LATER[3:], "it cannot train before every parameter has a gradient")
-        return sheet.checks
-    sheet.check("repeatable", lambda: _repeatable(case))
-    sheet.check("batch norm as declared", lambda: _declared_norm(case, entry))
-    sheet.check("ghost batch norm, one group", lambda: _one_group(case))
-    sheet.check("ghost batch norm, chunk by chunk", lambda: _chunks(case))
-    sheet.check("evaluation", lambda: _evaluation(case))
-    sheet.check("dropout", lambda: _dropout(case))
-    sheet.check("replicas", lambda: check_replicas(case.component, case.converted(None), make_pool(case.shape, case.classes), entry))
-    sheet.check("snapshot and restore", lambda: _snapshot(case))
-    return sheet.checks
+
+    @functools.cache
+    def working() -> list[Case]:
+        return [case for case in cases if not isinstance(_refusal(case), GapbenchError)]
+
+    def smallest(look: Callable[[Case], Answer]) -> Callable[[], Answer]:
+        """Returns a check at the smallest shape that the model takes."""
+        return lambda: look(min(working(), key=lambda case: torch.Size(case.shape).numel() * case.classes))
+
+    untrainable = "it cannot train before every parameter has a gradient"
+    steps = (
+        Step("builds", lambda: _builds(cases, entry), needed="it does not build"),
+        Step("output shape", lambda: _output_shape(working()), needed="its output has another shape"),
+        Step("finite loss", smallest(_finite_loss)),
+        Step("gradients everywhere", smallest(_gradients), needed=untrainable),
+        Step("repeatable", smallest(_repeatable)),
+        Step("batch norm as declared", smallest(functools.partial(_declared_norm, entry=entry))),
+        Step("ghost batch norm, one group", smallest(_one_group)),
+        Step("ghost batch norm, chunk by chunk", smallest(_chunks)),
+        Step("evaluation", smallest(_evaluation)),
+        Step("dropout", smallest(_dropout)),
+        Step("replicas", smallest(functools.partial(check_replicas, entry=entry))),
+        Step("snapshot and restore", smallest(_snapshot)),
+    )
+    return make_checks("model", name, steps)
 
 
 def shapes_of(entry: ModelEntry) -> list[tuple[tuple[int, ...], int]]:
@@ -305,12 +280,8 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 def _repeatable(case: Case) -> Answer:
     pool = make_pool(case.shape, case.classes)
-    ends = []
-    for _ in range(2):
-        session = start([make_spec(model=case.component)], pool)
-        advance(session, UPDATES)
-        ends.append(weights_of(session))
-    if names := differing(*ends):
+    first, second = (weights_of(advance(start([make_spec(model=case.component)], pool), UPDATES)) for _ in range(2))
+    if names := differing(first, second):
         remedy = "draw random numbers from torch's own generator, in the constructor or in forward, and from no other"
         return failed(f"two trainings with one seed differ in {listed(names[:4])}", remedy)
     first, second = (case.build(seed).state_dict() for seed in (0, 1))
@@ -403,13 +374,9 @@ def _dropout(case: Case) -> Answer:
 
 def _snapshot(case: Case) -> Answer:
     pool, spec = make_pool(case.shape, case.classes), make_spec(model=case.component)
-    straight = start([spec], pool)
-    advance(straight, UPDATES)
-    first = start([spec], pool)
-    advance(first, UPDATES // 2)
-    snapshot = first.snapshot(0)
+    straight, first = advance(start([spec], pool), UPDATES), advance(start([spec], pool), UPDATES // 2)
     resumed = start([spec], pool)
-    resumed.restore([snapshot])
+    resumed.restore([first.snapshot(0)])
     advance(resumed, UPDATES - UPDATES // 2)
     if names := differing(weights_of(straight), weights_of(resumed)):
         return failed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,12 @@ from gapbench.conformity.sheet import (
     UPDATES,
     Answer,
     Check,
-    Sheet,
+    Step,
     advance,
     close,
+    does_not_apply,
     failed,
+    make_checks,
     make_pool,
     make_spec,
     passed,
@@ -32,44 +35,26 @@ COLUMNS, DECAYED = 64, 48
 RATE = 0.01
 FRESH = 1 << 20
 """Fresh gradients have the noise of updates from here on."""
-LATER = (
-    "gradients",
-    "downhill",
-    "repeatable",
-    "learning rate",
-    "weight decay",
-    "replicas",
-    "on the device",
-    "snapshot and restore",
-    "trains",
-)
-
 Gradient = Callable[[Tensor, int, int], Tensor]
 """From a replica's weights, its seed and the update's number."""
 
 
 def check_optimizer(name: str, options: Mapping[str, Any]) -> list[Check]:
     """Returns the checks of an optimizer."""
-    sheet = Sheet("optimizer", name)
     bench = Bench(name, options)
-    if not sheet.check("builds", bench.builds):
-        sheet.skip(LATER, "it cannot be built")
-        return sheet.checks
-    sheet.check("gradients", bench.asks_as_declared)
-    sheet.check("downhill", bench.downhill)
-    sheet.check("repeatable", bench.repeatable)
-    sheet.check("learning rate", bench.obeys_learning_rate)
-    sheet.check("weight decay", bench.obeys_weight_decay)
-    sheet.check("replicas", bench.keeps_replicas_apart)
-    if bench.follows_device:
-        sheet.check("on the device", bench.takes_tensors)
-    else:
-        sheet.skip(
-            ("on the device",), "its move takes no tensors as hyperparameters; on a GPU its updates are executed one operation at a time"
-        )
-    sheet.check("snapshot and restore", bench.resumes)
-    sheet.check("trains", bench.trains)
-    return sheet.checks
+    steps = (
+        Step("builds", bench.builds, needed="it cannot be built"),
+        Step("gradients", bench.asks_as_declared),
+        Step("downhill", bench.downhill),
+        Step("repeatable", bench.repeatable),
+        Step("learning rate", bench.obeys_learning_rate),
+        Step("weight decay", bench.obeys_weight_decay),
+        Step("replicas", bench.keeps_replicas_apart),
+        Step("on the device", bench.takes_tensors),
+        Step("snapshot and restore", bench.resumes),
+        Step("trains", bench.trains),
+    )
+    return make_checks("optimizer", name, steps)
 
 
 class Walk:
@@ -125,13 +110,18 @@ class Bench:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.component = Component(name=name, version=optimizers()[name].version, options=dict(options))
 
+    @functools.cached_property
+    def target(self) -> Any:
+        """What the catalog names."""
+        return load_target(optimizers()[self.component.name].target)
+
     def walk(self, seeds: Sequence[int] = (0,), *, decayed: int = DECAYED, shared: bool = True) -> Walk:
         """Returns a fresh start."""
-        return Walk(load_target(optimizers()[self.component.name].target), self.component.options, seeds, decayed=decayed, shared=shared)
+        return Walk(self.target, self.component.options, seeds, decayed=decayed, shared=shared)
 
     def builds(self) -> Answer:
         """It is what the engine calls."""
-        target = load_target(optimizers()[self.component.name].target)
+        target = self.target
         if not isinstance(target, type) or not issubclass(target, Optimizer):
             return failed("it is no subclass of gapbench.optimizers.Optimizer", "derive it from that class and define move and state_names")
         names = getattr(target, "state_names", None)
@@ -223,13 +213,10 @@ class Bench:
                     )
         return passed("three replicas move as each does alone, with shared and with own hyperparameters")
 
-    @property
-    def follows_device(self) -> bool:
-        """Whether it takes hyperparameters that lie on the device, too."""
-        return bool(load_target(optimizers()[self.component.name].target).follows_device)
-
     def takes_tensors(self) -> Answer:
         """`move` makes the same step with hyperparameters in tensors."""
+        if not self.walk().optimizer.follows_device:
+            return does_not_apply("its move takes no tensors as hyperparameters; on a GPU its updates are executed one operation at a time")
         own = lambda update, seed: Hyperparameters(RATE * (1 + seed) / (1 + update), 0.1, self.plain().momentum)  # noqa: E731
         by_tiles, by_rows = (self.walk((0, 1), shared=False).go(10, _noisy, own, on_device=there).weights for there in (False, True))
         if not close(by_tiles, by_rows, 1e-5):
@@ -258,12 +245,12 @@ class Bench:
 
     def trains(self) -> Answer:
         """A small network, through the engine."""
-        session = start([make_spec(optimizer=self.component, learning_rate=RATE)], make_pool((8, 8, 1), 10))
-        before = session.network.weights.clone()
-        advance(session, UPDATES)
-        if not torch.isfinite(session.network.weights).all():
+        trainer = start([make_spec(optimizer=self.component, learning_rate=RATE)], make_pool((8, 8, 1), 10))
+        before = trainer.network.weights.clone()
+        advance(trainer, UPDATES)
+        if not torch.isfinite(trainer.network.weights).all():
             return failed(f"the weights of a small network are not finite after {UPDATES} updates", "look for a division by zero or a root")
-        if same_bits(before, session.network.weights):
+        if same_bits(before, trainer.network.weights):
             return failed("the weights of a small network do not move", "change tile.weights in place")
         return passed(f"a small network, {UPDATES} updates, weights stay finite")
 

@@ -12,13 +12,26 @@ from torch import Tensor
 
 from gapbench.catalog import ProbeEntry
 from gapbench.catalog import probes as known_probes
-from gapbench.conformity.sheet import Answer, Check, Sheet, close, failed, listed, make_pool, make_spec, passed, same_bits, start, warned
+from gapbench.conformity.sheet import (
+    Answer,
+    Check,
+    Step,
+    close,
+    failed,
+    listed,
+    make_checks,
+    make_pool,
+    make_spec,
+    passed,
+    same_bits,
+    start,
+    warned,
+)
 from gapbench.core.registry import load_target
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.probes import TrainState
 
 UPDATES = 12
-LATER = ("names", "shapes", "finite", "pure", "repeatable", "replicas")
 _TENSORS = ("weights", "initial_weights", "gradients", "gradient_norm", "batch_loss", "batch_correct", "clipped_updates", "learning_rate")
 
 
@@ -50,48 +63,46 @@ class Watched:
 
 def check_probe(name: str, options: Mapping[str, Any]) -> list[Check]:
     """Returns the checks of a probe with these options."""
-    sheet = Sheet("probe", name)
     entry = known_probes()[name]
     pool = make_pool((8, 8, 1), 10)
     specs = [make_spec(seed=seed, updates=UPDATES, reference_updates=UPDATES, clip_norm=0.5, keep_weights=(0.0, 0.5)) for seed in (0, 1)]
     given = {option: value for option, value in options.items() if entry.stage != "checkpoint" or option != "at"}
     watched = Watched(functools.partial(load_target(entry.target), **given))
-    sessions: dict[str, Session] = {}
+    trainers: dict[str, Trainer] = {}
 
     def runs() -> Answer:
-        sessions["with"] = _drive(start(specs, pool, {entry.stage: [watched]}, objective=entry.needs_objective))
+        trainers["with"] = _drive(start(specs, pool, {entry.stage: [watched]}, objective=entry.needs_objective))
         asked = ", with the objective" if entry.needs_objective else ""
         return passed(f"stage {entry.stage}{asked}, called {len(watched.answers)} times in {UPDATES} updates of two replicas")
 
-    if not sheet.check("runs", runs) or not watched.answers:
-        sheet.skip(LATER, "it does not run")
-        return sheet.checks
-    named = sheet.check("names", lambda: _names(watched.answers, entry))
-    if not named or not sheet.check("shapes", lambda: _shapes(watched, entry)):
-        sheet.skip(LATER[2:] if named else LATER[1:], "what it returns cannot be recorded")
-        return sheet.checks
-    sheet.check("finite", lambda: _finite(watched.trained))
-    sheet.check("pure", lambda: _pure(watched, sessions["with"], _drive(start(specs, pool))))
-    sheet.check("repeatable", lambda: _repeatable(watched))
-    sheet.check("replicas", lambda: _replicas(watched, entry, specs, pool))
-    return sheet.checks
+    unrecorded = "what it returns cannot be recorded"
+    steps = (
+        Step("runs", runs, needed="it does not run"),
+        Step("names", lambda: _names(watched.answers, entry), needed=unrecorded),
+        Step("shapes", lambda: _shapes(watched, entry), needed=unrecorded),
+        Step("finite", lambda: _finite(watched.trained)),
+        Step("pure", lambda: _pure(watched, trainers["with"], _drive(start(specs, pool)))),
+        Step("repeatable", lambda: _repeatable(watched)),
+        Step("replicas", lambda: _replicas(watched, entry, specs, pool)),
+    )
+    return make_checks("probe", name, steps)
 
 
-def _drive(session: Session) -> Session:
+def _drive(trainer: Trainer) -> Trainer:
     """Trains to the end and calls the probes as the training loop does."""
-    session.probe(session.program.untrained(), "checkpoint")
-    while session.update < session.spec.updates:
-        state = session.step()
+    trainer.probe(trainer.program.untrained(), "checkpoint")
+    while trainer.update < trainer.spec.updates:
+        state = trainer.step()
         if state is None:
             continue
-        if session.update in session.probe_updates:
-            session.probe(state, "update")
-        if session.update in session.evaluation_updates:
-            session.probe(state, "evaluation")
-            session.evaluate()
-        if session.update in session.keep_updates:
-            session.probe(state, "checkpoint")
-    return session
+        if trainer.update in trainer.probe_updates:
+            trainer.probe(state, "update")
+        if trainer.update in trainer.evaluation_updates:
+            trainer.probe(state, "evaluation")
+            trainer.evaluate()
+        if trainer.update in trainer.keep_updates:
+            trainer.probe(state, "checkpoint")
+    return trainer
 
 
 def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
@@ -140,7 +151,7 @@ def _finite(answers: list[Any]) -> Answer:
     return passed("every value")
 
 
-def _pure(watched: Watched, with_probe: Session, without: Session) -> Answer:
+def _pure(watched: Watched, with_probe: Trainer, without: Trainer) -> Answer:
     if watched.touched:
         return failed(
             f"it changes {listed(sorted(watched.touched))} of the state", "compute on copies: no in-place operations (x.mul_) on the state"

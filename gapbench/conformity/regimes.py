@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gapbench.conformity.sheet import Answer, Check, Sheet, failed, listed, passed, warned
+from gapbench.conformity.sheet import Answer, Check, Step, failed, listed, make_checks, passed, warned
 from gapbench.core.errors import SuiteError
 from gapbench.optimizers import schedule
 from gapbench.suite import load_suite
@@ -17,13 +17,12 @@ from gapbench.suite.runspec import RunSpec
 BATCH_SIZES = (8, 16, 32, 128, 512)
 REFERENCE = 16
 """The reference batch size of the recipe `digits`, which regimes are tried on."""
-LATER = ("schedule", "reference batch size", "adapts")
 
 
 def check_regime(name: str) -> list[Check]:
     """Returns the checks of a regime."""
-    sheet = Sheet("regime", name)
     found: dict[int, RunSpec] = {}
+    baseline = _resolve("baseline")
 
     def resolves() -> Answer:
         try:
@@ -32,14 +31,13 @@ def check_regime(name: str) -> list[Check]:
             return failed(error.problems[0].message, "widen the budget, or correct the fields that it returns")
         return passed(f"on the recipe digits at batch sizes {listed([str(size) for size in BATCH_SIZES])}")
 
-    if not sheet.check("resolves", resolves):
-        sheet.skip(LATER, "it does not resolve")
-        return sheet.checks
-    baseline = _resolve("baseline")
-    sheet.check("schedule", lambda: _schedule(found))
-    sheet.check("reference batch size", lambda: _reference(found[REFERENCE], baseline[REFERENCE]))
-    sheet.check("adapts", lambda: _adapts(found, baseline, name))
-    return sheet.checks
+    steps = (
+        Step("resolves", resolves, needed="it does not resolve"),
+        Step("schedule", lambda: _schedule(found)),
+        Step("reference batch size", lambda: _reference(found[REFERENCE], baseline[REFERENCE])),
+        Step("adapts", lambda: _adapts(found, baseline, name)),
+    )
+    return make_checks("regime", name, steps)
 
 
 def _resolve(name: str) -> dict[int, RunSpec]:

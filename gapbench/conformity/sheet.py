@@ -1,4 +1,4 @@
-"""The sheet of a component: its checks one after another, each with a name, a state, what was seen and what would mend it."""
+"""The checks of a component, one after another, each with a name, a state, what was seen and what would mend it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gapbench.core.errors import place_of
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.probes import TrainState
 from gapbench.suite.runspec import Component, Normalization, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
@@ -64,26 +64,33 @@ def does_not_apply(text: str) -> Answer:
     return Answer("does not apply", text)
 
 
-class Sheet:
-    """Collects the checks of one component."""
+@dataclass(frozen=True)
+class Step:
+    """A check to be made."""
 
-    def __init__(self, kind: str, component: str) -> None:
-        self.kind = kind
-        self.component = component
-        self.checks: list[Check] = []
+    name: str
+    look: Callable[[], Answer]
+    needed: str = ""
+    """Why none of the later checks can be made where this one fails; empty: they can."""
 
-    def check(self, name: str, look: Callable[[], Answer], remedy: str = "mend the error; its place is in brackets") -> bool:
-        """Adds a check and returns whether it did not fail; what `look` raises is a failure, mended by `remedy`."""
-        try:
-            answer = look()
-        except Exception as error:  # the component is somebody else's code
-            answer = failed(f"{type(error).__name__}: {first_sentence(error)}{place_of(error)}", remedy)
-        self.checks.append(Check(self.kind, self.component, name, answer.state, answer.text, answer.remedy))
-        return answer.state != "fail"
 
-    def skip(self, names: tuple[str, ...], reason: str) -> None:
-        """Adds checks that cannot be made."""
-        self.checks += [Check(self.kind, self.component, name, "does not apply", reason) for name in names]
+def make_checks(kind: str, component: str, steps: Sequence[Step]) -> list[Check]:
+    """Makes the checks of a component one after another; what one of them raises is a failure."""
+    checks, missing = [], ""
+    for step in steps:
+        answer = does_not_apply(missing) if missing else _looked(step)
+        checks.append(Check(kind, component, step.name, answer.state, answer.text, answer.remedy))
+        if answer.state == "fail":
+            missing = step.needed
+    return checks
+
+
+def _looked(step: Step) -> Answer:
+    try:
+        return step.look()
+    except Exception as error:  # the component is somebody else's code
+        text = f"{type(error).__name__}: {first_sentence(error)}{place_of(error)}"
+        return failed(text, "mend the error; its place is in brackets")
 
 
 def first_sentence(error: BaseException) -> str:
@@ -160,23 +167,24 @@ def make_spec(**changes: Any) -> RunSpec:
     return RunSpec(**(fields | changes))
 
 
-def start(specs: Sequence[RunSpec], pool: Pool, probes: Mapping[str, Sequence[Probe]] | None = None, *, objective: bool = False) -> Session:
-    """Returns a session of these runs, one stack; without probes unless some are given, which get the objective if so."""
+def start(specs: Sequence[RunSpec], pool: Pool, probes: Mapping[str, Sequence[Probe]] | None = None, *, objective: bool = False) -> Trainer:
+    """Returns a trainer of these runs, one stack; without probes unless some are given, which get the objective if so."""
     train = np.arange(TRAIN, dtype=np.int64)
     split = Split(train, np.arange(TRAIN, TRAIN + TEST, dtype=np.int64), train[:0], train[:TEST])
     splits, cpu = [split] * len(specs), torch.device("cpu")
-    return Session(specs, pool, splits, device=cpu, emit=lambda _event: None, probes=probes or {}, objective=objective)
+    return Trainer(specs, pool, splits, device=cpu, emit=lambda _event: None, probes=probes or {}, objective=objective)
 
 
-def advance(session: Session, updates: int) -> None:
-    """Makes so many updates."""
+def advance(trainer: Trainer, updates: int) -> Trainer:
+    """Makes so many updates and returns the trainer."""
     for _ in range(updates):
-        session.step()
+        trainer.step()
+    return trainer
 
 
-def weights_of(session: Session, replica: int = 0) -> dict[str, Tensor]:
+def weights_of(trainer: Trainer, replica: int = 0) -> dict[str, Tensor]:
     """Returns parameters and buffers of one replica, copied."""
-    return session.network.state_dict(replica)
+    return trainer.network.state_dict(replica)
 
 
 def differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:

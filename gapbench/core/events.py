@@ -44,7 +44,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progressed:
     """A sign of life, at most a few a second: `update` of `updates` are done."""
 
     update: int
@@ -101,4 +101,4 @@ class Finished:
     """One bit for each test example, right at the end or not, in the order of the test set (numpy.packbits)."""
 
 
-Event: TypeAlias = Started | Progress | Measured | Snapshotted | WeightsKept | Finished
+Event: TypeAlias = Started | Progressed | Measured | Snapshotted | WeightsKept | Finished

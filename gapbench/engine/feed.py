@@ -247,9 +247,9 @@ class Feed:
         )
         self._seeds = [item.order_seed for item in specs]
         self._order, self._crop, self._flip, self._dropout = (
-            _stream(self._seeds, purpose, self.home) for purpose in ("order", "crop", "flip", "dropout")
+            streams_of(self._seeds, purpose, self.home) for purpose in ("order", "crop", "flip", "dropout")
         )
-        self._drawn = _stream(self._seeds, "sampling", self.home) if spec.sampling == "replacement" else None
+        self._drawn = streams_of(self._seeds, "sampling", self.home) if spec.sampling == "replacement" else None
         self._augmentation_epochs = spec.augmentation_epochs
         self._orders: tuple[int, int, Tensor] | None = None
         self._block: tuple[int, int, Drawn] | None = None
@@ -462,7 +462,7 @@ def _mirrored(pixels: Tensor, mirrored: Bool[Tensor, "replica examples"]) -> Ten
     return pixels
 
 
-def _stream(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:
+def streams_of(seeds: Sequence[int], purpose: str, device: torch.device) -> Stream:
     """Returns the streams of several seeds as one, whose words broadcast over [replica, examples]."""
     streams = [stream(seed, purpose) for seed in seeds]
     low = torch.tensor([[item.key_low] for item in streams], device=device)

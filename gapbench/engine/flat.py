@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, commit_all
 from gapbench.layers.stacked import StackedLinear, stack
 from gapbench.optimizers import FlatBuffers
-from gapbench.probes import Layer
+from gapbench.probes import Columns
 
 Rows: TypeAlias = Float[Tensor, "replica parameters"]
 
@@ -183,7 +183,7 @@ class FlatNetwork:
         """Returns the pieces of flat rows in the shapes of the parameters."""
         return [self._view(rows, layer, parameter) for layer, parameter in zip(self.layers, self.parameters, strict=True)]
 
-    def _view(self, rows: Tensor, layer: Layer, parameter: nn.Parameter) -> Tensor:
+    def _view(self, rows: Tensor, layer: Columns, parameter: nn.Parameter) -> Tensor:
         columns = rows[:, layer.start : layer.stop]
         if self.stacked:
             return columns.view(parameter.shape)
@@ -193,11 +193,11 @@ class FlatNetwork:
         return columns[0].view(parameter.shape)
 
 
-def _layout(names: Sequence[str], shapes: Mapping[str, torch.Size], decays: Mapping[str, bool]) -> tuple[tuple[Layer, ...], int, int]:
+def _layout(names: Sequence[str], shapes: Mapping[str, torch.Size], decays: Mapping[str, bool]) -> tuple[tuple[Columns, ...], int, int]:
     layers, start, decayed = [], 0, 0
     for name in names:
         stop = start + shapes[name].numel()
-        layers.append(Layer(name, start, stop, tuple(shapes[name])))
+        layers.append(Columns(name, start, stop, tuple(shapes[name])))
         start = -(-stop // ALIGNMENT) * ALIGNMENT
         if decays[name]:
             decayed = start

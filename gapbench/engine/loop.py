@@ -9,36 +9,12 @@ from typing import Any
 import psutil
 import torch
 
-from gapbench.core.events import Event, Finished, Outcome, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import Event, Finished, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.engine.evaluation import Evaluation
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.probes import TrainState
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
-
-
-class Clock:
-    """Adds the time since its last lap to a bucket (train, evaluation, other), after the device has finished what belongs to it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._start = self._last = time.perf_counter()
-        self.elapsed = 0.0
-        """Seconds of the last lap."""
-
-    def lap(self, buckets: dict[str, float], name: str) -> None:
-        """Books the time since the last lap on `name`. Waits for the device."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self.elapsed = now - self._last
-        self._last = now
-        buckets[name] += self.elapsed
-
-    @property
-    def elapsed_since_start(self) -> float:
-        """Seconds since the clock was made."""
-        return time.perf_counter() - self._start
 
 
 def peak_memory_mib(device: torch.device) -> float:
@@ -94,108 +70,97 @@ def train(
         TrainingError: the runs cannot be trained as specified.
         torch.OutOfMemoryError: the device's memory does not hold an update.
     """
-    clock = Clock(torch.device(device))
     if snapshots is not None:
         micro_batch_size = snapshots[0]["micro_batch_size"]
-    session = Session(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size, compiles=compiles)
+    trainer = Trainer(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size, compiles=compiles)
     if snapshots is not None:
-        session.restore(snapshots)
-    session.prepare()
-    clock.lap(session.seconds, "other")
-    emit(Started(session.update, session.batches.updates, session.program.kind, clock.elapsed))
+        trainer.restore(snapshots)
+    trainer.prepare()
+    clock = trainer.clock
+    emit(Started(trainer.update, trainer.batches.updates, trainer.program.kind, clock.lap("other")))
     # A run that goes on has looked at its untrained weights already.
-    _keep_weights(session, session.program.untrained() if snapshots is None else None, emit)
-    clock.lap(session.seconds, "evaluation")
+    _keep_weights(trainer, trainer.program.untrained() if snapshots is None else None, emit)
+    clock.lap("evaluation")
 
     evaluation: Evaluation | None = None
-    accuracy: tuple[float | None, ...] = (None,) * len(specs)
-    checkpointed = reported = time.monotonic()
-    began_at = session.update
-    while session.update < session.batches.updates:
+    begun_at, checkpointed, reported = trainer.update, time.monotonic(), time.monotonic()
+    while not trainer.complete:
         if (ending := stop()) is not None:
-            clock.lap(session.seconds, "train")
-            _stopped(session, ending, emit)
+            clock.lap("train")
+            _stopped(trainer, ending, emit)
             return
 
-        state = session.step()  # one update of every replica; nothing here waits for the device
+        state = trainer.step()  # one update of every replica; nothing here waits for the device
 
-        if state is not None and session.update in session.probe_updates:
-            session.probe(state, "update")
-        if state is not None and session.update in session.evaluation_updates:
-            clock.lap(session.seconds, "train")
-            session.probe(state, "evaluation")
-            evaluation = session.evaluate()
-            accuracy = tuple(evaluation.values.get("test_accuracy", accuracy))
-            clock.lap(session.seconds, "evaluation")
-            if min(session.first_bad()) >= 0:
+        if state is not None and trainer.update in trainer.probe_updates:
+            trainer.probe(state, "update")
+        if state is not None and trainer.update in trainer.evaluation_updates:
+            with clock.beside("evaluation"):
+                trainer.probe(state, "evaluation")
+                evaluation = trainer.evaluate()
+            if min(trainer.first_bad()) >= 0:
                 break  # every replica has diverged
-        if session.update in session.checkpoint_updates:
-            clock.lap(session.seconds, "train")
-            _keep_weights(session, state, emit)
-            clock.lap(session.seconds, "evaluation")
-        now = time.monotonic()
-        if now - checkpointed >= checkpoint_seconds and session.update < session.batches.updates:
-            clock.lap(session.seconds, "train")
-            _checkpoint(session, emit)
-            clock.lap(session.seconds, "other")
+        if trainer.update in trainer.checkpoint_updates:
+            with clock.beside("evaluation"):
+                _keep_weights(trainer, state, emit)
+        if time.monotonic() - checkpointed >= checkpoint_seconds and not trainer.complete:
+            with clock.beside("other"):
+                _checkpoint(trainer, emit)
             checkpointed = time.monotonic()
-        if now - reported >= PROGRESS_SECONDS:
-            seen = session.batches.examples(session.update) - session.batches.examples(began_at)
-            rate = seen * len(specs) / max(clock.elapsed_since_start, 1e-9)
-            emit(Progress(session.update, session.batches.updates, rate, accuracy))
-            reported = now
-    _finish(session, evaluation, emit)
+        if time.monotonic() - reported >= PROGRESS_SECONDS:
+            reported = time.monotonic()
+            emit(_progressed(trainer, evaluation, begun_at))
+    _finish(trainer, evaluation, emit)
 
 
-def _finish(session: Session, evaluation: Evaluation | None, emit: Callable[[Event], None]) -> None:
+def _progressed(trainer: Trainer, evaluation: Evaluation | None, begun_at: int) -> Progressed:
+    """Returns a sign of life of a job that began, or went on, at an update."""
+    examples = (trainer.batches.examples(trainer.update) - trainer.batches.examples(begun_at)) * len(trainer.specs)
+    seen = None if evaluation is None else evaluation.values.get("test_accuracy")
+    accuracy: tuple[float | None, ...] = (None,) * len(trainer.specs) if seen is None else tuple(seen)
+    return Progressed(trainer.update, trainer.batches.updates, examples / max(trainer.clock.elapsed, 1e-9), accuracy)
+
+
+def _finish(trainer: Trainer, evaluation: Evaluation | None, emit: Callable[[Event], None]) -> None:
     if evaluation is None:  # resumed after the last update: only the end is missing
-        evaluation = session.evaluate()
-    first_bad = session.first_bad()
-    session.measurements.flush(first_bad)  # what was measured where the last weights were kept
-    memory = peak_memory_mib(session.device)
+        evaluation = trainer.evaluate()
+    first_bad = trainer.first_bad()
+    trainer.measurements.flush(first_bad)  # what was measured where the last weights were kept
+    memory = peak_memory_mib(trainer.device)
     for replica, bad in enumerate(first_bad):
-        summary = session.summary(replica, memory)
-        if bad >= 0:
-            for name in [name for name in summary if name.endswith(("_accuracy", "_loss"))]:
-                del summary[name]  # numbers of a diverged run are no results
-            emit(
-                Finished(
-                    replica,
-                    Outcome.DIVERGED,
-                    f"the training loss was not finite at update {bad} of {session.batches.updates}",
-                    bad,
-                    summary,
-                )
-            )
-            continue
-        bits = evaluation.packed_test_correct(replica)
-        emit(Finished(replica, Outcome.OK, "", session.update, summary, bits))
+        summary = trainer.summary(replica, memory)
+        if bad < 0:
+            emit(Finished(replica, Outcome.OK, "", trainer.update, summary, evaluation.packed_test_correct(replica)))
+        else:  # numbers of a diverged run are no results
+            kept = {name: value for name, value in summary.items() if not name.endswith(("_accuracy", "_loss"))}
+            reason = f"the training loss was not finite at update {bad} of {trainer.batches.updates}"
+            emit(Finished(replica, Outcome.DIVERGED, reason, bad, kept))
 
 
-def _stopped(session: Session, outcome: Outcome, emit: Callable[[Event], None]) -> None:
+def _stopped(trainer: Trainer, outcome: Outcome, emit: Callable[[Event], None]) -> None:
     if outcome is Outcome.INTERRUPTED:
-        _checkpoint(session, emit)
+        _checkpoint(trainer, emit)
     else:
-        session.measurements.flush(session.first_bad())
-    memory = peak_memory_mib(session.device)
-    for replica in range(len(session.specs)):
-        reason = f"stopped after {session.update} of {session.batches.updates} updates"
-        summary = {} if outcome is Outcome.INTERRUPTED else session.timing(replica, memory)
-        emit(Finished(replica, outcome, reason, session.update, summary))
+        trainer.measurements.flush(trainer.first_bad())
+    memory = peak_memory_mib(trainer.device)
+    for replica in range(len(trainer.specs)):
+        reason = f"stopped after {trainer.update} of {trainer.batches.updates} updates"
+        summary = {} if outcome is Outcome.INTERRUPTED else trainer.timing(replica, memory)
+        emit(Finished(replica, outcome, reason, trainer.update, summary))
 
 
-def _checkpoint(session: Session, emit: Callable[[Event], None]) -> None:
-    session.measurements.flush(session.first_bad())
-    for replica in range(len(session.specs)):
-        emit(Snapshotted(replica, session.update, session.snapshot(replica)))
+def _checkpoint(trainer: Trainer, emit: Callable[[Event], None]) -> None:
+    trainer.measurements.flush(trainer.first_bad())
+    for replica in range(len(trainer.specs)):
+        emit(Snapshotted(replica, trainer.update, trainer.snapshot(replica)))
 
 
-def _keep_weights(session: Session, state: TrainState | None, emit: Callable[[Event], None]) -> None:
-    if session.update not in session.checkpoint_updates:
+def _keep_weights(trainer: Trainer, state: TrainState | None, emit: Callable[[Event], None]) -> None:
+    if trainer.update not in trainer.checkpoint_updates:
         return
     if state is not None:
-        session.probe(state, "checkpoint")
-    if session.update not in session.keep_updates:
+        trainer.probe(state, "checkpoint")
+    if trainer.update not in trainer.keep_updates:
         return
-    for replica in range(len(session.specs)):
-        emit(WeightsKept(replica, session.update, session.keep_updates[session.update], session.network.state_dict(replica)))
+    for replica in range(len(trainer.specs)):
+        emit(WeightsKept(replica, trainer.update, trainer.keep_updates[trainer.update], trainer.network.state_dict(replica)))

@@ -232,7 +232,7 @@ class PreparedProgram(Program):
         if not observe:
             return None
         static = recorded.static
-        return self._observed(update, static.examples, static.loss, static.correct, static.gradient_norm, {})
+        return self._state(update, static.examples, static.loss, static.correct, self.network.gradients, static.gradient_norm)
 
     def _climb(self, rung: Rung, update: int, batches: MicroBatches) -> None:
         """Records updates of a shape by a rung. Raises where that cannot be done or where they are not those of the plain program."""

@@ -16,15 +16,14 @@ from torch import Tensor
 
 from gapbench.catalog import optimizers
 from gapbench.core.errors import TrainingError
-from gapbench.core.hashing import Stream, stream
 from gapbench.core.registry import load_target
-from gapbench.engine.feed import Batch, MicroBatches
+from gapbench.engine.feed import Batch, MicroBatches, streams_of
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.pieces import Piece
 from gapbench.layers.keyed import keyed_layers, normals
 from gapbench.optimizers import Gradients, OfReplicas, Optimizer, schedule
-from gapbench.probes import Layer, TrainState
+from gapbench.probes import Columns, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.tasks import live_task
@@ -55,10 +54,7 @@ class UpdateNoise:
         self.isotropic = rule is not None and rule.kind == "isotropic"
         self._deviation = 0.0 if rule is None or rule.variance is None else rule.variance**0.5
         self._centred = rule is None or rule.centred is not False
-        streams = [stream(spec.order_seed, "noise") for spec in specs]
-        low = torch.tensor([[item.key_low] for item in streams], device=device)
-        high = torch.tensor([[item.key_high] for item in streams], device=device)
-        self._stream = Stream(low, high)  # type: ignore[arg-type]  # words may be tensors, see core.hashing
+        self._stream = streams_of([spec.order_seed for spec in specs], "noise", device)
         self._positions = torch.arange(specs[0].batch_size, device=device)[None]
 
     def weights(self, update: int) -> Float[Tensor, "replica batch"]:
@@ -68,7 +64,7 @@ class UpdateNoise:
             noise = noise - noise.mean(dim=1, keepdim=True)
         return (1.0 + self._deviation * noise).float()
 
-    def replace(self, gradients: Float[Tensor, "replica parameters"], layers: Sequence[Layer], update: int) -> None:
+    def replace(self, gradients: Float[Tensor, "replica parameters"], layers: Sequence[Columns], update: int) -> None:
         """Puts a Gaussian direction of the same norm in the place of every replica's gradient."""
         norm = gradients.norm(dim=1, keepdim=True)
         for layer in layers:  # columns between layers are padding and stay zero
@@ -333,7 +329,9 @@ class Program:
         norm = self._execute(gradients, hyperparameters, observe=observe)
         passed = gradients.passed
         loss = passed.loss()
-        return loss, self._observed(update, passed.examples, loss, passed.right(), norm, passed.early) if observe else None
+        if not observe:
+            return loss, None
+        return loss, self._state(update, passed.examples, loss, passed.right(), self.network.gradients, norm, early=passed.early)
 
     def _execute(self, gradients: UpdateGradients, hyperparameters: OfReplicas, *, observe: bool) -> Float[Tensor, " replica"] | None:
         """Makes an update: the gradient, clipped; then running statistics and weights move. Returns the norm where somebody asks for it."""
@@ -364,15 +362,6 @@ class Program:
             return {}
         seen = self._state(update, batch.size, loss, correct, gradients, pieces=_equal_pieces(batch.share))
         return {name: value for probe in self._micro_batch_probes for name, value in probe(seen).items()}
-
-    def _observed(
-        self, update: int, examples: int, loss: Tensor, correct: Tensor, norm: Tensor | None, early: Mapping[str, Tensor]
-    ) -> TrainState:
-        """Returns what probes need after an update."""
-        assert norm is not None
-        state = self._state(update, examples, loss, correct, self.network.gradients, norm)
-        state.early.update(early)
-        return state
 
     def _keep_loss(self, update: int, loss: Float[Tensor, " replica"]) -> None:
         """Keeps the loss of an update until the next look for one that is not finite."""
@@ -479,7 +468,16 @@ class Program:
         self.network.gradients.mul_(scale[:, None])
 
     def _state(
-        self, update: int, examples: int, loss: Tensor, correct: Tensor, gradients: Rows, norm: Tensor | None = None, *, pieces: int = 1
+        self,
+        update: int,
+        examples: int,
+        loss: Tensor,
+        correct: Tensor,
+        gradients: Rows,
+        norm: Tensor | None = None,
+        *,
+        pieces: int = 1,
+        early: Mapping[str, Tensor] | None = None,
     ) -> TrainState:
         """Returns the state after the backward pass of a micro-batch, one of `pieces`, or of the whole batch, of so many examples."""
         network = self.network
@@ -498,6 +496,7 @@ class Program:
             learning_rate=rates[:, 0],
             layers=network.layers,
             micro_batches=pieces,
+            early=dict(early or {}),
             momentum=rates[:, 1] if self._has_momentum else None,
             provided=None if self.objective is None else self.objective.at(update + 1),
         )

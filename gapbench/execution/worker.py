@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
-from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.execution.backend import Backend, TorchBackend, get_ready
 from gapbench.execution.executor import STOP_SIGNALS, JobOrder, Message, Setup, keep_stdout, read_messages
 from gapbench.store import (
@@ -216,14 +216,14 @@ class Recorder:
         match event:
             case Measured():
                 self._logs[event.replica].append(event)
-            case Progress():
+            case Progressed():
                 self._say({"kind": "progress", **asdict(event)})
             case Snapshotted():
                 self._slices[event.replica] = event
                 if len(self._slices) == len(self._runs):
                     self._write_checkpoint()
             case Started():
-                self.emit(Progress(event.update, event.updates, 0.0))
+                self.emit(Progressed(event.update, event.updates, 0.0))
             case WeightsKept():
                 self._runs[event.replica].write_weights(event.fraction, lambda file: self._backend.dump(dict(event.state_dict), file))
             case Finished():

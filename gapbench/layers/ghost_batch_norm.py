@@ -91,13 +91,15 @@ class GhostBatchNorm(nn.Module):
         if not self.training:
             mean, variance = self.statistics()
             return F.batch_norm(inputs, mean, variance, self.weight, self.bias, False, 0.0, self.epsilon)
-        parts = [
-            self._normalized(inputs[start:stop], groups)
-            for start, stop, groups in group_spans(len(inputs), self.ghost_batch_size, self.ragged_group_size)
-        ]
+        return self._in_groups(inputs, dimension=0)
+
+    def _in_groups(self, inputs: Tensor, dimension: int) -> Tensor:
+        """Normalizes a batch, whose examples lie along a dimension, by the moments of its groups."""
+        spans = group_spans(inputs.shape[dimension], self.ghost_batch_size, self.ragged_group_size)
+        parts = [self._normalized(inputs.narrow(dimension, start, stop - start), groups) for start, stop, groups in spans]
         if not self.deferred:
             self.commit()
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dimension)
 
     def _normalized(self, inputs: Tensor, groups: int) -> Tensor:
         """Returns a part of a batch normalized in so many equal groups, whose moments wait to be committed."""
@@ -120,7 +122,7 @@ class GhostBatchNorm(nn.Module):
         """How the running statistics move: name of the rule and momentum."""
         return self.running_statistics, self.momentum
 
-    def statistics(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+    def statistics(self) -> tuple[Float[Tensor, "*replica channels"], Float[Tensor, "*replica channels"]]:
         """Returns running mean and variance with the initial (0, 1) divided out; (0, 1) before the first step."""
         return debiased(self.running_mean, self.running_var, self.steps, self.momentum)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gapbench.core.errors import TrainingError
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm
-from gapbench.layers.ghost_math import GroupMoments, debiased, group_spans
+from gapbench.layers.ghost_math import GroupMoments
 
 
 class StackedLinear(nn.Module):
@@ -59,15 +59,9 @@ class StackedGhostBatchNorm(GhostBatchNorm):
     def forward(self, inputs: Float[Tensor, "replica feature batch"]) -> Float[Tensor, "replica feature batch"]:
         """Normalizes. Raises TrainingError where the ghost batch size does not divide the batch."""
         if not self.training:
-            mean, variance = debiased(self.running_mean, self.running_var, self.steps, self.momentum)
+            mean, variance = self.statistics()
             return self._batch_norm(inputs, mean, variance, groups=1, training=False)
-        parts = [
-            self._normalized(inputs[..., start:stop], groups)
-            for start, stop, groups in group_spans(inputs.shape[-1], self.ghost_batch_size, self.ragged_group_size)
-        ]
-        if not self.deferred:
-            self.commit()
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return self._in_groups(inputs, dimension=-1)
 
     def _normalized(self, inputs: Tensor, groups: int) -> Tensor:
         mean, variance = torch.zeros(2, *self.weight.shape, groups, device=inputs.device).unbind()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch.optim.adamw import adamw
+import torch
+from torch import Tensor
 
 from gapbench.optimizers.base import Hyperparameters, Optimizer, Tile
 
@@ -15,20 +16,20 @@ class AdamW(Optimizer):
     follows_device = True
 
     def move(self, tile: Tile, hyperparameters: Hyperparameters) -> None:
-        """Makes torch's fused step; the betas are options and stay. The decay, which only the device may know, stands before it."""
-        rate = hyperparameters.learning_rate
-        if tile.decays:
-            tile.weights.mul_(1.0 - rate * hyperparameters.weight_decay)
-        adamw(
+        """Makes torch's fused step; the betas are options and stay. A decay that only the device knows stands before it."""
+        rate, decay = hyperparameters.learning_rate, hyperparameters.weight_decay
+        if isinstance(decay, Tensor):
+            tile.weights.mul_(1.0 - rate * decay)
+            decay = 0.0
+        torch._fused_adamw_(
             [tile.weights],
             [tile.gradients],
             [tile.state["exp_avg"]],
             [tile.state["exp_avg_sq"]],
             [],
-            [tile.steps.clone()],  # torch counts in it, and other tiles still need it
-            fused=True,
+            [tile.steps],
             lr=rate,
-            weight_decay=0.0,
+            weight_decay=decay,
             beta1=self._beta1,
             beta2=self._beta2,
             eps=self._epsilon,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -104,7 +104,7 @@ class Tile:
     gradients: Float[Tensor, "..."]
     state: Mapping[str, Float[Tensor, "..."]]
     steps: Float[Tensor, ""]
-    """Updates made before this one, where the optimizer `counts_steps`."""
+    """Updates made, this one included, where the optimizer `counts_steps`."""
 
 
 class Optimizer(ABC):
@@ -150,14 +150,14 @@ class Optimizer(ABC):
     @torch.no_grad()
     def update(self, hyperparameters: OfReplicas) -> None:
         """Moves all weights by one update. Never waits for the device; with hyperparameters on it, nothing depends on the host."""
+        if self.counts_steps:
+            self._steps.add_(1)
         for tile in self._recorded_tiles if isinstance(hyperparameters, Hyperparameters) else self._tiles:
             if not isinstance(hyperparameters, Hyperparameters):
                 wanted = hyperparameters[tile.replica]
             else:
                 wanted = hyperparameters if self.elementwise else hyperparameters.of(tile.replica)
-            self.move(tile, wanted if tile.decays else replace(wanted, weight_decay=0.0))
-        if self.counts_steps:
-            self._steps.add_(1)
+            self.move(tile, wanted if tile.decays else Hyperparameters(wanted.learning_rate, 0.0, wanted.momentum))
 
     @property
     def moved(self) -> list[Tensor]:

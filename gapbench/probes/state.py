@@ -105,7 +105,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class Layer:
+class Columns:
     """A parameter tensor's place in the flat rows: columns start .. stop - 1."""
 
     name: str
@@ -137,7 +137,7 @@ class TrainState:
     """Updates so far in which the gradient was scaled down."""
     learning_rate: Float[Tensor, " replica"]
     """Of the last update."""
-    layers: tuple[Layer, ...]
+    layers: tuple[Columns, ...]
     micro_batches: int = 1
     """At stage `micro-batch`: in how many pieces of equal size the update is made; 0 where their sizes differ."""
     early: dict[str, Tensor] = field(default_factory=dict)

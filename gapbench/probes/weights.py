@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gapbench.core.hashing import stream
-from gapbench.probes.state import Layer, TrainState
+from gapbench.probes.state import Columns, TrainState
 
 
 def weight_distance(state: TrainState) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ def displacement_sketch(state: TrainState) -> dict[str, Tensor]:
 
 
 @functools.lru_cache(maxsize=2)
-def _projection(layers: tuple[Layer, ...], device: str) -> tuple[Tensor, Tensor]:
+def _projection(layers: tuple[Columns, ...], device: str) -> tuple[Tensor, Tensor]:
     """Returns, for each bucket, the columns that it adds up and their signs, both [bucket, column]; padding has sign 0.
 
     Gathering and adding along a dimension gives the same bits on every call; scattering does not on a GPU.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.landscape import KINDS, Landscape, LandscapeStudy, when
-from gapbench.report.drawing import Series, facets, panel_figure
+from gapbench.report.drawing import facets, panel_figure
+from gapbench.report.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,15 +35,13 @@ def _landscape(found: LandscapeStudy) -> Figure:
     columns = max((len(own) for own in updates.values()), default=1)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        series = _series(panel)
+        styles = {one.cell.name: one.style for facet in facets(panel) for one in facet.series}
         places = part.subplots(len(KINDS), max(1, len(updates[panel])), squeeze=False, sharex="col", sharey=True)
         for row, kind in zip(places, KINDS, strict=True):
             for axes, fraction in zip(row, updates[panel], strict=True):
-                labelled: set[str] = set()
                 for one in found.panels[panel]:
                     if one.kind == kind and one.fraction == fraction and len(one.bins.number):
-                        _line(axes, series[one.cell.name], one, first=one.cell.name not in labelled)
-                        labelled.add(one.cell.name)
+                        _line(axes, styles[one.cell.name], one)
                 axes.set(xscale="log", yscale="log")
                 axes.xaxis.set_minor_formatter(NullFormatter())
                 axes.set_title(f"{kind}, {when(fraction)}")
@@ -52,17 +51,13 @@ def _landscape(found: LandscapeStudy) -> Figure:
         return list(places.flat)
 
     def labels(some: Sequence[Panel]) -> list[str]:
-        return [one.label for panel in some for one in _series(panel).values()]
+        return [cell.name for panel in some for cell in panel.cells]
 
     return panel_figure(panels, 1.2 + 3.2 * columns, lambda _: 5.6, lambda panel: bool(found.panels[panel]), draw, REMARK, labels)
 
 
-def _series(panel: Panel) -> Mapping[str, Series]:
-    return {one.cell.name: Series(one.cell, one.cell.name, one.style) for facet in facets(panel) for one in facet.series}
-
-
-def _line(axes: Axes, series: Series, one: Landscape, *, first: bool) -> None:
-    bins, style = one.bins, series.style
-    axes.plot(bins.distance, bins.deviation, label=series.label if first else None, markersize=4, **style.line)
+def _line(axes: Axes, style: Style, one: Landscape) -> None:
+    bins = one.bins
+    axes.plot(bins.distance, bins.deviation, label=one.cell.name, markersize=4, **style.line)
     ends = np.array([bins.distance.min(), bins.distance.max()])
     axes.plot(ends, one.slope * ends, color=style.color, linewidth=0.8, linestyle=(0, (4, 2)))

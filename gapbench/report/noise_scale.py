@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.noise_scale import NoiseStudy, RunNoise, below_zero, loss_at
+from gapbench.analysis.noise_scale import NoiseStudy, RunNoise, Scale, below_zero, loss_at
 from gapbench.report.drawing import panel_figure, plain_numbers
 from gapbench.report.style import Style, batch_style
 
@@ -41,25 +39,22 @@ def _draw(found: NoiseStudy) -> Figure:
     crowded = max(map(len, runs.values()), default=0) > CROWDED
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
-        places = left, right = part.subplots(1, 2, sharey=True)
+        left, right = part.subplots(1, 2, sharey=True)
         sizes = _sizes(runs[panel])
         for run in runs[panel]:
             _draw_run(left, right, run, batch_style(sizes.index(run.cell.batch_size), len(sizes)), crowded)
         for position, label in enumerate(_labels(runs[panel])):
             style = batch_style(position, len(sizes))
             right.plot([], [], color=style.color, marker=style.marker, markersize=4, linestyle="none", label=label)
-        left.set_xlabel("examples seen (log scale)")
         linear = any(below_zero(run.loss) for run in runs[panel])
-        right.set_xlabel("train loss (falling to the right)" if linear else "train loss (log scale, falling to the right)")
-        left.set_ylabel("noise scale, examples (log scale)")
-        for axes in places:
-            axes.set_yscale("log")
-            if axes is left or not linear:
-                axes.set_xscale("log")
-                plain_numbers(axes.xaxis, axes.get_xlim())
+        left.set(xlabel="examples seen (log scale)", ylabel="noise scale, examples (log scale)", yscale="log")
+        right.set(xlabel=f"train loss ({'' if linear else 'log scale, '}falling to the right)", yscale="log")
+        for axes in (left,) if linear else (left, right):
+            axes.set_xscale("log")
+            plain_numbers(axes.xaxis, axes.get_xlim())
         plain_numbers(left.yaxis, left.get_ylim())
         right.invert_xaxis()
-        return list(places)
+        return [left, right]
 
     return panel_figure(
         list(runs),
@@ -87,26 +82,28 @@ def _draw_run(left: Axes, right: Axes, run: RunNoise, style: Style, crowded: boo
     """Draws one run: with its intervals and a line, or as bare dots where there are many."""
     for series, filled in ((run.probed, True), (run.streamed, False)):
         points = [noise for noise in series if noise.update > 0]
-        for axes, places in (
-            (left, [noise.update * run.cell.batch_size for noise in points]),
-            (right, [loss_at(run.loss, noise.update) for noise in points]),
-        ):
-            drawn = [(place, noise.dataset) for place, noise in zip(places, points, strict=True) if place is not None]
-            own = [(place, scale) for place, scale in drawn if np.isfinite(scale.value) and (scale.low is None or scale.high is not None)]
-            if own:
-                at, values = [place for place, _ in own], [scale.value for _, scale in own]
-                low = [scale.value - (scale.low if scale.low is not None else scale.value) for _, scale in own]
-                high = [(scale.high if scale.high is not None else scale.value) - scale.value for _, scale in own]
-                axes.errorbar(
-                    at, values, yerr=None if crowded else [low, high], color=style.color, marker=style.marker, elinewidth=0.8,
-                    markersize=3 if crowded else 4, linewidth=0.8, linestyle=style.dashes if filled and not crowded else "none",
-                    markerfacecolor=style.color if filled else "white", markeredgewidth=0.6, alpha=0.7 if crowded else 1.0,
-                )  # fmt: skip
-            open_ended = [(place, scale.low) for place, scale in drawn if scale.high is None and scale.low]
-            if open_ended:
-                axes.plot(
-                    *zip(*open_ended, strict=True), linestyle="none", marker=r"$\uparrow$", markersize=5 if crowded else 7,
-                    color=style.color, alpha=0.35 if crowded else 1.0,
-                )  # fmt: skip
+        losses = [(loss_at(run.loss, noise.update), noise.dataset) for noise in points]
+        of_examples = [(noise.update * run.cell.batch_size, noise.dataset) for noise in points]
+        _draw_scales(left, of_examples, style, filled, crowded)
+        _draw_scales(right, [(loss, scale) for loss, scale in losses if loss is not None], style, filled, crowded)
     for axes in (left, right):
         axes.axhline(run.cell.batch_size, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
+
+
+def _draw_scales(axes: Axes, drawn: Sequence[tuple[float, Scale]], style: Style, filled: bool, crowded: bool) -> None:
+    known = [(place, scale) for place, scale in drawn if scale.known is not None and (scale.low is None or scale.high is not None)]
+    if known:
+        down = [0.0 if scale.low is None else scale.value - scale.low for _, scale in known]
+        up = [0.0 if scale.high is None else scale.high - scale.value for _, scale in known]
+        axes.errorbar(
+            [place for place, _ in known], [scale.value for _, scale in known], yerr=None if crowded else [down, up], color=style.color,
+            marker=style.marker, elinewidth=0.8, markersize=3 if crowded else 4, linewidth=0.8,
+            linestyle=style.dashes if filled and not crowded else "none", markerfacecolor=style.color if filled else "white",
+            markeredgewidth=0.6, alpha=0.7 if crowded else 1.0,
+        )  # fmt: skip
+    open_ended = [(place, scale.low) for place, scale in drawn if scale.high is None and scale.low]
+    if open_ended:
+        axes.plot(
+            *zip(*open_ended, strict=True), linestyle="none", marker=r"$\uparrow$", markersize=5 if crowded else 7, color=style.color,
+            alpha=0.35 if crowded else 1.0,
+        )  # fmt: skip

@@ -261,6 +261,7 @@ def test_every_run_has_a_sentence_from_its_best_mode(found: NoiseStudy) -> None:
     assert title.startswith("digits, mlp")
     assert sentences[0].startswith("B 64, seed 0 (weights standing still): noise scale ")
     assert "at update 0, " in sentences[0]
+    assert sentences[0].count("(95 % interval ") == 2
     assert "at update 100; its noise lies in about " in sentences[0]
     assert sentences[1].startswith("B 256, seed 0 (along training): ")
 

@@ -13,7 +13,7 @@ from gapbench import cost
 from gapbench.bench import CASES
 from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side, Task
 from gapbench.bench.measure import gate, work_of
-from gapbench.suite.moments import evaluations_of
+from gapbench.suite.batches import evaluations_of
 
 CPU = torch.device("cpu")
 

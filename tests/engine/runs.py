@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from gapbench.core.events import Finished, Measured, Outcome, Snapshotted
 from gapbench.engine import train
+from gapbench.engine.trainer import Trainer
+from tests.small import make_split
 
 
-def run(specs, pool, splits, *, stop_at: int | None = None, **options) -> list[Any]:
+def make_trainer(specs, pool, splits=None, **options) -> Trainer:
+    """A trainer of runs on the CPU, each on the official split unless others are given."""
+    return Trainer(
+        specs,
+        pool,
+        splits or [make_split(pool)] * len(specs),
+        **{"device": torch.device("cpu"), "emit": lambda _event: None} | options,
+    )
+
+
+def advance(updates: int, *trainers: Trainer) -> None:
+    """Makes updates of all of them in turns."""
+    for _ in range(updates):
+        for trainer in trainers:
+            trainer.step()
+
+
+def run(specs, pool, splits=None, *, stop_at: int | None = None, **options) -> list[Any]:
     """The events of runs that train as one job, stopped after `stop_at` updates if that is given."""
     events: list[Any] = []
 
@@ -17,6 +38,7 @@ def run(specs, pool, splits, *, stop_at: int | None = None, **options) -> list[A
         stop_at = None if stop_at is None else stop_at - 1
         return Outcome.INTERRUPTED if stop_at == -1 else None
 
+    splits = splits or [make_split(pool)] * len(specs)
     train(specs, pool, splits, **{"device": "cpu", "emit": events.append, "stop": stop, "checkpoint_seconds": 1e9} | options)
     return events
 

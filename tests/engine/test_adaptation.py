@@ -7,12 +7,11 @@ import torch
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Measured, Outcome, WeightsKept
 from gapbench.engine.adaptation import Adaptation, pieces_of
-from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
 from gapbench.probes import ObjectiveBatch
 from gapbench.suite.regime import next_size
 from gapbench.suite.runspec import AdaptiveBatch, Component
-from tests.engine.runs import curve, finished, run, snapshots_of
+from tests.engine.runs import curve, finished, make_trainer, run, snapshots_of
 
 CPU = torch.device("cpu")
 PLAIN = Component(name="mlp", options={"widths": [16], "norm": "none", "bias": True})
@@ -45,11 +44,11 @@ def sizes_of(events, wanted):
 
 
 @pytest.mark.parametrize("model", [None, PLAIN, RESNET8], ids=["ghost", "no norm", "resnet"])
-def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool, split, model):
+def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool, model):
     data = pool(height=8, channels=3)
     changes = {} if model is None else {"model": model, "ghost_batch_size": None if model is PLAIN else 5}
     wanted = adaptive(spec, **changes)
-    events = run([wanted], data, [split(data)])
+    events = run([wanted], data)
     end = finished(events)[0]
     sizes = sizes_of(events, wanted)
     assert end.outcome is Outcome.OK
@@ -62,17 +61,17 @@ def test_examples_are_exact_updates_follow_and_every_size_is_recorded(spec, pool
     assert set(curve(events, "test_accuracy")) == set(curve(events, "train_accuracy")) >= {end.update}
 
 
-def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool, split):
+def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool):
     data = pool()
     wanted = adaptive(spec, warmup=0.1, warmup_start=0.5)
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    trainer = make_trainer([wanted], data)
     seen = rates = 0
-    while session.update < session.batches.updates:
-        state = session.step()
-        size = session.batches.at(session.update - 1).size
+    while trainer.update < trainer.batches.updates:
+        state = trainer.step()
+        size = trainer.batches.at(trainer.update - 1).size
         share = seen / 800
         expected = 0.1 * (0.1 if share >= 0.5 else 1.0) * (size / 20) ** 0.5 * min(1.0, 0.5 + 0.5 * (seen + size) / 80)
-        assert schedule(wanted, session.batches).learning_rate[session.update - 1] == pytest.approx(expected)
+        assert schedule(wanted, trainer.batches).learning_rate[trainer.update - 1] == pytest.approx(expected)
         if state is not None:
             assert state.learning_rate.item() == pytest.approx(expected)
             rates += 1
@@ -82,14 +81,14 @@ def test_the_rate_of_every_update_is_that_of_its_batch(spec, pool, split):
 
 @pytest.mark.parametrize("stop_at", [1, 4, 5, 9, 17])
 @pytest.mark.parametrize("changes", [{}, {"momentum_reset": "epoch", "keep_weights": (0.5, 1.0)}], ids=["plain", "resets"])
-def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, pool, split, stop_at, changes):
+def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, pool, stop_at, changes):
     data = pool(height=8)
     wanted = adaptive(spec, clip_norm=0.5, crop_padding=1, **changes)
-    undisturbed = run([wanted], data, [split(data)])
-    first = run([wanted], data, [split(data)], stop_at=stop_at)
+    undisturbed = run([wanted], data)
+    first = run([wanted], data, stop_at=stop_at)
     snapshots = snapshots_of(first)
     assert [snapshot["update"] for snapshot in snapshots] == [stop_at]
-    second = run([wanted], data, [split(data)], snapshots=snapshots)
+    second = run([wanted], data, snapshots=snapshots)
     assert values(first) + values(second) == values(undisturbed)
     assert finished(second)[0].update == finished(undisturbed)[0].update
     kept = [[event for event in events if isinstance(event, WeightsKept)] for events in (first + second, undisturbed)]
@@ -98,39 +97,39 @@ def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, 
         assert all(torch.equal(tensor, theirs.state_dict[name]) for name, tensor in mine.state_dict.items())
 
 
-def test_the_device_s_micro_batches_change_no_size(spec, pool, split):
+def test_the_device_s_micro_batches_change_no_size(spec, pool):
     """A measured batch is cut in the same way whatever the pieces of an update."""
     data = pool()
     wanted = adaptive(spec)
-    whole, pieces = (run([wanted], data, [split(data)], micro_batch_size=size) for size in (None, 10))
+    whole, pieces = (run([wanted], data, micro_batch_size=size) for size in (None, 10))
     assert sizes_of(whole, wanted) == sizes_of(pieces, wanted)
     assert curve(whole, "adaptive_noise_scale") == pytest.approx(curve(pieces, "adaptive_noise_scale"), rel=1e-3)
 
 
-def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it(spec, pool, split):
+def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it(spec, pool):
     """Against the paper's two-batch form (appendix A.1) at the weights that each update begins with, averaged by hand."""
     data = pool()
     wanted = adaptive(spec)
     rule = wanted.adaptive_batch
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, objective=True)
+    trainer = make_trainer([wanted], data, objective=True)
     trace = square = 0.0
     sizes, decided_at = [20], [80 * number for number in range(1, 10)]
-    while session.update < session.batches.updates:
-        seen = session.batches.examples(session.update)
+    while trainer.update < trainer.batches.updates:
+        seen = trainer.batches.examples(trainer.update)
         due = [moment for moment in decided_at if moment <= seen]
         if due:
             decided_at = decided_at[len(due) :]
             sizes.append(next_size(rule, trace / square if square > 0 else float("inf"), sizes[-1]))
-        measures, before = session.update % 2 == 0, session.network.weights.clone()
-        update = session.update
-        session.step()
-        batch = session.program.objective.at(update + 1).batch()
+        measures, before = trainer.update % 2 == 0, trainer.network.weights.clone()
+        update = trainer.update
+        trainer.step()
+        batch = trainer.program.objective.at(update + 1).batch()
         if batch.examples != sizes[-1]:
             assert 800 - seen < 80 + 80  # only the one that takes what is left over
         if not measures:
             continue
         parts = pieces_of(batch)
-        gradients = [session.program.objective.gradient(part, before)[0].double() for part in parts]
+        gradients = [trainer.program.objective.gradient(part, before)[0].double() for part in parts]
         small, big = parts[0].examples, parts[0].examples * len(parts)
         if len(parts) == 1:
             continue
@@ -139,7 +138,7 @@ def test_the_estimate_is_that_of_the_gradients_of_pieces_and_the_sizes_follow_it
         square_of_mean = float(mean @ mean)
         square = 0.8 * square + 0.2 * (big * square_of_mean - small * mean_square) / (big - small)
         trace = 0.8 * trace + 0.2 * (mean_square - square_of_mean) / (1 / small - 1 / big)
-    adaptation = session._adaptation
+    adaptation = trainer._adaptation
     adaptation._settle()
     assert adaptation.snapshot()["sizes"] == sizes[1:] or len(sizes) < 10  # two decisions may be due at once
     assert (adaptation.trace, adaptation.square) == pytest.approx((trace, square), rel=1e-3)
@@ -196,7 +195,7 @@ def test_without_a_measurement_the_size_stays_and_a_run_without_signal_grows(spe
     assert adaptation.noise_scale is None
 
 
-def test_runs_of_sizes_of_their_own_are_no_stack(spec, pool, split):
+def test_runs_of_sizes_of_their_own_are_no_stack(spec, pool):
     data = pool()
     with pytest.raises(TrainingError, match="train it alone"):
-        Session([adaptive(spec), adaptive(spec, seed=1)], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)
+        make_trainer([adaptive(spec), adaptive(spec, seed=1)], data)

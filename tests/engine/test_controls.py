@@ -4,47 +4,39 @@ import pytest
 import torch
 
 from gapbench.core.events import Finished, Measured
-from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component
-from tests.engine.runs import run
+from tests.engine.runs import advance, make_trainer, run
 
 CPU = torch.device("cpu")
 
 
-def session_of(specs, pool, split):
-    return Session(specs, pool, [split(pool)] * len(specs), device=CPU, emit=lambda event: None)
-
-
 @pytest.mark.parametrize(("share", "tolerance"), [(1e-2, 1e-4), (1e-4, 1e-3), (1e-6, 0.2)])
-def test_a_twin_begins_so_far_from_the_other(spec, pool, split, share, tolerance):
-    plain = session_of([spec()], pool(), split).network.weights[0].double()
-    twin = session_of([spec(initial_perturbation=share)], pool(), split).network.weights[0].double()
+def test_a_twin_begins_so_far_from_the_other(spec, pool, share, tolerance):
+    plain = make_trainer([spec()], pool()).network.weights[0].double()
+    twin = make_trainer([spec(initial_perturbation=share)], pool()).network.weights[0].double()
     assert float((twin - plain).norm() / plain.norm()) == pytest.approx(share, rel=tolerance)
 
 
-def test_twins_of_one_seed_are_equal_and_those_of_two_go_different_ways(spec, pool, split):
+def test_twins_of_one_seed_are_equal_and_those_of_two_go_different_ways(spec, pool):
     weights = [
-        session_of([spec(init_seed=seed, initial_perturbation=share)], pool(), split).network.weights[0].double()
+        make_trainer([spec(init_seed=seed, initial_perturbation=share)], pool()).network.weights[0].double()
         for seed, share in ((0, 0.0), (0, 1e-2), (0, 1e-2), (1, 0.0), (1, 1e-2))
     ]
     assert torch.equal(weights[1], weights[2])
     assert abs(float(torch.cosine_similarity(weights[1] - weights[0], weights[4] - weights[3], dim=0))) < 0.3
 
 
-def test_a_twin_trains_in_one_stack_with_the_other_as_it_would_alone(spec, pool, split):
+def test_a_twin_trains_in_one_stack_with_the_other_as_it_would_alone(spec, pool):
     specs = [spec(), spec(initial_perturbation=1e-3)]
-    stack, alone = session_of(specs, pool(), split), session_of(specs[1:], pool(), split)
-    for _ in range(5):
-        stack.step(), alone.step()
+    stack, alone = make_trainer(specs, pool()), make_trainer(specs[1:], pool())
+    advance(5, stack, alone)
     assert torch.allclose(stack.network.weights[1], alone.network.weights[0], rtol=1e-5, atol=1e-7)
     assert not torch.allclose(stack.network.weights[0], stack.network.weights[1], rtol=1e-5, atol=1e-7)
 
 
-def test_a_recalibrated_headline_is_what_recalibration_says_of_the_same_weights(spec, pool, split):
+def test_a_recalibrated_headline_is_what_recalibration_says_of_the_same_weights(spec, pool):
     """Few updates, so that running averages lag: both statistics differ, and the weights do not."""
-    running, recalibrated = (
-        run([spec(updates=5, headline_statistics=kind)], pool(), [split(pool())]) for kind in ("running", "recalibrated")
-    )
+    running, recalibrated = (run([spec(updates=5, headline_statistics=kind)], pool()) for kind in ("running", "recalibrated"))
     values = [
         {
             name: value
@@ -63,10 +55,10 @@ def test_a_recalibrated_headline_is_what_recalibration_says_of_the_same_weights(
     assert right == round(60 * summary["test_accuracy"]), "the stored bits are those of the headline"
 
 
-def test_training_goes_on_with_running_statistics_after_a_recalibrated_evaluation(spec, pool, split):
+def test_training_goes_on_with_running_statistics_after_a_recalibrated_evaluation(spec, pool):
     """The running averages themselves are restored: a run evaluated in between ends where one evaluated at the end does."""
     changes = {"updates": 10, "headline_statistics": "recalibrated", "model": Component(name="mlp", options={"widths": [8]})}
-    often, seldom = (session_of([spec(**changes)], pool(), split) for _ in range(2))
+    often, seldom = (make_trainer([spec(**changes)], pool()) for _ in range(2))
     for _ in range(10):
         often.step(), seldom.step()
         often.evaluate()

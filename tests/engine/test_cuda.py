@@ -7,8 +7,9 @@ from gapbench.core.events import Finished
 from gapbench.engine import train
 from gapbench.engine.prepared import LADDER, PreparedProgram, usual_updates
 from gapbench.engine.program import Program
-from gapbench.engine.session import Measurements, Session
+from gapbench.engine.trainer import Measurements, Trainer
 from gapbench.suite.runspec import Component, GradientNoise
+from tests.engine.runs import advance
 from tests.small import make_spec
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -32,13 +33,13 @@ RESNET8 = Component(name="resnet", options={"depth": 8})
 )
 def test_the_first_updates_agree_with_the_cpu(spec, pool, split, changes):
     data = pool(height=8)
-    sessions = [
-        Session([spec(**changes)], data, [split(data)], device=torch.device(name), emit=lambda _event: None) for name in ("cpu", "cuda:0")
+    trainers = [
+        Trainer([spec(**changes)], data, [split(data)], device=torch.device(name), emit=lambda _event: None) for name in ("cpu", "cuda:0")
     ]
     for _ in range(5):
-        for session in sessions:
-            session.step()
-    torch.testing.assert_close(sessions[0].network.weights, sessions[1].network.weights.cpu(), rtol=1e-3, atol=1e-4)
+        for trainer in trainers:
+            trainer.step()
+    torch.testing.assert_close(trainers[0].network.weights, trainers[1].network.weights.cpu(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +53,13 @@ def test_the_first_updates_agree_with_the_cpu(spec, pool, split, changes):
 )
 def test_nothing_in_the_update_loop_waits_for_the_device(spec, pool, split, changes):
     data = pool(height=8)
-    session = Session([spec(updates=400, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
-    session.prepare()
-    for _ in range(3):
-        session.step()
+    trainer = Trainer([spec(updates=400, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
+    trainer.prepare()
+    advance(3, trainer)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(300):
-            session.step()
+        advance(300, trainer)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -110,7 +109,7 @@ def test_recorded_updates_are_those_of_the_plain_program(spec, pool, split, chan
     pieces = changes.pop("micro_batch_size", None)
     data = pool(height=8, channels=3)
     ours, theirs = (
-        Session([spec(updates=200, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None,
+        Trainer([spec(updates=200, **changes)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None,
                 micro_batch_size=pieces)
         for _ in range(2)
     )  # fmt: skip
@@ -135,13 +134,12 @@ def test_recordings_of_all_shapes_share_their_memory(spec, pool, split):
     data = pool(height=8, channels=3)
     train_examples = len(split(data).train)
     ragged = {"tail": "ragged", "train_examples": train_examples, "batch_size": 12, "ghost_batch_size": 4, "updates": 900}
-    session = Session([spec(**ragged)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
-    assert len(usual_updates(session.feed, session.micro_batch_size)) == 2
-    session.prepare()
-    assert len(session.program._recorded) == 2
-    for _ in range(50):
-        session.step()
-    assert session.first_bad() == [-1]
+    trainer = Trainer([spec(**ragged)], data, [split(data)], device=torch.device("cuda:0"), emit=lambda _event: None)
+    assert len(usual_updates(trainer.feed, trainer.micro_batch_size)) == 2
+    trainer.prepare()
+    assert len(trainer.program._recorded) == 2
+    advance(50, trainer)
+    assert trainer.first_bad() == [-1]
 
 
 def test_what_is_recorded_goes_to_the_host_without_waiting_and_is_not_written_over():

@@ -9,8 +9,9 @@ from gapbench.engine import train
 from gapbench.engine.adaptation import covariance_ratio
 from gapbench.engine.feed import Feed
 from gapbench.engine.program import UpdateNoise
-from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise
+from tests.engine.runs import advance, make_trainer
+from tests.small import make_pool, make_spec
 
 CPU = torch.device("cpu")
 NO_NORM = Component(name="mlp", options={"widths": [8], "norm": "none", "bias": True})
@@ -20,30 +21,29 @@ UNCENTRED = GradientNoise(kind="multiplicative", variance=LARGE / SMALL - 1, cen
 ISOTROPIC = GradientNoise(kind="isotropic")
 
 
-def session_of(spec, pool, split, replicas=1, micro_batch_size=None, **changes):
-    """A session at a rate so small that the weights stay where they are."""
+def trainer_of(replicas=1, micro_batch_size=None, **changes):
+    """A trainer at a rate so small that the weights stay where they are."""
     fields = {"model": NO_NORM, "batch_size": LARGE, "updates": 2000, "learning_rate": 1e-12, "weight_decay": 0.0, **changes}
-    specs = [spec(seed=seed, **fields) for seed in range(replicas)]
-    splits = [split(pool)] * replicas
-    return Session(specs, pool, splits, device=CPU, emit=lambda event: None, micro_batch_size=micro_batch_size)
+    specs = [make_spec(seed=seed, **fields) for seed in range(replicas)]
+    return make_trainer(specs, make_pool(), micro_batch_size=micro_batch_size)
 
 
-def gradients(session, updates):
+def gradients(trainer, updates):
     """Gradients of many updates at the same weights, [updates, parameters] in float64, of the first replica."""
     rows = []
     for _ in range(updates):
-        session.step()
-        rows.append(session.network.gradients[0].double().clone())
+        trainer.step()
+        rows.append(trainer.network.gradients[0].double().clone())
     return torch.stack(rows)
 
 
-def single_gradients(session, images, labels):
+def single_gradients(trainer, images, labels):
     """The obvious slow way: one backward pass an example."""
     rows = []
     for image, label in zip(images, labels, strict=True):
-        logits = session.network.module(image[None, None]).float()
-        session.network.backward(session.program.task.losses(logits, label[None, None]).mean(dim=1))
-        rows.append(session.network.gradients[0].double().clone())
+        logits = trainer.network.module(image[None, None]).float()
+        trainer.network.backward(trainer.program.task.losses(logits, label[None, None]).mean(dim=1))
+        rows.append(trainer.network.gradients[0].double().clone())
     return torch.stack(rows)
 
 
@@ -52,12 +52,12 @@ def trace(rows):
 
 
 @pytest.mark.parametrize(("noise", "mean_too"), [(MATCHED, False), (UNCENTRED, True)])
-def test_given_a_batch_the_noise_has_the_covariance_that_is_claimed(spec, pool, split, noise, mean_too):
+def test_given_a_batch_the_noise_has_the_covariance_that_is_claimed(noise, mean_too):
     """sigma^2 / M of the gradients' covariance in the batch (of their second moment, where not centred), direction by direction."""
-    session = session_of(spec, pool(), split, gradient_noise=noise, batch_size=LARGE)
-    batch = session.feed.batch(0)
-    single = single_gradients(session, batch.images[0], batch.labels[0])
-    weights = torch.cat([session.program.noise.weights(update).double() for update in range(4000)])
+    trainer = trainer_of(gradient_noise=noise, batch_size=LARGE)
+    batch = trainer.feed.batch(0)
+    single = single_gradients(trainer, batch.images[0], batch.labels[0])
+    weights = torch.cat([trainer.program.noise.weights(update).double() for update in range(4000)])
     found = weights @ single / LARGE
     assert torch.allclose(found.mean(dim=0), single.mean(dim=0), atol=5 * found.std(dim=0).max() / 4000**0.5)
     centred = single if mean_too else single - single.mean(dim=0)
@@ -69,25 +69,25 @@ def test_given_a_batch_the_noise_has_the_covariance_that_is_claimed(spec, pool, 
     assert trace(found) == pytest.approx(float(claimed.trace()), rel=0.04)
 
 
-def test_large_batches_with_noise_have_the_small_batchs_covariance_and_without_it_a_quarter(spec, pool, split):
+def test_large_batches_with_noise_have_the_small_batchs_covariance_and_without_it_a_quarter():
     """Over batches drawn with replacement, at fixed weights; 1,500 updates give the ratio of traces to some percent."""
     common = {"sampling": "replacement", "batch_size": LARGE}
-    small = trace(gradients(session_of(spec, pool(), split, **(common | {"batch_size": SMALL})), 1500))
-    assert trace(gradients(session_of(spec, pool(), split, gradient_noise=MATCHED, **common), 1500)) / small == pytest.approx(1, abs=0.07)
-    assert trace(gradients(session_of(spec, pool(), split, **common), 1500)) / small == pytest.approx(SMALL / LARGE, abs=0.02)
+    small = trace(gradients(trainer_of(**(common | {"batch_size": SMALL})), 1500))
+    assert trace(gradients(trainer_of(gradient_noise=MATCHED, **common), 1500)) / small == pytest.approx(1, abs=0.07)
+    assert trace(gradients(trainer_of(**common), 1500)) / small == pytest.approx(SMALL / LARGE, abs=0.02)
 
 
-def test_a_programs_gradient_is_the_weighted_mean_of_the_single_ones(spec, pool, split):
-    session = session_of(spec, pool(), split, gradient_noise=MATCHED)
-    batch = session.feed.batch(0)
-    single = single_gradients(session, batch.images[0], batch.labels[0])
-    expected = session.program.noise.weights(0)[0].double() @ single / LARGE
-    assert torch.allclose(gradients(session, 1)[0], expected, atol=1e-6)
+def test_a_programs_gradient_is_the_weighted_mean_of_the_single_ones():
+    trainer = trainer_of(gradient_noise=MATCHED)
+    batch = trainer.feed.batch(0)
+    single = single_gradients(trainer, batch.images[0], batch.labels[0])
+    expected = trainer.program.noise.weights(0)[0].double() @ single / LARGE
+    assert torch.allclose(gradients(trainer, 1)[0], expected, atol=1e-6)
 
 
-def test_the_logged_loss_is_not_weighted(spec, pool, split):
-    plain, noisy = (session_of(spec, pool(), split, gradient_noise=noise) for noise in (None, MATCHED))
-    states = [session.step() for session in (plain, noisy)]
+def test_the_logged_loss_is_not_weighted():
+    plain, noisy = (trainer_of(gradient_noise=noise) for noise in (None, MATCHED))
+    states = [trainer.step() for trainer in (plain, noisy)]
     assert torch.equal(states[0].batch_loss, states[1].batch_loss)
     assert not torch.equal(states[0].gradients, states[1].gradients)
 
@@ -100,50 +100,44 @@ def test_centred_weights_have_mean_one_and_their_variance(spec):
         assert means.std() == pytest.approx((noise.variance / LARGE) ** 0.5, rel=0.15) if not noise.centred else means.std() < 1e-6
 
 
-def test_weights_of_one_change_nothing(spec, pool, split, monkeypatch):
-    plain, noisy = (session_of(spec, pool(), split, gradient_noise=noise, learning_rate=0.1) for noise in (None, MATCHED))
+def test_weights_of_one_change_nothing(monkeypatch):
+    plain, noisy = (trainer_of(gradient_noise=noise, learning_rate=0.1) for noise in (None, MATCHED))
     monkeypatch.setattr(UpdateNoise, "weights", lambda self, update: torch.ones(1, LARGE))
-    for _ in range(5):
-        plain.step(), noisy.step()
+    advance(5, plain, noisy)
     assert torch.equal(plain.network.weights, noisy.network.weights)
 
 
 @pytest.mark.parametrize("noise", [MATCHED, UNCENTRED, ISOTROPIC])
-def test_a_replica_of_a_stack_gets_the_noise_that_it_gets_alone(spec, pool, split, noise):
-    alone = session_of(spec, pool(), split, gradient_noise=noise, learning_rate=0.1)
-    stack = session_of(spec, pool(), split, replicas=3, gradient_noise=noise, learning_rate=0.1)
-    for _ in range(4):
-        alone.step(), stack.step()
+def test_a_replica_of_a_stack_gets_the_noise_that_it_gets_alone(noise):
+    alone = trainer_of(gradient_noise=noise, learning_rate=0.1)
+    stack = trainer_of(replicas=3, gradient_noise=noise, learning_rate=0.1)
+    advance(4, alone, stack)
     assert torch.allclose(alone.network.weights[0], stack.network.weights[0], rtol=1e-5, atol=1e-7)
     assert not torch.allclose(stack.network.weights[0], stack.network.weights[1])
 
 
-def test_micro_batches_change_nothing_though_centring_needs_the_whole_batch(spec, pool, split):
+def test_micro_batches_change_nothing_though_centring_needs_the_whole_batch():
     changes = {"gradient_noise": MATCHED, "learning_rate": 0.1}
-    whole = session_of(spec, pool(), split, **changes)
-    pieces = session_of(spec, pool(), split, micro_batch_size=16, **changes)
-    for _ in range(4):
-        whole.step(), pieces.step()
+    whole = trainer_of(**changes)
+    pieces = trainer_of(micro_batch_size=16, **changes)
+    advance(4, whole, pieces)
     assert torch.allclose(whole.network.weights, pieces.network.weights, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("noise", [MATCHED, ISOTROPIC])
-def test_a_resumed_run_goes_on_bit_by_bit(spec, pool, split, noise):
-    whole, first, second = (session_of(spec, pool(), split, gradient_noise=noise, learning_rate=0.1, clip_norm=0.5) for _ in range(3))
-    for _ in range(8):
-        whole.step()
-    for _ in range(3):
-        first.step()
+def test_a_resumed_run_goes_on_bit_by_bit(noise):
+    whole, first, second = (trainer_of(gradient_noise=noise, learning_rate=0.1, clip_norm=0.5) for _ in range(3))
+    advance(8, whole)
+    advance(3, first)
     second.restore([first.snapshot(0)])
-    for _ in range(5):
-        second.step()
+    advance(5, second)
     assert torch.equal(whole.network.weights, second.network.weights)
 
 
-def test_the_isotropic_direction_has_the_gradients_norm_and_nothing_else_of_it(spec, pool, split):
-    plain, walk = (session_of(spec, pool(), split, gradient_noise=noise) for noise in (None, ISOTROPIC))
+def test_the_isotropic_direction_has_the_gradients_norm_and_nothing_else_of_it():
+    plain, walk = (trainer_of(gradient_noise=noise) for noise in (None, ISOTROPIC))
     for update in range(50):
-        states = [session.step() for session in (plain, walk)]
+        states = [trainer.step() for trainer in (plain, walk)]
         row = walk.network.gradients[0]
         assert float(row.norm()) == pytest.approx(float(plain.network.gradients[0].norm()), rel=1e-5)
         cosine = torch.cosine_similarity(row, plain.network.gradients[0], dim=0)
@@ -156,14 +150,14 @@ def test_the_isotropic_direction_has_the_gradients_norm_and_nothing_else_of_it(s
     assert not walk.network.gradients[0][~used].any()
 
 
-def test_a_walk_without_gradients_learns_nothing_and_goes_as_far_as_a_walk_does(spec, pool, split):
+def test_a_walk_without_gradients_learns_nothing_and_goes_as_far_as_a_walk_does():
     """|w_t - w_0| grows as the root of t, within the spread of a walk of 400 equal steps in some hundred dimensions."""
     fields = {"gradient_noise": ISOTROPIC, "optimizer": Component(name="sgd", options={"momentum": 0.0}), "learning_rate": 1e-6}
-    session = session_of(spec, pool(), split, **fields)
+    trainer = trainer_of(**fields)
     distances = []
     for _ in range(400):
-        session.step()
-        distances.append(float((session.network.weights - session.network.initial_weights)[0].norm()))
+        trainer.step()
+        distances.append(float((trainer.network.weights - trainer.network.initial_weights)[0].norm()))
     steps = np.arange(1, 401)
     exponent = np.polyfit(np.log(steps[20:]), np.log(distances[20:]), 1)[0]
     assert exponent == pytest.approx(0.5, abs=0.08)
@@ -221,18 +215,18 @@ def test_crops_and_flips_come_again_after_so_many_epochs_and_order_does_not(spec
     assert not torch.equal(repeated.batch(0).keys, repeated.batch(10).keys), "dropout goes on"
 
 
-def test_the_covariance_that_a_run_measures_of_itself_is_one_with_noise_and_without_norm(spec, pool, split):
+def test_the_covariance_that_a_run_measures_of_itself_is_one_with_noise_and_without_norm():
     """Twelve large batches and 48 small ones: a tenth. The measurement moves neither weights nor statistics."""
     ratios = []
     for seed in range(6):
-        session = session_of(spec, pool(), split, gradient_noise=MATCHED, order_seed=seed, reference_batch_size=SMALL)
-        session.step()
-        before = session.network.weights.clone(), session.network.gradients.clone()
-        ratios.append(covariance_ratio(session.program, session.feed, session.spec, 1, LARGE)[0])
-        assert torch.equal(session.network.weights, before[0])
-        assert torch.equal(session.network.gradients, before[1])
+        trainer = trainer_of(gradient_noise=MATCHED, order_seed=seed, reference_batch_size=SMALL)
+        trainer.step()
+        before = trainer.network.weights.clone(), trainer.network.gradients.clone()
+        ratios.append(covariance_ratio(trainer.program, trainer.feed, trainer.spec, 1, LARGE)[0])
+        assert torch.equal(trainer.network.weights, before[0])
+        assert torch.equal(trainer.network.gradients, before[1])
     assert np.mean(ratios) == pytest.approx(1, abs=0.2)
-    plain = session_of(spec, pool(), split)
+    plain = trainer_of()
     assert covariance_ratio(plain.program, plain.feed, plain.spec, 0, LARGE) is None
 
 
@@ -250,11 +244,11 @@ def test_measuring_the_covariance_changes_no_number_of_a_run(spec, pool, split, 
     measured, ratios = final()
     assert len(ratios) == 2
     assert all(ratio > 0 for ratio in ratios)
-    monkeypatch.setattr("gapbench.engine.session.covariance_ratio", lambda *values: None)
+    monkeypatch.setattr("gapbench.engine.trainer.covariance_ratio", lambda *values: None)
     assert final() == (measured, [])
 
 
-def test_the_measured_gradient_is_that_of_training(spec, pool, split):
-    whole, pieces = session_of(spec, pool(), split, gradient_noise=MATCHED), session_of(spec, pool(), split, gradient_noise=MATCHED)
+def test_the_measured_gradient_is_that_of_training():
+    whole, pieces = trainer_of(gradient_noise=MATCHED), trainer_of(gradient_noise=MATCHED)
     rows = pieces.program.gradients(0, pieces.feed.micro_batches(0, 16))
     assert torch.allclose(gradients(whole, 1)[0], rows[0].double(), atol=1e-6)

@@ -1,20 +1,22 @@
 """What a rule may ask for within an update: gradients at other weights, of fresh examples and of workers, and that asking moves nothing."""
 
+import functools
+
 import pytest
 import torch
 
 from gapbench.catalog.plugins import optimizer
 from gapbench.conformity.optimizers import Walk
 from gapbench.core.errors import TrainingError
-from gapbench.engine import prepared
 from gapbench.engine.prepared import PreparedProgram
 from gapbench.engine.program import UpdateGradients
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import Gradients, Hyperparameters, Optimizer
 from gapbench.optimizers.adamw import AdamW
 from gapbench.optimizers.base import plus
 from gapbench.suite.runspec import Component
 from tests.engine.emulated_graphs import EmulatedGraphs
+from tests.engine.runs import advance, make_trainer
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -47,24 +49,25 @@ class LookingAdamW(AdamW):
 
 
 @pytest.fixture
-def session(spec, pool, split):
-    def build(name="sgd", micro_batch_size=None, **changes):
+def trainer(spec, pool):
+    def build(name="sgd", **changes):
         if name == "extragradient":
             optimizer(name=name, gradients_per_update=2)(Extragradient)
         if name == "looking-adamw":
             optimizer(name=name, gradients_per_update=2)(LookingAdamW)
         data = pool(height=8, channels=3)
         changes = {"optimizer": Component(name=name, options={}), **GHOSTS, "updates": 60, **changes}
-        return Session([spec(**changes)], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+        options = {option: changes.pop(option) for option in ("micro_batch_size", "make") if option in changes}
+        return make_trainer([spec(**changes)], data, **options)
 
     return build
 
 
-def gradients_of(built: Session, update: int = 0, **options) -> UpdateGradients:
+def gradients_of(built: Trainer, update: int = 0, **options) -> UpdateGradients:
     return UpdateGradients(built.program, update, built.feed.micro_batches(update, built.micro_batch_size), None, observe=False, **options)
 
 
-def statistics(built: Session) -> list[torch.Tensor]:
+def statistics(built: Trainer) -> list[torch.Tensor]:
     return [buffer.clone() for buffer in built.network.module.buffers()]
 
 
@@ -83,8 +86,8 @@ def test_extragradient_on_a_quadratic_shrinks_by_its_factor():
 
 
 @pytest.mark.parametrize("changes", [{}, {"model": RESNET8}, {"micro_batch_size": 10}])
-def test_extragradient_of_a_network_is_the_step_that_a_step_ahead_would_make(session, changes):
-    ours, oracle = session("extragradient", **changes), session(**changes)
+def test_extragradient_of_a_network_is_the_step_that_a_step_ahead_would_make(trainer, changes):
+    ours, oracle = trainer("extragradient", **changes), trainer(**changes)
     for update in range(3):
         start = ours.network.weights.clone()
         state = ours.step()
@@ -101,8 +104,8 @@ def test_extragradient_of_a_network_is_the_step_that_a_step_ahead_would_make(ses
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_asking_moves_neither_weights_nor_what_a_forward_reads(session, precision):
-    built = session(precision=precision, model=RESNET8)
+def test_asking_moves_neither_weights_nor_what_a_forward_reads(trainer, precision):
+    built = trainer(precision=precision, model=RESNET8)
     before = [tensor.clone() for tensor in built.network.moved if tensor is not built.network.gradients]
     gradients = gradients_of(built)
     here = gradients.again()
@@ -113,14 +116,14 @@ def test_asking_moves_neither_weights_nor_what_a_forward_reads(session, precisio
     assert built.network.gradients.count_nonzero() == 0
 
 
-def test_the_state_of_a_rule_advances_once_an_update_and_a_stop_changes_nothing(session):
-    built, straight = session("looking-adamw"), session("looking-adamw")
+def test_the_state_of_a_rule_advances_once_an_update_and_a_stop_changes_nothing(trainer):
+    built, straight = trainer("looking-adamw"), trainer("looking-adamw")
     for _ in range(3):
         built.step()
         assert built.program.optimizer.kept
     assert built.program.optimizer._steps == 3
     assert {int(norm.steps) for norm in built.network.norms} == {3}
-    resumed = session("looking-adamw")
+    resumed = trainer("looking-adamw")
     resumed.restore([built.snapshot(0)])
     for number in range(6):
         straight.step()
@@ -129,8 +132,8 @@ def test_the_state_of_a_rule_advances_once_an_update_and_a_stop_changes_nothing(
     assert torch.equal(straight.network.weights, resumed.network.weights)
 
 
-def test_the_gradients_of_workers_have_the_batchs_for_their_mean_and_its_statistics(session):
-    built, plain = session(micro_batch_size=5), session(micro_batch_size=5)
+def test_the_gradients_of_workers_have_the_batchs_for_their_mean_and_its_statistics(trainer):
+    built, plain = trainer(micro_batch_size=5), trainer(micro_batch_size=5)
     gradients, whole = gradients_of(built), gradients_of(plain)
     by_worker = [worker.again() for worker in gradients.by_worker(2)]
     torch.testing.assert_close(sum(by_worker) / 2, whole.again(), rtol=1e-5, atol=1e-7)
@@ -141,15 +144,15 @@ def test_the_gradients_of_workers_have_the_batchs_for_their_mean_and_its_statist
     assert equal(statistics(built), statistics(plain))
 
 
-def test_a_worker_is_a_batch_of_its_own(session):
-    built = session(micro_batch_size=5)
+def test_a_worker_is_a_batch_of_its_own(trainer):
+    built = trainer(micro_batch_size=5)
     second = gradients_of(built).by_worker(4)[1]
     alone = built.program.gradients(None, [built.feed.piece(5, 5)])
     torch.testing.assert_close(second.again(), alone, rtol=1e-5, atol=1e-7)
 
 
-def test_what_cannot_be_dealt_out_evenly_or_was_not_asked_for_is_refused(session):
-    gradients = gradients_of(session(micro_batch_size=5))
+def test_what_cannot_be_dealt_out_evenly_or_was_not_asked_for_is_refused(trainer):
+    gradients = gradients_of(trainer(micro_batch_size=5))
     with pytest.raises(TrainingError, match="4 micro-batches cannot be dealt to 3 workers in equal shares"):
         gradients.by_worker(3)
     gradients.by_worker(2)[0].again()
@@ -157,8 +160,8 @@ def test_what_cannot_be_dealt_out_evenly_or_was_not_asked_for_is_refused(session
         gradients.passed.loss()
 
 
-def test_fresh_examples_are_others_at_every_call_and_the_same_again(session):
-    built = session(micro_batch_size=10)
+def test_fresh_examples_are_others_at_every_call_and_the_same_again(trainer):
+    built = trainer(micro_batch_size=10)
     first = gradients_of(built)
     own, *fresh = first.again(), first.again(fresh=True), first.again(fresh=True)
     other_update = gradients_of(built, 1).again(fresh=True)
@@ -168,28 +171,19 @@ def test_fresh_examples_are_others_at_every_call_and_the_same_again(session):
     assert list(first.passed.losses) == [0, 1]  # of the update's own micro-batches alone
 
 
-def test_a_rule_that_asks_again_is_recorded_like_any_other(session, monkeypatch):
-    plain = session("extragradient")
-    graphs = EmulatedGraphs()
-
-    def record(network, specs, probes=(), *, resets=(), compiles=False):
-        return PreparedProgram(network, specs, probes, resets=resets, graphs=graphs, compiles=False)
-
-    monkeypatch.setattr("gapbench.engine.session.make_program", record)
-    monkeypatch.setattr(prepared, "RECORDED_FROM", 2)
-    ours = session("extragradient")
+def test_a_rule_that_asks_again_is_recorded_like_any_other(trainer):
+    plain, ours = trainer("extragradient"), trainer("extragradient", make=functools.partial(PreparedProgram, graphs=EmulatedGraphs()))
     ours.prepare()
     assert (ours.program.kind, ours.program.refused) == ("graph", ())
-    for _ in range(5):
-        ours.step(), plain.step()
+    advance(5, ours, plain)
     torch.testing.assert_close(ours.network.weights, plain.network.weights, rtol=1e-4, atol=1e-5)
     recorded = UpdateGradients(ours.program, 0, list(ours.feed.micro_batches(0, 20)), None, observe=False)
     with pytest.raises(TrainingError, match="a recorded update does not ask"):
         recorded.again(fresh=True)
 
 
-def test_clipping_is_of_the_gradient_that_the_step_is_made_from(session):
-    built = session("extragradient", clip_norm=0.01)
+def test_clipping_is_of_the_gradient_that_the_step_is_made_from(trainer):
+    built = trainer("extragradient", clip_norm=0.01)
     start = built.network.weights.clone()
     built.step()
     assert float((built.network.weights - start).norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)

@@ -5,17 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from gapbench.core.hashing import derive_seed
-from gapbench.engine.session import Session
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component
 from gapbench.workloads.models.mlp import mlp
+from tests.engine.runs import advance, make_trainer
 
 ADAMW = Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8})
-
-
-def session_of(specs, pool, split):
-    data = pool()
-    return Session(specs, data, [split(data)] * len(specs), device=torch.device("cpu"), emit=lambda _event: None)
 
 
 def plain_loop(spec, feed):
@@ -40,59 +35,53 @@ def plain_loop(spec, feed):
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def assert_weights(session, replica, expected):
-    found = session.network.state_dict(replica)
+def assert_weights(trainer, replica, expected):
+    found = trainer.network.state_dict(replica)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("tail", ["stream", "drop"])
 @pytest.mark.parametrize("batch_size", [20, 24, 60])
-def test_a_reset_at_every_epoch_is_sgd_made_anew_at_every_epoch(spec, pool, split, tail, batch_size):
+def test_a_reset_at_every_epoch_is_sgd_made_anew_at_every_epoch(spec, pool, tail, batch_size):
     """24 and 60 do not divide the epoch of 100 examples: with tail "stream" a batch reaches into the next one."""
     wanted = spec(batch_size=batch_size, tail=tail, momentum_reset="epoch", updates=14)
-    session = session_of([wanted], pool, split)
-    for _ in range(14):
-        session.step()
-    assert_weights(session, 0, plain_loop(wanted, session.feed))
+    trainer = make_trainer([wanted], pool())
+    advance(14, trainer)
+    assert_weights(trainer, 0, plain_loop(wanted, trainer.feed))
 
 
-def test_without_a_reset_the_weights_are_others(spec, pool, split):
-    reset, kept = (session_of([spec(momentum_reset=when, updates=14)], pool, split) for when in ("epoch", "never"))
+def test_without_a_reset_the_weights_are_others(spec, pool):
+    reset, kept = (make_trainer([spec(momentum_reset=when, updates=14)], pool()) for when in ("epoch", "never"))
     for update in range(14):
         reset.step()
         kept.step()
         assert torch.equal(reset.network.weights, kept.network.weights) == (update < 5)  # five updates an epoch
 
 
-def test_adamw_forgets_its_moments_and_corrects_their_bias_anew(spec, pool, split):
+def test_adamw_forgets_its_moments_and_corrects_their_bias_anew(spec, pool):
     wanted = spec(optimizer=ADAMW, learning_rate=0.003, momentum_reset="epoch", updates=13)
-    session = session_of([wanted], pool, split)
-    for _ in range(13):
-        session.step()
-    assert_weights(session, 0, plain_loop(wanted, session.feed))
+    trainer = make_trainer([wanted], pool())
+    advance(13, trainer)
+    assert_weights(trainer, 0, plain_loop(wanted, trainer.feed))
 
 
-def test_every_replica_of_a_stack_forgets(spec, pool, split):
+def test_every_replica_of_a_stack_forgets(spec, pool):
     specs = [spec(momentum_reset="epoch", updates=13, batch_size=24, seed=seed, learning_rate=0.1 / (1 + seed)) for seed in range(3)]
-    stack = session_of(specs, pool, split)
-    for _ in range(13):
-        stack.step()
+    stack = make_trainer(specs, pool())
+    advance(13, stack)
     for replica, wanted in enumerate(specs):
-        assert_weights(stack, replica, plain_loop(wanted, session_of([wanted], pool, split).feed))
+        assert_weights(stack, replica, plain_loop(wanted, make_trainer([wanted], pool()).feed))
 
 
 @pytest.mark.parametrize("optimizer", [Component(name="sgd", options={"momentum": 0.9, "nesterov": False}), ADAMW])
 @pytest.mark.parametrize("stopped_at", [4, 5, 6, 12])
-def test_a_resumed_run_forgets_where_it_would_have(spec, pool, split, optimizer, stopped_at):
+def test_a_resumed_run_forgets_where_it_would_have(spec, pool, optimizer, stopped_at):
     """Before, at and after the end of an epoch of five updates; to the bit."""
     wanted = spec(optimizer=optimizer, momentum_reset="epoch", updates=14, learning_rate=0.01)
-    whole, first, second = (session_of([wanted], pool, split) for _ in range(3))
-    for _ in range(14):
-        whole.step()
-    for _ in range(stopped_at):
-        first.step()
+    whole, first, second = (make_trainer([wanted], pool()) for _ in range(3))
+    advance(14, whole)
+    advance(stopped_at, first)
     second.restore([first.snapshot(0)])
-    for _ in range(14 - stopped_at):
-        second.step()
+    advance(14 - stopped_at, second)
     assert torch.equal(second.network.weights, whole.network.weights)

@@ -9,9 +9,10 @@ from gapbench.catalog import plugins
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Measured
 from gapbench.engine import train
-from gapbench.engine.session import Session
 from gapbench.layers.keyed import Dropout
 from gapbench.suite.runspec import Component
+from tests.engine.runs import advance, make_trainer
+from tests.small import make_pool, make_spec
 
 CPU = torch.device("cpu")
 SMALL = Component(name="mlp", options={"widths": [5], "norm": "batch", "bias": False})
@@ -22,27 +23,23 @@ MODELS = {
 }
 
 
-def session_of(spec, pool, split, replicas=1, probes=None, micro_batch_size=None, updates=3, **changes):
-    data = changes.pop("data", None) or pool(height=8, channels=3)
-    specs = [spec(seed=seed, **changes) for seed in range(replicas)]
-    session = Session(
+def trainer_of(replicas=1, probes=None, micro_batch_size=None, updates=3, **changes):
+    data = changes.pop("data", None) or make_pool(height=8, channels=3)
+    specs = [make_spec(seed=seed, **changes) for seed in range(replicas)]
+    trainer = make_trainer(
         specs,
         data,
-        [split(data)] * replicas,
-        device=CPU,
-        emit=lambda _event: None,
         probes=probes or {},
         objective=True,
         micro_batch_size=micro_batch_size,
     )
-    for _ in range(updates):
-        session.step()
-    return session
+    advance(updates, trainer)
+    return trainer
 
 
-def plain_loss(session, indices, group):
-    """Returns f(parameters by name) of an unstacked session: the mean over groups of the loss of each, by torch's own batch norm."""
-    module, feed = session.network.module, session.feed
+def plain_loss(trainer, indices, group):
+    """Returns f(parameters by name) of an unstacked trainer: the mean over groups of the loss of each, by torch's own batch norm."""
+    module, feed = trainer.network.module, trainer.feed
     batches = [feed.evaluation_batch(part[None]) for part in indices[0].split(group)]
 
     def loss(parameters):
@@ -50,7 +47,7 @@ def plain_loss(session, indices, group):
         for data in batches:
             module.train()
             logits = functional_call(module, parameters, (data.images[0],))
-            for norm in session.network.norms:
+            for norm in trainer.network.norms:
                 norm.forget_pending()
             total = total + F.cross_entropy(logits, data.labels[0], reduction="sum")
         return total / indices.shape[1]
@@ -59,23 +56,23 @@ def plain_loss(session, indices, group):
 
 
 @pytest.mark.parametrize("model", ["resnet", "dropping"])
-def test_loss_and_gradient_are_those_of_plain_torch(spec, pool, split, model):
+def test_loss_and_gradient_are_those_of_plain_torch(model):
     changes = {"model": MODELS["resnet"]} if model == "resnet" else {"model": own_model()}
-    session = session_of(spec, pool, split, ghost_batch_size=5, **changes)
-    objective = session.program.objective
+    trainer = trainer_of(ghost_batch_size=5, **changes)
+    objective = trainer.program.objective
     batch = objective.fixed(40)
-    for layer in session.network.module.modules():
+    for layer in trainer.network.module.modules():
         # Fixed examples are not dropped out; those of the plain loop would be.
         if isinstance(layer, Dropout):
             layer.probability = 0.0
         elif isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    loss = plain_loss(session, batch.indices, 5)
-    parameters = {name: tensor.detach() for name, tensor in session.network.module.named_parameters()}
+    loss = plain_loss(trainer, batch.indices, 5)
+    parameters = {name: tensor.detach() for name, tensor in trainer.network.module.named_parameters()}
     assert objective.loss(batch).item() == pytest.approx(loss(parameters).item(), rel=1e-5)
-    found = session.network.views(objective.gradient(batch))
+    found = trainer.network.views(objective.gradient(batch))
     wanted = grad(loss)(parameters)
-    for name, piece in zip(session.network.names, found, strict=True):
+    for name, piece in zip(trainer.network.names, found, strict=True):
         torch.testing.assert_close(piece, wanted[name], rtol=1e-4, atol=1e-5)
 
 
@@ -95,7 +92,7 @@ def own_model():
 def plugins_are_importable(monkeypatch):
     """`own_model` registers a function inside a function, which only the workers could not import."""
     from gapbench.catalog import plugins
-    from gapbench.engine import session
+    from gapbench.engine import trainer
 
     made = {}
     add = plugins.add
@@ -105,17 +102,17 @@ def plugins_are_importable(monkeypatch):
         add(registry, entry_type, component, target=f"own:{facts['name']}", summary="own", **facts)
 
     monkeypatch.setattr(plugins, "add_component", add_component)
-    load = session.load_target
-    monkeypatch.setattr(session, "load_target", lambda target: made[target[4:]] if target.startswith("own:") else load(target))
+    load = trainer.load_target
+    monkeypatch.setattr(trainer, "load_target", lambda target: made[target[4:]] if target.startswith("own:") else load(target))
 
 
 @pytest.mark.parametrize("norm", ["train", "running"])
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_hessian_product_is_the_exact_hessian_times_the_vector(spec, pool, split, norm, replicas):
-    session = session_of(spec, pool, split, replicas, model=SMALL, ghost_batch_size=5, data=pool(height=3))
-    objective, network = session.program.objective, session.network
+def test_hessian_product_is_the_exact_hessian_times_the_vector(pool, norm, replicas):
+    trainer = trainer_of(replicas, model=SMALL, ghost_batch_size=5, data=pool(height=3))
+    objective, network = trainer.program.objective, trainer.network
     batch = objective.fixed(20, norm=norm)
-    data = session.feed.evaluation_batch(batch.indices)
+    data = trainer.feed.evaluation_batch(batch.indices)
     vector = torch.randn(network.weights.shape, generator=torch.Generator().manual_seed(0))
     product = objective.hessian_product(batch, vector)
     layer = network.norms[0]
@@ -149,12 +146,12 @@ def test_hessian_product_is_the_exact_hessian_times_the_vector(spec, pool, split
         torch.testing.assert_close(objective.gradient(batch)[replica].double(), slope, rtol=1e-3, atol=1e-5)
 
 
-def test_results_depend_on_no_chunk_and_no_stack(spec, pool, split):
-    whole = session_of(spec, pool, split, 2, ghost_batch_size=5)
+def test_results_depend_on_no_chunk_and_no_stack():
+    whole = trainer_of(2, ghost_batch_size=5)
     objective = whole.program.objective
     cut = objective.at(objective.update)
     cut._chunk = 7  # one norm group at a time
-    alone = session_of(spec, pool, split, 1, ghost_batch_size=5)
+    alone = trainer_of(1, ghost_batch_size=5)
     for norm in ("train", "running"):
         batch = objective.fresh(40, 0, norm=norm)
         ones = torch.ones_like(whole.network.weights)
@@ -165,8 +162,8 @@ def test_results_depend_on_no_chunk_and_no_stack(spec, pool, split):
         torch.testing.assert_close(alone.program.objective.loss(single)[0], objective.loss(batch)[0])
 
 
-def test_the_parts_of_a_batch_make_the_batch(spec, pool, split):
-    objective = session_of(spec, pool, split, ghost_batch_size=5).program.objective
+def test_the_parts_of_a_batch_make_the_batch():
+    objective = trainer_of(ghost_batch_size=5).program.objective
     batch = objective.fresh(43, 0)
     assert batch.examples == 40  # whole norm groups
     parts = batch.split(15)
@@ -177,9 +174,9 @@ def test_the_parts_of_a_batch_make_the_batch(spec, pool, split):
         batch.split(7)
 
 
-def test_fresh_examples_are_independent_draws_of_the_training_set(spec, pool, split):
-    session = session_of(spec, pool, split, 2, model=MODELS["plain"], crop_padding=1, flip=True)
-    objective = session.program.objective
+def test_fresh_examples_are_independent_draws_of_the_training_set():
+    trainer = trainer_of(2, model=MODELS["plain"], crop_padding=1, flip=True)
+    objective = trainer.program.objective
     drawn = torch.cat([objective.fresh(100, draw).indices[0] for draw in range(400)])
     counts = torch.bincount(drawn, minlength=100)
     assert len(counts) == 100  # of the training set, none of the test set
@@ -192,12 +189,12 @@ def test_fresh_examples_are_independent_draws_of_the_training_set(spec, pool, sp
     assert torch.equal(first.indices[:, :30], objective.fresh(30, 0).indices)
     assert len(first.indices[0].unique()) < 100  # with replacement
     twice = torch.full((2, 2), 5)
-    images = session.feed.drawn_batch(twice, objective.fresh(50, 3).draws[:, [0, 1]]).images
+    images = trainer.feed.drawn_batch(twice, objective.fresh(50, 3).draws[:, [0, 1]]).images
     assert not torch.equal(images[:, 0], images[:, 1])  # an example that is drawn twice is augmented twice
 
 
-def test_the_fixed_subset_is_the_same_for_every_run_of_a_split(spec, pool, split):
-    runs = [session_of(spec, pool, split, replicas, batch_size=size) for replicas, size in ((2, 20), (1, 50))]
+def test_the_fixed_subset_is_the_same_for_every_run_of_a_split():
+    runs = [trainer_of(replicas, batch_size=size) for replicas, size in ((2, 20), (1, 50))]
     first, second = (run.program.objective.fixed(50) for run in runs)
     assert first.indices[0].tolist() == first.indices[1].tolist()
     assert set(second.indices[0].tolist()) >= set(first.indices[0].tolist())
@@ -209,7 +206,7 @@ def test_the_fixed_subset_is_the_same_for_every_run_of_a_split(spec, pool, split
 @pytest.mark.parametrize(
     ("model", "replicas", "micro"), [("mlp", 1, None), ("mlp", 3, None), ("mlp", 2, 10), ("resnet", 1, 10), ("own", 1, None)]
 )
-def test_probes_of_the_objective_leave_no_trace_in_training(spec, pool, split, model, replicas, micro, precision):
+def test_probes_of_the_objective_leave_no_trace_in_training(model, replicas, micro, precision):
     component = own_model() if model == "own" else MODELS[model]
     changes = {"model": component, "ghost_batch_size": 5, "precision": precision, "crop_padding": 1, "flip": True, "clip_norm": 1.0}
 
@@ -223,22 +220,20 @@ def test_probes_of_the_objective_leave_no_trace_in_training(spec, pool, split, m
         return {"curious": loss}
 
     stages = {stage: [curious] for stage in ("micro-batch", "update", "evaluation", "checkpoint")}
-    plain, probed = (
-        session_of(spec, pool, split, replicas, updates=0, probes=probes, micro_batch_size=micro, **changes) for probes in ({}, stages)
-    )
+    plain, probed = (trainer_of(replicas, updates=0, probes=probes, micro_batch_size=micro, **changes) for probes in ({}, stages))
     if probed.network._shadow is not None:
         assert precision == "bf16"
     probed._probes["checkpoint"][0](probed.program.untrained())
-    for session in (plain, probed):
-        session.probe_updates = frozenset(range(1, 31))
+    for trainer in (plain, probed):
+        trainer.probe_updates = frozenset(range(1, 31))
         for _ in range(5):
             # Both look at every update, so that both compute the same way.
-            torch.manual_seed(session.update)
-            state = session.step()
+            torch.manual_seed(trainer.update)
+            state = trainer.step()
             for stage in ("update", "evaluation", "checkpoint"):
-                session.probe(state, stage)
-            if session.update == 3:
-                session.evaluate()
+                trainer.probe(state, stage)
+            if trainer.update == 3:
+                trainer.evaluate()
     for replica in range(replicas):
         before, after = plain.snapshot(replica), probed.snapshot(replica)
         assert flat(before) == flat(after)
@@ -254,25 +249,25 @@ def flat(value):
     return value.contiguous().view(torch.uint8).tolist() if isinstance(value, torch.Tensor) and value.ndim else value
 
 
-def test_bf16_runs_have_the_objective_of_their_fp32_weights(spec, pool, split):
-    session = session_of(spec, pool, split, 2, precision="bf16")
-    other = session_of(spec, pool, split, 2, updates=0)
+def test_bf16_runs_have_the_objective_of_their_fp32_weights():
+    trainer = trainer_of(2, precision="bf16")
+    other = trainer_of(2, updates=0)
     for replica in range(2):
-        kept = session.network.snapshot(replica)
+        kept = trainer.network.snapshot(replica)
         other.network.restore(replica, kept)
-    batch = session.program.objective.fixed(40)
-    assert torch.equal(session.program.objective.loss(batch), other.program.objective.loss(batch))
-    assert torch.equal(session.program.objective.gradient(batch), other.program.objective.gradient(batch))
+    batch = trainer.program.objective.fixed(40)
+    assert torch.equal(trainer.program.objective.loss(batch), other.program.objective.loss(batch))
+    assert torch.equal(trainer.program.objective.gradient(batch), other.program.objective.gradient(batch))
 
 
-def test_a_probe_that_does_not_declare_the_objective_is_told(spec, pool, split):
+def test_a_probe_that_does_not_declare_the_objective_is_told(spec, pool):
     def curious(state):
         return {"curious": state.objective.loss(state.objective.fixed(10))}
 
     data = pool()
-    session = Session([spec()], data, [split(data)], device=CPU, emit=lambda _event: None, probes={"update": [curious]})
+    trainer = make_trainer([spec()], data, probes={"update": [curious]})
     with pytest.raises(TrainingError, match="needs_objective=True"):
-        session.probe(session.step(), "update")
+        trainer.probe(trainer.step(), "update")
 
 
 def test_a_declared_probe_gets_the_objective_also_before_the_first_update(spec, pool, split, tmp_path):

@@ -11,16 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gapbench.core.events import Finished
-from gapbench.engine import prepared, train
-from gapbench.engine import session as session_module
+from gapbench.engine import prepared
 from gapbench.engine.prepared import Graphs, PreparedProgram
 from gapbench.engine.program import LOSSES, Program
-from gapbench.engine.session import Session
 from gapbench.suite.runspec import Component, GradientNoise, Phase
 from tests.engine.emulated_graphs import AskedError, EmulatedGraphs
+from tests.engine.runs import advance, make_trainer
+from tests.small import make_pool, make_spec
 
-CPU = torch.device("cpu")
 ADAMW = Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8})
 NESTEROV = Component(name="sgd", options={"momentum": 0.9, "nesterov": True})
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -48,34 +46,24 @@ CASES = {
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> EmulatedGraphs:
-    """Sessions record their updates, in emulated graphs."""
-    emulated = EmulatedGraphs()
-
-    def make(network, specs, probes=(), *, resets=(), compiles=False):
-        return PreparedProgram(network, specs, probes, resets=resets, graphs=emulated, compiles=False)
-
-    monkeypatch.setattr(session_module, "make_program", make)
+    """Where updates are recorded, however few there are of a shape."""
     monkeypatch.setattr(prepared, "RECORDED_FROM", 2)
-    return emulated
+    return EmulatedGraphs()
 
 
-def session_of(spec, pool, split, replicas=1, micro_batch_size=None, **changes):
+def trainer_of(replicas=1, graphs=None, **changes):
+    """A trainer that records its updates where it is given graphs."""
+    options = {name: changes.pop(name) for name in ("micro_batch_size", "compiles") if name in changes}
+    if graphs is not None:
+        options["make"] = functools.partial(PreparedProgram, graphs=graphs)
     changes = SHORT | changes
-    data = pool(height=32, channels=3) if changes.get("model") == C1 else pool(height=8, channels=3)
-    specs = [spec(seed=seed, order_seed=seed, init_seed=seed, **changes) for seed in range(replicas)]
-    return Session(specs, data, [split(data)] * replicas, device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size)
+    data = make_pool(height=32 if changes.get("model") == C1 else 8, channels=3)
+    return make_trainer([make_spec(seed=seed, **changes) for seed in range(replicas)], data, **options)
 
 
-def plainly(monkeypatch, build):
-    with monkeypatch.context() as patch:
-        patch.setattr(session_module, "make_program", prepared.make_program)
-        return build()
-
-
-def both(monkeypatch, spec, pool, split, **changes):
-    """Returns a session that records and one that does not, of the same run."""
-    recording = session_of(spec, pool, split, **changes)
-    plain = plainly(monkeypatch, lambda: session_of(spec, pool, split, **changes))
+def both(graphs, **changes):
+    """Returns a trainer that records and one that does not, of the same run."""
+    recording, plain = trainer_of(graphs=graphs, **changes), trainer_of(**changes)
     assert type(plain.program) is Program
     recording.prepare()
     assert recording.program.refused == ()
@@ -96,8 +84,8 @@ def assert_alike(ours, theirs, tolerance=1e-3):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_recorded_updates_are_those_of_the_plain_program(graphs, monkeypatch, spec, pool, split, case):
-    ours, theirs = both(monkeypatch, spec, pool, split, **CASES[case])
+def test_recorded_updates_are_those_of_the_plain_program(graphs, case):
+    ours, theirs = both(graphs, **CASES[case])
     tolerance = 0.1 if case == "bf16" else 1e-2 if "model" in CASES[case] else 1e-3  # rounding grows with depth
     for _ in range(10):
         mine, other = ours.step(), theirs.step()
@@ -111,119 +99,98 @@ def test_recorded_updates_are_those_of_the_plain_program(graphs, monkeypatch, sp
     assert graphs.replays == 10 + 2  # each recording made one update for the check
 
 
-def test_a_recording_holds_for_every_phase_of_a_schedule(graphs, monkeypatch, spec, pool, split):
-    ours, theirs = both(monkeypatch, spec, pool, split, **CASES["schedule"])
-    for _ in range(60):
-        ours.step(), theirs.step()
+def test_a_recording_holds_for_every_phase_of_a_schedule(graphs):
+    ours, theirs = both(graphs, **CASES["schedule"])
+    advance(60, ours, theirs)
     assert_alike(ours, theirs, 1e-2)
 
 
-def test_a_stack_is_recorded_as_one(graphs, monkeypatch, spec, pool, split):
-    specs = {"replicas": 3, "clip_norm": 0.5, "ghost_batch_size": 5}
-    ours, theirs = both(monkeypatch, spec, pool, split, **specs)
-    for _ in range(20):
-        ours.step(), theirs.step()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"replicas": 3, "clip_norm": 0.5, "ghost_batch_size": 5},
+        {"micro_batch_size": 10, "ghost_batch_size": 5, "running_statistics": "sequential"},
+    ],
+    ids=["stack", "micro-batches"],
+)
+def test_a_stack_or_the_pieces_of_a_batch_are_recorded_as_one_update(graphs, changes):
+    ours, theirs = both(graphs, **changes)
+    advance(20, ours, theirs)
     assert_alike(ours, theirs)
+    assert graphs.replays == 20 + 2
 
 
-def test_replicas_of_one_recording_have_hyperparameters_of_their_own(graphs, monkeypatch, spec, pool, split):
-    data = pool(height=8)
+def test_replicas_of_one_recording_have_hyperparameters_of_their_own(graphs):
     changes = [{"learning_rate": 0.1, "weight_decay": 0.0}, {"learning_rate": 0.01, "weight_decay": 0.1}]
-    build = lambda: Session([spec(**SHORT, **own) for own in changes], data, [split(data)] * 2, device=CPU, emit=lambda _event: None)  # noqa: E731
-    ours, theirs = build(), plainly(monkeypatch, build)
+    specs, data = [make_spec(**SHORT, **own) for own in changes], make_pool(height=8)
+    ours, theirs = make_trainer(specs, data, make=functools.partial(PreparedProgram, graphs=graphs)), make_trainer(specs, data)
     ours.prepare()
-    for _ in range(20):
-        ours.step(), theirs.step()
+    advance(20, ours, theirs)
     assert ours.program.kind == "graph"
     assert_alike(ours, theirs)
 
 
-def test_micro_batches_are_recorded_as_one_update(graphs, monkeypatch, spec, pool, split):
-    ours, theirs = both(monkeypatch, spec, pool, split, micro_batch_size=10, ghost_batch_size=5, running_statistics="sequential")
-    for _ in range(20):
-        ours.step(), theirs.step()
+@pytest.mark.parametrize(("worth_it", "recordings"), [(2, 2), (20, 1)])
+def test_ragged_tails_have_recordings_of_their_own_where_they_come_often_enough(graphs, monkeypatch, worth_it, recordings):
+    monkeypatch.setattr(prepared, "RECORDED_FROM", worth_it)
+    ours, theirs = both(graphs, tail="ragged", train_examples=100, batch_size=12, ghost_batch_size=4)
+    assert len(ours.program._recorded) == recordings
+    advance(20, ours, theirs)
     assert_alike(ours, theirs)
+    assert graphs.replays == 20 + 4 if recordings == 2 else 2 < graphs.replays < 20 + 2
 
 
-def test_ragged_tails_have_recordings_of_their_own(graphs, monkeypatch, spec, pool, split):
-    data = pool(height=8, channels=3)
-    changes = {"tail": "ragged", "train_examples": len(split(data).train), "batch_size": 12, "ghost_batch_size": 4, "updates": 60}
-    ours, theirs = both(monkeypatch, spec, pool, split, **changes)
-    assert len(ours.program._recorded) == 2
-    for _ in range(20):
-        ours.step(), theirs.step()
-    assert_alike(ours, theirs)
-    assert graphs.replays == 20 + 4
-
-
-def test_shapes_that_come_seldom_are_not_recorded_and_trained_all_the_same(graphs, monkeypatch, spec, pool, split):
-    monkeypatch.setattr(prepared, "RECORDED_FROM", 20)
-    data = pool(height=8, channels=3)
-    changes = {"tail": "ragged", "train_examples": len(split(data).train), "batch_size": 12, "ghost_batch_size": 4, "updates": 60}
-    ours, theirs = both(monkeypatch, spec, pool, split, **changes)
-    assert len(ours.program._recorded) == 1
-    for _ in range(20):
-        ours.step(), theirs.step()
-    assert_alike(ours, theirs)
-    assert 2 < graphs.replays < 20 + 2
-
-
-def test_a_short_run_records_nothing_and_says_so(graphs, monkeypatch, spec, pool, split):
+def test_a_short_run_records_nothing_and_says_so(graphs, monkeypatch):
     monkeypatch.setattr(prepared, "RECORDED_FROM", 1000)
-    session = session_of(spec, pool, split)
-    session.prepare()
-    session.step()
-    assert (session.program.kind, session.program.refused, graphs.replays) == ("eager", (), 0)
+    trainer = trainer_of(graphs=graphs)
+    trainer.prepare()
+    trainer.step()
+    assert (trainer.program.kind, trainer.program.refused, graphs.replays) == ("eager", (), 0)
 
 
-def test_preparing_moves_nothing(graphs, spec, pool, split):
-    session = session_of(spec, pool, split, model=RESNET8, clip_norm=0.01)
-    before = [tensor.clone() for tensor in (*session.network.moved, *session.program.optimizer.moved, session.program.clipped_updates)]
+def test_preparing_moves_nothing(graphs):
+    trainer = trainer_of(graphs=graphs, model=RESNET8, clip_norm=0.01)
+    before = [tensor.clone() for tensor in (*trainer.network.moved, *trainer.program.optimizer.moved, trainer.program.clipped_updates)]
     random = torch.get_rng_state()
-    session.prepare()
-    after = (*session.network.moved, *session.program.optimizer.moved, session.program.clipped_updates)
+    trainer.prepare()
+    after = (*trainer.network.moved, *trainer.program.optimizer.moved, trainer.program.clipped_updates)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert torch.equal(random, torch.get_rng_state())
-    assert session.first_bad() == [-1]
+    assert trainer.first_bad() == [-1]
 
 
 @pytest.mark.parametrize("updates", [LOSSES - 1, LOSSES, 2 * LOSSES + 7])
-def test_the_first_loss_that_is_not_finite_is_found_in_the_ring(graphs, spec, pool, split, updates):
-    session = session_of(spec, pool, split, updates=3 * LOSSES, batch_size=5, learning_rate=1e-4)
-    session.prepare()
-    for _ in range(updates):
-        session.step()
-    assert session.first_bad() == [-1]
+def test_the_first_loss_that_is_not_finite_is_found_in_the_ring(graphs, updates):
+    trainer = trainer_of(graphs=graphs, updates=3 * LOSSES, batch_size=5, learning_rate=1e-4)
+    trainer.prepare()
+    advance(updates, trainer)
+    assert trainer.first_bad() == [-1]
     with torch.no_grad():
-        session.network.weights.fill_(torch.nan)
-        session.network.weights_moved()
-    for _ in range(5):
-        session.step()
-    assert session.first_bad() == [updates + 1]
+        trainer.network.weights.fill_(torch.nan)
+        trainer.network.weights_moved()
+    advance(5, trainer)
+    assert trainer.first_bad() == [updates + 1]
 
 
-def test_a_run_that_goes_on_is_recorded_anew_and_makes_the_same_updates(graphs, spec, pool, split):
+def test_a_run_that_goes_on_is_recorded_anew_and_makes_the_same_updates(graphs):
     changes = {**CASES["adamw, momentum reset"], "clip_norm": 0.5}
-    whole, begun, resumed = (session_of(spec, pool, split, **changes) for _ in range(3))
-    for session in (whole, begun):
-        session.prepare()
-    for _ in range(25):
-        whole.step()
-    for _ in range(13):
-        begun.step()
+    whole, begun, resumed = (trainer_of(graphs=graphs, **changes) for _ in range(3))
+    for trainer in (whole, begun):
+        trainer.prepare()
+    advance(25, whole)
+    advance(13, begun)
     resumed.restore([begun.snapshot(0)])
     resumed.prepare()
-    for _ in range(12):
-        resumed.step()
+    advance(12, resumed)
     # Noted intermediate results lie elsewhere in memory, and on a CPU that may change a last bit.
     assert_alike(whole, resumed, 1e-5)
     assert whole.first_bad() == resumed.first_bad()
 
 
-def test_micro_batch_probes_see_every_gradient_and_the_rest_is_recorded(graphs, monkeypatch, spec, pool, split):
+def test_micro_batch_probes_see_every_gradient_and_the_rest_is_recorded(graphs, spec):
     probes = tuple(spec().probes)
     changes = {"ghost_batch_size": 5, "micro_batch_size": 10, "probes": (*probes, Component(name="noise_scale_stream"))}
-    ours, theirs = both(monkeypatch, spec, pool, split, **changes)
+    ours, theirs = both(graphs, **changes)
     for _ in range(20):
         mine, other = ours.step(), theirs.step()
         if mine is not None:
@@ -248,47 +215,32 @@ class Broken(Graphs):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("times", [0, 2])
-def test_a_recording_that_makes_other_updates_is_refused_and_the_run_trains_plainly(monkeypatch, spec, pool, split, times, precision):
+def test_a_recording_that_makes_other_updates_is_refused_and_the_run_trains_plainly(times, precision):
     def harm(replay):
         for _ in range(times):
             replay()
 
-    def make(network, specs, probes=(), *, resets=(), compiles=False):
-        return PreparedProgram(network, specs, probes, resets=resets, graphs=Broken(harm), compiles=False)
-
-    monkeypatch.setattr(session_module, "make_program", make)
-    session = session_of(spec, pool, split, precision=precision)
-    plain = plainly(monkeypatch, lambda: session_of(spec, pool, split, precision=precision))
-    session.prepare()
-    assert session.program.kind == "eager"
-    assert len(session.program.refused) == 1
-    assert "graph: RefusedError: an update of length" in session.program.refused[0]
-    for _ in range(5):
-        session.step(), plain.step()
-    assert torch.equal(session.network.weights, plain.network.weights)
+    trainer, plain = trainer_of(graphs=Broken(harm), precision=precision), trainer_of(precision=precision)
+    trainer.prepare()
+    assert trainer.program.kind == "eager"
+    assert len(trainer.program.refused) == 1
+    assert "graph: RefusedError: an update of length" in trainer.program.refused[0]
+    advance(5, trainer, plain)
+    assert torch.equal(trainer.network.weights, plain.network.weights)
 
 
-def test_what_fails_on_the_way_up_the_ladder_leaves_no_trace(monkeypatch, spec, pool, split):
+def test_what_fails_on_the_way_up_the_ladder_leaves_no_trace_but_its_reason():
     class NoGraphs(Graphs):
         def record(self, work):
             work()
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore of it")
 
-    def make(network, specs, probes=(), *, resets=(), compiles=False):
-        return PreparedProgram(network, specs, probes, resets=resets, graphs=NoGraphs(), compiles=False)
-
-    events = []
-    monkeypatch.setattr(session_module, "make_program", make)
-    data = pool(height=8)
-    arguments = {"device": "cpu", "stop": lambda: None}
-    train([spec(**SHORT)], data, [split(data)], emit=events.append, **arguments)
-    summary = next(event.summary for event in events if isinstance(event, Finished))
+    ours, theirs = trainer_of(graphs=NoGraphs()), trainer_of()
+    ours.prepare()
+    advance(60, ours, theirs)
+    summary, without = ours.summary(0, 0.0), theirs.summary(0, 0.0)
     assert summary["program"] == "eager"
     assert summary["program_refused"] == "graph: RuntimeError: CUDA error: operation not permitted when stream is capturing"
-    monkeypatch.setattr(session_module, "make_program", prepared.make_program)
-    events_without = []
-    train([spec(**SHORT)], data, [split(data)], emit=events_without.append, **arguments)
-    without = next(event.summary for event in events_without if isinstance(event, Finished))
     assert summary["weight_distance"] == without["weight_distance"]
     assert without["program_refused"] is None
 
@@ -327,21 +279,17 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def on_a_cpu(monkeypatch, spec, pool, split, **changes):
-    """Returns two sessions of the same run on a CPU, of which the first is asked to compile, and its answer."""
-    asked = functools.partial(prepared.make_program, compiles=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(session_module, "make_program", lambda *arguments, compiles, **more: asked(*arguments, **more))
-        ours = session_of(spec, pool, split, **changes)
-    theirs = session_of(spec, pool, split, **changes)
+def on_a_cpu(**changes):
+    """Returns two trainers of the same run on a CPU, of which the first is asked to compile, and its answer."""
+    ours, theirs = trainer_of(compiles=True, **changes), trainer_of(**changes)
     ours.prepare()
     assert (theirs.program.kind, theirs.program.refused) == ("eager", ())
     return ours, theirs
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_cpu_compiles_the_network_and_leaves_the_rest_as_it_is(compiled, monkeypatch, spec, pool, split, case):
-    ours, theirs = on_a_cpu(monkeypatch, spec, pool, split, **CASES[case])
+def test_a_cpu_compiles_the_network_and_leaves_the_rest_as_it_is(compiled, case):
+    ours, theirs = on_a_cpu(**CASES[case])
     assert (ours.program.kind, ours.program.refused) == ("compiled", ())
     compiled.clear()
     for _ in range(10):
@@ -354,10 +302,10 @@ def test_a_cpu_compiles_the_network_and_leaves_the_rest_as_it_is(compiled, monke
     assert ours.first_bad() == [-1]
 
 
-def test_shapes_that_come_seldom_are_not_compiled(compiled, monkeypatch, spec, pool, split):
+def test_shapes_that_come_seldom_are_not_compiled(compiled):
     """A compiler takes as long for the one odd batch of an epoch as for all the others."""
     changes = {"tail": "ragged", "train_examples": 100, "batch_size": 6, "updates": 51, "ghost_batch_size": 2}
-    ours, theirs = on_a_cpu(monkeypatch, spec, pool, split, **changes)
+    ours, theirs = on_a_cpu(**changes)
     compiled.clear()
     sizes = [int(ours.batches.at(update).size) for update in range(34)]
     for _ in sizes:
@@ -367,16 +315,15 @@ def test_shapes_that_come_seldom_are_not_compiled(compiled, monkeypatch, spec, p
     assert torch.equal(ours.network.weights, theirs.network.weights)
 
 
-def test_a_run_that_goes_on_is_compiled_anew_and_makes_the_same_updates(compiled, monkeypatch, spec, pool, split):
-    whole, _ = on_a_cpu(monkeypatch, spec, pool, split, clip_norm=0.5)
-    begun, resumed = on_a_cpu(monkeypatch, spec, pool, split, clip_norm=0.5)[0], on_a_cpu(monkeypatch, spec, pool, split, clip_norm=0.5)[0]
+def test_a_run_that_goes_on_is_compiled_anew_and_makes_the_same_updates(compiled):
+    whole, _ = on_a_cpu(clip_norm=0.5)
+    begun, resumed = on_a_cpu(clip_norm=0.5)[0], on_a_cpu(clip_norm=0.5)[0]
     for _ in range(58):  # few are left when it goes on
         whole.step(), begun.step()
     resumed.restore([begun.snapshot(0)])
     resumed.prepare()
     assert resumed.program.kind == "compiled"
-    for _ in range(2):
-        whole.step(), resumed.step()
+    advance(2, whole, resumed)
     assert torch.equal(whole.network.weights, resumed.network.weights)
 
 
@@ -392,106 +339,78 @@ def wrong(module):
     ("form", "reason"),
     [(failing, "compiled: RuntimeError: No working C++ compiler found"), (wrong, "compiled: RefusedError: an update of")],
 )
-def test_without_a_compiler_that_works_a_cpu_trains_plainly_and_says_why(monkeypatch, spec, pool, split, form, reason):
+def test_without_a_compiler_that_works_a_cpu_trains_plainly_and_says_why(monkeypatch, form, reason):
     monkeypatch.setattr(prepared, "compiled_form", form)
-    ours, theirs = on_a_cpu(monkeypatch, spec, pool, split)
+    ours, theirs = on_a_cpu()
     assert ours.program.kind == "eager"
     assert len(ours.program.refused) == 1
     assert ours.program.refused[0].startswith(reason)
-    for _ in range(5):
-        ours.step(), theirs.step()
+    advance(5, ours, theirs)
     assert torch.equal(ours.network.weights, theirs.network.weights)
 
 
-COMPILED = """
-import sys, torch
-from gapbench.engine import prepared, session
-from gapbench.engine.prepared import Graphs
-from gapbench.engine.prepared import PreparedProgram
+HEADER = """
+import functools, torch
+from gapbench.engine.prepared import Graphs, PreparedProgram
 from gapbench.layers import ghost_batch_norm
 from gapbench.suite.runspec import Component
-from tests.small import make_pool, make_spec, make_split
+from tests.engine.runs import advance, make_trainer
+from tests.small import make_pool, make_spec
 
+torch.set_num_threads(1)
+data = make_pool(height=8, channels=3)
+RESNET = {"model": Component(name="resnet", options={"depth": 8})}
+"""
+COMPILED = """
 class NoGraphs(Graphs):
     def record(self, work):
         raise RuntimeError("no GPU")
 
-def recording(network, specs, probes=(), *, resets=(), compiles=False):
-    return PreparedProgram(network, specs, probes, resets=resets, graphs=NoGraphs(), compiles=True)
-
+recording = functools.partial(PreparedProgram, graphs=NoGraphs())
 ghost_batch_norm.normalize_chunks = ghost_batch_norm.normalize_groups  # as on a GPU
-data = make_pool(height=8, channels=3)
-for model in ({}, {"model": Component(name="resnet", options={"depth": 8})}):
-    sessions = []
-    for make in (recording, prepared.make_program):
-        session.make_program = make
-        spec = make_spec(updates=60, ghost_batch_size=5, clip_norm=0.5, **model)
-        sessions.append(session.Session([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None))
-    ours, theirs = sessions
+for model in ({}, RESNET):
+    spec = make_spec(updates=60, ghost_batch_size=5, clip_norm=0.5, **model)
+    ours, again = (make_trainer([spec], data, make=recording, compiles=True) for _ in range(2))
+    theirs = make_trainer([spec], data)
     ours.prepare()
     assert ours.program.kind == "compiled", ours.program.refused
     assert [text.split(":")[0] for text in ours.program.refused] == ["compiled graph", "graph"]
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    for _ in range(5):
-        ours.step(), theirs.step()
+    advance(5, ours, theirs)
     difference = (ours.network.weights - theirs.network.weights).norm()
     assert difference <= 1e-3 * (theirs.network.weights - theirs.network.initial_weights).norm(), difference
     ours.evaluate()  # plain
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
-    session.make_program = recording
-    again = session.Session([spec], data, [make_split(data)], device=torch.device("cpu"), emit=lambda event: None)
     again.prepare()
     assert again.program.kind == "compiled"
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled, "a second run of the program compiled anew"
 print("alike")
 """
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_updates_are_those_of_the_plain_program_and_a_second_run_compiles_nothing():
-    # In a process of its own: the checks of shapes that tests install cannot be compiled.
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
-    assert done.stdout.strip() == "alike", done.stderr[-3000:]
-
-
 COMPILED_ON_A_CPU = """
-import torch
-from gapbench.engine.session import Session
-from gapbench.suite.runspec import Component
-from tests.small import make_pool, make_spec, make_split
-
-torch.set_num_threads(1)
-data = make_pool(height=8, channels=3)
-RESNET = {"model": Component(name="resnet", options={"depth": 8})}
-
-def session(compiles=True, seeds=(0,), **changes):
-    common = {"updates": 60, "clip_norm": 0.5} | changes
-    specs = [make_spec(**common, seed=seed) for seed in seeds]
-    splits = [make_split(data)] * len(specs)
-    return Session(specs, data, splits, device=torch.device("cpu"), emit=lambda event: None, compiles=compiles)
+def trainer_of(compiles=True, seeds=(0,), **changes):
+    return make_trainer([make_spec(updates=60, clip_norm=0.5, seed=seed, **changes) for seed in seeds], data, compiles=compiles)
 
 for changes in ({"seeds": (0, 1)}, RESNET, RESNET | {"ghost_batch_size": 5}, RESNET | {"precision": "bf16"}):
-    ours, theirs = session(**changes), session(compiles=False, **changes)
+    ours, theirs = trainer_of(**changes), trainer_of(compiles=False, **changes)
     ours.prepare(), theirs.prepare()
     assert (ours.program.kind, ours.program.refused, theirs.program.kind) == ("compiled", (), "eager"), ours.program.refused
-    for _ in range(5):
-        ours.step(), theirs.step()
+    advance(5, ours, theirs)
     way = theirs.network.weights - theirs.network.initial_weights
     share = float((ours.network.weights - theirs.network.weights).norm() / way.norm())
     assert 0 < share <= (0.2 if "precision" in changes else 1e-3), share  # not to the same bits: it was compiled
-    resumed = session(**changes)
+    resumed = trainer_of(**changes)
     resumed.restore([ours.snapshot(replica) for replica in range(len(ours.specs))])
     resumed.prepare()
-    for _ in range(5):
-        ours.step(), resumed.step()
+    advance(5, ours, resumed)
     assert torch.equal(ours.network.weights, resumed.network.weights), "a run that goes on has other bits"
 print("alike")
 """
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_updates_of_a_cpu_are_those_of_the_plain_program_and_to_the_same_bits_after_a_stop():
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED_ON_A_CPU], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
-    )
+@pytest.mark.parametrize("program", [COMPILED, COMPILED_ON_A_CPU], ids=["a second run compiles nothing", "same bits after a stop"])
+def test_compiled_updates_are_those_of_the_plain_program(program):
+    # In a process of its own: the checks of shapes that tests install cannot be compiled.
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", HEADER + program], capture_output=True, text=True, cwd=root, check=False)
     assert done.stdout.strip() == "alike", done.stderr[-3000:]

@@ -10,10 +10,11 @@ from gapbench.core.events import Finished
 from gapbench.engine import feed as feed_module
 from gapbench.engine import storage, train
 from gapbench.engine.feed import Feed
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.sizing.decisions import BLOCK_BYTES, RESIDENT_SHARE, block_size
 from gapbench.suite.runspec import Component, Normalization, Phase
 from gapbench.workloads.datasets.arrays import Pool, Split
+from tests.engine.runs import advance
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -135,11 +136,10 @@ def test_training_from_the_disk_gives_the_same_weights(spec, pool, split, change
     for fits in (True, False):
         monkeypatch.setattr(feed_module, "fits", lambda *_, answer=fits: answer)
         source = data if fits else mapped(data, tmp_path)
-        session = Session([spec(model=RESNET8, updates=6, **changes)], source, [split(data)], device=CPU, emit=lambda _: None)
-        for _ in range(6):
-            session.step()
-        evaluation = session.evaluate()
-        weights.append((session.network.weights.clone(), evaluation.values))
+        trainer = Trainer([spec(model=RESNET8, updates=6, **changes)], source, [split(data)], device=CPU, emit=lambda _: None)
+        advance(6, trainer)
+        evaluation = trainer.evaluate()
+        weights.append((trainer.network.weights.clone(), evaluation.values))
     assert torch.equal(weights[0][0], weights[1][0])
     assert weights[0][1] == weights[1][1]
 

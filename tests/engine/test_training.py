@@ -8,15 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from gapbench.core.errors import TrainingError
-from gapbench.core.events import Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import derive_seed
-from gapbench.engine.session import Session
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet
-from tests.engine.runs import curve, finished, run, snapshots_of
+from tests.engine.runs import advance, curve, finished, make_trainer, run, snapshots_of
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -49,33 +48,33 @@ def plain_loop(spec, feed, input_shape, classes, updates):
     [{}, {"clip_norm": 0.5}, {"model": RESNET8, "crop_padding": 2, "flip": True}, {"model": RESNET8, "clip_norm": 0.5}],
     ids=["mlp", "mlp-clipped", "resnet", "resnet-clipped"],
 )
-def test_training_equals_a_plain_loop(spec, pool, split, changes):
+def test_training_equals_a_plain_loop(spec, pool, changes):
     channels = 3 if "model" in changes else 1
     data = pool(height=8, channels=channels)
     wanted = spec(**changes)
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
-    expected, losses = plain_loop(wanted, session.feed, (channels, 8, 8), 4, 12)
+    trainer = make_trainer([wanted], data)
+    expected, losses = plain_loop(wanted, trainer.feed, (channels, 8, 8), 4, 12)
     for update in range(12):
-        state = session.step()
+        state = trainer.step()
         if state is not None:
             assert state.batch_loss.item() == pytest.approx(losses[update], rel=1e-4)
-        for name, tensor in session.network.state_dict(0).items():
+        for name, tensor in trainer.network.state_dict(0).items():
             if name in expected[update]:
                 torch.testing.assert_close(tensor, expected[update][name], rtol=2e-3, atol=2e-5, msg=name)
     if "clip_norm" in changes:
-        assert session.program.clipped_updates.item() > 0
+        assert trainer.program.clipped_updates.item() > 0
 
 
-def test_weight_decay_on_matrices_spares_biases_and_norms(spec, pool, split):
+def test_weight_decay_on_matrices_spares_biases_and_norms(spec, pool):
     options = {"widths": [16], "norm": "batch", "bias": True}
     decayed = spec(weight_decay=0.5, weight_decay_on="matrices", learning_rate=1e-9, model=Component(name="mlp", options=options))
-    session = Session([decayed], pool(), [split(pool())], device=CPU, emit=lambda _event: None)
-    decayed_names = {layer.name for layer in session.network.layers if layer.start < session.network.decayed}
+    trainer = make_trainer([decayed], pool())
+    decayed_names = {layer.name for layer in trainer.network.layers if layer.start < trainer.network.decayed}
     assert decayed_names == {"linear1.weight", "output.weight"}
-    session.step()
-    momentum = session.program.optimizer.state["momentum_buffer"][0]
-    gradient, weights = session.network.gradients[0], session.network.initial_weights[0]
-    boundary = session.network.decayed
+    trainer.step()
+    momentum = trainer.program.optimizer.state["momentum_buffer"][0]
+    gradient, weights = trainer.network.gradients[0], trainer.network.initial_weights[0]
+    boundary = trainer.network.decayed
     torch.testing.assert_close(momentum[:boundary], (gradient + 0.5 * weights)[:boundary])
     torch.testing.assert_close(momentum[boundary:], gradient[boundary:])
 
@@ -83,31 +82,31 @@ def test_weight_decay_on_matrices_spares_biases_and_norms(spec, pool, split):
 @pytest.mark.parametrize(
     "changes", [{}, {"clip_norm": 0.5, "ghost_batch_size": 5}, {"optimizer": Component(name="adamw", options={}), "learning_rate": 0.01}]
 )
-def test_a_stack_trains_every_replica_as_it_would_alone_bit_by_bit(spec, pool, split, changes):
+def test_a_stack_trains_every_replica_as_it_would_alone_bit_by_bit(spec, pool, changes):
     data = pool()
     specs = [spec(seed=seed, **changes) for seed in range(4)]
     specs[2] = specs[2].model_copy(update={"learning_rate": specs[2].learning_rate / 4})  # hyperparameters may differ
-    together = finished(run(specs, data, [split(data)] * 4))
+    together = finished(run(specs, data))
     for replica, alone in enumerate(specs):
-        single = finished(run([alone], data, [split(data)]))[0]
+        single = finished(run([alone], data))[0]
         for name in ("test_accuracy", "test_loss", "train_loss", "weight_distance", "clipped_share"):
             assert together[replica].summary[name] == single.summary[name], name
         assert together[replica].test_correct == single.test_correct
 
 
-def test_the_first_updates_of_a_stack_agree_with_the_unstacked_module(spec, pool, split):
+def test_the_first_updates_of_a_stack_agree_with_the_unstacked_module(spec, pool):
     data = pool(height=8)
     specs = [spec(seed=seed, clip_norm=0.5) for seed in range(3)]
-    session = Session(specs, data, [split(data)] * 3, device=CPU, emit=lambda _event: None)
+    trainer = make_trainer(specs, data)
     expected = []
     for alone in specs:
-        single = Session([alone], data, [split(data)], device=CPU, emit=lambda _event: None)
+        single = make_trainer([alone], data)
         expected.append(plain_loop(alone, single.feed, (1, 8, 8), 4, 3)[0])
     for update in range(3):
-        session.step()
+        trainer.step()
         for replica in range(3):
             for name, tensor in expected[replica][update].items():
-                torch.testing.assert_close(session.network.state_dict(replica)[name], tensor, rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(trainer.network.state_dict(replica)[name], tensor, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", [None, RESNET8], ids=["stack", "resnet"])
@@ -135,30 +134,30 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_by_bit(spec, pool, split, m
         assert {k: v for k, v in mine.summary.items() if k not in timing} == {k: v for k, v in theirs.summary.items() if k not in timing}
 
 
-def test_replicas_resume_in_another_stack_with_the_same_bits(spec, pool, split):
+def test_replicas_resume_in_another_stack_with_the_same_bits(spec, pool):
     data = pool()
     specs = [spec(seed=seed) for seed in range(4)]
-    undisturbed = finished(run(specs, data, [split(data)] * 4))
-    first = run(specs, data, [split(data)] * 4, stop_at=12)
+    undisturbed = finished(run(specs, data))
+    first = run(specs, data, stop_at=12)
     snapshots = snapshots_of(first)
-    rest = finished(run(specs[1:3], data, [split(data)] * 2, snapshots=snapshots[1:3]))
+    rest = finished(run(specs[1:3], data, snapshots=snapshots[1:3]))
     for position, replica in enumerate((1, 2)):
         assert rest[position].summary["test_loss"] == undisturbed[replica].summary["test_loss"]
 
 
-def test_snapshots_of_different_updates_cannot_resume_together(spec, pool, split):
+def test_snapshots_of_different_updates_cannot_resume_together(spec, pool):
     data = pool()
     snapshots = []
     for update in (3, 4):
-        snapshots += snapshots_of(run([spec()], data, [split(data)], stop_at=update))
+        snapshots += snapshots_of(run([spec()], data, stop_at=update))
     with pytest.raises(TrainingError, match="different updates"):
-        run([spec(), spec(seed=1)], data, [split(data)] * 2, snapshots=snapshots)
+        run([spec(), spec(seed=1)], data, snapshots=snapshots)
 
 
-def test_a_diverging_replica_ends_with_its_curve_up_to_there_and_the_others_go_on(spec, pool, split):
+def test_a_diverging_replica_ends_with_its_curve_up_to_there_and_the_others_go_on(spec, pool):
     data = pool()
     specs = [spec(seed=0), spec(seed=1, learning_rate=1e20), spec(seed=2)]
-    events = run(specs, data, [split(data)] * 3)
+    events = run(specs, data)
     ends = finished(events)
     assert [ends[replica].outcome for replica in range(3)] == [Outcome.OK, Outcome.DIVERGED, Outcome.OK]
     bad = ends[1].update
@@ -166,28 +165,28 @@ def test_a_diverging_replica_ends_with_its_curve_up_to_there_and_the_others_go_o
     assert "test_accuracy" not in ends[1].summary
     assert ends[1].test_correct == b""
     assert max(curve(events, "batch_loss", 1), default=0) < bad <= 30
-    alone = finished(run([specs[2]], data, [split(data)]))[0]
+    alone = finished(run([specs[2]], data))[0]
     assert alone.summary["test_loss"] == ends[2].summary["test_loss"]
 
 
-def test_a_job_stops_early_once_every_replica_has_diverged(spec, pool, split):
+def test_a_job_stops_early_once_every_replica_has_diverged(spec, pool):
     data = pool()
-    events = run([spec(learning_rate=1e20, updates=3000)], data, [split(data)])
+    events = run([spec(learning_rate=1e20, updates=3000)], data)
     assert finished(events)[0].outcome is Outcome.DIVERGED
     assert finished(events)[0].summary["updates"] < 3000
 
 
-def test_a_timeout_ends_without_numbers(spec, pool, split):
+def test_a_timeout_ends_without_numbers(spec, pool):
     asked = iter([None] * 5 + [Outcome.TIMEOUT])
-    events = run([spec()], pool(), [split(pool())], stop=lambda: next(asked))
+    events = run([spec()], pool(), stop=lambda: next(asked))
     end = finished(events)[0]
     assert (end.outcome, end.reason) == (Outcome.TIMEOUT, "stopped after 5 of 30 updates")
     assert "test_accuracy" not in end.summary
     assert not [event for event in events if isinstance(event, Snapshotted)]
 
 
-def test_checkpoints_come_after_everything_measured_before_them(spec, pool, split):
-    events = run([spec()], pool(), [split(pool())], checkpoint_seconds=0.0)
+def test_checkpoints_come_after_everything_measured_before_them(spec, pool):
+    events = run([spec()], pool(), checkpoint_seconds=0.0)
     taken = [position for position, event in enumerate(events) if isinstance(event, Snapshotted)]
     assert len(taken) >= 25
     for position in taken:
@@ -196,8 +195,8 @@ def test_checkpoints_come_after_everything_measured_before_them(spec, pool, spli
         assert all(event.update > update for event in events[position:] if isinstance(event, Measured))
 
 
-def test_the_headline_is_the_mean_of_the_last_evaluations(spec, pool, split):
-    events = run([spec(headline_evaluations=3, updates=200, evaluations=8)], pool(), [split(pool())])
+def test_the_headline_is_the_mean_of_the_last_evaluations(spec, pool):
+    events = run([spec(headline_evaluations=3, updates=200, evaluations=8)], pool())
     accuracies = curve(events, "test_accuracy")
     assert list(accuracies)[-3:] == [196, 198, 200]
     assert finished(events)[0].summary["test_accuracy"] == pytest.approx(sum(list(accuracies.values())[-3:]) / 3)
@@ -225,8 +224,8 @@ def test_evaluation_equals_a_slow_one_and_bits_count_it(spec, pool, split):
     assert {"validation_accuracy", "validation_loss"} <= set(end.summary)
 
 
-def test_what_is_measured(spec, pool, split):
-    events = run([spec(clip_norm=0.5)], pool(), [split(pool())])
+def test_what_is_measured(spec, pool):
+    events = run([spec(clip_norm=0.5)], pool())
     metrics = {name for event in events if isinstance(event, Measured) for name, _, _ in event.values}
     assert metrics == {
         "test_accuracy", "test_loss", "train_accuracy", "train_loss",
@@ -253,15 +252,13 @@ def test_what_is_measured(spec, pool, split):
 
 
 @pytest.mark.parametrize("model", [None, RESNET8], ids=["mlp", "resnet"])
-def test_the_bf16_copy_of_the_weights_gives_the_bits_of_autocast(spec, pool, split, model, monkeypatch):
+def test_the_bf16_copy_of_the_weights_gives_the_bits_of_autocast(spec, pool, model, monkeypatch):
     data = pool(height=8, channels=3)
     wanted = spec(precision="bf16", **({"model": model} if model else {}))
-    rounded_once = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    rounded_once = make_trainer([wanted], data)
     monkeypatch.setattr("gapbench.engine.flat.SHADOWED", ())
-    autocast = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
-    for _ in range(5):
-        rounded_once.step()
-        autocast.step()
+    autocast = make_trainer([wanted], data)
+    advance(5, rounded_once, autocast)
     assert {parameter.dtype for parameter in rounded_once.network.parameters} == {torch.float32, torch.bfloat16}
     assert {parameter.dtype for parameter in autocast.network.parameters} == {torch.float32}
     assert torch.equal(rounded_once.network.weights, autocast.network.weights)
@@ -269,21 +266,21 @@ def test_the_bf16_copy_of_the_weights_gives_the_bits_of_autocast(spec, pool, spl
     assert all(tensor.dtype == torch.float32 for tensor in kept.values() if tensor.is_floating_point())
 
 
-def test_bf16_keeps_weights_and_statistics_in_fp32_and_learns_alike(spec, pool, split):
+def test_bf16_keeps_weights_and_statistics_in_fp32_and_learns_alike(spec, pool):
     data = pool()
-    session = Session([spec(precision="bf16", model=RESNET8)], data, [split(data)], device=CPU, emit=lambda _event: None)
-    session.step()
-    assert session.network.weights.dtype == torch.float32
-    assert {norm.running_var.dtype for norm in session.network.norms} == {torch.float32}
-    exact = finished(run([spec()], data, [split(data)]))[0].summary
-    rounded = finished(run([spec(precision="bf16")], data, [split(data)]))[0].summary
+    trainer = make_trainer([spec(precision="bf16", model=RESNET8)], data)
+    trainer.step()
+    assert trainer.network.weights.dtype == torch.float32
+    assert {norm.running_var.dtype for norm in trainer.network.norms} == {torch.float32}
+    exact = finished(run([spec()], data))[0].summary
+    rounded = finished(run([spec(precision="bf16")], data))[0].summary
     assert rounded["train_loss"] == pytest.approx(exact["train_loss"], rel=0.2)
     assert rounded["train_loss"] != exact["train_loss"]
 
 
-def test_progress_is_reported_with_the_last_accuracy(spec, pool, split, monkeypatch):
+def test_progress_is_reported_with_the_last_accuracy(spec, pool, monkeypatch):
     monkeypatch.setattr("gapbench.engine.loop.PROGRESS_SECONDS", 0.0)
-    events = [event for event in run([spec()], pool(), [split(pool())]) if isinstance(event, Progress)]
+    events = [event for event in run([spec()], pool()) if isinstance(event, Progressed)]
     assert [event.update for event in events] == list(range(1, 31))
     assert events[0].test_accuracy == (None,)
     assert 0 <= events[-1].test_accuracy[0] <= 1
@@ -298,7 +295,7 @@ def golden() -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize("name", ["mlp", "mlp-ghost", "resnet8"])
-def test_the_loss_curves_have_not_moved(spec, pool, split, name):
+def test_the_loss_curves_have_not_moved(spec, pool, name):
     """A change that moves these changes every published number: it needs a new version of the component and a run that shows why."""
     changes = {
         "mlp": {},
@@ -306,5 +303,5 @@ def test_the_loss_curves_have_not_moved(spec, pool, split, name):
         "resnet8": {"model": RESNET8, "crop_padding": 1, "flip": True},
     }[name]
     data = pool(height=8)
-    losses = curve(run([spec(**changes)], data, [split(data)]), "batch_loss")
+    losses = curve(run([spec(**changes)], data), "batch_loss")
     assert list(losses.values())[:12] == pytest.approx(golden()[name], rel=2e-3)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gapbench.core.events import Finished, Measured, Outcome, Progress
+from gapbench.core.events import Finished, Measured, Outcome, Progressed
 from gapbench.engine.evaluation import Evaluator
 from gapbench.engine.feed import Feed
 from tests.engine.runs import run
@@ -61,7 +61,7 @@ def test_no_number_of_a_trial_speaks_of_the_test_set(spec, pool, split):
     assert not [name for name in {*metrics, *ended.summary} if "test" in name]
     assert {"validation_accuracy", "train_accuracy", "recalibrated_train_accuracy"} <= metrics
     assert ended.test_correct == b""
-    assert all(event.test_accuracy == (None,) for event in events if isinstance(event, Progress))
+    assert all(event.test_accuracy == (None,) for event in events if isinstance(event, Progressed))
 
 
 def test_leaving_the_test_set_alone_changes_no_trained_number(spec, pool, split):
@@ -80,7 +80,7 @@ def test_leaving_the_test_set_alone_changes_no_trained_number(spec, pool, split)
     assert curves(with_tests) == curves(without)
 
 
-def test_folds_train_as_one_stack_each_on_its_own_part(spec, pool, split):
+def test_folds_train_as_one_stack_each_on_its_own_part(spec, pool):
     from gapbench.workloads.datasets.splits import split as drawn
 
     specs = [spec(holdout=0.2, fold=fold, test_evaluation=False, train_examples=80) for fold in range(5)]
@@ -95,10 +95,10 @@ def test_folds_train_as_one_stack_each_on_its_own_part(spec, pool, split):
 def test_the_evaluator_holds_no_test_examples(spec, pool, split):
     import torch
 
-    from gapbench.engine.session import Session
+    from gapbench.engine.trainer import Trainer
 
-    session = Session(
+    trainer = Trainer(
         [spec(test_evaluation=False)], pool(), [split(pool(), validation=20)], device=torch.device("cpu"), emit=lambda _: None
     )
-    assert isinstance(session.evaluator, Evaluator)
-    assert set(session.evaluator._sets) == {"train", "validation"}
+    assert isinstance(trainer.evaluator, Evaluator)
+    assert set(trainer.evaluator._sets) == {"train", "validation"}

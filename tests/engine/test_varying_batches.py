@@ -9,14 +9,13 @@ from gapbench.core.errors import TrainingError
 from gapbench.core.events import Finished, Measured
 from gapbench.core.hashing import derive_seed
 from gapbench.cost.guess import work_of
-from gapbench.engine.session import Session
+from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import schedule
-from gapbench.suite.batches import ramp
-from gapbench.suite.moments import evaluation_updates
+from gapbench.suite.batches import evaluation_updates, ramp
 from gapbench.suite.runspec import Component, Phase
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet
-from tests.engine.runs import run, snapshots_of
+from tests.engine.runs import make_trainer, run, snapshots_of
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -59,17 +58,17 @@ def released_loop(spec, feed, input_shape, classes):
         yield model, sum(losses) / len(losses)
 
 
-def follow(session, spec, expected):
+def follow(trainer, spec, expected):
     for model, loss in expected:
-        state = session.step()
+        state = trainer.step()
         if state is not None:
             assert state.batch_loss.item() == pytest.approx(loss, rel=1e-4)
-            assert state.batch_size == spec.batches.at(session.update - 1).size
-        found = session.network.state_dict(0)
+            assert state.batch_size == spec.batches.at(trainer.update - 1).size
+        found = trainer.network.state_dict(0)
         for name, tensor in model.state_dict().items():
             if not name.endswith("num_batches_tracked"):
-                torch.testing.assert_close(found[name], tensor.detach(), rtol=2e-3, atol=5e-5, msg=f"{session.update}: {name}")
-    assert session.update == spec.updates
+                torch.testing.assert_close(found[name], tensor.detach(), rtol=2e-3, atol=5e-5, msg=f"{trainer.update}: {name}")
+    assert trainer.update == spec.updates
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 16, 8])
@@ -83,39 +82,37 @@ def test_ragged_epochs_train_as_the_released_code_does(spec, pool, split, change
         **changes,
     )  # fmt: skip
     assert [wanted.batches.at(update).size for update in range(5)] == [32, 32, 32, 27, 32]
-    session = Session(
+    trainer = Trainer(
         [wanted], data, [split(data, train=123)], device=CPU, emit=lambda _event: None, micro_batch_size=micro_batch_size
     )  # fmt: skip
-    follow(session, wanted, released_loop(wanted, session.feed, (channels, 8, 8), 4))
-    assert session.batches.examples(10) == 2 * 123 + 2 * 32
+    follow(trainer, wanted, released_loop(wanted, trainer.feed, (channels, 8, 8), 4))
+    assert trainer.batches.examples(10) == 2 * 123 + 2 * 32
 
 
-def test_a_ragged_batch_without_ghost_batches_is_one_group_and_takes_a_full_step(spec, pool, split):
+def test_a_ragged_batch_without_ghost_batches_is_one_group_and_takes_a_full_step(spec, pool):
     data = pool(height=8)
     wanted = spec(tail="ragged", batch_size=30, updates=9, clip_norm=1.0)
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    trainer = make_trainer([wanted], data)
     assert [wanted.batches.at(update).size for update in range(5)] == [30, 30, 30, 10, 30]
-    follow(session, wanted, released_loop(wanted, session.feed, (1, 8, 8), 4))
+    follow(trainer, wanted, released_loop(wanted, trainer.feed, (1, 8, 8), 4))
 
 
 @pytest.mark.parametrize("model", [None, RESNET8], ids=["stack", "resnet"])
 @pytest.mark.parametrize("ghost", [None, 5])
-def test_a_growing_batch_trains_as_a_plain_loop_with_the_tables_rates_and_momenta(spec, pool, split, model, ghost):
+def test_a_growing_batch_trains_as_a_plain_loop_with_the_tables_rates_and_momenta(spec, pool, model, ghost):
     data = pool(height=8, channels=3)
     changes = {"clip_norm": 1.0, "ghost_batch_size": ghost, "running_statistics": "sequential"} | ({"model": model} if model else {})
     wanted = ramped(spec, **changes)
-    session = Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None)
+    trainer = make_trainer([wanted], data)
     # 7 updates of 10; phase two has 50 examples, so 10 and twice 20; phase three has 110, so 30 and twice 40.
     assert [wanted.batches.at(update).size for update in range(wanted.updates)] == [10] * 7 + [10, 20, 20] + [30, 40, 40]
-    follow(session, wanted, released_loop(wanted, session.feed, (3, 8, 8), 4))
+    follow(trainer, wanted, released_loop(wanted, trainer.feed, (3, 8, 8), 4))
 
 
-def test_micro_batches_follow_the_table_of_a_growing_batch(spec, pool, split):
+def test_micro_batches_follow_the_table_of_a_growing_batch(spec, pool):
     data = pool(height=8)
     wanted = ramped(spec, ghost_batch_size=5, clip_norm=0.5)
-    whole, pieces = (
-        Session([wanted], data, [split(data)], device=CPU, emit=lambda _event: None, micro_batch_size=size) for size in (None, 20)
-    )
+    whole, pieces = (make_trainer([wanted], data, micro_batch_size=size) for size in (None, 20))
     assert [len(list(pieces.feed.micro_batches(update, 20))) for update in (0, 8, 10, 12)] == [1, 1, 2, 2]
     assert [batch.labels.shape[1] for batch in pieces.feed.micro_batches(10, 20)] == [20, 10]
     for _ in range(wanted.updates):
@@ -155,9 +152,9 @@ def test_a_run_resumed_in_the_middle_equals_an_undisturbed_one_bit_by_bit(spec, 
 
 
 @pytest.mark.parametrize("make", [ramped, ragged])
-def test_every_measurement_carries_the_exact_examples_seen(spec, pool, split, make):
+def test_every_measurement_carries_the_exact_examples_seen(spec, pool, make):
     wanted = make(spec)
-    events = run([wanted], pool(), [split(pool())])
+    events = run([wanted], pool())
     sizes = [wanted.batches.at(update).size for update in range(wanted.updates)]
     measured = {event.update: event.examples for event in events if isinstance(event, Measured)}
     assert measured == {update: sum(sizes[:update]) for update in measured}
@@ -165,10 +162,10 @@ def test_every_measurement_carries_the_exact_examples_seen(spec, pool, split, ma
     assert end.summary["examples"] == wanted.examples == sum(sizes)
 
 
-def test_a_growing_run_is_evaluated_at_the_examples_at_which_the_plain_one_is(spec, pool, split):
+def test_a_growing_run_is_evaluated_at_the_examples_at_which_the_plain_one_is(spec, pool):
     growing, plain = ramped(spec, unramped=1000, evaluations=12), spec(batch_size=10, updates=1000, evaluations=12)
     data = pool()
-    ours, theirs = (Session([item], data, [split(data)], device=CPU, emit=lambda _event: None) for item in (growing, plain))
+    ours, theirs = (make_trainer([item], data) for item in (growing, plain))
     examples = sorted(growing.batches.examples(update) for update in ours.evaluation_updates)
     wanted = sorted(10 * update for update in theirs.evaluation_updates)
     assert growing.updates == 300 + 100 + 125
@@ -192,6 +189,6 @@ def test_warmup_and_phases_of_a_growing_run_are_fractions_of_its_examples(spec):
         assert ours.momentum[update] == theirs.momentum[before]
 
 
-def test_a_feed_refuses_a_table_of_another_training_set(spec, pool, split):
+def test_a_feed_refuses_a_table_of_another_training_set(spec, pool):
     with pytest.raises(TrainingError, match="planned for 90 training examples, and the data have 100"):
-        Session([spec(tail="ragged", train_examples=90)], pool(), [split(pool())], device=CPU, emit=lambda _event: None)
+        make_trainer([spec(tail="ragged", train_examples=90)], pool())

@@ -13,7 +13,7 @@ import sys
 import time
 
 from gapbench.core.errors import DataError, TrainingError
-from gapbench.core.events import Finished, Measured, Outcome, Progress, Snapshotted, Started, WeightsKept
+from gapbench.core.events import Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import MASK32, mix32
 from gapbench.execution.worker import serve
 
@@ -58,7 +58,7 @@ class FakeBackend:
             if update in (1, updates) and specs[0].keep_weights:
                 for replica, state in enumerate(states):
                     emit(WeightsKept(replica, update, update / updates, {"state": state}))
-            emit(Progress(update, updates, 1000.0, (0.5,) * len(specs)))
+            emit(Progressed(update, updates, 1000.0, (0.5,) * len(specs)))
             if time.monotonic() - checkpointed >= checkpoint_seconds and update < updates:
                 snapshot(states, update, emit)
                 checkpointed = time.monotonic()

@@ -24,6 +24,7 @@ from gapbench.suite import load_suite
 from gapbench.suite.runspec import RunSpec
 
 CPU = choose_devices("cpu")
+ON_CPU = Settings(devices=CPU, slots=2)
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_measuring.py"))
 
 
@@ -40,15 +41,9 @@ class Measuring:
         layout = plan_layout(self.specs, CPU, 2)
         self.place, self.jobs = place_of(layout.slots), layout.jobs
 
-    def __call__(self) -> calibrating.Measured:
-        return measure_suite(
-            self.specs,
-            list(self.specs),
-            Settings(devices=CPU, slots=2),
-            titles=lambda job: str(job.specs[0].batch_size),
-            say=self.said.append,
-            executor=lambda: LocalProcesses(FAKE),
-        )
+    def __call__(self, how: Settings = ON_CPU, executor: type[LocalProcesses] = LocalProcesses) -> calibrating.Measured:
+        title, where = lambda job: str(job.specs[0].batch_size), lambda: executor(FAKE)
+        return measure_suite(self.specs, list(self.specs), how, titles=title, say=self.said.append, executor=where)
 
     def bases(self) -> set[str]:
         return {cost.estimate(job.specs[0], replicas=job.replicas, place=self.place).basis for job in self.jobs}
@@ -74,9 +69,9 @@ def test_later_plans_know_what_was_measured(measuring: Measuring) -> None:
     assert (found.programs, found.left_out) == (2, {})
     assert measuring.bases() == {"calibrated"}
     for job in measuring.jobs:
-        entry = calibration.lookup(job.specs[0], measuring.place, replicas=job.replicas)
-        assert entry.measured.train == pytest.approx(job.specs[0].batch_size)
-        assert entry.measured.program_seconds in (0.0, 1.0)
+        found = calibration.lookup(job.specs[0], measuring.place, replicas=job.replicas).measured
+        assert found.train == pytest.approx(job.specs[0].batch_size)
+        assert found.program_seconds in (0.0, 1.0)  # what only a worker's first job takes is no part of it
     start = calibration.start_of_worker(measuring.place)
     assert start.outside_seconds > 2.0
     assert start.inside_seconds == pytest.approx(2.0)
@@ -131,22 +126,11 @@ def test_on_a_gpu_a_program_is_measured_on_as_many_slots_as_will_train_it(measur
             super().send(slot, message)
 
     how = Settings(devices=(Device("cuda:0", "cuda", "a GPU", "GPU-0", 80_000.0),))
-    found = measure_suite(
-        measuring.specs,
-        list(measuring.specs),
-        how,
-        titles=lambda job: str(job.specs[0].batch_size),
-        say=print,
-        executor=lambda: Watched(FAKE),
-    )
+    found = measuring(how, Watched)
     assert (found.programs, found.left_out) == (2, {})
     assert given == {16: [0, 1], 512: [0]}
     place = place_of(plan_layout(measuring.specs, how.devices).slots)
-    for spec in measuring.specs.values():
-        entry = calibration.lookup(spec, place, replicas=1)
-        assert entry.measured.program_seconds in (0.0, 1.0)  # what only a worker's first job takes is no part of it
-    start = calibration.start_of_worker(place)
-    assert start.inside_seconds == pytest.approx(2.0)
+    assert all(calibration.lookup(spec, place, replicas=1).measured for spec in measuring.specs.values())
 
 
 def test_a_process_that_cannot_start_is_an_error(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,13 +157,9 @@ def loop(updates: int, factor: float, begin: float) -> tuple[cost.Work, cost.Buc
 
 
 def test_two_loops_say_what_an_update_takes_whatever_a_job_takes_once() -> None:
-    found = scales_of(GUESS, [loop(10, 3.0, 0.5), loop(400, 3.0, 0.5)])
-    assert (found["train"], found["evaluation"], found["setup_seconds"]) == pytest.approx((3.0, 2.0, 0.05))
-
-
-def test_a_slow_program_makes_one_loop_and_a_disturbed_one_counts_as_a_whole() -> None:
-    assert scales_of(GUESS, [loop(3, 3.0, 0.0)])["train"] == pytest.approx(3.0)
-    assert scales_of(GUESS, [loop(10, 3.0, 90.0), loop(400, 3.0, 0.0)])["train"] == pytest.approx(3.0)
+    """A slow program makes one loop, and a disturbed one counts as a whole."""
+    for loops in ([loop(10, 3.0, 0.5), loop(400, 3.0, 0.5)], [loop(3, 3.0, 0.0)], [loop(10, 3.0, 90.0), loop(400, 3.0, 0.0)]):
+        assert scales_of(GUESS, loops) == pytest.approx({"train": 3.0, "evaluation": 2.0, "setup_seconds": 0.05})
 
 
 def test_the_real_engine_is_measured(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

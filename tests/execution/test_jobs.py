@@ -39,14 +39,10 @@ def test_small_batches_stack_and_large_ones_do_not(specs):
     assert sizes(plan_jobs(specs(last_seed=2), 1, "cpu")) == [1, 1, 1, 3]
 
 
-def test_a_stack_is_split_until_every_slot_has_its_share(specs):
+def test_a_stack_is_split_until_every_slot_has_its_share_and_stays_whole_where_it_is_little_of_the_work(specs):
     only_stack = {run_id: spec for run_id, spec in specs(last_seed=7).items() if spec.batch_size == 16}
-    assert sizes(plan_jobs(only_stack, 1, "cpu")) == [8]
-    assert sizes(plan_jobs(only_stack, 2, "cpu")) == [4, 4]
-    assert sizes(plan_jobs(only_stack, 8, "cpu")) == [1] * 8
-
-
-def test_a_stack_that_is_little_of_the_work_stays_whole(specs):
+    for places, expected in ((1, [8]), (2, [4, 4]), (8, [1] * 8)):
+        assert sizes(plan_jobs(only_stack, places, "cpu")) == expected
     assert max(sizes(plan_jobs(specs(last_seed=7), 4, "cpu"))) == 8
 
 
@@ -69,24 +65,15 @@ def test_jobs_do_not_depend_on_measured_times(specs):
 
 
 def test_one_slot_a_core_with_one_thread_each(specs):
-    slots = slots_of(plan_jobs(specs(last_seed=9), 8, "cpu"))
-    assert len(slots) == 8
-    assert {slot.threads for slot in slots} == {1}
+    assert [slot.threads for slot in slots_of(plan_jobs(specs(last_seed=9), 8, "cpu"))] == [1] * 8
 
 
-def test_fewer_jobs_than_cores_get_more_threads(specs):
+def test_fewer_jobs_than_cores_or_little_memory_mean_fewer_slots_with_more_threads(specs):
     jobs = [job for job in plan_jobs(specs(last_seed=1), 1, "cpu") if job.specs[0].batch_size == 512]
-    slots = slots_of(jobs)
-    assert len(slots) == 2
-    assert {slot.threads for slot in slots} == {4}
-
-
-def test_little_memory_means_fewer_slots_with_more_threads(specs):
+    assert [slot.threads for slot in slots_of(jobs)] == [4, 4]
     jobs = plan_jobs(specs(last_seed=9), 8, "cpu")
     need = max(demand_of(job, "cpu").memory_mib for job in jobs)
-    slots = slots_of(jobs, memory_mib=2.5 * need / 0.8)
-    assert len(slots) == 2
-    assert {slot.threads for slot in slots} == {4}
+    assert [slot.threads for slot in slots_of(jobs, memory_mib=2.5 * need / 0.8)] == [4, 4]
 
 
 def test_the_users_own_number_of_slots_wins(specs):

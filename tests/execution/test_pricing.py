@@ -44,7 +44,7 @@ def pending(*lengths: float | None, updates: int = 0) -> list[Pending]:
     """Jobs of one program that take so many seconds, of which the last goes on after `updates` of 100."""
     specs = [SPEC.model_copy(update={"time_limit_seconds": length, "updates": 100}) for length in lengths]
     jobs = [Job((f"run-{number}",), (spec,)) for number, spec in enumerate(specs)]
-    return [*(Pending(job, None, 0) for job in jobs[:-1]), Pending(jobs[-1], None, updates)]
+    return [*(Pending(job) for job in jobs[:-1]), Pending(jobs[-1], None, updates)]
 
 
 def test_one_slot_takes_the_sum_and_two_less_than_half_of_it_more_than_the_longest() -> None:
@@ -65,18 +65,15 @@ def test_a_run_that_goes_on_takes_what_is_left_of_it_and_comes_first() -> None:
 
 
 def test_what_cannot_be_predicted_is_counted_and_takes_no_time() -> None:
+    assert price([], slots(2), KNOWN).wall_seconds == 0.0
     found = price(pending(None, None), slots(1), KNOWN)
     assert (found.unknown, found.device_seconds, dict(found.of_runs())) == (2, 0.0, {})
 
 
 def test_a_stack_shares_its_seconds_among_its_runs() -> None:
     one, two = pending(30, 30)
-    found = price([Pending(Job(("a", "b"), (one.job.specs[0], two.job.specs[0])), None, 0)], slots(1), KNOWN)
+    found = price([Pending(Job(("a", "b"), (one.job.specs[0], two.job.specs[0])))], slots(1), KNOWN)
     assert found.of_runs() == dict.fromkeys(("a", "b"), (found.jobs[0].seconds / 2, "measured"))
-
-
-def test_nothing_takes_no_time() -> None:
-    assert price([], slots(2), KNOWN).wall_seconds == 0.0
 
 
 def test_a_job_of_unknown_time_is_weighed_by_its_examples() -> None:

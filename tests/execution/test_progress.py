@@ -10,6 +10,7 @@ import dataclasses
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -219,17 +220,9 @@ BEGUN = begun(*JOBS, slots=2, before=100.0, done=2, failed=1)
 STARTED = JobStarted(0, "SB × 2", ("a", "b"), 100, 0)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return SimpleNamespace(seconds=0.0)
 
 
 @pytest.fixture
@@ -237,7 +230,7 @@ def take(clock):
     """Makes a tracker that has taken notices."""
 
     def after(*notices: Notice) -> Tracker:
-        tracker = Tracker(now=clock)
+        tracker = Tracker(now=lambda: clock.seconds)
         for notice in (BEGUN, *notices):
             tracker.take(notice)
         return tracker

@@ -23,27 +23,19 @@ SLOTS = [Slot(0, Device("cpu", "cpu", "a processor"), 1)]
 PLACE = place_of(SLOTS)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Suite:
     """Plays a suite to a stopwatch."""
 
     def __init__(self, folder: Path, jobs: list[tuple[int, ...]]) -> None:
         self.results = ResultsDirectory(folder, "suite")
-        self.clock = Clock()
+        self.now = 100.0
         pending = [Pending(Job(tuple(f"run-{seed}" for seed in job), tuple(SPECS[seed] for seed in job)), None, 0) for job in jobs]
-        self.watch = Stopwatch(self.results, SLOTS, pending, now=self.clock)
+        self.watch = Stopwatch(self.results, SLOTS, pending, now=lambda: self.now)
 
     def train(self, job: tuple[int, ...], wall: float, outcome: Outcome = Outcome.OK, update: int = 0, **seconds: float) -> None:
         ids = tuple(f"run-{seed}" for seed in job)
         self.watch(JobStarted(0, "a job", ids, 1687, update))
-        self.clock.now += wall
+        self.now += wall
         costs = {"train_seconds": 8.0, "evaluation_seconds": 2.0, "other_seconds": 0.5, "peak_memory_mib": 700.0} | seconds
         for run_id in ids:
             shares = {name: value / len(ids) if name.endswith("seconds") else value for name, value in costs.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gapbench.probes import Layer, ObjectiveBatch, TrainState
+from gapbench.probes import Columns, ObjectiveBatch, TrainState
 
 
 class Quadratic:
@@ -62,7 +62,7 @@ def state_of(weights, slope, curvature, layers, learning_rate=0.1, momentum=0.9)
     )
 
 
-LAYERS = (Layer("a", 0, 60, (6, 10)), Layer("b", 64, 72, (8,)), Layer("c", 80, 120, (5, 4, 1, 2)))
+LAYERS = (Columns("a", 0, 60, (6, 10)), Columns("b", 64, 72, (8,)), Columns("c", 80, 120, (5, 4, 1, 2)))
 """108 parameters in rows of 128 columns, the rest of which is padding."""
 REAL = torch.cat([torch.arange(layer.start, layer.stop) for layer in LAYERS])
 

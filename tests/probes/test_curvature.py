@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from quadratic_losses import LAYERS, REAL, random_state, state_of
 from torch.func import functional_call, jacrev
 
-from gapbench.engine.session import Session
 from gapbench.probes.hessian import hessian
 from gapbench.probes.sharpness import sharpness
 from gapbench.suite.runspec import Component
+from tests.engine.runs import make_trainer
 
 
 def diagonal_state(slope, curvature, weight=0.5):
@@ -109,18 +109,18 @@ def test_an_optimizer_without_momentum_has_no_such_edge():
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_probes_of_a_network_agree_with_its_exact_hessian(spec, pool, split, replicas):
+def test_probes_of_a_network_agree_with_its_exact_hessian(spec, pool, replicas):
     """A tiny model whose whole Hessian torch.func can write down."""
     model = Component(name="mlp", options={"widths": [6], "norm": "none", "bias": True})
     data = pool(height=3)
     specs = [spec(model=model, seed=seed) for seed in range(replicas)]
-    session = Session(specs, data, [split(data)] * replicas, device=torch.device("cpu"), emit=lambda _event: None, objective=True)
+    trainer = make_trainer(specs, data, objective=True)
     for _ in range(10):
-        state = session.step()
-    state = session.program._state(10, session.spec.batch_size, *[state.batch_loss] * 2, state.gradients)
-    network = session.network
+        state = trainer.step()
+    state = trainer.program._state(10, trainer.spec.batch_size, *[state.batch_loss] * 2, state.gradients)
+    network = trainer.network
     batch = state.objective.fixed(60)
-    images = session.feed.evaluation_batch(batch.indices)
+    images = trainer.feed.evaluation_batch(batch.indices)
     found = hessian(state, examples=60, tolerance=1e-4, iterations=100, trace_vectors=100)
     for replica in range(replicas):
 

@@ -8,10 +8,10 @@ import torch
 
 from gapbench.analysis.diffusion.walks import decompose
 from gapbench.core.hashing import stream
-from gapbench.probes import Layer, TrainState
+from gapbench.probes import Columns, TrainState
 from gapbench.probes.weights import BUCKETS, PURPOSE, displacement_sketch, weight_cosine
 
-LAYERS = (Layer("0.weight", 0, 3000), Layer("0.bias", 3008, 3072), Layer("1.weight", 3072, 5000))
+LAYERS = (Columns("0.weight", 0, 3000), Columns("0.bias", 3008, 3072), Columns("1.weight", 3072, 5000))
 WIDTH = 5008
 
 
@@ -72,7 +72,7 @@ def test_where_a_layer_lies_in_the_rows_does_not_matter():
     """Sparing biases from decay moves them behind the matrices; runs with and without decay are still comparable."""
     rows = vectors(1)
     moved = torch.cat([rows[:, :3008], rows[:, 3072:], rows[:, 3008:3072]], dim=1)
-    layers = (LAYERS[0], Layer("1.weight", 3008, 4936), Layer("0.bias", 4944, 5008))
+    layers = (LAYERS[0], Columns("1.weight", 3008, 4936), Columns("0.bias", 4944, 5008))
     assert torch.allclose(sketch(moved, layers), sketch(rows), atol=1e-4)
 
 

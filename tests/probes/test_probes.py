@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gapbench.probes import Layer, TrainState
+from gapbench.probes import Columns, TrainState
 from gapbench.probes.gradients import batch_metrics, clipping, gradient_norm, learning_rate
 from gapbench.probes.weights import weight_distance, weight_norm
 
@@ -25,7 +25,7 @@ def state() -> TrainState:
         batch_correct=torch.tensor([4.0, 6.0]),
         clipped_updates=torch.tensor([5.0, 0.0]),
         learning_rate=torch.tensor([0.1, 0.2]),
-        layers=(Layer("a", 0, 5), Layer("b", 5, 16)),
+        layers=(Columns("a", 0, 5), Columns("b", 5, 16)),
     )
 
 

@@ -189,7 +189,6 @@ def test_a_finished_run_in_the_wrong_folder_is_an_error(trained, build, tables):
 
 def test_runs_from_before_an_option_say_the_same_as_later_ones(results, planned, build, tables):
     """Else a directory of both would compare neither with the other."""
-    planned(
-        *(build.run(str(options), model=Component(name="f1", options=options)) for options in ({}, {"norm": "batch"}, {"norm": "none"}))
-    )
+    models = [Component(name="f1", options=options) for options in ({}, {"norm": "batch"}, {"norm": "none"})]
+    planned(*(build.run(str(number), model=model) for number, model in enumerate(models)))
     assert list(tables().runs.model_options) == ['{"norm":"batch"}', '{"norm":"batch"}', '{"norm":"none"}']

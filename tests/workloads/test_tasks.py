@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from gapbench import catalog
 from gapbench.engine.program import mean_loss
-from gapbench.engine.session import Session
 from gapbench.probes.state import ObjectiveBatch
 from gapbench.suite.runspec import Component
 from gapbench.workloads.tasks import Classification, live_task
+from tests.engine.runs import make_trainer
 
 
 def test_a_classification_has_torchs_cross_entropy_bit_by_bit_and_right_and_wrong():
@@ -47,33 +47,32 @@ class Weighed(Classification):
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
-def test_examples_count_by_their_weights_in_training_evaluation_and_objective(spec, pool, split, micro_batch_size):
+def test_examples_count_by_their_weights_in_training_evaluation_and_objective(spec, pool, micro_batch_size):
     data, model = pool(), Component(name="mlp", options={"widths": [8], "norm": "none", "bias": True})
-    session = Session(
-        [spec(model=model, batch_size=20)], data, [split(data)], device=torch.device("cpu"), emit=lambda _event: None,
+    trainer = make_trainer([spec(model=model, batch_size=20)], data,
         objective=True, probes={}, micro_batch_size=micro_batch_size,
     )  # fmt: skip
-    session.program.task = session.program.objective._task = Weighed()
+    trainer.program.task = trainer.program.objective._task = Weighed()
 
     def slowly(batch):
         weights = 1.0 + 2.0 * (batch.labels[0] == 1)
-        outputs = session.program.forward(batch)[0].T
+        outputs = trainer.program.forward(batch)[0].T
         loss = (F.cross_entropy(outputs, batch.labels[0], reduction="none") * weights).sum() / weights.sum()
         right = ((outputs.argmax(dim=1) == batch.labels[0]) * weights).sum() / weights.sum()
-        return loss.detach(), right, torch.autograd.grad(loss, session.network.parameters)
+        return loss.detach(), right, torch.autograd.grad(loss, trainer.network.parameters)
 
-    loss, _, gradients = slowly(session.feed.batch(0))
-    found = session.program.objective.gradient(session.program.objective.at(1).batch())
-    session.step()
-    for rows in (session.network.gradients, found):
-        for view, gradient in zip(session.network.views(rows), gradients, strict=True):
+    loss, _, gradients = slowly(trainer.feed.batch(0))
+    found = trainer.program.objective.gradient(trainer.program.objective.at(1).batch())
+    trainer.step()
+    for rows in (trainer.network.gradients, found):
+        for view, gradient in zip(trainer.network.views(rows), gradients, strict=True):
             torch.testing.assert_close(view[0], gradient[0], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(session.program._losses[0][0], loss)
+    torch.testing.assert_close(trainer.program._losses[0][0], loss)
 
     tested = torch.arange(100, 160)[None]
-    loss, right, _ = slowly(session.feed.evaluation_batch(tested))
-    values = session.evaluator.evaluate(recalibrate=False, batch_size=20).values
+    loss, right, _ = slowly(trainer.feed.evaluation_batch(tested))
+    values = trainer.evaluator.evaluate(recalibrate=False, batch_size=20).values
     assert values["test_loss"][0] == pytest.approx(float(loss), rel=1e-5)
     assert values["test_accuracy"][0] == pytest.approx(float(right))
     batch = ObjectiveBatch(tested, None, "running", 1)
-    assert float(session.program.objective.loss(batch)[0]) == pytest.approx(float(loss), rel=1e-5)
+    assert float(trainer.program.objective.loss(batch)[0]) == pytest.approx(float(loss), rel=1e-5)

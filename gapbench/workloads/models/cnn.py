@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gapbench.workloads.models.resnet import check_images
+from gapbench.workloads.models.resnet import check_images, start_from_he
 
 
 def cnn(input_shape: tuple[int, ...], classes: int, *, channels: Sequence[int] = (32, 64), units: int = 1024) -> nn.Sequential:
@@ -32,8 +32,5 @@ def cnn(input_shape: tuple[int, ...], classes: int, *, channels: Sequence[int] =
     layers["relu"] = nn.ReLU()
     layers["output"] = nn.Linear(units, classes)
     network = nn.Sequential(layers)
-    for module in network:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all of them have one
+    start_from_he(network, kinds=(nn.Conv2d, nn.Linear), mode="fan_in")
     return network

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from gapbench.layers.norms import Norm, norm1d
+from gapbench.workloads.models.resnet import start_from_he
 
 
 def mlp(
@@ -25,11 +26,7 @@ def mlp(
     `bias` is that of the hidden layers. Takes [batch, ...] of `input_shape`, returns logits [batch, classes].
     """
     network = _dense(input_shape, classes, widths, norm=norm, bias=bias)
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    start_from_he(network, kinds=(nn.Linear,), mode="fan_in")
     return network
 
 

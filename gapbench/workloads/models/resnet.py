@@ -70,11 +70,16 @@ def stage(block: Callable[[int, int, int], nn.Module], inputs: int, outputs: int
     return nn.Sequential(block(inputs, outputs, stride), *(block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-def start_from_he(network: nn.Module) -> None:
-    """Gives convolutions He's normal distribution (variance 2 / fan-out) and no bias; norms start from scale 1."""
+def start_from_he(
+    network: nn.Module,
+    *,
+    kinds: tuple[type[nn.Conv2d | nn.Linear], ...] = (nn.Conv2d,),
+    mode: Literal["fan_in", "fan_out"] = "fan_out",
+) -> None:
+    """Gives layers of these kinds He's normal distribution (He et al. 2015; variance 2 / fan-out or fan-in) and no bias."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(module, kinds):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gapbench.core.errors import TrainingError
 from gapbench.layers.keyed import Dropout
 from gapbench.layers.norms import Norm, norm1d, norm2d
-from gapbench.workloads.models.resnet import check_images, convolution
+from gapbench.workloads.models.resnet import check_images, convolution, start_from_he
 
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -43,11 +43,7 @@ class VGG(nn.Module):
             *_dropped(DENSE_DROPOUT, dropout),
             nn.Linear(512, classes),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_from_he(self, kinds=(nn.Conv2d, nn.Linear), mode="fan_in")
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Returns logits."""

@@ -1,10 +1,12 @@
-"""A session: everything that one job needs to train, built from its specs, with `snapshot()` and `restore()`."""
+"""A trainer: everything that one job needs to train, built from its specs, with `snapshot()` and `restore()`."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -27,9 +29,8 @@ from gapbench.engine.program import Probe, Program
 from gapbench.layers.ghost_batch_norm import convert_batch_norm, ghost_norm_form, triton_trouble
 from gapbench.layers.keyed import normals
 from gapbench.layers.stacked import can_stack
-from gapbench.probes import Layer, TrainState
-from gapbench.suite.batches import BatchTable
-from gapbench.suite.moments import LATE, evaluation_updates, keep_updates, probe_updates
+from gapbench.probes import Columns, TrainState
+from gapbench.suite.batches import LATE, BatchTable, evaluation_updates, keep_updates, probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -52,10 +53,41 @@ def perturb(model: nn.Module, share: float, seed: int) -> None:
         parameter.copy_(parameter.double() + piece.view(parameter.shape))
 
 
+class Clock:
+    """Books the time of a job on training, evaluation (probes included) and other, after the device has finished what belongs to each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = {"train": 0.0, "evaluation": 0.0, "other": 0.0}
+        """Of all starts of the job."""
+        self._device = device
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, bucket: str) -> float:
+        """Books the time since the last lap, in seconds, and returns it. Waits for the device."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        self.seconds[bucket] += elapsed
+        return elapsed
+
+    @contextmanager
+    def beside(self, bucket: str) -> Iterator[None]:
+        """What is done within it is no training. Waits for the device before and after."""
+        self.lap("train")
+        yield
+        self.lap(bucket)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this start of the job."""
+        return time.perf_counter() - self._start
+
+
 class Measurements:
     """What probes measured: it goes to the host without anyone waiting for it, and is emitted at evaluations and checkpoints, in order."""
 
-    def __init__(self, emit: Callable[[Event], None], batches: BatchTable, layers: Sequence[Layer]) -> None:
+    def __init__(self, emit: Callable[[Event], None], batches: BatchTable, layers: Sequence[Columns]) -> None:
         self._emit = emit
         self._batches = batches
         self._layers = [layer.name for layer in layers]
@@ -148,7 +180,7 @@ EARLY = 0.05
 """Clipping in this first part of training plays the role of warmup; `clipped_share_late` is about the rest."""
 
 
-class Session:
+class Trainer:
     """Network, feed, program, evaluator and recorder of one job, and how far it has come.
 
     Args:
@@ -161,6 +193,7 @@ class Session:
         objective: whether these get `state.objective`; probes that the specs name say so in the catalog.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
         compiles: whether `prepare` is to try to compile the network.
+        make: makes the program, as `make_program` does.
 
     Raises:
         TrainingError: the runs cannot train together, the model does not fit the data, or micro-batches would not be exact.
@@ -178,8 +211,10 @@ class Session:
         objective: bool = False,
         micro_batch_size: int | None = None,
         compiles: bool = False,
+        make: Callable[..., Program] = make_program,
     ) -> None:
         spec = specs[0]
+        self.clock = Clock(device)
         exact_arithmetic()
         self.specs = tuple(specs)
         self.spec = spec
@@ -198,7 +233,7 @@ class Session:
         self._given_probes = probes
         self._look_at_moments()
         self.micro_batch_size = micro_batch_size or self.batches.largest
-        self.program = make_program(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets(), compiles=compiles)
+        self.program = make(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets(), compiles=compiles)
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
             self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
@@ -207,7 +242,6 @@ class Session:
         self.headline: list[dict[str, list[float]]] = []
         """The last evaluations, as many as the headline averages over."""
         self.clipped_early = torch.zeros_like(self.program.clipped_updates)
-        self.seconds = {"train": 0.0, "evaluation": 0.0, "other": 0.0}
         self.network.module.train()
         check_exact(self.program, self.feed, spec, self.micro_batch_size)
         self._adaptation: Adaptation | None = None
@@ -258,6 +292,11 @@ class Session:
         self.program.follow(batches, self._resets())
         self._look_at_moments()
 
+    @property
+    def complete(self) -> bool:
+        """Whether all updates are made."""
+        return self.update >= self.batches.updates
+
     def step(self) -> TrainState | None:
         """Makes the next update. Returns the state for probes where they are due.
 
@@ -303,8 +342,7 @@ class Session:
 
     def evaluate(self) -> Evaluation:
         """Evaluates all replicas, hands everything measured so far to the recorder's events, keeps what the headline needs."""
-        last = self.update == self.batches.updates
-        recalibrate = last or self.batches.steps(self.update) < LATE * self.batches.all_steps
+        recalibrate = self.complete or self.batches.steps(self.update) < LATE * self.batches.all_steps
         evaluation = self.evaluator.evaluate(recalibrate=recalibrate, batch_size=self.batches.at(max(0, self.update - 1)).batch_size)
         first_bad = self.first_bad()
         if self.update in self._covariance_updates:
@@ -344,9 +382,9 @@ class Session:
             "weight_distance": float(distance),
             "clipped_share": clipped / max(self.update, 1),
             "clipped_share_late": (clipped - early) / late if late > 0 else None,
-            "train_seconds": self.seconds["train"] / replicas,
-            "evaluation_seconds": self.seconds["evaluation"] / replicas,
-            "other_seconds": self.seconds["other"] / replicas,
+            "train_seconds": self.clock.seconds["train"] / replicas,
+            "evaluation_seconds": self.clock.seconds["evaluation"] / replicas,
+            "other_seconds": self.clock.seconds["other"] / replicas,
             "peak_memory_mib": peak_memory_mib,
             "program": self.program.kind,
             "program_refused": "; ".join(self._refused()) or None,
@@ -368,7 +406,7 @@ class Session:
             "program": self.program.snapshot(replica, self.update),
             "clipped_early": float(self.clipped_early[replica]),
             "headline": [{name: values[replica] for name, values in evaluation.items()} for evaluation in self.headline],
-            "seconds": {name: seconds / len(self.specs) for name, seconds in self.seconds.items()},
+            "seconds": {name: seconds / len(self.specs) for name, seconds in self.clock.seconds.items()},
             "adaptation": None if self._adaptation is None else self._adaptation.snapshot(),
             "torch_random_state": torch.get_rng_state(),
             "cuda_random_state": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -391,7 +429,7 @@ class Session:
             {name: [snapshot["headline"][position][name] for snapshot in snapshots] for name in evaluation}
             for position, evaluation in enumerate(snapshots[0]["headline"])
         ]
-        self.seconds = {name: sum(snapshot["seconds"][name] for snapshot in snapshots) for name in self.seconds}
+        self.clock.seconds = {name: sum(snapshot["seconds"][name] for snapshot in snapshots) for name in self.clock.seconds}
         torch.set_rng_state(snapshots[0]["torch_random_state"])
         if self.device.type == "cuda" and snapshots[0]["cuda_random_state"] is not None:
             torch.cuda.set_rng_state(snapshots[0]["cuda_random_state"], self.device)

@@ -90,6 +90,6 @@ def trained(folder: Path, text: str) -> Path:
         patch.chdir(folder)
         patch.setenv("GAPBENCH_CACHE", str(folder / "cache"))
         patch.setattr("gapbench.report.drawings", lambda _: {})
-        done = api.run(path, devices="cpu", slots=1)
+        done = api.run(path, devices="cpu")
     assert done.exit_status == 0, done.failed
     return folder / done.results

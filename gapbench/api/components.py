@@ -84,12 +84,7 @@ def _suite_summary(path: Path) -> str:
 
 
 def fetch_dataset(name: str, place: Place = HERE, **where: Unpack[Where]) -> list[FileStatus]:
-    """Downloads what is missing of a data set's official files and returns the state of all of them.
-
-    Args:
-        name: of the data set.
-        place: its folder of data sets, and plugins that define some.
-        where: fields of the place, for this call.
+    """Downloads what is missing of a data set's official files and returns the state of all of them; arguments as of `verify_dataset`.
 
     Raises:
         UnknownNameError: there is no such data set.

@@ -375,8 +375,9 @@ def _dropout(case: Case) -> Answer:
 def _snapshot(case: Case) -> Answer:
     pool, spec = make_pool(case.shape, case.classes), make_spec(model=case.component)
     straight, first = advance(start([spec], pool), UPDATES), advance(start([spec], pool), UPDATES // 2)
+    snapshot = first.snapshot(0)  # before another run starts: torch's own generator is in it, and starting sets it
     resumed = start([spec], pool)
-    resumed.restore([first.snapshot(0)])
+    resumed.restore([snapshot])
     advance(resumed, UPDATES - UPDATES // 2)
     if names := differing(weights_of(straight), weights_of(resumed)):
         return failed(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gapbench import catalog
 from gapbench.core.errors import DataError
@@ -38,6 +39,11 @@ class DatasetFacts:
     def is_image(self) -> bool:
         """Whether examples are images."""
         return len(self.shape) == 3
+
+    @property
+    def counted(self) -> dict[str, Any]:
+        """All but the shape, as JSON gives it back: what there is of an image folder at any size."""
+        return {name: value for name, value in asdict(self).items() if name != "shape"}
 
     @property
     def sides(self) -> str:
@@ -174,7 +180,7 @@ def count(root: Path) -> DatasetFacts:
     found = list_images(root)
     counts = DatasetFacts(found.count("train"), found.count("val"), (), len(found.classes), content_of(root))
     if counted(counts.content) != counts:
-        _write_note(_count_note(counts.content), {name: value for name, value in asdict(counts).items() if name != "shape"})
+        _write_note(_count_note(counts.content), counts.counted)
     return counts
 
 

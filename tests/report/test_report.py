@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from gapbench.console import print_side_tables
+from gapbench.console.results import print_side_tables
 from gapbench.core.errors import StoreError
 from gapbench.report import ReportFiles, write_report
 from gapbench.suite.schema import FIGURES, ReportSection

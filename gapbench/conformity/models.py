@@ -374,9 +374,10 @@ def _dropout(case: Case) -> Answer:
 
 def _snapshot(case: Case) -> Answer:
     pool, spec = make_pool(case.shape, case.classes), make_spec(model=case.component)
-    straight, first = advance(start([spec], pool), UPDATES), advance(start([spec], pool), UPDATES // 2)
+    straight = advance(start([spec], pool), UPDATES)
+    snapshot = advance(start([spec], pool), UPDATES // 2).snapshot(0)  # now: a trainer that starts draws its own random numbers
     resumed = start([spec], pool)
-    resumed.restore([first.snapshot(0)])
+    resumed.restore([snapshot])
     advance(resumed, UPDATES - UPDATES // 2)
     if names := differing(weights_of(straight), weights_of(resumed)):
         return failed(

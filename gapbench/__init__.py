@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 from gapbench.core.late import late_imports
 
 if TYPE_CHECKING:
-    from gapbench.catalog.plugins import dataset, model, optimizer, probe, regime
+    from gapbench.catalog.plugins import dataset as dataset, model as model, optimizer as optimizer, probe as probe, regime as regime
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "dataset", "model", "optimizer", "probe", "regime"]
-
-__getattr__ = late_imports(__name__, __file__)
+__getattr__, __all__ = late_imports(__name__, __file__)

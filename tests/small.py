@@ -1,12 +1,17 @@
-"""Small specs and pools that tests share."""
+"""Small specs, pools and trained suites that tests share."""
 
 from __future__ import annotations
 
 import functools
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from gapbench import api
+from gapbench.store import Session
 from gapbench.suite.runspec import Component, Normalization, Phase, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 
@@ -68,3 +73,23 @@ def make_split(pool: Pool, train: int = 100, validation: int = 0) -> Split:
     return Split(
         members[validation:], np.arange(pool.official_train, len(pool.labels)), members[:validation], members[validation : validation + 60]
     )
+
+
+def make_session(**changes: Any) -> Session:
+    """What training says of itself while it goes on; `changes` replace fields."""
+    fields: dict[str, Any] = {"state": "training", "host": "here", "pid": 1, "command": "gapbench run small.toml", "folder": "/home/me"}
+    fields |= {"started_at": "2026-01-01T00:00:00+00:00", "seconds": 10.0, "slots": 1, "threads": 1, "devices": ("cpu",), "jobs": ()}
+    return Session(**(fields | {"seconds_left": 100.0, "rough": False} | changes))
+
+
+def trained(folder: Path, text: str) -> Path:
+    """Trains a suite in a folder of its own and reports it without figures; returns its results."""
+    path = folder / f"{tomllib.loads(text)['name']}.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GAPBENCH_CACHE", str(folder / "cache"))
+        patch.setattr("gapbench.report.drawings", lambda _: {})
+        done = api.run(path, devices="cpu")
+    assert done.exit_status == 0, done.failed
+    return folder / done.results

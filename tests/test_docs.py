@@ -308,10 +308,10 @@ def test_no_column_or_figure_of_the_analyses_of_batch_sizes_is_missing():
 
 
 def test_no_column_of_the_analyses_around_the_weights_is_missing():
-    from gapbench.analysis import landscape, sharpness
+    from gapbench.analysis import landscape
 
     (text,) = [part for part in re.split(r"^## ", PAGES["numbers.md"], flags=re.MULTILINE) if part.startswith("Around the weights")]
-    every = {column for columns in landscape.COLUMNS.values() for column in columns} | set(sharpness.COLUMNS)
+    every = {column for columns in landscape.COLUMNS.values() for column in columns} | set(landscape.SHARPNESS_COLUMNS)
     assert (every | {f"{name}.csv" for name in (*landscape.COLUMNS, "sharpness")}) - set(re.findall(r"`([^`]+)`", text)) == set()
 
 
@@ -340,7 +340,7 @@ def test_measured_times_are_those_of_the_reference_results():
 
 
 def test_no_key_or_column_of_a_tuning_is_missing():
-    from gapbench.suite.sections import TuneSection
+    from gapbench.suite.schema import TuneSection
     from gapbench.tuning import CellResult, Rules, Tuned
 
     assert set(TuneSection.model_fields) - named("tuning.md", "`[tune]`") == set()

@@ -17,7 +17,7 @@ from gapbench.analysis.paper import not_comparable, published_value
 from gapbench.analysis.stats import LEVEL, NOT_SEPARATED, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
 from gapbench.catalog import Metric, published
 from gapbench.core.events import Outcome
-from gapbench.suite.identity import CellValues, differing
+from gapbench.suite.runspec import CellValues, differing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -380,8 +380,9 @@ def published_set(name: str) -> PublishedSet:
         UnknownNameError: there is no such paper or table.
     """
     paper, _, table = name.removeprefix(PREFIX).partition("/")
-    tables = [published.table(paper, one) for one in ([table] if table else published.tables(paper))]
-    return PublishedSet(name, tuple(row for one in tables for row in one.rows))
+    tables = published.tables(paper)
+    chosen = [tables[table]] if table else [*tables.values()]
+    return PublishedSet(name, tuple(row for one in chosen for row in one.rows))
 
 
 def against_published(

@@ -56,12 +56,11 @@ def environment_lines(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Enviro
 
     A property differs where its set of values does; how many runs have each is only said.
     """
+    sides = [_trained(runs) for runs in (first, second)]
     lines = []
     for column, name in NAMES.items():
-        counts = [_counts(_trained(runs), column) for runs in (first, second)]
-        texts = [_listed(count) for count in counts]
-        same = set(counts[0]) == set(counts[1])
-        lines.append(EnvironmentLine(name, texts[0], texts[0] if same else texts[1]))
+        own, other = (Counter(_word(column, row.get(column)) for row in rows) for rows in sides)
+        lines.append(EnvironmentLine(name, _listed(own), _listed(own if own.keys() == other.keys() else other)))
     return tuple(lines)
 
 
@@ -91,18 +90,11 @@ def _trained(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _counts(rows: list[dict[str, Any]], column: str) -> Counter[str]:
-    return Counter(_word(column, row.get(column)) for row in rows)
-
-
 def _listed(counts: Counter[str]) -> str:
-    if not counts:
-        return "no run"
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(
-        f"{value} ({counted(number, 'run')})" for value, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    )
+    if len(counts) < 2:
+        return next(iter(counts), "no run")
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{value} ({counted(number, 'run')})" for value, number in ordered)
 
 
 def _word(column: str, value: Any) -> str:

@@ -72,33 +72,30 @@ class HeldOut:
 
 def drawn_test_sets(panel: Panel, runs: Sequence[Run]) -> HeldOut | str:
     """Returns the test sets of runs that have their bits, or the reason why they cannot be told."""
-    known_sets = dict(catalog.datasets().items())  # the registry itself has no get: it raises an error of its own
-    entry = known_sets.get(panel.dataset)
-    asked = int(json.loads(panel.dataset_options).get("test_size") or 0)
-    known = asked or (entry.test_examples if entry is not None else None)
-    if known is not None and all(len(run.test_correct) == -(-known // 8) for run in runs):
-        size: int | None = known
-    else:
-        size = _size(runs)
+    entry = dict(catalog.datasets().items()).get(panel.dataset)  # the registry itself raises an error where it has none
+    part = int(json.loads(panel.dataset_options).get("test_size") or 0)
+    known = part or (entry.test_examples if entry is not None else None)
+    fits = known is not None and all(len(run.test_correct) == -(-known // 8) for run in runs)
+    size = known if fits else _size(runs)
     if size is None:
         return "the recorded bits are not those of its test set"
     seeds = {run.split_seed for run in runs}
     same = np.arange(size, dtype=np.int64)
-    if len(seeds) == 1 or (entry is not None and entry.split == "official" and not asked):
+    if len(seeds) == 1 or (entry is not None and entry.split == "official" and not part):
         return HeldOut(size, dict.fromkeys(seeds, same))
     if entry is None or entry.train_examples is None or entry.test_examples is None:
         return f"the size of the pool that {panel.dataset} is split from is not known here, so nor is what its test sets share"
-    found = {seed: _test_set(entry.train_examples, entry.test_examples, entry.split == "drawn", asked, seed) for seed in seeds}
+    found = {seed: _test_set(entry.train_examples, entry.test_examples, entry.split == "drawn", part, seed) for seed in seeds}
     return HeldOut(size, found) if {len(one) for one in found.values()} == {size} else "the recorded bits are not those of its test set"
 
 
-def _test_set(train_examples: int, test_examples: int, drawn: bool, asked: int, split_seed: int) -> Indices:
+def _test_set(train_examples: int, test_examples: int, drawn: bool, part: int, split_seed: int) -> Indices:
     """Returns the indices in the pool of the test set that a split seed draws, in the order of the bits."""
     pool = np.arange(train_examples + test_examples, dtype=np.int64)
     test = np.sort(permutation(stream(split_seed, "split"), 0, pool)[train_examples:]) if drawn else pool[train_examples:]
-    if asked in (0, len(test)):
+    if part in (0, len(test)):
         return test
-    return np.sort(permutation(stream(split_seed, "subset"), 0, test)[:asked])
+    return np.sort(permutation(stream(split_seed, "subset"), 0, test)[:part])
 
 
 def _size(runs: Sequence[Run]) -> int | None:
@@ -109,13 +106,9 @@ def _size(runs: Sequence[Run]) -> int | None:
     (length, *others) = {len(run.test_correct) for run in runs}
     if others:
         return None
-    right = [int(np.unpackbits(np.frombuffer(run.test_correct, dtype=np.uint8)).sum()) for run in runs]
-    accuracies = [run.numbers["test_accuracy"] for run in runs]
-    fits = [
-        size
-        for size in range(8 * length - 7, 8 * length + 1)
-        if all(abs(count / size - accuracy) < 1e-9 for count, accuracy in zip(right, accuracies, strict=True))
-    ]
+    right = [(int(unpack_correct(run.test_correct, 8 * length).sum()), run.numbers["test_accuracy"]) for run in runs]
+    sizes = range(8 * length - 7, 8 * length + 1)
+    fits = [size for size in sizes if all(abs(count / size - accuracy) < 1e-9 for count, accuracy in right)]
     return fits[0] if len(fits) == 1 else None
 
 
@@ -139,7 +132,7 @@ class ExampleInterval:
 class Pair:
     """What one split (or, at a fixed one, the whole table) compares: a test set and how much better the reference does on each example."""
 
-    examples: npt.NDArray[np.int64]
+    examples: Indices
     """Which examples of the pool they are."""
     better: Flags
     """Mean correctness of the reference cell's networks minus that of the other cell's, in [-1, 1], one for each example."""

@@ -62,8 +62,7 @@ def _otherwise(panel: Panel, cell: Cell, found: PublishedValue) -> str:
         return "the size of the paper's training set is not known here"
     if cell.train_examples != whole:
         return f"{cell.train_examples:,} of {whole:,} training examples"
-    tests = json.loads(panel.dataset_options).get("test_size")
-    if tests:
+    if tests := json.loads(panel.dataset_options).get("test_size"):
         return f"{tests:,} of {dataset.test_examples:,} test examples" if dataset.test_examples else f"{tests:,} test examples"
     if cell.batch_size != found.batch_size:
         return f"batch size {cell.batch_size} instead of {found.batch_size}"

@@ -59,12 +59,9 @@ def t_interval(values: Numbers, level: float = LEVEL) -> Estimate | None:
     """
     sample = np.asarray(values, dtype=np.float64)
     n = len(sample)
-    if n == 0:
-        return None
-    mean = float(sample.mean())
-    if n == 1:
-        return Estimate(mean, None, None, 1)
-    half = t_quantile(level, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
+    if n < 2:
+        return Estimate(float(sample[0]), None, None, 1) if n else None
+    mean, half = float(sample.mean()), t_quantile(level, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
     return Estimate(mean, float(mean - half), float(mean + half), n)
 
 
@@ -147,9 +144,10 @@ def interval_of_log(logarithm: float, half: float) -> Interval:
 
 def bounds(name: str, found: Estimate | Difference | Ratio | Interval | None) -> dict[str, float | None]:
     """Returns a number and its bounds as the columns `name`, `name_low`, `name_high`; None where there is none."""
-    low, high = (found.low, found.high) if found else (None, None)
-    value = found.mean if isinstance(found, Estimate) else found.value if isinstance(found, Interval) else found.estimate if found else None
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    if found is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    value = found.mean if isinstance(found, Estimate) else found.value if isinstance(found, Interval) else found.estimate
+    return {name: value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 @dataclass(frozen=True)

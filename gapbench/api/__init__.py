@@ -15,73 +15,47 @@ from typing import TYPE_CHECKING
 from gapbench.core.late import late_imports
 
 if TYPE_CHECKING:
-    from gapbench.api.analyzing import Analysis, analyze
-    from gapbench.api.benching import bench, bench_cases
-    from gapbench.api.checkup import Finding, doctor
-    from gapbench.api.comparing import compare, comparison_failures, write_comparison
-    from gapbench.api.conformity import ConformityReport, check_components
-    from gapbench.api.exporting import Exported, export
-    from gapbench.api.inventory import Listed, fetch_dataset, kinds, listing, names, verify_dataset
-    from gapbench.api.keeping import clean, find, find_leftovers, load_results, merge, to_frame
-    from gapbench.api.place import Place
-    from gapbench.api.planning import Plan, PlannedCell, plan
-    from gapbench.api.reporting import figures, report
-    from gapbench.api.running import RunReport, Took, calibrate, run
-    from gapbench.api.starter import starter_suite, suite_schema, write_suite_schema
-    from gapbench.api.state import CellStatus, FailedRun, RunStatus, Status, status
-    from gapbench.api.tuning import PlannedSpace, TuneReport, TuningPlan, plan_tuning, tune
-    from gapbench.suite import load_suite
+    from gapbench.api.analyzing import Analysis as Analysis, analyze as analyze
+    from gapbench.api.benching import bench as bench, bench_cases as bench_cases
+    from gapbench.api.checkup import Finding as Finding, doctor as doctor
+    from gapbench.api.comparing import compare as compare, comparison_failures as comparison_failures, write_comparison as write_comparison
+    from gapbench.api.components import (
+        ConformityReport as ConformityReport,
+        Listed as Listed,
+        check_components as check_components,
+        fetch_dataset as fetch_dataset,
+        kinds as kinds,
+        listing as listing,
+        names as names,
+        verify_dataset as verify_dataset,
+    )
+    from gapbench.api.keeping import (
+        clean as clean,
+        find as find,
+        find_leftovers as find_leftovers,
+        load_results as load_results,
+        merge as merge,
+        to_frame as to_frame,
+    )
+    from gapbench.api.place import Place as Place
+    from gapbench.api.planning import Plan as Plan, PlannedCell as PlannedCell, plan as plan
+    from gapbench.api.reporting import Exported as Exported, export as export, figures as figures, report as report
+    from gapbench.api.running import RunReport as RunReport, Took as Took, calibrate as calibrate, run as run
+    from gapbench.api.starter import starter_suite as starter_suite, suite_schema as suite_schema, write_suite_schema as write_suite_schema
+    from gapbench.api.state import (
+        CellStatus as CellStatus,
+        FailedRun as FailedRun,
+        RunStatus as RunStatus,
+        Status as Status,
+        status as status,
+    )
+    from gapbench.api.tuning import (
+        PlannedSpace as PlannedSpace,
+        TuneReport as TuneReport,
+        TuningPlan as TuningPlan,
+        plan_tuning as plan_tuning,
+        tune as tune,
+    )
+    from gapbench.suite import load_suite as load_suite
 
-__all__ = [
-    "Analysis",
-    "CellStatus",
-    "ConformityReport",
-    "Exported",
-    "FailedRun",
-    "Finding",
-    "Listed",
-    "Place",
-    "Plan",
-    "PlannedCell",
-    "PlannedSpace",
-    "RunReport",
-    "RunStatus",
-    "Status",
-    "Took",
-    "TuneReport",
-    "TuningPlan",
-    "analyze",
-    "bench",
-    "bench_cases",
-    "calibrate",
-    "check_components",
-    "clean",
-    "compare",
-    "comparison_failures",
-    "doctor",
-    "export",
-    "fetch_dataset",
-    "figures",
-    "find",
-    "find_leftovers",
-    "kinds",
-    "listing",
-    "load_results",
-    "load_suite",
-    "merge",
-    "names",
-    "plan",
-    "plan_tuning",
-    "report",
-    "run",
-    "starter_suite",
-    "status",
-    "suite_schema",
-    "to_frame",
-    "tune",
-    "verify_dataset",
-    "write_comparison",
-    "write_suite_schema",
-]
-
-__getattr__ = late_imports(__name__, __file__)
+__getattr__, __all__ = late_imports(__name__, __file__)

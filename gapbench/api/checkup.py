@@ -100,11 +100,9 @@ def torch_findings(
     build = f"CUDA {found['cuda_build']}" if found["cuda_build"] else "CPU only"
     yield Finding("torch", "ok", f"{found['torch']} ({build}; CPU code path {found['cpu_capability']})")
     vision = found["torchvision"]
-    if vision["error"]:
-        remedy = "install the one that fits this torch: pip install --upgrade torch torchvision"
-        yield Finding("torchvision", "bad", f"cannot be imported: {vision['error']}", remedy)
-    else:
-        yield Finding("torchvision", "ok", vision["version"])
+    remedy = "install the one that fits this torch: pip install --upgrade torch torchvision"
+    trouble = f"cannot be imported: {vision['error']}" if vision["error"] else ""
+    yield _tried("torchvision", vision["version"], trouble, remedy, "bad")
     yield _cpu_bf16(bool(found["cpu_bf16"]))
     yield from _gpu_findings(found["devices"], gpus)
     yield from _compile_findings(compiled, compiler)
@@ -126,10 +124,8 @@ def _gpu_findings(devices: list[dict[str, Any]], gpus: tuple[Device, ...]) -> It
             f"{label}, {memory}, compute capability {device['capability']}, {bf16}",
             "another program uses it: runs may be out of memory, and times mean little" if used else "",
         )
-        if device["capture"]:
-            yield Finding(f"CUDA graphs on {device['name']}", "note", f"cannot be captured: {device['capture']}", _NOT_NEEDED)
-        else:
-            yield Finding(f"CUDA graphs on {device['name']}", "ok", "capture works")
+        trouble = f"cannot be captured: {device['capture']}" if device["capture"] else ""
+        yield _tried(f"CUDA graphs on {device['name']}", "capture works", trouble, _NOT_NEEDED)
     if not devices and gpus:
         remedy = "update the NVIDIA driver, or install a torch that fits it (pytorch.org says which)"
         yield Finding("GPU", "bad", f"the driver shows {len(gpus)}, torch cannot use any", remedy)
@@ -149,13 +145,16 @@ def _compile_findings(found: Mapping[str, Any] | Finding, compiler: str) -> Iter
     if isinstance(found, Finding):
         yield Finding("torch.compile", "note", found.text, _NOT_NEEDED)
         return
+    remedy = _NOT_NEEDED if compiler else f"install a C++ compiler ({_how_to_get_one()}); {_NOT_NEEDED}"
     for device, result in found.items():
-        if not result["error"]:
-            yield Finding(f"torch.compile on {device}", "ok", f"works (the first time in {result['seconds']:.0f} s)")
-            continue
-        remedy = _NOT_NEEDED if compiler else f"install a C++ compiler ({_how_to_get_one()}); {_NOT_NEEDED}"
-        yield Finding(f"torch.compile on {device}", "note", f"does not work: {result['error']}", remedy)
-    yield Finding("C++ compiler", "ok", compiler) if compiler else Finding("C++ compiler", "note", "none found", _how_to_get_one())
+        trouble = f"does not work: {result['error']}" if result["error"] else ""
+        yield _tried(f"torch.compile on {device}", f"works (the first time in {result['seconds']:.0f} s)", trouble, remedy)
+    yield _tried("C++ compiler", compiler, "" if compiler else "none found", _how_to_get_one())
+
+
+def _tried(name: str, works: str, trouble: str, remedy: str, state: Literal["note", "bad"] = "note") -> Finding:
+    """Returns that something works or, where there is trouble with it, that and its remedy."""
+    return Finding(name, state, trouble, remedy) if trouble else Finding(name, "ok", works)
 
 
 def ask(what: str, seconds: float, *arguments: str) -> dict[str, Any] | Finding:

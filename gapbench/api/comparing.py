@@ -10,7 +10,7 @@ from gapbench.api.keeping import find, open_refreshed
 from gapbench.core.errors import StoreError
 from gapbench.store import read_tables
 from gapbench.store.files import write_text
-from gapbench.suite.identity import values_by_cell
+from gapbench.suite.runspec import values_by_cell
 
 FailOn = Literal["regression", "difference", "environment"]
 """What a caller may want to know of a comparison: see `failures`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,8 +16,10 @@ from gapbench.core.events import FINAL, Outcome
 from gapbench.core.registry import Registry
 from gapbench.execution import (
     Job,
+    Layout,
     Pending,
     Predictions,
+    Price,
     PricedJob,
     Settings,
     choose_devices,
@@ -35,22 +38,68 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Work:
+    """Runs at a place: where they are kept, how they are spread over its machine, and what is left of them to train."""
+
+    directory: ResultsDirectory
+    """It need not exist."""
+    specs: Mapping[str, RunSpec]
+    """Of the whole plan by id: it decides how runs are stacked and placed, whichever of them train."""
+    how: Settings
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the whole plan is spread over the machine."""
+        return plan_layout(self.specs, self.how.devices, self.how.slots)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What its jobs take there."""
+        return Predictions(place_of(self.layout.slots))
+
+    def left(self, selected: Iterable[str], again: Collection[Outcome] = ()) -> list[str]:
+        """Returns those of the selected runs that have no outcome, or one of those that are trained again."""
+        return [run_id for run_id in selected if (done := self.directory.run(run_id).outcome()) is None or done.outcome in again]
+
+    def price(self, selected: Collection[str], again: Collection[Outcome] = ()) -> Price:
+        """Returns what is left to train: interrupted jobs from their checkpoints on, and all else from the beginning.
+
+        Args:
+            selected: ids of the runs that are asked for.
+            again: outcomes that are trained again.
+        """
+        pending = find_pending(self.directory, self.layout.jobs, selected)
+        begun = [item for item in pending if item.checkpoint is not None]
+        fresh = {run_id for item in pending if item.checkpoint is None for run_id in item.job.run_ids}
+        fresh |= {run_id for run_id in selected if (done := self.directory.run(run_id).outcome()) is not None and done.outcome in again}
+        anew = [Pending(part) for job in self.layout.jobs if (part := job.part(fresh))]
+        return price([*begun, *anew], self.layout.slots, self.predictions)
+
+
+@dataclass(frozen=True)
 class Selection:
-    """A loaded suite: the whole decides how runs are stacked and placed, the selection which of them train."""
+    """A loaded suite, and what of it is asked for."""
 
     whole: Suite
     chosen: Suite
     """The same without the runs that `only` leaves out."""
 
     @property
-    def specs(self) -> dict[str, RunSpec]:
-        """Every run of the whole suite by id, in order."""
-        return _specs_by_id(self.whole)
-
-    @property
     def run_ids(self) -> tuple[str, ...]:
         """Ids of the selected runs, each once."""
-        return tuple(_specs_by_id(self.chosen))
+        return tuple(dict.fromkeys(planned.run_id for planned in self.chosen.runs))
+
+    def at(self, place: Place, *, fail_fast: bool = False, command: str = "") -> Work:
+        """Returns the runs of the whole suite at a place.
+
+        Raises:
+            DeviceError: a device does not exist.
+        """
+        directory = ResultsDirectory(Path(place.results) / self.whole.name, self.whole.name)
+        specs: dict[str, RunSpec] = {}
+        for planned in self.whole.runs:
+            specs.setdefault(planned.run_id, planned.spec)
+        return Work(directory, specs, settings_of(self.whole, place, fail_fast=fail_fast, command=command))
 
 
 def select(suite: str | Path, place: Place, *, settings: Mapping[str, str] | None, only: str | None) -> Selection:
@@ -62,13 +111,6 @@ def select(suite: str | Path, place: Place, *, settings: Mapping[str, str] | Non
     whole = load_suite(suite, settings=settings, plugins=place.plugin_files)
     chosen = load_suite(suite, settings=settings, only=only, plugins=place.plugin_files) if only else whole
     return Selection(whole, chosen)
-
-
-def _specs_by_id(suite: Suite) -> dict[str, RunSpec]:
-    specs: dict[str, RunSpec] = {}
-    for planned in suite.runs:
-        specs.setdefault(planned.run_id, planned.spec)
-    return specs
 
 
 def settings_of(suite: Suite, place: Place, *, fail_fast: bool = False, command: str = "") -> Settings:
@@ -120,25 +162,6 @@ def titles(named: Mapping[str, tuple[str, str]]) -> Callable[[Job], str]:
 
 class TooLongError(GapbenchError):
     """The prediction is longer than `--max-device-hours` allows."""
-
-
-def pending_jobs(
-    directory: ResultsDirectory, jobs: Sequence[Job], selected: Collection[str], again: Collection[Outcome] = ()
-) -> list[Pending]:
-    """Returns what would train: interrupted jobs from their checkpoints on, and all else from the beginning.
-
-    Args:
-        directory: says what is done; it need not exist.
-        jobs: of the whole plan.
-        selected: ids of the runs that are asked for.
-        again: outcomes that are trained again.
-    """
-    pending = find_pending(directory, jobs, selected)
-    done = {run_id: outcome.outcome for run_id in selected if (outcome := directory.run(run_id).outcome()) is not None}
-    begun = [item for item in pending if item.checkpoint is not None]
-    fresh = {run_id for item in pending if item.checkpoint is None for run_id in item.job.run_ids}
-    fresh |= {run_id for run_id, outcome in done.items() if outcome in again}
-    return [*begun, *(Pending(part) for job in jobs if (part := job.part(fresh)))]
 
 
 def check_hours(priced: Sequence[PricedJob], limit: float, cells: Mapping[str, str]) -> list[str]:
@@ -300,26 +323,20 @@ def plan(
     """
     place = place.but(**where)
     selection = select(suite, place, settings=settings, only=only)
-    loaded = selection.chosen
-    chosen = choose_devices(place.devices)
-    path = Path(place.results) / loaded.name
-    directory = ResultsDirectory(path, loaded.name)
-    states = {run_id: directory.run(run_id).state() for run_id in selection.run_ids}
-    done = {run_id for run_id, state in states.items() if state in FINAL}
-    layout = plan_layout(selection.specs, chosen, place.slots)
-    job_of = {run_id: job for job in layout.jobs for run_id in job.run_ids}
-    predictions = Predictions(place_of(layout.slots))
-    priced = price(pending_jobs(directory, layout.jobs, selection.run_ids), layout.slots, predictions=predictions)
+    work = selection.at(place)
+    done = {run_id for run_id in selection.run_ids if work.directory.run(run_id).state() in FINAL}
+    job_of = {run_id: job for job in work.layout.jobs for run_id in job.run_ids}
+    priced = work.price(selection.run_ids)
     return Plan(
-        suite=loaded,
-        results=path,
-        cells=tuple(_cell(members, done, job_of, predictions) for members in by_cell(loaded.runs).values()),
-        runs=len(states),
+        suite=selection.chosen,
+        results=work.directory.path,
+        cells=tuple(_cell(members, done, job_of, work.predictions) for members in by_cell(selection.chosen.runs).values()),
+        runs=len(selection.run_ids),
         done=len(done),
         jobs=len(priced.jobs),
-        slots=len(layout.slots),
-        threads=layout.slots[0].threads,
-        devices=tuple(device.name for device in chosen),
+        slots=len(work.layout.slots),
+        threads=work.layout.slots[0].threads,
+        devices=tuple(device.name for device in work.how.devices),
         device_seconds=priced.device_seconds,
         wall_seconds=priced.wall_seconds,
         unknown=priced.unknown,
@@ -337,10 +354,8 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
 def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], predictions: Predictions) -> PlannedCell:
     first = members[0]
     estimate = predictions.of(job_of[first.run_id])
-    times = []
-    for run_id in dict.fromkeys(member.run_id for member in members):
-        seconds = predictions.of(job_of[run_id]).seconds
-        times.append(None if seconds is None else seconds / job_of[run_id].replicas)
+    jobs = [job_of[run_id] for run_id in dict.fromkeys(member.run_id for member in members)]
+    times = [seconds / job.replicas for job in jobs if (seconds := predictions.of(job).seconds) is not None]
     return PlannedCell(
         cell=first.labels.cell,
         runs=len(members),
@@ -349,6 +364,6 @@ def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Jo
         regime=first.labels.regime,
         parameters=estimate.parameters,
         memory_mib=estimate.memory_mib,
-        seconds=None if None in times else sum(value for value in times if value is not None),
+        seconds=sum(times) if len(times) == len(jobs) else None,
         basis=estimate.basis,
     )

@@ -1,14 +1,22 @@
-"""Tables, figures and pages, made from results that are there."""
+"""Tables, figures and pages, made from results that are there, and the same for elsewhere: one archive, tidy CSV, LaTeX, TensorBoard."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from gapbench import store
+from gapbench.analysis import arms_table
 from gapbench.api.keeping import find, load_results, open_refreshed
+from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.report import ReportFiles, write_report
 from gapbench.report.figures import Figures, drawings
+from gapbench.report.latex import arms_latex
+from gapbench.report.tables import csv_text, curves_csv, runs_csv
+from gapbench.report.tensorboard import write_tensorboard, writer_class
 from gapbench.report.tuning import TuningFiles, is_tuning, write_tuning_report
-from gapbench.store import read_tables
+from gapbench.store import ResultsDirectory, Tables, read_tables
+from gapbench.store.files import whole_folder, write_text
 
 
 def report(results: str | Path | None = None) -> ReportFiles | TuningFiles:
@@ -32,3 +40,94 @@ def figures(results: str | Path | None = None) -> Figures:
         StoreError: there is no such directory, or its tables cannot be read.
     """
     return Figures(drawings(load_results(results)))
+
+
+CSV_FILES = ("runs.csv", "curves.csv", "arms.csv")
+
+
+class ExportError(GapbenchError):
+    """Nothing was asked for, or two things under one name."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One thing that was written."""
+
+    path: Path
+    what: str
+    """Such as "12 files" or "64 runs"."""
+
+
+def export(
+    results: str | Path | None = None,
+    bundle: str | Path | None = None,
+    *,
+    csv: str | Path | None = None,
+    latex: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+) -> list[Exported]:
+    """Writes results in every form that is asked for, at least one; everything is checked before anything is written.
+
+    Args:
+        results: a results directory, a bundle, or a name below `results/`; default: the newest there.
+        bundle: an archive (.tar.gz or .zip) that `report` reads elsewhere.
+        csv: a folder for runs.csv, curves.csv and arms.csv: the tidy tables.
+        latex: a file for the arms table, as LaTeX with booktabs.
+        tensorboard: a folder for event files, one folder in it for each run; needs the extra `tensorboard` and imports torch.
+
+    Raises:
+        ExportError: no form is given.
+        StoreError: there is no such directory, or something exists already.
+        TensorboardError: the package tensorboard is missing.
+    """
+    named = {"bundle": bundle, "csv": csv, "latex": latex, "tensorboard": tensorboard}
+    targets = {name: Path(path) for name, path in named.items() if path}
+    if not targets:
+        raise ExportError("export needs at least one of --bundle FILE, --csv DIR, --latex FILE, --tensorboard DIR")
+    _check(targets)
+    directory = open_refreshed(find(results))
+    tables = read_tables(directory.path)
+    return [Exported(path, _WRITERS[name](directory, tables, path)) for name, path in targets.items()]
+
+
+def _check(targets: dict[str, Path]) -> None:
+    places = [path.resolve() for path in targets.values()]
+    if len(set(places)) < len(places):
+        raise ExportError("export writes every form to a place of its own; two of the names are the same")
+    if "bundle" in targets:
+        store.check_bundle_name(targets["bundle"])
+    for path in targets.values():
+        if path.exists():
+            raise StoreError(f"{path}: exists already; choose another name or remove it")
+    if "tensorboard" in targets:
+        writer_class()  # fails before anything is written
+
+
+def _write_bundle(directory: ResultsDirectory, _: Tables, path: Path) -> str:
+    report(directory.path)
+    return f"{len(store.pack(directory, path))} files"
+
+
+def _write_csv(_: ResultsDirectory, tables: Tables, folder: Path) -> str:
+    texts = (runs_csv(tables.runs), curves_csv(tables.curves), csv_text(arms_table(tables.runs, tables.curves).frame()))
+    with whole_folder(folder) as temporary:
+        for name, text in zip(CSV_FILES, texts, strict=True):
+            write_text(temporary / name, text)
+    return f"{', '.join(CSV_FILES[:-1])} and {CSV_FILES[-1]}"
+
+
+def _write_latex(_: ResultsDirectory, tables: Tables, path: Path) -> str:
+    arms = arms_table(tables.runs, tables.curves)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, arms_latex(tables.suite, arms))
+    return f"a table of {len(arms.rows)} {'cell' if len(arms.rows) == 1 else 'cells'}"
+
+
+def _write_tensorboard(_: ResultsDirectory, tables: Tables, folder: Path) -> str:
+    with whole_folder(folder) as temporary:
+        runs = write_tensorboard(tables, temporary)
+    return f"{runs} {'run' if runs == 1 else 'runs'}; `tensorboard --logdir {folder}` shows them"
+
+
+_WRITERS = {"bundle": _write_bundle, "csv": _write_csv, "latex": _write_latex, "tensorboard": _write_tensorboard}
+"""Each writes one form of a directory and its tables to a path, and returns what that is."""

@@ -19,34 +19,20 @@ from gapbench.analysis import ArmsTable
 from gapbench.analysis.environment import prices
 from gapbench.api.keeping import load_results
 from gapbench.api.place import HERE, Place, Where
-from gapbench.api.planning import Selection, check_hours, pending_jobs, select, settings_of, titles, used_components
+from gapbench.api.planning import Selection, Work, check_hours, select, titles, used_components
 from gapbench.api.reporting import figures
 from gapbench.api.state import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
 from gapbench.core.events import RETRIED, Outcome
-from gapbench.execution import (
-    Job,
-    Layout,
-    Measured,
-    Observer,
-    Price,
-    Said,
-    Settings,
-    execute,
-    ignore,
-    measure,
-    plan_layout,
-    price,
-)
+from gapbench.execution import Job, Measured, Observer, Price, Said, choose_devices, execute, ignore, measure
 from gapbench.report import ReportFiles, write_report
 from gapbench.report.figures import Figures
 from gapbench.sizing import program_key
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.batches import shortened
-from gapbench.suite.identity import run_id
-from gapbench.suite.runspec import AdaptiveBatch, Component, PlannedRun, RunSpec
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec, run_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,25 +133,25 @@ def run(
     """
     place = place.but(**where)
     selection = select(suite, place, settings=settings, only=only)
-    how = settings_of(selection.whole, place, fail_fast=fail_fast, command=command)
     if smoke:
-        small, notes = smoke_suite(selection.chosen, how.devices[0].kind)
+        small, notes = smoke_suite(selection.chosen, choose_devices(place.devices)[0].kind)
         selection = Selection(small, small)
         for note in notes:
             observe(Said(note))
-    whole, runs, selected = selection.whole, selection.specs, selection.run_ids
-    path = Path(place.results) / whole.name
+    whole, selected = selection.whole, selection.run_ids
+    work = selection.at(place, fail_fast=fail_fast, command=command)
+    path = work.directory.path
     again = frozenset(Outcome) if force else RETRIED if retry else frozenset()
-    _check(selection, place, how, again, max_device_hours, observe)
+    _check(work, selection, place, again, max_device_hours, observe)
     with ResultsDirectory.create(path, whole.name) as directory:
         retire(directory, selected, again)
-        layout = plan_layout(runs, how.devices, how.slots)
-        priced = price(pending_jobs(directory, layout.jobs, selected), layout.slots)
-        plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(directory, priced, layout))
+        work = dataclasses.replace(work, directory=directory)
+        priced = work.price(selected)
+        plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(work, priced))
         note = "# run with --smoke: three updates of every program of this suite\n" if smoke else ""
         directory.write_plan(plan, f"{note}{whole.resolved_toml()}")
         began = time.monotonic()
-        done = execute(directory, runs, selected, how, titles=_titles(whole), observe=observe)
+        done = execute(directory, work.specs, selected, work.how, titles=_titles(whole), observe=observe)
         seconds = time.monotonic() - began
         build_tables(directory)
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
@@ -176,14 +162,14 @@ def run(
         return RunReport(path, outcomes, interrupted=False, files=files, failed=failed, took=_took(path, seconds, priced, outcomes))
 
 
-def _predictions(directory: ResultsDirectory, priced: Price, layout: Layout) -> dict[str, Prediction]:
+def _predictions(work: Work, priced: Price) -> dict[str, Prediction]:
     """Predicts what trains now and what else has no outcome yet; what has one keeps the prediction from before it trained, or none."""
-    every = price(pending_jobs(directory, layout.jobs, [run_id for job in layout.jobs for run_id in job.run_ids]), layout.slots)
+    every = work.price(work.specs)
     # Of a run that goes on, results will record all of it, so the prediction from before it began still holds.
     begun = {run_id for job in every.jobs if job.pending.update > 0 for run_id in job.pending.job.run_ids}
     found = {**every.of_runs(), **priced.of_runs()}
     return {
-        **kept_predictions(directory),
+        **kept_predictions(work.directory),
         **{run_id: Prediction(*prediction) for run_id, prediction in found.items() if run_id not in begun},
     }
 
@@ -212,25 +198,17 @@ def _titles(suite: Suite) -> Callable[[Job], str]:
 
 
 def _check(
-    selection: Selection,
-    place: Place,
-    how: Settings,
-    again: frozenset[Outcome],
-    max_device_hours: float | None,
-    observe: Observer,
+    work: Work, selection: Selection, place: Place, again: frozenset[Outcome], max_device_hours: float | None, observe: Observer
 ) -> None:
     """Raises what can be known to be wrong before anything trains. Writes nothing but what data sets keep in the cache."""
-    suite, runs, selected = selection.whole, selection.specs, selection.run_ids
-    directory = ResultsDirectory(Path(place.results) / suite.name, suite.name)
-    ResultsDirectory.check(directory.path, suite.name)
-    check_reachable(used_components(runs.values()), how.plugins)
+    suite, selected = selection.whole, selection.run_ids
+    ResultsDirectory.check(work.directory.path, suite.name)
+    check_reachable(used_components(work.specs.values()), work.how.plugins)
     if max_device_hours is not None:  # before data are downloaded for a suite that is refused
-        layout = plan_layout(runs, how.devices, how.slots)
-        priced = price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
-        for note in check_hours(priced.jobs, max_device_hours, {planned.run_id: planned.labels.cell for planned in suite.runs}):
+        cells = {planned.run_id: planned.labels.cell for planned in suite.runs}
+        for note in check_hours(work.price(selected, again).jobs, max_device_hours, cells):
             observe(Said(note))
-    left = [run_id for run_id in selected if (done := directory.run(run_id).outcome()) is None or done.outcome in again]
-    check_data([runs[run_id] for run_id in left], place, suite)
+    check_data([work.specs[run_id] for run_id in work.left(selected, again)], place, suite)
 
 
 def check_data(specs: Iterable[RunSpec], place: Place, suite: Suite) -> None:
@@ -280,15 +258,13 @@ def calibrate(
     """
     place = place.but(**where)
     selection = select(suite, place, settings=settings, only=only)
-    whole, specs = selection.whole, selection.specs
-    how = settings_of(whole, place)
-    directory = ResultsDirectory(Path(place.results) / whole.name, whole.name)
-    left = [run_id for run_id in selection.run_ids if directory.run(run_id).outcome() is None]
+    work = selection.at(place)
+    left = work.left(selection.run_ids)
     if not left:
         say("nothing is left to train, so nothing was measured")
         return Measured(0, {})
-    check_data([specs[run_id] for run_id in left], place, whole)
-    found = measure(specs, left, how, titles=_titles(whole), say=say)
+    check_data([work.specs[run_id] for run_id in left], place, selection.whole)
+    found = measure(work.specs, left, work.how, titles=_titles(selection.whole), say=say)
     for title, reason in found.left_out.items():
         say(f"not measured: {title}: {reason}")
     return found
@@ -325,10 +301,12 @@ def smoke_suite(suite: Suite, device_kind: str, fits: Callable[[RunSpec, str], b
         key = program_key(short)
         if key in chosen:
             continue
-        small, divisor = _fitting(short, device_kind, fits)
+        small = short
+        while not fits(small, device_kind) and _can_halve(small):
+            small = _halved(small)
         labels = planned.labels.model_copy(update={"suite": name})
         chosen[key] = PlannedRun(run_id=run_id(small), spec=small, labels=labels)
-        if divisor > 1:
+        if small.batch_size < short.batch_size:
             ghost = f", ghost {planned.spec.ghost_batch_size} -> {small.ghost_batch_size}" if small.ghost_batch_size else ""
             notes.append(f"{labels.cell}: batch {planned.spec.batch_size} -> {small.batch_size}{ghost}, so that an update fits")
     # Two programs may have become one, such as batches 512 and 4096 that were both divided down to 512.
@@ -355,36 +333,19 @@ def _few_tests(dataset: Component) -> Component:
     return dataset.model_copy(update={"options": {**dataset.options, "test_size": TEST_EXAMPLES}})
 
 
-def _fitting(spec: RunSpec, device_kind: str, fits: Callable[[RunSpec, str], bool]) -> tuple[RunSpec, int]:
-    """Returns the spec with a batch that fits, and what it was divided by. What cannot be divided further stays as it is."""
-    divisor = 1
-    while not fits(small := _divided(spec, divisor), device_kind) and _can_halve(small):
-        divisor *= 2
-    return small, divisor
-
-
 def _can_halve(spec: RunSpec) -> bool:
     """Batch norm needs two examples in every group."""
-    batches = spec.batches.sizes if spec.batches.grows else (spec.batch_size,)
-    sizes = batches if spec.ghost_batch_size is None else (*batches, spec.ghost_batch_size)
-    if spec.adaptive_batch is not None:
-        sizes = (*sizes, spec.adaptive_batch.smallest, spec.adaptive_batch.largest)
-        if spec.adaptive_batch.unit % 2:
-            return False
-    return all(size % 2 == 0 and size >= 4 for size in sizes)
+    rule = spec.adaptive_batch
+    sizes = list(spec.batches.sizes if spec.batches.grows else (spec.batch_size,))
+    sizes += [spec.ghost_batch_size] if spec.ghost_batch_size is not None else []
+    sizes += [rule.smallest, rule.largest] if rule is not None else []
+    return all(size % 2 == 0 and size >= 4 for size in sizes) and (rule is None or rule.unit % 2 == 0)
 
 
-def _divided(spec: RunSpec, divisor: int) -> RunSpec:
-    ghost = spec.ghost_batch_size
-    return spec.model_copy(
-        update={
-            "batch_size": spec.batch_size // divisor,
-            "ghost_batch_size": None if ghost is None else ghost // divisor,
-            "adaptive_batch": None if spec.adaptive_batch is None else _divided_rule(spec.adaptive_batch, divisor),
-        }
-    )
-
-
-def _divided_rule(rule: AdaptiveBatch, divisor: int) -> AdaptiveBatch:
-    sizes = {name: getattr(rule, name) // divisor for name in ("smallest", "largest", "unit")}
-    return rule.model_copy(update={**sizes, "exchange_rate": rule.exchange_rate / divisor})
+def _halved(spec: RunSpec) -> RunSpec:
+    ghost, rule = spec.ghost_batch_size, spec.adaptive_batch
+    if rule is not None:
+        sizes = {name: getattr(rule, name) // 2 for name in ("smallest", "largest", "unit")}
+        rule = rule.model_copy(update={**sizes, "exchange_rate": rule.exchange_rate / 2})
+    halves = {"batch_size": spec.batch_size // 2, "ghost_batch_size": None if ghost is None else ghost // 2, "adaptive_batch": rule}
+    return spec.model_copy(update=halves)

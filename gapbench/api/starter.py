@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from string import Template
 
 from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import StoreError
@@ -31,47 +32,6 @@ def write_suite_schema(path: str | Path, plugins: Iterable[str | Path] = ()) -> 
     return _write_new(Path(path), suite_schema(plugins), "choose another name, or remove it first")
 
 
-_TEMPLATE = """\
-#:schema ./{schema}
-# A starter suite. `gapbench plan {file}` says what it trains, `gapbench run {file}` trains it.
-schema = 1
-name = "{name}"
-
-[run]                                # one complete run: everything that the tables below leave out
-recipe = "digits"                    # `gapbench ls recipes` lists more; dataset, model and the recipe's fields do as well
-# dataset = {{ name = "npz", path = "mine.npz" }}          # your own arrays in the recipe's place: x_train, y_train, x_test, y_test
-# model = {{ name = "mlp", widths = [64, 64] }}            # `gapbench ls models`; one of your own: --plugin my_model.py
-
-[grid]                               # the product of these lists, each cell with every seed
-seed = "0..4"                        # inclusive; intervals need at least three seeds
-
-[[arm]]                              # labelled combinations; this one is what the others are held against
-label = "SB"
-batch_size = 16
-
-[[arm]]
-label = "LB"
-batch_size = 512
-
-[[arm]]
-label = "LB+LR"
-batch_size = 512
-regime = "sqrt-lr"                   # learning rate times sqrt(batch size / reference batch size); `gapbench ls regimes`
-
-[[arm]]
-label = "LB+LR+GBN"
-batch_size = 512
-regime = "sqrt-lr"
-ghost_batch_size = 16                # batch norm statistics over groups of 16; must divide the batch size
-
-# [[arm]]                            # regime adaptation: as many updates as SB, so 32 times its examples and most of the time
-# label = "LB+LR+GBN+RA"
-# batch_size = 512
-# regime = "adapted"
-# ghost_batch_size = 16
-"""
-
-
 def starter_suite(path: str | Path) -> Path:
     """Writes a starter suite to `path` (a .toml file) and returns it; beside it the schema that it names, where there is none yet.
 
@@ -82,7 +42,8 @@ def starter_suite(path: str | Path) -> Path:
     if target.suffix != ".toml":
         raise StoreError(f"{target}: a suite is a .toml file; choose such a name")
     name = re.sub(r"[^a-z0-9._+-]+", "-", target.stem.lower()).lstrip("-._+") or "starter"
-    _write_new(target, _TEMPLATE.format(file=target.name, name=name, schema=FILE_NAME), "choose another name")
+    template = Template(Path(__file__).with_name("starter.toml").read_text(encoding="utf-8"))
+    _write_new(target, template.substitute(file=target.name, name=name, schema=FILE_NAME), "choose another name")
     if not (target.parent / FILE_NAME).exists():  # one that is there may know the user's own components
         write_suite_schema(target.parent / FILE_NAME)
     return target

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from gapbench.api.keeping import as_html
+from gapbench.api.keeping import as_html, to_frame
 from gapbench.api.place import HERE, Place, Where
-from gapbench.api.planning import TooLongError, exceeds, hours, pending_jobs, settings_of, titles, used_components
+from gapbench.api.planning import TooLongError, Work, exceeds, hours, settings_of, titles, used_components
 from gapbench.api.reporting import figures
 from gapbench.api.running import check_data, kept_predictions, retire
 from gapbench.api.state import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.events import RETRIED, Outcome
-from gapbench.execution import Job, Observer, Price, Said, Settings, execute, ignore, plan_layout, price
+from gapbench.execution import Job, Observer, Price, Said, Settings, execute, ignore
 from gapbench.report.figures import Figures
 from gapbench.report.tuning import TuningFiles, write_tuning_report
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
@@ -72,9 +72,7 @@ class TuningPlan:
 
     def frame(self) -> pd.DataFrame:
         """Returns one row a cell."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(cell) for cell in self.cells])
+        return to_frame(self.cells)
 
     def __repr__(self) -> str:
         return f"TuningPlan({self.suite!r}: {self.runs} runs in the next round, at most {self.runs_at_most} in all)"
@@ -84,55 +82,54 @@ class TuningPlan:
 
 
 @dataclass(frozen=True)
-class Work:
+class TuningWork:
     """A search with its place on disk and on this machine."""
 
     trials: Trials
-    place: Place
-    path: Path
+    directory: ResultsDirectory
     output: Path
     how: Settings
 
     @classmethod
-    def of(cls, suite: str | Path, place: Place, settings: Mapping[str, str] | None, output: str | Path | None, command: str = "") -> Work:
+    def of(
+        cls, suite: str | Path, place: Place, settings: Mapping[str, str] | None, output: str | Path | None, command: str = ""
+    ) -> TuningWork:
         """Returns the search of a suite; the arguments are those of `tune`."""
         tunable = load_tunable(suite, settings=settings, plugins=place.plugin_files)
         trials = Trials(tunable)
         how = settings_of(tunable.suite, place, command=command)
-        path = Path(place.results) / trials.name
-        ResultsDirectory.check(path, trials.name)
+        directory = ResultsDirectory(Path(place.results) / trials.name, trials.name)
+        ResultsDirectory.check(directory.path, trials.name)
         written = Path(output).expanduser() if output else _default_output(tunable.suite.path, tunable.suite.name)
-        return cls(trials, place, path, written, how)
+        return cls(trials, directory, written, how)
 
     def search(self) -> Search:
         """Returns how far the search is, from the outcomes on disk."""
-        directory = ResultsDirectory(self.path, self.trials.name)
 
         def outcome(run_id: str) -> tuple[str, float, float] | None:
-            found = directory.run(run_id).outcome()
+            found = self.directory.run(run_id).outcome()
             if found is None:
                 return None
             numbers = found.summary if found.outcome is Outcome.OK else {}
-            return (
-                found.outcome.value,
-                float(numbers.get(self.trials.metric.column("validation"), 0.0)),
-                float(numbers.get("validation_loss", 0.0)),
-            )
+            score, loss = (float(numbers.get(name, 0.0)) for name in (self.trials.metric.column("validation"), "validation_loss"))
+            return found.outcome.value, score, loss
 
         return self.trials.replay(outcome)
+
+    def specs_so_far(self) -> dict[str, RunSpec]:
+        """Returns the runs of every round until now by id."""
+        return specs_of([trial for tried in self.search().rounds for trial in self.trials.of_round(tried)])
 
     def every_spec(self) -> list[RunSpec]:
         """Returns the specs of the first grid: those of later rounds differ from them in what is searched only."""
         return list(specs_of(self.trials.of_round(self.search().rounds[0])).values())
 
-    def price_of(self, tried: Round, again: Iterable[Outcome] = ()) -> Price:
+    def price_of(self, tried: Round, again: Collection[Outcome] = ()) -> Price:
         """Returns what a round would take from where it is."""
         specs = specs_of(self.trials.of_round(tried))
-        layout = plan_layout(specs, self.how.devices, self.how.slots)
-        pending = pending_jobs(ResultsDirectory(self.path, self.trials.name), layout.jobs, specs, frozenset(again))
-        return price(pending, layout.slots)
+        return Work(self.directory, specs, self.how).price(specs, again)
 
-    def plan(self, again: Iterable[Outcome] = ()) -> TuningPlan:
+    def plan(self, again: Collection[Outcome] = ()) -> TuningPlan:
         """Returns what is left."""
         search = self.search()
         following = [] if search.complete else [search.rounds[-1], *self.trials.at_most_after(search)]
@@ -140,7 +137,7 @@ class Work:
         runs = [sum(job.pending.job.replicas for job in one.jobs) for one in every]
         return TuningPlan(
             suite=self.trials.tunable.suite.name,
-            results=self.path,
+            results=self.directory.path,
             output=self.output,
             cells=tuple(self._planned(title) for title in self.trials.spaces),
             folds=self.trials.folds,
@@ -264,20 +261,21 @@ def tune(
     Raises:
         GapbenchError: anything that can be known before training is wrong, such as a file that would be written over.
     """
-    work = Work.of(suite, place.but(**where), settings, output, command)
+    place = place.but(**where)
+    work = TuningWork.of(suite, place, settings, output, command)
     check_writable(work.output)
     check_reachable(used_components(work.every_spec()), work.how.plugins)
     plan = work.plan(RETRIED if retry else ())
     if max_device_hours is not None:
         check_hours(plan, max_device_hours)
-    check_data(work.every_spec(), work.place, work.trials.tunable.suite)
+    check_data(work.every_spec(), place, work.trials.tunable.suite)
     if announce is not None:
         announce(plan)
     keep_neighbours = work.trials.tunable.tune.neighbours if neighbours is None else neighbours
-    with ResultsDirectory.create(work.path, work.trials.name) as directory:
+    with ResultsDirectory.create(work.directory.path, work.trials.name) as directory:
         if retry:
-            retire(directory, [trial.run_id for tried in work.search().rounds for trial in work.trials.of_round(tried)], RETRIED)
-        return _Tuning(work, directory, observe).finish(keep_neighbours)
+            retire(directory, work.specs_so_far(), RETRIED)
+        return _Tuning(replace(work, directory=directory), work.directory.path, observe).finish(keep_neighbours)
 
 
 def plan_tuning(
@@ -300,20 +298,22 @@ def plan_tuning(
     Raises:
         GapbenchError: the suite is wrong or cannot be tuned, or a device does not exist.
     """
-    return Work.of(suite, place.but(**where), settings, output).plan()
+    return TuningWork.of(suite, place.but(**where), settings, output).plan()
 
 
 @dataclass(frozen=True)
 class _Tuning:
     """A search that trains, under the lock of its directory."""
 
-    work: Work
-    directory: ResultsDirectory
+    work: TuningWork
+    """With the directory that is locked."""
+    results: Path
+    """The same directory, as the user named it."""
     observe: Observer
 
     def finish(self, neighbours: bool) -> TuneReport:
         """Trains round after round until nothing follows, then writes tables, figure and suite."""
-        trials = self.work.trials
+        trials, directory = self.work.trials, self.work.directory
         while True:
             search = self.work.search()
             tried = search.rounds[-1]
@@ -321,41 +321,36 @@ class _Tuning:
             if search.complete:
                 break
             specs = specs_of(trials.of_round(tried))
-            counts = {len(points) for points in tried.points.values()}
-            self.observe(
-                Said(
-                    f"round {len(search.rounds)}, {tried.name}: {' or '.join(map(str, sorted(counts)))} points a cell, {len(specs):,} runs"
-                )
-            )
-            done = execute(self.directory, specs, list(specs), self.work.how, titles=_titles(trials.of_round(tried)), observe=self.observe)
+            points = " or ".join(map(str, sorted({len(points) for points in tried.points.values()})))
+            self.observe(Said(f"round {len(search.rounds)}, {tried.name}: {points} points a cell, {len(specs):,} runs"))
+            done = execute(directory, specs, list(specs), self.work.how, titles=_titles(trials.of_round(tried)), observe=self.observe)
             if done.interrupted:
-                build_tables(self.directory)
-                return TuneReport(self.work.path, interrupted=True, files=None, suite_file=None, failed=self._failed(specs))
+                build_tables(directory)
+                return TuneReport(self.results, interrupted=True, files=None, suite_file=None, failed=self._failed(specs))
             # Nothing is decided where a trial crashed: that says nothing about its learning rate.
-            if any(self.directory.run(run_id).state() not in (Outcome.OK, Outcome.DIVERGED) for run_id in specs):
+            if any(directory.run(run_id).state() not in (Outcome.OK, Outcome.DIVERGED) for run_id in specs):
                 break
-        build_tables(self.directory)
-        files = write_tuning_report(self.work.path)
+        build_tables(directory)
+        files = write_tuning_report(self.results)
         written = None
         if files.tuned.found:
             write_tuned_suite(trials, files.tuned, self.work.output, neighbours=neighbours, plugins=self.work.how.plugins)
             written = self.work.output
-        specs = specs_of([trial for tried in self.work.search().rounds for trial in trials.of_round(tried)])
-        return TuneReport(self.work.path, interrupted=False, files=files, suite_file=written, failed=self._failed(specs))
+        failed = self._failed(self.work.specs_so_far())
+        return TuneReport(self.results, interrupted=False, files=files, suite_file=written, failed=failed)
 
     def _write_plan(self, search: Search) -> None:
         """Stores every round so far: tables hold the whole search."""
         trials = self.work.trials
         new = {} if search.complete else self.work.price_of(search.rounds[-1]).of_runs()
-        predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept_predictions(self.directory)}
+        predictions = {**{run_id: Prediction(*found) for run_id, found in new.items()}, **kept_predictions(self.work.directory)}
         plan = StoredPlan(trials.name, trials.planned(search.rounds), {KEY: trials.metadata(search.rounds)}, predictions)
         text = f"# The trials of `gapbench tune` for this suite are here.\n{trials.tunable.suite.resolved_toml()}"
-        self.directory.write_plan(plan, text)
+        self.work.directory.write_plan(plan, text)
 
     def _failed(self, specs: Mapping[str, RunSpec]) -> tuple[FailedRun, ...]:
-        planned = self.work.trials.planned(self.work.search().rounds)
-        diverged = {run_id for run_id in specs if self.directory.run(run_id).state() is Outcome.DIVERGED}
-        return failed_runs(self.directory, planned, set(specs) - diverged)
+        directory, planned = self.work.directory, self.work.trials.planned(self.work.search().rounds)
+        return failed_runs(directory, planned, {run_id for run_id in specs if directory.run(run_id).state() is not Outcome.DIVERGED})
 
 
 def _titles(trials: Iterable[Trial]) -> Callable[[Job], str]:

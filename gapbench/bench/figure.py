@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gapbench.bench.cases import KINDS
 from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, goal_column, ratio_text
-from gapbench.report.style import GRID, INK, MUTED, OKABE_ITO, SHADE, new_figure
+from gapbench.report.drawing import row_axis
+from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,11 +69,7 @@ def _draw(axes: Axes, kind: str, rows: Sequence[Row]) -> None:
             axes.text(left, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
     if kind != "share":
         axes.axvline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [f"{row.case}: {row.what}" for row in rows])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.grid(color=GRID, axis="x")
+    row_axis(axes, [f"{row.case}: {row.what}" for row in rows])
     axes.set_xlabel(KINDS[kind].axis)
     _scale(axes, kind, rows)
 

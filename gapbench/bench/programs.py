@@ -21,7 +21,7 @@ from gapbench.bench.peers.released import Released
 from gapbench.bench.peers.resident import Chunked, Resident
 from gapbench.engine.feed import Feed
 from gapbench.engine.trainer import Trainer
-from gapbench.suite.moments import probe_updates
+from gapbench.suite.batches import probe_updates
 from gapbench.workloads.datasets.arrays import Pool, Split
 
 LATE = 10_000

@@ -79,7 +79,7 @@ a loaded machine. `form`: how an update is computed. `gate_difference`: largest 
 
 
 _SPEED_ROOMS = ("core", "layers", "workloads", "optimizers", "probes", "engine", "sizing", "bench/peers")
-_SPEED_FILES = ("suite/moments.py", "bench/cases.py", "bench/measure.py", "bench/programs.py")
+_SPEED_FILES = ("suite/batches.py", "bench/cases.py", "bench/measure.py", "bench/programs.py")
 _PACKAGE = Path(gapbench.__file__).parent
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapbench.analysis.stats import LEVEL, Ratio
+from gapbench.analysis.stats import LEVEL, Ratio, bounds
 from gapbench.bench.cases import CASES, KINDS, Case, Comparison
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Speed:
     side: str
     form: str
     examples_per_second: float
-    cpu_seconds_per_second: float
-    """Cores kept busy."""
+    cores_busy: float
+    """Seconds of processor time a second."""
     first_update_seconds: float | None
     share_of_peak: float | None
     """FLOP/s reached, of the measured peak of matrix products in this precision."""
@@ -216,7 +216,7 @@ def _speed(rows: pd.DataFrame) -> Speed:
         side=str(rows["side"].iloc[0]),
         form=str(rows["form"].iloc[-1]),
         examples_per_second=float(per_second.median()),
-        cpu_seconds_per_second=float((rows["cpu_seconds"] / rows["seconds"]).median()),
+        cores_busy=float((rows["cpu_seconds"] / rows["seconds"]).median()),
         first_update_seconds=_number(rows["first_update_seconds"].median()),
         share_of_peak=_number(peak.median()),
         share_of_roofline=_number((per_second / _ceiling(rows)).median()),
@@ -300,49 +300,33 @@ def _number(value: Any) -> float | None:
     return None if value != value else float(value)  # not a number: unknown
 
 
-_CSV: dict[str, Callable[[Row], object]] = {
-    "case": lambda row: row.case,
-    "device_kind": lambda row: row.device_kind,
-    "machine": lambda row: row.machine,
-    "threads": lambda row: row.threads,
-    "side": lambda row: row.side.side,
-    "against": lambda row: row.against.side if row.against else "roofline",
-    "kind": lambda row: row.kind,
-    "ratio": lambda row: row.ratio.estimate,
-    "ratio_low": lambda row: row.ratio.low,
-    "ratio_high": lambda row: row.ratio.high,
-    "goal": lambda row: row.goal,
-    "verdict": lambda row: row.verdict,
-    "rounds": lambda row: row.rounds,
-    "spread": lambda row: row.spread,
-    "side_examples_per_second": lambda row: row.side.examples_per_second,
-    "against_examples_per_second": lambda row: row.against and row.against.examples_per_second,
-    "side_form": lambda row: row.side.form,
-    "against_form": lambda row: row.against and row.against.form,
-    "side_share_of_peak": lambda row: row.side.share_of_peak,
-    "side_share_of_roofline": lambda row: row.side.share_of_roofline,
-    "side_cores_busy": lambda row: row.side.cpu_seconds_per_second,
-    "against_cores_busy": lambda row: row.against and row.against.cpu_seconds_per_second,
-    "side_first_update_seconds": lambda row: row.side.first_update_seconds,
-    "against_first_update_seconds": lambda row: row.against and row.against.first_update_seconds,
-    "loaded": lambda row: row.loaded,
-    "torch_version": lambda row: row.torch_version,
-    "source": lambda row: row.source,
-    "measured_at": lambda row: row.measured_at,
-    "remark": lambda row: row.remark,
-}
-CSV_COLUMNS = tuple(_CSV)
+CSV_COLUMNS = (
+    "case", "device_kind", "machine", "threads", "side", "against", "kind", "ratio", "ratio_low", "ratio_high", "goal", "verdict", "rounds",
+    "spread", "side_examples_per_second", "against_examples_per_second", "side_form", "against_form", "side_share_of_peak",
+    "side_share_of_roofline", "side_cores_busy", "against_cores_busy", "side_first_update_seconds", "against_first_update_seconds",
+    "loaded", "torch_version", "source", "measured_at", "remark",
+)  # fmt: skip
 
 
 def bench_csv(report: BenchReport) -> str:
     """Returns every row with all its numbers."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in report.rows:
-        values = [value_of(row) for value_of in _CSV.values()]
-        writer.writerow(["" if value is None else value for value in values])
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_record(row) for row in report.rows)
     return buffer.getvalue()
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """Returns the values of a row by column; those of its sides begin with `side_` and `against_`."""
+    sides = {"side": row.side} | ({"against": row.against} if row.against else {})
+    return {
+        **vars(row),
+        **bounds("ratio", row.ratio),
+        **{f"{name}_{field}": value for name, speed in sides.items() for field, value in vars(speed).items()},
+        "side": row.side.side,
+        "against": row.against.side if row.against else "roofline",
+    }
 
 
 def bench_markdown(report: BenchReport) -> str:

@@ -14,55 +14,23 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from gapbench.catalog.entries import (
-    BatchRule,
-    Budget,
-    ComponentEntry,
-    DatasetEntry,
-    Entry,
-    Metric,
-    ModelEntry,
-    NoiseRule,
-    OptimizerEntry,
-    Preset,
-    ProbeEntry,
-    RecipeEntry,
-    RegimeEntry,
-    Task,
+    BatchRule as BatchRule,
+    Budget as Budget,
+    ComponentEntry as ComponentEntry,
+    DatasetEntry as DatasetEntry,
+    Entry as Entry,
+    Metric as Metric,
+    ModelEntry as ModelEntry,
+    NoiseRule as NoiseRule,
+    OptimizerEntry as OptimizerEntry,
+    Preset as Preset,
+    ProbeEntry as ProbeEntry,
+    RecipeEntry as RecipeEntry,
+    RegimeEntry as RegimeEntry,
+    Task as Task,
 )
-from gapbench.catalog.parameters import Parameter, check_options, show
+from gapbench.catalog.parameters import Parameter as Parameter, check_options as check_options, show as show
 from gapbench.core.registry import Registry
-
-__all__ = [
-    "REGISTRIES",
-    "SPLITS",
-    "BatchRule",
-    "Budget",
-    "ComponentEntry",
-    "DatasetEntry",
-    "Entry",
-    "Metric",
-    "ModelEntry",
-    "NoiseRule",
-    "OptimizerEntry",
-    "Parameter",
-    "Preset",
-    "ProbeEntry",
-    "RecipeEntry",
-    "RegimeEntry",
-    "Task",
-    "check_options",
-    "datasets",
-    "measured_task",
-    "metrics",
-    "models",
-    "optimizers",
-    "probes",
-    "recipes",
-    "regimes",
-    "show",
-    "task_of",
-    "tasks",
-]
 
 E = TypeVar("E", bound=Entry)
 

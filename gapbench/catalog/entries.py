@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from gapbench.catalog.parameters import Parameter
+from gapbench.catalog.parameters import Parameter, WordOr
 
 
 class Entry(BaseModel):
@@ -281,26 +281,40 @@ class BatchRule(BaseModel):
         return self
 
 
-class RegimeEntry(Entry):
-    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget x noise, independent of each other."""
+WarmupStart = Annotated[Any, WordOr("reference", type="number", minimum=0)]
+AugmentationEpochs = Annotated[Any, WordOr("off", "reference", type="integer", minimum=1)]
 
-    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
-    """Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."""
-    warmup: float | None = Field(None, ge=0.0, lt=1.0)
-    """Fraction of the updates over which the learning rate rises; None: the recipe's."""
-    warmup_start: float | Literal["reference"] | None = None
-    """Factor of the learning rate that warmup starts from; "reference": the reference batch size's rate; None: the recipe's."""
-    budget: Budget = Budget()
-    drops: Literal["rate", "batch"] = "rate"
-    """What the recipe's drops of the learning rate become: `rate`, they stay; `batch`, the batch grows by the inverse factor instead."""
-    adaptive_batch: BatchRule | None = None
-    """How the batch size follows the noise scale; None: it does not. The regime's learning-rate scaling then holds for every batch."""
-    gradient_noise: NoiseRule | None = None
-    """None: what the run says, as with the two that follow."""
-    weight_decay_scaling: Literal["none", "inverse-learning-rate"] | None = None
-    """Factor of weight decay: 1, or reference rate / rate, which keeps rate times decay."""
-    augmentation_epochs: int | Literal["off", "reference"] | None = None
-    """Epochs after which the same crops and flips come again; "reference": the recipe's epochs."""
+
+class RegimeRules(BaseModel):
+    """How a recipe adapts to another batch size: learning-rate scaling x warmup x budget x noise, independent of each other.
+
+    What a regime does not give of warmup, noise, weight decay scaling and augmentation is as the run says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none", description="Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."
+    )
+    warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
+    warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
+    budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
+    drops: Literal["rate", "batch"] = Field(
+        "rate", description="Drops of the learning rate stay, or the batch grows instead while it is at most a tenth of the training set."
+    )
+    adaptive_batch: BatchRule | None = Field(None, description="The batch size follows the gradient noise scale; left out: it does not.")
+    """The regime's learning-rate scaling then holds for every batch."""
+    gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients; left out: what the run says.")
+    weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
+        "none", description="Factor of weight decay: 1, or reference rate / rate; left out: what the run says."
+    )
+    augmentation_epochs: AugmentationEpochs = Field(
+        "off", description='Epochs after which crops and flips come again; "reference": the recipe\'s; left out: what the run says.'
+    )
+
+
+class RegimeEntry(Entry, RegimeRules):
+    """A regime of the catalog, of a plugin or of a suite."""
 
 
 class Preset(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import json
+import math
 import re
 import types
 import typing
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import core_schema
 
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import did_you_mean
@@ -64,6 +66,14 @@ class Parameter(BaseModel):
                 raise ValueError(self._wrong_type(value))
             return [self._check_one(item, element, value) for item in value]
         return self._check_one(value, element, value)
+
+    def refusal(self, value: Any) -> str:
+        """Returns why a value is not allowed; empty where it is."""
+        try:
+            self.check(value)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def describe(self) -> str:
         """Returns what is allowed, in words: `a number, at least 0`."""
@@ -145,6 +155,39 @@ def show(value: Any) -> str:
 def show_key(key: str) -> str:
     """Returns a key as it stands in a TOML file."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else show(key)
+
+
+class WordOr:
+    """A number, or a word in its place; for `Annotated`."""
+
+    def __init__(self, *words: str, **number: Any) -> None:
+        """`number` is its JSON Schema: `type` ("integer" or "number"), `minimum` or `exclusiveMinimum`, and `maximum`."""
+        self.words = words
+        self.number = number
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, _schema: Any, _handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"enum": [*self.words]}, self.number]}
+
+    def _check(self, value: Any) -> Any:
+        whole = self.number["type"] == "integer"
+        if value in self.words:
+            return value
+        if type(value) in ((int,) if whole else (int, float)) and self._is_within(value):
+            return value if whole else float(value)
+        words = ", ".join(f'"{word}"' for word in self.words)
+        raise ValueError(f"must be {words} or a {'whole number' if whole else 'number'} {self._limits()}, not {show(value)}")
+
+    def _is_within(self, value: float) -> bool:
+        low = value > self.number["exclusiveMinimum"] if "exclusiveMinimum" in self.number else value >= self.number["minimum"]
+        return low and math.isfinite(value) and value <= self.number.get("maximum", value)
+
+    def _limits(self) -> str:
+        number = self.number
+        low = f"greater than {number['exclusiveMinimum']}" if "exclusiveMinimum" in number else f"of at least {number['minimum']}"
+        return low + (f" and at most {number['maximum']}" if "maximum" in number else "")
 
 
 # The schema of a component's options, read from its signature: annotated keyword-only parameters and their defaults.

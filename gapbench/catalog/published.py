@@ -1,115 +1,29 @@
-"""Published steps by batch size, critical batch sizes and noise scales, as data with their source.
+"""The papers' numbers as data, each with its source and how it was obtained: accuracies, curves read off figures, steps by batch size.
 
-published.critical_batch.steps("zhang2024")["85M"].steps
+published.value("hoffer2017/f1-mnist", "LB").percent        # 97.05
+published.tables("hoffer2017")["table1"].rows[0].values["SB"]
+published.figures("hoffer2017")["figure2a"].curves[0].y
+published.steps("zhang2024")["85M"].steps
 """
 
 from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from gapbench.core.errors import UnknownNameError
-from gapbench.core.registry import unknown_name
-
-# Curves of the papers' figures as data, each with how it was read.
-#
-# published.figure("hoffer2017", "figure2a").curves[0].y
-
-DIGITISED = ("hoffer2017",)
-"""Papers with a file of figures."""
-
-
-@dataclass(frozen=True)
-class PublishedCurve:
-    """One curve, as points that were read off."""
-
-    batch_size: int
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class PublishedFigure:
-    """One figure of a paper."""
-
-    name: str
-    caption: str
-    source: str
-    """Paper, figure and section."""
-    how: str
-    """How the numbers were obtained."""
-    note: str
-    x: str
-    """What the horizontal axis shows."""
-    y: str
-    reading_error: float
-    """How far a value may be off, in units of y."""
-    curves: tuple[PublishedCurve, ...]
-
-
-def figures(paper: str) -> tuple[str, ...]:
-    """Returns the names of a paper's figures that are kept here.
-
-    Raises:
-        UnknownNameError: no figures of such a paper are kept.
-    """
-    return tuple(_figures(paper))
-
-
-def figure(paper: str, name: str) -> PublishedFigure:
-    """Returns a figure of a paper: "figure2a" of "hoffer2017", for example.
-
-    Raises:
-        UnknownNameError: there is no such paper or figure.
-    """
-    known = _figures(paper)
-    if name not in known:
-        raise UnknownNameError(unknown_name("figure", name, known))
-    return known[name]
-
-
-@functools.cache
-def _figures(paper: str) -> dict[str, PublishedFigure]:
-    if paper not in DIGITISED:
-        raise UnknownNameError(unknown_name("paper", paper, DIGITISED))
-    data = tomllib.loads(resources.files("gapbench.catalog").joinpath(f"papers/{paper}_figures.toml").read_text(encoding="utf-8"))
-    return {name: _figure(name, entry, data) for name, entry in data.items() if isinstance(entry, dict)}
-
-
-def _figure(name: str, entry: dict[str, Any], data: dict[str, Any]) -> PublishedFigure:
-    curves = tuple(PublishedCurve(curve["batch_size"], tuple(curve["x"]), tuple(curve["y"])) for curve in entry["curves"])
-    source = f"{data['short']}, {entry['where']}, {data['source']}"
-    return PublishedFigure(
-        name, entry["caption"], source, entry["how"], entry.get("note", ""), entry["x"], entry["y"], entry["reading_error"], curves
-    )
-
-
-# The papers' numbers as data, each with its source and how it was obtained.
-#
-# published.value("hoffer2017/f1-mnist", "LB").percent        # 97.05
-# published.table("hoffer2017", "table1").rows[0].values["SB"]
-
-__all__ = [
-    "PAPERS",
-    "Paper",
-    "PublishedCurve",
-    "PublishedFigure",
-    "PublishedRow",
-    "PublishedTable",
-    "PublishedValue",
-    "figure",
-    "figures",
-    "papers",
-    "table",
-    "tables",
-    "value",
-]
+from gapbench.core.registry import Registry, unknown_name
 
 PAPERS = ("hoffer2017", "keskar2017", "goyal2017")
+"""Papers with tables."""
+DIGITISED = ("hoffer2017",)
+"""Papers with a file of figures."""
+SERIES = ("zhang2024",)
+"""Papers with steps by batch size."""
 
 
 @dataclass(frozen=True)
@@ -181,99 +95,32 @@ class PublishedTable:
     rows: tuple[PublishedRow, ...]
 
 
-def papers() -> tuple[Paper, ...]:
-    """Returns the papers whose numbers are kept here."""
-    return tuple(Paper(**{name: _data(paper)[name] for name in ("title", "authors", "short", "source")}) for paper in PAPERS)
+@dataclass(frozen=True)
+class PublishedCurve:
+    """One curve, as points that were read off."""
+
+    batch_size: int
+    x: tuple[float, ...]
+    y: tuple[float, ...]
 
 
-def table(paper: str, name: str) -> PublishedTable:
-    """Returns a table of a paper: "table1" of "hoffer2017", for example.
+@dataclass(frozen=True)
+class PublishedFigure:
+    """One figure of a paper."""
 
-    Raises:
-        UnknownNameError: there is no such paper or table.
-    """
-    if paper not in PAPERS:
-        raise UnknownNameError(unknown_name("paper", paper, PAPERS))
-    tables = _tables(paper)
-    if name not in tables:
-        raise UnknownNameError(unknown_name("table", name, tables))
-    return tables[name]
-
-
-def tables(paper: str) -> tuple[str, ...]:
-    """Returns the names of a paper's tables.
-
-    Raises:
-        UnknownNameError: there is no such paper.
-    """
-    if paper not in PAPERS:
-        raise UnknownNameError(unknown_name("paper", paper, PAPERS))
-    return tuple(_tables(paper))
-
-
-def value(recipe: str, arm: str, batch_size: int | None = None) -> PublishedValue | None:
-    """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing.
-
-    `batch_size` is that of the arm; None: the first that is reported.
-    """
-    for paper in PAPERS:
-        for published in _tables(paper).values():
-            for row in published.rows:
-                if recipe and row.recipe == recipe and arm in row.values and batch_size in (None, row.values[arm].batch_size):
-                    return row.values[arm]
-    return None
-
-
-def value_at(recipe: str, regime: str, batch_size: int) -> PublishedValue | None:
-    """Returns what a paper reports for a recipe at a batch size in a regime without ghost batch norm, or None where it reports nothing."""
-    for paper in PAPERS:
-        for published in _tables(paper).values():
-            for row in published.rows:
-                if recipe and regime and (row.recipe, row.regime) == (recipe, regime):
-                    return next((found for found in row.values.values() if found.batch_size == batch_size), None)
-    return None
-
-
-@functools.cache
-def _tables(paper: str) -> dict[str, PublishedTable]:
-    data = _data(paper)
-    return {name: _table(entry, data["short"], data["source"]) for name, entry in data.items() if isinstance(entry, dict)}
-
-
-@functools.cache
-def _data(paper: str) -> dict[str, Any]:
-    return tomllib.loads(resources.files("gapbench.catalog").joinpath(f"papers/{paper}.toml").read_text(encoding="utf-8"))
-
-
-def _table(entry: dict[str, Any], paper: str, address: str) -> PublishedTable:
-    source = f"{paper}, {entry['source']}, {address}"
-    rows = tuple(_row(row, source, entry) for row in entry["rows"])
-    return PublishedTable(entry["caption"], source, entry["how"], entry.get("ghost_batch_size"), rows)
-
-
-def _row(row: dict[str, Any], source: str, entry: dict[str, Any]) -> PublishedRow:
-    note = row.get("note", "")
-    sizes = {arm: row["batch_size"] if arm == "SB" else row["large_batch_size"] for arm in row["values"]} | row.get("batch_sizes", {})
-    values = {}
-    for arm, printed in row["values"].items():
-        mean, _, deviation = printed.partition(" +- ")
-        values[arm] = PublishedValue(
-            percent=float(mean),
-            rounding_pp=entry.get("read_within_pp", 0.5 * 10.0 ** -len(mean.partition(".")[2])),
-            batch_size=sizes[arm],
-            source=source,
-            how=entry["how"],
-            note=note,
-            deviation_pp=float(deviation) if deviation else None,
-            runs=entry.get("runs", 1),
-            train_examples=row.get("train_examples"),
-        )
-    sizes_of_row = row["batch_size"], row["large_batch_size"]
-    return PublishedRow(row["network"], row["dataset"], row["recipe"], *sizes_of_row, values, note, row.get("regime", ""))
-
-
-SERIES = ("zhang2024",)
-"""Papers with steps by batch size."""
+    name: str
+    caption: str
+    source: str
+    """Paper, figure and section."""
+    how: str
+    """How the numbers were obtained."""
+    note: str
+    x: str
+    """What the horizontal axis shows."""
+    y: str
+    reading_error: float
+    """How far a value may be off, in units of y."""
+    curves: tuple[PublishedCurve, ...]
 
 
 @dataclass(frozen=True)
@@ -300,15 +147,66 @@ class PublishedTask:
     how: str
 
 
+def papers() -> tuple[Paper, ...]:
+    """Returns the papers whose tables are kept here."""
+    return tuple(Paper(**{name: _data(paper)[name] for name in ("title", "authors", "short", "source")}) for paper in PAPERS)
+
+
+@functools.cache
+def tables(paper: str) -> Registry[PublishedTable]:
+    """Returns the tables of a paper by name: "table1" of "hoffer2017", for example.
+
+    Raises:
+        UnknownNameError: no tables of such a paper are kept.
+    """
+    data = _data(_known(paper, PAPERS))
+    found: Registry[PublishedTable] = Registry("table")
+    for name, entry in _entries(data):
+        source = f"{data['short']}, {entry['source']}, {data['source']}"
+        rows = tuple(_row(row, source, entry) for row in entry["rows"])
+        found.add(name, PublishedTable(entry["caption"], source, entry["how"], entry.get("ghost_batch_size"), rows))
+    return found
+
+
+def value(recipe: str, arm: str, batch_size: int | None = None) -> PublishedValue | None:
+    """Returns what a paper reports for a recipe and the label of an arm, or None where it reports nothing.
+
+    `batch_size` is that of the arm; None: the first that is reported.
+    """
+    found = (row.values[arm] for row in _rows(recipe) if arm in row.values)
+    return next((published for published in found if batch_size in (None, published.batch_size)), None)
+
+
+def value_at(recipe: str, regime: str, batch_size: int) -> PublishedValue | None:
+    """Returns what a paper reports for a recipe at a batch size in a regime without ghost batch norm, or None where it reports nothing."""
+    found = (published for row in _rows(recipe) if regime and row.regime == regime for published in row.values.values())
+    return next((published for published in found if published.batch_size == batch_size), None)
+
+
+@functools.cache
+def figures(paper: str) -> Registry[PublishedFigure]:
+    """Returns the figures of a paper by name: "figure2a" of "hoffer2017", for example.
+
+    Raises:
+        UnknownNameError: no figures of such a paper are kept.
+    """
+    data = _data(f"{_known(paper, DIGITISED)}_figures")
+    found: Registry[PublishedFigure] = Registry("figure")
+    for name, entry in _entries(data):
+        own = {key: entry[key] for key in ("caption", "how", "x", "y", "reading_error")}
+        curves = tuple(PublishedCurve(curve["batch_size"], tuple(curve["x"]), tuple(curve["y"])) for curve in entry["curves"])
+        source = f"{data['short']}, {entry['where']}, {data['source']}"
+        found.add(name, PublishedFigure(name=name, source=source, note=entry.get("note", ""), curves=curves, **own))
+    return found
+
+
 def steps(paper: str) -> Mapping[str, PublishedSteps]:
     """Returns the series of a paper by name.
 
     Raises:
         UnknownNameError: no series of such a paper are kept.
     """
-    if paper not in SERIES:
-        raise UnknownNameError(unknown_name("paper", paper, SERIES))
-    data = _data(paper)
+    data = _data(_known(paper, SERIES))
     source = f"{data['short']}, {data['source']}"
     sizes = tuple(float(size) for size in data["batch_sizes"])
     return {
@@ -329,3 +227,44 @@ def tasks() -> tuple[PublishedTask, ...]:
 def _pair(values: list[float]) -> tuple[float, float]:
     start, average = values
     return float(start), float(average)
+
+
+def _known(paper: str, papers: Sequence[str]) -> str:
+    if paper not in papers:
+        raise UnknownNameError(unknown_name("paper", paper, papers))
+    return paper
+
+
+@functools.cache
+def _data(file: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("gapbench.catalog").joinpath(f"papers/{file}.toml").read_text(encoding="utf-8"))
+
+
+def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((name, entry) for name, entry in data.items() if isinstance(entry, dict))
+
+
+def _rows(recipe: str) -> Iterator[PublishedRow]:
+    """Yields the rows of all tables that a recipe trains the same as."""
+    return (row for paper in PAPERS for table in tables(paper).values() for row in table.rows if recipe and row.recipe == recipe)
+
+
+def _row(row: dict[str, Any], source: str, entry: dict[str, Any]) -> PublishedRow:
+    note = row.get("note", "")
+    sizes = {arm: row["batch_size"] if arm == "SB" else row["large_batch_size"] for arm in row["values"]} | row.get("batch_sizes", {})
+    values = {}
+    for arm, printed in row["values"].items():
+        mean, _, deviation = printed.partition(" +- ")
+        values[arm] = PublishedValue(
+            percent=float(mean),
+            rounding_pp=entry.get("read_within_pp", 0.5 * 10.0 ** -len(mean.partition(".")[2])),
+            batch_size=sizes[arm],
+            source=source,
+            how=entry["how"],
+            note=note,
+            deviation_pp=float(deviation) if deviation else None,
+            runs=entry.get("runs", 1),
+            train_examples=row.get("train_examples"),
+        )
+    sizes_of_row = row["batch_size"], row["large_batch_size"]
+    return PublishedRow(row["network"], row["dataset"], row["recipe"], *sizes_of_row, values, note, row.get("regime", ""))

@@ -5,27 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import gapbench
 from gapbench import api, console
-from gapbench.cli.options import (
-    DataOption,
-    DevicesOption,
-    OfflineOption,
-    OnlyOption,
-    ParentOption,
-    PluginOption,
-    ResultsArgument,
-    SetOption,
-    SlotsOption,
-    SuiteArgument,
-    parse_settings,
-)
+from gapbench.cli.options import OnlyOption, ResultsArgument, SetOption, SuiteArgument, at_place, parse_settings
 from gapbench.core.errors import GapbenchError, SuiteError
+
+if TYPE_CHECKING:
+    from gapbench.api import Place
 
 
 class Group(TyperGroup):
@@ -87,15 +78,12 @@ def init(
 
 
 @app.command()
+@at_place
 def run(
     suite: SuiteArgument,
+    place: Place,
     settings: SetOption = None,
     only: OnlyOption = None,
-    devices: DevicesOption = None,
-    slots: SlotsOption = None,
-    results: ParentOption = Path("results"),
-    data_dir: DataOption = None,
-    offline: OfflineOption = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Three updates of every program, made small, into <suite>.smoke/.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Train crashed, timed-out and out-of-memory runs again.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Train everything again; old attempts stay beside the new ones.")] = False,
@@ -103,13 +91,12 @@ def run(
     max_device_hours: Annotated[
         float | None, typer.Option("--max-device-hours", min=0.0, help="Refuse to train what is predicted to take longer.")
     ] = None,
-    plugin: PluginOption = None,
 ) -> None:
     """Train what has no result yet, then write tables and figures. The same command again goes on where it stopped."""
     with console.view(console.err()) as observe:
         report = api.run(
             suite,
-            api.Place(results, data_dir, devices, slots, plugin or (), offline),
+            place,
             settings=parse_settings(settings),
             only=only,
             smoke=smoke,
@@ -129,22 +116,18 @@ def run(
 
 
 @app.command()
+@at_place
 def plan(
     suite: SuiteArgument,
+    place: Place,
     settings: SetOption = None,
     only: OnlyOption = None,
-    devices: DevicesOption = None,
-    slots: SlotsOption = None,
-    results: ParentOption = Path("results"),
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="First measure this machine for some minutes; later plans know, too.")
     ] = False,
-    data_dir: DataOption = None,
-    offline: OfflineOption = False,
-    plugin: PluginOption = None,
 ) -> None:
     """Say what a suite would train, drop and take, and what to be careful about. Writes no results."""
-    place, changed = api.Place(results, data_dir, devices, slots, plugin or (), offline), parse_settings(settings)
+    changed = parse_settings(settings)
     if calibrate:
         api.calibrate(suite, place, settings=changed, only=only, say=lambda text: console.tell(console.err(), text))
     console.print_plan(console.out(), api.plan(suite, place, settings=changed, only=only))

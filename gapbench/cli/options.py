@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -108,3 +109,28 @@ OfflineOption: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never
 PluginOption: TypeAlias = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with components of your own. May be repeated.")
 ]
+
+
+def at_place(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command of typer, in the place of its argument `place`, the options that say where and with what suites train."""
+
+    def place_of(
+        devices: DevicesOption = None,
+        slots: SlotsOption = None,
+        results: ParentOption = Path("results"),
+        data_dir: DataOption = None,
+        offline: OfflineOption = False,
+        plugin: PluginOption = None,
+    ) -> Any:
+        return api.Place(results, data_dir, devices, slots, plugin or (), offline)
+
+    def call(**given: Any) -> None:
+        place = place_of(**{name: given.pop(name) for name in shared})
+        command(place=place, **given)
+
+    shared = inspect.signature(place_of, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True, locals={"Place": Any}).parameters  # the class is imported once a command runs
+    parameters = [*(parameter for name, parameter in own.items() if name != "place"), *shared.values()]
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call

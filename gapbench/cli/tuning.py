@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gapbench import api, console
 from gapbench.cli.app import app, command_to_go_on
-from gapbench.cli.options import (
-    DataOption,
-    DevicesOption,
-    OfflineOption,
-    ParentOption,
-    PluginOption,
-    SetOption,
-    SlotsOption,
-    SuiteArgument,
-    parse_settings,
-)
+from gapbench.cli.options import SetOption, SuiteArgument, at_place, parse_settings
+
+if TYPE_CHECKING:
+    from gapbench.api import Place
 
 
 @app.command()
+@at_place
 def tune(
     suite: SuiteArgument,
+    place: Place,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -37,22 +32,16 @@ def tune(
         typer.Option("--neighbours/--no-neighbours", help="Also arms at the rates beside the best ones; default: as [tune] says."),
     ] = None,
     settings: SetOption = None,
-    devices: DevicesOption = None,
-    slots: SlotsOption = None,
-    results: ParentOption = Path("results"),
-    data_dir: DataOption = None,
-    offline: OfflineOption = False,
     retry: Annotated[bool, typer.Option("--retry", help="Train crashed, timed-out and out-of-memory trials again.")] = False,
     max_device_hours: Annotated[
         float | None, typer.Option("--max-device-hours", min=0.0, help="Refuse to train what is predicted to take longer at most.")
     ] = None,
-    plugin: PluginOption = None,
 ) -> None:
     """Search the learning rate of every cell, with as many trials each, and write a suite with the best ones.
 
     Scored on a held-out part of the training set; the test set is left alone. The same command again goes on where it stopped.
     """
-    place, changed = api.Place(results, data_dir, devices, slots, plugin or (), offline), parse_settings(settings)
+    changed = parse_settings(settings)
     if only_plan:
         console.print_tuning_plan(console.out(), api.plan_tuning(suite, place, settings=changed, output=output))
         return

@@ -374,8 +374,8 @@ def _dropout(case: Case) -> Answer:
 
 def _snapshot(case: Case) -> Answer:
     pool, spec = make_pool(case.shape, case.classes), make_spec(model=case.component)
-    straight = advance(start([spec], pool), UPDATES)
-    snapshot = advance(start([spec], pool), UPDATES // 2).snapshot(0)  # now: a trainer that starts draws its own random numbers
+    straight, first = advance(start([spec], pool), UPDATES), advance(start([spec], pool), UPDATES // 2)
+    snapshot = first.snapshot(0)  # before another run starts: torch's own generator is in it, and starting sets it
     resumed = start([spec], pool)
     resumed.restore([snapshot])
     advance(resumed, UPDATES - UPDATES // 2)

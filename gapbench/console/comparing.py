@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Column
 from rich.text import Text
 
 from gapbench.analysis.comparison import Change, ComparedCell, Comparison, outcome_lines, summary, values_by_change
 from gapbench.analysis.formats import range_text, signed
-from gapbench.console.words import fitting, plain_table
+from gapbench.console.words import column_of, fitting, fold, print_table
 
 CELL, COUNT, MEANS, VERDICT = "cell", "n A, B", "A -> B, %", "verdict"
 ACCURACY, TEST_LOSS, TRAIN_LOSS, SECONDS = "accuracy, pp", "test loss", "train loss", "train seconds"
@@ -27,7 +28,7 @@ WIDEST_WORDS = 26
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints what differs between two results."""
     for side, name, about in (("A", comparison.first, comparison.about[0]), ("B", comparison.second, comparison.about[1])):
-        _say(console, f"{side}: {name} ({about})", style="bold")
+        fold(console, f"{side}: {name} ({about})", style="bold")
     console.print()
     _print_environment(console, comparison)
     _print_values(console, comparison)
@@ -36,18 +37,18 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     _print_outcomes(console, comparison.cells)
     for side, names in (("A", comparison.only_first), ("B", comparison.only_second)):
         if names:
-            _say(console, f"only in {side}: {', '.join(names)}")
+            fold(console, f"only in {side}: {', '.join(names)}")
     for sentence in summary(comparison):
-        _say(console, sentence)
+        fold(console, sentence)
 
 
 def print_comparison_failures(console: Console, failures: Mapping[str, Sequence[str]]) -> None:
     """Says why a comparison fails, or that it does not."""
     for kind, found in failures.items():
         for text in found:
-            _say(console, f"{kind}: {text}", style="red")
+            fold(console, f"{kind}: {text}", style="red")
         if not found:
-            _say(console, f"no {kind}{' difference' if kind == 'environment' else ''}")
+            fold(console, f"no {kind}{' difference' if kind == 'environment' else ''}")
 
 
 def _print_environment(console: Console, comparison: Comparison) -> None:
@@ -55,25 +56,20 @@ def _print_environment(console: Console, comparison: Comparison) -> None:
         return
     different = comparison.environment_differences
     if different:
-        _say(console, "environment that differs", style="italic")
-        table = plain_table(gap=GAP)
-        table.add_column("")
-        for side in ("A", "B"):
-            table.add_column(side, overflow="fold")
-        for line in different:
-            table.add_row(Text(line.name), Text(line.first), Text(line.second))
-        console.print(table)
+        fold(console, "environment that differs", style="italic")
+        columns = [Column(""), Column("A", overflow="fold"), Column("B", overflow="fold")]
+        print_table(console, columns, [(line.name, line.first, line.second) for line in different], gap=GAP)
         console.print()
     same = [f"{line.name} {line.first}" for line in comparison.environment if not line.differs and line.first != "not recorded"]
     if same:
-        _say(console, f"{'the same in both' if different else 'the same environment in both'}: {', '.join(same)}", style="dim")
+        fold(console, f"{'the same in both' if different else 'the same environment in both'}: {', '.join(same)}", style="dim")
         console.print()
 
 
 def _print_values(console: Console, comparison: Comparison) -> None:
     lines = values_by_change(comparison)
     if lines:
-        _say(console, "the same label stands for other values:", style="yellow")
+        fold(console, "the same label stands for other values:", style="yellow")
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, 2)))
         console.print()
@@ -83,23 +79,19 @@ def _print_panel(console: Console, title: str, cells: Sequence[ComparedCell]) ->
     rows = [_row(cell) for cell in cells]
     telling = [column for column in COLUMNS if column == CELL or any(row[column] for row in rows)]
     widths = _widths(telling, rows, console.width)
-    _say(console, title, style="italic")
-    table = plain_table(gap=GAP)
-    for column, width in widths.items():
-        table.add_column(column, justify="left" if column in WORDS else "right", overflow="fold", width=width)
-    for row in rows:
-        table.add_row(*(Text(row[column]) for column in widths))
-    console.print(table)
+    fold(console, title, style="italic")
+    columns = [column_of(column, WORDS, width) for column, width in widths.items()]
+    print_table(console, columns, [[row[column] for column in widths] for row in rows], gap=GAP)
     left_out = [column for column in telling if column not in widths]
     if left_out:
-        _say(console, f"(no room for: {', '.join(left_out)}; a wider terminal or --csv FILE has all)", style="dim")
+        fold(console, f"(no room for: {', '.join(left_out)}; a wider terminal or --csv FILE has all)", style="dim")
     console.print()
 
 
 def _print_outcomes(console: Console, cells: Sequence[ComparedCell]) -> None:
     for cell in cells:
         for line in outcome_lines(cell.outcomes):
-            _say(console, f"{cell.label}: {line}", style="yellow")
+            fold(console, f"{cell.label}: {line}", style="yellow")
 
 
 def _row(cell: ComparedCell) -> dict[str, str]:
@@ -146,7 +138,3 @@ def _widths(columns: Sequence[str], rows: Sequence[Mapping[str, str]], width: in
     if room < 0:  # a very narrow terminal: the label gives way
         kept[CELL] = max(6, kept[CELL] + room)
     return kept
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style=style))

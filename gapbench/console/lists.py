@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from gapbench.console.words import count, plain_table, say, size, tell
+from gapbench.console.words import count, fold, print_table, say, size, tell
 
 if TYPE_CHECKING:
     from gapbench.api import Finding, Listed
@@ -24,33 +25,34 @@ if TYPE_CHECKING:
 
 
 _STYLES = {"ok": "green", "note": "yellow", "bad": "red", "pass": "green", "fail": "red", "warning": "yellow", "does not apply": "dim"}
-CHECK_STATES = ("pass", "fail", "warning", "does not apply")
 
 
 def print_listing(console: Console, listed: Sequence[Listed]) -> None:
     """Prints what exists of one kind."""
     for item in listed:
-        console.print(Text(item.name, style="bold"), Text(item.summary), sep="  ")
-        if item.options:
-            console.print(Padding(Text("\n".join(item.options), style="cyan"), (0, 0, 0, 4)))
-        if item.source:
-            console.print(Padding(Text(item.source, style="dim"), (0, 0, 0, 4)))
+        _print_entry(console, item.name, item.summary, item.options, item.source)
+
+
+def _print_entry(console: Console, name: str, summary: str, details: Sequence[str], remark: str) -> None:
+    """Prints a name with its summary, and below it what else there is to say."""
+    console.print(Text(name, style="bold"), Text(summary), sep="  ")
+    for text, style in (("\n".join(details), "cyan"), (remark, "dim")):
+        if text:
+            console.print(Padding(Text(text, style=style), (0, 0, 0, 4)))
 
 
 def print_findings(console: Console, findings: Iterable[Finding]) -> None:
     """Prints what doctor found, and how to mend it."""
-    console.print(_states([(finding.state, finding.name, finding.text, finding.remedy) for finding in findings], pad_edge=True))
+    _print_states(console, [(finding.state, finding.name, finding.text, finding.remedy) for finding in findings], pad_edge=True)
 
 
-def _states(rows: Iterable[tuple[str, str, str, str]], *, pad_edge: bool) -> Table:
-    """Returns a table of states, names and texts with their remedies."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=pad_edge)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def _print_states(console: Console, rows: Iterable[tuple[str, str, str, str]], *, pad_edge: bool) -> None:
+    """Prints states, names and texts with their remedies."""
+    columns = Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold")
+    table = Table(*columns, box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=pad_edge)
     for state, name, text, remedy in rows:
-        table.add_row(Text(state, style=_STYLES[state]), escape(name), Text(f"{text}\n-> {remedy}" if remedy else text))
-    return table
+        table.add_row(Text(state, style=_STYLES[state]), Text(name), Text(f"{text}\n-> {remedy}" if remedy else text))
+    console.print(table)
 
 
 def print_data_files(console: Console, name: str, files: Sequence[FileStatus]) -> None:
@@ -109,13 +111,13 @@ def print_conformity(console: Console, checks: Sequence[Check]) -> None:
     """Prints the checks of every component, with the remedies, and how many failed."""
     for (kind, component), own in groupby(checks, lambda check: (check.kind, check.component)):
         console.print(f"{kind} [bold]{escape(component)}[/bold]", highlight=False)
-        console.print(_states([(check.state, check.check, check.text, check.remedy) for check in own], pad_edge=False))
+        _print_states(console, [(check.state, check.check, check.text, check.remedy) for check in own], pad_edge=False)
         console.print()
-    numbers = {state: sum(check.state == state for check in checks) for state in CHECK_STATES}
+    numbers = Counter(check.state for check in checks)
     parts = [f"{count(numbers['fail'], 'check')} failed" if numbers["fail"] else "no check failed", f"{numbers['pass']} passed"]
     parts += [count(numbers["warning"], "warning")] if numbers["warning"] else []
     parts += [f"{numbers['does not apply']} did not apply"] if numbers["does not apply"] else []
-    console.print(", ".join(parts), style="red" if numbers["fail"] else "", highlight=False)
+    fold(console, ", ".join(parts), style="red" if numbers["fail"] else "")
 
 
 WIDE = 110
@@ -126,16 +128,14 @@ def print_bench(console: Console, report: BenchReport, output: Path) -> None:
     """Prints how fast the engine is beside its peers, one table a machine, then what was not measured."""
     for machine in dict.fromkeys(row.machine for row in report.rows):
         rows = [row for row in report.rows if row.machine == machine]
-        console.print(_measured(machine, rows, wide=console.width >= WIDE))
-        console.print()
+        _print_measured(console, machine, rows)
     if any(row.spread is not None for row in report.rows):
-        text = "ratios are ours to theirs, with a 95 % interval; no difference below the A/A spread is claimed"
-        console.print(text, style="dim", highlight=False)
+        fold(console, "ratios are ours to theirs, with a 95 % interval; no difference below the A/A spread is claimed", style="dim")
     for note in report.notes:
-        console.print(f"warning: {escape(note)}", style="yellow", highlight=False)
+        fold(console, f"warning: {note}", style="yellow")
     for reason in dict.fromkeys(missing.reason for missing in report.missing):
         names = ", ".join(missing.case for missing in report.missing if missing.reason == reason)
-        console.print(f"not measured here ({escape(reason)}): {escape(names)}", style="dim", highlight=False)
+        fold(console, f"not measured here ({reason}): {names}", style="dim")
     tell(console, f"kept in {output}: timings.parquet, bench.md, bench.csv, bench.svg, bench.png")
 
 
@@ -144,35 +144,34 @@ def print_bench_cases(console: Console, cases: Mapping[str, tuple[Case, str]]) -
     from gapbench.bench import goals_of
 
     for case, reason in cases.values():
-        console.print(Text(case.name, style="bold"), Text(case.summary), sep="  ")
-        for goal in goals_of(case) or ("no goal set",):
-            console.print(Padding(Text(goal, style="cyan"), (0, 0, 0, 4)))
-        if reason:
-            console.print(Padding(Text(f"cannot be measured here: {reason}", style="dim"), (0, 0, 0, 4)))
+        goals = goals_of(case) or ("no goal set",)
+        _print_entry(console, case.name, case.summary, goals, f"cannot be measured here: {reason}" if reason else "")
 
 
-def _measured(machine: str, rows: list[Row], *, wide: bool) -> Table:
+def _print_measured(console: Console, machine: str, rows: Iterable[Row]) -> None:
+    """Prints the timings of a machine, case by case."""
+    wide = console.width >= WIDE
+    words = ("case and sides", "verdict")
+    headings = ("case and sides", "images/s", "ratio", "goal", "verdict", "rounds", "A/A")
+    columns = [Column(heading) if heading in words else Column(heading, justify="right", no_wrap=True) for heading in headings]
+    shown = range(len(columns)) if wide else (0, 2, 3, 4)
+    lines: list[list[RenderableType]] = []
+    for (case, threads), own in groupby(rows, lambda row: (row.case, row.threads)):
+        lines.append([Text(f"{case}, {count(threads, 'thread')}" if wide else case, style="bold")])
+        lines += ([cells[column] for column in shown] for cells in map(_cells, own))
+    print_table(console, [columns[column] for column in shown], lines, title=machine)
+    console.print()
+
+
+def _cells(row: Row) -> list[RenderableType]:
     from gapbench.bench.summary import goal_column, ratio_text
 
-    table = plain_table(machine)
-    table.add_column("case and sides")
-    if wide:
-        table.add_column("images/s", justify="right", no_wrap=True)
-    table.add_column("ratio", justify="right", no_wrap=True)
-    table.add_column("goal", justify="right", no_wrap=True)
-    table.add_column("verdict")
-    if wide:
-        table.add_column("rounds", justify="right")
-        table.add_column("A/A", justify="right", no_wrap=True)
-    last = ""
-    for row in rows:
-        if row.case != last:
-            table.add_row(Text(row.case if not wide else f"{row.case}, {count(row.threads, 'thread')}", style="bold"))
-            last = row.case
-        speeds = f"{row.side.examples_per_second:,.0f}" + (f" / {row.against.examples_per_second:,.0f}" if row.against else "")
-        verdict = " ".join(filter(None, [row.verdict, "(loaded)" if row.loaded else ""]))
-        spread = "" if row.spread is None else f"{100 * row.spread:.1f} %"
-        ratio = [ratio_text(row.ratio, row.kind), goal_column(row), verdict]
-        cells = [row.what, speeds, *ratio, str(row.rounds), spread] if wide else [row.what, *ratio]
-        table.add_row(Padding(Text(cells[0]), (0, 0, 0, 2)), *(escape(cell) for cell in cells[1:]))
-    return table
+    return [
+        Padding(Text(row.what), (0, 0, 0, 2)),
+        f"{row.side.examples_per_second:,.0f}" + (f" / {row.against.examples_per_second:,.0f}" if row.against else ""),
+        ratio_text(row.ratio, row.kind),
+        goal_column(row),
+        " ".join(filter(None, [row.verdict, "(loaded)" if row.loaded else ""])),
+        str(row.rounds),
+        "" if row.spread is None else f"{100 * row.spread:.1f} %",
+    ]

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from gapbench.catalog.entries import Metric
 from gapbench.console.status import Column, job_failures, status_lines, table_lines
-from gapbench.console.words import clock, count, duration, metric_text, place, rate, say, unfolded
+from gapbench.console.words import clock, count, duration, metric_text, place, rate, say, slots_text, unfolded
 from gapbench.core.events import FINAL, Outcome
 from gapbench.execution import Begun, Ended, JobEnded, Notice, Running, Said, Stopping, Tracker
 
@@ -187,8 +187,7 @@ def begun_text(begun: Begun) -> str:
     """Returns what is about to happen, in one sentence."""
     failed = f", {begun.failed:,} of them not ok" if begun.failed else ""
     done = f" ({begun.done:,} done before{failed})" if begun.done else ""
-    cpu = begun.devices == ("cpu",)
-    slots = f"{count(len(begun.slots), 'slot')} with {count(begun.threads, 'thread')}" if cpu else count(len(begun.slots), "slot")
+    slots = slots_text(begun.devices, len(begun.slots), begun.threads)
     return f"{begun.suite}: training {count(begun.runs, 'run')}{done} on {', '.join(begun.devices)}, {slots}"
 
 

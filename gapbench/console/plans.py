@@ -2,94 +2,101 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.table import Column
 
 from gapbench.api.planning import hours
-from gapbench.console.words import count, duration, mebibytes, plain_table
+from gapbench.console.words import count, duration, fold, mebibytes, print_table, slots_text
 from gapbench.suite.batches import bounds_of_updates
 
 if TYPE_CHECKING:
-    from gapbench.api import Plan, TuningPlan
+    from gapbench.api import Plan, PlannedCell, TuningPlan
     from gapbench.suite import RunSpec
 
 
 def print_plan(console: Console, plan: Plan) -> None:
     """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
-    table = plain_table(title=f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}")
-    table.add_column("cell", overflow="fold")
-    for heading in ("runs", "batch", "N/B", "ghost", "rate", "updates", "examples", "memory", "time"):
-        table.add_column(heading, justify="right", no_wrap=heading in ("updates", "examples"))  # counts are shown to the last digit
-    table.add_column("known", style="dim")
-    for cell in plan.cells:
-        spec = cell.spec
-        table.add_row(
-            escape(cell.cell),
-            str(cell.runs) if not cell.done else f"{cell.runs} ({cell.done} done)",
-            _batch_sizes(spec),
-            f"{spec.train_examples / spec.batch_size:.3g}",
-            "off" if spec.ghost_batch_size is None else str(spec.ghost_batch_size),
-            f"{spec.learning_rate:.3g}",
-            f"{spec.updates:,}" if spec.adaptive_batch is None else f"about {spec.updates:,}",
-            f"{spec.examples:,}",
-            mebibytes(cell.memory_mib),
-            "?" if cell.seconds is None else duration(cell.seconds),
-            cell.basis,
-        )
-    console.print(table)
+    numbers = ("runs", "batch", "N/B", "ghost", "rate", "updates", "examples", "memory", "time")
+    columns = [
+        Column("cell", overflow="fold"),
+        *(Column(heading, justify="right", no_wrap=heading in ("updates", "examples")) for heading in numbers),  # to the last digit
+        Column("known", style="dim"),
+    ]
+    title = f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}"
+    print_table(console, columns, map(_row, plan.cells), title=title)
     console.print()
-    slots = f"{count(plan.slots, 'slot')} with {count(plan.threads, 'thread')}" if plan.devices == ("cpu",) else count(plan.slots, "slot")
-    left = plan.runs - plan.done
-    console.print(f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}", highlight=False)
+    slots, left = slots_text(plan.devices, plan.slots, plan.threads), plan.runs - plan.done
+    fold(console, f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}")
     if left:
-        unknown = f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
-        text = (
-            f"predicted: {duration(plan.device_seconds)} of device time ({hours(plan.device_seconds)} device hours), "
-            f"{duration(plan.wall_seconds)} by the clock{unknown}"
+        device, clock = duration(plan.device_seconds), duration(plan.wall_seconds)
+        fold(
+            console, f"predicted: {device} of device time ({hours(plan.device_seconds)} device hours), {clock} by the clock{_without(plan)}"
         )
-        console.print(text, highlight=False)
     for cell in plan.cells:
         if cell.spec.adaptive_batch is not None:
-            console.print(f"{escape(cell.cell)}: {_about(cell.spec)}", style="dim", highlight=False)
+            fold(console, f"{cell.cell}: {_about(cell.spec)}", style="dim")
     for sentence in _explained({cell.basis for cell in plan.cells}):
-        console.print(sentence, style="dim", highlight=False)
+        fold(console, sentence, style="dim")
     for reason, cells in _dropped(plan).items():
-        console.print(f"dropped: {', '.join(cells)}: {escape(reason)}", highlight=False)
+        fold(console, f"dropped: {', '.join(cells)}: {reason}")
     for warning in plan.warnings:
-        console.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
+        fold(console, f"warning: {warning}", style="yellow")
+
+
+def _row(cell: PlannedCell) -> tuple[str, ...]:
+    spec = cell.spec
+    return (
+        cell.cell,
+        str(cell.runs) if not cell.done else f"{cell.runs} ({cell.done} done)",
+        _batch_sizes(spec),
+        f"{spec.train_examples / spec.batch_size:.3g}",
+        "off" if spec.ghost_batch_size is None else str(spec.ghost_batch_size),
+        f"{spec.learning_rate:.3g}",
+        f"{spec.updates:,}" if spec.adaptive_batch is None else f"about {spec.updates:,}",
+        f"{spec.examples:,}",
+        mebibytes(cell.memory_mib),
+        "?" if cell.seconds is None else duration(cell.seconds),
+        cell.basis,
+    )
+
+
+def _without(plan: Plan | TuningPlan) -> str:
+    return f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
 
 
 def print_tuning_plan(console: Console, plan: TuningPlan) -> None:
     """Prints what tuning would try at first, and what all of it would take at most."""
-    table = plain_table(title=f"tuning {plan.suite}: {count(len(plan.cells), 'cell')}, the same number of trials for each")
-    table.add_column("cell", overflow="fold")
-    for heading in ("batch", "learning rates", "points", "runs", "updates", "trained on", "held out"):
-        table.add_column(heading, justify="right")
-    for cell in plan.cells:
-        table.add_row(
-            escape(cell.title),
+    numbers = ("batch", "learning rates", "points", "runs", "updates", "trained on", "held out")
+    columns = [Column("cell", overflow="fold"), *(Column(heading, justify="right") for heading in numbers)]
+    folds = f" x {plan.folds} folds" if plan.folds > 1 else ""
+    rows = [
+        (
+            cell.title,
             f"{cell.batch_size:,}",
             f"{cell.lowest:g} to {cell.highest:g}" if cell.highest > cell.lowest else f"{cell.lowest:g}",
             str(cell.points),
             f"{cell.runs:,}",
             f"{cell.updates:,}",
             f"{cell.train_examples:,}",
-            f"{cell.held_out:,}" + (f" x {plan.folds} folds" if plan.folds > 1 else ""),
+            f"{cell.held_out:,}{folds}",
         )
-    console.print(table)
+        for cell in plan.cells
+    ]
+    title = f"tuning {plan.suite}: {count(len(plan.cells), 'cell')}, the same number of trials for each"
+    print_table(console, columns, rows, title=title)
     console.print()
     if not plan.round:
-        console.print("the search is complete: nothing is left to train", highlight=False)
+        fold(console, "the search is complete: nothing is left to train")
         return
-    unknown = f", without {count(plan.unknown, 'job')} that cannot be predicted" if plan.unknown else ""
-    console.print(
+    fold(
+        console,
         f"next: {plan.round}, {count(plan.runs, 'run')} on {', '.join(plan.devices)}, {duration(plan.device_seconds)} of device time "
         f"predicted; at most {count(plan.runs_at_most, 'run')} with every extension and the check, {duration(plan.device_seconds_at_most)} "
-        f"({hours(plan.device_seconds_at_most)} device hours), {duration(plan.wall_seconds_at_most)} by the clock{unknown}",
-        highlight=False,
+        f"({hours(plan.device_seconds_at_most)} device hours), {duration(plan.wall_seconds_at_most)} by the clock{_without(plan)}",
     )
 
 
@@ -122,8 +129,8 @@ def _explained(bases: Collection[str]) -> list[str]:
 
 
 def _dropped(plan: Plan) -> dict[str, list[str]]:
-    reasons: dict[str, dict[str, int]] = {}
-    for run in plan.dropped:
-        cells = reasons.setdefault(run.reason, {})
-        cells[run.labels.cell] = cells.get(run.labels.cell, 0) + 1
-    return {reason: [f"{escape(cell)} ({count(number, 'run')})" for cell, number in cells.items()] for reason, cells in reasons.items()}
+    """Returns, by reason, the cells that runs were dropped of."""
+    reasons: dict[str, list[str]] = {}
+    for (reason, cell), number in Counter((run.reason, run.labels.cell) for run in plan.dropped).items():
+        reasons.setdefault(reason, []).append(f"{cell} ({count(number, 'run')})")
+    return reasons

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
 from gapbench.analysis import ArmsTable, SideTable
 from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
 from gapbench.console.status import print_failures, retry_advice
-from gapbench.console.words import GUTTER, count, duration, fitting, plain_table, say, tell
+from gapbench.console.words import GUTTER, column_of, count, duration, fitting, fold, print_table, say, tell
 from gapbench.core.events import FINAL, Outcome
 from gapbench.report import ReportFiles
 from gapbench.report.tuning import TuningFiles, tuning_notes, tuning_row
@@ -46,17 +45,13 @@ def print_arms(console: Console, arms: ArmsTable) -> None:
         rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
         widths = _widths(arms.short_columns, rows, console.width)
         left_out = [column for column in arms.short_columns if column not in widths]
-        table = plain_table(title=panel.title)
-        for column, width in widths.items():
-            table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold", width=width)
-        for row in rows:
-            table.add_row(*(escape(row[column]) for column in widths))
-        console.print(table)
+        columns = [column_of(column, LEFT, width) for column, width in widths.items()]
+        print_table(console, columns, [[row[column] for column in widths] for row in rows], title=panel.title)
         console.print()
     if left_out:
-        console.print(f"(no room for: {', '.join(left_out)}; all columns stand in tables/arms.md)", style="dim", highlight=False)
+        fold(console, f"(no room for: {', '.join(left_out)}; all columns stand in tables/arms.md)", style="dim")
     for sentence in arms.verdict:
-        console.print(escape(sentence), highlight=False)
+        fold(console, sentence)
     _print_notes(console, arms.notes)
 
 
@@ -64,9 +59,9 @@ def print_side_tables(console: Console, tables: Sequence[SideTable]) -> None:
     """Prints what else a suite shows: the words and notes of each side table. The tables themselves are too wide for a terminal."""
     for table in tables:
         console.print()
-        console.print(f"{table.title} (tables/{table.name}.md)", style="bold", highlight=False)
+        fold(console, f"{table.title} (tables/{table.name}.md)", style="bold")
         for sentence in table.sentences:
-            console.print(escape(sentence), highlight=False)
+            fold(console, sentence)
         _print_notes(console, table.notes)
 
 
@@ -85,10 +80,10 @@ def _print_files(console: Console, results: Path, figures: Sequence[Path]) -> No
 def print_took(console: Console, took: Took) -> None:
     """Says in one line how good the prediction was."""
     by = ", by a rough guess" if took.rough else ""
-    console.print(
+    fold(
+        console,
         f"training took {duration(took.seconds)} of {duration(took.predicted_seconds)} predicted{by} "
         f"(device time {duration(took.device_seconds)} of {duration(took.predicted_device_seconds)})",
-        highlight=False,
     )
 
 
@@ -109,13 +104,9 @@ def print_unfinished(console: Console, report: RunReport) -> None:
 def _print_tuning(console: Console, files: TuningFiles) -> None:
     """Prints what a tuning found, and where its figure is."""
     tuned = files.tuned
-    table = plain_table(title=f"{tuned.suite}: tuning")
     rows = [tuning_row(tuned, cell) for cell in tuned.cells]
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column in LEFT else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row.values()))
-    console.print(table)
+    columns = [column_of(column, LEFT) for column in rows[0]]
+    print_table(console, columns, [[*row.values()] for row in rows], title=f"{tuned.suite}: tuning")
     console.print()
     _print_notes(console, tuning_notes(tuned))
     tell(console, f"tables:  {files.tables[0].parent}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from gapbench.catalog.entries import Metric
@@ -142,6 +142,11 @@ def say(console: Console, text: Text | str, style: str = "", width: int | None =
         console.print(text, highlight=False, width=width)
 
 
+def fold(console: Console, text: str, style: str = "") -> None:
+    """Prints a sentence of results, which is folded at words also in a file."""
+    console.print(Text(text, style=style))
+
+
 def tell(console: Console, text: str, style: str = "") -> None:
     """Prints a line with paths or commands, which are never folded: they can be copied in one piece."""
     say(console, unfolded(text, style))
@@ -160,11 +165,27 @@ def place(path: Path) -> str:
         return str(path)
 
 
-def plain_table(title: str = "", gap: int = GUTTER) -> Table:
-    """Returns an empty table in the one style of all tables."""
-    return Table(
-        title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, gap - 1, 0, 0), show_edge=False
+def print_table(
+    console: Console, columns: Iterable[Column], rows: Iterable[Sequence[RenderableType]], *, title: str = "", gap: int = GUTTER
+) -> None:
+    """Prints a table in the one style of all tables. Texts of cells are taken literally."""
+    padding = (0, gap - 1, 0, 0)
+    table = Table(
+        *columns, title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False
     )
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    console.print(table)
+
+
+def column_of(heading: str, words: Collection[str], width: int | None = None) -> Column:
+    """Returns a column whose texts are folded: aligned to the left where it is one of those of words, else to the right."""
+    return Column(heading, justify="left" if heading in words else "right", overflow="fold", width=width)
+
+
+def slots_text(devices: Sequence[str], slots: int, threads: int) -> str:
+    """Returns "2 slots with 1 thread"; on GPUs "2 slots"."""
+    return f"{count(slots, 'slot')} with {count(threads, 'thread')}" if tuple(devices) == ("cpu",) else count(slots, "slot")
 
 
 def fitting(needed: Mapping[str, int], importance: Sequence[str], width: int, gap: int = GUTTER) -> dict[str, int]:

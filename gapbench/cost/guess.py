@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapbench import catalog
-from gapbench.sizing.decisions import compiled_layers, has_batch_norm, worth_compiling
+from gapbench.sizing.decisions import compiled_layers, worth_compiling
 from gapbench.sizing.kinds import KINDS, MOST_AT_A_TIME
 from gapbench.sizing.sizes import facts_of, model_size
-from gapbench.suite.moments import CHUNK_EXAMPLES, LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
-from gapbench.suite.runspec import Frozen, RunSpec
+from gapbench.suite.batches import CHUNK_EXAMPLES, LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
+from gapbench.suite.runspec import Frozen, RunSpec, has_batch_norm
 
 # What a job has to do, counted: updates, probes, evaluations, examples evaluated.
 
@@ -31,7 +31,7 @@ def work_of(spec: RunSpec, *, replicas: int = 1) -> Work:
     """Returns what one replica of a job has to do, of so many that train as a stack."""
     moments, batches = evaluation_updates(spec.batches, spec.evaluations), spec.batches
     once = evaluated_examples(spec)
-    has_norm = has_batch_norm(spec)
+    has_norm = has_batch_norm(spec.model)
     again = sum(has_norm and (update == spec.updates or batches.steps(update) < LATE * batches.all_steps) for update in moments)
     more = _seen_tests(spec) + _train_evaluation(spec) + min(RECALIBRATION_EXAMPLES, spec.train_examples)
     observed = len(probe_updates(spec.updates).union(moments))

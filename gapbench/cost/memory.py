@@ -9,8 +9,8 @@ from gapbench.cost.calibration import Place, base_of_worker
 from gapbench.sizing.decisions import RESIDENT_SHARE, block_size, micro_batch_size, worth_compiling
 from gapbench.sizing.kinds import GPU_HOST_MIB, GPU_MIB, KINDS
 from gapbench.sizing.sizes import facts_of, input_shape, model_size
+from gapbench.suite.batches import CHUNK_EXAMPLES
 from gapbench.suite.facts import DatasetFacts
-from gapbench.suite.moments import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 
 COMPILER_MIB = 150.0

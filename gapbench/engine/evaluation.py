@@ -12,7 +12,7 @@ from torch import Tensor
 from gapbench.engine.feed import Feed
 from gapbench.engine.program import Program
 from gapbench.layers.norms import recalibrated
-from gapbench.suite.moments import CHUNK_EXAMPLES, RECALIBRATION_EXAMPLES
+from gapbench.suite.batches import CHUNK_EXAMPLES, RECALIBRATION_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Split
 

@@ -17,7 +17,7 @@ from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.keyed import keyed_layers
 from gapbench.probes import NormMode, ObjectiveBatch
-from gapbench.suite.moments import CHUNK_EXAMPLES
+from gapbench.suite.batches import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.tasks import live_task
 

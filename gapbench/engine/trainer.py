@@ -30,8 +30,7 @@ from gapbench.layers.ghost_batch_norm import convert_batch_norm, ghost_norm_form
 from gapbench.layers.keyed import normals
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import Columns, TrainState
-from gapbench.suite.batches import BatchTable
-from gapbench.suite.moments import LATE, evaluation_updates, keep_updates, probe_updates
+from gapbench.suite.batches import LATE, BatchTable, evaluation_updates, keep_updates, probe_updates
 from gapbench.suite.runspec import RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
 

@@ -271,7 +271,7 @@ class Stopwatch:
     Args:
         results: where outcomes are read.
         slots: of the layout.
-        jobs: that may train.
+        pending: jobs that may train.
         now: the time in seconds.
     """
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.optimizers.base import Hyperparameters
-from gapbench.suite.arithmetic import learning_rate_factor
 from gapbench.suite.batches import BatchTable, phase_starts
+from gapbench.suite.regime import learning_rate_factor
 from gapbench.suite.runspec import RunSpec
 
 

@@ -11,27 +11,21 @@ from gapbench.analysis.factorial import effects_frame, factorials
 from gapbench.report.figures import drawings
 from gapbench.report.html.page import write_page
 from gapbench.report.pages import write_figures, write_texts
-from gapbench.report.tables import arms_markdown, csv_text, factorial_markdown, runs_csv, side_markdown
+from gapbench.report.tables import WrittenFiles, arms_markdown, csv_text, factorial_markdown, runs_csv, side_markdown
 from gapbench.store.tables import read_tables
 
 __all__ = ["ReportFiles", "write_report"]
 
 
-@dataclass(frozen=True)
-class ReportFiles:
+@dataclass(frozen=True, repr=False)
+class ReportFiles(WrittenFiles):
     """What a report wrote, and its tables."""
 
     arms: ArmsTable
-    tables: tuple[Path, ...]
-    figures: tuple[Path, ...]
-    """Each figure as .svg, then as .png."""
     page: Path
     """report.html."""
     side: tuple[SideTable, ...] = ()
     """What else the suite has the cells for: presets compared, the cost of the momentum reset, updates to targets."""
-
-    def __repr__(self) -> str:
-        return f"ReportFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
 
     def _repr_html_(self) -> str:
         return self.arms._repr_html_()
@@ -56,4 +50,4 @@ def write_report(results_dir: Path) -> ReportFiles:
         texts |= {"factorial.csv": csv_text(effects_frame(effects)), "factorial.md": factorial_markdown(read.suite, effects)}
     tables = write_texts(texts, results_dir / "tables")
     files, drawn = write_figures(drawings(read), results_dir / "figures")
-    return ReportFiles(arms, tables, files, write_page(results_dir, read, arms, drawn, side), side)
+    return ReportFiles(tables, files, arms, write_page(results_dir, read, arms, drawn, side), side)

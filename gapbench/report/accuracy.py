@@ -17,6 +17,7 @@ from gapbench.report.drawing import (
     arms_and_grid,
     counts_text,
     panel_figure,
+    row_axis,
     setting_of,
     setting_styles,
     setting_text,
@@ -187,10 +188,7 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
             _draw_row(axes, panel.metric, series, position)
         for mean in _reference_means(panel):
             axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_yticks(range(len(rows)), [_row_label(series) for series in rows])
-        axes.tick_params(axis="y", length=0)
-        axes.yaxis.grid(visible=False)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        row_axis(axes, [_row_label(series) for series in rows])
         axes.set_xlabel(axis_label(panel.metric))
         _bound(axes, panel, rows)
         return [axes]

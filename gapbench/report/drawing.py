@@ -174,6 +174,14 @@ def reference_label(facet: Facet) -> str:
     return f"reference: {facet.reference.name}" if facet.reference else ""
 
 
+def row_axis(axes: Axes, labels: Sequence[str]) -> None:
+    """Makes the y axis rows with these labels, each 1 high, the first on top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.yaxis.grid(visible=False)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
 def update_axis(axes: Axes) -> None:
     """Makes the x axis the update count, logarithmic."""
     axes.set_xscale("log")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.factorial import Effect, Factorial, effect_notes, factorials
 from gapbench.catalog import Metric
-from gapbench.report.drawing import panel_figure
+from gapbench.report.drawing import panel_figure, row_axis
 from gapbench.report.scales import gap_label, least_half_width, words
-from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE
+from gapbench.report.style import MUTED, OKABE_ITO, SHADE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,10 +60,7 @@ def _draw(axes: Axes, effects: Sequence[Effect], reach: tuple[float, float]) -> 
             effect.estimate, position, xerr=half, color=color, marker="o" if len(effect.factors) == 1 else "D", markersize=6,
             markerfacecolor=color if effect.separated else "white", linestyle="none", elinewidth=1.3, capsize=2.6, zorder=4,
         )  # fmt: skip
-    axes.set_yticks(range(len(effects)), [effect.name for effect in effects])
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.yaxis.grid(visible=False)
-    axes.set_ylim(len(effects) - 0.5, -0.5)
+    row_axis(axes, [effect.name for effect in effects])
     axes.set_xlim(*reach)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.analysis import ArmsTable, SideTable
@@ -12,6 +14,19 @@ from gapbench.analysis.formats import ARM, VERDICT
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True, repr=False)
+class WrittenFiles:
+    """The files of a report."""
+
+    tables: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    """Each figure as .svg, then as .png."""
+
+    def __repr__(self) -> str:
+        place = str(self.tables[0].parent.parent)
+        return f"{type(self).__name__}({len(self.tables)} tables, {len(self.figures)} figure files in {place!r})"
 
 
 def arms_markdown(suite: str, table: ArmsTable) -> str:

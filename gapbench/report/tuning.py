@@ -13,7 +13,7 @@ from gapbench.report.drawing import ACROSS, grid_figure, log_ticks, sentence_fig
 from gapbench.report.pages import write_figures, write_texts
 from gapbench.report.scales import drawable, stretch_accuracy
 from gapbench.report.style import DASHES, MARKERS, Style, batch_style
-from gapbench.report.tables import csv_text, listing, markdown_table, runs_csv
+from gapbench.report.tables import WrittenFiles, csv_text, listing, markdown_table, runs_csv
 from gapbench.store.tables import Tables, read_tables
 from gapbench.tuning import KEY, CellResult, Tuned, read_tuned
 
@@ -31,17 +31,11 @@ TITLE_CHARACTERS = 42
 """Of one line over one axes."""
 
 
-@dataclass(frozen=True)
-class TuningFiles:
+@dataclass(frozen=True, repr=False)
+class TuningFiles(WrittenFiles):
     """What the report of a tuning wrote, and what the tuning found."""
 
     tuned: Tuned
-    tables: tuple[Path, ...]
-    figures: tuple[Path, ...]
-    """As .svg, then as .png."""
-
-    def __repr__(self) -> str:
-        return f"TuningFiles({len(self.tables)} tables, {len(self.figures)} figure files in {str(self.tables[0].parent.parent)!r})"
 
     def _repr_html_(self) -> str:
         return self.tuned._repr_html_()
@@ -68,7 +62,7 @@ def write_tuning_report(results_dir: Path) -> TuningFiles:
     }
     tables = write_texts(texts, results_dir / "tables")
     figures, _ = write_figures({FIGURE: lambda: learning_rate_figure(tuned)}, results_dir / "figures")
-    return TuningFiles(tuned, tables, figures)
+    return TuningFiles(tables, figures, tuned)
 
 
 def tuning_row(tuned: Tuned, cell: CellResult) -> dict[str, str]:

@@ -14,7 +14,7 @@ from gapbench import catalog
 from gapbench.core.machine import MIB
 from gapbench.sizing.kinds import GPU_COMPILED_FROM, KINDS
 from gapbench.sizing.sizes import model_size
-from gapbench.suite.runspec import Component, RunSpec
+from gapbench.suite.runspec import HYPERPARAMETERS, Component, RunSpec, has_batch_norm
 
 # Micro-batches: the batch of an update is cut where that is exact.
 
@@ -42,15 +42,9 @@ def exact_sizes(spec: RunSpec) -> list[int]:
     norm is never cut: that would make it ghost batch norm. Smaller batches of the same run are cut into as many of these as they hold.
     """
     largest = spec.batches.largest
-    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if has_batch_norm(spec) else 1
+    unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if has_batch_norm(spec.model) else 1
     pieces = largest // unit
     return [unit * count for count in range(1, pieces + 1) if pieces % count == 0]
-
-
-def has_batch_norm(spec: RunSpec) -> bool:
-    """Returns whether a run's model has batch norm; True where the plugin that it came from is not loaded."""
-    models = catalog.models()
-    return spec.model.name not in models or models[spec.model.name].has_batch_norm(spec.model.options)
 
 
 # Compiling takes seconds to minutes, and pays for jobs that train long enough.
@@ -84,28 +78,6 @@ def compiled_layers(spec: RunSpec) -> int:
 
 
 # Stacks: runs that share a program may train as one, where that pays.
-
-HYPERPARAMETERS = frozenset(
-    {
-        "learning_rate",
-        "warmup",
-        "warmup_start",
-        "phases",
-        "weight_decay",
-        "initial_perturbation",
-        "seed",
-        "init_seed",
-        "order_seed",
-        "split_seed",
-        "fold",
-        # What only explains the run:
-        "reference_batch_size",
-        "reference_updates",
-        "reference_learning_rate",
-        "split_drawn",
-    }
-)
-"""Fields that may differ between the replicas of one stack. Every other field fixes shapes, kernels or the schedule of evaluations."""
 
 
 def program_key(spec: RunSpec) -> tuple[str, ...]:

@@ -24,8 +24,7 @@ from gapbench.store.plan import StoredPlan
 from gapbench.store.run_directory import RunDirectory, RunOutcome, recover
 from gapbench.store.schema import SCHEMA_VERSION, read_schema
 from gapbench.store.tables import build_tables, columns_from
-from gapbench.suite.identity import differing, values_by_cell
-from gapbench.suite.runspec import Labels, PlannedRun
+from gapbench.suite.runspec import Labels, PlannedRun, differing, values_by_cell
 
 # The plans of several directories of one suite as one; a label that stands for different runs is refused.
 

@@ -21,8 +21,7 @@ from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Measured, Outcome
 from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, write_atomically, write_json
 from gapbench.store.schema import utc_now
-from gapbench.suite.identity import identity
-from gapbench.suite.runspec import RunSpec
+from gapbench.suite.runspec import RunSpec, identity
 
 # events.jsonl: what was measured in a run, one JSON object a line, only ever appended to (and cut back to a checkpoint).
 

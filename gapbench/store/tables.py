@@ -16,8 +16,7 @@ from gapbench.store.directory import ResultsDirectory
 from gapbench.store.plan import METADATA_KEY, Prediction, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
-from gapbench.suite.identity import canonical_json
-from gapbench.suite.runspec import Component, PlannedRun, RunSpec
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,22 +7,15 @@ for run in suite.runs:
 
 from __future__ import annotations
 
-from gapbench.suite.identity import run_id
-from gapbench.suite.load import DroppedRun, Suite, load_suite
-from gapbench.suite.runspec import Component, Labels, Normalization, Phase, PlannedRun, RunSpec
-from gapbench.suite.source import find_suite, shipped_suites
-
-__all__ = [
-    "Component",
-    "DroppedRun",
-    "Labels",
-    "Normalization",
-    "Phase",
-    "PlannedRun",
-    "RunSpec",
-    "Suite",
-    "find_suite",
-    "load_suite",
-    "run_id",
-    "shipped_suites",
-]
+from gapbench.suite.load import Suite as Suite, load_suite as load_suite
+from gapbench.suite.plan import DroppedRun as DroppedRun
+from gapbench.suite.runspec import (
+    Component as Component,
+    Labels as Labels,
+    Normalization as Normalization,
+    Phase as Phase,
+    PlannedRun as PlannedRun,
+    RunSpec as RunSpec,
+    run_id as run_id,
+)
+from gapbench.suite.source import find_suite as find_suite, shipped_suites as shipped_suites

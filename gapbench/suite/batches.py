@@ -1,23 +1,111 @@
-"""The table of batches: where each update's batch begins in the order of the examples, and how many examples it has.
-
-Everything that asks for an update's examples reads this table: feed, schedule, recorder, moments of evaluation, plan and results. Where
-all batches are alike it has one stretch; a ragged tail or a batch that grows makes more. A stretch may be added at any time (`extended`),
-so that a batch size may also be decided while training.
-"""
+"""The course of a run: how many updates a budget allows, which examples each update has, and after which updates the run is measured."""
 
 from __future__ import annotations
 
 import functools
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from gapbench.catalog import Budget
 from gapbench.core.errors import GapbenchError
-from gapbench.suite.arithmetic import exactly
+
+# How many updates: exact where floating point would lose one.
+
+
+def exactly(value: float) -> Fraction:
+    """Returns the decimal number that was written, so that 0.29 of 100 is 29 and not 28.999999999999996."""
+    return Fraction(repr(float(value)))
+
+
+def effective_ghost(size: int | str | None, batch_size: int, *, changes: bool = False) -> int | None:
+    """Returns the ghost batch size that has an effect: None where it is off, or the whole of every batch.
+
+    Args:
+        size: "off" and None are off.
+        batch_size: of the run.
+        changes: whether the batch does not stay at that size, so that an equal ghost batch size is one of its own.
+    """
+    return None if size in ("off", None) or (size == batch_size and not changes) else int(size or 0)
+
+
+def updates_per_epoch(examples: int, batch_size: int, tail: str) -> Fraction:
+    """Returns the mean number of updates in one pass over `examples`.
+
+    With tail "stream" a batch may reach into the next epoch; with "drop" an epoch has floor(examples / batch size) updates, with
+    "ragged" ceil(examples / batch size).
+    """
+    exact = Fraction(examples, batch_size)
+    return {"stream": exact, "drop": Fraction(math.floor(exact)), "ragged": Fraction(math.ceil(exact))}[tail]
+
+
+def updates_of_epochs(epochs: Fraction, examples: int, batch_size: int, tail: str) -> int:
+    """Returns the number of updates in `epochs` passes over `examples`, rounded down."""
+    return math.floor(epochs * updates_per_epoch(examples, batch_size, tail))
+
+
+def examples_of_updates(updates: int, examples: int, batch_size: int, tail: str) -> int:
+    """Returns how many examples are seen in so many updates over a training set of `examples`."""
+    if tail != "ragged":
+        return updates * batch_size
+    epochs, more = divmod(updates, -(-examples // batch_size))
+    return epochs * examples + more * batch_size
+
+
+def updates_of_examples(seen: int, examples: int, batch_size: int, tail: str) -> int:
+    """Returns the largest number of updates that see no more than `seen` examples."""
+    if tail != "ragged":
+        return seen // batch_size
+    epochs, more = divmod(seen, examples)
+    return epochs * -(-examples // batch_size) + more // batch_size
+
+
+def updates_of_budget(
+    budget: Budget,
+    *,
+    epochs: float,
+    examples: int,
+    batch_size: int,
+    reference_batch_size: int,
+    tail: str,
+    scaling_batch_size: int | None = None,
+) -> int:
+    """Returns the number of updates that a budget allows.
+
+    Rounded "epochs-up", an update count is what the released code of Hoffer et al. 2017 makes of it: the epochs times
+    ceil(batch size / scaling batch size), in whole epochs.
+
+    Args:
+        budget: its kind, factor and rounding.
+        epochs: of the recipe.
+        examples: size of the training set.
+        batch_size: of the run.
+        reference_batch_size: of the recipe.
+        tail: "stream", "drop" or "ragged".
+        scaling_batch_size: what rounded-up epochs are multiplied against; None: the reference batch size.
+    """
+    factor = exactly(budget.factor)
+    if budget.rounding == "epochs-up":
+        times = math.ceil(Fraction(batch_size, scaling_batch_size or reference_batch_size)) if budget.kind == "updates" else 1
+        return updates_of_epochs(Fraction(math.ceil(exactly(epochs) * times * factor)), examples, batch_size, tail)
+    if budget.kind == "epochs":
+        return updates_of_epochs(exactly(epochs) * factor, examples, batch_size, tail)
+    reference_updates = updates_of_epochs(exactly(epochs), examples, reference_batch_size, tail)
+    if budget.kind == "updates":
+        return math.floor(reference_updates * factor)
+    seen = math.floor(examples_of_updates(reference_updates, examples, reference_batch_size, tail) * factor)
+    return updates_of_examples(seen, examples, batch_size, tail)
+
+
+# The table of batches: where each update's batch begins in the order of the examples, and how many examples it has.
+#
+# Everything that asks for an update's examples reads this table: feed, schedule, recorder, evaluations, plan and results. Where
+# all batches are alike it has one stretch; a ragged tail or a batch that grows makes more. A stretch may be added at any time (`extended`),
+# so that a batch size may also be decided while training.
 
 _ROUNDING = Fraction(1, 10**9)
 """By which 0.6666666666666667 of 3 updates, or 3.3333333333333335 times 96 examples, may miss a whole number."""
@@ -119,7 +207,11 @@ class BatchTable:
         """Returns after how many updates training is as far as `steps`, or the first time farther."""
         if not self.grows:
             return steps
-        return next((number for number in self._reaching(steps * self.batch_size)), self.updates)
+        wanted = steps * self.batch_size
+        for stretch in self.stretches:
+            if stretch.examples + stretch.updates * stretch.size >= wanted:
+                return stretch.update + max(0, -(-(wanted - stretch.examples) // stretch.size))
+        return self.updates
 
     def epoch_starts(self, examples: int) -> tuple[int, ...]:
         """Returns the first update of each epoch of so many examples, counted from 0, ascending.
@@ -154,11 +246,6 @@ class BatchTable:
             return self
         more = Stretch(self.updates, updates, self.end, size, size, self.examples(self.updates))
         return BatchTable(self.batch_size, self.grows, (*self.stretches, more), self.bound)
-
-    def _reaching(self, examples: int) -> Iterator[int]:
-        for stretch in self.stretches:
-            if stretch.examples + stretch.updates * stretch.size >= examples:
-                yield stretch.update + max(0, -(-(examples - stretch.examples) // stretch.size))
 
 
 def uniform(batch_size: int, updates: int) -> BatchTable:
@@ -325,3 +412,82 @@ def shortened(spec: Any, updates: int) -> dict[str, int | None]:
         unramped *= 2
     unramped = min(unramped, spec.unramped_updates)
     return {"updates": ramp(spec.batch_size, unramped, factors).updates, "unramped_updates": unramped}
+
+
+# When a run is measured: log-spaced updates for probes, and the same fractions of training for evaluations in every arm.
+#
+# Planning and the engine both read it, so it needs neither torch nor numpy.
+
+PROBES_PER_DECADE = 20
+CHUNK_EXAMPLES = 1024
+"""Examples of all replicas together that are evaluated at once; no result depends on it beyond rounding."""
+RECALIBRATION_EXAMPLES = 2048
+"""Training examples, augmented as in training, that recalibrated norm statistics are computed over; fewer where the training set
+is smaller. (Statistics of unaugmented images fit the weights worse: F1 on MNIST then has a tenth more train loss.)"""
+LATE = 0.95
+"""The share of training after which evaluations are late. Before it, and at the end, they also measure with recalibrated statistics."""
+LATE_FRACTIONS = (0.96, 0.97, 0.98, 0.99, 1.0)
+"""Evaluations in the last 5 % of training, so that a headline may average over them."""
+FEWEST_UPDATES_FOR_LATE = 100
+"""With fewer updates than this the last 5 % hold no five different ones."""
+
+
+@functools.lru_cache(maxsize=512)
+def probe_updates(updates: int) -> frozenset[int]:
+    """Returns the numbers of updates done (1 .. updates) after which probes run: log-spaced, about 20 a decade, and the last."""
+    points = max(2, math.ceil(PROBES_PER_DECADE * math.log10(max(updates, 2))) + 1)
+    return frozenset(round(updates ** (point / (points - 1))) for point in range(points))
+
+
+@functools.lru_cache(maxsize=512)
+def evaluation_fractions(evaluations: int) -> tuple[float, ...]:
+    """Returns the fractions of training at which a run with `evaluations` evaluations is evaluated, ascending, the last 1.
+
+    Five lie in the last 5 %, a third of the rest log-spaced over the first tenth, the others even from there on.
+    """
+    rest = max(evaluations - len(LATE_FRACTIONS), 0)
+    early = rest // 3
+    even = rest - early
+    log_spaced = [0.002 * 50.0 ** (point / early) for point in range(early)]
+    spaced = [point * ((LATE - 0.1) / even) + 0.1 for point in range(even)]
+    return (*log_spaced, *spaced, *LATE_FRACTIONS[-evaluations:])
+
+
+def evaluation_updates(batches: BatchTable, evaluations: int) -> tuple[int, ...]:
+    """Returns the numbers of updates done after which a run is evaluated, ascending and different.
+
+    Fractions are of the updates, or of the examples where the batch grows: then evaluations are compared at equal examples.
+    """
+    counted = batches.updates if batches.bound is None else round(batches.all_steps)  # known when planning, and the same to the end
+    steps = _evaluation_steps(batches.all_steps, evaluations, late=counted >= FEWEST_UPDATES_FOR_LATE)
+    return tuple(sorted({batches.updates_at(step) for step in steps})) if batches.grows else steps
+
+
+@functools.lru_cache(maxsize=512)
+def _evaluation_steps(all_steps: float, evaluations: int, *, late: bool) -> tuple[int, ...]:
+    fractions = evaluation_fractions(evaluations)
+    if not late:
+        fractions = tuple(fraction for fraction in fractions if fraction not in LATE_FRACTIONS[:-1])
+    return tuple(sorted({max(1, round(fraction * all_steps)) for fraction in fractions}))
+
+
+def keep_updates(batches: BatchTable, fractions: tuple[float, ...]) -> dict[int, float]:
+    """Returns, by number of updates done (0 is before the first), the fraction of the training at which weights are kept."""
+    return {batches.updates_at(round(fraction * batches.all_steps)): fraction for fraction in fractions}
+
+
+def late_evaluations(updates: int, evaluations: int) -> int:
+    """Returns how many of a run's evaluations lie in its last 5 %: five, or only the last one of a run of few updates."""
+    return min(len(LATE_FRACTIONS), evaluations) if updates >= FEWEST_UPDATES_FOR_LATE else 1
+
+
+def evaluations_of(*, reference_updates: int, reference_batch_size: int, test_examples: int, train_evaluation_examples: int) -> int:
+    """Returns how often a run is evaluated, so that evaluation takes about 3 % of the reference cell's training time.
+
+    An example costs 3 passes in training (forward, and backward twice as much) and 1 in evaluation, which sees the test
+    set and a part of the training set; the 2 allows for recalibrated statistics. Small batches are no faster than a batch
+    of 256 per update. At least 12 and at most 60.
+    """
+    passes = 3 * max(reference_updates * reference_batch_size, 256 * reference_updates)
+    affordable = Fraction(3, 100) * passes / (2 * (test_examples + train_evaluation_examples))
+    return max(12, min(60, math.floor(affordable)))

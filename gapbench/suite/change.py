@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gapbench import catalog
-from gapbench.suite.arithmetic import effective_ghost
+from gapbench.suite.batches import effective_ghost
 
 MATCHED_GAIN = "momentum-gain"
 """A factor of the learning rate: the gain that momentum has with a reset at every epoch, as a share of its full gain."""

@@ -9,8 +9,9 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gapbench import catalog
 from gapbench.core.errors import DataError
@@ -39,6 +40,16 @@ class DatasetFacts:
         """Whether examples are images."""
         return len(self.shape) == 3
 
+    @property
+    def counted(self) -> dict[str, Any]:
+        """All but the shape, as JSON gives it back: what there is of an image folder at any size."""
+        return {name: value for name, value in asdict(self).items() if name != "shape"}
+
+    @property
+    def sides(self) -> str:
+        """The shape in words."""
+        return " x ".join(str(side) for side in self.shape)
+
 
 def dataset_facts(component: Component) -> DatasetFacts:
     """Returns the facts of a data set; those of `npz` and `imagefolder` come from the user's files.
@@ -61,10 +72,8 @@ def image_folder_facts(component: Component) -> DatasetFacts:
         DataError: the folder is missing or not in the expected form, or a file cannot be read.
     """
     size, content = int(component.option("size")), str(component.option("content", ""))
-    known = counted(content) if content else None
-    if known is None:
-        known = count(Path(str(component.option("path", ""))))
-    return DatasetFacts(known.train_examples, known.test_examples, (size, size, 3), known.classes, known.content)
+    known = (counted(content) if content else None) or count(Path(str(component.option("path", ""))))
+    return replace(known, shape=(size, size, 3))
 
 
 def npz_facts(path: Path) -> DatasetFacts:
@@ -166,61 +175,36 @@ class ImageFolder:
                     yield folder.folder / file, label
 
 
-@dataclass(frozen=True)
-class Count:
-    """How much there is of a content."""
-
-    content: str
-    train_examples: int
-    test_examples: int
-    classes: int
-
-
-def count(root: Path) -> Count:
-    """Returns the content of a folder and how much there is of it, written down for `counted`. Raises DataError as `content_of`."""
+def count(root: Path) -> DatasetFacts:
+    """Returns the content of a folder and its sizes (no shape), written down for `counted`. Raises DataError as `content_of`."""
     found = list_images(root)
-    counts = Count(content_of(root), found.count("train"), found.count("val"), len(found.classes))
+    counts = DatasetFacts(found.count("train"), found.count("val"), (), len(found.classes), content_of(root))
     if counted(counts.content) != counts:
-        _write_note(_count_note(counts.content), asdict(counts))
+        _write_note(_count_note(counts.content), counts.counted)
     return counts
 
 
-def counted(content: str) -> Count | None:
+def counted(content: str) -> DatasetFacts | None:
     """Returns what `count` found of a content, also where the folder is no longer there; None where it was never counted here."""
     try:
-        return Count(**json.loads(_count_note(content).read_text(encoding="utf-8")))
+        return DatasetFacts(**json.loads(_count_note(content).read_text(encoding="utf-8")), shape=())
     except (OSError, ValueError, TypeError):
         return None
 
 
 def look_again() -> None:
     """Forgets what was found in this process: folders are listed anew."""
-    _list.cache_clear()
-    _content.cache_clear()
+    list_images.cache_clear()
+    content_of.cache_clear()
 
 
+@functools.lru_cache(maxsize=8)
 def list_images(root: Path) -> ImageFolder:
     """Returns what a folder holds, from names, sizes and times alone; once a process, until `look_again`.
 
     Raises:
         DataError: the folder is missing or not in the expected form; the text says which part, and the remedy.
     """
-    return _list(root)
-
-
-def content_of(root: Path) -> str:
-    """Returns 16 hexadecimal digits that depend on the place below `root`, the size and the bytes of every file, and on nothing else.
-
-    Reads the files of each class folder once; their hash is remembered in the cache for as long as names, sizes and times of change stay.
-
-    Raises:
-        DataError: the folder is not in the expected form, a file cannot be read, or the cache cannot be written to.
-    """
-    return _content(root)
-
-
-@functools.lru_cache(maxsize=8)
-def _list(root: Path) -> ImageFolder:
     names = {part: _subfolders(root, part) for part in PARTS}
     classes = names["train"]
     unknown = sorted(set(names["val"]) - set(classes))
@@ -274,7 +258,14 @@ def _list_class(folder: Path) -> ClassFolder:
 
 
 @functools.lru_cache(maxsize=8)
-def _content(root: Path) -> str:
+def content_of(root: Path) -> str:
+    """Returns 16 hexadecimal digits that depend on the place below `root`, the size and the bytes of every file, and on nothing else.
+
+    Reads the files of each class folder once; their hash is remembered in the cache for as long as names, sizes and times of change stay.
+
+    Raises:
+        DataError: the folder is not in the expected form, a file cannot be read, or the cache cannot be written to.
+    """
     found = list_images(root)
     digest = hashlib.blake2b(digest_size=8)
     folders = [(part, name, folder) for part in PARTS for name, folder in zip(found.classes, found.parts[part], strict=True)]

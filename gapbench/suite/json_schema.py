@@ -25,8 +25,8 @@ from gapbench.suite.schema import (
     Section,
     SetSection,
     SuiteSection,
+    TuneSection,
 )
-from gapbench.suite.sections import TuneSection
 from gapbench.suite.source import COMPONENTS
 
 Schema: TypeAlias = dict[str, Any]

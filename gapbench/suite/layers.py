@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapbench.core.errors import Problem
-from gapbench.suite.arithmetic import effective_ghost
+from gapbench.suite.batches import effective_ghost
 from gapbench.suite.mistakes import Unknown
 from gapbench.suite.schema import NormalizationTable, default_of
 from gapbench.suite.source import COMPONENTS, Document
@@ -35,6 +35,15 @@ class Layer:
     def hides(self, name: str) -> bool:
         """Returns whether this layer may set a field to a value that is unknown."""
         return self.opaque or name in self.broken
+
+    def gives(self, name: str) -> bool:
+        """Returns whether this layer sets a field, be it to a value that is unknown."""
+        return name in self.fields or self.hides(name)
+
+    @property
+    def gives_any(self) -> bool:
+        """Whether this layer sets any field."""
+        return bool(self.fields or self.broken)
 
     def hidden(self) -> Layer:
         """Returns this layer with all its values unknown: it may or may not be there."""
@@ -98,6 +107,11 @@ class Settings:
         """Returns the height of the layer that sets a field, -1 where none does. Arms are as high as the grid."""
         layer = self.layer_of(name)
         return -1 if layer is None else _HEIGHTS[layer.kind]
+
+    def is_final(self, name: str) -> bool:
+        """Returns whether an [[override]] sets a field, so that no regime changes it."""
+        layer = self.layer_of(name)
+        return layer is not None and layer.kind == "override"
 
     def place(self, name: str) -> KeyPath:
         """Returns the key path of the highest layer that sets a field; an empty path where it comes from a recipe."""
@@ -205,6 +219,10 @@ class RunSettings:
         """Returns a number, or None where the word stands for none."""
         value = self.get(name)
         return None if value == word else value
+
+    def first_set(self, name: str, other: str) -> str:
+        """Returns which of two fields a mistake in both is told at: the first, where it is set at all."""
+        return name if self.settings.layer_of(name) else other
 
     def warn(self, what: str) -> None:
         """Adds a warning about a setting that changes nothing."""

@@ -207,18 +207,9 @@ def option_mistakes(kind: str, table: Mapping[str, Any]) -> Iterator[tuple[str, 
             owner = f'{kind} "{name}" has no' if name else f"no {kind} has an"
             yield option, f"{owner} option {option}{did_you_mean(option, known)}; known: {', '.join(sorted(known))}"
             continue
-        wrong = [text for entry in entries if option in entry.parameters for text in [_refused(entry.parameters[option], value)]]
+        wrong = [entry.parameters[option].refusal(value) for entry in entries if option in entry.parameters]
         if all(wrong):
             yield option, wrong[0]
-
-
-def _refused(parameter: catalog.Parameter, value: Any) -> str:
-    """Returns why an option cannot have a value; empty where it can."""
-    try:
-        parameter.check(value)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str, ...]:

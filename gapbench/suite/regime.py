@@ -4,48 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import Field
 
 from gapbench import catalog
 from gapbench.catalog import BatchRule, Budget, NoiseRule, RegimeEntry
 from gapbench.core.errors import GapbenchError
-from gapbench.suite.arithmetic import exactly, learning_rate_factor, momentum_gain
-from gapbench.suite.batches import UpdateBatch, chunk_size, grown, plain
+from gapbench.suite.batches import UpdateBatch, chunk_size, exactly, grown, plain
 from gapbench.suite.change import Change, RateRule, regime_label
 from gapbench.suite.layers import RunSettings, Settings
 from gapbench.suite.mistakes import Unknown
-from gapbench.suite.runspec import AdaptiveBatch, Component
+from gapbench.suite.runspec import AdaptiveBatch, Component, has_batch_norm
 from gapbench.suite.schema import PhaseTable
 
 
-@dataclass(frozen=True)
-class Regime:
+class Regime(RegimeEntry):
     """An effective regime."""
 
-    name: str
-    learning_rate_scaling: Literal["none", "sqrt", "linear"]
-    budget: Budget
-    warmup: float
-    warmup_start: float | str
-    """Factor of the learning rate, or "reference"."""
-    gradient_noise: NoiseRule
-    weight_decay_scaling: str
-    augmentation_epochs: int | str
-    """A number of epochs, "off" or "reference"."""
-    drops: str = "rate"
-    """What the recipe's drops of the learning rate become: "rate" or "batch"."""
-    adaptive_batch: BatchRule | None = None
-    """How the batch size follows the noise scale."""
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    beside: dict[str, Any] = Field(default_factory=dict)
     """What the suite changes beside it, as in `Change`."""
 
     @property
     def label(self) -> str:
         """What it is called in messages."""
         return regime_label(self.name, self.beside)
+
+
+_CONTROLS = ("gradient_noise", "weight_decay_scaling", "augmentation_epochs")
+"""Fields that a regime may leave to the run."""
 
 
 def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> Regime:
@@ -57,43 +46,42 @@ def regime_of(settings: Settings, regimes: Mapping[str, RegimeEntry | None]) -> 
     Raises:
         Unknown: there is no such regime, or it is invalid (None among `regimes`); either was told where it is written.
     """
-    name = settings.get("regime", "baseline")
-    entry = regimes.get(name)
+    entry = regimes.get(settings.get("regime", "baseline"))
     if entry is None:
         raise Unknown("regime")
-    named_at = settings.height("regime")
+    named_at = max(settings.height("regime"), 0)
     beside: dict[str, Any] = {}
-
-    def effective(key: str, default: Any) -> Any:
-        own = getattr(entry, key)
-        if settings.height(key) < named_at or settings.height(key) < 0:
-            return own if own is not None else settings.get(key, default)
-        value = settings.get(key)
-        # What a recipe says about warmup is no change of the regime.
-        if value != (default if own is None and key in _CONTROLS else own) and settings.height(key) >= 2:
-            beside[key] = value.model_dump() if isinstance(value, NoiseRule) else value
-        return value
-
-    scaling = effective("learning_rate_scaling", "none")
-    budget = settings.get("budget") if settings.height("budget") >= max(named_at, 0) else entry.budget
+    scaling = _effective(settings, entry, "learning_rate_scaling", beside)
+    budget = settings.get("budget") if settings.height("budget") >= named_at else entry.budget
     if (budget.kind, budget.factor) != (entry.budget.kind, entry.budget.factor):
         beside["budget"] = {"kind": budget.kind, "factor": budget.factor}
-    rounding, own = _rounding(settings, budget, entry)
-    if own:
+    rounding, of_suite = _rounding(settings, budget, entry)
+    if of_suite:
         beside["rounding"] = rounding
     if scaling != "none" and settings.height("scaling_batch_size") >= 2:
         table = settings.get("scaling_batch_size")
         beside["scaling_batch_size"] = [*dict.fromkeys(str(base) for base in (table.with_ghost, table.without_ghost))]
-    warmup, warmup_start = effective("warmup", 0.0), effective("warmup_start", 0.0)
-    noise = effective("gradient_noise", NoiseRule())
-    decay, augmentation = effective("weight_decay_scaling", "none"), effective("augmentation_epochs", "off")
+    fields = {name: _effective(settings, entry, name, beside) for name in ("warmup", "warmup_start", *_CONTROLS)}
     if settings.height("learning_rate_factor") >= 2 and (factor := settings.get("learning_rate_factor")) != 1.0:
         beside["learning_rate_factor"] = factor
     reset = settings.get("momentum_reset", "never")
     if reset != settings.only("recipe", "preset", "run").get("momentum_reset", "never"):
         beside["momentum_reset"] = reset
-    budget = budget.model_copy(update={"rounding": rounding})
-    return Regime(name, scaling, budget, warmup, warmup_start, noise, decay, augmentation, entry.drops, entry.adaptive_batch, beside)
+    fields |= {"learning_rate_scaling": scaling, "budget": budget.model_copy(update={"rounding": rounding}), "beside": beside}
+    return Regime(**{**dict(entry), **fields})
+
+
+def _effective(settings: Settings, entry: RegimeEntry, name: str, beside: dict[str, Any]) -> Any:
+    """Returns the value of a field that regimes and runs both may set; what the suite changes of the regime's is put into `beside`."""
+    own, of_regime = getattr(entry, name), name in entry.model_fields_set or name == "learning_rate_scaling"
+    height = settings.height(name)
+    if height < max(settings.height("regime"), 0):
+        return own if of_regime else settings.get(name, own)
+    value = settings.get(name)
+    # What a recipe says about warmup is no change of the regime.
+    if height >= 2 and (value != own or not (of_regime or name in _CONTROLS)):
+        beside[name] = value.model_dump() if isinstance(value, NoiseRule) else value
+    return value
 
 
 def change_of(settings: Settings, regime: Regime) -> Change:
@@ -102,7 +90,7 @@ def change_of(settings: Settings, regime: Regime) -> Change:
     name = settings.get("preset", entry.default_preset if entry else "")
     preset = entry.presets.get(name) if entry else None
     layer = settings.layer_of("learning_rate")
-    final = is_final(settings)
+    final = settings.is_final("learning_rate")
     scaled: RateRule = "untouched" if regime.learning_rate_scaling == "none" else regime.learning_rate_scaling
     own_ghost = settings.only("recipe", "preset").get("ghost_batch_size", "off")
     return Change(
@@ -116,10 +104,6 @@ def change_of(settings: Settings, regime: Regime) -> Change:
         untuned=not final and preset is not None and preset.needs_tuning,
         beside=dict(regime.beside),
     )
-
-
-_CONTROLS = frozenset({"gradient_noise", "weight_decay_scaling", "augmentation_epochs"})
-"""Fields that a regime may leave to the run."""
 
 
 def _rounding(settings: Settings, budget: Budget, entry: RegimeEntry) -> tuple[str, bool]:
@@ -141,15 +125,30 @@ WARMUP_IN_GAINS = 5
 """In `minimum_warmup_updates = "momentum"`: times 1 / (1 - momentum) updates."""
 
 
-@dataclass(frozen=True)
-class Length:
-    """How long a run trains, as far as its learning rate depends on it."""
+def momentum_gain(momentum: float, starts: tuple[int, ...], updates: int) -> float:
+    """Returns the share of momentum's full gain, 1 / (1 - momentum), that an update comes to where state begins at zero at each start.
 
-    updates: int
-    examples: int
-    """Size of the training set."""
-    batch_size: int
-    tail: str
+    A gradient that is followed by k - 1 updates of its epoch moves the weights by (1 - momentum^k) / (1 - momentum) times its rate. The
+    mean over epochs of n updates is [n - momentum (1 - momentum^n) / (1 - momentum)] / n, which for momentum 0.9 is
+    [n - 9 (1 - 0.9^n)] / n: 0.48 at n = 13.
+
+    Args:
+        momentum: of SGD, in [0, 1).
+        starts: first update of each epoch, ascending, from 0.
+        updates: of the whole run.
+    """
+    lengths = [stop - start for start, stop in zip(starts, (*starts[1:], updates), strict=True)]
+    lost = sum(momentum * (1.0 - momentum**length) / (1.0 - momentum) for length in lengths)
+    return 1.0 - lost / updates
+
+
+def learning_rate_factor(scaling: str, batch_size: int, reference_batch_size: int) -> float:
+    """Returns the factor that a regime's scaling gives: 1 (none), (batch / reference)^(1/2) (sqrt), batch / reference (linear).
+
+    Source: sqrt: Hoffer et al. 2017, section 4; linear: Goyal et al. 2017, section 2.1.
+    """
+    ratio = batch_size / reference_batch_size
+    return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[scaling]
 
 
 def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
@@ -161,30 +160,38 @@ def scaling_batch_size(run: RunSettings, model: Component | None) -> int:
     reference = int(run.get("reference_batch_size"))
     table = run.get("scaling_batch_size")
     ghost = run.get("ghost_batch_size")
-    has_norm = model is None or catalog.models()[model.name].has_batch_norm(model.options)
+    has_norm = model is None or has_batch_norm(model)
     base = table.with_ghost if ghost != "off" and has_norm else table.without_ghost
     return int({"reference": reference, "ghost": ghost}.get(base, base))
 
 
-def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimizer: Component | None) -> dict[str, Any] | None:
-    """Returns learning rate, warmup and the reference cell's rate, or None after adding a mistake."""
-    own_rate = run.get("learning_rate")
+def rates(
+    run: RunSettings, regime: Regime, updates: int, examples: int, scaling: int, optimizer: Component | None
+) -> dict[str, Any] | None:
+    """Returns learning rate, warmup and the reference cell's rate, or None after adding a mistake.
+
+    Args:
+        run: its settings.
+        regime: of the run.
+        updates: that it makes while its batch stays.
+        examples: of the training set.
+        scaling: batch size that learning-rate scaling refers to.
+        optimizer: of the run; None where it is not known.
+    """
+    rate = own_rate = run.get("learning_rate")
     base_rate = run.settings.only("recipe", "preset", "run", "grid", "arm").get("learning_rate", own_rate)
-    rate = own_rate if is_final(run.settings) else own_rate * learning_rate_factor(regime.learning_rate_scaling, length.batch_size, scaling)
-    factor = _factor(run, length, optimizer) if has_factor(run.settings) else 1.0
+    if not run.settings.is_final("learning_rate"):
+        rate *= learning_rate_factor(regime.learning_rate_scaling, run.get("batch_size"), scaling)
+    factor = _factor(run, updates, examples, optimizer) if has_factor(run.settings) else 1.0
     if factor is None:
         return None
     rate *= factor
-    start = regime.warmup_start
-    start = base_rate / rate if isinstance(start, str) else start
+    start = base_rate / rate if isinstance(regime.warmup_start, str) else regime.warmup_start
     # Warmup only rises: from the reference rate to a rate that is no higher there is nothing to warm up.
-    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(run, optimizer) / length.updates)
+    warmup = 0.0 if start >= 1.0 else max(regime.warmup, _minimum_warmup(run, optimizer) / updates)
     if warmup >= 1.0:
-        updates = round(warmup * length.updates)
-        message = (
-            f"a warmup of {updates} updates is not shorter than the run, which makes {length.updates}; train for longer, or set it to 0"
-        )
-        run.problem("minimum_warmup_updates", message)
+        text = f"a warmup of {round(warmup * updates)} updates is not shorter than the run, which makes {updates}"
+        run.problem("minimum_warmup_updates", f"{text}; train for longer, or set it to 0")
         return None
     return {
         "learning_rate": rate,
@@ -194,20 +201,14 @@ def rates(run: RunSettings, regime: Regime, length: Length, scaling: int, optimi
     }
 
 
-def is_final(settings: Settings) -> bool:
-    """Returns whether an override sets the learning rate, so that no regime scales it."""
-    layer = settings.layer_of("learning_rate")
-    return layer is not None and layer.kind == "override"
-
-
 def has_factor(settings: Settings) -> bool:
     """Returns whether a factor multiplies the rate: one set below the override of a rate does not."""
     if settings.get("learning_rate_factor", 1.0) == 1.0:
         return False
-    return not is_final(settings) or settings.height("learning_rate_factor") >= settings.height("learning_rate")
+    return not settings.is_final("learning_rate") or settings.height("learning_rate_factor") >= settings.height("learning_rate")
 
 
-def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> float | None:
+def _factor(run: RunSettings, updates: int, examples: int, optimizer: Component | None) -> float | None:
     factor = run.get("learning_rate_factor")
     if not isinstance(factor, str):
         return float(factor)
@@ -219,8 +220,8 @@ def _factor(run: RunSettings, length: Length, optimizer: Component | None) -> fl
     if any(phase.momentum not in (None, momentum) for phase in run.get("phases")):
         run.problem("learning_rate_factor", '"momentum-gain" is of one momentum, and the phases have several; give a number')
         return None
-    table = plain(length.batch_size, length.updates, length.examples, length.tail)
-    return momentum_gain(float(momentum), table.epoch_starts(length.examples), length.updates)
+    table = plain(run.get("batch_size"), updates, examples, run.get("tail"))
+    return momentum_gain(float(momentum), table.epoch_starts(examples), updates)
 
 
 def _minimum_warmup(run: RunSettings, optimizer: Component | None) -> float:
@@ -353,7 +354,7 @@ def check_changing(run: RunSettings, regime: Regime, key: str, *, verb: str, upd
         run.problem("tail", f'a batch that {verb} goes on from epoch to epoch, so tail = "{tail}" is not for it; choose "stream"')
     if regime.budget.kind == "updates":
         text = f'a run whose batch {verb} {updates}; choose a budget of kind "epochs" or "examples"'
-        run.problem("budget" if run.settings.layer_of("budget") else key, text)
+        run.problem(run.first_set("budget", key), text)
     if run.get("learning_rate_factor") == "momentum-gain":
         run.problem("learning_rate_factor", f'"momentum-gain" is of epochs of equally many updates, and the batch {verb}; give a number')
     if run.settings.layer_of("updates"):
@@ -392,15 +393,15 @@ def adaptive_rule(run: RunSettings, regime: Regime, model: Component, ghost: Map
     before = len(run.document.problems)
     check_changing(run, regime, "regime", verb=_VERB, updates="makes as many updates as follow from its sizes", source="what is measured")
     size = ghost["ghost_batch_size"]
-    if size is None and catalog.models()[model.name].has_batch_norm(model.options):
+    if size is None and has_batch_norm(model):
         text = (
             f"a batch that {_VERB} needs a fixed ghost batch size: with batch norm over whole batches neither the gradient nor its noise "
             "is of one method; set ghost_batch_size, or choose a model without batch norm"
         )
-        run.problem("ghost_batch_size" if run.settings.layer_of("ghost_batch_size") else "regime", text)
+        run.problem(run.first_set("ghost_batch_size", "regime"), text)
     if regime.gradient_noise.kind != "none":
         text = f'gradient noise is of one batch size, and the batch {_VERB}; choose gradient_noise = {{ kind = "none" }}'
-        run.problem("gradient_noise" if run.settings.layer_of("gradient_noise") else "regime", text)
+        run.problem(run.first_set("gradient_noise", "regime"), text)
     if regime.drops == "batch":
         run.problem("regime", 'adaptive_batch and drops = "batch" both change the batch size; choose one of them')
     if any(phase.batch_size_factor != 1.0 for phase in run.get("phases")):

@@ -1,14 +1,21 @@
-"""RunSpec: one run, completely resolved. Everything that trains, stores or prices a run reads this and nothing else."""
+"""RunSpec: one run, completely resolved, and its id. Everything that trains, stores or prices a run reads this and nothing else."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import to_jsonable_python
 
-from gapbench.suite.arithmetic import examples_of_updates
-from gapbench.suite.batches import BatchTable, batches_of
+from gapbench import catalog
+from gapbench.suite.batches import BatchTable, batches_of, examples_of_updates
 from gapbench.suite.change import Change
+from gapbench.suite.schema import SEEDS
+from gapbench.suite.source import COMPONENTS
 
 
 class Frozen(BaseModel):
@@ -28,6 +35,12 @@ class Component(Frozen):
     def option(self, name: str, default: Any = None) -> Any:
         """Returns an option's value, or `default` where the component has no such option."""
         return self.options.get(name, default)
+
+
+def has_batch_norm(model: Component) -> bool:
+    """Returns whether a model has batch norm under its options; one whose plugin is not loaded is taken to have it."""
+    entry = catalog.models().find(model.name)
+    return entry is None or entry.has_batch_norm(model.options)
 
 
 class Phase(Frozen):
@@ -119,6 +132,10 @@ class Labels(Frozen):
     """What the name of the cell is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
 
 
+OF_REPLICA = "of a replica"
+"""Marks fields that may differ between the replicas of a stack. Every other one fixes shapes, kernels or the schedule of evaluations."""
+
+
 class RunValues(Frozen):
     """The effective values that the numbers of a run depend on, and its id with them.
 
@@ -142,14 +159,14 @@ class RunValues(Frozen):
     tail: Literal["stream", "drop", "ragged"] = "stream"
     """Where an epoch is no multiple of the batch: go on into the next epoch's order, drop the rest, or make an update of the rest."""
 
-    learning_rate: float = Field(gt=0)
+    learning_rate: Annotated[float, OF_REPLICA] = Field(gt=0)
     """Peak, after scaling by the regime."""
-    warmup: float = Field(0.0, ge=0.0, lt=1.0)
+    warmup: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the updates over which the learning rate rises linearly."""
-    warmup_start: float = Field(0.0, ge=0.0)
+    warmup_start: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     """Factor of the learning rate that warmup starts from."""
-    phases: tuple[Phase, ...] = (Phase(),)
-    weight_decay: float = Field(0.0, ge=0.0)
+    phases: Annotated[tuple[Phase, ...], OF_REPLICA] = (Phase(),)
+    weight_decay: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     weight_decay_on: Literal["all", "matrices"] = "all"
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
     clip_norm: float | None = Field(None, gt=0)
@@ -175,7 +192,7 @@ class RunValues(Frozen):
     """How an update gets its examples: epoch by epoch in random order, or each drawn by itself from all of them."""
     augmentation_epochs: int | None = Field(None, gt=0)
     """Epochs after which the same crops and flips come again; None: never."""
-    initial_perturbation: float = Field(0.0, ge=0.0)
+    initial_perturbation: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     """Length of a random step away from the initial weights, as a share of their norm: for a twin run."""
     headline_statistics: Literal["running", "recalibrated"] = "running"
     """Batch norm statistics that accuracies and losses are measured with."""
@@ -185,13 +202,13 @@ class RunValues(Frozen):
     """The headline accuracy is the mean over this many last evaluations."""
     holdout: float = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the training set that is kept for validation and never trained on."""
-    fold: int = Field(0, ge=0)
+    fold: Annotated[int, OF_REPLICA] = Field(0, ge=0)
     """Which of the disjoint parts of that size is kept; only tuning asks for others than the first."""
 
-    init_seed: int = Field(0, ge=0)
-    order_seed: int = Field(0, ge=0)
+    init_seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
+    order_seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
     """Seed of order, augmentation, dropout and noise."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
 
 
 class RunSpec(RunValues):
@@ -200,14 +217,14 @@ class RunSpec(RunValues):
     The fields that it has besides `RunValues` change no trained number.
     """
 
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, OF_REPLICA] = Field(0, ge=0)
     """What it stands for is in init_seed, order_seed and split_seed."""
     train_examples: int = Field(gt=0)
     """Size of the training set, without the held-out part."""
-    reference_batch_size: int = Field(gt=0)
-    reference_updates: int = Field(gt=0)
-    reference_learning_rate: float = Field(gt=0)
-    split_drawn: bool = False
+    reference_batch_size: Annotated[int, OF_REPLICA] = Field(gt=0)
+    reference_updates: Annotated[int, OF_REPLICA] = Field(gt=0)
+    reference_learning_rate: Annotated[float, OF_REPLICA] = Field(gt=0)
+    split_drawn: Annotated[bool, OF_REPLICA] = False
     """Whether each seed draws its own split or subset: then differences are paired and intervals are over splits."""
     evaluations: int = Field(20, ge=1)
     keep_weights: tuple[float, ...] = ()
@@ -238,9 +255,160 @@ class RunSpec(RunValues):
         return examples_of_updates(self.reference_updates, self.train_examples, self.reference_batch_size, self.tail)
 
 
+HYPERPARAMETERS = frozenset(name for name, field in RunSpec.model_fields.items() if OF_REPLICA in field.metadata)
+"""The fields that are marked OF_REPLICA."""
+
+
 class PlannedRun(Frozen):
     """A run with its id and its name in the suite; several may share one id, which trains once."""
 
     run_id: str
     spec: RunSpec
     labels: Labels
+
+
+# The identity of a run: a readable slug and a hash of every value that can change its numbers, and of nothing else.
+#
+# A field that equals its default in `RunValues`, or an option that equals its neutral value in the catalog, is left out, so that adding one
+# keeps the ids of all older runs. Both are frozen; the golden file of the tests holds them to it.
+
+_REQUIRED = [name for name, field in RunValues.model_fields.items() if field.is_required() and name not in COMPONENTS]
+
+
+def run_id(spec: RunSpec) -> str:
+    """Returns the id of a run: equal values have equal ids, whatever their labels, device or suite.
+
+    Such as `digits-mlp-b512-g16-lr0.566-u1687-s3-0f1e2d3c4b5a`.
+    """
+    digest = hashlib.blake2b(canonical_json(identity(spec)).encode(), digest_size=6).hexdigest()
+    return f"{_slug(spec)}-{digest}"
+
+
+def identity(spec: RunSpec) -> dict[str, Any]:
+    """Returns the values that make up the identity, neutral ones left out."""
+    values: dict[str, Any] = {kind: _component(getattr(spec, kind), catalog.REGISTRIES[kind]()) for kind in COMPONENTS}
+    plain = _plain(spec.model_dump(mode="json", include={*_REQUIRED, *NEUTRAL}))
+    values.update({name: plain[name] for name in _REQUIRED})
+    values.update({name: plain[name] for name, neutral in NEUTRAL.items() if plain[name] != neutral})
+    return values
+
+
+def canonical_json(value: Any) -> str:
+    """Returns JSON that depends on the values only: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def _component(component: Component, registry: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = registry[component.name].parameters if component.name in registry else {}
+    options = {}
+    for name, value in component.options.items():
+        neutral = parameters[name].neutral if name in parameters else None
+        if neutral is None or value != neutral:
+            options[name] = value
+    if component.option("content"):
+        options.pop("path", None)  # the data count, not where they lie
+    return {"name": component.name, "version": component.version, "options": options}
+
+
+def _plain(dumped: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dumped values without those parts of phases, normalization and noise that say nothing."""
+    phases = [{name: value for name, value in phase.items() if value is not None} for phase in dumped["phases"]]
+    noise = dumped["gradient_noise"]
+    return {
+        **dumped,
+        "phases": [{name: value for name, value in phase.items() if (name, value) != ("batch_size_factor", 1.0)} for phase in phases],
+        "normalization": {name: value for name, value in dumped["normalization"].items() if value != []},
+        "gradient_noise": noise and {name: value for name, value in noise.items() if value is not None},
+    }
+
+
+NEUTRAL: Mapping[str, Any] = _plain(
+    {name: to_jsonable_python(field.default) for name, field in RunValues.model_fields.items() if not field.is_required()}
+)
+"""The value of each field under which it is left out."""
+
+
+def _slug(spec: RunSpec) -> str:
+    """Returns what a reader wants to see of a run; a function of its identity, so that equal runs have equal names."""
+    ghost = "" if spec.ghost_batch_size is None else f"-g{spec.ghost_batch_size}"
+    seeds = f"s{spec.order_seed}" if spec.init_seed == spec.order_seed else f"i{spec.init_seed}-o{spec.order_seed}"
+    text = f"{spec.dataset.name}-{spec.model.name}-b{spec.batch_size}{ghost}-lr{spec.learning_rate:.3g}-u{spec.updates}-{seeds}"
+    return re.sub(r"[^a-z0-9.-]+", "_", text.lower())
+
+
+# The values that define a cell: those of a run's identity, without its seeds. Labels that stand for different values are not one cell.
+
+MIXED = "by seed"
+"""Key of the values of a cell whose runs differ in more than their seeds."""
+
+CellValues = Mapping[str, Any]
+"""Values by key, such as `batch_size` or `model.widths`; neutral ones are left out."""
+
+
+def values_of(spec: RunSpec) -> dict[str, Any]:
+    """Returns the values of a run that are not its seeds, those of data set, model and optimizer as `model`, `model.widths`, ..."""
+    values: dict[str, Any] = {}
+    for name, value in identity(spec).items():
+        if name in COMPONENTS:
+            values[name] = value["name"]
+            if value["version"] != 1:
+                values[f"{name}.version"] = value["version"]
+            values.update({f"{name}.{option}": chosen for option, chosen in value["options"].items()})
+        elif name not in SEEDS:
+            values[name] = value
+    return values
+
+
+def values_by_cell(runs: Iterable[PlannedRun]) -> dict[str, CellValues]:
+    """Returns the values of every cell of a plan.
+
+    Where an override changes a value for some seeds only, the cell has, under MIXED, the values of each group of seeds.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        values = values_of(run.spec)
+        found.setdefault(run.labels.cell, {})[canonical_json(values)] = values
+    return {cell: _one(list(groups.values())) for cell, groups in found.items()}
+
+
+def differing(first: CellValues, second: CellValues) -> dict[str, tuple[str, str]]:
+    """Returns the values in which two cells differ, by key, as texts."""
+    keys = dict.fromkeys([*first, *second])
+    unequal = [key for key in keys if (key in first) != (key in second) or first.get(key) != second.get(key)]
+    return {key: (_text(first, key), _text(second, key)) for key in unequal}
+
+
+def _one(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(groups) == 1:
+        return groups[0]
+    keys = dict.fromkeys(key for values in groups for key in values)
+    shared = {key: groups[0][key] for key in keys if all(key in values and values[key] == groups[0][key] for values in groups)}
+    return {
+        **shared,
+        MIXED: sorted(canonical_json({key: value for key, value in values.items() if key not in shared}) for values in groups),
+    }
+
+
+def _text(values: CellValues, key: str) -> str:
+    """Returns a value as people write it; one that is left out as its neutral value, where the catalog knows it."""
+    if key in values:
+        value = values[key]
+    elif key == MIXED:
+        return "the same for all seeds"
+    elif any(f'"{key}":' in group for group in values.get(MIXED, ())):
+        return "differs by seed"
+    elif key in NEUTRAL:
+        value = NEUTRAL[key]
+    elif key.endswith(".version"):
+        value = 1
+    else:
+        component, _, option = key.partition(".")
+        value = _neutral(component, values.get(component), option)
+    if value is None:
+        return {"ghost_batch_size": "off", "clip_norm": "off"}.get(key, "not set")
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def _neutral(component: str, name: Any, option: str) -> Any:
+    entry = catalog.REGISTRIES[component]().find(name)
+    return entry.parameters[option].neutral if entry and option in entry.parameters else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,9 +18,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import core_schema
 
-from gapbench.catalog import BatchRule, Budget, NoiseRule, show
+from gapbench.catalog import Budget, NoiseRule, show
+from gapbench.catalog.entries import AugmentationEpochs, RegimeRules, WarmupStart
+from gapbench.catalog.parameters import WordOr
 
 Figure = Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
 FIGURES: tuple[Figure, ...] = get_args(Figure)
@@ -55,39 +55,6 @@ def _probe(value: Any) -> dict[str, Any]:
     if isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str)):
         return _component(value)
     raise ValueError(f'must be the name of a probe in quotes or a table {{name = "...", option = ...}}, not {show(value)}')
-
-
-class WordOr:
-    """A number, or a word in its place; for `Annotated`."""
-
-    def __init__(self, *words: str, **number: Any) -> None:
-        """`number` is its JSON Schema: `type` ("integer" or "number"), `minimum` or `exclusiveMinimum`, and `maximum`."""
-        self.words = words
-        self.number = number
-
-    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._check)
-
-    def __get_pydantic_json_schema__(self, _schema: Any, _handler: Any) -> dict[str, Any]:
-        return {"anyOf": [{"enum": [*self.words]}, self.number]}
-
-    def _check(self, value: Any) -> Any:
-        whole = self.number["type"] == "integer"
-        if value in self.words:
-            return value
-        if type(value) in ((int,) if whole else (int, float)) and self._is_within(value):
-            return value if whole else float(value)
-        words = ", ".join(f'"{word}"' for word in self.words)
-        raise ValueError(f"must be {words} or a {'whole number' if whole else 'number'} {self._limits()}, not {show(value)}")
-
-    def _is_within(self, value: float) -> bool:
-        low = value > self.number["exclusiveMinimum"] if "exclusiveMinimum" in self.number else value >= self.number["minimum"]
-        return low and math.isfinite(value) and value <= self.number.get("maximum", value)
-
-    def _limits(self) -> str:
-        number = self.number
-        low = f"greater than {number['exclusiveMinimum']}" if "exclusiveMinimum" in number else f"of at least {number['minimum']}"
-        return low + (f" and at most {number['maximum']}" if "maximum" in number else "")
 
 
 class PhaseTable(Section):
@@ -165,11 +132,9 @@ Ghost = Annotated[Any, WordOr("off", type="integer", minimum=1)]
 Seed = Annotated[Any, WordOr("seed", type="integer", minimum=0)]
 ClipNorm = Annotated[Any, WordOr("off", type="number", exclusiveMinimum=0)]
 NormMomentum = Annotated[Any, WordOr("cumulative", type="number", exclusiveMinimum=0, maximum=1)]
-WarmupStart = Annotated[Any, WordOr("reference", type="number", minimum=0)]
 LearningRateFactor = Annotated[Any, WordOr("momentum-gain", type="number", exclusiveMinimum=0)]
 MinimumWarmup = Annotated[Any, WordOr("momentum", type="integer", minimum=0)]
 HeadlineEvaluations = Annotated[Any, WordOr("late", type="integer", minimum=1)]
-AugmentationEpochs = Annotated[Any, WordOr("off", "reference", type="integer", minimum=1)]
 ScalingField = Annotated[ScalingTable, BeforeValidator(_scaling)]
 Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
@@ -306,30 +271,56 @@ def expand_seeds(value: Any) -> Any:
     return list(range(int(found[1]), int(found[2]) + 1))
 
 
-class RegimeSection(Section):
+class _Summarized(Section):
+    summary: str = Field("", description="One line about it.")
+
+
+class RegimeSection(RegimeRules, _Summarized):
     """One [regimes.NAME]."""
 
-    summary: str = Field("", description="One line about it.")
-    learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
-        "none", description="Factor of the learning rate: 1, (batch / reference)^(1/2), batch / reference."
+
+def _seed_list(value: Any) -> Any:
+    seeds = expand_seeds(value)
+    if isinstance(seeds, list) and len(set(map(str, seeds))) < len(seeds):
+        raise ValueError(f"must be different seeds, not {show(seeds)}")
+    return seeds
+
+
+SeedList = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1),
+    BeforeValidator(_seed_list),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+                {"type": "string", "pattern": r"^\s*\d+\s*\.\.\s*\d+\s*$"},
+            ]
+        }
+    ),
+]
+
+
+class TuneSection(Section):
+    """[tune]: what `gapbench tune` searches, and how hard: the same for every cell."""
+
+    search: Annotated[list[Literal["learning_rate", "momentum", "weight_decay", "warmup"]], Field(min_length=1)] = Field(
+        default=["learning_rate"], description="What is searched; all but the learning rate among the values given here."
     )
-    warmup: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the updates over which the learning rate rises linearly.")
-    warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
-    budget: Budget = Field(Budget(), description="How long a run trains, against the reference cell.")
-    drops: Literal["rate", "batch"] = Field(
-        "rate", description="Drops of the learning rate stay, or the batch grows instead while it is at most a tenth of the training set."
+    step: float = Field(2.0, ge=1.4, le=2.0, description="Factor between neighbouring learning rates, from about 2^(1/2) to 2.")
+    trials: int = Field(7, ge=3, description="Learning rates that are tried at first, the same number for every cell.")
+    extend_by: int = Field(2, ge=1, description="Learning rates that every cell gets more while one has its best at the edge.")
+    extend_at_most: int = Field(8, ge=0, description="Learning rates that every cell may get more, all extensions together.")
+    momentum: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(default_factory=list, description="Values to search.")
+    weight_decay: list[Annotated[float, Field(ge=0.0)]] = Field(default_factory=list, description="Values to search.")
+    warmup: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
+        default_factory=list, description="Values to search: fractions of the updates."
     )
-    adaptive_batch: BatchRule = Field(
-        BatchRule(),
-        description="The batch size follows the gradient noise scale; left out: it does not.",
-    )
-    gradient_noise: NoiseRule = Field(NoiseRule(), description="Noise added to gradients; left out: what the run says.")
-    weight_decay_scaling: Literal["none", "inverse-learning-rate"] = Field(
-        "none", description="Factor of weight decay: 1, or reference rate / rate; left out: what the run says."
-    )
-    augmentation_epochs: AugmentationEpochs = Field(
-        "off", description='Epochs after which crops and flips come again; "reference": the recipe\'s; left out: what the run says.'
-    )
+    holdout: float = Field(0.2, gt=0.0, lt=1.0, description="Fraction of the training set that trials are scored on and do not train on.")
+    folds: int = Field(0, ge=1, description="Disjoint parts that are held out in turn; left out: 5 where the part is small, else 1.")
+    seeds: SeedList = Field(default=[1000], description="Seeds of every trial.")
+    check_seeds: SeedList = Field(default=[1001, 1002, 1003], description="Fresh seeds on which the best three points are tried again.")
+    neighbours: bool = Field(False, description="Whether the tuned suite also has arms at the rates beside the best one.")
 
 
 class TargetSection(Section):

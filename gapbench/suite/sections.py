@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from typing import Any
 
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry, show
@@ -14,6 +12,7 @@ from gapbench.core.errors import Problem, SuiteError
 from gapbench.core.registry import unknown_name
 from gapbench.suite.layers import Layer, Settings, matches
 from gapbench.suite.mistakes import Unknown, option_mistakes, probably, unknown_key, validate, validate_value
+from gapbench.suite.runspec import Component
 from gapbench.suite.schema import (
     SEEDS,
     ArmSection,
@@ -21,9 +20,9 @@ from gapbench.suite.schema import (
     ReportSection,
     RunFields,
     RunSection,
-    Section,
     SetSection,
     SuiteSection,
+    TuneSection,
     expand_seeds,
 )
 from gapbench.suite.source import COMPONENTS, SECTIONS, Document
@@ -32,19 +31,24 @@ from gapbench.suite.toml import KeyPath
 # The probes of a suite: names and options checked, and whether those that look at fractions of the training are ever called.
 
 
-def check_probes(fields: Mapping[str, Any], path: KeyPath, document: Document) -> None:
-    """Adds a mistake for every probe of [run] that does not exist, stands twice, has an invalid option or would never be called."""
+def read_probes(fields: Mapping[str, Any], path: KeyPath, document: Document) -> tuple[str | Component, ...]:
+    """Returns the probes of [run]: a name where no option was given, else the component with all its options.
+
+    Adds a mistake for every one that does not exist, stands twice, has an invalid option or would never be called.
+    """
+    probes: list[str | Component] = []
     seen: set[str] = set()
-    for index, table in enumerate(fields.get("probes", [])):
-        name, here = table["name"], (*path, "probes", index)
-        if name not in catalog.probes():
+    for index, table in enumerate(fields["probes"]):
+        given = dict(table)
+        name, here = given.pop("name"), (*path, "probes", index)
+        entry = catalog.probes().find(name)
+        if entry is None:
             document.mistake(here, unknown_name("probe", name, catalog.probes()))
             continue
         if name in seen:
             document.mistake(here, f'the probe "{name}" stands twice; its values would be two of one name')
         seen.add(name)
-        entry = catalog.probes()[name]
-        options, mistakes = catalog.check_options(entry.parameters, _given(table), owner=f'probe "{name}"')
+        options, mistakes = catalog.check_options(entry.parameters, given, owner=f'probe "{name}"')
         for option, message in mistakes:
             document.mistake((*here, option), message)
         if entry.stage == "checkpoint" and not mistakes and not options["at"] and not fields.get("keep_weights"):
@@ -53,57 +57,11 @@ def check_probes(fields: Mapping[str, Any], path: KeyPath, document: Document) -
                 f'set keep_weights = [0, 0.5, 1], or write {{name = "{name}", at = [0, 0.5, 1]}}'
             )
             document.mistake(here, message)
+        probes.append(Component(name=name, version=entry.version, options=options) if given else name)
+    return tuple(probes)
 
 
-def _given(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {option: value for option, value in table.items() if option != "name"}
-
-
-# [tune] of a suite file: what it may hold, and what its keys say together.
-
-
-def _seed_list(value: Any) -> Any:
-    seeds = expand_seeds(value)
-    if isinstance(seeds, list) and len(set(map(str, seeds))) < len(seeds):
-        raise ValueError(f"must be different seeds, not {show(seeds)}")
-    return seeds
-
-
-SeedList = Annotated[
-    list[Annotated[int, Field(ge=0)]],
-    Field(min_length=1),
-    BeforeValidator(_seed_list),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
-                {"type": "string", "pattern": r"^\s*\d+\s*\.\.\s*\d+\s*$"},
-            ]
-        }
-    ),
-]
-
-
-class TuneSection(Section):
-    """[tune]: what `gapbench tune` searches, and how hard: the same for every cell."""
-
-    search: Annotated[list[Literal["learning_rate", "momentum", "weight_decay", "warmup"]], Field(min_length=1)] = Field(
-        default=["learning_rate"], description="What is searched; all but the learning rate among the values given here."
-    )
-    step: float = Field(2.0, ge=1.4, le=2.0, description="Factor between neighbouring learning rates, from about 2^(1/2) to 2.")
-    trials: int = Field(7, ge=3, description="Learning rates that are tried at first, the same number for every cell.")
-    extend_by: int = Field(2, ge=1, description="Learning rates that every cell gets more while one has its best at the edge.")
-    extend_at_most: int = Field(8, ge=0, description="Learning rates that every cell may get more, all extensions together.")
-    momentum: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(default_factory=list, description="Values to search.")
-    weight_decay: list[Annotated[float, Field(ge=0.0)]] = Field(default_factory=list, description="Values to search.")
-    warmup: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
-        default_factory=list, description="Values to search: fractions of the updates."
-    )
-    holdout: float = Field(0.2, gt=0.0, lt=1.0, description="Fraction of the training set that trials are scored on and do not train on.")
-    folds: int = Field(0, ge=1, description="Disjoint parts that are held out in turn; left out: 5 where the part is small, else 1.")
-    seeds: SeedList = Field(default=[1000], description="Seeds of every trial.")
-    check_seeds: SeedList = Field(default=[1001, 1002, 1003], description="Fresh seeds on which the best three points are tried again.")
-    neighbours: bool = Field(False, description="Whether the tuned suite also has arms at the rates beside the best one.")
+# [tune]: what its keys say together.
 
 
 def read_tune(path: KeyPath, table: Mapping[str, Any], document: Document) -> TuneSection:
@@ -223,8 +181,21 @@ def read_sections(document: Document) -> Sections:
     Raises:
         SuiteError: a suite of a newer schema, of which nothing more can be said.
     """
-    data = document.data
     sections = Sections()
+    _read_root(sections, document)
+    _read_regimes(sections, document)
+    _read_run(sections, document)
+    _read_grid(sections, document)
+    _read_arms(sections, document)
+    _read_excludes(sections, document)
+    _read_overrides(sections, document)
+    _read_report(sections, document)
+    sections.tune = read_tune(*_table(document, "tune"), document)
+    return sections
+
+
+def _read_root(sections: Sections, document: Document) -> None:
+    data = document.data
     for key in [key for key in data if key not in SECTIONS]:
         document.mistake((key,), unknown_key(key, SECTIONS, ()))
         meant = probably(key, SECTIONS)
@@ -239,27 +210,6 @@ def read_sections(document: Document) -> Sections:
     suite = validate(SuiteSection, root, document, ()).value
     if suite is not None:
         sections.name, sections.summary = suite.name, suite.summary
-    _read_regimes(sections, document)
-    _read_run(sections, document)
-    _read_grid(sections, document)
-    for path, table in _tables(document, "arm"):
-        arm = validate(ArmSection, table, document, path, fill={"label": "?"})
-        label = table["label"] if isinstance(table.get("label"), str) else ""
-        given = arm.given()
-        fields = {name: value for name, value in given.items() if name not in ("label", "reference")}
-        _check_names(fields, path, sections, document)
-        if label and label in [other.label for other in sections.arms]:
-            document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
-        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), given.get("reference", "")))
-    for own in sections.arms:
-        labels = [other.label for other in sections.arms if other is not own]
-        if own.reference and own.reference not in labels and _labels_known(sections, document):
-            document.mistake((*own.layer.path, "reference"), unknown_name("arm", own.reference, labels))
-    _read_excludes(sections, document)
-    _read_overrides(sections, document)
-    _read_report(sections, document)
-    sections.tune = read_tune(*_table(document, "tune"), document)
-    return sections
 
 
 def _read_regimes(sections: Sections, document: Document) -> None:
@@ -284,9 +234,10 @@ def _read_run(sections: Sections, document: Document) -> None:
     path, table = _table(document, "run")
     run = validate(RunSection, table, document, path)
     fields = run.given()
-    sections.run = Layer("run", path, fields, broken=run.broken)
     _check_names(fields, path, sections, document)
-    check_probes(fields, path, document)
+    if "probes" in fields:
+        fields["probes"] = read_probes(fields, path, document)
+    sections.run = Layer("run", path, fields, broken=run.broken)
 
 
 def _read_grid(sections: Sections, document: Document) -> None:
@@ -301,6 +252,22 @@ def _read_grid(sections: Sections, document: Document) -> None:
         _read_axis(axis, values, path, sections, document)
     sections.unknown_axes |= damaged & frozenset(RunFields.model_fields)
     sections.grid_unknown |= not damaged <= frozenset(RunFields.model_fields)
+
+
+def _read_arms(sections: Sections, document: Document) -> None:
+    for path, table in _tables(document, "arm"):
+        arm = validate(ArmSection, table, document, path, fill={"label": "?"})
+        label = table["label"] if isinstance(table.get("label"), str) else ""
+        fields = arm.given()
+        reference, _ = fields.pop("reference", ""), fields.pop("label", "")
+        _check_names(fields, path, sections, document)
+        if label and label in [other.label for other in sections.arms]:
+            document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
+        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), reference))
+    for own in sections.arms:
+        labels = [other.label for other in sections.arms if other is not own]
+        if own.reference and own.reference not in labels and _labels_known(sections, document):
+            document.mistake((*own.layer.path, "reference"), unknown_name("arm", own.reference, labels))
 
 
 def _read_report(sections: Sections, document: Document) -> None:
@@ -339,16 +306,13 @@ def _read_axis(axis: str, values: Any, grid: KeyPath, sections: Sections, docume
 
 def _values_of(axis: str, values: Any, path: KeyPath, sections: Sections, document: Document) -> list[Any]:
     """Returns the valid values of an axis."""
+    before = len(document.problems)
     if axis in SEEDS:
-        try:
-            values = expand_seeds(values)
-        except ValueError as error:
-            document.mistake(path, str(error))
-            return []
+        values = _seeds(values, path, document)
     if not isinstance(values, list):
         document.mistake(path, f"an axis must be a list, such as [{show(values)}], not {show(values)}")
         return []
-    if not values:
+    if not values and len(document.problems) == before:
         document.mistake(path, f"the axis {axis} is empty; give at least one value or remove it")
     checked: list[Any] = []
     for index, value in enumerate(values):
@@ -432,43 +396,49 @@ def _tables(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, A
 
 def _where(table: Mapping[str, Any], path: KeyPath, sections: Sections, document: Document) -> Where:
     """Returns the conditions of an exclude, an override or the reference cell, validated; a list means any of its values."""
-    known = _WHERE_KEYS
     before = len(document.problems)
     whole = not document.damaged_in(path)
+    labels = ["", *dict.fromkeys(arm.label for arm in sections.arms)]
     where: dict[str, Any] = {}
     for name, given in table.items():
         here = (*path, name)
-        if name not in known:
-            document.mistake(here, unknown_key(name, known, path))
+        if name not in _WHERE_KEYS:
+            document.mistake(here, unknown_key(name, _WHERE_KEYS, path))
             continue
-        values, listed = given, isinstance(given, list)
-        if name in SEEDS and isinstance(given, str) and given != "seed":
-            try:
-                values, listed = expand_seeds(given), True
-            except ValueError as error:
-                document.mistake(here, str(error))
-                continue
-        checked = []
         wrong = len(document.problems)
-        for index, value in enumerate(values if listed else [values]):
-            there = (*here, index) if listed else here
-            if name == "arm":
-                labels = ["", *dict.fromkeys(arm.label for arm in sections.arms)]
-                checked.append(value)
-                if value not in labels and _labels_known(sections, document):
-                    document.mistake(there, unknown_name("arm", str(value), labels[1:]))
-                whole &= value in labels
-                continue
-            found = validate_value(name, value, document, there)
-            if found is not None:
-                _check_names({name: found}, path, sections, document, at=there)
-                if name in COMPONENTS:
-                    for key, text in option_mistakes(name, found):
-                        document.mistake((*there, key), text)
-                checked.append(found)
-        if len(document.problems) == wrong and (name != "arm" or whole):
+        values = _seeds(given, here, document) if name in SEEDS and given != "seed" else given
+        alternatives = [((*here, index), value) for index, value in enumerate(values)] if isinstance(values, list) else [(here, values)]
+        if name == "arm":
+            for there, label in alternatives:
+                if label not in labels and _labels_known(sections, document):
+                    document.mistake(there, unknown_name("arm", str(label), labels[1:]))
+            known = all(label in labels for _, label in alternatives)
+            checked, whole = [label for _, label in alternatives], whole and known
+        else:
+            known = True
+            checked = [_condition(name, value, there, sections, document) for there, value in alternatives]
+        if len(document.problems) == wrong and known:
             where[name] = checked
     return Where(where, whole=whole and len(document.problems) == before)
+
+
+def _condition(name: str, value: Any, path: KeyPath, sections: Sections, document: Document) -> Any:
+    """Returns the validated value of a field that is compared with."""
+    found = validate_value(name, value, document, path)
+    if found is not None:
+        _check_names({name: found}, path, sections, document, at=path)
+        for key, text in option_mistakes(name, found) if name in COMPONENTS else ():
+            document.mistake((*path, key), text)
+    return found
+
+
+def _seeds(value: Any, path: KeyPath, document: Document) -> Any:
+    """Returns the list that a range of seeds means; none of them after adding a mistake."""
+    try:
+        return expand_seeds(value)
+    except ValueError as error:
+        document.mistake(path, str(error))
+        return []
 
 
 def _labels_known(sections: Sections, document: Document) -> bool:

@@ -109,13 +109,6 @@ class Document:
         files = [source for source in self.sources if source.lines] or self.sources
         return files[-1].place((), self.key_text(path))
 
-    def directory_of(self, path: KeyPath) -> Path:
-        """Returns the folder of the file in which a key path was written."""
-        for end in range(len(path), 0, -1):
-            if path[:end] in self.origins:
-                return self.origins[path[:end]][0].directory
-        return self.sources[-1].directory
-
     def key_text(self, path: KeyPath) -> str:
         """Returns a key path as text: `run.model.widths`, `arm[LB].batch_size`."""
         text = ""
@@ -252,6 +245,7 @@ def parse_value(text: str) -> Any:
 
 def _merge_source(document: Document, source: Source) -> None:
     data = copy.deepcopy({key: value for key, value in source.data.items() if key != "extends" or not isinstance(value, str)})
+    _make_paths_absolute(data, source.directory)
     # The child wins: what it varies in [grid] is no longer fixed by its parent's [run], and the other way round.
     for mine, other in (("grid", "run"), ("run", "grid")):
         if isinstance(data.get(mine), dict) and isinstance(document.data.get(other), dict):
@@ -265,6 +259,19 @@ def _merge_source(document: Document, source: Source) -> None:
         document.data.pop("name", None)
         document.data.pop("summary", None)
     _merge_table(document, document.data, data, source, ())
+
+
+def _make_paths_absolute(value: Any, directory: Path, *, of_data: bool = False) -> None:
+    """Makes the paths of users' own data absolute; in a file they are relative to it, also where it is extended."""
+    if isinstance(value, list):
+        for item in value:
+            _make_paths_absolute(item, directory, of_data=of_data)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if of_data and key == "path" and isinstance(item, str) and item:
+                value[key] = (directory / Path(item).expanduser()).as_posix()
+            else:
+                _make_paths_absolute(item, directory, of_data=key == "dataset")
 
 
 def _merge_table(document: Document, base: dict[str, Any], child: dict[str, Any], source: Source, path: KeyPath) -> None:

@@ -235,7 +235,6 @@ def _read_error(error: tomllib.TOMLDecodeError, lines: list[str]) -> tuple[str, 
 def _in_words(message: str, line: int, lines: list[str]) -> str:
     """Returns what is wrong, and what would be right where that is known."""
     statement = _STATEMENT.match(lines[line - 1])
-    plain = f"{message[:1].lower()}{message[1:]}"
     if message == "Cannot overwrite a value" and statement:
         return f"the key {statement[1]} stands twice in one table{_earlier(statement[1], line, lines)}; keep one of them"
     if message.startswith("Cannot declare") and message.endswith("twice"):
@@ -248,19 +247,19 @@ def _in_words(message: str, line: int, lines: list[str]) -> str:
             wanted = {"True": "true", "False": "false", "None": '"off"'}.get(value, f'"{value}"')
             advice = "text stands in quotes" if wanted[1:-1] == value else "write it as TOML does"
             return f"invalid value; {advice}: {statement[1]} = {wanted}"
-    if message == "Invalid value":
-        return "invalid value: neither text in quotes nor a number, true, false, [a list] or {a table}"
-    if "Unescaped '\\'" in message or message.startswith("Invalid hex"):
-        return "a backslash within double quotes must be doubled; or put the text between single quotes"
-    if message.startswith("Illegal character '\\n'"):
-        return "the quotes are not closed on this line"
-    if message.startswith("Expected '='"):
-        return "a key needs an equals sign and a value"
-    if message.startswith("Expected newline"):
-        return "something stands behind the value; give each key a line of its own"
-    if message == "Unclosed array":
-        return "the list before this is not closed: a comma or ] is missing"
-    return plain
+    return next((words for part, words in _ADVICE.items() if part in message), f"{message[:1].lower()}{message[1:]}")
+
+
+_ADVICE = {
+    "Invalid value": "invalid value: neither text in quotes nor a number, true, false, [a list] or {a table}",
+    "Unescaped '\\'": "a backslash within double quotes must be doubled; or put the text between single quotes",
+    "Invalid hex": "a backslash within double quotes must be doubled; or put the text between single quotes",
+    "Illegal character '\\n'": "the quotes are not closed on this line",
+    "Expected '='": "a key needs an equals sign and a value",
+    "Expected newline": "something stands behind the value; give each key a line of its own",
+    "Unclosed array": "the list before this is not closed: a comma or ] is missing",
+}
+"""What to say for a part of the parser's message."""
 
 
 def _earlier(key: str, line: int, lines: list[str]) -> str:

@@ -13,15 +13,16 @@ from typing import Any
 
 from gapbench import catalog
 from gapbench.core.errors import Problem, SuiteError
-from gapbench.suite.expand import Draft, expand
 from gapbench.suite.layers import Layer, Settings
-from gapbench.suite.load import Suite, load_parts, overridden
+from gapbench.suite.load import Suite, load_parts
 from gapbench.suite.mistakes import without_repeats
+from gapbench.suite.plan import Draft, expand, overridden
 from gapbench.suite.resolve import Resolver
 from gapbench.suite.runspec import PlannedRun, RunSpec
-from gapbench.suite.schema import SEEDS
-from gapbench.suite.sections import Sections, TuneSection
+from gapbench.suite.schema import SEEDS, TuneSection
+from gapbench.suite.sections import Sections
 from gapbench.suite.source import Document
+from gapbench.suite.toml import KeyPath
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class TunableCell:
     where: Mapping[str, Any]
     """The conditions of an [[override]] that means this cell and no other: its arm, and its values of the grid's axes."""
     settings: Settings = field(repr=False)
-    draft: Draft = field(repr=False)
+    base: KeyPath = field(repr=False)
+    """The section that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class Tunable:
         layer = Layer("override", ("tune",), {**values, **own})
         document = replace(self._document, problems=[])
         resolver = Resolver(document, self._sections.regimes)
-        spec = resolver.resolve(cell.settings.with_layer(layer), cell.draft.base, cell.name)
+        spec = resolver.resolve(cell.settings.with_layer(layer), cell.base, cell.name)
         resolver.add_misfits()
         if document.problems or spec is None:
             told = [Problem(problem.place, f"{problem.message} (in the trials of {cell.name})") for problem in document.problems]
             raise SuiteError(without_repeats(dict.fromkeys(told)))
         return spec.model_copy(update={"fold": fold, "test_evaluation": False, "keep_weights": (), "probes": ()})
 
-    def problem(self, path: tuple[str | int, ...], message: str) -> SuiteError:
+    def problem(self, path: KeyPath, message: str) -> SuiteError:
         """Returns an error about a place of the suite's file."""
         return SuiteError([Problem(self._document.place(path), message)])
 
@@ -91,9 +93,9 @@ def load_tunable(path: str | Path, *, settings: Mapping[str, str] | None = None,
         first.setdefault(planned.labels.cell, planned)
     cells: dict[str, TunableCell] = {}
     for draft in expand(sections):
-        if draft.cell in first and draft.cell not in cells:
-            where = _where(draft, document)
-            cells[draft.cell] = TunableCell(draft.cell, first[draft.cell], where, overridden(draft, sections, set()), draft)
+        cell = draft.labels.cell
+        if cell in first and cell not in cells:
+            cells[cell] = TunableCell(cell, first[cell], _where(draft, document), overridden(draft, sections, set()), draft.base)
     changed = document.sources[-1].data if settings else {}
     tunable = Tunable(suite, tuple(cells.values()), sections.tune, changed, sections, document)
     _check(tunable, sections, document)
@@ -106,7 +108,7 @@ def _where(draft: Draft, document: Document) -> dict[str, Any]:
         if layer.kind == "grid" and layer.path[1] not in SEEDS:
             _, axis, index = layer.path
             axes[str(axis)] = document.data["grid"][axis][index]
-    return {"arm": draft.arm, **axes}
+    return {"arm": draft.labels.arm, **axes}
 
 
 def _check(tunable: Tunable, sections: Sections, document: Document) -> None:

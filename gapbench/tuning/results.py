@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
-from gapbench.analysis.stats import Estimate, t_interval
+from gapbench.analysis.stats import Estimate, bounds, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
@@ -98,29 +98,23 @@ class Tuned:
         """Returns one row a cell; rates and accuracies as numbers, accuracies as fractions."""
         import pandas as pd
 
-        rows = []
-        for cell in self.cells:
-            accuracy = cell.accuracy
-            low, high = cell.near or (None, None)
-            rows.append(
-                {
-                    "cell": cell.title,
-                    "batch_size": cell.batch_size,
-                    "regime": ", ".join(cell.regimes),
-                    "trials": cell.trials,
-                    "diverged": cell.diverged,
-                    "learning_rate": cell.rate,
-                    **{f"best_{name}": value for name, value in cell.other.items()},
-                    "interior": cell.interior,
-                    "near_low": low,
-                    "near_high": high,
-                    "validation_accuracy": accuracy.mean if accuracy else None,
-                    "validation_accuracy_low": accuracy.low if accuracy else None,
-                    "validation_accuracy_high": accuracy.high if accuracy else None,
-                    "n": accuracy.n if accuracy else 0,
-                    "folds": self.folds,
-                }
-            )
+        rows = [
+            {
+                "cell": cell.title,
+                "batch_size": cell.batch_size,
+                "regime": ", ".join(cell.regimes),
+                "trials": cell.trials,
+                "diverged": cell.diverged,
+                "learning_rate": cell.rate,
+                **{f"best_{name}": value for name, value in cell.other.items()},
+                "interior": cell.interior,
+                **dict(zip(("near_low", "near_high"), cell.near or (None, None), strict=True)),
+                **bounds("validation_accuracy", cell.accuracy),
+                "n": cell.accuracy.n if cell.accuracy else 0,
+                "folds": self.folds,
+            }
+            for cell in self.cells
+        ]
         return pd.DataFrame(rows)
 
     def trials_frame(self) -> pd.DataFrame:
@@ -168,29 +162,22 @@ class _Reader:
     def __init__(self, stored: Mapping[str, Any], runs: pd.DataFrame) -> None:
         self._stored = stored
         self._rules = Rules(**stored["rules"])
-        self._seeds = {"trial": stored["seeds"], "check": stored["check_seeds"]}
-        rows = runs.drop_duplicates("run_id").to_dict("records")
         self._metric = catalog.measured_task(runs.columns).headline
-        self._outcomes = {str(row["run_id"]): _ended(row, self._metric) for row in rows}
-        self._titles = [cell["title"] for cell in stored["cells"]]
+        self._outcomes = {str(row["run_id"]): _ended(row, self._metric) for row in runs.to_dict("records")}
         self._runs: dict[tuple[str, Point, Stage], dict[int, list[str]]] = {}
         for position, power, other, stage, seed, _, run_id in stored["trials"]:
-            key = (self._titles[position], Point(power, other), stage)
+            key = (stored["cells"][position]["title"], Point(power, other), stage)
             self._runs.setdefault(key, {}).setdefault(seed, []).append(run_id)
         self._score = scores_of(self._run_ids, self._outcomes.get, self._metric)
 
     def read(self) -> Tuned:
         stored = self._stored
+        same: dict[str, Any] = {name: stored[name] for name in ("suite", "step", "holdout", "folds")}
+        same |= {name: tuple(stored[name]) for name in ("search", "seeds", "check_seeds")}
         return Tuned(
-            suite=stored["suite"],
+            **same,
             rules=self._rules,
-            step=stored["step"],
-            search=tuple(stored["search"]),
-            holdout=stored["holdout"],
             held_out=tuple(dict.fromkeys(cell["held_out"] for cell in stored["cells"])),
-            folds=stored["folds"],
-            seeds=tuple(stored["seeds"]),
-            check_seeds=tuple(stored["check_seeds"]),
             cells=tuple(self._cell(cell) for cell in stored["cells"]),
             complete=self._search.complete,
             rounds=tuple(tried.name for tried in self._search.rounds),
@@ -211,7 +198,7 @@ class _Reader:
         known = {point: score for point in points if (score := self._score(title, point, "trial")) is not None}
         best = self._best(title)
         # While the search goes on, the best point so far says at which other values the rates are shown.
-        shown = best or next(iter(ranked(points, known.get)), Point(own.low, 0))
+        shown = best or next(iter(ranked(points, known.get)), Point(own.low))
         options = ", ".join(f"{name} {value}" for name, value in stored["model_options"].items() if name in self._varied_options)
         result = CellResult(
             title=title,
@@ -245,25 +232,19 @@ class _Reader:
         near = within(best.power, own, merit, (self._metric.notable_gap or 0.0) / self._metric.factor)
         others = self._stored["others"]
         chosen = others[best.other]
-        edges = tuple(
-            name
-            for name, value in chosen.items()
-            if len({other[name] for other in others}) > 1
-            and value in (min(other[name] for other in others), max(other[name] for other in others))
-        )
+        tried = {name: {other[name] for other in others} for name in chosen}
+        edges = tuple(name for name, value in chosen.items() if len(tried[name]) > 1 and value in (min(tried[name]), max(tried[name])))
         searched = "learning_rate" in self._stored["search"]
-        return CellResult(
-            **{
-                **vars(result),
-                "best": best,
-                "rate": self._rate(stored, best.power),
-                "other": chosen,
-                "other_at_edge": edges,
-                "interior": own.holds_inside(best.power) if searched else None,
-                "near": (self._rate(stored, near.low), self._rate(stored, near.high)),
-                "near_ends": (near.low > own.low, near.high < own.high),
-                "accuracy": self._estimate(result.title, best, "check"),
-            }
+        return replace(
+            result,
+            best=best,
+            rate=self._rate(stored, best.power),
+            other=chosen,
+            other_at_edge=edges,
+            interior=own.holds_inside(best.power) if searched else None,
+            near=(self._rate(stored, near.low), self._rate(stored, near.high)),
+            near_ends=(near.low > own.low, near.high < own.high),
+            accuracy=self._estimate(result.title, best, "check"),
         )
 
     def _rate(self, stored: Mapping[str, Any], power: int) -> float:
@@ -273,11 +254,9 @@ class _Reader:
         score = self._score(title, point, stage)
         if score is None or not score.eligible:
             return None
-        means = []
-        for run_ids in self._runs[title, point, stage].values():
-            accuracies = [found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None]
-            means.append(math.fsum(accuracies) / len(accuracies))
-        return t_interval(means)
+        seeds = self._runs[title, point, stage].values()
+        folds = [[found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None] for run_ids in seeds]
+        return t_interval([math.fsum(own) / len(own) for own in folds])
 
     @cached_property
     def _varied_options(self) -> set[str]:

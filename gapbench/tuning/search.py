@@ -217,9 +217,9 @@ def scores_of(runs: RunsOf, known: Known, metric: Metric) -> Scores:
 
     def score(cell: str, point: Point, stage: Stage) -> Score | None:
         found = [known(run_id) for run_id in runs(cell, point, stage)]
-        if not found or any(one is None or one[0] not in (Outcome.OK, Outcome.DIVERGED) for one in found):
+        ended = [one for one in found if one is not None and one[0] in (Outcome.OK, Outcome.DIVERGED)]
+        if not found or len(ended) < len(found):
             return None
-        ended = [one for one in found if one is not None]
         if any(outcome == Outcome.DIVERGED for outcome, _, _ in ended):
             return NOT_ELIGIBLE
         value, loss = (math.fsum(numbers) / len(ended) for numbers in ([one[1] for one in ended], [one[2] for one in ended]))

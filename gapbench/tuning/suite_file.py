@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gapbench.analysis.formats import counted
 from gapbench.core.errors import GapbenchError, StoreError
 from gapbench.suite import RunSpec, Suite, load_suite, shipped_suites
 from gapbench.suite.schema import SEEDS
@@ -34,7 +35,6 @@ def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -
     """
     tunable = trials.tunable
     document = tunable.suite.document
-    found = {result.title: result for result in tuned.cells}
     data: dict[str, Any] = {
         "schema": 1,
         "name": tuned_name(tunable.suite.name),
@@ -42,13 +42,10 @@ def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -
         "extends": _extended(tunable.suite.path, path),
         **tunable.changed,
     }
-    arms = [dict(arm) for arm in document.get("arm", [])]
-    overrides = [dict(override) for override in document.get("override", [])]
-    alone = not arms and all(axis in SEEDS for axis in document.get("grid", {}))
+    arms, overrides = list(document.get("arm", [])), list(document.get("override", []))
+    alone = _is_one_cell(document)
     beside: list[tuple[TunableCell, str, dict[str, Any]]] = []
-    for title, space in trials.spaces.items():
-        best = found[title].best
-        assert best is not None  # every cell has its best values
+    for space, result, best in _found(trials, tuned):
         for cell in space.cells:
             where = dict(cell.where)
             if neighbours and alone:  # arms beside it would take the place of a suite's only cell
@@ -57,14 +54,13 @@ def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -
             overrides.append({"where": where, "set": trials.values(space, best), "tuned": True})
         if neighbours:  # cells that share a search would train the same runs there
             first = space.cells[0]
-            beside += [(first, f"{first.name}, rate {rate:g}", values) for rate, values in _neighbours(trials, space, found[title])]
+            beside += [(first, f"{first.name}, rate {rate:g}", values) for rate, values in _neighbours(trials, space, result, best)]
     for cell, label, values in beside:
         arms.append({**_arm(document, cell), "label": label})
         overrides.append({"where": {"arm": label}, "set": values})
     if beside:
         data["arm"] = arms
-        reference = _reference(tunable.suite)
-        if reference:
+        if reference := _reference(tunable.suite):
             data["report"] = {**data.get("report", {}), "reference": reference}
     data["override"] = overrides
     ordered = {key: data[key] for key in SECTIONS if key in data}
@@ -111,23 +107,22 @@ def write_tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: b
 
 def _check_meaning(suite: Suite, trials: Trials, tuned: Tuned) -> None:
     """Raises GapbenchError where a cell of the written suite does not train with exactly its best values."""
-    best = {result.title: result.best for result in tuned.cells}
     specs = {run.labels.cell: run.spec for run in suite.runs}
-    for title, space in trials.spaces.items():
-        point = best[title]
-        assert point is not None  # every cell has its best values
-        wanted = _searched(trials.of_point(title, point, "check")[0].spec)
+    for space, _, best in _found(trials, tuned):
+        wanted = _searched(trials.of_point(space.title, best, "check")[0].spec)
         for cell in space.cells:
             if cell.name not in specs or _searched(specs[cell.name]) != wanted:
                 raise GapbenchError(
                     f"the values found for {cell.name} cannot be set by an [[override]] of that cell alone; give it an [[arm]] of its own"
                 )
-    before = {run.labels.cell for run in trials.tunable.suite.runs if run.labels.reference_cell}
-    after = {run.labels.cell for run in suite.runs if run.labels.reference_cell}
+    before, after = (
+        ", ".join(sorted({run.labels.cell for run in one.runs if run.labels.reference_cell})) or "none"
+        for one in (trials.tunable.suite, suite)
+    )
     if before != after:
         raise GapbenchError(
-            f"with arms at neighbouring rates the reference cell would be {', '.join(sorted(after)) or 'none'} and not "
-            f"{', '.join(sorted(before)) or 'none'}; name it in the suite: [report] reference = {{ arm = ... }}"
+            f"with arms at neighbouring rates the reference cell would be {after} and not {before}; name it in the suite: "
+            "[report] reference = { arm = ... }"
         )
 
 
@@ -136,19 +131,30 @@ def _searched(spec: RunSpec) -> tuple[Any, ...]:
     return spec.learning_rate, spec.weight_decay, spec.optimizer.option("momentum")
 
 
-def _neighbours(trials: Trials, space: Space, result: CellResult) -> Iterator[tuple[float, dict[str, Any]]]:
+def _found(trials: Trials, tuned: Tuned) -> Iterator[tuple[Space, CellResult, Point]]:
+    """Yields every space with what was found in it, and its best point, which every one has."""
+    results = {result.title: result for result in tuned.cells}
+    for title, space in trials.spaces.items():
+        best = results[title].best
+        assert best is not None
+        yield space, results[title], best
+
+
+def _is_one_cell(document: Mapping[str, Any]) -> bool:
+    """Whether a suite has neither arms nor axes but seeds."""
+    return not document.get("arm") and all(axis in SEEDS for axis in document.get("grid", {}))
+
+
+def _neighbours(trials: Trials, space: Space, result: CellResult, best: Point) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yields the rates beside the best one that were tried and did not diverge, with their values."""
-    best = result.best
-    if best is None or not trials.searches_rate:
-        return
-    for tried in result.tried:
+    for tried in result.tried if trials.searches_rate else ():
         if abs(tried.power - best.power) == 1 and tried.accuracy is not None:
             yield tried.rate, trials.values(space, Point(tried.power, best.other))
 
 
 def _arm(document: Mapping[str, Any], cell: TunableCell) -> dict[str, Any]:
     """Returns an [[arm]] that trains as a cell does: its arm's fields, and its values of the grid's axes."""
-    own: dict[str, Any] = next((arm for arm in document.get("arm", []) if cell.draft.arm and arm.get("label") == cell.draft.arm), {})
+    own: dict[str, Any] = next((arm for arm in document.get("arm", []) if cell.where["arm"] and arm.get("label") == cell.where["arm"]), {})
     return {**own, **{axis: value for axis, value in cell.where.items() if axis != "arm"}}
 
 
@@ -157,12 +163,9 @@ def _reference(suite: Suite) -> dict[str, Any]:
     cells = [run for run in suite.runs if run.labels.reference_cell]
     if not cells:
         return {}
-    alone = not suite.document.get("arm") and all(axis in SEEDS for axis in suite.document.get("grid", {}))
-    conditions: dict[str, Any] = dict(suite.report.reference) or {
-        "batch_size": sorted({run.spec.batch_size for run in cells}),
-        "regime": "baseline",
-        "ghost_batch_size": "off",
-    }
+    batch_sizes = sorted({run.spec.batch_size for run in cells})
+    conditions: dict[str, Any] = suite.report.reference or {"batch_size": batch_sizes, "regime": "baseline", "ghost_batch_size": "off"}
+    alone = _is_one_cell(suite.document)
     arms = dict.fromkeys(run.labels.cell if alone else run.labels.arm for run in cells)
     return {"arm": list(arms), **conditions}
 
@@ -182,7 +185,7 @@ def _comment(tuned: Tuned) -> str:
     """Returns the head of the file: how the values were found, and which of them are no optimum inside what was tried."""
     cells = tuned.cells
     counts = sorted({cell.trials for cell in cells})
-    seeds = f"{len(tuned.seeds)} seed{'s' if len(tuned.seeds) > 1 else ''} and {tuned.folds} fold{'s' if tuned.folds > 1 else ''}"
+    seeds = f"{counted(len(tuned.seeds), 'seed')} and {counted(tuned.folds, 'fold')}"
     searched = ", ".join(name.replace("_", " ") for name in tuned.search)
     lines = [
         f"Written by `gapbench tune`: {searched} of {tuned.suite} tuned, {' or '.join(map(str, counts))} points a cell with {seeds} each;",

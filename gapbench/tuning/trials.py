@@ -11,8 +11,7 @@ from typing import Any
 
 from gapbench import catalog
 from gapbench.suite.facts import dataset_facts, held_out
-from gapbench.suite.identity import run_id
-from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
+from gapbench.suite.runspec import Labels, PlannedRun, RunSpec, run_id
 from gapbench.suite.tunable import Tunable, TunableCell
 from gapbench.tuning.search import FINALISTS, Point, Range, Round, Rules, Search, Stage, rate_of, replay, scores_of
 
@@ -74,8 +73,8 @@ class Trials:
         self.searches_rate = "learning_rate" in tune.search
         named = [name for name in ("momentum", "weight_decay", "warmup") if name in tune.search]
         self.others = [dict(zip(named, values, strict=True)) for values in itertools.product(*(getattr(tune, name) for name in named))]
-        rate = {"trials": tune.trials, "extend_by": tune.extend_by, "extend_at_most": tune.extend_at_most}
-        self.rules = Rules(**(rate if self.searches_rate else {"trials": 1, "extend_by": 1, "extend_at_most": 0}), others=len(self.others))
+        rates = (tune.trials, tune.extend_by, tune.extend_at_most) if self.searches_rate else (1, 1, 0)
+        self.rules = Rules(*rates, others=len(self.others))
         self.metric = catalog.task_of(tunable.cells[0].run.spec.model.name).headline
         """What its points are compared by, on held-out examples."""
         self.folds = self._count_folds()
@@ -112,9 +111,7 @@ class Trials:
 
     def rate(self, space: Space, power: int) -> float:
         """Returns a learning rate that was tried."""
-        if not self.searches_rate:
-            return space.cells[0].run.spec.learning_rate
-        return rate_of(space.base_rate, self.tunable.tune.step, power)
+        return rate_of(space.base_rate, self.tunable.tune.step, power) if self.searches_rate else space.cells[0].run.spec.learning_rate
 
     def values(self, space: Space, point: Point) -> dict[str, Any]:
         """Returns a point as the `set` of an [[override]]."""
@@ -129,14 +126,12 @@ class Trials:
 
     def planned(self, rounds: Iterable[Round]) -> tuple[PlannedRun, ...]:
         """Returns the runs of rounds with their labels: a cell for each point of a space."""
-        trials = [trial for tried in rounds for trial in self.of_round(tried)]
         titles = list(self.spaces)
+        trials = [trial for tried in rounds for trial in self.of_round(tried)]
         trials.sort(key=lambda trial: (titles.index(trial.title), trial.point))
-        orders = {key: order for order, key in enumerate(dict.fromkeys((trial.title, trial.point) for trial in trials))}
-        return tuple(
-            PlannedRun(run_id=trial.run_id, spec=trial.spec, labels=self._labels(trial, orders[trial.title, trial.point]))
-            for trial in trials
-        )
+        cells = list(dict.fromkeys((trial.title, trial.point) for trial in trials))
+        labels = {cell: self._labels(*cell, order) for order, cell in enumerate(cells)}
+        return tuple(PlannedRun(run_id=trial.run_id, spec=trial.spec, labels=labels[trial.title, trial.point]) for trial in trials)
 
     def metadata(self, rounds: Iterable[Round]) -> dict[str, Any]:
         """Returns what tables have to know to read the search from them alone, as plain JSON."""
@@ -191,28 +186,25 @@ class Trials:
             "held_out": self.held_out(space),
         }
 
-    def _labels(self, trial: Trial, order: int) -> Labels:
-        space = self.spaces[trial.title]
-        words = {"arm": space.title, "learning_rate": f"rate {self.rate(space, trial.point.power):g}"}
-        words |= {name: f"{name.replace('_', ' ')} {value:g}" for name, value in self.others[trial.point.other].items()}
+    def _labels(self, title: str, point: Point, order: int) -> Labels:
+        space = self.spaces[title]
+        words = {"arm": title, "learning_rate": f"rate {self.rate(space, point.power):g}"}
+        words |= {name: f"{name.replace('_', ' ')} {value:g}" for name, value in self.others[point.other].items()}
         labels = space.cells[0].run.labels
         change = labels.change.model_copy(update={"learning_rate_rule": "set", "learning_rate_factor": 1.0, "untuned": False})
         names = {"suite": self.name, "cell": ", ".join(words.values()), "arm": "", "cell_order": order, "words": words}
         return labels.model_copy(update={**names, "reference_cell": False, "learning_rate_rule": change.rate_label, "change": change})
 
     def _find_spaces(self) -> list[Space]:
-        groups: dict[object, list[TunableCell]] = {}
-        centres: dict[object, int] = {}
+        groups: dict[object, list[Space]] = {}
         for cell in self.tunable.cells:
             centre = self._centre(cell) if self.searches_rate else 0
             alone = Space(cell.name, (cell,), centre)
             # Far below and above, too: a warmup from the reference rate is none below it.
             far = (centre - FAR, centre, centre + FAR) if self.searches_rate else (centre,)
             looked_at = [self._spec(cell, self.values(alone, Point(power)), self.tunable.tune.seeds[0], 0) for power in far]
-            key = (*map(run_id, looked_at), centre, alone.base_rate)
-            groups.setdefault(key, []).append(cell)
-            centres[key] = centre
-        return [Space(" = ".join(cell.name for cell in cells), tuple(cells), centres[key]) for key, cells in groups.items()]
+            groups.setdefault((*map(run_id, looked_at), centre, alone.base_rate), []).append(alone)
+        return [Space(" = ".join(one.title for one in own), tuple(one.cells[0] for one in own), own[0].centre) for own in groups.values()]
 
     def _centre(self, cell: TunableCell) -> int:
         """Returns the power halfway between the square-root and the linear guess, after a look whether the grid holds both."""

@@ -90,16 +90,13 @@ def test_an_incomplete_cell_shows_its_numbers_but_closes_no_share_and_counts_in_
     assert row.test_accuracy == t_interval(own)
 
 
-def test_constant_accuracies_get_no_verdict(synthetic: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [("test_accuracy", 0.9, "no spread between seeds"), ("split_seed", [0, 1, 100, 101], "no seed in common")],
+)
+def test_seeds_without_spread_or_of_other_splits_give_no_verdict(synthetic: ModuleType, column: str, value: Any, why: str) -> None:
     runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
-    runs["test_accuracy"] = 0.9
-    assert verdicts(arms_table(runs, curves))["LB"] == "no verdict (no spread between seeds)"
-
-
-def test_seeds_of_other_splits_cannot_be_paired(synthetic: ModuleType) -> None:
-    runs, curves = synthetic.digits_suite(2, only=["SB", "LB"])
-    runs.loc[runs["cell"] == "LB", "split_seed"] += 100
-    assert verdicts(arms_table(runs, curves))["LB"] == "no verdict (no seed in common)"
+    assert verdicts(arms_table(runs.assign(**{column: value}), curves))["LB"] == f"no verdict ({why})"
 
 
 def test_share_closed_is_of_the_baseline_of_the_same_batch_size(synthetic: ModuleType) -> None:
@@ -129,6 +126,12 @@ def test_beyond_the_whole_gap_the_table_says_above_the_reference(synthetic: Modu
     assert table.cells(row)[column] == "above SB"
 
 
+def test_columns_that_say_nothing_are_left_out_and_a_terminal_has_fewer(synthetic: ModuleType) -> None:
+    table = arms_table(*synthetic.digits_suite(2))
+    assert "paper, %" not in table.columns  # there is no paper of digits
+    assert set(table.short_columns) < set(table.columns)
+
+
 def test_train_test_gap_is_over_the_runs_own_differences(synthetic: ModuleType) -> None:
     runs, curves = synthetic.digits_suite()
     own = runs[runs["cell"] == "LB"]
@@ -154,16 +157,6 @@ def test_no_runs_at_all_give_an_empty_table(synthetic: ModuleType) -> None:
     assert table.rows == ()
     assert table.verdict == ["No run is planned."]
     assert table.frame().empty
-
-
-def test_rows_without_a_column_of_text_stay_aligned_with_short_columns(synthetic: ModuleType) -> None:
-    table = arms_table(*synthetic.digits_suite(2))
-    assert set(table.short_columns) < set(table.columns)
-    for panel in table.panels:
-        for row in table.rows_of(panel):
-            assert len(table.cells(row)) == len(table.columns)
-            assert len(table.cells(row, table.short_columns)) == len(table.short_columns)
-    assert "paper, %" not in table.columns  # there is no paper of digits
 
 
 def test_importing_the_analysis_imports_nothing_heavy() -> None:

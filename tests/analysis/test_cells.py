@@ -15,6 +15,11 @@ def cell_of(panel: Panel, name: str) -> Cell:
     return next(cell for cell in panel.cells if cell.name == name)
 
 
+def budget_of_large(runs: pd.DataFrame) -> str:
+    (panel,) = read_panels(runs)
+    return budget_text(cell_of(panel, "LB"), cell_of(panel, "SB"))
+
+
 def test_models_with_other_options_stand_in_panels_of_their_own(synthetic: ModuleType) -> None:
     runs, _ = synthetic.digits_suite(2)
     panels = read_panels(runs)
@@ -75,23 +80,17 @@ def test_budgets_are_named_by_the_numbers(synthetic: ModuleType) -> None:
     }
 
 
-def test_budgets_go_by_the_examples_that_were_planned_where_batches_vary(synthetic: ModuleType) -> None:
-    runs, _ = synthetic.digits_suite(1, only=["SB", "LB"])
-    runs["planned_examples"] = 26_992
+@pytest.mark.parametrize(("planned", "budget"), [(26_992, "equal examples"), (53_984, "2 × examples")])
+def test_budgets_go_by_the_examples_that_were_planned_where_batches_vary(synthetic: ModuleType, planned: int, budget: str) -> None:
+    runs = synthetic.digits_suite(1, only=["SB", "LB"])[0].assign(planned_examples=[26_992, planned])
     runs.loc[runs["cell"] == "LB", ["batch_size", "planned_updates"]] = (16, 900)  # grew on the way
-    panel = read_panels(runs)[0]
-    assert budget_text(cell_of(panel, "LB"), cell_of(panel, "SB")) == "equal examples"
-    runs.loc[runs["cell"] == "LB", "planned_examples"] = 53_984
-    panel = read_panels(runs)[0]
-    assert budget_text(cell_of(panel, "LB"), cell_of(panel, "SB")) == "2 × examples"
+    assert budget_of_large(runs) == budget
 
 
 def test_a_run_whose_batch_follows_the_noise_scale_is_never_at_equal_updates(synthetic: ModuleType) -> None:
-    runs, _ = synthetic.digits_suite(1, only=["SB", "LB"])
-    runs["planned_examples"], runs["planned_updates"] = 26_992, 1687  # its own are only an estimate
-    assert budget_text(*(cell_of(read_panels(runs)[0], name) for name in ("LB", "SB"))) == "equal examples and updates"
-    runs["adaptive_batch"] = ['{"unit":16}' if cell == "LB" else None for cell in runs["cell"]]
-    assert budget_text(*(cell_of(read_panels(runs)[0], name) for name in ("LB", "SB"))) == "equal examples"
+    runs = synthetic.digits_suite(1, only=["SB", "LB"])[0].assign(planned_examples=26_992, planned_updates=1687)
+    assert budget_of_large(runs) == "equal examples and updates"
+    assert budget_of_large(runs.assign(adaptive_batch=[None, '{"unit":16}'])) == "equal examples"  # its updates are only an estimate
 
 
 def test_runs_on_the_same_split_are_averaged_before_they_count(synthetic: ModuleType) -> None:

@@ -266,20 +266,6 @@ def test_splits_that_are_only_partly_shared_are_welch(shift):
     assert change(FIRST, other, same_splits=True).method == "welch"
 
 
-def test_one_seed_has_a_difference_and_no_interval():
-    found = change({0: 97.0}, {0: 96.0}, same_splits=True)
-    assert found.estimate == pytest.approx(-1.0)
-    assert (found.low, found.high, found.p_value) == (None, None, None)
-    assert change({0: 97.0}, {}, same_splits=True).estimate is None
-
-
-def test_values_without_any_spread_have_no_interval():
-    found = change(FIRST, {key: value - 1 for key, value in FIRST.items()}, same_splits=True)
-    assert found.estimate == pytest.approx(-1.0)
-    spreadless = change({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}, same_splits=True)
-    assert (spreadless.estimate, spreadless.low, spreadless.p_value) == (1.0, None, None)
-
-
 def test_a_published_run_is_held_against_one_new_run_of_ours():
     ours = [98.9, 99.1, 99.3]
     half = stats.t.ppf(0.975, 2) * np.std(ours, ddof=1) * np.sqrt(1 + 1 / 3)
@@ -316,36 +302,21 @@ SB = {"dataset": "digits", "batch_size": 16}
 LB = {"dataset": "digits", "batch_size": 512}
 
 
-def pairs(matching):
-    return [(one.first, one.second, dict(one.values)) for one in matching.both]
-
-
-def test_equal_labels_with_equal_values_are_one_cell():
-    found = match({"SB": SB, "LB": LB}, {"LB": LB, "SB": SB})
-    assert pairs(found) == [("SB", "SB", {}), ("LB", "LB", {})]
-    assert (found.only_first, found.only_second) == ((), ())
-
-
-def test_a_renamed_cell_is_found_by_its_values():
-    found = match({"SB": SB, "LB": LB}, {"small": SB, "LB": LB})
-    assert pairs(found) == [("SB", "small", {}), ("LB", "LB", {})]
-
-
-def test_swapped_labels_are_seen_through():
-    assert pairs(match({"SB": SB, "LB": LB}, {"SB": LB, "LB": SB})) == [("SB", "LB", {}), ("LB", "SB", {})]
-
-
-def test_an_equal_label_with_other_values_is_compared_and_says_which():
-    found = match({"LB": LB}, {"LB": {**LB, "batch_size": 256}})
-    assert pairs(found) == [("LB", "LB", {"batch_size": ("512", "256")})]
-
-
-def test_an_equal_label_on_another_data_set_is_another_cell():
-    found = match({"SB": SB}, {"SB": {**SB, "dataset": "mnist"}})
-    assert (found.both, found.only_first, found.only_second) == ((), ("SB",), ("SB",))
-
-
-def test_two_labels_of_the_same_runs_are_matched_one_by_one():
-    assert pairs(match({"off": LB, "512": LB}, {"512": LB, "off": LB})) == [("off", "off", {}), ("512", "512", {})]
-    found = match({"off": LB, "512": LB}, {"off": LB})
-    assert (pairs(found), found.only_first) == ([("off", "off", {})], ("512",))
+@pytest.mark.parametrize(
+    ("first", "second", "both", "only"),
+    [
+        pytest.param({"SB": SB, "LB": LB}, {"LB": LB, "SB": SB}, [("SB", "SB", {}), ("LB", "LB", {})], ((), ()), id="equal"),
+        pytest.param({"SB": SB, "LB": LB}, {"small": SB, "LB": LB}, [("SB", "small", {}), ("LB", "LB", {})], ((), ()), id="renamed"),
+        pytest.param({"SB": SB, "LB": LB}, {"SB": LB, "LB": SB}, [("SB", "LB", {}), ("LB", "SB", {})], ((), ()), id="swapped"),
+        pytest.param({"LB": LB}, {"LB": LB | {"batch_size": 256}}, [("LB", "LB", {"batch_size": ("512", "256")})], ((), ()), id="changed"),
+        pytest.param({"SB": SB}, {"SB": SB | {"dataset": "mnist"}}, [], (("SB",), ("SB",)), id="other data set"),
+        pytest.param(
+            {"off": LB, "512": LB}, {"512": LB, "off": LB}, [("off", "off", {}), ("512", "512", {})], ((), ()), id="one, two names"
+        ),
+        pytest.param({"off": LB, "512": LB}, {"off": LB}, [("off", "off", {})], (("512",), ()), id="two names, one"),
+    ],
+)
+def test_cells_are_matched_by_label_and_values_then_by_values_then_by_label_on_the_same_data_set(first, second, both, only):
+    found = match(first, second)
+    assert [(one.first, one.second, dict(one.values)) for one in found.both] == both
+    assert (found.only_first, found.only_second) == only

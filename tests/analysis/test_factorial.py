@@ -95,13 +95,6 @@ def test_intervals_cover_a_known_interaction_in_93_to_97_percent_of_draws(n: int
     assert 0.93 <= np.mean(covered) <= (0.97 if paired or n > 3 else 0.98)
 
 
-def test_pairing_takes_out_what_splits_do(synthetic: ModuleType) -> None:
-    (paired,) = factorials(read_panels(runs_of(synthetic, means(TRUE), n=8)))
-    (welch,) = factorials(read_panels(runs_of(synthetic, means(TRUE), n=8).assign(split_drawn=False)))
-    widths = [one.of("test_accuracy")[0].high - one.of("test_accuracy")[0].low for one in (paired, welch)]
-    assert widths[0] < 0.6 * widths[1]
-
-
 def test_two_factors_and_four_factors_are_factorials_too(synthetic: ModuleType) -> None:
     two = dict([*LEVELS.items()][:2])
     (found,) = factorials(read_panels(runs_of(synthetic, means({(0,): 1.0}, 2), levels=two)))

@@ -54,12 +54,6 @@ def test_a_table_sees_a_gap_as_often_as_its_power_says(n: int, paired: bool, spr
         assert seen.mean() == pytest.approx(chance, abs=0.0085)  # at most 3.4 standard errors of a proportion over so many draws
 
 
-def test_more_comparisons_see_less() -> None:
-    chances = [found.chance for count in (1, 2, 6, 19) if (found := power(compared(8, 0.6, 0.4), count, asked=1.0)) and found.chance]
-    assert len(chances) == 4
-    assert chances == sorted(chances, reverse=True)
-
-
 def test_no_power_from_one_seed_or_without_spread() -> None:
     assert power(None, asked=1.0) is None
     assert power(Difference(0.3, None, None, None, "welch", 1), asked=1.0) is None

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
 from scipy.special import stdtr, stdtrit
 
-from gapbench.analysis import arms_table
-from gapbench.analysis.rows import BELOW
-from gapbench.analysis.stats import NOT_SEPARATED, Contrast, contrast, difference, holm, share_closed, share_contrast
+from gapbench.analysis.stats import Contrast, contrast, difference, holm, share_closed, share_contrast
 
 Samples = npt.NDArray[np.float64]
 
@@ -120,41 +114,3 @@ def test_intervals_of_a_share_of_a_small_gap_are_unbounded_rather_than_wrong(pai
         wrong += ratio.low is not None and ratio.high is not None and not ratio.low <= share <= ratio.high
     assert 500 < bounded < 1400
     assert wrong / 1500 <= 0.05 + allowance(0.05, 1500)  # of all draws; unbounded sets of shares hold the true one more often yet
-
-
-@pytest.mark.parametrize("paired", [True, False], ids=["paired", "welch"])
-def test_the_table_itself_judges_by_these_functions(synthetic: ModuleType, paired: bool) -> None:
-    n, tables, gaps = 3, 120, (0.0, 0.0, 0.0, 1.7)
-    drawn = cells(n, [0.4] * (len(gaps) + 1), paired=paired, draws=tables)
-    drawn = [drawn[0], *(cell - gap for cell, gap in zip(drawn[1:], gaps, strict=True))]
-    covered = claimed = seen = 0
-    for draw in range(tables):
-        table = arms_table(*_suite(synthetic, [cell[draw] for cell in drawn], paired))
-        rows = table.rows[1:]
-        expected = [difference(sample(drawn[0][draw]), sample(cell[draw]), paired=paired) for cell in drawn[1:]]
-        adjusted = holm([one.p_value for one in expected if one is not None and one.p_value is not None])
-        assert table.comparisons == len(gaps)
-        for row, one, p_holm, gap in zip(rows, expected, adjusted, gaps, strict=True):
-            found = row.batch_gap
-            assert (found.estimate, found.low, found.high, row.p_holm) == pytest.approx((one.estimate, one.low, one.high, p_holm))
-            assert (row.verdict == NOT_SEPARATED) == (p_holm > 0.05)
-            covered += found.low <= gap <= found.high
-        claimed += any(row.separated for row in rows[:3])
-        seen += rows[3].verdict == BELOW
-    assert covered / (tables * len(gaps)) == pytest.approx(0.955, abs=0.03)
-    assert claimed / tables <= 0.05 + allowance(0.05, tables)
-    assert seen > tables / 4
-
-
-def _suite(synthetic: ModuleType, accuracies_pp: list[Samples], paired: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A suite of one reference cell and others with these accuracies, 90 % and so many percentage points."""
-    rows: list[dict[str, Any]] = []
-    for order, own in enumerate(accuracies_pp):
-        rows += [
-            synthetic.run_row(
-                f"arm {order}", seed, cell_order=order, reference_cell=order == 0, split_drawn=paired, split_seed=seed if paired else 0,
-                test_accuracy=0.9 + value / 100, batch_size=16 if order == 0 else 512,
-            )
-            for seed, value in enumerate(own.tolist())
-        ]  # fmt: skip
-    return synthetic.tables(rows, [])

@@ -24,15 +24,10 @@ def test_t_interval_equals_scipy(values: list[float]) -> None:
         assert found.half_width == pytest.approx((high - low) / 2, abs=1e-9)
 
 
-def test_one_value_has_a_mean_and_never_an_interval() -> None:
+def test_one_value_has_a_mean_and_never_an_interval_and_no_value_nothing() -> None:
     found = t_interval([0.5])
     assert (found.mean, found.low, found.high, found.half_width) == (0.5, None, None, None)
-    assert prediction_interval([0.5]) is None
-
-
-def test_no_value_has_nothing() -> None:
-    assert t_interval([]) is None
-    assert prediction_interval([]) is None
+    assert (t_interval([]), prediction_interval([0.5]), prediction_interval([])) == (None, None, None)
 
 
 @pytest.mark.parametrize("degrees", [1, 2.37, 7, 400])

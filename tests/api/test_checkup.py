@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -66,25 +67,23 @@ def test_a_gpu_is_described_by_name_memory_capability_precision_and_capture() ->
     assert found["CUDA graphs on cuda:0"].state == "ok"
 
 
-def test_a_gpu_in_use_or_without_capture_is_noted_and_one_that_fails_is_bad() -> None:
-    devices = [{**GPU, "free_mib": 1000.0, "capture": "operation not permitted"}, {"name": "cuda:1", "works": False}]
-    found = answers({**CPU_ONLY, "devices": devices}, WORKS)
-    assert found["cuda:0"].state == "note"
-    assert "another program" in found["cuda:0"].remedy
-    assert "operation not permitted" in found["CUDA graphs on cuda:0"].text
-    assert found["cuda:1"].state == "bad"
-    assert "driver" in found["cuda:1"].remedy
+@pytest.mark.parametrize(
+    ("change", "name", "state", "words"),
+    [
+        ({"devices": [{**GPU, "free_mib": 1000.0}]}, "cuda:0", "note", "another program"),
+        ({"devices": [{**GPU, "capture": "operation not permitted"}]}, "CUDA graphs on cuda:0", "note", "operation not permitted"),
+        ({"devices": [{"name": "cuda:1", "works": False}]}, "cuda:1", "bad", "driver"),
+        ({"torchvision": {"version": "", "error": "RuntimeError: no operator nms"}}, "torchvision", "bad", "pip install"),
+    ],
+)
+def test_what_torch_cannot_do_is_said_with_its_remedy(change: dict[str, Any], name: str, state: str, words: str) -> None:
+    found = answers({**CPU_ONLY, **change}, WORKS)[name]
+    assert found.state == state
+    assert words in f"{found.text} {found.remedy}"
 
 
 def test_a_gpu_that_only_the_driver_sees_is_bad() -> None:
-    found = answers(CPU_ONLY, WORKS, gpus=(Device("cuda:0", "cuda", "NVIDIA H100"),))
-    assert found["GPU"].state == "bad"
-
-
-def test_a_torchvision_that_does_not_fit_torch_is_bad() -> None:
-    found = answers({**CPU_ONLY, "torchvision": {"version": "", "error": "RuntimeError: operator torchvision::nms does not exist"}}, WORKS)
-    assert found["torchvision"].state == "bad"
-    assert "pip install" in found["torchvision"].remedy
+    assert answers(CPU_ONLY, WORKS, gpus=(Device("cuda:0", "cuda", "NVIDIA H100"),))["GPU"].state == "bad"
 
 
 def test_without_a_compiler_the_remedy_is_to_install_one() -> None:
@@ -102,20 +101,16 @@ def test_a_compilation_that_hangs_or_dies_is_a_note_only() -> None:
 
 
 def test_a_process_that_hangs_crashes_or_cannot_start_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(run: Any) -> Any:
-        monkeypatch.setattr(subprocess, "run", run)
+    def ask(**answer: Any) -> Any:
+        monkeypatch.setattr(subprocess, "run", Mock(**answer))
         return checkup.ask("torch", 1.0)
 
-    def hang(*_: Any, **__: Any) -> Any:
-        raise subprocess.TimeoutExpired("python", 1.0)
-
-    def gone(*_: Any, **__: Any) -> Any:
-        raise FileNotFoundError(2, "No such file or directory")
-
-    assert ask(hang).text == "does not answer within 1 s"
-    assert ask(gone).text == "cannot be started: No such file or directory"
-    assert ask(lambda *_, **__: SimpleNamespace(returncode=-11, stderr="", stdout="")).text == "cannot be used: exit status -11"
-    assert ask(lambda *_, **__: SimpleNamespace(returncode=0, stderr="", stdout='a warning\n{"torch": "2"}\n')) == {"torch": "2"}
+    assert ask(side_effect=subprocess.TimeoutExpired("python", 1.0)).text == "does not answer within 1 s"
+    assert ask(side_effect=FileNotFoundError(2, "No such file")).text == "cannot be started: No such file"
+    died = SimpleNamespace(returncode=-11, stderr="", stdout="")
+    assert ask(return_value=died).text == "cannot be used: exit status -11"
+    answered = SimpleNamespace(returncode=0, stderr="", stdout='a warning\n{"torch": "2"}\n')
+    assert ask(return_value=answered) == {"torch": "2"}
 
 
 def test_what_torch_can_do_is_really_tried() -> None:
@@ -134,27 +129,18 @@ def test_a_compilation_counts_only_with_the_right_result(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "compile", lambda function: lambda values: function(values) + 1)
     assert inspect_torch.inspect_compile()["cpu"]["error"] == "gives another result"
 
-    def fails(function: Any) -> Any:
-        raise RuntimeError("no compiler\nand a long story")
-
-    monkeypatch.setattr(torch, "compile", fails)
+    monkeypatch.setattr(torch, "compile", Mock(side_effect=RuntimeError("no compiler\nand a long story")))
     assert inspect_torch.inspect_compile()["cpu"]["error"] == "RuntimeError: no compiler"
 
 
-def test_fast_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*_: Any, **__: Any) -> Any:
-        raise AssertionError("started a process")
-
-    monkeypatch.setattr(subprocess, "run", start)
-    monkeypatch.setattr(subprocess, "Popen", start)
+def test_fast_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = Mock(side_effect=AssertionError("started a process"))
+    monkeypatch.setattr(subprocess, "run", started)
+    monkeypatch.setattr(subprocess, "Popen", started)
     names = [finding.name for finding in api.doctor(fast=True)]
     assert "CPU" in names
     assert "torch" not in names
-
-
-def test_nothing_stays_behind(tmp_path: Path) -> None:
-    api.doctor(fast=True)
-    assert [*tmp_path.rglob("*")] == []
+    assert [*tmp_path.rglob("*")] == []  # nothing stays behind
 
 
 def test_data_that_are_missing_are_named_with_their_place_and_how_to_get_them(tmp_path: Path) -> None:

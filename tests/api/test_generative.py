@@ -12,6 +12,7 @@ from gapbench import api
 from gapbench.core.errors import SuiteError
 from gapbench.report import write_report
 from gapbench.report.latex import arms_latex
+from tests.small import trained
 
 SUITE = """
 schema = 1
@@ -39,12 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = random.integers(0, 3, 96)
     pictures = (random.integers(0, 60, (96, 8, 8, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
     np.savez(folder / "pictures.npz", x_train=pictures[:64], y_train=labels[:64], x_test=pictures[64:], y_test=labels[64:])
-    (folder / "pictures.toml").write_text(SUITE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("GAPBENCH_CACHE", str(folder / "cache"))
-        assert api.run(folder / "pictures.toml", results=folder / "results", devices="cpu", slots=1).exit_status == 0
-    return folder / "results" / "pictures"
+    return trained(folder, SUITE)
 
 
 def test_runs_are_ok_without_an_accuracy(results: Path) -> None:

@@ -33,7 +33,7 @@ def table1() -> Suite:
 
 def test_table_1_has_every_cell_of_the_paper_at_its_batch_size(table1: Suite) -> None:
     planned = {(run.labels.recipe, run.labels.arm): run.spec.batch_size for run in table1.runs}
-    rows = published.table("hoffer2017", "table1").rows
+    rows = published.tables("hoffer2017")["table1"].rows
     assert planned == {(row.recipe, arm): row.values[arm].batch_size for row in rows for arm in ARMS}
     assert len(rows) == 6
     assert {run.spec.ghost_batch_size for run in table1.runs} == {None, 128}
@@ -116,7 +116,7 @@ def test_table_2_has_every_cell_of_the_paper_at_its_batch_size(large_folder: Pat
     monkeypatch.setenv("GAPBENCH_CACHE", str(tmp_path))
     suite = load_suite("hoffer2017-table2", settings={"dataset.path": str(large_folder)})
     planned = {(run.labels.arm, run.spec.batch_size): run for run in suite.runs}
-    rows = published.table("hoffer2017", "table2").rows
+    rows = published.tables("hoffer2017")["table2"].rows
     reported = {(arm, row.values[arm].batch_size) for row in rows for arm in ARMS}
     assert reported <= set(planned)
     assert {size for arm, size in planned if arm == "LB+LR+GBN"} == {2048, 4096, 8192}

@@ -8,42 +8,24 @@ from pathlib import Path
 import pytest
 
 from gapbench import api, cost
-from gapbench.api.planning import TooLongError, check_hours, hours, pending_jobs
+from gapbench.api.planning import TooLongError, Work, check_hours, hours, select
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Outcome
 from gapbench.cost.calibration import Start
-from gapbench.execution import (
-    Job,
-    Layout,
-    Pending,
-    Predictions,
-    Price,
-    PricedJob,
-    choose_devices,
-    place_of,
-    plan_layout,
-    price,
-)
+from gapbench.execution import Job, Pending, PricedJob
 from gapbench.store import CheckpointHeader, ResultsDirectory, write_checkpoint
-from gapbench.suite import load_suite
 
 pytestmark = pytest.mark.usefixtures("fake_worker", "no_figures")
 
 
-def layout_of(suite: Path) -> tuple[ResultsDirectory, Layout]:
-    specs = {run.run_id: run.spec for run in load_suite(suite).runs}
-    return ResultsDirectory(Path("results/small"), "small"), plan_layout(specs, choose_devices("cpu"), 1)
+@pytest.fixture
+def work(suite: Path) -> Work:
+    return select(suite, api.Place(), settings=None, only=None).at(api.Place(devices="cpu", slots=1))
 
 
-def left(directory: ResultsDirectory, layout: Layout, selected: list[str] | None = None, again: tuple[Outcome, ...] = ()) -> Price:
-    selected = selected if selected is not None else [run_id for job in layout.jobs for run_id in job.run_ids]
-    return price(pending_jobs(directory, layout.jobs, selected, again), layout.slots)
-
-
-def all_of(layout: Layout) -> float:
+def all_of(work: Work) -> float:
     """What all jobs take; the starts of a worker and of its programs, which every plan has once, are beside the point here."""
-    known = Predictions(place_of(layout.slots))
-    return sum(known.of(job).seconds or 0.0 for job in layout.jobs)
+    return sum(work.predictions.of(job).seconds or 0.0 for job in work.layout.jobs)
 
 
 @pytest.fixture(autouse=True)
@@ -53,41 +35,39 @@ def _started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "estimate", lambda *args, **more: dataclasses.replace(estimate(*args, **more), program_seconds=0.0))
 
 
-def interrupt(directory: ResultsDirectory, job: Job, share_done: float) -> None:
+def interrupt(work: Work, job: Job, share_done: float) -> None:
     """Leaves what a job that was killed leaves: a checkpoint of all its runs in the folder of the first."""
-    run = directory.run(job.run_ids[0])
-    with ResultsDirectory.create(directory.path, directory.suite):
+    run = work.directory.run(job.run_ids[0])
+    with ResultsDirectory.create(work.directory.path, work.directory.suite):
         run.path.mkdir(parents=True)
     update = round(share_done * job.specs[0].updates)
     write_checkpoint(run.checkpoint_path, CheckpointHeader(job.run_ids, update, (0,) * job.replicas, 1.0), lambda _: None)
 
 
-def test_a_fresh_suite_costs_all_its_jobs(suite: Path) -> None:
-    directory, layout = layout_of(suite)
-    priced = left(directory, layout).device_seconds
-    assert priced == pytest.approx(all_of(layout))
+def test_a_fresh_suite_costs_all_its_jobs(suite: Path, work: Work) -> None:
+    priced = work.price(work.specs).device_seconds
+    assert priced == pytest.approx(all_of(work))
     assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(priced)
 
 
-def test_a_resumed_job_costs_what_its_checkpoint_leaves(suite: Path) -> None:
-    directory, layout = layout_of(suite)
-    before = left(directory, layout).device_seconds
-    interrupt(directory, layout.jobs[0], 0.75)
-    dear = Predictions(place_of(layout.slots)).of(layout.jobs[0]).buckets
+def test_a_resumed_job_costs_what_its_checkpoint_leaves(suite: Path, work: Work) -> None:
+    before = work.price(work.specs).device_seconds
+    job = work.layout.jobs[0]
+    interrupt(work, job, 0.75)
+    dear = work.predictions.of(job).buckets
     assert dear is not None
-    done = round(0.75 * layout.jobs[0].specs[0].updates) / layout.jobs[0].specs[0].updates
-    after = left(directory, layout).device_seconds
+    done = round(0.75 * job.specs[0].updates) / job.specs[0].updates
+    after = work.price(work.specs).device_seconds
     assert before - after == pytest.approx(done * (dear.train + dear.evaluation))  # it is set up again
     assert api.plan(suite, devices="cpu", slots=1).device_seconds == pytest.approx(after)
     with pytest.raises(TooLongError):
         api.run(suite, devices="cpu", slots=1, max_device_hours=0.999 * after / 3600)
 
 
-def test_a_selected_part_of_an_interrupted_stack_costs_the_stack_since_it_trains_so(suite: Path) -> None:
-    directory, layout = layout_of(suite)
-    stack = next(job for job in layout.jobs if job.replicas > 1)
-    interrupt(directory, stack, 0.5)
-    (priced,) = left(directory, layout, [stack.run_ids[1]]).jobs
+def test_a_selected_part_of_an_interrupted_stack_costs_the_stack_since_it_trains_so(work: Work) -> None:
+    stack = next(job for job in work.layout.jobs if job.replicas > 1)
+    interrupt(work, stack, 0.5)
+    (priced,) = work.price([stack.run_ids[1]]).jobs
     assert set(priced.pending.job.run_ids) == set(stack.run_ids)
 
 
@@ -102,11 +82,10 @@ def test_the_limit_is_what_is_left_and_runs_that_are_done_are_free(suite: Path) 
         api.run(suite, devices="cpu", force=True, max_device_hours=0.0)
 
 
-def test_outcomes_that_are_trained_again_are_paid_again(suite: Path) -> None:
+def test_outcomes_that_are_trained_again_are_paid_again(suite: Path, work: Work) -> None:
     api.run(suite, devices="cpu")
-    directory, layout = layout_of(suite)
-    assert left(directory, layout).jobs == ()
-    assert left(directory, layout, again=(Outcome.OK,)).device_seconds == pytest.approx(all_of(layout))
+    assert work.price(work.specs).jobs == ()
+    assert work.price(work.specs, again=(Outcome.OK,)).device_seconds == pytest.approx(all_of(work))
 
 
 def test_a_refusal_names_price_limit_dearest_cells_and_remedy(suite: Path) -> None:
@@ -128,12 +107,10 @@ def test_a_suite_is_refused_before_its_data_are_fetched(suite: Path, monkeypatch
         api.run(suite, devices="cpu", max_device_hours=0.0)
 
 
-def test_what_cannot_be_predicted_is_said_and_not_counted(suite: Path) -> None:
-    _, layout = layout_of(suite)
-    unknown = [
-        PricedJob(Pending(job, None, 0), 0, 0.0, 0.0, seconds, "rough") for job, seconds in zip(layout.jobs, (None, 36.0), strict=False)
-    ]
-    cells = dict.fromkeys([run_id for job in layout.jobs for run_id in job.run_ids], "SB")
+def test_what_cannot_be_predicted_is_said_and_not_counted(work: Work) -> None:
+    jobs = zip(work.layout.jobs, (None, 36.0), strict=False)
+    unknown = [PricedJob(Pending(job, None, 0), 0, 0.0, 0.0, seconds, "rough") for job, seconds in jobs]
+    cells = dict.fromkeys(work.specs, "SB")
     assert check_hours(unknown, 0.01, cells) == ["1 of 2 jobs cannot be predicted; --max-device-hours does not count their time"]
     with pytest.raises(TooLongError, match=r"0\.01 device hours \(SB 0\.01\)"):
         check_hours(unknown, 0.009, cells)

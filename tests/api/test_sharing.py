@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gapbench import api
-from gapbench.api.exporting import ExportError
+from gapbench.api.reporting import ExportError
 from gapbench.core.errors import StoreError
 
 pytestmark = pytest.mark.usefixtures("fake_worker")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -21,7 +20,6 @@ from gapbench.store import (
     EventLog,
     ResultsDirectory,
     RunOutcome,
-    Session,
     SessionJob,
     StoredPlan,
     build_tables,
@@ -29,6 +27,7 @@ from gapbench.store import (
     write_session,
 )
 from gapbench.suite import load_suite
+from tests.small import make_session
 
 
 class Results:
@@ -57,22 +56,7 @@ class Results:
         self.begin(cell, seed).write_outcome(RunOutcome(outcome, reason, update, {"test_accuracy": 0.9}))
 
     def session(self, *jobs: SessionJob, age: float = 0.0, **changes) -> None:
-        session = Session(
-            state="training",
-            host=platform.node(),
-            pid=1,
-            command="gapbench run small.toml",
-            folder="/home/me",
-            started_at="2026-01-01T00:00:00+00:00",
-            seconds=10.0,
-            slots=1,
-            threads=1,
-            devices=("cpu",),
-            jobs=jobs,
-            seconds_left=100.0,
-            rough=False,
-        )
-        write_session(self.path, dataclasses.replace(session, **changes))
+        write_session(self.path, make_session(**{"host": platform.node(), "jobs": jobs, **changes}))
         path = self.path / "session.json"
         os.utime(path, (path.stat().st_mtime - age,) * 2)
 
@@ -92,10 +76,8 @@ def results(suite):
 def test_what_never_began_waits(results):
     status = results.status()
     assert (status.state, status.in_use, status.lost, status.session) == ("stopped", False, False, None)
-    assert [(cell.cell, cell.waiting, cell.done, cell.failed, cell.training) for cell in status.cells] == [
-        ("SB", 2, 0, 0, 0),
-        ("LB", 2, 0, 0, 0),
-    ]
+    cells = [(cell.cell, cell.waiting, cell.done, cell.failed, cell.training) for cell in status.cells]
+    assert cells == [("SB", 2, 0, 0, 0), ("LB", 2, 0, 0, 0)]
 
 
 def test_outcomes_are_counted_and_failures_have_reasons_and_logs(results):
@@ -225,16 +207,8 @@ def test_as_json_has_every_number_and_is_strict(results):
     results.end("LB", 1, Outcome.DIVERGED, "not finite")
     results.session(host="elsewhere")
     content = json.loads(json.dumps(results.status().as_json(), allow_nan=False))
-    assert {name: content[name] for name in ("format", "suite", "state", "runs", "done", "failed", "training", "waiting")} == {
-        "format": 1,
-        "suite": "small",
-        "state": "training",
-        "runs": 4,
-        "done": 0,
-        "failed": 1,
-        "training": 0,
-        "waiting": 3,
-    }
+    assert (content["format"], content["suite"], content["state"]) == (1, "small", "training")
+    assert [content[name] for name in ("runs", "done", "failed", "training", "waiting")] == [4, 0, 1, 0, 3]
     assert content["failed_list"][0]["reason"] == "not finite"
     assert [run["outcome"] for run in content["run_list"]].count("skipped") == 3
     assert content["cells"][1]["outcomes"] == {"skipped": 1, "diverged": 1}

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from gapbench import cost
-from gapbench.bench import CASES, compare, records
+from gapbench.bench import CASES
 from gapbench.bench.cases import PREDICTED, TRAINED, Case, Side, Task
 from gapbench.bench.measure import gate, work_of
-from gapbench.execution.devices import Device
-from gapbench.suite.moments import evaluations_of
+from gapbench.suite.batches import evaluations_of
 
 CPU = torch.device("cpu")
 
@@ -75,36 +72,6 @@ def test_the_wide_and_the_deep_network_pass_the_gate(name: str) -> None:
     task = replace(small(case.task), batch_size=8, examples=16)
     (found,) = gate(replace(case, task=task), CPU)
     assert found.difference < found.tolerance
-
-
-def test_the_cases_of_a_gpu_come_to_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer_of_a_side: dict[str, Any]) -> None:
-    """With answers that no GPU gave: every case has all its rows."""
-    module = importlib.import_module("gapbench.bench.compare")
-
-    def answer(request, _environment):
-        if request["do"] == "gate":
-            return {"agreements": []}
-        if request["do"] == "peaks":
-            return {"peaks": {"flops fp32": 5e13, "flops bf16": 8e14, "flops fp16": 8e14, "bytes": 4e12}}
-        suite = CASES[request["case"]].suite is not None
-        timing = {**answer_of_a_side, "form": "invented", "bytes_per_example": 1e7, "event_seconds": 1.0}
-        if suite:
-            timing |= dict.fromkeys(("first_update_seconds", "event_seconds", "flops_per_example", "bytes_per_example"))
-        return {"timings": [timing] * len(request["sides"])}
-
-    gpus = (Device("cuda:0", "cuda", "an invented GPU", "GPU-0", 80_000.0),)
-    monkeypatch.setattr(module, "find_gpus", lambda: gpus)
-    monkeypatch.setattr(records, "find_gpus", lambda: gpus)
-    monkeypatch.setattr(module, "answer_of", answer)
-    monkeypatch.setattr(module, "load_of_others", lambda: 0.0)
-    monkeypatch.setattr(module.Watch, "others", lambda _watch: 0.0)
-    report = compare(device="cuda", suite_timer="", rounds=2, output=tmp_path / "bench")
-    assert [row.case for row in report.rows] == [case.name for case in CUDA.values() for _ in case.comparisons]
-    assert not {missing.case for missing in report.missing} & set(CUDA)
-    assert {row.case for row in report.rows if row.kind == "share"} == {name for name in CUDA if name.startswith("roofline")}
-    (plan,) = (row for row in report.rows if row.kind == "agreement")
-    assert (plan.ratio.estimate, plan.verdict) == (1.0, "reached")
-    assert "| within 15 % | reached |" in (tmp_path / "bench" / "bench.md").read_text()
 
 
 def test_the_sides_of_a_suite_are_what_it_takes_and_what_it_was_predicted_to() -> None:

@@ -14,6 +14,7 @@ import pytest
 from gapbench.bench import CASES, compare, records, unmeasurable
 from gapbench.bench.records import read_timings
 from gapbench.core.errors import DeviceError, GapbenchError
+from gapbench.execution.devices import Device
 
 module = importlib.import_module("gapbench.bench.compare")
 
@@ -28,7 +29,7 @@ def bench(monkeypatch, tmp_path, answer_of_a_side) -> Callable[..., Any]:
         if request["do"] == "gate":
             return {"agreements": [{"side": "reference", "difference": run.difference, "tolerance": 1e-3}]}
         if request["do"] == "peaks":
-            return {"peaks": {"flops fp32": 1e11, "flops bf16": 2e11}}
+            return {"peaks": {"flops fp32": 1e11, "flops bf16": 2e11, "flops fp16": 2e11, "bytes": 4e12}}
         case = CASES[request["case"]]
         places = [case.sides.index(case.side(side)) for side in request["sides"]]
         return {"timings": [answer_of_a_side | {"seconds": 1.0 + 0.01 * place * case.together} for place in places]}
@@ -189,6 +190,21 @@ def test_without_names_the_cases_of_the_device_are_timed(bench, monkeypatch):
     cpu = [name for name, case in CASES.items() if case.device == "cpu"]
     assert list(dict.fromkeys(row.case for row in bench_all.rows)) == cpu
     assert list(dict.fromkeys(request["case"] for request in bench.asked)) == cpu
+
+
+def test_the_cases_of_a_gpu_come_to_a_table(bench, monkeypatch):
+    """With answers that no GPU gave: every case has all its rows."""
+    gpus = (Device("cuda:0", "cuda", "an invented GPU", "GPU-0", 80_000.0),)
+    monkeypatch.setattr(module, "find_gpus", lambda: gpus)
+    monkeypatch.setattr(records, "find_gpus", lambda: gpus)
+    report = compare(device="cuda", suite_timer="", rounds=2, output=bench.output)
+    cuda = {name: case for name, case in CASES.items() if case.device == "cuda"}
+    assert [row.case for row in report.rows] == [case.name for case in cuda.values() for _ in case.comparisons]
+    assert not {missing.case for missing in report.missing} & set(cuda)
+    assert {row.case for row in report.rows if row.kind == "share"} == {name for name in cuda if name.startswith("roofline")}
+    (plan,) = (row for row in report.rows if row.kind == "agreement")
+    assert (plan.ratio.estimate, plan.verdict) == (1.0, "reached")
+    assert "| within 15 % | reached |" in (bench.output / "bench.md").read_text()
 
 
 def test_a_measuring_process_that_fails_says_why():

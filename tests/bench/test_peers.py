@@ -15,7 +15,7 @@ from gapbench.bench.peers.parts import initial_model
 from gapbench.bench.peers.resident import ChunkedBatchNorm, _cropped
 from gapbench.bench.programs import PROGRAMS, workers_of
 from gapbench.sizing import program_key
-from gapbench.suite.moments import probe_updates
+from gapbench.suite.batches import probe_updates
 
 CPU = torch.device("cpu")
 

@@ -15,9 +15,7 @@ def test_the_papers_curves_are_printed_and_written(call: Callable[..., Result], 
     assert said.splitlines()[-1].endswith("paper (2 files)")
 
 
-def test_wrong_input_is_refused(call: Callable[..., Result], refused: Callable[..., str]) -> None:
-    assert "unknown paper" in refused("analyze", "diffusion", "published:hoffer")
-    assert "must be greater" in refused("analyze", "diffusion", "--first", 20, "--last", 10)
+def test_without_a_question_all_are_named(call: Callable[..., Result]) -> None:
     assert "diffusion" in call("analyze", code=2).output
 
 
@@ -35,11 +33,3 @@ def test_a_csv_file_has_its_critical_batch(call: Callable[..., Result], tmp_path
     file.write_text("batch_size,steps\n" + "".join(f"{2**power},{50 * (1 + 200 / 2**power)}\n" for power in range(4, 14)))
     said = " ".join(call("analyze", "critical-batch", file).stdout.split())
     assert "The target: critical batch size 200 (95 % interval 200 to 200)" in said
-
-
-def test_wrong_input_of_critical_batches_is_refused(call: Callable[..., Result], refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "leave out --target" in refused("analyze", "critical-batch", "published:zhang2024", "--target", "train_loss=0.1")
-    assert 'unknown paper "zhang"' in refused("analyze", "critical-batch", "published:zhang")
-    assert "cannot be read as CSV" in refused("analyze", "critical-batch", "none.csv")
-    assert "papers published no gradients" in refused("analyze", "noise-scale", "published:zhang2024")
-    assert "holds no results yet" in refused("analyze", "noise-scale")

@@ -142,9 +142,3 @@ def test_a_broken_component_ends_with_status_1_and_says_what_mends_it(call, tmp_
 def test_several_components_are_tested_by_name(call):
     said = call("test", "sgd", "weight_norm", "sqrt-lr").stdout
     assert all(text in said for text in ("optimizer sgd", "probe weight_norm", "regime sqrt-lr", "no check failed"))
-
-
-def test_wrong_names_end_with_status_2(refused):
-    assert 'unknown component "resnett" (did you mean "resnet"?)' in refused("test", "resnett")
-    assert "nothing to test" in refused("test")
-    assert "has no option" in refused("test", "sgd", "--set", "nothing=1")

@@ -126,11 +126,6 @@ def test_wrong_input_is_one_clear_message_and_nothing_is_written(refused, suite,
     assert words in refused("run", suite, *options)
 
 
-def test_a_suite_that_does_not_exist_is_wrong_input(refused):
-    assert "quickstart" in refused("run", "quickstrat")
-    assert "nowhere.toml" in refused("run", "nowhere.toml")
-
-
 def test_missing_data_while_offline_is_known_before_anything_trains(refused, suite, tmp_path):
     suite.write_text('schema = 1\nname = "small"\n[run]\nrecipe = "hoffer2017/f1-mnist"\nbatch_size = 128\n')
     (tmp_path / "data").mkdir()

@@ -47,11 +47,6 @@ def test_a_comparison_is_written_as_csv_and_never_over_a_file(call, refused, twi
     assert "exists already" in refused("compare", "small", "other/small", "--csv", "c.csv")
 
 
-def test_compare_names_what_it_does_not_find(refused):
-    assert "unknown results directory" in refused("compare", "nothing", "published:hoffer2017")
-    assert 'did you mean "hoffer2017"?' in refused("compare", "published:hofer2017", "nothing")
-
-
 def test_a_paper_can_be_compared_with(call, twice):
     text = call("compare", "published:hoffer2017", "small").stdout
     assert "only in B: SB, LB" in text

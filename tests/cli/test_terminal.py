@@ -16,11 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "console"))
-
-from terminal import Terminal
-
 from gapbench.store import read_tables
+from tests.console.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 if sys.platform != "win32":

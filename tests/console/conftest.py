@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from terminal import Terminal
+from tests.console.terminal import Terminal
 
 
 class Screen(io.StringIO):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -13,29 +11,18 @@ from rich.console import Console
 
 from gapbench.analysis.comparison import Results, compare_results
 from gapbench.console import print_comparison, print_comparison_failures
+from tests.analysis import synthetic
 
 GOLDEN = Path(__file__).with_name("golden_comparison.txt")
 
 
-@pytest.fixture(scope="session")
-def synthetic() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("synthetic_tables", Path(__file__).parents[1] / "analysis" / "synthetic.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def side(name: str, runs: pd.DataFrame) -> Results:
-    rows = runs.drop_duplicates("cell").to_dict("records")
-    return Results(
-        name, "quickstart", runs, {row["cell"]: {key: row[key] for key in ("dataset", "model", "learning_rate")} for row in rows}
-    )
+    values = runs.drop_duplicates("cell").set_index("cell")[["dataset", "model", "learning_rate"]]
+    return Results(name, "quickstart", runs, values.to_dict("index"))
 
 
 @pytest.fixture
-def comparison(synthetic):
+def comparison():
     first = synthetic.digits_suite(5, only=["SB", "LB", "LB+LR", "SB no norm"])[0]
     second = synthetic.digits_suite(5, only=["SB", "LB", "LB+LR", "LB+LR+GBN"], diverged=[("LB+LR", 2)])[0]
     lower = second["cell"] == "LB"

@@ -12,23 +12,11 @@ from rich.console import Console
 from gapbench.api import CellStatus, FailedRun, RunStatus, Status
 from gapbench.console import print_status
 from gapbench.core.events import Outcome
-from gapbench.store import Failure, Session, SessionJob
+from gapbench.store import Failure, SessionJob
+from tests.small import make_session
 
-SESSION = Session(
-    "training",
-    "node7",
-    1,
-    "gapbench run small.toml",
-    "/home/me",
-    "2026-01-01T00:00:00+00:00",
-    60.0,
-    2,
-    1,
-    ("cpu",),
-    (SessionJob("LB+LR × 2", ("a", "b"), 40, 1120, 0.81, 65.0), SessionJob("LB+LR+GBN+RA seed 3", ("c",), 0, 9, None, None)),
-    125.0,
-    True,
-)
+JOBS = (SessionJob("LB+LR × 2", ("a", "b"), 40, 1120, 0.81, 65.0), SessionJob("LB+LR+GBN+RA seed 3", ("c",), 0, 9, None, None))
+SESSION = make_session(host="node7", seconds=60.0, jobs=JOBS, seconds_left=125.0, rough=True)
 
 
 def run(number: int, outcome: Outcome, *, training: bool = False) -> RunStatus:
@@ -43,19 +31,8 @@ CELLS = (
     CellStatus("SB", {Outcome.OK: 4, Outcome.SKIPPED: 1}, 0, 4000, 5000),
     CellStatus("LB+LR", {Outcome.OK: 1, Outcome.CRASHED: 1, Outcome.INTERRUPTED: 3}, 2, 120_000, 120_001),
 )
-STATUS = Status(
-    "small",
-    Path("results/small").absolute(),
-    "training",
-    False,
-    CELLS,
-    (run(0, Outcome.OK), run(1, Outcome.CRASHED), run(2, Outcome.INTERRUPTED, training=True), run(3, Outcome.SKIPPED)),
-    (failed(1),),
-    0,
-    SESSION,
-    5.0,
-    120.0,
-)
+RUNS = (run(0, Outcome.OK), run(1, Outcome.CRASHED), run(2, Outcome.INTERRUPTED, training=True), run(3, Outcome.SKIPPED))
+STATUS = Status("small", Path("results/small").absolute(), "training", False, CELLS, RUNS, (failed(1),), 0, SESSION, 5.0, 120.0)
 
 
 def printed(width: int = 80, **changes) -> str:
@@ -111,16 +88,10 @@ def test_without_a_session_the_suite_is_named():
     assert "2 runs left; `gapbench run` with the same suite goes on (results/small/suite.toml says what was asked)" in text
 
 
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        ("done", "all 4 runs have ended"),
-        ("stopping", "stopping: checkpoints are being written"),
-        ("finishing", "tables and figures are being made"),
-    ],
-)
-def test_every_state_has_its_words(state, words):
-    assert words in printed(state=state)
+def test_every_state_has_its_words():
+    assert "all 4 runs have ended" in printed(state="done")
+    assert "stopping: checkpoints are being written" in printed(state="stopping")
+    assert "tables and figures are being made" in printed(state="finishing")
 
 
 def test_seeds_that_failed_alike_are_one_line_and_only_some_of_many_are_listed():

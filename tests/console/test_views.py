@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from gapbench import catalog
-from gapbench.console import LastingConsole, LineView, LiveView, view, words
-from gapbench.console.live import begun_text, ended_text, job_text, overall_line, prediction_text
+from gapbench.console import view, words
+from gapbench.console.live import LineView, LiveView, begun_text, ended_text, job_text, overall_line, prediction_text
 from gapbench.core.events import Outcome
-from gapbench.execution import Begun, Ended, JobEnded, Said, Stopping, Tracker
+from gapbench.execution import Begun, Ended, JobEnded, Notice, Said, Stopping, Tracker
 from gapbench.execution.devices import cpu
 from gapbench.execution.jobs import Slot
 from gapbench.execution.notices import ExpectedJob, JobProgressed, JobStarted
 from gapbench.store import Failure
 
-JOBS = (
-    ExpectedJob(("a", "b"), 40.0, 1.0, 0),
-    ExpectedJob(("c",), 30.0, 1.0, 1),
-    ExpectedJob(("d",), 30.0, 1.0, 1),
-)
+JOBS = (ExpectedJob(("a", "b"), 40.0, 1.0, 0), ExpectedJob(("c",), 30.0, 1.0, 1), ExpectedJob(("d",), 30.0, 1.0, 1))
 BEGUN = Begun(
     suite="small",
     results=Path("results/small"),
@@ -61,12 +58,21 @@ def shown(screen, width: int, height: int = 24, notices=NOTICES) -> list[str]:
         return here.lines
 
 
-def live_lines(width: int, height: int) -> list[str]:
+def live_lines(width: int, height: int = 9) -> list[str]:
     """The lines that are drawn in place."""
     tracker = Tracker()
     for notice in NOTICES:
         tracker.take(notice)
     return [line.plain for line in LiveView(Console(file=io.StringIO()), tracker).draw(width, height)]
+
+
+def logged(notices: Iterable[Notice], width: int = 200) -> list[str]:
+    """What stands in a log after these notices."""
+    out = io.StringIO()
+    lines = LineView(Console(file=out, width=width))
+    for notice in notices:
+        lines(notice)
+    return out.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("width", [8, 20, 30, 36, 40, 56, 60, 76, 80, 116, 120, 240])
@@ -80,19 +86,17 @@ def test_the_live_lines_fit_any_terminal_and_the_last_is_about_all_runs(width, h
 
 
 def test_wider_terminals_show_more():
-    assert live_lines(30, 9)[:2] == ["arm         updates  left", "[SB] × 2  800/1,687  -:--"]
-    assert live_lines(100, 9)[:2] == [
-        "arm         updates  examples  test acc.  left",
-        "[SB] × 2  800/1,687   12.3k/s     90.0 %  -:--",
-    ]
-    assert live_lines(24, 9)[:2] == ["arm       done  left", "[SB] × 2  47 %  -:--"]
+    assert live_lines(24)[:2] == ["arm       done  left", "[SB] × 2  47 %  -:--"]
+    assert live_lines(30)[:2] == ["arm         updates  left", "[SB] × 2  800/1,687  -:--"]
+    wide = ["arm         updates  examples  test acc.  left", "[SB] × 2  800/1,687   12.3k/s     90.0 %  -:--"]
+    assert live_lines(100)[:2] == wide
 
 
 def test_the_line_about_all_runs_shows_failures_time_and_a_bar_where_there_is_room():
-    assert live_lines(100, 9)[-1].endswith("  3/6 runs, 1 failed  0:00  -:-- left")
-    assert live_lines(100, 9)[-1].startswith("━")
-    assert live_lines(30, 9)[-1] == "3/6 runs, 1 failed, -:-- left"
-    assert live_lines(20, 9)[-1] == "3/6 runs, 1 failed"
+    assert live_lines(100)[-1].endswith("  3/6 runs, 1 failed  0:00  -:-- left")
+    assert live_lines(100)[-1].startswith("━")
+    assert live_lines(30)[-1] == "3/6 runs, 1 failed, -:-- left"
+    assert live_lines(20)[-1] == "3/6 runs, 1 failed"
 
 
 def test_without_unicode_the_bar_is_of_plain_characters():
@@ -162,11 +166,8 @@ def test_the_start_says_how_many_on_what_and_how_long_and_the_end_compares():
 
 
 def test_lines_say_how_every_job_ended():
-    out = io.StringIO()
-    lines = LineView(Console(file=out, width=40))
-    for notice in (*NOTICES, JobEnded(0, "[SB] × 2", {"a": Outcome.OK, "b": Outcome.OK}, headline={"a": 0.9, "b": 0.8}, metric=ACCURACY)):
-        lines(notice)
-    assert out.getvalue().splitlines() == [
+    ended = JobEnded(0, "[SB] × 2", {"a": Outcome.OK, "b": Outcome.OK}, headline={"a": 0.9, "b": 0.8}, metric=ACCURACY)
+    assert logged([*NOTICES, ended], width=40) == [
         "small: training 4 runs (2 done before) on cpu, 2 slots with 1 thread",
         "how long that takes cannot be predicted before something of it has trained",
         "results: results/small",
@@ -191,12 +192,9 @@ def test_a_job_that_classifies_nothing_is_shown_by_its_loss(screen):
 
 def test_a_long_silence_is_broken(monkeypatch):
     monkeypatch.setattr("gapbench.console.live.QUIET_SECONDS", -1.0)
-    out = io.StringIO()
-    lines = LineView(Console(file=out, width=200))
-    for notice in NOTICES[:6]:
-        lines(notice)
-    assert "[SB] × 2: update 800 of 1,687, test accuracy 90.0 %" in out.getvalue()
-    assert "% of all, unknown time left" in out.getvalue()
+    lines = logged(NOTICES[:6])
+    assert "[SB] × 2: update 800 of 1,687, test accuracy 90.0 %" in lines
+    assert lines[-1].endswith("% of all, unknown time left")
 
 
 def test_a_reader_that_goes_away_is_no_reason_to_stop(monkeypatch):
@@ -205,47 +203,29 @@ def test_a_reader_that_goes_away_is_no_reason_to_stop(monkeypatch):
 
     file = io.StringIO()
     monkeypatch.setattr(file, "write", closed)
-    lines = LineView(LastingConsole(file=file))
+    lines = LineView(words.LastingConsole(file=file))
     for notice in NOTICES:
         lines(notice)
 
 
-@pytest.mark.parametrize(
-    ("variables", "live"),
-    [
-        ({}, True),
-        ({"NO_COLOR": "1"}, True),
-        ({"TERM": "dumb"}, False),
-        ({"TERM": "unknown"}, False),
-        ({"TTY_INTERACTIVE": "0"}, False),
-    ],
-)
-def test_only_a_terminal_whose_cursor_moves_gets_the_live_view(screen, variables, live):
-    file = screen(80, 24)
-    console = Console(file=file, _environ={"TERM": "xterm", **variables})
-    assert isinstance(view(console), LiveView if live else LineView)
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}])
+def test_a_terminal_whose_cursor_moves_gets_the_live_view(screen, variables):
+    assert isinstance(view(Console(file=screen(80, 24), _environ={"TERM": "xterm", **variables})), LiveView)
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TTY_INTERACTIVE": "0"}])
+def test_any_other_terminal_gets_lines(screen, variables):
+    assert isinstance(view(Console(file=screen(80, 24), _environ={"TERM": "xterm", **variables})), LineView)
 
 
 def test_a_pipe_gets_lines_also_where_colors_are_forced():
     assert isinstance(view(Console(file=io.StringIO(), _environ={"TERM": "xterm", "FORCE_COLOR": "1"})), LineView)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text", "short"),
-    [
-        (0, "0 s", "0:00"),
-        (0.2, "< 1 s", "0:00"),
-        (59.7, "60 s", "1:00"),
-        (61, "1 min 01 s", "1:01"),
-        (3600, "1 h 00 min", "1:00:00"),
-        (7500, "2 h 05 min", "2:05:00"),
-        (360000, "4 d 4 h", "100:00:00"),
-        (None, "", "-:--"),
-    ],
-)
-def test_durations_read_well(seconds, text, short):
-    assert words.duration(seconds) == text
-    assert words.clock(seconds) == short
+def test_durations_read_well():
+    seconds = (0, 0.2, 59.7, 61, 3600, 7500, 360000, None)
+    assert [*map(words.duration, seconds)] == ["0 s", "< 1 s", "60 s", "1 min 01 s", "1 h 00 min", "2 h 05 min", "4 d 4 h", ""]
+    assert [*map(words.clock, seconds)] == ["0:00", "0:00", "1:00", "1:01", "1:00:00", "2:05:00", "100:00:00", "-:--"]
 
 
 def test_counts_sizes_and_rates_read_well():

@@ -11,8 +11,7 @@ from gapbench.core.hashing import derive_seed
 from gapbench.cost.guess import work_of
 from gapbench.engine.trainer import Trainer
 from gapbench.optimizers import schedule
-from gapbench.suite.batches import ramp
-from gapbench.suite.moments import evaluation_updates
+from gapbench.suite.batches import evaluation_updates, ramp
 from gapbench.suite.runspec import Component, Phase
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet

@@ -94,7 +94,7 @@ def test_sketches_stay_out_of_exported_curves() -> None:
 def test_sketches_stay_out_of_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = MagicMock()
     suite = Suite().cell("SB", orders=1)
-    monkeypatch.setattr(tensorboard, "_writer_class", lambda: writer)
+    monkeypatch.setattr(tensorboard, "writer_class", lambda: writer)
     assert tensorboard.write_tensorboard(Tables(*suite.tables(), "made", {}), tmp_path) == 1
     tags = {call.args[0] for call in writer.return_value.add_scalar.call_args_list}
     assert tags == {"weight_distance", "weight_norm", "clipped_share"}

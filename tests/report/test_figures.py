@@ -197,18 +197,21 @@ def test_series_differ_by_more_than_their_color_and_only_the_reference_is_black(
     assert (regime_style(1, 0).filled, regime_style(1, 1).filled) == (True, False)
 
 
+def files(tables: tuple[pd.DataFrame, pd.DataFrame], kind: str) -> list[bytes]:
+    """All figures as files of a kind, as a report writes them."""
+    figures = drawn(tables)
+    with house_style():
+        return [render(figure, kind) for figure in figures]
+
+
 def test_the_users_own_matplotlib_settings_are_neither_used_nor_changed() -> None:
     tables = synthetic.digits_suite(1, only=["SB"])
-    plain = [render(figure, "svg") for figure in drawn(tables)]
+    plain = files(tables, "svg")
+    assert not any(b"dc:date" in text for text in plain)
     with mpl.rc_context({"font.size": 30, "axes.grid": False, "svg.hashsalt": "mine"}):
-        assert [render(figure, "svg") for figure in drawn(tables)] == plain
+        assert files(tables, "svg") == plain
         assert mpl.rcParams["font.size"] == 30
-
-
-def test_figures_hold_no_date() -> None:
-    for figure in drawn(synthetic.digits_suite(1, only=["SB"])):
-        assert b"dc:date" not in render(figure, "svg")
-        assert b"Software" not in render(figure, "png")[:200]
+    assert not any(b"Software" in image[:200] for image in files(tables, "png"))
 
 
 def test_the_papers_numbers_are_gray_marks() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 
 import pytest
 from matplotlib.container import ErrorbarContainer
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from gapbench.analysis.noise_scale import NoiseStudy, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import CROWDED, noise_scale_drawings
+from tests.analysis import synthetic
 from tests.analysis.noise_scale.made import made_study
 from tests.report.drawn import entries, texts
 
@@ -60,6 +60,6 @@ def test_losses_below_zero_are_drawn_on_a_linear_axis() -> None:
     assert loss_at(run.loss, float(run.loss.updates[-1])) == pytest.approx(run.loss.values[-1])
 
 
-def test_without_measurements_the_figure_says_so(synthetic: ModuleType) -> None:
+def test_without_measurements_the_figure_says_so() -> None:
     figure = drawn(study("made", *synthetic.digits_suite(1, only=["SB"])))
     assert "No run has measured its noise scale." in texts(figure)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from gapbench.console import print_side_tables
+from gapbench.console.results import print_side_tables
 from gapbench.core.errors import StoreError
 from gapbench.report import ReportFiles, write_report
 from gapbench.suite.schema import FIGURES, ReportSection
@@ -122,7 +122,7 @@ def test_a_grid_of_two_levels_an_axis_is_reported_as_a_factorial_too(tmp_path: P
         for seed in range(4):
             accuracy = 0.9 + 0.01 * order + 0.001 * ((3 * seed + order * seed) % 5)
             rows.append(synthetic.run_row(f"{ghost}, {budget}", seed, arm="", cell_order=order, axes=axes, test_accuracy=accuracy))
-    files = reported(tmp_path, synthetic.tables(rows, []))
+    files = reported(tmp_path, (pd.DataFrame(rows), synthetic.tables([], [])[1]))
     assert [path.name for path in files.tables] == ["arms.csv", "arms.md", "runs.csv", "factorial.csv", "factorial.md"]
     assert {path.name for path in files.figures} >= {"factorial.svg", "factorial.png"}
     assert len(pd.read_csv(tmp_path / "tables" / "factorial.csv")) == 6

@@ -1,4 +1,4 @@
-"""The table of batches against slow enumerations of every example."""
+"""The course of a run against slow enumerations: how many updates, which examples each has, and when the run is measured."""
 
 from __future__ import annotations
 
@@ -7,16 +7,118 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapbench.catalog import Budget
 from gapbench.core.errors import GapbenchError
 from gapbench.suite import RunSpec
-from gapbench.suite.arithmetic import exactly, examples_of_updates, updates_of_epochs, updates_of_examples
-from gapbench.suite.batches import BatchTable, UpdateBatch, by_epoch, chunk_size, grown, phase_starts, plain, ramp, shortened, uniform
+from gapbench.suite.batches import (
+    BatchTable,
+    UpdateBatch,
+    by_epoch,
+    chunk_size,
+    evaluation_updates,
+    evaluations_of,
+    exactly,
+    examples_of_updates,
+    grown,
+    keep_updates,
+    late_evaluations,
+    phase_starts,
+    plain,
+    probe_updates,
+    ramp,
+    shortened,
+    uniform,
+    updates_of_budget,
+    updates_of_epochs,
+    updates_of_examples,
+)
+from gapbench.suite.regime import learning_rate_factor
 from gapbench.suite.runspec import Phase
+
+
+def updates(kind: str, batch_size: int, *, epochs: float, examples: int, reference: int, factor: float = 1.0, tail: str = "stream") -> int:
+    budget = Budget(kind=kind, factor=factor)  # type: ignore[arg-type]
+    return updates_of_budget(budget, epochs=epochs, examples=examples, batch_size=batch_size, reference_batch_size=reference, tail=tail)
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch_size", "epochs", "examples", "reference", "expected"),
+    [
+        ("epochs", 16, 30, 900, 16, 1687),  # digits
+        ("epochs", 512, 30, 900, 16, 52),
+        ("updates", 512, 30, 900, 16, 1687),
+        ("epochs", 128, 100, 50000, 128, 39062),  # ResNet-44; the released code takes 39,100 in 391 updates an epoch
+        ("epochs", 4096, 100, 50000, 128, 1220),
+        ("updates", 4096, 100, 50000, 128, 39062),
+        ("epochs", 128, 50, 60000, 128, 23437),  # F1
+        ("examples", 4096, 50, 60000, 128, 732),
+        ("examples", 512, 30, 900, 16, 52),
+    ],
+)
+def test_updates_are_those_of_the_paper_without_its_rounding(
+    kind: str, batch_size: int, epochs: float, examples: int, reference: int, expected: int
+) -> None:
+    assert updates(kind, batch_size, epochs=epochs, examples=examples, reference=reference) == expected
+
+
+def test_fractions_of_epochs_are_taken_as_the_decimal_numbers_that_were_written() -> None:
+    assert math.floor(0.29 * 100) == 28  # what floating point makes of it
+    assert updates_of_epochs(exactly(0.29), 100, 1, "stream") == 29
+    assert updates_of_epochs(exactly(0.29), 1000, 10, "stream") == 29
+
+
+def test_dropped_tails_count_whole_batches_of_an_epoch() -> None:
+    assert updates("epochs", 512, epochs=30, examples=900, reference=16, tail="drop") == 30
+    assert updates("updates", 512, epochs=30, examples=900, reference=16, tail="drop") == 30 * 56
+    assert updates("examples", 512, epochs=30, examples=900, reference=16, tail="drop") == 30 * 56 * 16 // 512
+
+
+def test_a_factor_multiplies_the_budget_before_it_is_rounded() -> None:
+    assert updates("epochs", 16, epochs=30, examples=900, reference=16, factor=4) == 6750
+    assert updates("updates", 512, epochs=30, examples=900, reference=16, factor=0.5) == 843
+
+
+@given(
+    epochs=st.integers(1, 60), examples=st.integers(8, 5000), reference=st.integers(1, 64), batch_size=st.integers(1, 512),
+    tail=st.sampled_from(["stream", "drop"]),
+)  # fmt: skip
+def test_budgets_never_exceed_what_they_name(epochs: int, examples: int, reference: int, batch_size: int, tail: str) -> None:
+    kinds = ("epochs", "updates", "examples")
+    at = {kind: updates(kind, batch_size, epochs=epochs, examples=examples, reference=reference, tail=tail) for kind in kinds}
+    reference_updates = updates("epochs", reference, epochs=epochs, examples=examples, reference=reference, tail=tail)
+    assert at["updates"] == reference_updates
+    assert at["epochs"] * batch_size <= epochs * examples < (at["epochs"] + 1) * batch_size or tail == "drop"
+    assert at["examples"] * batch_size <= reference_updates * reference < (at["examples"] + 1) * batch_size
+
+
+def test_learning_rates_scale_by_none_square_root_or_ratio() -> None:
+    assert learning_rate_factor("none", 4096, 128) == 1.0
+    assert learning_rate_factor("sqrt", 4096, 128) == math.sqrt(32)
+    assert learning_rate_factor("linear", 4096, 128) == 32.0
+
+
+@pytest.mark.parametrize(
+    ("updates", "reference", "tests", "train_evaluation", "expected"),
+    [
+        (1687, 16, 897, 897, 12),  # digits: 10.8, raised to 12
+        (23437, 128, 10000, 10000, 13),  # F1: 13.5
+        (39062, 128, 10000, 10000, 22),  # ResNet-44: 22.5
+        (390625, 128, 10000, 10000, 60),  # 225, capped
+    ],
+)
+def test_evaluations_take_about_three_percent_of_the_training_time(
+    updates: int, reference: int, tests: int, train_evaluation: int, expected: int
+) -> None:
+    found = evaluations_of(
+        reference_updates=updates, reference_batch_size=reference, test_examples=tests, train_evaluation_examples=train_evaluation
+    )
+    assert found == expected
 
 
 def positions(table: BatchTable) -> list[list[int]]:
@@ -164,3 +266,52 @@ def test_a_shortened_ramp_still_has_every_batch_size(spec: Callable[..., RunSpec
     assert {20, 80, 320} <= set(short.batches.sizes)
     assert short.updates < whole.updates
     assert shortened(spec(), updates) == {"updates": updates}
+
+
+@given(st.integers(1, 200_000))
+def test_probes_are_log_spaced_about_twenty_a_decade_and_end_with_the_run(updates):
+    points = sorted(probe_updates(updates))
+    assert points[0] >= 1
+    assert points[-1] == updates
+    decade = [point for point in points if 1000 <= point < 10_000]
+    if updates >= 20_000:
+        assert 18 <= len(decade) <= 22
+
+
+@given(st.integers(1, 60), st.integers(1, 50_000))
+def test_evaluations_end_with_the_run_and_are_no_more_than_asked(evaluations, updates):
+    points = evaluation_updates(uniform(20, updates), evaluations)
+    assert points[-1] == updates
+    assert points[0] >= 1
+    assert len(points) <= evaluations
+    assert list(points) == sorted(set(points))
+
+
+@given(st.integers(6, 60), st.integers(100, 50_000))
+def test_five_evaluations_lie_in_the_last_five_percent(evaluations, updates):
+    assert sum(point >= 0.955 * updates for point in evaluation_updates(uniform(20, updates), evaluations)) == 5
+
+
+def test_runs_of_different_length_are_evaluated_at_the_same_fractions():
+    short, long = (evaluation_updates(uniform(20, updates), 20) for updates in (1000, 100_000))
+    assert [point / 1000 for point in short] == [round(point / 100_000, 3) for point in long]
+
+
+def test_fewer_than_a_hundred_updates_have_one_last_evaluation():
+    assert [point for point in evaluation_updates(uniform(20, 52), 20) if point > 0.95 * 52] == [52]
+
+
+def test_weights_are_kept_at_fractions_of_the_updates():
+    assert keep_updates(uniform(20, 52), (0.0, 0.5, 1.0)) == {0: 0.0, 26: 0.5, 52: 1.0}
+
+
+def test_late_evaluations_are_those_in_the_last_five_percent():
+    for updates in (40, 99, 100, 101, 1687):
+        assert sum(update > 0.95 * updates for update in evaluation_updates(uniform(16, updates), 20)) == late_evaluations(updates, 20)
+    assert late_evaluations(1000, 3) == 3
+
+
+@given(st.integers(1, 400_000))
+def test_probes_are_numpys_geometric_spacing(updates):
+    points = max(2, math.ceil(20 * math.log10(max(updates, 2))) + 1)
+    assert probe_updates(updates) == {int(update) for update in np.rint(np.geomspace(1, updates, points))}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from gapbench import catalog
 from gapbench.core.errors import SuiteError
 from gapbench.suite import load_suite
 from gapbench.suite.toml import KeyPath, dumps, locate
+from tests.suite.nested import at, changed, paths, shown
 
 BROKEN = Path(__file__).parent / "broken"
 FILES = sorted(path.name for path in BROKEN.glob("*.toml"))
@@ -134,57 +134,36 @@ figures = ["training_curves"]
 """
 
 
-def values(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The paths of all single values, but for the header's."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        if not isinstance(item, dict | list) and (path or key not in ("schema", "name")):
-            yield (*path, key)
-        yield from values(item, (*path, key))
+SOUND_DATA = tomllib.loads(SOUND)
+VALUES = [path for path in paths(SOUND_DATA) if not isinstance(at(SOUND_DATA, path), dict | list) and path not in (("schema",), ("name",))]
+KEYS = [path for path in paths(SOUND_DATA) if isinstance(path[-1], str) and path != ("regimes", "mine")]
+"""Another name of a regime is no mistake there, but where it is used."""
 
 
-@pytest.mark.parametrize("path", [*values(tomllib.loads(SOUND))], ids=lambda path: ".".join(str(part) for part in path))
-def test_one_mistake_is_told_at_its_place_and_has_no_consequences(path: KeyPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = copy.deepcopy(tomllib.loads(SOUND))
-    table: Any = data
-    for key in path[:-1]:
-        table = table[key]
-    table[path[-1]] = 5 if path[-1] in ("label", "reason") else "nonsense"
+def told_of(data: dict[str, Any]) -> tuple[set[int], dict[KeyPath, int]]:
+    """The lines that messages name, and the line of every key."""
     text = dumps(data)
     Path("suite.toml").write_text(text, encoding="utf-8")
-    lines = locate(text)
-    enclosing = {lines[path[:end]] for end in range(1, len(path) + 1) if path[:end] in lines}
-    told = {line for _, line in lines_of(message("suite.toml"))}
-    assert told
-    assert told <= enclosing
+    return {line for _, line in lines_of(message("suite.toml"))}, locate(text)
 
 
-def keys(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The paths of all keys of tables."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        if isinstance(key, str):
-            yield (*path, key)
-        yield from keys(item, (*path, key))
-
-
-@pytest.mark.parametrize("path", [*keys(tomllib.loads(SOUND))], ids=lambda path: ".".join(str(part) for part in path))
-def test_a_misspelled_key_has_no_consequences(path: KeyPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if path == ("regimes", "mine"):
-        return  # another name is no mistake there, but where it is used
+@pytest.mark.parametrize("path", VALUES, ids=shown)
+def test_one_mistake_is_told_at_its_place_and_has_no_consequences(path: KeyPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    data = copy.deepcopy(tomllib.loads(SOUND))
-    table: Any = data
-    for key in path[:-1]:
-        table = table[key]
-    wrong = f"{path[-1]}s"
+    told, lines = told_of(changed(SOUND_DATA, path, 5 if path[-1] in ("label", "reason") else "nonsense"))
+    assert told
+    assert told <= {lines[path[:end]] for end in range(1, len(path) + 1) if path[:end] in lines}
+
+
+@pytest.mark.parametrize("path", KEYS, ids=shown)
+def test_a_misspelled_key_has_no_consequences(path: KeyPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = copy.deepcopy(SOUND_DATA)
+    table, wrong = at(data, path[:-1]), f"{path[-1]}s"
     items = [(wrong if key == path[-1] else key, item) for key, item in table.items()]
     table.clear()
     table.update(items)
-    text = dumps(data)
-    Path("suite.toml").write_text(text, encoding="utf-8")
-    lines = locate(text)
-    told = {line for _, line in lines_of(message("suite.toml"))}
+    told, lines = told_of(data)
     assert told == {lines[(*path[:-1], wrong)]}
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,9 @@ from hypothesis import strategies as st
 from gapbench.core.errors import Problem, SuiteError
 from gapbench.suite import load_suite
 from gapbench.suite.toml import KeyPath, dumps
+from tests.suite.nested import paths
 
 BASE = tomllib.loads(Path(__file__).with_name("sound.toml").read_text(encoding="utf-8"))
-
-
-def paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    if path:
-        yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from paths(item, (*path, key))
 
 
 words = st.sampled_from(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from gapbench.core.errors import StoreError, SuiteError
 from gapbench.suite import load_suite, shipped_suites
 from gapbench.suite.json_schema import FILE_NAME, schema_text, suite_schema
 from gapbench.suite.schema import ArmSection, RegimeSection, ReportSection, RunSection, SetSection, SuiteSection
-from gapbench.suite.toml import dumps
+from gapbench.suite.toml import KeyPath, dumps
+from tests.suite.nested import changed, paths, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = Path(__file__).parent / "broken"
@@ -141,23 +140,12 @@ def test_components_of_plugins_are_known(tmp_path: Path) -> None:
 SOUND = tomllib.loads(Path(__file__).with_name("sound.toml").read_text(encoding="utf-8"))
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from places(item, (*path, key))
-
-
-@pytest.mark.parametrize("path", [*places(SOUND)], ids=lambda path: ".".join(str(part) for part in path))
-def test_what_the_schema_refuses_gapbench_refuses_too(path: tuple[Any, ...], tmp_path: Path, validator: Draft7Validator) -> None:
+@pytest.mark.parametrize("path", [*paths(SOUND)], ids=shown)
+def test_what_the_schema_refuses_gapbench_refuses_too(path: KeyPath, tmp_path: Path, validator: Draft7Validator) -> None:
+    file = tmp_path / "suite.toml"
     for value in ("off", "seed", "0..1", "mlp", "baseline", -1, 0, 1, 2.5, True, [], [1], {}, {"kind": "epochs"}):
-        data = copy.deepcopy(SOUND)
-        table: Any = data
-        for key in path[:-1]:
-            table = table[key]
-        table[path[-1]] = value
+        data = changed(SOUND, path, value)
         if errors(validator, data):
-            file = tmp_path / "suite.toml"
             file.write_text(dumps(data), encoding="utf-8")
             with pytest.raises(SuiteError):
                 load_suite(file)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapbench.suite.toml import KeyPath, dumps, locate
+from tests.suite.nested import paths
 
 TRICKY = (
     r'''# a comment with [brackets] and "quotes"
@@ -62,12 +63,6 @@ last = "\""'''.replace(r"\'\'\'\'\'", "'''''")
 )
 
 
-def paths_of(value: Any, path: KeyPath = ()) -> set[KeyPath]:
-    """Every key path of parsed TOML: the oracle."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return ({path} if path else set()).union(*(paths_of(item, (*path, key)) for key, item in items))
-
-
 def line_of(text: str, piece: str, occurrence: int = 1) -> int:
     position = -1
     for _ in range(occurrence):
@@ -76,7 +71,7 @@ def line_of(text: str, piece: str, occurrence: int = 1) -> int:
 
 
 def test_tricky_toml_has_exactly_the_paths_that_tomllib_reads() -> None:
-    assert set(locate(TRICKY)) == paths_of(tomllib.loads(TRICKY))
+    assert set(locate(TRICKY)) == {*paths(tomllib.loads(TRICKY))}
 
 
 @pytest.mark.parametrize(
@@ -123,4 +118,4 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.di
 def test_what_is_written_is_read_back_and_every_key_is_found(data: dict[str, Any]) -> None:
     text = dumps(data)
     assert tomllib.loads(text) == data
-    assert set(locate(text)) == paths_of(data)
+    assert set(locate(text)) == {*paths(data)}

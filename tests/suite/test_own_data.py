@@ -60,29 +60,33 @@ def test_path_is_relative_to_the_file_in_which_it_stands(write: Write, tmp_path:
     assert suite.runs[0].spec.dataset.option("path") == (tmp_path / "shared" / "data.npz").as_posix()
 
 
-def test_path_in_arms_grid_and_overrides_is_found_too(write: Write, tmp_path: Path) -> None:
+def test_path_in_arms_grid_and_rules_is_found_too(write: Write, tmp_path: Path) -> None:
     save(tmp_path / "data.npz")
+    save(tmp_path / "other.npz")
     text = """
     [run]
     recipe = "digits"
     batch_size = 8
     [grid]
-    dataset = ["digits", { name = "npz", path = "data.npz" }]
+    dataset = ["digits", { name = "npz", path = "data.npz" }, { name = "npz", path = "other.npz" }]
     [[arm]]
     label = "A"
     dataset = { name = "npz", path = "data.npz", train_size = 30 }
     [[arm]]
     label = "B"
     dataset = "digits"
+    [[exclude]]
+    dataset = { path = "other.npz" }
+    reason = "the same data"
     [[override]]
     where = { arm = "B" }
     set = { dataset = { name = "npz", path = "data.npz" } }
-    reference_batch_size = 8
     """
-    suite = load_suite(write(text.replace("    reference_batch_size = 8\n", "")), settings={"reference_batch_size": "8"})
+    suite = load_suite(write(text), settings={"reference_batch_size": "8"})
     own = [run.spec.dataset for run in suite.runs if run.spec.dataset.name == "npz"]
     assert len(own) == 3
     assert {dataset.option("path") for dataset in own} == {(tmp_path / "data.npz").as_posix()}
+    assert [run.reason for run in suite.dropped] == ["the same data"]
 
 
 def test_content_can_be_insisted_on(write: Write, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gapbench.core.errors import SuiteError
 from gapbench.suite import load_suite
-from gapbench.suite.identity import identity
+from gapbench.suite.runspec import identity
 from gapbench.tuning import Point, Trials
 
 from .conftest import best_at, play

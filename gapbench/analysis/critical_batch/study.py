@@ -28,7 +28,7 @@ from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
 from gapbench.analysis.noise_scale import NoiseCurves
 from gapbench.analysis.stats import Interval
 from gapbench.core.events import Outcome
-from gapbench.suite.arithmetic import effective_ghost
+from gapbench.suite.batches import effective_ghost
 
 if TYPE_CHECKING:
     import pandas as pd

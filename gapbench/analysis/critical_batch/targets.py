@@ -20,7 +20,7 @@ from gapbench.analysis.cells import Cell, Panel, Run
 from gapbench.analysis.curves import Curve, Curves, crossing, logarithms, smooth
 from gapbench.analysis.formats import large
 from gapbench.analysis.frames import Columns, records, with_bounds
-from gapbench.analysis.rows import SideTable
+from gapbench.analysis.rows import SideTable, side_table
 from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import GapbenchError
 from gapbench.core.registry import unknown_name
@@ -260,9 +260,9 @@ def _number(path: Path, line: int, row: Mapping[str, str | None], name: str, *, 
 
 # The side table of a suite's targets: how many updates every cell takes to each, and which runs never get there.
 
-COLUMNS = ("cell", "target", "batch", "learning rate", "reached", "updates", "examples", "not reached after")
 NUMBERS: Columns = {
-    "cell": "row.cell.name", "batch_size": "row.cell.batch_size", "learning_rate": "row.cell.learning_rate", "target": "row.target.metric",
+    "dataset": "row.panel.dataset", "model": "row.panel.model", "recipe": "row.panel.recipe", "cell": "row.cell.name",
+    "batch_size": "row.cell.batch_size", "learning_rate": "row.cell.learning_rate", "target": "row.target.metric",
     "target_value": "row.target.value", "runs": "row.runs", "reached": "row.arrived", "below_at_first": "row.early",
     **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples", "not_reached_after": "row.stopped",
     "spacing": "row.spacing", "statistics": "row.statistics",
@@ -349,8 +349,8 @@ def target_table(panels: Sequence[Panel], curves: Curves, targets: Sequence[Targ
     for panel, target, own in found:
         start = f"{panel.title}: {target}" if len(panels) > 1 else f"{str(target)[0].upper()}{str(target)[1:]}"
         sentences += _sentences(start, own) if own else ()
-    numbers = [{**row.panel.about, **numbers} for row, numbers in zip(rows, records(NUMBERS, ({"row": row} for row in rows)), strict=True)]
-    return SideTable("targets", "Updates to the targets", COLUMNS, tuple(map(_texts, rows)), tuple(sentences), (NOTE,), tuple(numbers))
+    numbers = records(NUMBERS, ({"row": row} for row in rows))
+    return side_table("targets", "Updates to the targets", [*map(_texts, rows)], sentences, (NOTE,), numbers)
 
 
 def _rows(panel: Panel, target: Target, curves: Curves) -> list[TargetRow]:
@@ -378,16 +378,16 @@ def _sentences(start: str, own: Sequence[TargetRow]) -> Iterator[str]:
         yield f"{start}: {early} run{'s were' if early > 1 else ' was'} below it at the first evaluation, so that the passage was not seen."
 
 
-def _texts(row: TargetRow) -> tuple[str, ...]:
+def _texts(row: TargetRow) -> dict[str, str]:
     steps = row.steps
     interval = "" if steps is None or steps.low is None or steps.high is None else f" ({large(steps.low)} to {large(steps.high)})"
-    return (
-        row.cell.name,
-        str(row.target),
-        f"{row.cell.batch_size:,}",
-        f"{row.cell.learning_rate:.3g}",
-        f"{row.arrived} of {row.runs}",
-        "" if steps is None else f"{large(steps.mean)}{interval}",
-        "" if row.examples is None else large(row.examples),
-        "" if row.stopped is None else f"{large(row.stopped)} updates",
-    )
+    return {
+        "cell": row.cell.name,
+        "target": str(row.target),
+        "batch": f"{row.cell.batch_size:,}",
+        "learning rate": f"{row.cell.learning_rate:.3g}",
+        "reached": f"{row.arrived} of {row.runs}",
+        "updates": "" if steps is None else f"{large(steps.mean)}{interval}",
+        "examples": "" if row.examples is None else large(row.examples),
+        "not reached after": "" if row.stopped is None else f"{large(row.stopped)} updates",
+    }

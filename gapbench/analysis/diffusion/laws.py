@@ -284,8 +284,12 @@ def published_exponents(paper: str) -> list[PublishedExponent]:
     Raises:
         UnknownNameError: no figures of such a paper are kept.
     """
-    figures = [published.figure(paper, name) for name in published.figures(paper)]
-    return [_published(figure, curve) for figure in figures if figure.y == "weight distance" for curve in figure.curves]
+    return [
+        _published(figure, curve)
+        for figure in published.figures(paper).values()
+        if figure.y == "weight distance"
+        for curve in figure.curves
+    ]
 
 
 def _published(figure: published.PublishedFigure, curve: published.PublishedCurve) -> PublishedExponent:

@@ -307,7 +307,7 @@ def references() -> list[Reference]:
     """Returns the papers whose recipes gapbench holds, with their numbers."""
     out = []
     for name, paper in zip(published.PAPERS, published.papers(), strict=True):
-        if not any(row.recipe for table in published.tables(name) for row in published.table(name, table).rows):
+        if not any(row.recipe for table in published.tables(name).values() for row in table.rows):
             continue
         number = re.search(r"arXiv:(\d+\.\d+)", paper.source)
         address = f"https://arxiv.org/abs/{number[1]}" if number else ""

@@ -12,7 +12,6 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def _fill(folder: Path, root: Path, size: int, wanted: str) -> None:
         )
     found = facts.list_images(root)
     files, labels = zip(*found.examples(), strict=True)
-    decode(folder, files, size, about={**asdict(counts), "size": size, "decoder": DECODER})
+    decode(folder, files, size, about={**counts.counted, "size": size, "decoder": DECODER})
     facts.look_again()
     if facts.content_of(root) != wanted:
         shutil.rmtree(folder, ignore_errors=True)

@@ -30,7 +30,7 @@ def test_the_published_series_give_their_critical_batch_sizes_within_one_percent
     assert found.smallest_steps.value == pytest.approx(least, rel=0.01)
     interval = found.critical_batch
     assert (interval.value, interval.low, interval.high) == pytest.approx(critical, rel=0.01)
-    assert found.overhead_batch(0.2) == pytest.approx(critical[0] / 5, rel=0.01)
+    assert found.overhead_batch == pytest.approx(critical[0] / 5, rel=0.01)
     assert found.residual == pytest.approx(spread, abs=0.001)
     assert found.knee.value == pytest.approx(knee, rel=0.01)
 

@@ -163,7 +163,7 @@ def test_what_was_decoded_needs_the_folder_no_more(folder: Path, decoded: Callab
     images = np.array(decoded().images)
     shutil.rmtree(folder)
     np.testing.assert_array_equal(decoded(content=content).images, images)
-    assert facts.counted(content) == facts.Count(content, 15, 4, 2)
+    assert facts.counted(content) == facts.DatasetFacts(15, 4, (), 2, content)
     with pytest.raises(DataError, match=r"images/train cannot be read: No such file"):
         decoded(content=content, size=SIZE + 1)
 

@@ -20,10 +20,11 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
+from gapbench.catalog.entries import Metric
 from gapbench.console.status import Column, job_failures, status_lines, table_lines
-from gapbench.console.words import clock, count, duration, percent, place, rate, say, slots_text, unfolded
+from gapbench.console.words import clock, count, duration, metric_text, place, rate, say, slots_text, unfolded
 from gapbench.core.events import FINAL, Outcome
-from gapbench.execution import Begun, Ended, JobEnded, Notice, Said, Stopping, Tracker
+from gapbench.execution import Begun, Ended, JobEnded, Notice, Running, Said, Stopping, Tracker
 
 if TYPE_CHECKING:
     from gapbench.api import Status
@@ -219,9 +220,14 @@ def ended_text(ended: Ended, tracker: Tracker) -> str:
 def job_text(notice: JobEnded) -> str:
     """Returns how a job ended that did not fail."""
     outcomes = sorted({outcome.value for outcome in notice.outcomes.values()})
-    known = [value for run_id, value in (notice.test_accuracy or {}).items() if value is not None and notice.outcomes[run_id] is Outcome.OK]
-    accuracy = f", test accuracy {percent(sum(known) / len(known))}" if known else ""
-    return f"{notice.title}: {', '.join(outcomes)}{accuracy}"
+    known = list(notice.headline.values())
+    headline = _tested(notice.metric, sum(known) / len(known)) if known else ""
+    return f"{notice.title}: {', '.join(outcomes)}{headline}"
+
+
+def _tested(metric: Metric | None, value: float | None) -> str:
+    """Returns ", test accuracy 97.8 %"; an empty text where nothing was tested yet."""
+    return f", test {metric.name} {metric_text(metric, value)}" if metric is not None and value is not None else ""
 
 
 QUIET_SECONDS = 60.0
@@ -319,13 +325,22 @@ class LiveView:
             Column("updates", [f"{job.update:,}/{job.updates:,}" for job in jobs], importance=4),
             Column("done", [f"{100 * job.update // job.updates} %" for job in jobs], importance=3, instead="updates"),
             Column("examples", [rate(job.examples_per_second) if job.examples_per_second else "starting" for job in jobs], importance=1),
-            Column("test acc.", [percent(job.accuracy) for job in jobs], importance=2),
+            Column(_heading(jobs), [metric_text(job.metric, job.headline) for job in jobs], importance=2),
             Column("left", [clock(tracker.job_seconds_left(slot)) for slot in shown], importance=5),
         ]
         lines = table_lines("arm", [job.title for job in jobs], columns, width, header=header) if jobs else []
         if len(shown) < len(slots) and room:
             lines.append(Text(f"and {len(slots) - len(shown)} more", style="dim"))
         return lines
+
+
+def _heading(jobs: Sequence[Running]) -> str:
+    """Returns what the column of test results is called: "test acc."; "test" where jobs have several metrics."""
+    names = {job.metric.name for job in jobs if job.metric is not None}
+    if len(names) != 1:
+        return "test"
+    (name,) = names
+    return f"test {name}" if len(name) <= 4 else f"test {name[:3]}."
 
 
 def overall_line(tracker: Tracker, width: int, *, ascii_only: bool = False) -> Text:
@@ -355,10 +370,9 @@ def quiet_texts(tracker: Tracker) -> list[str]:
     """Returns how far everything is, for a log: a line for each running job and one for all."""
     texts = []
     for slot, job in sorted(tracker.slots.items()):
-        accuracy = f", test accuracy {percent(job.accuracy)}" if job.accuracy is not None else ""
         seconds = tracker.job_seconds_left(slot)
         left = f", {duration(seconds)} left" if seconds is not None else ""
-        texts.append(f"{job.title}: update {job.update:,} of {job.updates:,}{accuracy}{left}")
+        texts.append(f"{job.title}: update {job.update:,} of {job.updates:,}{_tested(job.metric, job.headline)}{left}")
     seconds = tracker.seconds_left
     left = "unknown time" if seconds is None else f"{'roughly ' if tracker.rough else ''}{duration(seconds)}"
     return [*texts, f"{100 * tracker.fraction:.0f} % of all, {left} left"]

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from gapbench.catalog.entries import Metric
+
 T = TypeVar("T")
 
 FILE_WIDTH = 160
@@ -114,6 +116,14 @@ def rate(per_second: float) -> str:
 def percent(fraction: float | None) -> str:
     """Returns "97.8 %"; an empty text for None."""
     return "" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def metric_text(metric: Metric | None, value: float | None) -> str:
+    """Returns "97.8 %" or "0.1234 nats"; an empty text where there is none."""
+    if metric is None or value is None:
+        return ""
+    shown = metric.shown(value)
+    return f"{shown:.4g} {metric.unit}" if metric.decimals is None else f"{shown:.1f} {metric.unit}"
 
 
 def say(console: Console, text: Text | str, style: str = "", width: int | None = None) -> None:

@@ -51,8 +51,8 @@ class Progressed:
     updates: int
     examples_per_second: float
     """Of all replicas together."""
-    test_accuracy: tuple[float | None, ...] = ()
-    """Last evaluation, a fraction, by replica; None where there was none yet."""
+    headline: tuple[float | None, ...] = ()
+    """The task's headline metric on the test set, as last evaluated, by replica; None where there was no evaluation yet."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import torch
 
+from gapbench.catalog import task_of
 from gapbench.core.events import Event, Finished, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.engine.evaluation import Evaluation
 from gapbench.engine.trainer import Trainer
@@ -116,9 +117,10 @@ def train(
 def _progressed(trainer: Trainer, evaluation: Evaluation | None, begun_at: int) -> Progressed:
     """Returns a sign of life of a job that began, or went on, at an update."""
     examples = (trainer.batches.examples(trainer.update) - trainer.batches.examples(begun_at)) * len(trainer.specs)
-    seen = None if evaluation is None else evaluation.values.get("test_accuracy")
-    accuracy: tuple[float | None, ...] = (None,) * len(trainer.specs) if seen is None else tuple(seen)
-    return Progressed(trainer.update, trainer.batches.updates, examples / max(trainer.clock.elapsed, 1e-9), accuracy)
+    column = task_of(trainer.spec.model.name).headline.column("test")
+    unknown: list[float | None] = [None] * len(trainer.specs)
+    headline = unknown if evaluation is None else evaluation.values.get(column, unknown)
+    return Progressed(trainer.update, trainer.batches.updates, examples / max(trainer.clock.elapsed, 1e-9), tuple(headline))
 
 
 def _finish(trainer: Trainer, evaluation: Evaluation | None, emit: Callable[[Event], None]) -> None:

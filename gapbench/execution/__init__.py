@@ -29,6 +29,7 @@ from gapbench.execution.notices import Said as Said
 from gapbench.execution.notices import Stopping as Stopping
 from gapbench.execution.notices import ignore as ignore
 from gapbench.execution.progress import Heartbeat
+from gapbench.execution.progress import Running as Running
 from gapbench.execution.progress import Tracker as Tracker
 from gapbench.execution.rules import Price as Price
 from gapbench.execution.rules import PricedJob as PricedJob

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from gapbench.catalog.entries import Metric
 from gapbench.core.events import Outcome
 from gapbench.execution.jobs import Demand, Slot
 from gapbench.store import Failure
@@ -71,6 +72,8 @@ class JobStarted:
     updates: int
     update: int
     """Done before, according to its checkpoint."""
+    metric: Metric | None = None
+    """That its runs are compared by."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class JobProgressed:
     updates: int
     examples_per_second: float
     """Of all runs of the stack together; 0 before the first update."""
-    test_accuracy: tuple[float | None, ...]
-    """Last evaluation, a fraction, by run."""
+    headline: tuple[float | None, ...]
+    """Last evaluation on the test set, by run."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,12 @@ class JobEnded:
     """By run; empty where it goes back to the queue."""
     reason: str = ""
     """Of the first run that is not ok."""
-    test_accuracy: Mapping[str, float | None] | None = None
-    """By run, where it is ok."""
+    headline: Mapping[str, float] = field(default_factory=dict)
+    """On the test set, by run, where it is ok and was tested."""
     failures: tuple[Failure, ...] = ()
     """Of its runs, those that ended without a result."""
+    metric: Metric | None = None
+    """That `headline` is of."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
+from gapbench.catalog.entries import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
 from gapbench.execution.jobs import Slot
@@ -48,8 +49,11 @@ class Running:
     given: float
     """When its worker got it."""
     first_of_worker: bool
+    metric: Metric | None
+    """That its runs are compared by."""
     examples_per_second: float = 0.0
-    accuracies: tuple[float | None, ...] = ()
+    headlines: tuple[float | None, ...] = ()
+    """By run."""
     began: float | None = None
     """When its first sign of life came: before that its worker starts, or reads data."""
     first_update: int = 0
@@ -63,9 +67,9 @@ class Running:
         return self.began is not None
 
     @property
-    def accuracy(self) -> float | None:
+    def headline(self) -> float | None:
         """Mean over the runs of the stack, of the last evaluation."""
-        known = [value for value in self.accuracies if value is not None]
+        known = [value for value in self.headlines if value is not None]
         return sum(known) / len(known) if known else None
 
     @property
@@ -132,7 +136,7 @@ class Forecast:
             case JobStarted():
                 expected = self._waiting.pop(notice.run_ids, None) or self._expected(notice.run_ids)
                 first = notice.slot not in self._used
-                self.running[notice.slot] = Running(notice.title, expected, notice.updates, notice.update, now, first)
+                self.running[notice.slot] = Running(notice.title, expected, notice.updates, notice.update, now, first, notice.metric)
                 self._used.add(notice.slot)
             case JobProgressed() if notice.slot in self.running:
                 job = self.running[notice.slot]
@@ -140,7 +144,7 @@ class Forecast:
                     job.began, job.first_update = now, notice.update
                     (self._worker_setups if job.first_of_worker else self._job_setups).append(now - job.given)
                 job.update, job.updates, job.seen = notice.update, notice.updates, now
-                job.examples_per_second, job.accuracies = notice.examples_per_second, notice.test_accuracy
+                job.examples_per_second, job.headlines = notice.examples_per_second, notice.headline
             case JobEnded():
                 self._end(notice, now)
             case _:
@@ -370,7 +374,7 @@ class Heartbeat:
         tracker = self._tracker
         assert tracker.begun is not None
         jobs = tuple(
-            SessionJob(job.title, job.expected.run_ids, job.update, job.updates, job.accuracy, tracker.job_seconds_left(slot))
+            SessionJob(job.title, job.expected.run_ids, job.update, job.updates, _test_accuracy(job), tracker.job_seconds_left(slot))
             for slot, job in sorted(tracker.slots.items())
         )
         return Session(
@@ -388,3 +392,8 @@ class Heartbeat:
             seconds_left=tracker.seconds_left,
             rough=tracker.rough,
         )
+
+
+def _test_accuracy(job: Running) -> float | None:
+    """Returns the headline of a job as the file of the session names it; None where its metric is another."""
+    return job.headline if job.metric is not None and job.metric.column("test") == "test_accuracy" else None

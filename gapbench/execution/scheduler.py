@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gapbench.catalog import task_of
+from gapbench.catalog.entries import Metric
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Outcome
 from gapbench.execution.executor import STOP, STOP_SIGNALS, Executor, Gone, Message, Setup, job_message
@@ -50,6 +52,11 @@ class _Worker:
     def job(self) -> Job | None:
         """The job that it trains, or was given to train."""
         return self.item.job if self.item else None
+
+
+def _metric_of(job: Job) -> Metric:
+    """Returns what runs of a job are compared by."""
+    return task_of(job.specs[0].model.name).headline
 
 
 @dataclass
@@ -165,7 +172,8 @@ class Scheduler:
             self.executor.start(slot, self.setup_of(slot))
         worker.item, worker.taken = item, False
         self.executor.send(slot.number, job_message(item, slots=at_a_time(self._demand(item), slot, self.slots)))
-        self.observe(JobStarted(slot.number, self.titles(item.job), item.job.run_ids, item.job.specs[0].updates, item.update))
+        job = item.job
+        self.observe(JobStarted(slot.number, self.titles(job), job.run_ids, job.specs[0].updates, item.update, _metric_of(job)))
 
     def _too_large(self, item: Pending, slot: Slot) -> None:
         """A stack that can never fit trains run by run; a run that can never fit is an outcome, said in words."""
@@ -188,9 +196,9 @@ class Scheduler:
                 worker.taken = True
             case {"kind": "refused", "error": str(text)}:
                 self._fail(GapbenchError(text), worker)
-            case {"kind": "progress", "examples_per_second": rate, "test_accuracy": list(seen), **updates}:
-                accuracy = tuple(None if value is None else float(value) for value in seen)
-                self.observe(JobProgressed(worker.slot.number, examples_per_second=float(rate), test_accuracy=accuracy, **updates))
+            case {"kind": "progress", "update": int(update), "updates": int(updates), "examples_per_second": rate, "headline": list(seen)}:
+                headline = tuple(None if value is None else float(value) for value in seen)
+                self.observe(JobProgressed(worker.slot.number, update, updates, float(rate), headline))
             case {"kind": "ended", "outcomes": dict(outcomes), "written": list(written), "fit": bool(fit)}:
                 worker.leaving = not fit
                 self._job_ended(worker, {run_id: Outcome(value) for run_id, value in outcomes.items()}, set(written))
@@ -239,16 +247,18 @@ class Scheduler:
     def _report_end(self, slot: Slot, job: Job, outcomes: dict[str, Outcome], reason: str = "") -> None:
         self.execution.outcomes.update(outcomes)
         bad = [run_id for run_id, outcome in outcomes.items() if outcome is not Outcome.OK]
-        accuracy: dict[str, float | None] = {}
+        metric = _metric_of(job)
+        headline: dict[str, float] = {}
         for run_id, outcome in outcomes.items():
             stored = self.results.run(run_id).outcome() if outcome is not Outcome.INTERRUPTED else None
             if stored is not None:
-                value = stored.summary.get("test_accuracy") if outcome is Outcome.OK else None
-                accuracy[run_id] = None if value is None else float(value)
+                value = stored.summary.get(metric.column("test"))
+                if outcome is Outcome.OK and value is not None:
+                    headline[run_id] = float(value)
                 reason = reason or (stored.reason if run_id in bad else "")
         failed = [run_id for run_id, outcome in outcomes.items() if outcome in FAILED]
         failures = tuple(failure for run_id in failed if (failure := read_failure(self.results.run(run_id))))
-        self.observe(JobEnded(slot.number, self.titles(job), outcomes, reason, accuracy, failures))
+        self.observe(JobEnded(slot.number, self.titles(job), outcomes, reason, headline, failures, metric))
         if self.fail_fast and failed and not self._stopping:
             self.observe(Said(f"--fail-fast: {failed[0]} is {outcomes[failed[0]].value}; stopping the others"))
             self._stop()

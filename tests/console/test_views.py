@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gapbench import catalog
 from gapbench.console import view, words
-from gapbench.console.live import LineView, LiveView, begun_text, ended_text, overall_line, prediction_text
+from gapbench.console.live import LineView, LiveView, begun_text, ended_text, job_text, overall_line, prediction_text
 from gapbench.core.events import Outcome
 from gapbench.execution import Begun, Ended, JobEnded, Notice, Said, Stopping, Tracker
 from gapbench.execution.devices import cpu
@@ -33,16 +34,17 @@ BEGUN = Begun(
     command="gapbench run small.toml",
 )
 CRASH = Failure("c", Outcome.CRASHED, "ValueError: a hole", Path("results/small/runs/c/log.txt"), ("Traceback", "ValueError: a hole"))
+ACCURACY, LOSS = (catalog.metrics()[name] for name in ("accuracy", "loss"))
 
 
 NOTICES = (
     BEGUN,
     Said("memory did not suffice"),
-    JobStarted(0, "[SB] × 2", ("a", "b"), 1687, 0),
-    JobStarted(1, "LB seed 3", ("c",), 52, 26),
+    JobStarted(0, "[SB] × 2", ("a", "b"), 1687, 0, ACCURACY),
+    JobStarted(1, "LB seed 3", ("c",), 52, 26, ACCURACY),
     JobProgressed(0, 0, 1687, 0.0, ()),
     JobProgressed(0, 800, 1687, 12345.0, (0.9, None)),
-    JobEnded(1, "LB seed 3", {"c": Outcome.CRASHED}, CRASH.reason, None, (CRASH,)),
+    JobEnded(1, "LB seed 3", {"c": Outcome.CRASHED}, CRASH.reason, failures=(CRASH,)),
 )
 
 
@@ -122,7 +124,7 @@ def test_many_jobs_do_not_outgrow_the_screen(screen):
 
 
 def test_a_failure_is_quoted_once_and_told_every_time(screen):
-    again = JobEnded(1, "LB seed 4", {"d": Outcome.CRASHED}, CRASH.reason, None, (dataclasses.replace(CRASH, run_id="d"),))
+    again = JobEnded(1, "LB seed 4", {"d": Outcome.CRASHED}, CRASH.reason, failures=(dataclasses.replace(CRASH, run_id="d"),))
     text = "\n".join(shown(screen, 80, 40, [*NOTICES, again]))
     assert text.count("| Traceback") == 1
     assert text.count("crashed: ValueError: a hole") == 2
@@ -132,7 +134,7 @@ def test_a_failure_is_quoted_once_and_told_every_time(screen):
 def test_of_a_stack_the_runs_that_failed_are_counted(screen):
     outcomes = {"a": Outcome.OK, "b": Outcome.DIVERGED}
     failure = Failure("b", Outcome.DIVERGED, "the loss was not finite", Path("b/log.txt"), ())
-    text = "\n".join(shown(screen, 80, 40, [*NOTICES[:4], JobEnded(0, "SB × 2", outcomes, "", None, (failure,))]))
+    text = "\n".join(shown(screen, 80, 40, [*NOTICES[:4], JobEnded(0, "SB × 2", outcomes, failures=(failure,))]))
     assert "SB × 2: 1 of 2 diverged: the loss was not finite" in text
 
 
@@ -164,7 +166,7 @@ def test_the_start_says_how_many_on_what_and_how_long_and_the_end_compares():
 
 
 def test_lines_say_how_every_job_ended():
-    ended = JobEnded(0, "[SB] × 2", {"a": Outcome.OK, "b": Outcome.OK}, test_accuracy={"a": 0.9, "b": 0.8})
+    ended = JobEnded(0, "[SB] × 2", {"a": Outcome.OK, "b": Outcome.OK}, headline={"a": 0.9, "b": 0.8}, metric=ACCURACY)
     assert logged([*NOTICES, ended], width=40) == [
         "small: training 4 runs (2 done before) on cpu, 2 slots with 1 thread",
         "how long that takes cannot be predicted before something of it has trained",
@@ -176,6 +178,16 @@ def test_lines_say_how_every_job_ended():
         "    log: results/small/runs/c/log.txt",
         "[5/6] [SB] × 2: ok, test accuracy 85.0 %",
     ]
+
+
+def test_a_job_that_classifies_nothing_is_shown_by_its_loss(screen):
+    started, ended = JobStarted(0, "VAE", ("v",), 100, 0, LOSS), JobEnded(0, "VAE", {"v": Outcome.OK}, headline={"v": 81.234}, metric=LOSS)
+    lines = shown(screen, 80, notices=(BEGUN, started, JobProgressed(0, 50, 100, 1.0, (81.6789,))))
+    assert any(line.split()[:7] == ["arm", "updates", "examples", "test", "loss", "left"] for line in lines), lines
+    assert any("81.68 nats" in line for line in lines)
+    assert job_text(ended) == "VAE: ok, test loss 81.23 nats"
+    both = shown(screen, 80, notices=(BEGUN, started, JobStarted(1, "SB", ("s",), 100, 0, ACCURACY)))
+    assert any(line.split() == ["arm", "updates", "examples", "test", "left"] for line in both), both
 
 
 def test_a_long_silence_is_broken(monkeypatch):

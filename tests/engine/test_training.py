@@ -278,12 +278,15 @@ def test_bf16_keeps_weights_and_statistics_in_fp32_and_learns_alike(spec, pool):
     assert rounded["train_loss"] != exact["train_loss"]
 
 
-def test_progress_is_reported_with_the_last_accuracy(spec, pool, monkeypatch):
+@pytest.mark.parametrize(("model", "headline"), [("mlp", "test_accuracy"), ("autoencoder", "test_loss")])
+def test_progress_is_reported_with_the_last_value_of_the_tasks_headline(spec, pool, monkeypatch, model, headline):
     monkeypatch.setattr("gapbench.engine.loop.PROGRESS_SECONDS", 0.0)
-    events = [event for event in run([spec()], pool()) if isinstance(event, Progressed)]
-    assert [event.update for event in events] == list(range(1, 31))
-    assert events[0].test_accuracy == (None,)
-    assert 0 <= events[-1].test_accuracy[0] <= 1
+    changes = {"model": Component(name=model, options={"channels": [3], "latent": 4}), "learning_rate": 1e-3} if model != "mlp" else {}
+    events = run([spec(**changes)], pool())
+    signs = [event for event in events if isinstance(event, Progressed)]
+    assert [event.update for event in signs] == list(range(1, 31))
+    assert signs[0].headline == (None,)
+    assert signs[-1].headline == (curve(events, headline)[30],)
 
 
 @functools.cache

@@ -61,7 +61,7 @@ def test_no_number_of_a_trial_speaks_of_the_test_set(spec, pool, split):
     assert not [name for name in {*metrics, *ended.summary} if "test" in name]
     assert {"validation_accuracy", "train_accuracy", "recalibrated_train_accuracy"} <= metrics
     assert ended.test_correct == b""
-    assert all(event.test_accuracy == (None,) for event in events if isinstance(event, Progressed))
+    assert all(event.headline == (None,) for event in events if isinstance(event, Progressed))
 
 
 def test_leaving_the_test_set_alone_changes_no_trained_number(spec, pool, split):

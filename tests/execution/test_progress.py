@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapbench import catalog
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 from gapbench.execution import Begun, Ended, JobEnded, Stopping, Tracker
@@ -217,7 +218,8 @@ JOBS = (ExpectedJob(("a", "b"), 40.0, 1.0, 0), ExpectedJob(("c",), 30.0, 1.0, 1)
 BEGUN = begun(*JOBS, slots=2, before=100.0, done=2, failed=1)
 
 
-STARTED = JobStarted(0, "SB × 2", ("a", "b"), 100, 0)
+ACCURACY, LOSS = (catalog.metrics()[name] for name in ("accuracy", "loss"))
+STARTED = JobStarted(0, "SB × 2", ("a", "b"), 100, 0, ACCURACY)
 
 
 @pytest.fixture
@@ -246,7 +248,7 @@ def test_the_fraction_done_counts_ended_and_running_jobs_by_their_work_and_what_
     assert tracker.fraction == pytest.approx(0.6)
     tracker.take(JobEnded(1, "LB", {"c": Outcome.OK}))
     assert tracker.fraction == pytest.approx(0.75)
-    assert tracker.slots[0].accuracy == pytest.approx(0.6)
+    assert tracker.slots[0].headline == pytest.approx(0.6)
 
 
 def test_runs_are_counted_over_the_whole_selection(take):
@@ -315,12 +317,16 @@ def test_the_state_follows_what_happens(results):
         seen = session(results)
         assert (seen.state, seen.pid, seen.command) == ("training", os.getpid(), "gapbench run small.toml")
         assert seen.seconds_left == pytest.approx(40.0, abs=5.0)
-        beat(JobStarted(0, "SB × 2", ("a0", "a1"), 100, 0))
+        beat(JobStarted(0, "SB × 2", ("a0", "a1"), 100, 0, ACCURACY))
         beat(JobProgressed(0, 50, 100, 9.0, (0.5, 0.7)))
         beat.write("training")
         (job,) = session(results).jobs
         assert (job.title, job.run_ids, job.update, job.updates) == ("SB × 2", ("a0", "a1"), 50, 100)
         assert job.test_accuracy == pytest.approx(0.6)
+        beat(JobStarted(0, "VAE", ("a0",), 100, 0, LOSS))
+        beat(JobProgressed(0, 50, 100, 9.0, (81.5,)))
+        beat.write("training")
+        assert session(results).jobs[0].test_accuracy is None  # of a model that classifies nothing
         beat(Stopping(at_once=False))
         beat(Ended(interrupted=True))
     assert session(results).state == "interrupted"

@@ -139,10 +139,20 @@ def test_quick_commands_import_neither_torch_nor_pandas(arguments):
     assert done.stdout.splitlines()[-1] == "SLOW []"
 
 
-WALKS = re.findall(r"`(\w+/\w+)\.py` ((?:`\w+`(?:, )?)+)", (ROOT / "CONTRIBUTING.md").read_text())
+STEPS = re.findall(r"^\d+\. (.*)$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
+WALKS = [re.findall(r"`(\w+/\w+)\.py` ((?:`\w+`(?:, )?)+)", step) for step in STEPS]
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in WALKS for name in re.findall(r"`(\w+)`", names)])
+def test_there_are_three_walks_of_ten_steps_that_name_code_but_for_the_readme():
+    assert len(STEPS) == 30
+    assert [step for step, named in zip(STEPS, WALKS, strict=True) if not named] == [
+        step for step in STEPS if step.startswith("`README.md`")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for step in WALKS for module, names in step for name in re.findall(r"`(\w+)`", names)]
+)
 def test_the_walks_in_contributing_name_what_is_there(module, name):
     tree = TREES[f"gapbench.{module.replace('/', '.')}"]
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}

@@ -18,7 +18,7 @@ import gapbench
 from gapbench import catalog
 from gapbench.api.place import HERE, Place, Where
 from gapbench.core.errors import GapbenchError
-from gapbench.core.machine import cache_dir, data_dir_default, free_memory_mib, total_memory_mib, usable_cores
+from gapbench.core.machine import cache_dir, data_dir_default, free_memory_mib, python_environment, total_memory_mib, usable_cores
 from gapbench.execution.devices import Device, cpu, find_gpus
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _tried(name: str, works: str, trouble: str, remedy: str, state: Literal["not
 def ask(what: str, seconds: float, *arguments: str) -> dict[str, Any] | Finding:
     """Returns what `inspect_torch` prints, or the finding that it does not answer."""
     with tempfile.TemporaryDirectory(prefix="gapbench-doctor-") as scratch:
-        environment = {**os.environ, "PYTHONPATH": _python_path(os.environ), "TORCHINDUCTOR_CACHE_DIR": scratch}
+        environment = {**python_environment(), "TORCHINDUCTOR_CACHE_DIR": scratch}
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "gapbench.execution.inspect_torch", *arguments],
@@ -179,10 +179,6 @@ def ask(what: str, seconds: float, *arguments: str) -> dict[str, Any] | Finding:
         return Finding(what, "bad", f"cannot be used: {last}", _REINSTALL)
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
-
-
-def _python_path(environment: Mapping[str, str]) -> str:
-    return os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(Path(gapbench.__file__).parent.parent)]))
 
 
 def _fast_bf16() -> list[str]:

@@ -17,14 +17,13 @@ from typing import Any
 
 import psutil
 
-import gapbench
 from gapbench.bench.cases import CASES, Case, Side
 from gapbench.bench.figure import bench_figure
 from gapbench.bench.records import Records, group_of, this_machine
 from gapbench.bench.summary import BenchReport, bench_csv, bench_markdown, summarize
 from gapbench.catalog import models
 from gapbench.core.errors import DeviceError, GapbenchError
-from gapbench.core.machine import usable_cores
+from gapbench.core.machine import python_environment, usable_cores
 from gapbench.core.registry import unknown_name
 from gapbench.execution.devices import DeviceKind, find_gpus
 from gapbench.execution.executor import MALLOC_VARIABLES, THREAD_VARIABLES
@@ -245,10 +244,8 @@ class _Sitting:
 
 def answer_of(request: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """Runs the measuring process once. Raises GapbenchError where it fails, with its last line."""
-    command = [sys.executable, "-m", request.get("module", "gapbench.bench.measure"), json.dumps(request)]
-    root = str(Path(gapbench.__file__).parent.parent)  # the same gapbench as here, also where it is not installed
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment, "PYTHONPATH": path}, check=False)
+    command = [sys.executable, "-P", "-m", request.get("module", "gapbench.bench.measure"), json.dumps(request)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**python_environment(), **environment}, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}, no message"]
         sides = f", side {', '.join(dict.fromkeys(request['sides']))}" if "sides" in request else ""

@@ -1,13 +1,15 @@
-"""What this machine has to give: cores, memory, and where gapbench keeps its cache and looks for data. Needs no torch."""
+"""What this machine has to give: cores, memory, processes, and where gapbench keeps its cache and looks for data. Needs no torch."""
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -120,6 +122,12 @@ def _statistic(path: Path, key: str) -> int:
     return 0
 
 
+def python_environment() -> dict[str, str]:
+    """Returns the environment of a Python process of ours: it imports the same gapbench as this one, also where it is not installed."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), root]))}
+
+
 # Where gapbench keeps what it can make again (the cache) and looks for data sets.
 
 
@@ -136,6 +144,14 @@ def cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "gapbench"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gapbench"
+
+
+def write_note(note: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON into the cache, whole or not at all. Raises OSError where the cache cannot be written to."""
+    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(values), encoding="utf-8", errors="surrogateescape")
+    temporary.replace(note)
 
 
 def data_dir_default() -> Path | None:

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import gapbench
-from gapbench.core.machine import free_memory_mib, resident_mib
+from gapbench.core.machine import free_memory_mib, python_environment, resident_mib
 from gapbench.execution.jobs import Pending, Slot
 from gapbench.store.files import to_json
 from gapbench.suite.runspec import Frozen, RunSpec
@@ -291,12 +290,10 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _environment(slot: Slot) -> Mapping[str, str]:
-    package_root = str(Path(gapbench.__file__).parent.parent)  # the same gapbench as here, also where it is not installed
     return {
         **MALLOC_VARIABLES,
-        **os.environ,
+        **python_environment(),
         **dict.fromkeys(THREAD_VARIABLES, str(slot.threads)),
-        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package_root])),
         # A run on the CPU does not even start the GPU's driver.
         "CUDA_VISIBLE_DEVICES": slot.device.visible if slot.device.kind == "cuda" else "",
     }

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 from gapbench import catalog
 from gapbench.catalog.plugins import INSTALLED, added_entry
 from gapbench.core.errors import DataError, UnknownNameError
-from gapbench.core.machine import cache_dir
+from gapbench.core.machine import cache_dir, python_environment, write_note
 from gapbench.core.progress import say
 from gapbench.suite.facts import DatasetFacts, dataset_facts
 from gapbench.suite.runspec import Component, RunSpec
@@ -172,7 +171,7 @@ def _count_in_a_process(wanted: Sequence[Counted]) -> Sequence[Answer]:
     added = [added_entry("model", one.model) for one in wanted]
     files = sorted({one.source for one in added if one is not None and one.source and not one.source.startswith(INSTALLED)})
     question = json.dumps({"plugins": files, "models": [asdict(one) for one in wanted]})
-    done = subprocess.run(COUNTING_COMMAND, input=question, capture_output=True, text=True, check=False)
+    done = subprocess.run(COUNTING_COMMAND, input=question, capture_output=True, text=True, check=False, env=python_environment())
     if done.returncode:
         words = done.stderr.strip().splitlines()
         return [{"error": words[-1] if words else "the process that counts ended"}] * len(wanted)
@@ -203,13 +202,9 @@ def _kept(key: str) -> Size | None:
 
 
 def _keep(key: str, size: Mapping[str, int]) -> None:
-    """Writes a size whole or not at all; where the cache cannot be written to, the next process counts again."""
-    file = _file(key)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    """Keeps a size; where the cache cannot be written to, the next process counts again."""
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"key": key, "size": dict(size)}), encoding="utf-8")
-        temporary.replace(file)
+        write_note(_file(key), {"key": key, "size": dict(size)})
 
 
 @functools.lru_cache(maxsize=64)

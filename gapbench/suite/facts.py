@@ -16,7 +16,7 @@ from typing import Any
 from gapbench import catalog
 from gapbench.core.errors import DataError
 from gapbench.core.hashing import content_hash
-from gapbench.core.machine import cache_dir, shown
+from gapbench.core.machine import cache_dir, shown, write_note
 from gapbench.core.progress import Progress
 from gapbench.suite.runspec import Component
 
@@ -315,12 +315,8 @@ def _notes() -> Path:
 
 
 def _write_note(note: Path, values: Mapping[str, str | int]) -> None:
-    """Writes a note whole or not at all."""
-    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(values), encoding="utf-8", errors="surrogateescape")
-        temporary.replace(note)
+        write_note(note, values)
     except OSError as error:
         raise DataError(
             f"the cache {note.parent} cannot be written to: {error.strerror}; set GAPBENCH_CACHE to a writable directory with space"

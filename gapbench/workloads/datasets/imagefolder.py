@@ -21,7 +21,7 @@ import PIL
 from PIL import Image
 
 from gapbench.core.errors import DataError
-from gapbench.core.machine import usable_cores
+from gapbench.core.machine import python_environment, usable_cores
 from gapbench.core.progress import Progress, say
 from gapbench.suite import facts
 from gapbench.workloads.datasets.arrays import DataContext, Pool
@@ -133,7 +133,7 @@ NAMED = 10
 """Unreadable files that an error names, of however many there are."""
 Answer = tuple[int, list[str] | str]
 """Number of an order, and the unreadable files among its files, or why it could not be carried out."""
-DECODER_COMMAND = (sys.executable, "-m", "gapbench.workloads.datasets.imagefolder")
+DECODER_COMMAND = (sys.executable, "-P", "-m", "gapbench.workloads.datasets.imagefolder")
 
 
 def decode(folder: Path, files: Sequence[Path], size: int, *, about: Mapping[str, Any]) -> None:
@@ -291,7 +291,7 @@ def _decode_in_parallel(orders: Sequence[Mapping[str, Any]], note: Callable[[int
 
 
 def _start_decoder() -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**python_environment(), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(DECODER_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
 
 

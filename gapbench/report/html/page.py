@@ -34,6 +34,7 @@ from gapbench.report.html.strips import Strips, strips_of
 from gapbench.report.scales import heading, number_text, words
 from gapbench.store import StoredPlan, Tables, read_plan
 from gapbench.store.files import write_text
+from gapbench.store.tables import LONG_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,7 +245,7 @@ def _arm_line(arms: ArmsTable, row: ArmRow) -> ArmLine:
 
 def _records(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns the runs as plain values in table order, missing ones None."""
-    kept = runs.drop(columns="test_correct", errors="ignore").to_dict("records")
+    kept = runs.drop(columns=[*LONG_COLUMNS], errors="ignore").to_dict("records")
     rows = [{str(name): None if is_missing(value) else value for name, value in row.items()} for row in kept]
     return sorted(rows, key=lambda row: (row.get("cell_order") or 0, row["cell"], row["seed"], row["run_id"]))
 

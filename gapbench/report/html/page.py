@@ -24,7 +24,6 @@ from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, VERD
 from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import REFERENCE, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED
-from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published
 from gapbench.core.errors import StoreError
@@ -79,17 +78,6 @@ def tied(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class VerdictGroup:
-    """The verdict on one panel."""
-
-    title: str
-    scope: str
-    """Number of seeds, and what the intervals are over."""
-    lead: str
-    more: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ArmLine:
     """One row of the arms table."""
 
@@ -137,7 +125,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "summary": _summary(suite_text),
         "question": _question(panels),
         "facts_line": _facts_line(panels, records),
-        "verdict": verdict_groups(arms),
+        "verdict": arms.verdicts,
         "cautions": runs.cautions(records, arms, walks),
         "arms": arms,
         "parts": [_part(arms, panel, strips[panel.title]) for panel in arms.panels],
@@ -191,23 +179,6 @@ def _paper_line(row: ArmRow) -> PaperLine:
         found=found,
         source=f"{published.source}; {published.how}.",
     )
-
-
-def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
-    """Returns the sentences of the verdict, panel by panel: the first of each names the panel, the next one that finds something leads."""
-    titles = [f"{panel.title}: " for panel in arms.panels]
-    groups: list[list[str]] = []
-    for sentence in arms.verdict:
-        if not groups or any(sentence.startswith(title) for title in titles):
-            groups.append([])
-        groups[-1].append(sentence)
-    out = []
-    for head, *rest in groups:
-        title = next((title for title in titles if head.startswith(title)), "")
-        scope = head.removeprefix(title)
-        lead, *more = sorted(rest, key=lambda sentence: sentence == NONE_TUNED and sentence is rest[0]) or [scope]
-        out.append(VerdictGroup(title.removesuffix(": "), scope if rest else "", lead[:1].upper() + lead[1:], tuple(more)))
-    return out
 
 
 def _question(panels: Sequence[Panel]) -> str:

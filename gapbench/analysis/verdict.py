@@ -56,8 +56,10 @@ def _verdict(panel: Panel, rows: Sequence[ArmRow]) -> Verdict:
     if not any(row.headline for row in rows):
         return Verdict(panel, "no run is ok yet", "No run is ok yet, so there is nothing to compare.", (), ())
     scope = f"{_counts(rows)}; {_scope(rows)}"
+    effects = effect_sentences(panel)
     if all(row.reference is None for row in rows):
-        return Verdict(panel, scope, "There is no reference cell among these runs, so there is no batch gap and no verdict.", (), ())
+        lead = "There is no reference cell among these runs, so there is no batch gap and no verdict."
+        return Verdict(panel, scope, lead, tuple(effects), ())
     others = [row for row in rows if row.reference is not row.cell]
     if not others:
         return Verdict(panel, scope, "There is only the reference cell, so there is nothing to compare.", (), ())
@@ -71,7 +73,7 @@ def _verdict(panel: Panel, rows: Sequence[ArmRow]) -> Verdict:
         *_matched([row for row in told if row is main or row.cell.scaling_rule == "tuned"]),
         *_without_verdict([row for row in told if row.p_holm is None and row is not main]),
         *_same_runs(others),
-        *effect_sentences(panel),
+        *effects,
     ]
     lead = " ".join(answer) or f"No comparison can be made: {_reasons(told or others)}."
     return Verdict(panel, scope, lead, tuple(dict.fromkeys(details)), tuple(_cautions(main, told, rows)))

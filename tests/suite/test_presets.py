@@ -305,9 +305,11 @@ def test_fair_is_called_untuned_until_its_rate_is_set(load: Load) -> None:
     suite = load(text)
     assert [run.labels.learning_rate_rule for run in suite.runs] == ["untouched, untuned", "sqrt, untuned"] * 2
     assert any("preset fair is untuned" in warning for warning in suite.warnings)
-    tuned = load(f"{text}[[override]]\nwhere = {{ batch_size = [16, 64] }}\nset = {{ learning_rate = 0.2 }}\n")
-    assert {run.labels.learning_rate_rule for run in tuned.runs} == {"set"}
-    assert not any("untuned" in warning for warning in tuned.warnings)
+    tuned = load(f"{text}[[override]]\nwhere = {{ batch_size = 64 }}\nset = {{ learning_rate = 0.2 }}\n")
+    assert [run.labels.learning_rate_rule for run in tuned.runs] == ["untouched, untuned", "sqrt, untuned", "set", "set"]
+    everywhere = load(f"{text}[[override]]\nwhere = {{ batch_size = [16, 64] }}\nset = {{ learning_rate = 0.2 }}\n")
+    assert {run.labels.learning_rate_rule for run in everywhere.runs} == {"untouched"}  # it is the reference cell's
+    assert not any("untuned" in warning for warning in everywhere.warnings)
 
 
 def test_a_warmup_that_outlasts_the_first_phase_is_warned_of(load: Load) -> None:

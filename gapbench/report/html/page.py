@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 _PACKAGE = Path(__file__).resolve().parents[2]
-LEAD = "accuracy_vs_train_loss"
-"""The figure that stands right below the verdict: it keeps optimization and generalization apart."""
+LEAD = "accuracy_vs_batch_size"
+"""The figure that stands right below the verdict: it shows what the answer says."""
 WALK = "weight_distance"
 
 
@@ -129,7 +129,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "cautions": runs.cautions(records, arms, walks),
         "arms": arms,
         "parts": [_part(arms, panel, strips[panel.title]) for panel in arms.panels],
-        "judged_columns": [column for column in (GAP, GAP_NATS, VERDICT, MATCHED, SHARE) if column in arms.columns],
+        "judged_columns": [column for column in _judged_columns(arms) if column in arms.columns],
         "paper_lines": [_paper_line(row) for row in arms.rows if row.published],
         "toggles": toggles,
         "lead_figure": drawn.get(LEAD),
@@ -179,6 +179,12 @@ def _paper_line(row: ArmRow) -> PaperLine:
         found=found,
         source=f"{published.source}; {published.how}.",
     )
+
+
+def _judged_columns(arms: ArmsTable) -> tuple[str, ...]:
+    """Returns the columns beside the accuracies; matched-loss gaps only where there is one."""
+    matched = any(row.matched_loss and row.matched_loss.gap_pp for row in arms.rows)
+    return (GAP, GAP_NATS, VERDICT, *([MATCHED] if matched else []), SHARE)
 
 
 def _question(panels: Sequence[Panel]) -> str:

@@ -123,7 +123,7 @@ def _rest(main: ArmRow, judged: Sequence[ArmRow]) -> list[str]:
     name = main.reference.name
     said = {better: f"better than {name}", NOT_SEPARATED: f"not separated from {name}", worse: "still worse"}
     sides = {words: [row.cell.name for row in alike if row.verdict == verdict] for verdict, words in said.items()}
-    if len(alike) > MANY or any(len(row.cell.name) > LONG for row in alike):
+    if len(alike) > MANY or (len(alike) > 1 and any(len(row.cell.name) > LONG for row in alike)):
         counts = listed([f"{len(names)} {words}" for words, names in sides.items() if names])
         return [f"Of the {len(alike)} other cells of batch {main.cell.batch_size}, {counts}."]
     text = "; ".join(f"{words}: {listed(names)}" for words, names in sides.items() if names)

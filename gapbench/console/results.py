@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from gapbench.analysis import ArmsTable, SideTable
+from gapbench.analysis import ArmRow, ArmsTable, SideTable
 from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, GAP_NATS, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
 from gapbench.analysis.verdict import CAUTIONS
 from gapbench.console.status import print_failures, retry_advice
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IMPORTANCE = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
 """Columns of the arms, those first that a narrow terminal keeps."""
+ROWS, SENTENCES = 12, 6
+"""Rows of the short table, and sentences of each side table below it, at most."""
 LEFT = frozenset({ARM, VERDICT, AT, "cell", "regime", "optimum"})
 """Columns of words, which are aligned to the left."""
 
@@ -45,6 +47,9 @@ def print_report(console: Console, files: ReportFiles | TuningFiles, *, full: bo
         print_side_tables(console, files.side)
     else:
         print_answer(console, files.arms)
+        for table in files.side:
+            for sentence in table.sentences[:SENTENCES]:
+                fold(console, f"- {sentence}")
     _print_files(console, files)
 
 
@@ -68,15 +73,29 @@ def print_answer(console: Console, arms: ArmsTable) -> None:
     by_loss = any(row.metric.name != "accuracy" for row in arms.rows)
     shown = tuple(name for name in HEADINGS if name in arms.short_columns and (name != TEST_LOSS or by_loss))
     headings = [HEADINGS[name] for name in shown]
-    rows = [dict(zip(headings, arms.cells(row, shown), strict=True)) for row in arms.rows]
+    kept = arms.rows if len(arms.rows) <= ROWS else _weightiest(arms)
+    rows = [dict(zip(headings, arms.cells(row, shown), strict=True)) for row in kept]
     widths = _widths(headings, rows, console.width)
     columns = [column_of(column, LEFT, width) for column, width in widths.items()]
     console.print()
     print_table(console, columns, [[row[column] for column in widths] for row in rows])
+    if len(kept) < len(arms.rows):
+        fold(console, f"(and {len(arms.rows) - len(kept)} more cells)", style="dim")
     console.print()
     cautions = dict.fromkeys(caution for verdict in arms.verdicts for caution in verdict.cautions)
     for caution in [*cautions][:CAUTIONS]:
         fold(console, f"- {caution}")
+
+
+def _weightiest(arms: ArmsTable) -> list[ArmRow]:
+    """Returns the rows of a long table that the answer is about: reference cells, then the largest batch as the recipe has it."""
+    largest = {panel: max(row.cell.batch_size for row in arms.rows_of(panel)) for panel in arms.panels}
+
+    def rank(row: ArmRow) -> tuple[bool, bool]:
+        return row.reference is not row.cell, row.cell.batch_size != largest[row.panel] or "budget" in row.cell.change.beside
+
+    chosen = set(sorted(range(len(arms.rows)), key=lambda position: rank(arms.rows[position]))[:ROWS])
+    return [row for position, row in enumerate(arms.rows) if position in chosen]
 
 
 def print_arms(console: Console, arms: ArmsTable) -> None:

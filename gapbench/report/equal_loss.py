@@ -31,8 +31,8 @@ def equal_loss_figure(panels: Sequence[Panel]) -> Figure:
             style = arm_style(position)
             axes.errorbar(
                 [loss for loss, _ in known],
-                drawable(np.array([accuracy.shown(estimate.mean) for _, estimate in known])),
-                yerr=[accuracy.shown(estimate.half_width or 0.0) for _, estimate in known],
+                drawable(np.array([estimate.mean for _, estimate in known])),
+                yerr=[estimate.half_width or 0.0 for _, estimate in known],
                 **style.line, markersize=5, linewidth=1.2, elinewidth=1.0, capsize=2.4, label=family.name,
             )  # fmt: skip
         axes.set_xscale("log")

@@ -55,6 +55,7 @@ def print_report(console: Console, files: ReportFiles | TuningFiles, *, full: bo
 
 HEADINGS = {
     ARM: "arm",
+    COUNT: "n ok",
     ACCURACY: "accuracy, %",
     TEST_LOSS: "test loss",
     GAP: "gap, pp",
@@ -62,7 +63,7 @@ HEADINGS = {
     VERDICT: "verdict",
     SHARE: "closed",
 }
-"""Columns of the short table with their headings; the loss only of panels that are compared by it."""
+"""Columns of the short table with their headings; counts only where runs are missing, the loss only of panels that are compared by it."""
 
 
 def print_answer(console: Console, arms: ArmsTable) -> None:
@@ -70,8 +71,9 @@ def print_answer(console: Console, arms: ArmsTable) -> None:
     several = len(arms.verdicts) > 1
     for verdict in arms.verdicts:
         fold(console, f"{verdict.panel.title}: {verdict.answer}" if several else verdict.answer, style="bold")
-    by_loss = any(row.metric.name != "accuracy" for row in arms.rows)
-    shown = tuple(name for name in HEADINGS if name in arms.short_columns and (name != TEST_LOSS or by_loss))
+    left_out = {TEST_LOSS} if all(row.metric.name == "accuracy" for row in arms.rows) else set()
+    left_out |= {COUNT} if all(row.cell.complete for row in arms.rows) else set()
+    shown = tuple(name for name in HEADINGS if name in arms.short_columns and name not in left_out)
     headings = [HEADINGS[name] for name in shown]
     kept = arms.rows if len(arms.rows) <= ROWS else _weightiest(arms)
     rows = [dict(zip(headings, arms.cells(row, shown), strict=True)) for row in kept]

@@ -178,7 +178,8 @@ def _with_rate_rules(runs: Sequence[PlannedRun], rates: Mapping[str, tuple[float
         for name, cell in cells.items():
             reference = reference_among(cell, in_order)
             own, of_run = rates[name]
-            rule = rate_rule(cell.change.learning_rate_rule, own, rates[reference.name][0] if reference else of_run)
+            scaled = cell.change.learning_rate_rule in ("sqrt", "linear") and own == of_run  # by rule, also where the reference is tuned
+            rule = rate_rule(cell.change.learning_rate_rule, own, of_run if scaled or reference is None else rates[reference.name][0])
             changes[name] = cell.change.model_copy(update={"learning_rate_rule": rule})
     renamed = {name: {"change": change, "learning_rate_rule": change.rate_label} for name, change in changes.items()}
     return [run.model_copy(update={"labels": run.labels.model_copy(update=renamed[run.labels.cell])}) for run in runs]

@@ -112,7 +112,7 @@ def test_the_suite_may_ask_for_some_figures_only(tmp_path: Path) -> None:
 def test_a_suite_may_ask_for_every_figure_and_for_no_other() -> None:
     (allowed,) = get_args(ReportSection.model_fields["figures"].annotation)
     assert get_args(allowed) == FIGURES
-    assert set(FIGURES) == {*NAMES, "factorial"}
+    assert set(FIGURES) == {*NAMES, "factorial", "accuracy_vs_final_loss"}
 
 
 def test_a_grid_of_two_levels_an_axis_is_reported_as_a_factorial_too(tmp_path: Path) -> None:

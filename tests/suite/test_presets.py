@@ -368,8 +368,8 @@ def test_the_rate_of_svhn_is_the_papers_rule() -> None:
     assert recipe.fields["learning_rate"] == pytest.approx(0.27 * batch / (96 + batch))
 
 
-# What the released code makes of each row, counted by hand: an epoch has ceil(N / B) updates, the last one of what is left; regime adaptation
-# multiplies the epochs by ceil(B / 128). Its regimes of momentum 0.9 make a new SGD at every epoch; with momentum 0 there is nothing to reset.
+# What the released code makes of each row, counted by hand: an epoch has ceil(N / B) updates, the last one of what is left; regime
+# adaptation multiplies the epochs by ceil(B / 128). A new SGD at every epoch forgets momentum 0.9; with momentum 0 there is none to forget.
 RELEASED = {
     "digits": (16, 512, 16, 30 * 57, 30 * 2, 30 * 32 * 2, "epoch"),
     "hoffer2017/f1-mnist": (128, 4096, 128, 50 * 469, 50 * 15, 50 * 32 * 15, "epoch"),
@@ -395,11 +395,8 @@ def test_preset_code_makes_the_updates_of_the_released_code(recipe: str) -> None
 
 def test_every_preset_code_says_tail_reset_and_rounding() -> None:
     presets = {name: recipe.presets["code"] for name, recipe in catalog.recipes().items() if "code" in recipe.presets}
-    assert set(presets) == {
-        *RELEASED,
-        "hoffer2017/alexnet-imagenet",
-        "hoffer2017/resnet50-imagenet",
-    }  # of these two the data are the user's
+    # Of two recipes the data are the user's.
+    assert set(presets) == {*RELEASED, "hoffer2017/alexnet-imagenet", "hoffer2017/resnet50-imagenet"}
     for preset in presets.values():
         assert (preset.fields["tail"], preset.fields["momentum_reset"]) == ("ragged", "epoch")
         assert preset.fields["budget"] == {"rounding": "epochs-up"}

@@ -28,10 +28,15 @@ from gapbench.conformity.sheet import (
     warned,
 )
 from gapbench.core.registry import load_target
+from gapbench.layers.rows import Columns
 from gapbench.optimizers import FlatBuffers, Gradients, Hyperparameters, Optimizer
 from gapbench.suite.runspec import Component
 
 COLUMNS, DECAYED = 64, 48
+TENSORS = (
+    Columns("kernel", 0, 32, (8, 4)), Columns("matrix", 32, DECAYED, (4, 4)),
+    Columns("scale", DECAYED, 56, (8,)), Columns("shift", 56, COLUMNS, (8,)),
+)  # fmt: skip
 RATE = 0.01
 FRESH = 1 << 20
 """Fresh gradients have the noise of updates from here on."""
@@ -64,7 +69,7 @@ class Walk:
         self.seeds = seeds
         self.weights = torch.stack([torch.randn(COLUMNS, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         self.gradients = torch.zeros_like(self.weights)
-        self.optimizer = build(FlatBuffers(self.weights, self.gradients, decayed), dict(options), shared=shared)
+        self.optimizer = build(FlatBuffers(self.weights, self.gradients, decayed, TENSORS), dict(options), shared=shared)
         self.updates = 0
         self.gradients_made = 0.0
         """In gradients of a whole batch."""
@@ -168,6 +173,13 @@ class Bench:
         still = Hyperparameters(0.0, 0.0, self.plain().momentum)
         walk.go(3, _noisy, lambda _update, _seed: still)
         if not same_bits(before, walk.weights):
+            never = self.walk()
+            start = never.weights.clone()
+            if same_bits(start, never.go(3, _noisy, lambda _update, _seed: still).weights):
+                return warned(
+                    "the rate enters the state: at rate 0 weights move on by what larger rates left there, so a drop takes effect late",
+                    "keep the rate out of the state and multiply the step by it, or say in the summary that it is inside",
+                )
             return failed(
                 "weights move at learning rate 0", "take the rate from hyperparameters.learning_rate at every update, never from an option"
             )
@@ -209,7 +221,7 @@ class Bench:
                     how = "with shared hyperparameters (all rows are one tile)" if shared else "with hyperparameters of its own"
                     return failed(
                         f"replica {row} of a stack moves otherwise than alone, {how}",
-                        "work element by element, or per replica: a norm over a tile mixes the replicas in it",
+                        "work element by element; a rule with norms of tensors, such as LARS, says layerwise = True and gets each",
                     )
         return passed("three replicas move as each does alone, with shared and with own hyperparameters")
 

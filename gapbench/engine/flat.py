@@ -72,7 +72,7 @@ class FlatNetwork:
     @property
     def buffers(self) -> FlatBuffers:
         """Returns what the optimizer works on."""
-        return FlatBuffers(self.weights, self.gradients, self.decayed)
+        return FlatBuffers(self.weights, self.gradients, self.decayed, tuple(self.layers))
 
     def backward(
         self,

@@ -1,10 +1,25 @@
-"""Norms of flat rows: all weights, gradients or displacements of a network in one row, millions of columns long."""
+"""Flat rows: all weights, gradients or displacements of a network in one row, millions of columns long; places in them and their norms."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A parameter tensor's place in the flat rows: columns start .. stop - 1."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...] = ()
+    """Of one replica's parameter. Its first dimension is the slowest in the row; the others may stand in another order (kernels are
+    channels-last), so that a filter is a contiguous piece."""
+
 
 BLOCK = 1024
 """Columns that are summed in their own precision; sums of blocks are added in float64."""

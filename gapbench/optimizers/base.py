@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gapbench.layers.rows import Columns
+
 
 @dataclass(frozen=True)
 class FlatBuffers:
@@ -27,6 +29,8 @@ class FlatBuffers:
     gradients: Float[Tensor, "replica parameters"]
     decayed: int
     """The first so many columns take weight decay."""
+    tensors: tuple[Columns, ...] = ()
+    """Where each parameter tensor lies, in order of columns; those between are padding and stay zero."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Tile:
     state: Mapping[str, Float[Tensor, "..."]]
     steps: Float[Tensor, ""]
     """Updates made, this one included, where the optimizer `counts_steps`."""
+    tensor: Columns | None = None
+    """Name and shape of the parameter tensor that it is, of a `layerwise` optimizer; else None: it is many of them."""
 
 
 class Optimizer(ABC):
@@ -126,6 +132,9 @@ class Optimizer(ABC):
     """Whether `move` takes hyperparameters that are tensors, too, so that an update can be recorded."""
     elementwise: bool = False
     """Whether `move` takes a tile of any shape and treats every element alike: then a recorded update moves all replicas at once."""
+
+    layerwise: bool = False
+    """Whether its rule treats each parameter tensor by itself, as LARS does: then a tile is one tensor of one replica."""
 
     def __init__(self, buffers: FlatBuffers, options: Mapping[str, Any], *, shared: bool) -> None:
         self.options = options
@@ -156,7 +165,7 @@ class Optimizer(ABC):
             if not isinstance(hyperparameters, Hyperparameters):
                 wanted = hyperparameters[tile.replica]
             else:
-                wanted = hyperparameters if self.elementwise else hyperparameters.of(tile.replica)
+                wanted = hyperparameters if self.elementwise and not self.layerwise else hyperparameters.of(tile.replica)
             self.move(tile, wanted if tile.decays else Hyperparameters(wanted.learning_rate, 0.0, wanted.momentum))
 
     @property
@@ -186,18 +195,23 @@ class Optimizer(ABC):
     def _cut(self, *, shared: bool, recorded: bool = False) -> list[Tile]:
         """Returns the tiles of an update that is recorded or not."""
         weights, decayed = self.buffers.weights, self.buffers.decayed
-        parts = [part for part in (slice(0, decayed), slice(decayed, weights.shape[1])) if part.start < part.stop]
-        broadcast = recorded and self.elementwise
+        parts: list[tuple[slice, Columns | None]]
+        if self.layerwise and self.buffers.tensors:
+            parts = [(slice(tensor.start, tensor.stop), tensor) for tensor in self.buffers.tensors]
+        else:
+            halves = (slice(0, decayed), slice(decayed, weights.shape[1]))
+            parts = [(part, None) for part in halves if part.start < part.stop]
+        broadcast = recorded and self.elementwise and not self.layerwise
         # One part of all rows is one contiguous piece of memory; part of each row is not.
-        together = broadcast or (shared and len(parts) == 1)
+        together = broadcast or (shared and len(parts) == 1 and not self.layerwise)
         rows = [slice(None)] if together else [slice(row, row + 1) for row in range(len(weights))]
         tiles = []
         for row in rows:
-            for part in parts:
+            for part, tensor in parts:
                 buffers = {"weights": weights, "gradients": self.buffers.gradients, **self.state}
                 views = {name: buffer[row, part] if broadcast else buffer[row, part].view(-1) for name, buffer in buffers.items()}
                 own, gradients = views.pop("weights"), views.pop("gradients")
-                tiles.append(Tile(row.start or 0, part.start < decayed, own, gradients, views, self._steps))
+                tiles.append(Tile(row.start or 0, part.start < decayed, own, gradients, views, self._steps, tensor))
         return tiles
 
 

@@ -8,6 +8,7 @@ One that needs the loss at other examples or weights declares that and gets `sta
 
 from __future__ import annotations
 
-from gapbench.probes.state import Columns, NormMode, Objective, ObjectiveBatch, TrainState
+from gapbench.layers.rows import Columns
+from gapbench.probes.state import NormMode, Objective, ObjectiveBatch, TrainState
 
 __all__ = ["Columns", "NormMode", "Objective", "ObjectiveBatch", "TrainState"]

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gapbench.core.errors import TrainingError
-from gapbench.layers.rows import row_norms
+from gapbench.layers.rows import Columns, row_norms
 
 # The objective: the loss itself, for probes that need more of it than the gradient that an update was made from.
 #
@@ -103,18 +103,6 @@ class Objective(Protocol):
         self, batch: ObjectiveBatch, vector: Float[Tensor, "replica parameters"], weights: Float[Tensor, "replica parameters"] | None = None
     ) -> Float[Tensor, "replica parameters"]:
         """Returns the Hessian of `loss` times `vector`, by double backward: exact but for rounding."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """A parameter tensor's place in the flat rows: columns start .. stop - 1."""
-
-    name: str
-    start: int
-    stop: int
-    shape: tuple[int, ...] = ()
-    """Of one replica's parameter. Its first dimension is the slowest in the row; the others may stand in another order (kernels are
-    channels-last), so that a filter is a contiguous piece."""
 
 
 @dataclass

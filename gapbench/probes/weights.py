@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gapbench.core.hashing import stream
-from gapbench.layers.rows import row_norms
-from gapbench.probes.state import Columns, TrainState
+from gapbench.layers.rows import Columns, row_norms
+from gapbench.probes.state import TrainState
 
 
 def weight_distance(state: TrainState) -> dict[str, Tensor]:

@@ -246,6 +246,20 @@ def test_the_gradients_of_an_update_are_counted(check, declared, state):
     assert {one.state for name, one in found.items() if name != "gradients"} <= {"pass", "does not apply"}
 
 
+def test_a_rate_that_enters_the_velocity_is_warned_of(check):
+    inside = "velocity = tile.state['v']; velocity.mul_(0.9).add_(gradients, alpha=rate); tile.weights.sub_(velocity)"
+    found = check(optimizer(inside, state='("v",)'))["learning rate"]
+    assert found.state == "warning"
+    assert found.text.startswith("the rate enters the state: at rate 0 weights move on")
+
+
+def test_a_rule_with_norms_of_tensors_passes_where_it_says_that_it_is_layerwise(check):
+    move = "tile.weights.add_(gradients * (tile.weights.norm() / gradients.norm().clamp_min(1e-9)), alpha=-rate)"
+    assert check(optimizer(move))["replicas"].remedy.endswith("says layerwise = True and gets each")
+    found = states(check(optimizer(move, extra="layerwise = True")))
+    assert set(found.values()) == {"pass", "does not apply"}
+
+
 def test_an_optimizer_without_weight_decay_is_warned_of(check):
     found = check(optimizer("tile.weights.add_(tile.gradients, alpha=-rate)"))
     assert (found["weight decay"].state, found["weight decay"].text) == ("warning", "weight decay has no effect")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.optim.sgd import sgd
 
+from gapbench.layers.rows import Columns
 from gapbench.optimizers import FlatBuffers, Hyperparameters, Optimizer
 from gapbench.optimizers.adamw import AdamW
 from gapbench.optimizers.sgd import SGD
@@ -103,3 +104,31 @@ def test_sgd_has_the_bits_of_torchs_fused_step(options, momentum, weight_decay, 
             dampening=0.0, nesterov=options.get("nesterov", False), maximize=False,
         )  # fmt: skip
     assert torch.equal(weights[0], plain)
+
+
+class Normalized(Optimizer):
+    """Each tensor moves by the rate, whatever the length of its gradient: a rule by layers in two lines."""
+
+    state_names = ()
+    layerwise = True
+
+    def move(self, tile, hyperparameters):
+        self.seen.append((tile.replica, tile.tensor.name, tile.decays))
+        tile.weights.sub_(hyperparameters.learning_rate * tile.gradients / tile.gradients.norm())
+
+
+@pytest.mark.parametrize("move", [on_host, on_device])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_layerwise_rule_gets_each_tensor_of_each_replica_by_itself_without_the_padding(shared, move):
+    tensors = (Columns("kernel", 0, 12, (3, 4)), Columns("matrix", 16, 22, (2, 3)), Columns("bias", 24, 28, (4,)))
+    weights, gradients = torch.zeros(2, 32), torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    optimizer = Normalized(FlatBuffers(weights, gradients, 24, tensors), {}, shared=shared)
+    optimizer.seen = []
+    rates = [0.5, 0.5 if shared else 0.25]
+    move(optimizer, [Hyperparameters(rate, 1e-2, 0.9) for rate in rates])
+    assert optimizer.seen == [(row, name, name != "bias") for row in range(2) for name in ("kernel", "matrix", "bias")]
+    for row, rate in enumerate(rates):
+        for tensor in tensors:
+            assert weights[row, tensor.start : tensor.stop].norm() == pytest.approx(rate)
+    padding = [column for column in range(32) if not any(tensor.start <= column < tensor.stop for tensor in tensors)]
+    assert not weights[:, padding].any()

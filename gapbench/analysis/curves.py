@@ -206,6 +206,8 @@ def matched_loss_gap(reference: Cell, cell: Cell, curves: Curves) -> MatchedLoss
     for one in (reference, cell):
         if not one.values:
             return MatchedLoss(None, None, "", f"the schedule of {one.name} was not recorded")
+        if one.values.get("schedule"):  # the rate falls at every update
+            return MatchedLoss(None, None, "", DIFFERENT_PHASES)
     for statistics, prefix in (("recalibrated", "recalibrated_"), ("running", "")):
         losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
         paths = {

@@ -19,7 +19,7 @@ from gapbench.layers.keyed import keyed_layers
 from gapbench.probes import NormMode, ObjectiveBatch
 from gapbench.suite.batches import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
-from gapbench.workloads.tasks import live_task
+from gapbench.workloads.tasks import training_task
 
 FEWEST_EXAMPLES = 128
 """Examples of a replica that may be computed at once even where its batches are smaller."""
@@ -45,7 +45,7 @@ class TrainingObjective:
         self._chunk = max(1, min(CHUNK_EXAMPLES // len(specs), max(FEWEST_EXAMPLES, micro_batch_size)))
         self._ghost = spec.ghost_batch_size
         self._group = (spec.ghost_batch_size or spec.batch_size) if network.norms else 1
-        self._task = live_task(spec.model.name)
+        self._task = training_task(spec)
         self._keyed = keyed_layers(network.module)
         self._fixed: dict[str, Int[Tensor, "replica train"]] = {}
 

@@ -27,7 +27,7 @@ from gapbench.optimizers import Gradients, OfReplicas, Optimizer, schedule
 from gapbench.probes import Columns, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
-from gapbench.workloads.tasks import live_task
+from gapbench.workloads.tasks import training_task
 
 # Noise in gradients, as a control: weights of the examples of an update, or a random direction in the gradient's place.
 #
@@ -299,7 +299,7 @@ class Program:
         self._host_answers = device.type == "cpu"
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
         self.noise = UpdateNoise(specs, device)
-        self.task = live_task(spec.model.name)
+        self.task = training_task(spec)
         self._keyed = keyed_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
         self.clipped_updates = torch.zeros(len(specs), device=device)

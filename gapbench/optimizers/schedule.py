@@ -38,7 +38,7 @@ class Schedule:
 
 
 def schedule(spec: RunSpec, batches: BatchTable | None = None) -> Schedule:
-    """Returns the table of a run: phases by fraction of updates, times linear warmup from `warmup_start` to 1.
+    """Returns the table of a run: phases by fraction of updates, or a schedule by name, times linear warmup from `warmup_start` to 1.
 
     An update u of T belongs to the last phase whose start is <= u / T. Warmup over W = warmup * T updates multiplies by
     warmup_start + (1 - warmup_start) * (u + 1) / W, per update as in Goyal et al. 2017, section 2.2. Where the batch grows, u and T count
@@ -60,6 +60,8 @@ def schedule(spec: RunSpec, batches: BatchTable | None = None) -> Schedule:
     decays = np.array([spec.weight_decay if phase.weight_decay is None else phase.weight_decay for phase in spec.phases])
     momenta = np.array([momentum if phase.momentum is None else phase.momentum for phase in spec.phases])
     learning_rate = spec.learning_rate * factors[phase_of]
+    if spec.schedule != "phases":
+        learning_rate *= _falling(spec.schedule, np.clip((done[:-1] / total - spec.warmup) / (1.0 - spec.warmup), 0.0, 1.0))
     if spec.adaptive_batch is not None:
         scaling = spec.adaptive_batch.learning_rate_scaling
         learning_rate *= [learning_rate_factor(scaling, size, spec.batch_size) for size in _sizes(batches)]
@@ -67,6 +69,21 @@ def schedule(spec: RunSpec, batches: BatchTable | None = None) -> Schedule:
     if warmup_updates > 0:
         learning_rate *= np.minimum(1.0, spec.warmup_start + (1.0 - spec.warmup_start) * done[1:] / warmup_updates)
     return Schedule(learning_rate, decays[phase_of], momenta[phase_of])
+
+
+POWER = 2.0
+"""Of the polynomial schedule: You et al. 2017, arXiv:1708.03888, section 5."""
+
+
+def _falling(name: str, done: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the factor of the rate where the share `done` of what follows warmup is done: 1 at 0, and 0 at 1.
+
+    cosine: (1 + cos(pi done)) / 2 (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts); linear: 1 - done; polynomial:
+    (1 - done)^2.
+    """
+    if name == "cosine":
+        return np.asarray((1.0 + np.cos(np.pi * done)) / 2.0)
+    return np.asarray((1.0 - done) ** (POWER if name == "polynomial" else 1.0))
 
 
 def _steps(batches: BatchTable) -> npt.NDArray[np.float64]:

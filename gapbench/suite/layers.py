@@ -203,10 +203,18 @@ class RunSettings:
         Raises:
             Unknown: the value is invalid, or it is required and not set.
         """
+        if name == "phases" and self.schedule != "phases":
+            return []
         value = self.settings.get(name, default_of(name) if default is None else default)
         if name in REQUIRED and not value:
             raise Unknown(name)
         return value
+
+    @property
+    def schedule(self) -> str:
+        """The schedule by name; `phases` also where phases are set above it."""
+        above = self.settings.height("schedule") >= self.settings.height("phases")
+        return str(self.settings.get("schedule", "phases")) if above else "phases"
 
     def lacks(self, name: str) -> bool:
         """Returns whether a field is set nowhere."""

@@ -223,6 +223,9 @@ def check_optimizer(run: RunSettings, optimizer: Component) -> None:
     """Adds a mistake where options of the optimizer do not go together, or phases set one that it does not have."""
     if optimizer.option("nesterov") and not optimizer.option("momentum"):
         run.problem("optimizer", "nesterov = true needs momentum > 0", "nesterov")
+    settings = run.settings
+    if run.schedule != "phases" and settings.layer_of("schedule") is settings.layer_of("phases"):
+        run.problem("schedule", f'schedule = "{run.schedule}" and phases both say how the rate falls; choose one of them')
     if optimizer.option("momentum") is None and any(phase.momentum is not None for phase in run.get("phases")):
         run.problem("phases", f'a phase sets momentum, which the optimizer "{optimizer.name}" does not have')
 
@@ -363,6 +366,7 @@ def schedule_of(
     decays = decay > 0 or any(phase.weight_decay for phase in phases)
     return {
         "phases": tuple(phases) or (Phase(),),
+        "schedule": "phases" if run.schedule == "constant" else run.schedule,
         "weight_decay": decay * of_run,
         "weight_decay_on": run.get("weight_decay_on") if decays else "all",
         "momentum_reset": "never" if stateless else run.get("momentum_reset"),
@@ -439,6 +443,8 @@ def plain_of(run: RunSettings, model: Component) -> dict[str, Any]:
     default_probes = tuple(name for name, probe in catalog.probes().items() if probe.default)
     probes = run.get("probes", default_probes)
     check_norm_group(run, model, probes)
+    if run.get("label_smoothing") and catalog.task_of(model.name).name != "classification":
+        run.problem("label_smoothing", f"label_smoothing is for labels, and the model {model.name} classifies nothing; remove it")
     return {
         **{name: run.get(name) for name in RunSpec.model_fields if name in RunFields.model_fields and name not in COMPONENTS},
         "clip_norm": run.number("clip_norm", "off"),

@@ -166,6 +166,10 @@ class RunValues(Frozen):
     warmup_start: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     """Factor of the learning rate that warmup starts from."""
     phases: Annotated[tuple[Phase, ...], OF_REPLICA] = (Phase(),)
+    schedule: Annotated[Literal["phases", "cosine", "linear", "polynomial"], OF_REPLICA] = "phases"
+    """How the learning rate falls after warmup: by the factors of the phases, or to zero at the end of training."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of a label that is spread over all classes in the loss that is trained on; evaluations are of the labels themselves."""
     weight_decay: Annotated[float, OF_REPLICA] = Field(0.0, ge=0.0)
     weight_decay_on: Literal["all", "matrices"] = "all"
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""

@@ -192,6 +192,12 @@ class RunFields(Section):
     warmup_start: WarmupStart = Field(0.0, description='Factor of the learning rate that warmup starts from, or "reference".')
     minimum_warmup_updates: MinimumWarmup = Field(0, description='Warmup takes at least so many updates; "momentum": 5 / (1 - momentum).')
     phases: Phases = Field(default_factory=list, description="The schedule: parts of the training, each from a fraction of the updates on.")
+    schedule: Literal["phases", "constant", "cosine", "linear", "polynomial"] = Field(
+        "phases",
+        description="How the rate falls after warmup: by phases, not at all, or to zero by (1 + cos)/2, in a line, as a square. "
+        "Above phases in the layers it replaces them.",
+    )
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of each label spread over all classes, in training only.")
     weight_decay: float = Field(0.0, ge=0.0, description="Factor of the L2 penalty's gradient.")
     weight_decay_on: Literal["all", "matrices"] = Field("all", description="All parameters, or only those of two or more dimensions.")
     clip_norm: ClipNorm = Field("off", description='Threshold of the gradient\'s global L2 norm, or "off".')

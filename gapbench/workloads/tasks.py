@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gapbench.catalog import task_of
 from gapbench.core.registry import load_target
+from gapbench.suite.runspec import RunSpec
 
 
 class Task(ABC):
@@ -48,13 +49,21 @@ class Task(ABC):
 
 
 class Classification(Task):
-    """Labels, by the cross entropy of logits."""
+    """Labels, by the cross entropy of logits.
+
+    Args:
+        label_smoothing: share of each label that is spread over all classes in the loss that is trained on (Szegedy et al. 2016,
+            arXiv:1512.00567, section 7). Metrics are of the labels themselves.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
 
     def losses(
         self, outputs: Float[Tensor, "replica outputs batch"], targets: Int[Tensor, "replica batch"]
     ) -> Float[Tensor, "replica batch"]:
         """See `Task`."""
-        return F.cross_entropy(outputs, targets, reduction="none")
+        return F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
 
     def correct(
         self, outputs: Float[Tensor, "replica outputs batch"], targets: Int[Tensor, "replica batch"]
@@ -70,7 +79,7 @@ class Classification(Task):
         self, outputs: Float[Tensor, "replica outputs batch"], targets: Int[Tensor, "replica batch"]
     ) -> Mapping[str, Float[Tensor, "replica batch"] | Bool[Tensor, "replica batch"]]:
         """See `Task`."""
-        return {"loss": self.losses(outputs, targets), "accuracy": self.correct(outputs, targets)}
+        return {"loss": F.cross_entropy(outputs, targets, reduction="none"), "accuracy": self.correct(outputs, targets)}
 
 
 class Reconstruction(Task):
@@ -83,7 +92,12 @@ class Reconstruction(Task):
         return outputs[:, 0]
 
 
-def live_task(model: str) -> Task:
-    """Returns the task of a model by its name in the catalog."""
-    task: Task = load_target(task_of(model).target)()
+def live_task(model: str, **options: float) -> Task:
+    """Returns the task of a model by its name in the catalog; options are those of its target."""
+    task: Task = load_target(task_of(model).target)(**options)
     return task
+
+
+def training_task(spec: RunSpec) -> Task:
+    """Returns the task of a run, with the loss that it trains on."""
+    return live_task(spec.model.name, **({"label_smoothing": spec.label_smoothing} if spec.label_smoothing else {}))

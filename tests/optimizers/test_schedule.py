@@ -1,6 +1,8 @@
 """Schedules against their definition, update by update."""
 
+import numpy as np
 import pytest
+import torch
 
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component, Phase
@@ -39,3 +41,26 @@ def test_tables_of_equal_runs_are_the_same_and_of_others_not(spec):
     assert schedule(spec(seed=0)).same_as(schedule(spec(seed=1)))
     assert not schedule(spec()).same_as(schedule(spec(learning_rate=0.2)))
     assert not schedule(spec()).same_as(schedule(spec(optimizer=Component(name="sgd", options={"momentum": 0.5}))))
+
+
+TORCH = {
+    "cosine": lambda optimizer, updates: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates),
+    "linear": lambda optimizer, updates: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, updates),
+    "polynomial": lambda optimizer, updates: torch.optim.lr_scheduler.PolynomialLR(optimizer, updates, power=2.0),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_schedules_by_name_are_torchs_after_warmup(spec, name, warmup):
+    updates, first = 56, round(warmup * 56)
+    found = schedule(spec(updates=updates, learning_rate=0.1, schedule=name, warmup=warmup, phases=(Phase(),))).learning_rate
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = TORCH[name](optimizer, updates - first)
+    oracle = []
+    for _ in range(updates - first):
+        oracle.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert found[first:] == pytest.approx(oracle, rel=1e-9, abs=1e-12)
+    assert found[:first] == pytest.approx(0.1 * np.arange(1, first + 1) / max(first, 1))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gapbench.suite import Component, PlannedRun, Suite
+from gapbench.suite.runspec import Phase
 
 Load = Callable[..., Suite]
 DIGITS = '[run]\nrecipe = "digits"\n'
@@ -197,3 +198,23 @@ def test_every_seed_resolves_as_it_does_alone(load: Load) -> None:
     alone = [run for seed in range(4) for run in load(text.format(seed) + overrides.get(seed, "")).runs]
     assert {run.run_id: run.spec for run in together} == {run.run_id: run.spec for run in alone}
     assert [run.spec.order_seed for run in together] == [0, 7, 2, 3] * 2
+
+
+DIGITS_RUN = '[run]\nrecipe = "digits"\nbatch_size = 16\n'
+
+
+def test_a_schedule_by_name_replaces_the_phases_below_it_and_not_those_above(load) -> None:
+    (cosine,), (constant,), (phases,) = (
+        load(DIGITS_RUN + text).runs
+        for text in (
+            'schedule = "cosine"\n',
+            'schedule = "constant"\n',
+            'schedule = "cosine"\n[[arm]]\nlabel = "A"\nphases = [{ start = 0.0, learning_rate_factor = 0.5 }]\n',
+        )
+    )
+    assert (cosine.spec.schedule, cosine.spec.phases) == ("cosine", (Phase(),))
+    assert (constant.spec.schedule, constant.spec.phases) == ("phases", (Phase(),))
+    assert (phases.spec.schedule, phases.spec.phases[0].learning_rate_factor) == ("phases", 0.5)
+    (plain,) = load(DIGITS_RUN + "phases = [{ start = 0.0, learning_rate_factor = 1.0 }]\n").runs
+    assert plain.run_id == constant.run_id  # equal runs have equal ids, however they are written
+    assert cosine.run_id != plain.run_id

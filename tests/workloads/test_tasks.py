@@ -8,7 +8,7 @@ from gapbench import catalog
 from gapbench.engine.program import mean_loss
 from gapbench.probes.state import ObjectiveBatch
 from gapbench.suite.runspec import Component
-from gapbench.workloads.tasks import Classification, live_task
+from gapbench.workloads.tasks import Classification, live_task, training_task
 from tests.engine.runs import make_trainer
 
 
@@ -76,3 +76,13 @@ def test_examples_count_by_their_weights_in_training_evaluation_and_objective(sp
     assert values["test_accuracy"][0] == pytest.approx(float(right))
     batch = ObjectiveBatch(tested, None, "running", 1)
     assert float(trainer.program.objective.loss(batch)[0]) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_label_smoothing_is_of_the_loss_that_is_trained_on_and_of_no_metric(spec):
+    outputs, labels = torch.randn(2, 5, 7), torch.randint(0, 5, (2, 7))
+    task, plain = training_task(spec(label_smoothing=0.1)), training_task(spec())
+    oracle = torch.nn.functional.cross_entropy(outputs, labels, reduction="none", label_smoothing=0.1)
+    assert torch.equal(task.losses(outputs, labels), oracle)
+    assert not torch.equal(task.losses(outputs, labels), plain.losses(outputs, labels))
+    for name, values in plain.values(outputs, labels).items():
+        assert torch.equal(task.values(outputs, labels)[name], values)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gapbench.catalog.plugins import loaded_files
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
 from gapbench.execution.calibrating import Measured as Measured
@@ -147,7 +148,7 @@ def execute(
 
 
 def _setups(results: Path, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
-    machine = describe_machine()
+    machine = describe_machine(loaded_files())
 
     def setup_of(slot: Slot) -> Setup:
         return Setup(

@@ -14,13 +14,14 @@ from gapbench.core.errors import StoreError
 from gapbench.core.machine import cache_dir
 from gapbench.core.registry import unknown_name
 from gapbench.store import Leftover, Merged, ResultsDirectory, Tables
+from gapbench.suite.load import load_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def find(results: str | Path | None = None, parent: str | Path = "results") -> Path:
-    """Returns a results directory: a path, a bundle, the name of a suite below `parent`, or, by default, the one touched last.
+    """Returns a results directory: a path, a bundle, a suite file or its name below `parent`, or, by default, the one touched last.
 
     Raises:
         StoreError: there is none.
@@ -32,7 +33,9 @@ def find(results: str | Path | None = None, parent: str | Path = "results") -> P
             raise StoreError(f"{parent}: holds no results yet; `gapbench run SUITE` makes some")
         return max(known, key=lambda path: (path / "plan.parquet").stat().st_mtime if (path / "plan.parquet").exists() else 0.0)
     path = Path(results).expanduser()
-    if path.exists():
+    if path.suffix == ".toml" and path.is_file():
+        path = Path(load_name(path))
+    elif path.exists():
         return path
     if (parent / path).exists():
         return parent / path

@@ -9,7 +9,7 @@ import typer
 
 from gapbench import api, console
 from gapbench.cli.app import app
-from gapbench.cli.options import ResultsArgument, results_argument
+from gapbench.cli.options import ParentOption, ResultsArgument, results_argument
 
 analyze_app = typer.Typer(
     help="Put a question to results: sentences with intervals, figures, tidy numbers.", no_args_is_help=True, rich_markup_mode=None
@@ -21,9 +21,10 @@ OutputOption = Annotated[
 ]
 
 
-def answer(what: str, results: str | None, output: Path | None, **options: Any) -> None:
+def answer(what: str, results: str | None, parent: Path, output: Path | None, **options: Any) -> None:
     """Analyses results, writes that where it is wanted, and prints the sentences."""
-    found = api.analyze(what, results, **options)
+    elsewhere = results is not None and (results.startswith("published:") or results.endswith(".csv"))
+    found = api.analyze(what, results if elsewhere else str(api.find(results, parent)), **options)
     written = found.write(output) if output is not None else []
     console.print_analysis(console.out(), f"{found.suite}: {found.what}", found.sentences)
     if written:
@@ -33,8 +34,10 @@ def answer(what: str, results: str | None, output: Path | None, **options: Any) 
 @analyze_app.command()
 def diffusion(
     results: Annotated[
-        str | None, results_argument("Results directory, bundle, name below results/, or published:hoffer2017; default: the newest there.")
+        str | None,
+        results_argument("Results directory, bundle, suite, name below --results, or published:hoffer2017; default: the newest there."),
     ] = None,
+    parent: ParentOption = Path("results"),
     output: OutputOption = None,
     first: Annotated[
         int | None,
@@ -43,7 +46,7 @@ def diffusion(
     last: Annotated[int | None, typer.Option("--last", min=2, help="Last update of the common window.")] = None,
 ) -> None:
     """Do the weights diffuse? Drift and spread over data orders, growth exponents, predictions beyond the fit, collapse."""
-    answer("diffusion", results, output, first=first, last=last)
+    answer("diffusion", results, parent, output, first=first, last=last)
 
 
 @analyze_app.command("critical-batch")
@@ -51,10 +54,11 @@ def critical_batch(
     results: Annotated[
         str | None,
         results_argument(
-            "Results directory, bundle, name below results/, a CSV file of batch_size,steps, or published:zhang2024; "
+            "Results directory, bundle, suite, name below --results, a CSV file of batch_size,steps, or published:zhang2024; "
             "default: the newest results there."
         ),
     ] = None,
+    parent: ParentOption = Path("results"),
     output: OutputOption = None,
     target: Annotated[
         list[str] | None,
@@ -62,32 +66,34 @@ def critical_batch(
     ] = None,
 ) -> None:
     """How large a batch is still useful? Steps to a target against batch size, the critical batch size, the shape of the curve."""
-    answer("critical-batch", results, output, targets=target or ())
+    answer("critical-batch", results, parent, output, targets=target or ())
 
 
 @analyze_app.command("noise-scale")
 def noise_scale(
     results: ResultsArgument = None,
+    parent: ParentOption = Path("results"),
     output: OutputOption = None,
     only: Annotated[
         str | None, typer.Option("--only", metavar="KEY=VALUE,...", help="Only the runs that match, such as batch_size=32,seed=0.")
     ] = None,
 ) -> None:
     """How noisy are the gradients? The noise scale of every run along training, with intervals."""
-    answer("noise-scale", results, output, only=only)
+    answer("noise-scale", results, parent, output, only=only)
 
 
 @analyze_app.command()
 def landscape(
     results: ResultsArgument = None,
+    parent: ParentOption = Path("results"),
     output: OutputOption = None,
     bins: Annotated[int, typer.Option("--bins", min=3, help="Equal bins of distance, from 0 to the largest.")] = 10,
 ) -> None:
     """How does the loss vary around the weights? Spread against distance, beside what gradient and curvature predict."""
-    answer("landscape", results, output, bins=bins)
+    answer("landscape", results, parent, output, bins=bins)
 
 
 @analyze_app.command()
-def sharpness(results: ResultsArgument = None, output: OutputOption = None) -> None:
+def sharpness(results: ResultsArgument = None, parent: ParentOption = Path("results"), output: OutputOption = None) -> None:
     """How sharp are the minima? Keskar's measure, top eigenvalue and trace, beside loss and edge of stability."""
-    answer("sharpness", results, output)
+    answer("sharpness", results, parent, output)

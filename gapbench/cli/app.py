@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 import gapbench
 from gapbench import api, console
-from gapbench.cli.options import OnlyOption, ResultsArgument, SetOption, SuiteArgument, at_place, parse_settings
+from gapbench.cli.options import OnlyOption, ParentOption, ResultsArgument, SetOption, SuiteArgument, at_place, parse_settings
 from gapbench.core.errors import GapbenchError, SuiteError
 
 if TYPE_CHECKING:
@@ -144,22 +144,24 @@ def plan(
 @app.command()
 def report(
     results: ResultsArgument = None,
+    parent: ParentOption = Path("results"),
     verdict: Annotated[
         Detail, typer.Option("--verdict", help="short: the answer and the table; full: every comparison, column and note as well.")
     ] = Detail.SHORT,
 ) -> None:
     """Write tables and figures from results, also partial ones and bundles, and print what they say."""
-    console.print_report(console.out(), api.report(results), full=verdict is Detail.FULL)
+    console.print_report(console.out(), api.report(api.find(results, parent)), full=verdict is Detail.FULL)
 
 
 @app.command()
 def clean(
     results: ResultsArgument = None,
+    parent: ParentOption = Path("results"),
     cache: Annotated[bool, typer.Option("--cache", help="Also decoded data sets and measured speeds; downloads stay.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove old attempts, checkpoints of finished runs, half-written files. Never a result."""
-    leftovers = api.find_leftovers(None if results is None else api.find(results), cache=cache)
+    leftovers = api.find_leftovers(parent if results is None else api.find(results, parent), cache=cache)
     if not leftovers:
         console.tell(console.out(), "nothing to remove")
         return

@@ -72,7 +72,7 @@ SuiteArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="SUITE", help="Suite file, or name of a shipped suite.", autocompletion=complete_suites)
 ]
 ResultsArgument: TypeAlias = Annotated[
-    str | None, results_argument("Results directory, bundle, or name below results/; default: the newest there.")
+    str | None, results_argument("Results directory, bundle, suite, or name below --results; default: the newest there.")
 ]
 SetOption: TypeAlias = Annotated[
     list[str] | None,

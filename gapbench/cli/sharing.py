@@ -11,7 +11,7 @@ import typer
 
 from gapbench import api, console
 from gapbench.cli.app import app
-from gapbench.cli.options import ResultsArgument, UsageError, complete_results, results_argument
+from gapbench.cli.options import ParentOption, ResultsArgument, UsageError, complete_results, results_argument
 
 
 class FailOn(StrEnum):
@@ -67,6 +67,7 @@ def merge(
 @app.command()
 def export(
     results: ResultsArgument = None,
+    parent: ParentOption = Path("results"),
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="FILE", help="One small archive that `gapbench report` reads elsewhere: .tar.gz or .zip."),
@@ -78,13 +79,14 @@ def export(
     ] = None,
 ) -> None:
     """Take results elsewhere, in one or more forms. Never writes over anything."""
-    for written in api.export(results, bundle, csv=csv, latex=latex, tensorboard=tensorboard):
+    for written in api.export(api.find(results, parent), bundle, csv=csv, latex=latex, tensorboard=tensorboard):
         console.tell(console.out(), f"{written.path}: {written.what}")
 
 
 @app.command()
 def status(
     results: ResultsArgument = None,
+    parent: ParentOption = Path("results"),
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again every two seconds until training ends; Ctrl-C ends only this.")
     ] = False,
@@ -96,7 +98,7 @@ def status(
     """
     if watch and as_json:
         raise UsageError("--watch is for people and --json for scripts; give one of them")
-    folder, terminal = api.find(results), console.out()
+    folder, terminal = api.find(results, parent), console.out()
     seen = api.status(folder)
     if as_json:
         typer.echo(json.dumps(seen.as_json(), indent=1, ensure_ascii=False, allow_nan=False))

@@ -117,6 +117,18 @@ def load_parts(
     return suite, sections, document
 
 
+def load_name(path: Path) -> str:
+    """Returns the name of a suite file, which is that of its results directory.
+
+    Raises:
+        SuiteError: the file cannot be read or has no name.
+    """
+    name = read_document(path, {}).data.get("name")
+    if not isinstance(name, str):
+        raise SuiteError([Problem(str(path), "needs the key name")])
+    return name
+
+
 def _settings_hash(document: Document) -> str:
     return hashlib.blake2b(canonical_json(document.sources[-1].data).encode(), digest_size=4).hexdigest()
 

@@ -17,24 +17,33 @@ def git(folder, *arguments):
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
-def test_versions_and_machine_are_recorded(tmp_path):
-    found = describe_machine(tmp_path)
-    assert found["gapbench_version"] == gapbench.__version__
+def test_versions_and_machine_are_recorded():
+    found = describe_machine({"own.py": "0123"})
+    version, _, code = found["gapbench_version"].partition("+")
+    assert version == gapbench.__version__
+    assert len(code) == 8
+    assert found["plugins"] == '{"own.py": "0123"}'
     assert found["python_version"] == platform.python_version()
     assert found["torch_version"]
     assert found["cpu_name"]
 
 
-def test_the_git_state_of_a_working_tree_is_recorded(tmp_path):
+def test_the_git_state_of_the_tree_that_a_package_belongs_to_is_recorded(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
     git(tmp_path, "init")
-    (tmp_path / "file").write_text("one")
-    git(tmp_path, "add", "file")
+    (package / "__init__.py").write_text("one")
+    git(tmp_path, "add", "package")
     git(tmp_path, "commit", "-m", "one")
-    clean = git_state(tmp_path)
+    clean = git_state(package)
     assert len(clean["git_commit"]) == 40
     assert clean["git_dirty"] is False
-    (tmp_path / "file").write_text("two")
-    assert git_state(tmp_path) == {**clean, "git_dirty": True}
+    (package / "__init__.py").write_text("two")
+    assert git_state(package) == {**clean, "git_dirty": True}
+    installed = tmp_path / "venv"
+    installed.mkdir()
+    (installed / "__init__.py").write_text("one")
+    assert git_state(installed) == {"git_commit": None, "git_dirty": None}  # in somebody's tree, and not of it
 
 
 @pytest.mark.parametrize("variable", ["GIT_CEILING_DIRECTORIES", "PATH"])

@@ -18,7 +18,7 @@ import numpy as np
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
 from gapbench.analysis.formats import gap_digits, interval_text, listed, signed
-from gapbench.analysis.stats import Difference, Values, combination, holm, is_separated
+from gapbench.analysis.stats import Array, Difference, combination, holm, is_separated
 from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _effects(factors: Sequence[Factor], cells: Sequence[Cell], metric: Metric) -
     return [replace(effect, p_holm=p_holm) for effect, p_holm in zip(effects, adjusted, strict=True)]
 
 
-def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
+def contrast_coefficients(count: int, which: tuple[int, ...]) -> Array:
     """Returns the coefficient of every cell of a factorial of `count` factors, the last varying fastest.
 
     Args:
@@ -164,7 +164,7 @@ def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
         which: positions of the factors whose effect (one) or interaction (two or more) it is.
     """
     signs = np.array(list(itertools.product((-1.0, 1.0), repeat=count)))
-    coefficients: Values = signs[:, list(which)].prod(axis=1) / 2 ** (count - 1)
+    coefficients: Array = signs[:, list(which)].prod(axis=1) / 2 ** (count - 1)
     return coefficients
 
 

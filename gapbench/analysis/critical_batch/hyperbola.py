@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gapbench.analysis.stats import LEVEL, Interval, interval_of_log, t_quantile
+from gapbench.analysis.stats import LEVEL, Array, Interval, interval_of_log, t_quantile
 from gapbench.core.errors import GapbenchError
-
-Array = npt.NDArray[np.float64]
 
 BRACKET = 4.0
 """A fit is bracketed by two batch sizes below the critical one by this factor, and by two above it."""

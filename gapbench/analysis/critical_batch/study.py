@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +23,8 @@ from gapbench.analysis.critical_batch.hyperbola import (
 from gapbench.analysis.critical_batch.targets import Chosen, Passage, Target, choose_rates, passages_of, unequal_budget
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import counted, large
-from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
-from gapbench.analysis.noise_scale import NoiseCurves
+from gapbench.analysis.frames import Columns, Row, Study, named, tidy, with_bounds
+from gapbench.analysis.noise_scale import probed_noise, streamed_noise
 from gapbench.analysis.stats import Interval
 from gapbench.core.events import Outcome
 from gapbench.suite.batches import effective_ghost
@@ -83,37 +82,12 @@ class CurveStudy:
         return [(one.batch_size, trained) for one in self.chosen for trained in one.censored]
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Critical batch sizes of a suite or of a file."""
-
-    suite: str
-    curves: tuple[CurveStudy, ...]
-    notes: tuple[str, ...] = ()
-    """What could not be analysed, and why."""
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What can be concluded, by data set and model (or series): each with its interval."""
-        return sentences_of(self)
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as tidy frames: passages, fits, predictions."""
-        rows = {
-            "passages": (row for curve in self.curves for row in _passages(curve)),
-            "fits": (_fit(curve) for curve in self.curves),
-            "predictions": ({"curve": curve, "one": one} for curve in self.curves for one in curve.predictions),
-        }
-        return {name: tidy(columns, rows[name]) for name, columns in COLUMNS.items()}
-
-
-def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study:
+def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study[tuple[CurveStudy, ...]]:
     """Analyses curves of steps from a file."""
-    return Study(name, tuple(_curve(title, "", ANY_TARGET, passages) for title, passages in series.items()))
+    return study_of_curves(name, [_curve(title, "", ANY_TARGET, passages) for title, passages in series.items()])
 
 
-def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[Target]) -> Study:
+def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[Target]) -> Study[tuple[CurveStudy, ...]]:
     """Analyses how many updates the runs of a suite take to each target.
 
     Cells of a panel that share all but batch size, learning rate and regime are one curve: each batch size then has its best rate.
@@ -127,17 +101,31 @@ def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequenc
     found: list[CurveStudy] = []
     notes: list[str] = []
     looked_up = Curves(curves)
-    noise = NoiseCurves(looked_up)
     for panel in read_panels(runs):
         groups = _groups(panel)
         for method, cells in groups.items():
             for target in targets:
-                made = _of_cells(panel.title, method if len(groups) > 1 else "", cells, target, looked_up, noise)
+                made = _of_cells(panel.title, method if len(groups) > 1 else "", cells, target, looked_up)
                 if isinstance(made, str):
                     notes.append(f"{panel.title}{f', {method}' if method else ''}: {made}")
                 else:
                     found.append(made)
-    return Study(suite, tuple(found), tuple(notes))
+    return study_of_curves(suite, found, notes)
+
+
+def study_of_curves(suite: str, curves: Sequence[CurveStudy], notes: Sequence[str] = ()) -> Study[tuple[CurveStudy, ...]]:
+    """Returns what curves come to, with what could not be analysed, and why."""
+    sentences: dict[str, list[str]] = {}
+    for curve in curves:
+        sentences.setdefault(curve.about, []).extend(_curve_sentences(curve))
+    if notes:
+        sentences["Not analysed"] = [f"{note}." for note in notes]
+    rows = {
+        "passages": (row for curve in curves for row in _passages(curve)),
+        "fits": (_fit(curve) for curve in curves),
+        "predictions": ({"curve": curve, "one": one} for curve in curves for one in curve.predictions),
+    }
+    return Study(suite, tuple(curves), sentences, {name: tidy(columns, rows[name]) for name, columns in COLUMNS.items()})
 
 
 def _groups(panel: Panel) -> dict[str, list[Cell]]:
@@ -159,7 +147,7 @@ def _once(cells: Sequence[Cell]) -> list[Cell]:
     return out
 
 
-def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves, noise: NoiseCurves) -> CurveStudy | str:
+def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves) -> CurveStudy | str:
     found, statistics = passages_of(curves, target, [run for cell in cells for run in cell.runs])
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
@@ -178,7 +166,7 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
             if reached.spacing is not None:
                 spacings.append(reached.spacing)
             passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, reached.steps, reached.trained))
-            if reached.steps is not None and (one := _predicted(noise, cell, run.run_id, reached.steps)) is not None:
+            if reached.steps is not None and (one := _predicted(curves, cell, run.run_id, reached.steps)) is not None:
                 predicted.append((cell.learning_rate, one))
     if not passages:
         return f"{target}: no run was evaluated before it was reached"
@@ -193,9 +181,9 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
     )
 
 
-def _predicted(noise: NoiseCurves, cell: Cell, run_id: str, last: float) -> Predicted | None:
+def _predicted(curves: Curves, cell: Cell, run_id: str, last: float) -> Predicted | None:
     """Returns what one run's noise scale predicts; None where it was not measured at two moments or more before the target."""
-    found = noise.probed(run_id, cell.train_examples) or noise.streamed(run_id, cell.batch_size, cell.train_examples)
+    found = probed_noise(curves, run_id, cell.train_examples) or streamed_noise(curves, run_id, cell.batch_size, cell.train_examples)
     known = [one for one in found if np.isfinite(one.dataset.value) and one.dataset.value > 0]
     if sum(one.update <= last for one in known) < 2:
         return None
@@ -215,22 +203,21 @@ def _curve(title: str, method: str, target: str, passages: Sequence[Passage]) ->
 
 # The numbers of the analysis of critical batch sizes as tidy frames.
 
-CURVE = {"panel": "curve.title", "method": "curve.method", "target": "curve.target"}
+CURVE = {"panel": "curve.title", **named("method", "target", of="curve")}
 COLUMNS: dict[str, Columns] = {
     "passages": {
-        **CURVE, "batch_size": "one.batch_size", "learning_rate": "rate", "seed": "one.seed", "steps": "one.steps",
-        "trained": "one.trained", **named("examples", "chosen"),
+        **CURVE, "batch_size": "one.batch_size", "learning_rate": "rate", **named("seed", "steps", "trained", of="one"),
+        **named("examples", "chosen"),
     },
     "fits": {
         **CURVE, **with_bounds("critical_batch", "curve.fit.critical_batch"), "critical_batch_20_percent": "curve.fit.overhead_batch",
         **with_bounds("smallest_steps", "curve.fit.smallest_steps"), "smallest_examples": "curve.fit.smallest_examples",
-        **with_bounds("knee", "curve.fit.knee"), "rejected": "curve.fit.rejected", "extrapolated": "curve.fit.extrapolated",
-        "residual": "curve.fit.residual", "n": "curve.fit.n", **named("batch_sizes"),
-        **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
+        **with_bounds("knee", "curve.fit.knee"), **named("rejected", "extrapolated", "residual", "n", of="curve.fit"),
+        **named("batch_sizes"), **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
     },
     "predictions": {
         **CURVE, "batch_size": "one.batch_size", "predicted": "one.weighted", "predicted_naive": "one.naive",
-        "smallest_steps": "one.smallest_steps", "smallest_examples": "one.smallest_examples", "counts": "one.counts",
+        **named("smallest_steps", "smallest_examples", "counts", of="one"),
     },
 }  # fmt: skip
 """Columns of each frame."""
@@ -250,16 +237,6 @@ def _passages(curve: CurveStudy) -> Iterator[Row]:
 
 
 # What can be concluded of critical batch sizes: sentences, each with its interval and what it rests on.
-
-
-def sentences_of(found: Study) -> dict[str, list[str]]:
-    """Returns the sentences by title, what could not be analysed at the end."""
-    out: dict[str, list[str]] = {}
-    for curve in found.curves:
-        out.setdefault(curve.about, []).extend(_curve_sentences(curve))
-    if found.notes:
-        out["Not analysed"] = [f"{note}." for note in found.notes]
-    return out
 
 
 def _curve_sentences(curve: CurveStudy) -> list[str]:

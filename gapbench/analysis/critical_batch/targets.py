@@ -19,7 +19,7 @@ import numpy as np
 from gapbench.analysis.cells import Cell, Panel, Run
 from gapbench.analysis.curves import Curve, Curves, crossing, logarithms, smooth
 from gapbench.analysis.formats import large
-from gapbench.analysis.frames import Columns, records, with_bounds
+from gapbench.analysis.frames import Columns, named, records, with_bounds
 from gapbench.analysis.rows import SideTable, side_table
 from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import GapbenchError
@@ -261,11 +261,10 @@ def _number(path: Path, line: int, row: Mapping[str, str | None], name: str, *, 
 # The side table of a suite's targets: how many updates every cell takes to each, and which runs never get there.
 
 NUMBERS: Columns = {
-    "dataset": "row.panel.dataset", "model": "row.panel.model", "recipe": "row.panel.recipe", "cell": "row.cell.name",
-    "batch_size": "row.cell.batch_size", "learning_rate": "row.cell.learning_rate", "target": "row.target.metric",
-    "target_value": "row.target.value", "runs": "row.runs", "reached": "row.arrived", "below_at_first": "row.early",
-    **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples", "not_reached_after": "row.stopped",
-    "spacing": "row.spacing", "statistics": "row.statistics",
+    **named("dataset", "model", "recipe", of="row.panel"), "cell": "row.cell.name", **named("batch_size", "learning_rate", of="row.cell"),
+    "target": "row.target.metric", "target_value": "row.target.value", "runs": "row.runs", "reached": "row.arrived",
+    "below_at_first": "row.early", **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples",
+    "not_reached_after": "row.stopped", **named("spacing", "statistics", of="row"),
 }  # fmt: skip
 NAMED = 6
 """Cells that a sentence names; of a grid of rates most never reach a target."""

@@ -6,6 +6,6 @@ alone does not show diffusion: what all data orders share is drift.
 
 from __future__ import annotations
 
-from gapbench.analysis.diffusion.study import PanelStudy, Study, study
+from gapbench.analysis.diffusion.study import PanelStudy, study
 
-__all__ = ["PanelStudy", "Study", "study"]
+__all__ = ["PanelStudy", "study"]

@@ -12,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench.analysis.curves import Window
 from gapbench.analysis.diffusion.walks import Decomposition, Logs, Walks, jackknife_error, order_estimate, order_quantile
 from gapbench.analysis.formats import counted, signed
-from gapbench.analysis.stats import Estimate, Interval, interval_of_log, t_interval
+from gapbench.analysis.stats import Array, Estimate, Interval, interval_of_log, t_interval
 from gapbench.catalog import published
-
-Array = npt.NDArray[np.float64]
 
 BOUND = 3.0
 """Exponents are looked for between -BOUND and BOUND; a curve whose best one lies there determines none."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves, Window
@@ -43,15 +41,12 @@ from gapbench.analysis.diffusion.walks import (
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed
-from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
-from gapbench.analysis.stats import Estimate, Interval, t_interval
+from gapbench.analysis.frames import Columns, Row, Study, named, tidy, with_bounds
+from gapbench.analysis.stats import Array, Estimate, Interval, t_interval
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,27 +97,9 @@ class PanelStudy:
         return [own for own in self.cells if own.walks not in twins]
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Drift, spread, exponents, predictions and collapse of every cell; in sentences and as frames."""
-
-    suite: str
-    panels: tuple[PanelStudy, ...]
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What can be concluded, by panel: every conclusion with its interval, or "not separated"."""
-        return {panel.title: sentences_of(panel) for panel in self.panels}
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as tidy frames: walks, exponents, predictions, collapse, twins."""
-        return {name: tidy(columns, (row for panel in self.panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
-
-
 def study(
     suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec], *, first: int | None = None, last: int | None = None
-) -> Study:
+) -> Study[tuple[PanelStudy, ...]]:
     """Analyses how the weights of every cell walked.
 
     Args:
@@ -134,7 +111,9 @@ def study(
         last: last update of the common window; it ends earlier where a rate falls or weight decay bends a walk.
     """
     reader = Reader(runs, Curves(curves), specs, first)
-    return Study(suite, tuple(_panel(panel, reader, first, last) for panel in read_panels(runs)))
+    panels = tuple(_panel(panel, reader, first, last) for panel in read_panels(runs))
+    frames = {name: tidy(columns, (row for panel in panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
+    return Study(suite, panels, {panel.title: sentences_of(panel) for panel in panels}, frames)
 
 
 def _panel(panel: Panel, reader: Reader, first: int | None, last: int | None) -> PanelStudy:
@@ -178,14 +157,14 @@ def _series(walks: Walks, split: Decomposition, clock: str, quantity: str, windo
 TIMES = ("update", "sum_of_rates", "sum_of_squared_rates_per_example", "memory_passed")
 MEASURED = ("value", "low", "high", "local_exponent", "local_exponent_low", "local_exponent_high")
 PLACE = {"panel": "panel.title", "cell": "own.name"}
-CELL = {**PLACE, "batch_size": "own.walks.cell.batch_size", "learning_rate": "own.walks.cell.learning_rate"}
+CELL = {**PLACE, **named("batch_size", "learning_rate", of="own.walks.cell")}
 COLUMNS: dict[str, Columns] = {
     "walks": {
         **CELL, "n": "own.walks.n",
         **named(*TIMES, "cosine", "cosine_uncertain", "decay_alone", "quantity", *MEASURED, "null_exponent"),
     },
     "exponents": {
-        **CELL, "quantity": "one.quantity", "window": "one.kind", "first": "one.window.first", "last": "one.window.last",
+        **CELL, "quantity": "one.quantity", "window": "one.kind", **named("first", "last", of="one.window"),
         "memory_passed": "memory", "points": "one.points", "n": "one.estimate.n", **with_bounds("exponent", "one.estimate", "mean"),
         "reason": "one.reason",
     },
@@ -194,9 +173,8 @@ COLUMNS: dict[str, Columns] = {
         **named("run_id", "relative_error"),
     },
     "collapse": {
-        **PLACE, "reference": "own.reference.cell.name", "clock": "one.clock", "quantity": "one.quantity", "first": "one.first",
-        "last": "one.last", **with_bounds("ratio", "one.ratio"), **with_bounds("deviation", "one.deviation"),
-        "deviation_largest": "one.largest",
+        **PLACE, "reference": "own.reference.cell.name", **named("clock", "quantity", "first", "last", of="one"),
+        **with_bounds("ratio", "one.ratio"), **with_bounds("deviation", "one.deviation"), "deviation_largest": "one.largest",
     },
     "twins": {
         "panel": "panel.title", "cell": "twin.original.cell.name", "perturbed": "twin.perturbed.cell.name",

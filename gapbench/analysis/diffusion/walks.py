@@ -11,14 +11,11 @@ import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import SKETCH, Curve, Curves, Window, common_updates
-from gapbench.analysis.stats import LEVEL, Estimate, t_interval, t_quantile
+from gapbench.analysis.stats import LEVEL, Array, Estimate, t_interval, t_quantile
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Array = npt.NDArray[np.float64]
 
 # Drift and spread over data orders from one initialization, from sketches of the displacements.
 #

@@ -25,12 +25,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-
-from gapbench import api
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -250,18 +247,6 @@ def test_differences_percentages_sentences_and_several_rows_can_be_sources():
     bench/timings.parquet case=plan & side=trained: median(seconds); diffusion-digits/analysis/diffusion.md SB at update 112: which is -->
     """
     assert disagreements(text) == []
-
-
-def test_the_fits_by_batch_size_are_of_the_passages():
-    folder = REFERENCE / "mnist-noise-scale/analysis/critical-batch"
-    chosen = table("mnist-noise-scale/analysis/critical-batch/passages.csv").query("chosen")
-    means = chosen.assign(log=np.log(chosen.steps)).groupby(["target", "batch_size"]).log.mean()
-    kept = table("mnist-noise-scale/analysis/critical-batch/by-batch-size/steps.csv").set_index(["series", "batch_size"]).steps
-    assert np.log(kept).to_numpy() == pytest.approx(means.loc[kept.index].to_numpy(), abs=1e-6)
-    fits = api.analyze("critical-batch", folder / "by-batch-size/steps.csv").frames["fits"].set_index("panel")
-    stored = table("mnist-noise-scale/analysis/critical-batch/by-batch-size/fits.csv").set_index("panel")
-    columns = ["critical_batch", "critical_batch_low", "critical_batch_high", "knee", "knee_low", "knee_high"]
-    assert fits.loc[stored.index, columns].to_numpy(float) == pytest.approx(stored[columns].to_numpy(), rel=1e-4)
 
 
 def sentences(page: str) -> list[str]:

@@ -15,7 +15,7 @@ from gapbench.analysis.notes import noise_notes, notes
 from gapbench.analysis.paper import not_comparable, published_value
 from gapbench.analysis.rows import BELOW, REFERENCE, ArmRow, comparisons, record, verdicts_of
 from gapbench.analysis.stats import judge, power, prediction_interval, share_closed, t_interval, unjudged
-from gapbench.analysis.verdict import sentences
+from gapbench.analysis.verdict import Verdict, sentences, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,15 @@ class ArmsTable:
     """Headings of `cells`; columns that would be empty in every row are left out."""
     short_columns: tuple[str, ...]
     """Those that fit a terminal."""
-    verdict: list[str]
-    """Sentences, the most telling ones first."""
+    verdicts: tuple[Verdict, ...]
+    """What it says of each panel, in order."""
     notes: list[str]
     """How to read the table, and what to be careful about."""
+
+    @property
+    def verdict(self) -> list[str]:
+        """All sentences; the answer on the first panel is the first."""
+        return sentences(self.verdicts)
 
     @property
     def comparisons(self) -> int:
@@ -84,7 +89,7 @@ def arms_table(runs: pd.DataFrame, curves: pd.DataFrame) -> ArmsTable:
     book = Curves(curves)
     rows = _with_shares(_judged([_row(panel, cell, book) for panel in read_panels(runs) for cell in panel.cells]))
     remarks = [*notes(rows), *noise_notes([row.cell for row in rows], book), *environment_notes(runs)]
-    return ArmsTable(tuple(rows), *columns_of(rows), sentences(rows), remarks)
+    return ArmsTable(tuple(rows), *columns_of(rows), verdicts(rows), remarks)
 
 
 def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
@@ -106,8 +111,10 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     )
     if reference is None or reference.run_ids == cell.run_ids:
         return row
+    as_published = row.published is not None and published_value(panel, reference) is not None
     gap = cell_difference(*panel.metric.gap_terms(reference, cell), panel.metric)
-    row = replace(row, batch_gap=gap, batch_gap_budget=budget_text(cell, reference), batch_gap_learning_rate=rate_text(cell))
+    budget, rate = budget_text(cell, reference), rate_text(cell)
+    row = replace(row, batch_gap=gap, batch_gap_budget=budget, batch_gap_learning_rate=rate, as_published=as_published)
     if panel.metric.name != "accuracy":
         return row
     over_examples, matched = gap_over_examples(panel, reference, cell, gap), matched_loss_gap(reference, cell, curves)

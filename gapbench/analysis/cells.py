@@ -16,7 +16,7 @@ from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
 from gapbench.store.schema import with_records
-from gapbench.suite.change import Change
+from gapbench.suite.change import Change, rate_rule, reference_among
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,8 @@ class Cell:
     """`epoch` where the optimizer forgets its state at every epoch, else `never`."""
     change: Change
     """What was changed against the recipe, as data."""
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The effective values of its runs, seeds left out, by key such as `model.widths`; empty where they were not recorded."""
     words: Mapping[str, str]
     """What its name is put together from: the label of its `arm` and, by field, a word for each axis that varies."""
     planned_updates: int
@@ -186,18 +188,8 @@ class Panel:
         return {"dataset": self.dataset, "model": self.model, "recipe": self.recipe}
 
     def reference_of(self, cell: Cell) -> Cell | None:
-        """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
-
-        Among several reference cells it is the one most like it in preset, optimizer, precision.
-        """
-        named = [other for other in self.cells if cell.held_against in (other.name, other.arm) and cell.held_against and other is not cell]
-        if named:
-            return min(named, key=lambda other: other.name != cell.held_against)
-
-        def likeness(other: Cell) -> int:
-            return sum(mine == theirs for mine, theirs in zip(cell.method, other.method, strict=True))
-
-        return max((other for other in self.cells if other.reference), key=likeness, default=None)
+        """Returns the cell that a cell is held against; None where there is none."""
+        return reference_among(cell, self.cells)
 
     def original_of(self, cell: Cell) -> Cell | None:
         """Returns the cell whose very runs a cell shows again under another name, held against the same; None: its runs are its own.
@@ -256,7 +248,9 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
     cells: dict[PanelKey, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         cells.setdefault(_panel_key(row), {}).setdefault(row["cell"], []).append(row)
-    return tuple(Panel(_title(key, [*cells]), *key, _with_references([*map(_cell, own.values())])) for key, own in cells.items())
+    return tuple(
+        Panel(_title(key, [*cells]), *key, _with_rules(_with_references([*map(_cell, own.values())]))) for key, own in cells.items()
+    )
 
 
 def _panel_key(row: Mapping[str, Any]) -> PanelKey:
@@ -287,6 +281,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         held_against=first.get("reference", ""),
         adaptive=bool(first.get("adaptive_batch")),
         axes=json.loads(first.get("axes") or "{}"),
+        values=json.loads(first.get("values") or "{}"),
         **same,
     )
 
@@ -314,6 +309,19 @@ def _with_references(cells: list[Cell]) -> tuple[Cell, ...]:
         if best is None or sum(_as_recipe(cell)) > sum(_as_recipe(best)):
             chosen[cell.method] = cell
     return tuple(replace(cell, reference=chosen.get(cell.method) is cell) for cell in cells)
+
+
+def _with_rules(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """Names a rate that is not the reference cell's "set"; tables of earlier versions call one so only where an [[override]] gives it."""
+    found = []
+    for cell in cells:
+        reference, change = reference_among(cell, cells), cell.change
+        factors = [one.change.learning_rate_factor for one in (cell, reference) if one]
+        if reference and change.learning_rate_rule in ("untouched", "set") and not any(isinstance(factor, str) for factor in factors):
+            rates = [one.learning_rate / float(factor) for one, factor in zip((cell, reference), factors, strict=True)]
+            change = change.model_copy(update={"learning_rate_rule": rate_rule(change.learning_rate_rule, *rates)})
+        found.append(replace(cell, change=change, learning_rate_rule=change.rate_label))
+    return tuple(found)
 
 
 def _as_recipe(cell: Cell) -> tuple[bool, bool, bool]:

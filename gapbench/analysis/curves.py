@@ -174,9 +174,11 @@ def _vectors(rows: pd.DataFrame) -> Curve:
     return Curve(whole.index.to_numpy(dtype=np.float64), whole.to_numpy(dtype=np.float64))
 
 
-# The matched-loss gap: the difference in test accuracy where two cells first reach the same train loss.
+# The matched-loss gap: the difference in test accuracy where two cells first reach the same train loss, both in the last phase of their
+# schedule (which at a constant rate is all of it). Before a drop of the rate an iterate generalizes worse at equal train loss than an
+# annealed one, so across phases the difference would say which cell had annealed. Lengths that each anneal to their end answer the same
+# question with schedules that drop: analysis/equal_loss.py.
 #
-# It separates generalization from optimization: at equal budgets a large batch has often just not fitted the training set as far.
 # Curves are of recalibrated statistics (fixed examples, current weights), because running statistics lag behind the weights and
 # make early measurements of large batches look worse than they are.
 
@@ -184,6 +186,9 @@ SMOOTHING = 0.1
 """Half-width of the smoothing window as a fraction of the updates reached, so that it lags every batch size alike."""
 
 _SMALLEST_LOSS = 1e-12
+
+DIFFERENT_PHASES = "different phases"
+"""Why there is no gap where one cell passes the level in its last phase and the other before."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +206,19 @@ class MatchedLoss:
 
 def matched_loss_gap(reference: Cell, cell: Cell, curves: Curves) -> MatchedLoss:
     """Returns the matched-loss gap of a cell against its reference cell, over their ok runs."""
-    runs = [run.run_id for run in (*reference.ok_runs, *cell.ok_runs)]
+    for one in (reference, cell):
+        if not one.values:
+            return MatchedLoss(None, None, "", f"the schedule of {one.name} was not recorded")
     for statistics, prefix in (("recalibrated", "recalibrated_"), ("running", "")):
         losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
-        paths = {run: path for run in runs if run in losses and run in accuracies and (path := loss_path(losses[run], accuracies[run]))}
+        paths = {
+            run.run_id: loss_path(in_last_phase(losses[run.run_id], one), in_last_phase(accuracies[run.run_id], one))
+            for one in (reference, cell)
+            for run in one.ok_runs
+            if run.run_id in losses and run.run_id in accuracies
+        }
         if paths:
-            return _gap(reference, cell, paths, statistics)
+            return _gap(reference, cell, {run_id: path for run_id, path in paths.items() if path}, statistics)
     return MatchedLoss(None, None, "recalibrated", "no curves of train loss and test accuracy")
 
 
@@ -244,6 +256,19 @@ def crossing(values: Array, level: float) -> tuple[int, float] | None:
     return after, float((values[after - 1] - level) / (values[after - 1] - values[after])) if after else 0.0
 
 
+def last_phase(cell: Cell) -> float:
+    """Returns the fraction of training at which the last phase of a cell's schedule starts: 0 at a constant rate."""
+    phases: list[dict[str, float]] = cell.values.get("phases") or [{"start": 0.0}]
+    return max(phases[-1]["start"], float(cell.values.get("warmup", 0.0)))
+
+
+def in_last_phase(curve: Curve, cell: Cell) -> Curve:
+    """Returns the part of a curve of a cell that lies in the last phase of its schedule."""
+    progress = curve.updates / cell.planned_updates if curve.examples is None else curve.examples / cell.planned_examples
+    late = progress > last_phase(cell)
+    return Curve(curve.updates[late], curve.values[late], None if curve.examples is None else curve.examples[late])
+
+
 def loss_path(loss: Curve, accuracy: Curve) -> LossPath | None:
     """Returns the smoothed path of one run over the updates that both curves have; None where there is none."""
     updates, at_loss, at_accuracy = np.intersect1d(loss.updates, accuracy.updates, return_indices=True)
@@ -264,12 +289,16 @@ def _gap(reference: Cell, cell: Cell, paths: dict[str, LossPath], statistics: st
     samples = []
     for one in (reference, cell):
         if any(run.run_id not in paths for run in one.ok_runs):
-            return MatchedLoss(None, None, statistics, f"a run of {one.name} has no curves of train loss and test accuracy")
+            return MatchedLoss(
+                None, None, statistics, f"a run of {one.name} has no curves of train loss and test accuracy in its last phase"
+            )
     level = max(float(path.log_loss.min()) for path in paths.values())
     for one in (reference, cell):
         found = {run.run_id: paths[run.run_id].accuracy_at(level) for run in one.ok_runs}
         values = {run_id: 100 * accuracy for run_id, accuracy in found.items() if accuracy is not None}
         if len(values) < len(found):
+            if any(last_phase(each) for each in (reference, cell)):
+                return MatchedLoss(None, None, statistics, DIFFERENT_PHASES)
             reason = f"no common level: {one.name} is below train loss {np.exp(level):.2g} at its first evaluation"
             return MatchedLoss(None, None, statistics, reason)
         samples.append(one.sample(values))

@@ -230,35 +230,26 @@ def _sentences(found: Factorial) -> list[str]:
     effects = found.headline
     if any(effect.low is None for effect in effects):
         return [f"{head}: no interval from one seed."]
-    metric = found.panel.metric
     main, two = ([effect for effect in effects if len(effect.factors) == order] for order in (1, 2))
     return [
-        f"{head}, {len(found.cells)} cells, n = {min(effect.n for effect in effects)} in each, test {metric.name} in {metric.gap_unit}: "
-        f"{'; '.join(_said(effect) for effect in main)}.",
-        _interactions(two),
+        f"{head}, {len(found.cells)} cells: the largest of {len(main)} main effects is {_said(_largest(main))} (all: tables/factorial.md).",
+        f"Of {len(two)} interactions of two, {sum(effect.separated for effect in two)} are separated from zero; "
+        f"the largest is {_said(_largest(two))}.",
     ]
 
 
-def _interactions(effects: Sequence[Effect]) -> str:
-    separated = [effect for effect in effects if effect.separated]
-    rest = len(effects) - len(separated)
-    if separated:
-        others = f"; the other {rest} {'is' if rest == 1 else 'are'} not separated from zero" if rest else ""
-        return f"What one does depends on another: {'; '.join(_said(effect) for effect in separated)}{others}."
-    largest = _said(max(effects, key=lambda effect: abs(effect.estimate)))
-    if len(effects) == 1:
-        return f"The interaction of the two is not separated from zero: {largest}."
-    return f"None of {len(effects)} interactions of two is separated from zero; the largest is {largest}."
+def _largest(effects: Sequence[Effect]) -> Effect:
+    return max(effects, key=lambda effect: abs(effect.estimate))
 
 
 def _said(effect: Effect) -> str:
     sign = "+" if effect.estimate >= 0 else ""
     width = 0.0 if effect.low is None else effect.estimate - effect.low
     digits = gap_digits(effect.metric, width or effect.estimate)
-    text = f"{effect.name} {sign}"
+    text = f"{effect.name}, {sign}"
     if effect.p_value is None:
         return f"{text}{signed(effect.estimate, digits)} (no spread between seeds)"
-    return f"{text}{interval_text(effect, digits)}{'' if effect.separated else ', not separated'}"
+    return f"{text}{interval_text(effect, digits, unit=f' {effect.metric.gap_unit}')}{'' if effect.separated else ', not separated'}"
 
 
 def _p(effect: Effect) -> str:

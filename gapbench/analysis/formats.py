@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell
+from gapbench.analysis.curves import DIFFERENT_PHASES
 from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import ArmRow
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio
@@ -196,7 +197,7 @@ def matched_text(row: ArmRow) -> str:
     if matched is None or row.test_accuracy is None:
         return ""
     if matched.gap_pp is None or matched.train_loss is None:
-        return "NA"
+        return DIFFERENT_PHASES if matched.reason == DIFFERENT_PHASES else "NA"
     return f"{gap_text(matched.gap_pp, row.metric)} at {matched.train_loss:.2g}"
 
 

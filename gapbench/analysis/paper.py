@@ -1,17 +1,22 @@
-"""The paper's number beside a cell, where the cell trains what the paper trained: recipe, arm, batch size, length, whole data set."""
+"""The paper's number beside a cell, where every effective value of the cell is that of the published row."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.catalog import published
 from gapbench.catalog.published import PublishedValue
+from gapbench.suite.plan import spec_of
+from gapbench.suite.runspec import RunSpec, differing, values_of
 
 PRESETS = ("paper", "code")
 """Presets that stand for what the paper did; `fair` trains something else on purpose."""
+UNSAID = frozenset({"precision", "dataset.stratified"})
+"""Values that papers do not print, or that another one implies."""
+MANY = 3
+"""More differences than this are counted."""
 
 
 def off_by_pp(value: PublishedValue, low: float, high: float) -> float:
@@ -23,10 +28,7 @@ def off_by_pp(value: PublishedValue, low: float, high: float) -> float:
 
 
 def published_value(panel: Panel, cell: Cell) -> PublishedValue | None:
-    """Returns what a paper reports for a cell; None where it reports nothing, or for something else than this cell trains.
-
-    A reduced suite (fewer epochs, a subset, a held-out part, another large batch) is not held against the paper.
-    """
+    """Returns what a paper reports for a cell; None where it reports nothing, or for other effective values than this cell's."""
     found = _reported(panel, cell)
     return None if found is None or _otherwise(panel, cell, found) else found
 
@@ -41,44 +43,39 @@ def _reported(panel: Panel, cell: Cell) -> PublishedValue | None:
     """Returns the number of the paper's arm of this name; without a name that of the same batch size, where a figure shows it."""
     if cell.arm:  # where a table has it at several batch sizes, that of the cell
         return published.value(panel.recipe, cell.arm, cell.batch_size) or published.value(panel.recipe, cell.arm)
-    plain = cell.ghost_batch_size is None and cell.learning_rate_rule == "untouched"
+    plain = cell.ghost_batch_size is None and cell.change.rate_untouched
     return published.value_at(panel.recipe, cell.regime, cell.batch_size) if plain else None
 
 
 def _otherwise(panel: Panel, cell: Cell, found: PublishedValue) -> str:
-    """Returns what a cell trains otherwise than the paper, the first that is found; empty where it trains the same."""
+    """Returns what a cell trains otherwise than the paper; empty where all its effective values are the paper's."""
     if panel.recipe not in catalog.recipes() or panel.dataset not in catalog.datasets():
         return "the recipe or the data set is not known here"
-    recipe, dataset = catalog.recipes()[panel.recipe], catalog.datasets()[panel.dataset]
-    fields: dict[str, Any] = {**recipe.fields, **(recipe.presets[cell.preset].fields if cell.preset in recipe.presets else {})}
     if cell.preset not in PRESETS:
         return f"preset {cell.preset or 'none'}"
-    if fields.get("dataset") != panel.dataset:
-        return f"data set {panel.dataset}"
-    if not _is_model(panel, fields.get("model")):
-        return "another model, or other options of it"
-    whole = dataset.train_examples or found.train_examples
-    if whole is None:
-        return "the size of the paper's training set is not known here"
-    if cell.train_examples != whole:
-        return f"{cell.train_examples:,} of {whole:,} training examples"
-    if tests := json.loads(panel.dataset_options).get("test_size"):
-        return f"{tests:,} of {dataset.test_examples:,} test examples" if dataset.test_examples else f"{tests:,} test examples"
-    if cell.batch_size != found.batch_size:
-        return f"batch size {cell.batch_size} instead of {found.batch_size}"
-    if fields.get("reference_batch_size") != cell.reference_batch_size:
-        return f"reference batch size {cell.reference_batch_size}"
-    # Updates are whole; `drop` leaves out what fills no batch, and `ragged` has one that is not full: at most one batch an epoch.
-    epochs = fields.get("epochs", 0)
-    if abs(epochs * cell.train_examples - cell.reference_examples) > epochs * cell.reference_batch_size:
-        return f"{cell.reference_examples / cell.train_examples:.3g} of {epochs:g} epochs"
-    return ""
+    if not cell.values:
+        return "its effective values were not recorded"
+    own_files = catalog.datasets()[panel.dataset].train_examples is None
+    if own_files and found.train_examples != cell.train_examples:
+        return f"{cell.train_examples:,} training examples" + (f" of {found.train_examples:,}" if found.train_examples else "")
+    fields = {"recipe": panel.recipe, "preset": cell.preset, "batch_size": found.batch_size, **found.fields}
+    if own_files:
+        fields["dataset"] = {"name": panel.dataset, **json.loads(panel.dataset_options)}
+    expected = spec_of(fields)
+    if expected is None:
+        return "the paper's values cannot be told without the data"
+    others = differing(values_of(expected), cell.values)
+    told = [_told(key, texts, cell, expected) for key, texts in others.items() if key not in UNSAID]
+    more = [f"and {len(told) - MANY} more"] if len(told) > MANY + 1 else []
+    return "; ".join([*(told[:MANY] if more else told), *more])
 
 
-def _is_model(panel: Panel, recipes: Any) -> bool:
-    """Whether a panel's model is the recipe's: the same name, and the same options where some are left out on either side."""
-    table = {"name": recipes} if isinstance(recipes, str) else dict(recipes)
-    if table.pop("name") != panel.model or panel.model not in catalog.models():
-        return False
-    defaults = {name: parameter.default for name, parameter in catalog.models()[panel.model].parameters.items()}
-    return {**defaults, **table} == {**defaults, **json.loads(panel.model_options)}
+def _told(key: str, texts: tuple[str, str], cell: Cell, expected: RunSpec) -> str:
+    """Returns a difference in words, such as "learning rate 0.283 instead of 0.566"."""
+    if key == "dataset.train_size":
+        return f"{cell.train_examples:,} of {expected.train_examples:,} training examples"
+    name = key.rpartition(".")[2].replace("_", " ")
+    if any(text[:1] in "[{" for text in texts):
+        return f"other {name}"
+    paper, own = (f"{float(text):.3g}" if "." in text else f"{int(text):,}" if text.isdigit() else text for text in texts)
+    return f"{name} {own} instead of {paper}"

@@ -61,6 +61,8 @@ class ArmRow:
     same_runs_as: str = ""
     """Name of the cell whose very runs these are; empty: they are its own."""
     published: PublishedValue | None = None
+    as_published: bool = False
+    """Whether both it and its reference cell are what a paper trained."""
     not_comparable: str = ""
     """Why a cell named like one of the paper's arms is not held against the paper's number."""
     prediction: tuple[float, float] | None = None

@@ -10,6 +10,7 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, cell_difference, in_unit, is_paired, read_panels, unadapted
 from gapbench.analysis.critical_batch.targets import Target, target_table
 from gapbench.analysis.curves import Curves
+from gapbench.analysis.equal_loss import equal_loss_table
 from gapbench.analysis.formats import gap_text, interval_words, percent, ratio_text, signed
 from gapbench.analysis.rows import SideTable, side_table
 from gapbench.analysis.stats import NOT_SEPARATED, Difference, Ratio, bounds, combination, judge, share_closed, unjudged
@@ -29,7 +30,7 @@ def side_tables(runs: pd.DataFrame, curves: pd.DataFrame | None = None, targets:
     """
     panels = read_panels(runs)
     reached = target_table(panels, Curves(curves), [Target(**item) for item in targets]) if curves is not None and targets else None
-    found = (preset_table(panels), reset_table(panels), reached)
+    found = (preset_table(panels), reset_table(panels), equal_loss_table(panels), reached)
     return tuple(table for table in found if table is not None)
 
 

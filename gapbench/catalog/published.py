@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -57,6 +57,8 @@ class PublishedValue:
     """That `percent` is the mean of."""
     train_examples: int | None = None
     """Size of the training set, where the data set is a user's own folder; None: that of the catalog."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What the arm sets in its recipe besides the batch size, as in [run] of a suite."""
 
     @property
     def test_accuracy(self) -> float:
@@ -265,6 +267,7 @@ def _row(row: dict[str, Any], source: str, entry: dict[str, Any]) -> PublishedRo
             deviation_pp=float(deviation) if deviation else None,
             runs=entry.get("runs", 1),
             train_examples=row.get("train_examples"),
+            fields={"regime": row["regime"]} if "regime" in row else entry.get("arms", {}).get(arm, {}),
         )
     sizes_of_row = row["batch_size"], row["large_batch_size"]
     return PublishedRow(row["network"], row["dataset"], row["recipe"], *sizes_of_row, values, note, row.get("regime", ""))

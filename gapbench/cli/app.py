@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,13 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             console.tell(console.err(), "interrupted")
             raise typer.Exit(130) from None
+
+
+class Detail(StrEnum):
+    """How much `report` prints."""
+
+    SHORT = "short"
+    FULL = "full"
 
 
 app = typer.Typer(
@@ -134,9 +142,14 @@ def plan(
 
 
 @app.command()
-def report(results: ResultsArgument = None) -> None:
-    """Write tables and figures from results, also partial ones and bundles, and print the arms table."""
-    console.print_report(console.out(), api.report(results))
+def report(
+    results: ResultsArgument = None,
+    verdict: Annotated[
+        Detail, typer.Option("--verdict", help="short: the answer and the table; full: every comparison, column and note as well.")
+    ] = Detail.SHORT,
+) -> None:
+    """Write tables and figures from results, also partial ones and bundles, and print what they say."""
+    console.print_report(console.out(), api.report(results), full=verdict is Detail.FULL)
 
 
 @app.command()

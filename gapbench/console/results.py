@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from gapbench.analysis import ArmsTable, SideTable
-from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
+from gapbench.analysis import ArmRow, ArmsTable, SideTable
+from gapbench.analysis.formats import ACCURACY, ARM, AT, COUNT, GAP, GAP_NATS, SHARE, TEST_LOSS, TRAIN_LOSS, VERDICT
+from gapbench.analysis.verdict import CAUTIONS
 from gapbench.console.status import print_failures, retry_advice
 from gapbench.console.words import GUTTER, column_of, count, duration, fitting, fold, print_table, say, tell
 from gapbench.core.events import FINAL, Outcome
@@ -24,22 +25,83 @@ if TYPE_CHECKING:
 
 IMPORTANCE = (ARM, ACCURACY, GAP, COUNT, VERDICT, SHARE, TEST_LOSS, TRAIN_LOSS, AT)
 """Columns of the arms, those first that a narrow terminal keeps."""
+ROWS, SENTENCES = 12, 6
+"""Rows of the short table, and sentences of each side table below it, at most."""
 LEFT = frozenset({ARM, VERDICT, AT, "cell", "regime", "optimum"})
 """Columns of words, which are aligned to the left."""
 
 
-def print_report(console: Console, files: ReportFiles | TuningFiles) -> None:
-    """Prints what a report says, of runs or of the trials of a tuning, and where its files are."""
+def print_report(console: Console, files: ReportFiles | TuningFiles, *, full: bool = False) -> None:
+    """Prints what a report says, of runs or of the trials of a tuning, and where its files are.
+
+    Args:
+        console: where to.
+        files: of the report.
+        full: every column, sentence and note; else the answer, the table and what it depends on.
+    """
     if isinstance(files, TuningFiles):
         _print_tuning(console, files)
         return
-    print_arms(console, files.arms)
-    print_side_tables(console, files.side)
-    _print_files(console, files.tables[0].parent.parent, files.figures)
+    if full:
+        print_arms(console, files.arms)
+        print_side_tables(console, files.side)
+    else:
+        print_answer(console, files.arms)
+        for table in files.side:
+            for sentence in table.sentences[:SENTENCES]:
+                fold(console, f"- {sentence}")
+    _print_files(console, files)
+
+
+HEADINGS = {
+    ARM: "arm",
+    COUNT: "n ok",
+    ACCURACY: "accuracy, %",
+    TEST_LOSS: "test loss",
+    GAP: "gap, pp",
+    GAP_NATS: "gap, nats",
+    VERDICT: "verdict",
+    SHARE: "closed",
+}
+"""Columns of the short table with their headings; counts only where runs are missing, the loss only of panels that are compared by it."""
+
+
+def print_answer(console: Console, arms: ArmsTable) -> None:
+    """Prints what a reader in a hurry needs: the answer, one table of all panels, and at most three cautions."""
+    several = len(arms.verdicts) > 1
+    for verdict in arms.verdicts:
+        fold(console, f"{verdict.panel.title}: {verdict.answer}" if several else verdict.answer, style="bold")
+    left_out = {TEST_LOSS} if all(row.metric.name == "accuracy" for row in arms.rows) else set()
+    left_out |= {COUNT} if all(row.cell.complete for row in arms.rows) else set()
+    shown = tuple(name for name in HEADINGS if name in arms.short_columns and name not in left_out)
+    headings = [HEADINGS[name] for name in shown]
+    kept = arms.rows if len(arms.rows) <= ROWS else _weightiest(arms)
+    rows = [dict(zip(headings, arms.cells(row, shown), strict=True)) for row in kept]
+    widths = _widths(headings, rows, console.width)
+    columns = [column_of(column, LEFT, width) for column, width in widths.items()]
+    console.print()
+    print_table(console, columns, [[row[column] for column in widths] for row in rows])
+    if len(kept) < len(arms.rows):
+        fold(console, f"(and {len(arms.rows) - len(kept)} more cells)", style="dim")
+    console.print()
+    cautions = dict.fromkeys(caution for verdict in arms.verdicts for caution in verdict.cautions)
+    for caution in [*cautions][:CAUTIONS]:
+        fold(console, f"- {caution}")
+
+
+def _weightiest(arms: ArmsTable) -> list[ArmRow]:
+    """Returns the rows of a long table that the answer is about: reference cells, then the largest batch as the recipe has it."""
+    largest = {panel: max(row.cell.batch_size for row in arms.rows_of(panel)) for panel in arms.panels}
+
+    def rank(row: ArmRow) -> tuple[bool, bool]:
+        return row.reference is not row.cell, row.cell.batch_size != largest[row.panel] or "budget" in row.cell.change.beside
+
+    chosen = set(sorted(range(len(arms.rows)), key=lambda position: rank(arms.rows[position]))[:ROWS])
+    return [row for position, row in enumerate(arms.rows) if position in chosen]
 
 
 def print_arms(console: Console, arms: ArmsTable) -> None:
-    """Prints the arms table, as many columns as fit, then the verdict and the notes."""
+    """Prints the arms table, as many columns as fit, then every sentence and the notes."""
     left_out: list[str] = []
     for panel in arms.panels:
         rows = [dict(zip(arms.short_columns, arms.cells(row, arms.short_columns), strict=True)) for row in arms.rows_of(panel)]
@@ -70,11 +132,13 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
         console.print(Padding(Text(f"note: {note}", style="dim"), (0, 0, 0, 2)))
 
 
-def _print_files(console: Console, results: Path, figures: Sequence[Path]) -> None:
-    """Says where the files are."""
-    tell(console, f"results: {results}")
-    tell(console, f"report:  {results / 'report.html'}")
-    _print_figures(console, figures)
+def _print_files(console: Console, files: ReportFiles) -> None:
+    """Says where all else is."""
+    results = files.tables[0].parent.parent
+    side = "".join(f", {table.name}" for table in files.side)
+    tell(console, f"page:    {results / 'report.html'}")
+    tell(console, f"tables:  {results / 'tables'} (arms, runs{side}); every sentence: gapbench report {results} --verdict full")
+    _print_figures(console, files.figures)
 
 
 def print_took(console: Console, took: Took) -> None:

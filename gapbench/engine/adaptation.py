@@ -16,6 +16,7 @@ from torch import Tensor
 from gapbench.analysis.noise_scale import squared_gradient, trace_of_covariance
 from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.program import Program
+from gapbench.layers.rows import row_squares
 from gapbench.probes import ObjectiveBatch
 from gapbench.probes.noise_scale import Pieces, squares_of_pieces
 from gapbench.probes.state import Objective
@@ -156,6 +157,6 @@ def _trace(program: Program, batches: Iterable[tuple[int | None, Iterable[Batch]
     for number, pieces in batches:
         rows = program.gradients(number, pieces)
         total += rows
-        squares += rows.double().square().sum(dim=1)
+        squares += row_squares(rows)
         count += 1
-    return (squares - total.double().square().sum(dim=1) / count) / (count - 1)
+    return (squares - row_squares(total) / count) / (count - 1)

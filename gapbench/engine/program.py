@@ -22,6 +22,7 @@ from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.pieces import Piece
 from gapbench.layers.keyed import keyed_layers, normals
+from gapbench.layers.rows import row_norms
 from gapbench.optimizers import Gradients, OfReplicas, Optimizer, schedule
 from gapbench.probes import Columns, TrainState
 from gapbench.suite.batches import BatchTable
@@ -66,11 +67,11 @@ class UpdateNoise:
 
     def replace(self, gradients: Float[Tensor, "replica parameters"], layers: Sequence[Columns], update: int) -> None:
         """Puts a Gaussian direction of the same norm in the place of every replica's gradient."""
-        norm = gradients.norm(dim=1, keepdim=True)
+        norm = row_norms(gradients)
         for layer in layers:  # columns between layers are padding and stay zero
             columns = torch.arange(layer.start, layer.stop, device=gradients.device)[None]
             gradients[:, layer.start : layer.stop] = normals(self._stream.at(update, columns)).float()
-        gradients.mul_(norm / gradients.norm(dim=1, keepdim=True))
+        gradients.mul_((norm / row_norms(gradients))[:, None])
 
 
 Probe = Callable[[TrainState], Mapping[str, Tensor]]
@@ -339,7 +340,7 @@ class Program:
         self.optimizer.gather(gradients, hyperparameters)
         if self.noise.isotropic:
             self.noise.replace(network.gradients, network.layers, gradients.update)
-        norm = network.gradients.norm(dim=1) if observe or self._clip_norm is not None else None
+        norm = row_norms(network.gradients) if observe or self._clip_norm is not None else None
         if self._clip_norm is not None:
             self._clip(norm)
         network.commit_norms()
@@ -489,7 +490,7 @@ class Program:
             weights=network.weights,
             initial_weights=network.initial_weights,
             gradients=gradients,
-            gradient_norm=gradients.norm(dim=1) if norm is None else norm,
+            gradient_norm=row_norms(gradients) if norm is None else norm,
             batch_loss=loss,
             batch_correct=correct,
             clipped_updates=self.clipped_updates,

@@ -28,6 +28,7 @@ from gapbench.engine.prepared import PreparedProgram, make_program, usual_update
 from gapbench.engine.program import Probe, Program
 from gapbench.layers.ghost_batch_norm import convert_batch_norm, ghost_norm_form, triton_trouble
 from gapbench.layers.keyed import normals
+from gapbench.layers.rows import row_norms
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import Columns, TrainState
 from gapbench.suite.batches import LATE, BatchTable, evaluation_updates, keep_updates, probe_updates
@@ -374,7 +375,7 @@ class Trainer:
         """Returns what is known of a run that ended early, too: how far it came and what it took. Seconds are its share of the stack's."""
         clipped, early = float(self.program.clipped_updates[replica]), float(self.clipped_early[replica])
         late = self.update - self.early_updates
-        distance = (self.network.weights[replica] - self.network.initial_weights[replica]).norm()
+        distance = row_norms((self.network.weights[replica] - self.network.initial_weights[replica])[None])
         replicas = len(self.specs)
         return {
             "updates": self.update,

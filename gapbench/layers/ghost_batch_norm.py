@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gapbench.core.errors import TrainingError
 from gapbench.layers.ghost_math import GroupMoments, debiased, elements_of, group_spans, normalize_chunks, normalize_groups
@@ -216,14 +217,21 @@ def convert_batch_norm(
 ) -> nn.Module:
     """Replaces every nn.BatchNorm1d and nn.BatchNorm2d in `model`, in place, and returns it.
 
-    A model is thus written with plain torch layers and gets ghost batch norm from outside. Scale and shift are kept.
-    Raises TrainingError for a batch norm without scale and shift or without running statistics, which has no counterpart.
+    A model is thus written with plain torch layers and gets ghost batch norm from outside. Scale, shift and epsilon are kept.
+
+    Raises:
+        TrainingError: a batch norm has a property that the layer in its place would not have.
     """
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                if not child.affine or not child.track_running_stats:
-                    raise TrainingError(f'layer "{name}": batch norm needs affine=True and track_running_stats=True')
+    swapped: dict[nn.Module, str] = {}
+    for path, module in list(model.named_modules()):
+        for child_name, child in list(module._modules.items()):  # shared layers, too, which named_children() gives once
+            if isinstance(child, _BatchNorm):
+                name = f"{path}.{child_name}" if path else child_name
+                if child in swapped:
+                    raise TrainingError(f'layers "{swapped[child]}" and "{name}" are one batch norm; give each place its own')
+                if trouble := _without_counterpart(child, momentum):
+                    raise TrainingError(f'layer "{name}": {trouble}')
+                swapped[child] = name
                 layer = GhostBatchNorm(
                     child.num_features,
                     ghost_batch_size=ghost_batch_size,
@@ -232,8 +240,27 @@ def convert_batch_norm(
                     epsilon=child.eps,
                 )
                 layer.weight, layer.bias = child.weight, child.bias
-                setattr(module, name, layer)
+                setattr(module, child_name, layer)
     return model
+
+
+TORCH_MOMENTUM = 0.1
+"""What a batch norm has that says nothing about its running statistics."""
+
+
+def _without_counterpart(layer: _BatchNorm, momentum: float | None) -> str:
+    """Returns what of a batch norm a layer in its place would drop, and what to do instead; empty: nothing."""
+    kind = type(layer).__name__
+    if type(layer) not in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return f"{kind} has no counterpart with ghost batches; write nn.BatchNorm1d or nn.BatchNorm2d with its number of features"
+    if not layer.affine or not layer.track_running_stats:
+        return "batch norm needs affine=True and track_running_stats=True"
+    if layer.momentum not in (TORCH_MOMENTUM, momentum):
+        own = '"cumulative"' if layer.momentum is None else f"{layer.momentum:g}"
+        return f"its momentum is the run's, not the model's; leave it out there and set norm_momentum = {own} in the suite"
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or nn.utils.parametrize.is_parametrized(layer):
+        return "hooks and parametrizations of a batch norm would be lost; put them on another layer"
+    return ""
 
 
 def ghost_norm_form(network: nn.Module) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.core.hashing import derive_seed
+from gapbench.layers.rows import row_norms
 from gapbench.probes.state import TrainState
 
 
@@ -36,7 +37,7 @@ def uniform_directions(state: TrainState, purpose: str) -> Iterator[Float[Tensor
     number = 0
     while True:
         row = _normal(state, f"{purpose} {number}") * mask
-        yield (row / row.norm()).expand_as(state.weights)
+        yield (row / row_norms(row[None])).expand_as(state.weights)
         number += 1
 
 
@@ -52,7 +53,7 @@ def filter_directions(state: TrainState, purpose: str) -> Iterator[Float[Tensor,
         rows = torch.zeros_like(state.weights)
         for weights, draws, place in zip(filters(state, state.weights), filters(state, row), filters(state, rows), strict=True):
             place.copy_(draws / draws.norm(dim=2, keepdim=True) * weights.norm(dim=2, keepdim=True))
-        yield rows / rows.norm(dim=1, keepdim=True)
+        yield rows / row_norms(rows)[:, None]
         number += 1
 
 
@@ -70,8 +71,7 @@ def slope_along(state: TrainState, gradient: Float[Tensor, "replica parameters"]
     """
     gradient = gradient.double()
     if not by_filter:
-        length: Tensor = gradient.norm(dim=1)
-        return length / math.sqrt(parameter_count(state))
+        return row_norms(gradient) / math.sqrt(parameter_count(state))
     pairs = list(zip(filters(state, state.weights.double()), filters(state, gradient), strict=True))
     lengths = [weights.square().sum(dim=2) for weights, _ in pairs]
     spread = [length * slope.square().mean(dim=2) for length, (_, slope) in zip(lengths, pairs, strict=True)]

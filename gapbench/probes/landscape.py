@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gapbench.core.errors import TrainingError
 from gapbench.core.hashing import derive_seed
+from gapbench.layers.rows import row_norms
 from gapbench.probes.directions import filter_directions, slope_along, uniform_directions
 from gapbench.probes.state import ObjectiveBatch, TrainState
 
@@ -43,7 +44,7 @@ def landscape(
         raise TrainingError("landscape needs at least 2 directions and 2 curvature directions: it measures a spread")
     objective = state.objective
     batch = objective.fixed(examples, norm=norm)
-    reach = state.weights.norm(dim=1) * SHARE_OF_NORM
+    reach = row_norms(state.weights) * SHARE_OF_NORM
     if largest_distance:
         reach = torch.full_like(reach, largest_distance)
     generator = torch.Generator().manual_seed(derive_seed(0, "landscape distance"))
@@ -53,7 +54,7 @@ def landscape(
     values = {
         "landscape_center": objective.loss(batch),
         "landscape_floor": _rounding_floor(state, batch),
-        "landscape_gradient_norm": gradient.double().norm(dim=1),
+        "landscape_gradient_norm": row_norms(gradient.double()),
         "landscape_distance/bucket": distances,
     }
     kinds: dict[str, Iterator[Tensor]] = {

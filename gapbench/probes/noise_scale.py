@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.core.errors import TrainingError
+from gapbench.layers.rows import row_squares
 from gapbench.probes.state import Objective, ObjectiveBatch, TrainState
 
 FEWEST = 4
@@ -53,7 +54,7 @@ def noise_scale(state: TrainState, *, examples: int = 2048, micro_batch: int = 0
         square = torch.zeros(len(state.weights), dtype=torch.float64, device=state.weights.device)
         for number in range(each):
             gradient = objective.gradient(objective.fresh(size, block * each + number, purpose="noise scale"))
-            square += _square(gradient)
+            square += row_squares(gradient)
             by_layer = by_layer.to(gradient.device) + state.by_layer(gradient).double() ** 2
             total += gradient
         squares.append(square / each)
@@ -67,7 +68,7 @@ def noise_scale(state: TrainState, *, examples: int = 2048, micro_batch: int = 0
         "noise_products/bucket": _products(means),
         "noise_mean_square": torch.stack(squares).mean(dim=0),
         "noise_mean_square/layer": by_layer / (each * blocks),
-        "noise_square_of_mean": _square(whole),
+        "noise_square_of_mean": row_squares(whole),
         "noise_square_of_mean/layer": state.by_layer(whole).double() ** 2,
     }
 
@@ -92,7 +93,7 @@ def noise_scale_stream(state: TrainState, *, pieces: int = 8) -> dict[str, Tenso
     if state.micro_batches == 0:
         return nothing  # the estimates are of pieces of one size
     if state.micro_batches > 1:
-        return nothing | {"noise_stream_count": ones, "noise_stream_squares": _square(state.gradients)}
+        return nothing | {"noise_stream_count": ones, "noise_stream_squares": row_squares(state.gradients)}
     batch = state.objective.batch()
     units = batch.examples // batch.group
     count = max((number for number in range(2, min(pieces, units) + 1) if units % number == 0), default=1)
@@ -123,18 +124,12 @@ class Pieces:
 def squares_of_pieces(objective: Objective, parts: Sequence[ObjectiveBatch]) -> Pieces:
     """Returns the squared gradients of pieces of equal size at the present weights."""
     first = objective.gradient(parts[0])
-    squares, total = _square(first), first
+    squares, total = row_squares(first), first
     for part in parts[1:]:
         gradient = objective.gradient(part)
-        squares = squares + _square(gradient)
+        squares = squares + row_squares(gradient)
         total += gradient
-    return Pieces(parts[0].examples, len(parts), squares, _square(total / len(parts)))
-
-
-def _square(rows: Float[Tensor, "replica parameters"]) -> Float[Tensor, " replica"]:
-    """Returns the squared L2 norm, summed in float64: tr(Sigma) is a small difference of such sums."""
-    norm: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-    return norm**2
+    return Pieces(parts[0].examples, len(parts), squares, row_squares(total / len(parts)))
 
 
 def _products(means: list[Float[Tensor, "replica parameters"]]) -> Float[Tensor, "replica pairs"]:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gapbench.core.errors import TrainingError
+from gapbench.layers.rows import row_norms
 
 # The objective: the loss itself, for probes that need more of it than the gradient that an update was made from.
 #
@@ -161,4 +162,4 @@ class TrainState:
 
     def by_layer(self, rows: Float[Tensor, "replica parameters"]) -> Float[Tensor, "replica layer"]:
         """Returns the L2 norm of each layer's columns."""
-        return torch.stack([rows[:, layer.start : layer.stop].norm(dim=1) for layer in self.layers], dim=1)
+        return torch.stack([row_norms(rows[:, layer.start : layer.stop]) for layer in self.layers], dim=1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gapbench.core.hashing import stream
+from gapbench.layers.rows import row_norms
 from gapbench.probes.state import Columns, TrainState
 
 
@@ -16,12 +17,12 @@ def weight_distance(state: TrainState) -> dict[str, Tensor]:
 
     The quantity of Hoffer et al. 2017, section 3 and figure 2.
     """
-    return {"weight_distance": state.displacement.norm(dim=1), "weight_distance/layer": state.by_layer(state.displacement)}
+    return {"weight_distance": row_norms(state.displacement), "weight_distance/layer": state.by_layer(state.displacement)}
 
 
 def weight_norm(state: TrainState) -> dict[str, Tensor]:
     """||w_t||_2 over all trainable parameters: beside the weight distance it tells growth from turning."""
-    return {"weight_norm": state.weights.norm(dim=1)}
+    return {"weight_norm": row_norms(state.weights)}
 
 
 def weight_cosine(state: TrainState) -> dict[str, Tensor]:

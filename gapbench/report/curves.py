@@ -120,8 +120,9 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
 def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
     """Returns test accuracy against train loss: what a network gets right when it has fitted the training set so far.
 
-    At one train loss, the distance of two lines is their matched-loss gap: what is left of a batch gap when optimization is taken out.
-    Batch norm statistics are recalibrated where that was recorded, as for the matched-loss gap.
+    At a constant rate the distance of two lines at one train loss is their matched-loss gap. Where the rate drops, lines at one loss may
+    be in different phases of their schedules, and their distance then says which cell had annealed. Batch norm statistics are recalibrated
+    where that was recorded, as for the matched-loss gap.
     """
     prefix = _prefix(curves)
     losses, accuracies = curves.of(f"{prefix}train_loss"), curves.of(f"{prefix}test_accuracy")
@@ -151,7 +152,8 @@ def loss_accuracy_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
 
     caption = (
         "Line: mean test accuracy of the seeds where the smoothed train loss of each first reaches that value, as far as all of them "
-        "reach, so that at one train loss the distance of two lines is their matched-loss gap. Faint marks: last evaluation of each seed. "
+        "reach. Where the rate drops, two lines at one loss may be in different phases: then their distance says which had annealed, not "
+        "which generalizes. Faint marks: last evaluation of each seed. "
         f"{counts_text(panels)} The accuracy axis is logarithmic in the error. "
     ) + (RECALIBRATED if prefix else "Batch norm statistics are running ones.")
     return panel_figure(panels, 7.4, height, measured, draw, caption, curve_labels)

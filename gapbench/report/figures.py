@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves
+from gapbench.analysis.equal_loss import families
 from gapbench.analysis.factorial import factorials
 from gapbench.report.accuracy import accuracy_figure, seeds_figure
 from gapbench.report.curves import loss_accuracy_figure, training_curves_figure, weight_distance_figure
+from gapbench.report.equal_loss import equal_loss_figure
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.scales import is_share
 from gapbench.report.style import house_style, render
@@ -39,9 +41,12 @@ def drawings(read: Tables) -> dict[str, Callable[[], Figure]]:
         "training_curves": lambda: training_curves_figure(panels, curves),
         "seeds": lambda: seeds_figure(panels),
         "accuracy_vs_train_loss": lambda: loss_accuracy_figure(panels, curves),
+        "accuracy_vs_final_loss": lambda: equal_loss_figure([panel for panel in panels if families(panel)]),
         "factorial": lambda: factorial_figure(panels),
     }
     left_out = set() if factorials(panels) else {"factorial"}
+    if not any(map(families, panels)):
+        left_out.add("accuracy_vs_final_loss")
     if panels and not any(is_share(panel.metric) for panel in panels):
         left_out |= OF_ACCURACY
     applicable = [name for name in known if name not in left_out]

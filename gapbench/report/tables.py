@@ -11,6 +11,7 @@ from gapbench.analysis import ArmsTable, SideTable
 from gapbench.analysis.curves import SKETCH
 from gapbench.analysis.factorial import COLUMNS, Factorial, effect_notes, effect_rows
 from gapbench.analysis.formats import ARM, VERDICT
+from gapbench.store.tables import LONG_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,7 @@ def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
 
 def runs_csv(runs: pd.DataFrame) -> str:
     """Returns `runs.csv`: `runs.parquet` without the bits of the test examples."""
-    return csv_text(runs.drop(columns="test_correct", errors="ignore"))
+    return csv_text(runs.drop(columns=[*LONG_COLUMNS], errors="ignore"))
 
 
 def curves_csv(curves: pd.DataFrame) -> str:

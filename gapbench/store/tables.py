@@ -13,10 +13,10 @@ from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.plan import METADATA_KEY, Prediction, write_table
+from gapbench.store.plan import METADATA_KEY, Prediction, read_plan, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
-from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "regime": Column("text"),
     "change": Column("text"),
     "adaptive_batch": Column("text"),
+    "values": Column("text"),
     "ghost_batch_size": Column("integer"),
     "optimizer": Column("text"),
     "precision": Column("text"),
@@ -118,6 +119,9 @@ CURVE_COLUMNS: dict[str, Kind] = {
     "value": "number",
 }
 """Columns of curves.parquet, in order."""
+
+LONG_COLUMNS = ("test_correct", "values")
+"""Left out of CSV files and pages."""
 
 TEST_COLUMNS = frozenset({"test_accuracy", "test_loss", "test_correct"})
 """Left out of the tables of trials, which leave the test set alone."""
@@ -187,7 +191,11 @@ def read_tables(folder: Path) -> Tables:
     except (TypeError, KeyError, ValueError) as error:
         raise StoreError(f"{folder / 'runs.parquet'}: is no table of gapbench (its metadata are missing)") from error
     refuse_newer(int(metadata["schema"]), str(folder / "runs.parquet"))
-    return Tables(to_pandas(tables["runs"]), to_pandas(tables["curves"]), metadata["suite"], metadata["report"])
+    runs = to_pandas(tables["runs"])
+    if "values" not in runs and (folder / "plan.parquet").is_file():  # tables of earlier versions
+        values = {run.run_id: canonical_json(values_of(run.spec)) for run in read_plan(folder / "plan.parquet").runs}
+        runs["values"] = runs["run_id"].map(values)
+    return Tables(runs, to_pandas(tables["curves"]), metadata["suite"], metadata["report"])
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -230,6 +238,7 @@ def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None
         "axes": json.dumps(labels.axes) if labels.axes else None,
         "words": json.dumps(labels.words) if labels.words else None,
         "change": canonical_json(labels.change.model_dump(mode="json")),
+        "values": canonical_json(values_of(spec)),
         "dataset": spec.dataset.name,
         "dataset_options": _options(spec.dataset, catalog.datasets()),
         "model": spec.model.name,

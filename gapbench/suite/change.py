@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -33,7 +34,8 @@ class Change(BaseModel):
     budget_factor: float | None = 1.0
     """None: not known, of results that were written before it was kept."""
     learning_rate_rule: RateRule = "untouched"
-    """How the learning rate came about; `set` and `tuned`: an [[override]] gives it."""
+    """How the learning rate came about. `untouched`: it is the reference cell's; `sqrt`, `linear`: the rule makes it from the reference
+    cell's; `tuned`: `gapbench tune` found it; `set`: the suite gives it, wherever that is written."""
     learning_rate_factor: float | Literal["momentum-gain"] = 1.0
     """What else multiplies it."""
     untuned: bool = False
@@ -73,6 +75,63 @@ class Change(BaseModel):
         """Returns whether a run of these sizes has regime `baseline`, nothing changed beside it, and the preset's ghost batch size."""
         own = effective_ghost(self.preset_ghost_batch_size, batch_size)
         return self.regime == "baseline" and not self.beside and effective_ghost(ghost_batch_size, batch_size) == own
+
+
+class Comparable(Protocol):
+    """A cell of a plan or of a table."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def arm(self) -> str:
+        """Label of its arm; empty for a cell of the grid."""
+
+    @property
+    def reference(self) -> bool:
+        """Whether it is a reference cell."""
+
+    @property
+    def held_against(self) -> str:
+        """Name or arm of the cell that the suite holds it against; empty: the reference cell."""
+
+    @property
+    def method(self) -> tuple[str, str, str]:
+        """Preset, optimizer and precision."""
+
+
+C = TypeVar("C", bound=Comparable)
+
+
+def reference_among(cell: C, cells: Sequence[C]) -> C | None:
+    """Returns the cell that a cell is held against: the one that the suite names, or else the reference cell.
+
+    Among several reference cells it is the one most like it in preset, optimizer, precision.
+    """
+    named = [other for other in cells if cell.held_against in (other.name, other.arm) and cell.held_against and other is not cell]
+    if named:
+        return min(named, key=lambda other: other.name != cell.held_against)
+
+    def likeness(other: C) -> int:
+        return sum(mine == theirs for mine, theirs in zip(cell.method, other.method, strict=True))
+
+    return max((other for other in cells if other.reference), key=likeness, default=None)
+
+
+def rate_rule(rule: RateRule, rate: float, reference_rate: float) -> RateRule:
+    """Returns how a learning rate came about, given that of the reference cell.
+
+    Args:
+        rule: as far as the run alone tells it.
+        rate: of the run, before rule and factor.
+        reference_rate: the same of the cell that the run is held against.
+    """
+    if rule == "tuned":
+        return rule
+    if not math.isclose(rate, reference_rate, rel_tol=1e-9):
+        return "set"
+    return "untouched" if rule == "set" else rule
 
 
 def regime_label(name: str, beside: Mapping[str, Any]) -> str:

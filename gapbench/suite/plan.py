@@ -7,20 +7,21 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gapbench import catalog
 from gapbench.catalog import Budget, show
 from gapbench.suite.batches import phase_starts
-from gapbench.suite.change import Change
+from gapbench.suite.change import Change, rate_rule, reference_among
 from gapbench.suite.layers import Layer, Settings, ghost_of, matches
 from gapbench.suite.mistakes import Unknown
 from gapbench.suite.regime import change_of, regime_of
 from gapbench.suite.resolve import Resolver
-from gapbench.suite.runspec import Labels, PlannedRun, run_id
+from gapbench.suite.runspec import Labels, PlannedRun, RunSpec, run_id
 from gapbench.suite.schema import SEEDS, RunFields
 from gapbench.suite.sections import Arm, Sections
-from gapbench.suite.source import COMPONENTS, Document
+from gapbench.suite.source import COMPONENTS, Document, Source
 from gapbench.suite.toml import KeyPath
 
 MAXIMUM_RUNS = 100_000
@@ -46,6 +47,8 @@ class Plan:
     """The [[exclude]] and [[override]] that matched some run."""
     used_run_fields: set[str] = field(default_factory=set)
     """The fields of [run] that no grid, arm or override replaced in every run."""
+    rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By cell: its learning rate before rule and factor, and that of [run] and its recipe."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Pla
         except Unknown:  # whether it is dropped cannot be told
             continue
     resolver.add_misfits()
-    plan.runs = _one_reference_each(plan.runs)
+    plan.runs = _with_rate_rules(_one_reference_each(plan.runs), plan.rates)
     return plan
 
 
@@ -97,6 +100,8 @@ def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) 
             return
     spec = resolver.resolve(settings, draft.base, draft.labels.cell)
     if spec is not None:
+        rate = settings.get("learning_rate")
+        plan.rates.setdefault(draft.labels.cell, (rate, settings.only("recipe", "preset", "run").get("learning_rate", rate)))
         plan.runs.append(PlannedRun(run_id=run_id(spec), spec=spec, labels=_labels(draft, settings, sections)))
 
 
@@ -144,6 +149,40 @@ def _one_reference_each(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         else run
         for run in runs
     ]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What tells which cell another is held against."""
+
+    name: str
+    arm: str
+    reference: bool
+    held_against: str
+    method: tuple[str, str, str]
+    change: Change
+
+
+def _with_rate_rules(runs: Sequence[PlannedRun], rates: Mapping[str, tuple[float, float]]) -> list[PlannedRun]:
+    """Returns the runs with the name of their learning rate that the cell tells which they are held against; without one, [run]."""
+    panels: dict[tuple[str, ...], dict[str, _Cell]] = {}
+    for run in runs:
+        labels, spec = run.labels, run.spec
+        method = labels.preset, spec.optimizer.name, spec.precision
+        cell = _Cell(labels.cell, labels.arm, labels.reference_cell, labels.reference, method, labels.change)
+        panels.setdefault((*_workload(run), labels.recipe), {}).setdefault(labels.cell, cell)
+    changes = {}
+    for cells in panels.values():
+        # Of several reference cells, such as those of a grid of rates, the first is the one at the recipe's rate.
+        in_order = sorted(cells.values(), key=lambda cell: rates[cell.name][0] != rates[cell.name][1])
+        for name, cell in cells.items():
+            reference = reference_among(cell, in_order)
+            own, of_run = rates[name]
+            scaled = cell.change.learning_rate_rule in ("sqrt", "linear") and own == of_run  # by rule, also where the reference is tuned
+            rule = rate_rule(cell.change.learning_rate_rule, own, of_run if scaled or reference is None else rates[reference.name][0])
+            changes[name] = cell.change.model_copy(update={"learning_rate_rule": rule})
+    renamed = {name: {"change": change, "learning_rate_rule": change.rate_label} for name, change in changes.items()}
+    return [run.model_copy(update={"labels": run.labels.model_copy(update=renamed[run.labels.cell])}) for run in runs]
 
 
 # Expanding: the product of the grid's axes, and every arm times the axes that it leaves open.
@@ -202,6 +241,13 @@ def _axis_layers(values: Mapping[str, Any], sections: Sections) -> Iterator[Laye
 def _unknown_axes(sections: Sections) -> tuple[Layer, ...]:
     """Returns a layer that hides the axes of which no value is known."""
     return (Layer("grid", ("grid",), {}, broken=sections.unknown_axes),) if sections.unknown_axes else ()
+
+
+def spec_of(fields: Mapping[str, Any]) -> RunSpec | None:
+    """Returns the spec of a run that sets these fields of [run] and nothing else; None where it cannot be told, as without its data."""
+    document = Document({}, [Source("", Path(), {}, {})])
+    settings = _with_recipe(Settings((Layer("run", ("run",), RunFields.model_validate(dict(fields), strict=True).given()),)))
+    return Resolver(document, catalog.regimes()).resolve(settings, ("run",), "")
 
 
 # The recipe below all other layers, and the overrides above them.

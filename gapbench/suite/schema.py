@@ -23,7 +23,9 @@ from gapbench.catalog import Budget, NoiseRule, show
 from gapbench.catalog.entries import AugmentationEpochs, RegimeRules, WarmupStart
 from gapbench.catalog.parameters import WordOr
 
-Figure = Literal["weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial"]
+Figure = Literal[
+    "weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "accuracy_vs_final_loss", "factorial"
+]
 FIGURES: tuple[Figure, ...] = get_args(Figure)
 """Every figure of a report; those that a suite may ask for, and all of them where it asks for none."""
 SEEDS = ("seed", "init_seed", "order_seed", "split_seed")

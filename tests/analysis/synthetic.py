@@ -15,6 +15,8 @@ import pandas as pd
 
 from gapbench.analysis import ArmRow, ArmsTable
 from gapbench.core.hashing import permutation, stream
+from gapbench.suite.plan import spec_of
+from gapbench.suite.runspec import canonical_json, values_of
 
 MLP = '{"bias":false,"norm":"batch","widths":[128,128,128]}'
 MLP_WITHOUT_NORM = '{"bias":false,"norm":"none","widths":[128,128,128]}'
@@ -40,11 +42,20 @@ def run_row(cell: str, seed: int, **fields: Any) -> dict[str, Any]:
         "clipped_share": 0.0, "clipped_share_late": 0.0, "train_seconds": 2.0, "evaluation_seconds": 0.1, "other_seconds": 0.2,
         "peak_memory_mib": 200.0, "replicas": 1, "threads": 1, "device": "cpu", "device_name": "cpu", "program": "eager",
         "gapbench_version": "0.1.0", "torch_version": "2.11.0", "python_version": "3.11", "git_commit": "", "started_at": "",
-        "test_correct": b"\xff",
+        "test_correct": b"\xff", "values": None,
     }  # fmt: skip
     row.update(fields)
     row["examples"] = row["updates"] * row["batch_size"]
+    effective = {name: row[name] for name in ("dataset", "model", "optimizer", "batch_size", "learning_rate")}
+    row["values"] = row["values"] or json.dumps({**effective, "updates": row["planned_updates"]})  # at a constant rate
     return row
+
+
+def effective(**fields: Any) -> dict[str, Any]:
+    """The columns of a run that sets these fields of [run] and nothing else."""
+    spec = spec_of(fields)
+    assert spec is not None
+    return {"values": canonical_json(values_of(spec)), "train_examples": spec.train_examples, "planned_updates": spec.updates}
 
 
 def arms() -> dict[str, dict[str, Any]]:

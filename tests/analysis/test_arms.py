@@ -170,7 +170,8 @@ def test_curves_without_an_ok_run_do_not_count(synthetic: ModuleType) -> None:
     table = arms_table(runs, curves)
     assert all(row.test_accuracy is None for row in table.rows)
     assert table.verdict == [
-        "digits, mlp (norm batch), recipe digits: no run is ok yet, so there is nothing to compare.",
-        "digits, mlp (norm none), recipe digits: no run is ok yet, so there is nothing to compare.",
+        "No run is ok yet, so there is nothing to compare.",
+        "digits, mlp (norm batch), recipe digits: no run is ok yet.",
+        "digits, mlp (norm none), recipe digits: no run is ok yet.",
     ]
     assert isinstance(table.frame(), pd.DataFrame)

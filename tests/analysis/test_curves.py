@@ -111,7 +111,7 @@ def test_missing_curves_are_said(synthetic: ModuleType) -> None:
     runs, table = rows_for(synthetic, {("SB", 0): whole, ("LB", 0): whole}, "recalibrated_")
     assert "no curves" in gap_of(runs, table.iloc[:0]).reason
     only_sb = table[table["run_id"] == "sb-s0"]
-    assert gap_of(runs, only_sb).reason == "a run of LB has no curves of train loss and test accuracy"
+    assert gap_of(runs, only_sb).reason == "a run of LB has no curves of train loss and test accuracy in its last phase"
 
 
 def test_running_statistics_are_used_only_where_there_are_no_others_and_named(synthetic: ModuleType) -> None:

@@ -14,41 +14,43 @@ from gapbench.analysis.formats import estimate_text, loss, range_text, signed
 from gapbench.analysis.notes import METRIC, noise_notes
 
 
-def test_sentences_come_in_the_order_that_keeps_optimization_apart(synthetic: ModuleType) -> None:
-    verdict = arms_table(*synthetic.digits_suite()).verdict
-    starts = [
-        "digits, mlp (norm batch), recipe digits: n = 8 in every cell; 95 % intervals over splits.",
-        "At equal train loss (",
-        "No learning rate was tuned",
-        "As in the paper, at equal examples and the rate untouched, batch 512 (LB) loses",
-        "Of the batch gap of LB, the share closed is ",
-        "With square-root scaling, ghost batch norm 16 and the same number of updates (32 × examples), LB+LR+GBN+RA ",
-        "With 4 × examples, the rate untouched, SB+4x ",
-    ]
-    for sentence, start in zip(verdict, starts, strict=False):
-        assert sentence.startswith(start)
+def test_the_answer_says_how_much_is_lost_and_what_closes_it(synthetic: ModuleType) -> None:
+    first, second = arms_table(*synthetic.digits_suite()).verdicts
+    assert first.answer.startswith("At equal examples and the same rate, batch 512 (LB) loses 1.")
+    assert " against batch 16 (SB) (95 % interval " in first.answer
+    assert first.answer.endswith("Better than SB: LB+LR+GBN+RA; not separated from SB: LB+LR+GBN; still worse: LB+LR.")
+    assert first.scope == "n = 8 in every cell; 95 % intervals over splits"
+    assert "LB no norm" in second.answer
+    assert first.cautions[0].startswith("No rate was tuned for a batch size: LB ends at 18 times SB's train loss")
+    assert len(first.cautions) <= 3
+    assert not any(len(sentence.split()) > 40 for one in (first, second) for text in one.details for sentence in text.split(". "))
 
 
-def test_tuned_gaps_come_first_at_every_budget(synthetic: ModuleType) -> None:
+def test_tuned_gaps_are_the_answer_and_come_first_at_every_budget(synthetic: ModuleType) -> None:
     runs, curves = synthetic.digits_suite(only=["SB", "LB", "LB+LR"])
     tuned = runs[runs["cell"] == "LB+LR"].assign(cell="LB tuned", arm="LB tuned", learning_rate_rule="tuned", cell_order=9)
     longer = tuned.assign(cell="LB tuned RA", arm="LB tuned RA", planned_updates=1687, cell_order=10)
-    verdict = arms_table(pd.concat([runs, tuned, longer]), curves).verdict
-    assert verdict[1].startswith("At equal examples and a tuned rate, batch 512 (LB tuned) loses")
-    assert verdict[2].startswith("At equal updates, 32 × examples and a tuned rate, batch 512 (LB tuned RA) loses")
-    matched = [sentence for sentence in verdict if sentence.startswith("At equal train loss")]
-    assert ["tuned rate" in sentence for sentence in matched] == [False, True, True]
-    order = [
-        next(i for i, text in enumerate(verdict) if text.startswith(start))
-        for start in ("At equal examples and a tuned rate", "At equal train loss", "As in the paper")
-    ]
-    assert order == sorted(order)
-    assert not any("No learning rate was tuned" in sentence for sentence in verdict)
+    (found,) = arms_table(pd.concat([runs, tuned, longer]), curves).verdicts
+    assert found.answer.startswith("At equal examples and tuned rates, batch 512 (LB tuned) loses")
+    assert found.details[0].startswith("With a tuned rate and the same number of updates (32 × examples), LB tuned RA ")
+    assert not any("No rate was tuned" in caution for caution in found.cautions)
+
+
+def test_only_what_holm_judged_gets_words_of_a_verdict(synthetic: ModuleType) -> None:
+    words = ("loses", "gains", "separated", "better", "worse", "below", "above", "higher", "lower")
+    (found,) = arms_table(*synthetic.digits_suite(only=["SB", "LB"])).verdicts
+    (matched,) = [sentence for sentence in found.details if sentence.startswith("At equal train loss")]
+    assert "test accuracy of SB minus that of LB: " in matched
+    assert matched.endswith(" n = 8, not adjusted for the other comparisons.")
+    assert not any(word in matched for word in words)
+    (single,) = arms_table(*synthetic.digits_suite(1, only=["SB", "LB"])).verdicts
+    assert "batch 512 (LB) reaches 9" in single.answer
+    assert not any(word in single.answer for word in words)
 
 
 def test_a_fixed_split_is_said(synthetic: ModuleType) -> None:
     table = arms_table(*synthetic.grid_suite())
-    assert table.verdict[0].endswith("n = 3 in every cell; 95 % intervals over seeds, for this split.")
+    assert table.verdict[1].endswith("n = 3 in every cell; 95 % intervals over seeds, for this split.")
     assert "it says nothing about another split" in table.notes[0]
     assert "Welch" in table.notes[0]
 
@@ -73,19 +75,24 @@ def test_few_seeds_at_a_fixed_split_are_said_to_be_inexact(synthetic: ModuleType
 
 def test_many_cells_are_counted_instead_of_listed(synthetic: ModuleType) -> None:
     verdict = arms_table(*synthetic.grid_suite()).verdict
-    assert verdict[1].startswith("Of 19 cells, ")
-    assert "below B 128, baseline" in verdict[1]
-    assert len(verdict) < 8
-    assert any("As in the paper" in sentence and "B 4096, baseline loses" in sentence for sentence in verdict)
+    assert verdict[0].startswith("At equal examples and the same rate, B 4096, baseline loses ")
+    assert " Of the 5 other cells of batch 4096, " in verdict[0]
+    assert verdict[2].startswith("Of 19 cells, ")
+    assert "below B 128, baseline" in verdict[2]
+    assert len(verdict) < 15
 
 
-def test_train_losses_beside_the_untouched_gap_say_what_part_may_be_optimization(synthetic: ModuleType) -> None:
+def test_train_losses_say_what_part_may_be_optimization(synthetic: ModuleType) -> None:
     runs, curves = synthetic.digits_suite(only=["SB", "LB"])
-    assert any("times SB's, so part of this is optimization" in sentence for sentence in arms_table(runs, curves).verdict)
+
+    def caution() -> str:
+        return arms_table(runs, curves).verdicts[0].cautions[0]
+
+    assert " times SB's train loss, so part of the gap may be optimization." in caution()
     runs["train_loss"] = 0.01
-    assert any("its train loss is about SB's" in sentence for sentence in arms_table(runs, curves).verdict)
+    assert caution().endswith("LB ends at about the train loss of SB.")
     runs.loc[runs["cell"] == "LB", "train_loss"] = 0.001
-    assert any("its train loss is lower than SB's" in sentence for sentence in arms_table(runs, curves).verdict)
+    assert caution().endswith("LB ends at a lower train loss than SB.")
 
 
 def test_one_seed_is_said_and_never_called_separated_or_not(synthetic: ModuleType) -> None:
@@ -103,12 +110,10 @@ def test_cells_without_verdict_are_named_with_their_reason(synthetic: ModuleType
 
 
 def test_a_suite_of_its_reference_alone_has_nothing_to_compare(synthetic: ModuleType) -> None:
-    assert (
-        arms_table(*synthetic.digits_suite(3, only=["SB"])).verdict[1]
-        == "There is only the reference cell, so there is nothing to compare."
-    )
+    alone = arms_table(*synthetic.digits_suite(3, only=["SB"])).verdict
+    assert alone[0] == "There is only the reference cell, so there is nothing to compare."
     without = arms_table(*synthetic.digits_suite(3, only=["LB"])).verdict
-    assert without[1] == "There is no reference cell among these runs, so there is no batch gap and no verdict."
+    assert without[0] == "There is no reference cell among these runs, so there is no batch gap and no verdict."
 
 
 def test_late_clipping_is_noted(synthetic: ModuleType) -> None:

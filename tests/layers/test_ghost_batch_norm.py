@@ -1,6 +1,7 @@
 """Ghost batch norm against plain batch norm, chunk by chunk: the definition is the oracle."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -281,6 +282,43 @@ def test_converting_replaces_every_batch_norm_and_keeps_scale_and_shift():
     assert list(dict(converted.named_parameters())) == [name for name in before if name.endswith(("weight", "bias"))]
 
 
-def test_a_batch_norm_without_scale_cannot_be_converted():
-    with pytest.raises(TrainingError, match="affine=True"):
-        convert_batch_norm(nn.Sequential(nn.BatchNorm1d(2, affine=False)), ghost_batch_size=8)
+class Whitened(nn.BatchNorm1d):
+    """A batch norm of a user's own."""
+
+
+def hooked() -> nn.Module:
+    layer = nn.BatchNorm1d(2)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+def shared() -> nn.Module:
+    layer = nn.BatchNorm1d(2)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (nn.BatchNorm1d(2, affine=False), "needs affine=True"),
+        (nn.BatchNorm1d(2, track_running_stats=False), "needs affine=True and track_running_stats=True"),
+        (nn.BatchNorm1d(2, momentum=0.01), "set norm_momentum = 0.01 in the suite"),
+        (nn.BatchNorm1d(2, momentum=None), 'set norm_momentum = "cumulative" in the suite'),
+        (nn.SyncBatchNorm(2), "SyncBatchNorm has no counterpart"),
+        (nn.LazyBatchNorm1d(), "LazyBatchNorm1d has no counterpart"),
+        (nn.BatchNorm3d(2), "BatchNorm3d has no counterpart"),
+        (Whitened(2), "Whitened has no counterpart"),
+        (hooked(), "hooks and parametrizations of a batch norm would be lost"),
+        (shared(), 'layers "0.0" and "0.2" are one batch norm'),
+    ],
+)
+def test_a_batch_norm_is_refused_where_the_layer_in_its_place_would_drop_a_property(model, told):
+    with pytest.raises(TrainingError, match=re.escape(told)):
+        convert_batch_norm(nn.Sequential(model), ghost_batch_size=8)
+
+
+def test_a_batch_norm_of_the_runs_own_momentum_keeps_its_epsilon_and_a_scale_that_does_not_train():
+    layer = nn.BatchNorm1d(2, momentum=0.01, eps=0.5)
+    layer.weight.requires_grad_(False)
+    (found,) = convert_batch_norm(nn.Sequential(layer), ghost_batch_size=8, momentum=0.01)
+    assert (found.epsilon, found.momentum, found.weight.requires_grad, found.bias.requires_grad) == (0.5, 0.01, False, True)

@@ -86,7 +86,7 @@ def test_values_in_run_that_cannot_be(mistakes: Mistakes, text: str, expected: s
         ("[[override]]\nwhere = {batch_size = 16}\nset = {seed = 1}", "5: override[0].set.seed: the seed cannot be overridden; set init_seed, order_seed or split_seed"),
         ("[regimes.adapted]", '3: regimes.adapted: the regime "adapted" exists already; choose another name (see `gapbench ls regimes`)'),
         ("[report]\narms = ['LB']\n[[arm]]\nlabel = 'SB'", '4: report.arms[0]: unknown arm "LB"; known: SB'),
-        ("[report]\nfigures = ['curves']", '4: report.figures[0]: must be one of "weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "factorial", not "curves" (did you mean "training_curves"?)'),
+        ("[report]\nfigures = ['curves']", '4: report.figures[0]: must be one of "weight_distance", "accuracy_vs_batch_size", "training_curves", "seeds", "accuracy_vs_train_loss", "accuracy_vs_final_loss", "factorial", not "curves" (did you mean "training_curves"?)'),
     ],
 )  # fmt: skip
 def test_sections_that_cannot_be(mistakes: Mistakes, text: str, expected: str) -> None:

@@ -14,6 +14,7 @@ from gapbench.catalog import Budget, RecipeEntry
 from gapbench.optimizers import schedule
 from gapbench.suite import RunSpec, Suite
 from gapbench.suite.batches import plain, updates_of_budget, updates_of_epochs
+from gapbench.suite.plan import spec_of
 from gapbench.suite.regime import momentum_gain
 from gapbench.suite.resolve import REQUIRED
 from gapbench.suite.schema import RunFields
@@ -305,9 +306,11 @@ def test_fair_is_called_untuned_until_its_rate_is_set(load: Load) -> None:
     suite = load(text)
     assert [run.labels.learning_rate_rule for run in suite.runs] == ["untouched, untuned", "sqrt, untuned"] * 2
     assert any("preset fair is untuned" in warning for warning in suite.warnings)
-    tuned = load(f"{text}[[override]]\nwhere = {{ batch_size = [16, 64] }}\nset = {{ learning_rate = 0.2 }}\n")
-    assert {run.labels.learning_rate_rule for run in tuned.runs} == {"set"}
-    assert not any("untuned" in warning for warning in tuned.warnings)
+    tuned = load(f"{text}[[override]]\nwhere = {{ batch_size = 64 }}\nset = {{ learning_rate = 0.2 }}\n")
+    assert [run.labels.learning_rate_rule for run in tuned.runs] == ["untouched, untuned", "sqrt, untuned", "set", "set"]
+    everywhere = load(f"{text}[[override]]\nwhere = {{ batch_size = [16, 64] }}\nset = {{ learning_rate = 0.2 }}\n")
+    assert {run.labels.learning_rate_rule for run in everywhere.runs} == {"untouched"}  # it is the reference cell's
+    assert not any("untuned" in warning for warning in everywhere.warnings)
 
 
 def test_a_warmup_that_outlasts_the_first_phase_is_warned_of(load: Load) -> None:
@@ -363,3 +366,37 @@ def test_the_rate_of_svhn_is_the_papers_rule() -> None:
     batch = recipe.fields["reference_batch_size"]
     assert isinstance(batch, int)
     assert recipe.fields["learning_rate"] == pytest.approx(0.27 * batch / (96 + batch))
+
+
+# What the released code makes of each row, counted by hand: an epoch has ceil(N / B) updates, the last one of what is left; regime
+# adaptation multiplies the epochs by ceil(B / 128). A new SGD at every epoch forgets momentum 0.9; with momentum 0 there is none to forget.
+RELEASED = {
+    "digits": (16, 512, 16, 30 * 57, 30 * 2, 30 * 32 * 2, "epoch"),
+    "hoffer2017/f1-mnist": (128, 4096, 128, 50 * 469, 50 * 15, 50 * 32 * 15, "epoch"),
+    "hoffer2017/c1-cifar10": (128, 4096, 128, 200 * 391, 200 * 13, 200 * 32 * 13, "never"),
+    "hoffer2017/c3-cifar100": (128, 4096, 128, 200 * 391, 200 * 13, 200 * 32 * 13, "never"),
+    "hoffer2017/resnet44-cifar10": (128, 4096, 128, 100 * 391, 100 * 13, 100 * 32 * 13, "epoch"),
+    "hoffer2017/vgg-cifar10": (128, 4096, 128, 200 * 391, 200 * 13, 200 * 32 * 13, "epoch"),
+    "hoffer2017/wresnet16-4-cifar100": (256, 4096, 128, 200 * 196, 200 * 13, 200 * 32 * 13, "epoch"),
+}
+"""By recipe: small, large and ghost batch size; updates of SB, of LB, of regime adaptation; momentum reset."""
+
+
+@pytest.mark.parametrize("recipe", RELEASED)
+def test_preset_code_makes_the_updates_of_the_released_code(recipe: str) -> None:
+    small, large, ghost, of_small, of_large, adapted, reset = RELEASED[recipe]
+    own = {"recipe": recipe, "preset": "code"}
+    sb, lb = (spec_of({**own, "batch_size": size}) for size in (small, large))
+    ra = spec_of({**own, "batch_size": large, "regime": "adapted", "ghost_batch_size": ghost})
+    assert [(one.updates, one.tail, one.momentum_reset) for one in (sb, lb, ra)] == [
+        (updates, "ragged", reset) for updates in (of_small, of_large, adapted)
+    ]
+
+
+def test_every_preset_code_says_tail_reset_and_rounding() -> None:
+    presets = {name: recipe.presets["code"] for name, recipe in catalog.recipes().items() if "code" in recipe.presets}
+    # Of two recipes the data are the user's.
+    assert set(presets) == {*RELEASED, "hoffer2017/alexnet-imagenet", "hoffer2017/resnet50-imagenet"}
+    for preset in presets.values():
+        assert (preset.fields["tail"], preset.fields["momentum_reset"]) == ("ragged", "epoch")
+        assert preset.fields["budget"] == {"rounding": "epochs-up"}

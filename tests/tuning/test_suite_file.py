@@ -132,7 +132,7 @@ def test_the_tuned_label_needs_tuned_true_and_a_rate(trials: Make) -> None:
                   '[[override]]\nwhere = { arm = "LB" }\nset = { learning_rate = 0.2 }\n'
                   '[[override]]\nwhere = { arm = "LB+LR" }\nset = { weight_decay = 0.2 }\ntuned = true\n')  # fmt: skip
     rules = {run.labels.cell: run.labels.learning_rate_rule for run in load_suite("suite.toml").runs}
-    assert rules == {"SB": "tuned", "LB": "set", "LB+LR": "sqrt", "LB+LR+RA": "sqrt"}
+    assert rules == {"SB": "tuned", "LB": "untouched", "LB+LR": "sqrt", "LB+LR+RA": "sqrt"}  # LB has the rate of SB
 
 
 def test_preset_fair_is_untuned_before_and_tuned_after(trials: Make) -> None:

@@ -1,4 +1,4 @@
-"""Steps to a target against batch size: the hyperbola S = S_min (1 + B_crit / B), fitted in log space, and the test of its shape.
+"""Steps to a target against batch size: the hyperbola S = S_min (1 + B_crit / B), fitted in log space, the test of its shape, and no curve.
 
 Source: McCandlish, Kaplan, Amodei et al. 2018, arXiv:1812.06162, section 2.4 and appendix D. The straight-line fits in circulation (1 / S
 against 1 / E, or S against 1 / B) have errors in both axes or weigh the smallest batch too much; the fit of the logarithms has neither.
@@ -36,7 +36,7 @@ class Hyperbola:
     smallest_steps: Interval
     """S_min: steps to the target however large the batch."""
     residual: float
-    """Standard deviation of log S about the curve."""
+    """Standard deviation of the means of log S by batch size about the curve."""
     n: int
     """Points."""
     batch_sizes: tuple[float, ...]
@@ -86,6 +86,9 @@ class Hyperbola:
 def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, knee: bool = True) -> Hyperbola:
     """Fits the hyperbola by least squares of the logarithms, with t intervals of the logarithms of its parameters.
 
+    Runs of one batch size share its learning rate and with it the error of choosing it, so they do not stray about the curve
+    independently: the fit is of the means by batch size, and degrees of freedom count batch sizes.
+
     Args:
         batch_sizes: one a point, in examples (or tokens); several points may share one.
         steps: to the target, one a point.
@@ -100,21 +103,26 @@ def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, knee:
     distinct = np.unique(sizes)
     if len(distinct) < 3:
         raise FitError(f"{len(distinct)} batch sizes reach the target; a hyperbola takes at least three, and five to test its shape")
-    logs = np.log(logs)
-    log_critical, residuals, jacobian = _fit(sizes, logs)
-    degrees = len(logs) - 2
+    means = _means(sizes, np.log(logs))
+    log_critical, residuals, jacobian = _fit(distinct, means)
+    degrees = len(means) - 2
     variance = float(residuals @ residuals) / degrees
     covariance = variance * np.linalg.inv(jacobian.T @ jacobian)
     half = t_quantile(LEVEL, degrees) * np.sqrt(np.diag(covariance))
-    offset = float((logs - _curve(log_critical, sizes)).mean())
+    offset = float((means - _curve(log_critical, distinct)).mean())
     return Hyperbola(
         critical_batch=interval_of_log(log_critical, float(half[1])),
         smallest_steps=interval_of_log(offset, float(half[0])),
         residual=float(np.sqrt(variance)),
         n=len(logs),
         batch_sizes=tuple(float(size) for size in distinct),
-        knee=_knee(sizes, logs, log_critical) if knee and len(distinct) >= 5 else None,
+        knee=_knee(distinct, means, log_critical) if knee and len(distinct) >= 5 else None,
     )
+
+
+def _means(sizes: Array, logs: Array) -> Array:
+    """Returns the mean logarithm of each batch size, ascending."""
+    return np.array([logs[sizes == size].mean() for size in np.unique(sizes)])
 
 
 def _fit(sizes: Array, logs: Array) -> tuple[float, Array, Array]:
@@ -181,7 +189,8 @@ def critical_batch_with_censored(
 ) -> Interval | None:
     """Returns B_crit by maximum likelihood: normal errors of log S, and for a censored run the chance of taking longer than it trained.
 
-    The interval is from the curvature of the likelihood and t with n - 2 degrees of freedom.
+    The interval is from the curvature of the likelihood, widened by as much as the error of the fit of means exceeds that of a fit which
+    takes the runs of one batch size as independent, and t with two degrees of freedom less than there are batch sizes.
 
     Args:
         found: the fit without censored runs, to start from.
@@ -211,9 +220,17 @@ def critical_batch_with_censored(
     hessian = _curvature(cost, best.x)
     if not best.success or not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
         return None
+    distinct = np.unique(sizes)
+    of_means, of_runs = _error(distinct, _means(sizes, logs)), _error(sizes, logs)
     # The likelihood's spread divides by n; the fit of the runs that arrived divides by n - 2, and so does this.
-    error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2))
-    return interval_of_log(float(best.x[1]), t_quantile(LEVEL, len(logs) - 2) * float(error))
+    error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2)) * max(1.0, of_means / max(of_runs, 1e-300))
+    return interval_of_log(float(best.x[1]), t_quantile(LEVEL, len(distinct) - 2) * float(error))
+
+
+def _error(sizes: Array, logs: Array) -> float:
+    """Returns the standard error of log B_crit of a fit that takes its points as independent."""
+    _, residuals, jacobian = _fit(sizes, logs)
+    return float(np.sqrt(residuals @ residuals / max(1, len(logs) - 2) * np.linalg.inv(jacobian.T @ jacobian)[1, 1]))
 
 
 def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) -> Array:
@@ -224,6 +241,59 @@ def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) ->
         return cost(at + one + other) - cost(at + one - other) - cost(at - one + other) + cost(at - one - other)
 
     return np.array([[mixed(one, other) / (4 * step * step) for other in units] for one in units])
+
+
+# What the steps say without a curve: read off between the measured batch sizes, on logarithmic axes.
+
+
+@dataclass(frozen=True)
+class ReadOff:
+    """A batch size at which a run takes so many times the least examples of all measured batch sizes."""
+
+    batch_size: Interval
+    """Its interval has the spread of the runs at a batch size alone, not the error of the rate that they share; NaN from one run each."""
+    least_examples: float
+    """Of the batch size that takes the fewest."""
+
+
+def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: float) -> ReadOff | None:
+    """Returns the batch size beyond the most frugal one at which examples are (1 + overhead) times its own.
+
+    Examples are read between the means of log steps by batch size, linearly on logarithmic axes.
+
+    Args:
+        batch_sizes: one a run, in examples.
+        steps: to the target, one a run.
+        overhead: 1 in the sense of McCandlish et al. 2018, 0.2 in that of Zhang et al. 2024.
+
+    Returns:
+        None where no larger batch size takes as many examples: the critical one lies beyond what was measured.
+    """
+    sizes, logs = np.asarray(batch_sizes, dtype=np.float64), np.log(np.asarray(steps, dtype=np.float64))
+    distinct = np.unique(sizes)
+    examples = np.log(distinct) + _means(sizes, logs)
+    least = int(examples.argmin())
+    level = float(examples[least] + np.log1p(overhead))
+    beyond = [position for position in range(least + 1, len(distinct)) if examples[position] >= level]
+    if not beyond:
+        return None
+    after = beyond[0]
+    before = after - 1
+    rise, width = float(examples[after] - examples[before]), float(np.log(distinct[after] / distinct[before]))
+    part = (level - float(examples[before])) / rise
+    # Derivatives of log B by the means: of the level, and of the two ends of the segment.
+    slopes = np.zeros(len(distinct))
+    slopes[least] += width / rise
+    slopes[before] -= (1.0 - part) * width / rise
+    slopes[after] -= part * width / rise
+    logarithm, degrees = float(np.log(distinct[before]) + part * width), len(logs) - len(distinct)
+    if degrees < 1:
+        return ReadOff(Interval(float(np.exp(logarithm)), float("nan"), float("nan")), float(np.exp(examples[least])))
+    counts = np.array([(sizes == size).sum() for size in distinct])
+    own = _means(sizes, logs)[np.searchsorted(distinct, sizes)]
+    variance = float(np.square(logs - own).sum()) / degrees
+    half = t_quantile(LEVEL, degrees) * float(np.sqrt((np.square(slopes) / counts).sum() * variance))
+    return ReadOff(interval_of_log(logarithm, half), float(np.exp(examples[least])))
 
 
 # The critical batch size that one run's noise scale predicts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +13,16 @@ from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.critical_batch.hyperbola import (
     BRACKET,
     NEAR,
+    OVERHEAD,
     FitError,
     Hyperbola,
     Predicted,
+    ReadOff,
     by_batch_size,
     critical_batch_with_censored,
     fit_hyperbola,
     predict,
+    read_off,
 )
 from gapbench.analysis.critical_batch.targets import Chosen, Passage, Target, choose_rates, passages_of, unequal_budget
 from gapbench.analysis.curves import Curves
@@ -75,6 +79,19 @@ class CurveStudy:
     def points(self) -> list[tuple[float, float]]:
         """Batch size and steps of every run that the fit rests on."""
         return [(one.batch_size, steps) for one in self.chosen for steps in one.steps]
+
+    @cached_property
+    def doubled(self) -> ReadOff | None:
+        """The batch size that takes twice the least examples, read off the steps; None beyond what was measured."""
+        return self._read_off(1.0)
+
+    @cached_property
+    def with_overhead(self) -> ReadOff | None:
+        """The same of 20 % more than the least examples."""
+        return self._read_off(OVERHEAD)
+
+    def _read_off(self, overhead: float) -> ReadOff | None:
+        return read_off([size for size, _ in self.points], [steps for _, steps in self.points], overhead) if self.points else None
 
     @property
     def lost(self) -> list[tuple[float, float]]:
@@ -212,7 +229,9 @@ COLUMNS: dict[str, Columns] = {
     "fits": {
         **CURVE, **with_bounds("critical_batch", "curve.fit.critical_batch"), "critical_batch_20_percent": "curve.fit.overhead_batch",
         **with_bounds("smallest_steps", "curve.fit.smallest_steps"), "smallest_examples": "curve.fit.smallest_examples",
-        **with_bounds("knee", "curve.fit.knee"), **named("rejected", "extrapolated", "residual", "n", of="curve.fit"),
+        **with_bounds("knee", "curve.fit.knee"), **named("rejected", "extrapolated", of="curve.fit"),
+        **with_bounds("doubled_examples_batch", "curve.doubled.batch_size"),
+        **with_bounds("overhead_batch", "curve.with_overhead.batch_size"), **named("residual", "n", of="curve.fit"),
         **named("batch_sizes"), **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
     },
     "predictions": {
@@ -244,12 +263,18 @@ def _curve_sentences(curve: CurveStudy) -> list[str]:
     if curve.fit is None:
         return [f"{start}: no critical batch size: {curve.reason}.", *_flags(curve, start)]
     fit = curve.fit
-    out = [
-        f"{start}: critical batch size {_between(fit.critical_batch)} examples (n = {fit.n} runs at {len(fit.batch_sizes)} batch sizes, "
-        f"{large(fit.batch_sizes[0])} to {large(fit.batch_sizes[-1])}), at twice the least examples and twice the least steps "
-        f"(McCandlish et al. 2018); by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch)}.",
+    runs = f"n = {fit.n} runs at {len(fit.batch_sizes)} batch sizes, {large(fit.batch_sizes[0])} to {large(fit.batch_sizes[-1])}"
+    fitted = f"critical batch size {_between(fit.critical_batch)} examples ({runs}), at twice the least examples and twice the least steps"
+    zhang = f"by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch)}"
+    read = f"{start}: read off the steps, without a curve, twice the least examples are taken at {_read(curve.doubled)}"
+    out = [f"{read}, 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."]
+    if fit.rejected:
+        out.append(f"{start}: by the hyperbola, which is rejected, {fitted.removeprefix('critical batch size ')}; {zhang}.")
+    else:
+        out.insert(0, f"{start}: {fitted} (McCandlish et al. 2018); {zhang}.")
+    out += [
         f"{start}: at least {_between(fit.smallest_steps)} updates however large the batch, at least "
-        f"{large(fit.smallest_examples)} examples however small; log steps stray {100 * fit.residual:.1f} % about the fit.",
+        f"{large(fit.smallest_examples)} examples however small; mean log steps stray {100 * fit.residual:.1f} % about the fit.",
         f"{start}: {_shape(fit)}",
     ]
     if fit.extrapolated:
@@ -314,6 +339,14 @@ def _flags(curve: CurveStudy, start: str) -> list[str]:
 def _between(found: Interval, digits: int = 0) -> str:
     low, value, high = (large(number) if digits == 0 else f"{number:.{digits}f}" for number in (found.low, found.value, found.high))
     return f"{value} (95 % interval {low} to {high})"
+
+
+def _read(found: ReadOff | None) -> str:
+    if found is None:
+        return "no measured batch size"
+    size = found.batch_size
+    spread = "one run each" if np.isnan(size.low) else f"spread of seeds {large(size.low)} to {large(size.high)}"
+    return f"batch size {large(size.value)} ({spread})"
 
 
 def _sizes(number: int) -> str:

@@ -29,6 +29,7 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 TITLES = {
     "accuracy_vs_batch_size": "Test accuracy against batch size",
     "accuracy_vs_train_loss": "Test accuracy against train loss",
+    "accuracy_vs_final_loss": "Test accuracy at equal final train loss",
     "factorial": "Effects of the grid's axes and their interactions",
     "seeds": "Test accuracy of every seed",
     "training_curves": "Train loss and test accuracy against updates",

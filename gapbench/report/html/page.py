@@ -24,7 +24,6 @@ from gapbench.analysis.formats import COUNT, GAP, GAP_NATS, MATCHED, SHARE, VERD
 from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.rows import REFERENCE, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED
-from gapbench.analysis.verdict import NONE_TUNED
 from gapbench.analysis.walk import DOUBLINGS, walk_of
 from gapbench.catalog import published
 from gapbench.core.errors import StoreError
@@ -34,6 +33,7 @@ from gapbench.report.html.strips import Strips, strips_of
 from gapbench.report.scales import heading, number_text, words
 from gapbench.store import StoredPlan, Tables, read_plan
 from gapbench.store.files import write_text
+from gapbench.store.tables import LONG_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 _PACKAGE = Path(__file__).resolve().parents[2]
-LEAD = "accuracy_vs_train_loss"
-"""The figure that stands right below the verdict: it keeps optimization and generalization apart."""
+LEAD = "accuracy_vs_batch_size"
+"""The figure that stands right below the verdict: it shows what the answer says."""
 WALK = "weight_distance"
 
 
@@ -75,17 +75,6 @@ def write_page(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[st
 def tied(text: str) -> str:
     """Returns a sentence whose numbers stay on one line with their units."""
     return re.sub(r"(?<=\d) (?=%|pp\b|×)|(?<=\bn) (?=[=])|(?<=\bn =) (?=\d)|(?<=\bbatch) (?=\d)", "\u00a0", text)
-
-
-@dataclass(frozen=True)
-class VerdictGroup:
-    """The verdict on one panel."""
-
-    title: str
-    scope: str
-    """Number of seeds, and what the intervals are over."""
-    lead: str
-    more: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,11 +125,11 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "summary": _summary(suite_text),
         "question": _question(panels),
         "facts_line": _facts_line(panels, records),
-        "verdict": verdict_groups(arms),
+        "verdict": arms.verdicts,
         "cautions": runs.cautions(records, arms, walks),
         "arms": arms,
         "parts": [_part(arms, panel, strips[panel.title]) for panel in arms.panels],
-        "judged_columns": [column for column in (GAP, GAP_NATS, VERDICT, MATCHED, SHARE) if column in arms.columns],
+        "judged_columns": [column for column in _judged_columns(arms) if column in arms.columns],
         "paper_lines": [_paper_line(row) for row in arms.rows if row.published],
         "toggles": toggles,
         "lead_figure": drawn.get(LEAD),
@@ -192,21 +181,10 @@ def _paper_line(row: ArmRow) -> PaperLine:
     )
 
 
-def verdict_groups(arms: ArmsTable) -> list[VerdictGroup]:
-    """Returns the sentences of the verdict, panel by panel: the first of each names the panel, the next one that finds something leads."""
-    titles = [f"{panel.title}: " for panel in arms.panels]
-    groups: list[list[str]] = []
-    for sentence in arms.verdict:
-        if not groups or any(sentence.startswith(title) for title in titles):
-            groups.append([])
-        groups[-1].append(sentence)
-    out = []
-    for head, *rest in groups:
-        title = next((title for title in titles if head.startswith(title)), "")
-        scope = head.removeprefix(title)
-        lead, *more = sorted(rest, key=lambda sentence: sentence == NONE_TUNED and sentence is rest[0]) or [scope]
-        out.append(VerdictGroup(title.removesuffix(": "), scope if rest else "", lead[:1].upper() + lead[1:], tuple(more)))
-    return out
+def _judged_columns(arms: ArmsTable) -> tuple[str, ...]:
+    """Returns the columns beside the accuracies; matched-loss gaps only where there is one."""
+    matched = any(row.matched_loss and row.matched_loss.gap_pp for row in arms.rows)
+    return (GAP, GAP_NATS, VERDICT, *([MATCHED] if matched else []), SHARE)
 
 
 def _question(panels: Sequence[Panel]) -> str:
@@ -244,7 +222,7 @@ def _arm_line(arms: ArmsTable, row: ArmRow) -> ArmLine:
 
 def _records(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns the runs as plain values in table order, missing ones None."""
-    kept = runs.drop(columns="test_correct", errors="ignore").to_dict("records")
+    kept = runs.drop(columns=[*LONG_COLUMNS], errors="ignore").to_dict("records")
     rows = [{str(name): None if is_missing(value) else value for name, value in row.items()} for row in kept]
     return sorted(rows, key=lambda row: (row.get("cell_order") or 0, row["cell"], row["seed"], row["run_id"]))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gapbench.analysis.critical_batch.hyperbola import FitError, Hyperbola, fit_hyperbola
+from gapbench.analysis.critical_batch.hyperbola import FitError, Hyperbola, fit_hyperbola, read_off
 from gapbench.catalog import published as published
 
 SIZES = 32.0 * 2.0 ** np.arange(10)
@@ -58,6 +58,40 @@ def coverage(sizes: np.ndarray, noise: float, seeds: int, draws: int = 2000) -> 
 @pytest.mark.parametrize(("noise", "seeds"), [(0.03, 1), (0.10, 1), (0.10, 3)])
 def test_intervals_hold_the_truth_as_often_as_they_say(noise: float, seeds: int) -> None:
     assert 0.93 <= coverage(SIZES, noise, seeds) <= 0.97
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_intervals_hold_the_truth_where_runs_of_a_batch_size_share_the_error_of_its_rate(seeds: int) -> None:
+    random, sizes = np.random.default_rng(5), SIZES
+    inside = 0
+    for _ in range(2000):
+        common = 0.06 * random.standard_normal(len(sizes))
+        logs = np.log(hyperbola(1000.0, 2000.0))[:, None] + common[:, None] + 0.08 * random.standard_normal((len(sizes), seeds))
+        found = fit_hyperbola(np.repeat(sizes, seeds), np.exp(logs).ravel(), knee=False).critical_batch
+        inside += found.low <= 1000.0 <= found.high
+    assert 0.93 * 2000 <= inside <= 0.97 * 2000
+
+
+def test_a_batch_size_read_off_exact_steps_is_where_examples_are_that_many_times_the_least() -> None:
+    sizes = 1000.0 * np.geomspace(1e-3, 1e3, 2001)
+    steps = hyperbola(1000.0, 2000.0, sizes)
+    found = read_off(sizes, steps, 1.0)
+    assert found.batch_size.value == pytest.approx(1000.0, rel=0.003)  # twice the least examples of a hyperbola: its critical batch size
+    assert found.least_examples == pytest.approx(2e6, rel=0.002)
+    assert read_off(sizes, steps, 0.2).batch_size.value == pytest.approx(200.0, rel=0.01)
+    assert np.isnan(found.batch_size.low)  # one run each
+    assert read_off(sizes[:500], steps[:500], 1.0) is None
+
+
+def test_the_interval_of_a_batch_size_that_is_read_off_covers_what_many_runs_would_give() -> None:
+    random = np.random.default_rng(6)
+    exact = read_off(SIZES, hyperbola(1000.0, 2000.0), 1.0).batch_size.value
+    inside = 0
+    for _ in range(1000):
+        logs = np.log(hyperbola(1000.0, 2000.0))[:, None] + 0.05 * random.standard_normal((len(SIZES), 3))
+        found = read_off(np.repeat(SIZES, 3), np.exp(logs).ravel(), 1.0).batch_size
+        inside += found.low <= exact <= found.high
+    assert 0.92 * 1000 <= inside <= 0.98 * 1000
 
 
 def test_a_knee_is_recovered_and_a_sharp_one_rejects_the_hyperbola() -> None:

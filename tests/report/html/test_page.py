@@ -12,7 +12,7 @@ from gapbench.analysis import arms_table
 from gapbench.analysis.cells import read_panels
 from gapbench.report.html import page
 from gapbench.report.html.figure import classes_of, inline_figure, toggles_of
-from gapbench.report.html.page import tied, verdict_groups
+from gapbench.report.html.page import tied
 from gapbench.report.html.runs import run_table
 from gapbench.report.html.strips import strips_of
 from gapbench.report.marks import mark
@@ -33,13 +33,23 @@ def test_reference_pages_are_small_and_name_no_address_but_those_of_papers(pages
     assert "default-src 'none'" in text
 
 
-def test_the_verdict_comes_first_and_tells_matched_loss_before_the_untouched_gap(pages: dict[str, Path]) -> None:
+def test_the_answer_comes_first(pages: dict[str, Path]) -> None:
     text = pages["quickstart"].read_text(encoding="utf-8").replace("\u00a0", " ")
-    places = [text.index(part) for part in (
-        "How much test accuracy does batch 512 lose against batch 16, and what closes the gap?", "At equal train loss (0.025)",
-        "As in the paper, at equal examples", 'id="figure-accuracy_vs_train_loss"', 'id="arms"', 'id="figures"', 'id="walk"',
-        'id="paper"', 'id="outcomes"', 'id="cost"', 'id="provenance"', 'id="cite"', 'id="reproduce"', 'id="runs"',
-    )]  # fmt: skip
+    parts = ["How much test accuracy does batch 512 lose against batch 16, and what closes the gap?", "batch 512 (LB) loses"]
+    ids = (
+        "figure-accuracy_vs_batch_size",
+        "arms",
+        "figures",
+        "walk",
+        "paper",
+        "outcomes",
+        "cost",
+        "provenance",
+        "cite",
+        "reproduce",
+        "runs",
+    )
+    places = [text.index(part) for part in (*parts, *(f'id="{name}"' for name in ids))]
     assert places == sorted(places)
 
 
@@ -57,20 +67,12 @@ def test_the_command_the_suite_the_citation_and_what_is_not_known_stand_on_the_p
         assert part in text
 
 
-def test_sentences_are_grouped_by_panel_with_the_most_telling_one_in_front() -> None:
-    first, second = verdict_groups(arms_table(*synthetic.digits_suite(3)))
-    assert first.title == "digits, mlp (norm batch), recipe digits"
-    assert first.scope.startswith("n = 3 in every cell")
-    assert first.lead.startswith("At equal train loss")
-    assert any(sentence.startswith("As in the paper") for sentence in first.more)
-    assert second.title == "digits, mlp (norm none), recipe digits"
-
-
-def test_what_was_not_tuned_never_leads_where_something_was_found() -> None:
-    runs, curves = synthetic.digits_suite(3, only=["SB", "SB+4x"])
-    (group,) = verdict_groups(arms_table(runs, curves))
-    assert group.lead.startswith("With 4 × examples")
-    assert any(sentence.startswith("No learning rate was tuned") for sentence in group.more)
+def test_the_largest_sentence_of_a_panel_answers_and_the_rest_unfolds(pages: dict[str, Path]) -> None:
+    text = pages["quickstart"].read_text(encoding="utf-8")
+    lead = re.search(r'<p class="lead">(.*?)</p>', text)
+    assert lead is not None
+    assert lead[1].startswith("At equal examples and the same rate, batch\u00a0512 (LB) loses ")
+    assert text.index('<p class="lead">') < text.index("<summary>Every comparison (n\u00a0=")
 
 
 def test_points_say_name_and_value_with_interval_and_the_caption_leaves_the_drawing() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
 from gapbench.analysis.formats import counted, gap_text, interval_words, percent
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ABOVE, BELOW, SideTable, side_table
 from gapbench.analysis.stats import NOT_SEPARATED, Array, Difference, Estimate, bounds, combination, judge, t_interval, unjudged
 
@@ -67,10 +68,8 @@ class EqualLoss:
 
 def families(panel: Panel) -> tuple[Family, ...]:
     """Returns the arms of a panel that were trained at several lengths."""
-    found: dict[str, list[Cell]] = {}
-    for cell in panel.cells:
-        if any(name in cell.words for name in LENGTHS):
-            found.setdefault(", ".join(word for name, word in cell.words.items() if name not in LENGTHS), []).append(cell)
+    of_lengths = [cell for cell in panel.cells if any(name in cell.words for name in LENGTHS)]
+    found = grouped((", ".join(word for name, word in cell.words.items() if name not in LENGTHS), cell) for cell in of_lengths)
     ordered = {name: sorted(cells, key=lambda cell: cell.planned_examples) for name, cells in found.items()}
     return tuple(Family(panel, name, tuple(cells)) for name, cells in ordered.items() if len(cells) >= FEWEST)
 

@@ -25,7 +25,7 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, read_panels
 from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.formats import MINUS
-from gapbench.analysis.frames import Columns, Row, Study, named, tidy, with_bounds
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
 from gapbench.analysis.stats import LEVEL, Array, Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
@@ -160,10 +160,7 @@ def _sentences(found: Sequence[Landscape], specs: Mapping[str, RunSpec]) -> Iter
             'No run has measured its landscape: the suite needs probes = [{ name = "landscape", at = [0, 0.5] }] in [run] before it trains.'
         )
         return
-    groups: dict[tuple[str, int, str], list[Landscape]] = {}
-    for one in found:
-        groups.setdefault((one.cell.name, one.update, one.kind), []).append(one)
-    for own in groups.values():
+    for own in grouped(((one.cell.name, one.update, one.kind), one) for one in found).values():
         yield _sentence(own, specs.get(own[0].run.run_id))
     yield (
         "A spread linear in distance is what any differentiable loss has to first order, so an exponent of 1 tells no random potential "

@@ -20,7 +20,7 @@ import numpy as np
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curve, Curves, common_updates
 from gapbench.analysis.formats import large
-from gapbench.analysis.frames import Columns, Row, Study, named, tidy, with_bounds
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
 from gapbench.analysis.stats import LEVEL, Array, fieller, t_quantile
 
 if TYPE_CHECKING:
@@ -287,9 +287,7 @@ def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame) -> Study[tuple[R
                 if probed or streamed:
                     loss = recalibrated.get(run.run_id) or running.get(run.run_id)
                     found.append(RunNoise(panel, cell, run.run_id, run.seed, tuple(probed), tuple(streamed), loss))
-    sentences: dict[str, list[str]] = {}
-    for one in found:
-        sentences.setdefault(one.panel.title, []).append(_sentence(one))
+    sentences = grouped((one.panel.title, _sentence(one)) for one in found)
     none = {"noise scale": ["No run has measured it; name the probe noise_scale or noise_scale_stream in [run] of the suite."]}
     return Study(suite, tuple(found), sentences or none, {"noise": tidy(COLUMNS, (row for one in found for row in _rows(one)))})
 

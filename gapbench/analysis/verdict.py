@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.factorial import effect_sentences
 from gapbench.analysis.formats import chances_text, gap_digits, interval_text, interval_words, lengths_of, listed
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ArmRow, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED, Difference
 from gapbench.suite.change import word_of
@@ -46,10 +47,7 @@ class Verdict:
 
 def verdicts(rows: Sequence[ArmRow]) -> tuple[Verdict, ...]:
     """Returns the verdict on every panel, in table order."""
-    panels: dict[Panel, list[ArmRow]] = {}
-    for row in rows:
-        panels.setdefault(row.panel, []).append(row)
-    return tuple(_verdict(panel, own) for panel, own in panels.items())
+    return tuple(_verdict(panel, own) for panel, own in grouped((row.panel, row) for row in rows).items())
 
 
 def _verdict(panel: Panel, rows: Sequence[ArmRow]) -> Verdict:

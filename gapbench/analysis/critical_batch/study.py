@@ -27,7 +27,7 @@ from gapbench.analysis.critical_batch.hyperbola import (
 from gapbench.analysis.critical_batch.targets import Chosen, Passage, Target, choose_rates, passages_of, unequal_budget
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import counted, large
-from gapbench.analysis.frames import Columns, Row, Study, named, tidy, with_bounds
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
 from gapbench.analysis.noise_scale import probed_noise, streamed_noise
 from gapbench.analysis.stats import Interval
 from gapbench.core.events import Outcome
@@ -132,9 +132,7 @@ def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequenc
 
 def study_of_curves(suite: str, curves: Sequence[CurveStudy], notes: Sequence[str] = ()) -> Study[tuple[CurveStudy, ...]]:
     """Returns what curves come to, with what could not be analysed, and why."""
-    sentences: dict[str, list[str]] = {}
-    for curve in curves:
-        sentences.setdefault(curve.about, []).extend(_curve_sentences(curve))
+    sentences = grouped((curve.about, text) for curve in curves for text in _curve_sentences(curve))
     if notes:
         sentences["Not analysed"] = [f"{note}." for note in notes]
     rows = {
@@ -147,11 +145,12 @@ def study_of_curves(suite: str, curves: Sequence[CurveStudy], notes: Sequence[st
 
 def _groups(panel: Panel) -> dict[str, list[Cell]]:
     """Returns the cells of a panel by what they share besides batch size and learning rate."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in panel.cells:
-        ghost = f"ghost {effective_ghost(cell.ghost_batch_size, cell.batch_size) or 'off'}"
-        groups.setdefault(f"{cell.optimizer}, {ghost}, {cell.preset or 'no preset'}, {cell.precision}", []).append(cell)
-    return groups
+
+    def method(cell: Cell) -> str:
+        ghost = effective_ghost(cell.ghost_batch_size, cell.batch_size) or "off"
+        return f"{cell.optimizer}, ghost {ghost}, {cell.preset or 'no preset'}, {cell.precision}"
+
+    return grouped((method(cell), cell) for cell in panel.cells)
 
 
 def _once(cells: Sequence[Cell]) -> list[Cell]:

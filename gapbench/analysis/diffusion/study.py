@@ -31,17 +31,17 @@ from gapbench.analysis.diffusion.walks import (
     UPDATES,
     Decomposition,
     Logs,
-    Reader,
     Twin,
     Walks,
     common_window,
     decayed_walk_exponent,
     jackknifed,
     order_estimate,
+    read_walks,
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed
-from gapbench.analysis.frames import Columns, Row, Study, named, tidy, with_bounds
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
 from gapbench.analysis.stats import Array, Estimate, Interval, t_interval
 from gapbench.suite.runspec import RunSpec
 
@@ -110,14 +110,14 @@ def study(
         first: first update of every window; default: where clipping and warmup are over, at least 100 (less for short training).
         last: last update of the common window; it ends earlier where a rate falls or weight decay bends a walk.
     """
-    reader = Reader(runs, Curves(curves), specs, first)
-    panels = tuple(_panel(panel, reader, first, last) for panel in read_panels(runs))
+    looked_up = Curves(curves)
+    read = {panel: {cell.name: read_walks(cell, looked_up, specs, first) for cell in panel.cells} for panel in read_panels(runs)}
+    panels = tuple(_panel(panel, found, first, last) for panel, found in read.items())
     frames = {name: tidy(columns, (row for panel in panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
     return Study(suite, panels, {panel.title: sentences_of(panel) for panel in panels}, frames)
 
 
-def _panel(panel: Panel, reader: Reader, first: int | None, last: int | None) -> PanelStudy:
-    read = {cell.name: reader.read(cell) for cell in panel.cells}
+def _panel(panel: Panel, read: Mapping[str, Walks | str], first: int | None, last: int | None) -> PanelStudy:
     walks = {name: found for name, found in read.items() if isinstance(found, Walks)}
     left_out = {name: found for name, found in read.items() if isinstance(found, str)}
     common = common_window([item.window for item in walks.values()], first, last) if walks else Window(1, 0)
@@ -228,7 +228,7 @@ def _prediction_rows(panel: PanelStudy) -> Iterator[Row]:
     for own in panel.cells:
         found = own.predictions
         for law, errors in found.errors.items() if isinstance(found, Predictions) else ():
-            for run_id, error in zip(own.walks.run_ids, errors, strict=True):
+            for run_id, error in zip(own.walks.specs, errors, strict=True):
                 yield {"panel": panel, "own": own, "found": found, "law": law, "run_id": run_id, "relative_error": error}
 
 
@@ -254,10 +254,8 @@ ROWS = {
 
 def _angle(walks: Walks) -> tuple[dict[int, float], float]:
     """Returns the mean cosine by update, and how far off a derived one may be."""
-    by_update: dict[int, list[float]] = {}
-    for cosine in walks.cosines:
-        for update, value in zip(cosine.updates, cosine.values, strict=True):
-            by_update.setdefault(int(update), []).append(float(value))
+    measured = (pair for cosine in walks.cosines for pair in zip(cosine.updates.astype(int), cosine.values, strict=True))
+    by_update = grouped((int(update), float(value)) for update, value in measured)
     whole = {update: float(np.mean(values)) for update, values in by_update.items() if len(values) == len(walks.cosines)}
     return whole, max((cosine.uncertain for cosine in walks.cosines), default=float("nan"))
 

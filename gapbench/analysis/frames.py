@@ -43,6 +43,11 @@ def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
     return found
 
 
+def attributes(thing: object | None, *names: str, prefix: str = "") -> dict[str, Any]:
+    """Returns attributes of a thing as columns, their names after a prefix; None where there is no thing, and for empty texts."""
+    return {f"{prefix}{name}": None if (value := getattr(thing, name, None)) == "" else value for name in names}
+
+
 def named(*names: str, of: str = "") -> Columns:
     """Returns columns of the names of their values: attributes of what lies at the path `of`, or else things of the row."""
     return {name: f"{of}.{name}" if of else name for name in names}

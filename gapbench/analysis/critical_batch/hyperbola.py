@@ -246,20 +246,11 @@ def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) ->
 # What the steps say without a curve: read off between the measured batch sizes, on logarithmic axes.
 
 
-@dataclass(frozen=True)
-class ReadOff:
-    """A batch size at which a run takes so many times the least examples of all measured batch sizes."""
-
-    batch_size: Interval
-    """Its interval has the spread of the runs at a batch size alone, not the error of the rate that they share; NaN from one run each."""
-    least_examples: float
-    """Of the batch size that takes the fewest."""
-
-
-def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: float) -> ReadOff | None:
+def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: float) -> Interval | None:
     """Returns the batch size beyond the most frugal one at which examples are (1 + overhead) times its own.
 
-    Examples are read between the means of log steps by batch size, linearly on logarithmic axes.
+    Examples are read between the means of log steps by batch size, linearly on logarithmic axes. The interval has the spread of the runs
+    at a batch size alone, not the error of the rate that they share; its bounds are NaN from one run each.
 
     Args:
         batch_sizes: one a run, in examples.
@@ -271,13 +262,14 @@ def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: flo
     """
     sizes, logs = np.asarray(batch_sizes, dtype=np.float64), np.log(np.asarray(steps, dtype=np.float64))
     distinct = np.unique(sizes)
-    examples = np.log(distinct) + _means(sizes, logs)
+    means = _means(sizes, logs)
+    examples = np.log(distinct) + means
     least = int(examples.argmin())
     level = float(examples[least] + np.log1p(overhead))
-    beyond = [position for position in range(least + 1, len(distinct)) if examples[position] >= level]
-    if not beyond:
+    beyond = np.flatnonzero(examples[least:] >= level)
+    if not len(beyond):
         return None
-    after = beyond[0]
+    after = least + int(beyond[0])
     before = after - 1
     rise, width = float(examples[after] - examples[before]), float(np.log(distinct[after] / distinct[before]))
     part = (level - float(examples[before])) / rise
@@ -288,12 +280,11 @@ def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: flo
     slopes[after] -= part * width / rise
     logarithm, degrees = float(np.log(distinct[before]) + part * width), len(logs) - len(distinct)
     if degrees < 1:
-        return ReadOff(Interval(float(np.exp(logarithm)), float("nan"), float("nan")), float(np.exp(examples[least])))
+        return Interval(float(np.exp(logarithm)), float("nan"), float("nan"))
     counts = np.array([(sizes == size).sum() for size in distinct])
-    own = _means(sizes, logs)[np.searchsorted(distinct, sizes)]
-    variance = float(np.square(logs - own).sum()) / degrees
+    variance = float(np.square(logs - means[np.searchsorted(distinct, sizes)]).sum()) / degrees
     half = t_quantile(LEVEL, degrees) * float(np.sqrt((np.square(slopes) / counts).sum() * variance))
-    return ReadOff(interval_of_log(logarithm, half), float(np.exp(examples[least])))
+    return interval_of_log(logarithm, half)
 
 
 # The critical batch size that one run's noise scale predicts.

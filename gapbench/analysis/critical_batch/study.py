@@ -17,7 +17,6 @@ from gapbench.analysis.critical_batch.hyperbola import (
     FitError,
     Hyperbola,
     Predicted,
-    ReadOff,
     by_batch_size,
     critical_batch_with_censored,
     fit_hyperbola,
@@ -81,16 +80,16 @@ class CurveStudy:
         return [(one.batch_size, steps) for one in self.chosen for steps in one.steps]
 
     @cached_property
-    def doubled(self) -> ReadOff | None:
+    def doubled(self) -> Interval | None:
         """The batch size that takes twice the least examples, read off the steps; None beyond what was measured."""
         return self._read_off(1.0)
 
     @cached_property
-    def with_overhead(self) -> ReadOff | None:
+    def with_overhead(self) -> Interval | None:
         """The same of 20 % more than the least examples."""
         return self._read_off(OVERHEAD)
 
-    def _read_off(self, overhead: float) -> ReadOff | None:
+    def _read_off(self, overhead: float) -> Interval | None:
         return read_off([size for size, _ in self.points], [steps for _, steps in self.points], overhead) if self.points else None
 
     @property
@@ -229,8 +228,8 @@ COLUMNS: dict[str, Columns] = {
         **CURVE, **with_bounds("critical_batch", "curve.fit.critical_batch"), "critical_batch_20_percent": "curve.fit.overhead_batch",
         **with_bounds("smallest_steps", "curve.fit.smallest_steps"), "smallest_examples": "curve.fit.smallest_examples",
         **with_bounds("knee", "curve.fit.knee"), **named("rejected", "extrapolated", of="curve.fit"),
-        **with_bounds("doubled_examples_batch", "curve.doubled.batch_size"),
-        **with_bounds("overhead_batch", "curve.with_overhead.batch_size"), **named("residual", "n", of="curve.fit"),
+        **with_bounds("doubled_examples_batch", "curve.doubled"),
+        **with_bounds("overhead_batch", "curve.with_overhead"), **named("residual", "n", of="curve.fit"),
         **named("batch_sizes"), **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
     },
     "predictions": {
@@ -257,45 +256,46 @@ def _passages(curve: CurveStudy) -> Iterator[Row]:
 # What can be concluded of critical batch sizes: sentences, each with its interval and what it rests on.
 
 
-def _curve_sentences(curve: CurveStudy) -> list[str]:
+def _curve_sentences(curve: CurveStudy) -> Iterator[str]:
     start = f"{curve.target[0].upper()}{curve.target[1:]}"
     if curve.fit is None:
-        return [f"{start}: no critical batch size: {curve.reason}.", *_flags(curve, start)]
+        yield f"{start}: no critical batch size: {curve.reason}."
+        yield from _flags(curve, start)
+        return
     fit = curve.fit
     runs = f"n = {fit.n} runs at {len(fit.batch_sizes)} batch sizes, {large(fit.batch_sizes[0])} to {large(fit.batch_sizes[-1])}"
     fitted = f"critical batch size {_between(fit.critical_batch)} examples ({runs}), at twice the least examples and twice the least steps"
     zhang = f"by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch)}"
     read = f"{start}: read off the steps, without a curve, twice the least examples are taken at {_read(curve.doubled)}"
-    out = [f"{read}, 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."]
+    if not fit.rejected:
+        yield f"{start}: {fitted} (McCandlish et al. 2018); {zhang}."
+    yield f"{read}, 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."
     if fit.rejected:
-        out.append(f"{start}: by the hyperbola, which is rejected, {fitted.removeprefix('critical batch size ')}; {zhang}.")
-    else:
-        out.insert(0, f"{start}: {fitted} (McCandlish et al. 2018); {zhang}.")
-    out += [
+        yield f"{start}: by the hyperbola, which is rejected, {fitted.removeprefix('critical batch size ')}; {zhang}."
+    yield (
         f"{start}: at least {_between(fit.smallest_steps)} updates however large the batch, at least "
-        f"{large(fit.smallest_examples)} examples however small; mean log steps stray {100 * fit.residual:.1f} % about the fit.",
-        f"{start}: {_shape(fit)}",
-    ]
+        f"{large(fit.smallest_examples)} examples however small; mean log steps stray {100 * fit.residual:.1f} % about the fit."
+    )
+    yield f"{start}: {_shape(fit)}"
     if fit.extrapolated:
-        out.append(
+        yield (
             f"{start}: extrapolated: {_sizes(fit.below)} at or below a quarter of it and {_sizes(fit.above)} at or above {BRACKET:g} times "
             "it, where two on either side would hold it."
         )
-    return [*out, *_prediction_sentences(curve, start, fit), *_flags(curve, start)]
+    yield from _prediction_sentences(curve, start, fit.critical_batch)
+    yield from _flags(curve, start)
 
 
-def _prediction_sentences(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
-    """Returns what the noise scale of single runs predicts, by the batch size that it was measured at."""
-    out, measured = [], fit.critical_batch
+def _prediction_sentences(curve: CurveStudy, start: str, measured: Interval) -> Iterator[str]:
+    """Yields what the noise scale of single runs predicts, by the batch size that it was measured at."""
     for one in by_batch_size(curve.predictions):
         verdict = "below" if one.weighted < measured.low else "above" if one.weighted > measured.high else "within"
         counts = "" if one.counts else f"; it does not count, for it was measured more than a factor of {NEAR:g} from it"
-        out.append(
+        yield (
             f"{start}: the noise scale of {counted(one.runs, 'run')} at batch size {large(one.batch_size)} predicts {large(one.weighted)} "
             f"(mean over progress; {large(one.naive)} over updates), {one.weighted / measured.value:.2g} times the measured one, {verdict} "
             f"its interval{counts}."
         )
-    return out
 
 
 def _shape(fit: Hyperbola) -> str:
@@ -307,32 +307,26 @@ def _shape(fit: Hyperbola) -> str:
     return f"the hyperbola is not rejected: exponent of its knee {_between(fit.knee, digits=2)}."
 
 
-def _flags(curve: CurveStudy, start: str) -> list[str]:
-    """Returns what is to be careful about."""
-    out = []
+def _flags(curve: CurveStudy, start: str) -> Iterator[str]:
+    """Yields what is to be careful about."""
     if missing := len(curve.lost):
         robust = f"; counted as longer than they trained, it is {_between(curve.with_censored)}" if curve.with_censored else ""
-        out.append(f"{start}: {missing} of {missing + len(curve.points)} runs at the best rates did not reach it and are left out{robust}.")
+        yield f"{start}: {missing} of {missing + len(curve.points)} runs at the best rates did not reach it and are left out{robust}."
     edges = [f"{large(one.batch_size)} ({one.at_edge})" for one in curve.chosen if one.at_edge]
     if edges:
-        out.append(
-            f"{start}: the best learning rate is the end of its range at batch size {', '.join(edges)}: a better one may lie beyond."
-        )
+        yield f"{start}: the best learning rate is the end of its range at batch size {', '.join(edges)}: a better one may lie beyond."
     if budget := unequal_budget(curve.chosen):
         listed = ", ".join(f"{large(size)}: {number}" for size, number in budget.items())
-        out.append(f"{start}: batch sizes were given unequal numbers of learning rates ({listed}), which bends the curve.")
+        yield f"{start}: batch sizes were given unequal numbers of learning rates ({listed}), which bends the curve."
     elif curve.chosen and curve.chosen[0].rates == 1 and curve.statistics:
-        out.append(f"{start}: one learning rate for each batch size: how good it is for its batch size is not known.")
+        yield f"{start}: one learning rate for each batch size: how good it is for its batch size is not known."
     if curve.spacing is not None and curve.spacing > DENSE:
-        out.append(
-            f"{start}: evaluations around the passage lie up to {100 * curve.spacing:.0f} % of the steps apart; set evaluations in [run]."
-        )
+        yield f"{start}: evaluations around the passage lie up to {100 * curve.spacing:.0f} % of the steps apart; set evaluations in [run]."
     if curve.early:
         which = "1 run was below it at its" if curve.early == 1 else f"{curve.early} runs were below it at their"
-        out.append(f"{start}: {which} first evaluation and {'is' if curve.early == 1 else 'are'} left out.")
+        yield f"{start}: {which} first evaluation and {'is' if curve.early == 1 else 'are'} left out."
     if curve.statistics == "running":
-        out.append(f"{start}: evaluated with running norm statistics, which lag behind the weights and count against large batches.")
-    return out
+        yield f"{start}: evaluated with running norm statistics, which lag behind the weights and count against large batches."
 
 
 def _between(found: Interval, digits: int = 0) -> str:
@@ -340,12 +334,11 @@ def _between(found: Interval, digits: int = 0) -> str:
     return f"{value} (95 % interval {low} to {high})"
 
 
-def _read(found: ReadOff | None) -> str:
+def _read(found: Interval | None) -> str:
     if found is None:
         return "no measured batch size"
-    size = found.batch_size
-    spread = "one run each" if np.isnan(size.low) else f"spread of seeds {large(size.low)} to {large(size.high)}"
-    return f"batch size {large(size.value)} ({spread})"
+    spread = "one run each" if np.isnan(found.low) else f"spread of seeds {large(found.low)} to {large(found.high)}"
+    return f"batch size {large(found.value)} ({spread})"
 
 
 def _sizes(number: int) -> str:

@@ -114,7 +114,7 @@ def study(
     read = {panel: {cell.name: read_walks(cell, looked_up, specs, first) for cell in panel.cells} for panel in read_panels(runs)}
     panels = tuple(_panel(panel, found, first, last) for panel, found in read.items())
     frames = {name: tidy(columns, (row for panel in panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
-    return Study(suite, panels, {panel.title: sentences_of(panel) for panel in panels}, frames)
+    return Study(suite, panels, {panel.title: list(sentences_of(panel)) for panel in panels}, frames)
 
 
 def _panel(panel: Panel, read: Mapping[str, Walks | str], first: int | None, last: int | None) -> PanelStudy:
@@ -126,7 +126,7 @@ def _panel(panel: Panel, read: Mapping[str, Walks | str], first: int | None, las
         against = panel.reference_of(item.cell)
         reference = walks.get(against.name) if against is not None and against is not item.cell else None
         collapses = _collapses(item, reference, common) if reference else []
-        cells.append(CellStudy(item, reference, exponents_of(item, common), predictions_of(item, common), collapses))
+        cells.append(CellStudy(item, reference, [*exponents_of(item, common)], predictions_of(item, common), collapses))
     return PanelStudy(panel, tuple(cells), left_out, common, tuple(twins_of([*walks.values()])))
 
 
@@ -273,26 +273,24 @@ def _bounded(rows: Array) -> tuple[Array, Array, Array]:
 UNKNOWN = "not determined, for it is not separated from 0 in one of the two"
 
 
-def sentences_of(panel: PanelStudy) -> list[str]:
-    """Returns the sentences of a panel: window, comparisons, drift and spread, exponents, predictions, then what is flagged or missing.
+def sentences_of(panel: PanelStudy) -> Iterator[str]:
+    """Yields the sentences of a panel: window, comparisons, drift and spread, exponents, predictions, then what is flagged or missing.
 
     Of a twin only what its original is compared with is said: by itself it is that cell again.
     """
-    left_out = [f"{name}: {reason}." for name, reason in panel.left_out.items()]
-    if not panel.cells:
-        return left_out
     told = panel.told
-    out = [_window(panel)]
+    if panel.cells:
+        yield _window(panel)
     if not panel.common.empty:
-        out += [text for own in told for text in _against(panel, own)]
-    out += [_share(own.walks, own.walks.decomposition) for own in told if own.walks.decomposition is not None]
-    out += [_twin(twin, twin.last) for twin in panel.twins if twin.last is not None]
+        yield from (text for own in told for text in _against(panel, own))
+    yield from (_share(own.walks, own.walks.decomposition) for own in told if own.walks.decomposition is not None)
+    yield from (_twin(twin, twin.last) for twin in panel.twins if twin.last is not None)
     if not panel.common.empty:
-        out += [text for own in told for text in _exponent_sentences(own)]
-        out += [_prediction(own.name, own.predictions) for own in told]
-    out += [text for own in told for text in _flags(own.walks)]
-    out += [f"{own.name}: drift and spread are not computed: {own.walks.reason}." for own in panel.cells if own.walks.reason]
-    return out + left_out
+        yield from (text for own in told for text in _exponent_sentences(own))
+        yield from (_prediction(own.name, own.predictions) for own in told)
+    yield from (text for own in told for text in _flags(own.walks))
+    yield from (f"{own.name}: drift and spread are not computed: {own.walks.reason}." for own in panel.cells if own.walks.reason)
+    yield from (f"{name}: {reason}." for name, reason in panel.left_out.items())
 
 
 def _window(panel: PanelStudy) -> str:
@@ -317,12 +315,12 @@ def _share(walks: Walks, found: Decomposition) -> str:
     )
 
 
-def _against(panel: PanelStudy, own: CellStudy) -> list[str]:
+def _against(panel: PanelStudy, own: CellStudy) -> Iterator[str]:
     """Says how a cell's walk lies against its reference's at the end of the window and over it, and against which clock it collapses."""
     reference, mine = own.reference, own.walks.decomposition
     if reference is None or mine is None or reference.decomposition is None:
-        return []
-    out = _at_the_end(f"{own.name} over {reference.cell.name}", mine, reference.decomposition, panel.common.last)
+        return
+    yield from _at_the_end(f"{own.name} over {reference.cell.name}", mine, reference.decomposition, panel.common.last)
     spreads = sorted((one for one in own.collapses if one.quantity == "spread"), key=lambda one: round(one.deviation.value, 6))
     same_clocks = all(getattr(own.walks.cell, name) == getattr(reference.cell, name) for name in ("batch_size", "learning_rate"))
     scores = "; ".join(
@@ -331,22 +329,21 @@ def _against(panel: PanelStudy, own: CellStudy) -> list[str]:
         if one.clock == UPDATES or not same_clocks
     )
     if scores:
-        out.append(f"{own.name}: over the window its spread lies off that of {reference.cell.name} by {scores}.")
-    return out
+        yield f"{own.name}: over the window its spread lies off that of {reference.cell.name} by {scores}."
 
 
-def _at_the_end(who: str, mine: Decomposition, theirs: Decomposition, last: float) -> list[str]:
+def _at_the_end(who: str, mine: Decomposition, theirs: Decomposition, last: float) -> Iterator[str]:
     shared = np.intersect1d(mine.updates, theirs.updates)
     shared = shared[shared <= last]
     if not len(shared):
-        return []
+        return
     places = int(np.searchsorted(mine.updates, shared[-1])), int(np.searchsorted(theirs.updates, shared[-1]))
     ratios = {name: ratio_at(mine.logs[name], theirs.logs[name], places) for name in QUANTITIES}
     known = {name: mine.logs[name].separated()[places[0]] and theirs.logs[name].separated()[places[1]] for name in QUANTITIES}
     parts = [f"{name} {_ratio(ratio) if known[name] else UNKNOWN}" for name, ratio in ratios.items()]
     total, spread = (_separated(ratios[name]) for name in ("total", "spread"))
     lead = "; as far from the start, but not by the same diffusion" if spread and not total else ""
-    return [f"{who} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."]
+    yield f"{who} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."
 
 
 def _twin(twin: Twin, last: Estimate) -> str:
@@ -404,18 +401,16 @@ def _prediction(name: str, found: Predictions | str) -> str:
     return f"{name}: {lead}, {span} (n = {preference.n}); mean errors: {errors}."
 
 
-def _flags(walks: Walks) -> list[str]:
+def _flags(walks: Walks) -> Iterator[str]:
     window, name = walks.window, walks.cell.name
-    out = []
     if window.decayed:
-        out.append(
+        yield (
             f"{name}: its full window, to update {window.full.last:,}, reaches to {window.memory:.2g} of the weight-decay memory; beyond "
             f"{MEMORY:g} (update {window.clean_last:,}) decay bends the walk."
         )
     if window.clipped_until:
         beyond = "" if window.clean else ", which leaves it no window of its own: what is said of it is about clipped updates, too"
-        out.append(f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}{beyond}.")
-    return out
+        yield f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}{beyond}."
 
 
 def _percent(estimate: Estimate) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -464,16 +464,14 @@ class Twin:
         return self.perturbed.spec.initial_perturbation
 
 
-def twins_of(walks: Sequence[Walks]) -> list[Twin]:
-    """Returns the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
-    out = []
+def twins_of(walks: Sequence[Walks]) -> Iterator[Twin]:
+    """Yields the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
     for perturbed in walks:
-        step = perturbed.spec.initial_perturbation
-        for original in walks if step else ():
-            stepped, split = original.spec.initial_perturbation > 0, original.decomposition
-            if not stepped and split is not None and _rest(original.spec) == _rest(perturbed.spec):
-                out += [found] if (found := _compare(original, perturbed, split)) is not None else []
-    return out
+        for original in walks if perturbed.spec.initial_perturbation else ():
+            split = original.decomposition
+            alike = not original.spec.initial_perturbation and _rest(original.spec) == _rest(perturbed.spec)
+            if alike and split is not None and (found := _compare(original, perturbed, split)) is not None:
+                yield found
 
 
 def _compare(original: Walks, perturbed: Walks, decomposition: Decomposition) -> Twin | None:

@@ -9,10 +9,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench.analysis.critical_batch import CurveStudy, Passage, Target, parse_target, read_series, study_series
-from gapbench.analysis.critical_batch import study as critical_batch_study
-from gapbench.analysis.diffusion import study as diffusion_study
+from gapbench.analysis.critical_batch.study import CurveStudy, study_series
+from gapbench.analysis.critical_batch.study import study as critical_batch_study
+from gapbench.analysis.critical_batch.targets import Passage, Target, parse_target, read_series
 from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
+from gapbench.analysis.diffusion.study import study as diffusion_study
 from gapbench.analysis.frames import Study
 from gapbench.analysis.landscape import landscape_study, sharpness_study
 from gapbench.analysis.noise_scale import study as noise_scale_study

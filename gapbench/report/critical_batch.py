@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapbench.analysis.critical_batch import CurveStudy
 from gapbench.analysis.critical_batch.hyperbola import by_batch_size
-from gapbench.analysis.critical_batch.study import ANY_TARGET
+from gapbench.analysis.critical_batch.study import ANY_TARGET, CurveStudy
 from gapbench.catalog.published import tasks
 from gapbench.report.drawing import grid_figure, plain_numbers, sentence_figure
 from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell
-from gapbench.analysis.diffusion import PanelStudy
-from gapbench.analysis.diffusion.study import local_exponents, run_exponents
+from gapbench.analysis.diffusion.study import PanelStudy, local_exponents, run_exponents
 from gapbench.analysis.diffusion.walks import CLOCKS, Decomposition, Walks, decayed_walk_exponent
 from gapbench.report.drawing import Series, facets, panel_figure, update_axis
 from gapbench.report.style import MUTED, PAPER, SHADE

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapbench.analysis.critical_batch import Passage, study_series
 from gapbench.analysis.critical_batch.hyperbola import Predicted
-from gapbench.analysis.critical_batch.study import study_of_curves
+from gapbench.analysis.critical_batch.study import study_of_curves, study_series
+from gapbench.analysis.critical_batch.targets import Passage
 from gapbench.analysis.frames import Study
 from gapbench.catalog.published import tasks
 from gapbench.report.critical_batch import critical_batch_drawings

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapbench.analysis.diffusion import study
+from gapbench.analysis.diffusion.study import study
 from gapbench.analysis.frames import Study
 from gapbench.report import tensorboard
 from gapbench.report.diffusion import diffusion_drawings

@@ -72,6 +72,11 @@ def test_intervals_hold_the_truth_where_runs_of_a_batch_size_share_the_error_of_
     assert 0.93 * 2000 <= inside <= 0.97 * 2000
 
 
+def test_steps_far_from_where_a_hyperbola_bends_are_refused_in_words() -> None:
+    with pytest.raises(FitError, match="critical one is not determined"):
+        fit_hyperbola([1e-3, 2e-3, 4e-3], 1 / np.array([1e-3, 2e-3, 4e-3]) ** 3)
+
+
 def test_a_batch_size_read_off_exact_steps_is_where_examples_are_that_many_times_the_least() -> None:
     sizes = 1000.0 * np.geomspace(1e-3, 1e3, 2001)
     steps = hyperbola(1000.0, 2000.0, sizes)

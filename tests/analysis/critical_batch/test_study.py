@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapbench.analysis.critical_batch import Target, read_series, study, study_series
-from gapbench.analysis.critical_batch.targets import SeriesError
+from gapbench.analysis.critical_batch.study import study, study_series
+from gapbench.analysis.critical_batch.targets import SeriesError, Target, read_series
 
 SIZES = [32, 64, 128, 256, 512, 1024, 2048]
 

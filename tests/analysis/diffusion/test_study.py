@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from gapbench.analysis.curves import SKETCH, Curves, Window
-from gapbench.analysis.diffusion import study
-from gapbench.analysis.diffusion.study import COLUMNS
+from gapbench.analysis.diffusion.study import COLUMNS, study
 from gapbench.analysis.frames import Study
 from gapbench.suite.runspec import Phase
 from tests.analysis.diffusion import made

@@ -295,11 +295,21 @@ def _verdict(cell: ComparedCell) -> str:
     incomplete, identical = _incomplete(cell), _identical_cell(cell)
     if identical and not incomplete:
         return identical
-    headline, reason = cell.headline, incomplete or _without_interval(cell)
-    if reason or headline is None or headline.estimate is None:
-        return f"no verdict ({reason})"
-    below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
-    return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
+    headline = cell.headline
+    if incomplete:
+        reason = incomplete
+    elif headline is None or headline.estimate is None:
+        reason = "no accuracy"
+    elif cell.published and headline.n_first == headline.n_second == 1:
+        reason = "single runs"
+    elif min(headline.n_first, headline.n_second) < 2 and not cell.published:
+        reason = "one seed"
+    elif headline.p_value is None:
+        reason = "no spread between seeds"
+    else:
+        below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
+        return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
+    return f"no verdict ({reason})"
 
 
 def _incomplete(cell: ComparedCell) -> str:
@@ -313,18 +323,6 @@ def _identical_cell(cell: ComparedCell) -> str:
     if not cell.identical_runs or not cell.identical_runs == cell.shared_runs == min(cell.ok):
         return ""
     return IDENTICAL if cell.ok[0] == cell.ok[1] else SHARED_IDENTICAL
-
-
-def _without_interval(cell: ComparedCell) -> str:
-    """Returns why a complete cell cannot be judged, or an empty text."""
-    headline = cell.headline
-    if headline is None or headline.estimate is None:
-        return "no accuracy"
-    if cell.published and headline.n_first == headline.n_second == 1:
-        return "single runs"
-    if min(headline.n_first, headline.n_second) < 2 and not cell.published:
-        return "one seed"
-    return "" if headline.p_value is not None else "no spread between seeds"
 
 
 def _data(values: CellValues) -> dict[str, Any]:

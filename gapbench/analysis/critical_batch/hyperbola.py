@@ -142,9 +142,7 @@ def _fit(sizes: Array, logs: Array) -> tuple[float, float, Array]:
     try:
         return log_critical, variance, variance * np.linalg.inv(jacobian.T @ jacobian)
     except np.linalg.LinAlgError as error:
-        raise FitError(
-            "all batch sizes lie far from where a hyperbola bends, so that its critical one is not determined"
-        ) from error
+        raise FitError("all batch sizes lie far from where a hyperbola bends, so that its critical one is not determined") from error
 
 
 def _left(log_critical: float, sizes: Array, logs: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
@@ -138,10 +139,7 @@ class Cell:
     @property
     def groups(self) -> dict[int, list[str]]:
         """The ids of the ok runs, grouped by what counts as one value: split seeds where seeds draw a split, else each run by itself."""
-        groups: dict[int, list[str]] = {}
-        for position, run in enumerate(self.ok_runs):
-            groups.setdefault(run.split_seed if self.split_drawn else position, []).append(run.run_id)
-        return groups
+        return grouped((run.split_seed if self.split_drawn else position, run.run_id) for position, run in enumerate(self.ok_runs))
 
     def column(self, name: str) -> dict[int, float]:
         """Returns the sample of one of `numbers()` over the ok runs."""

@@ -13,6 +13,7 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, in_unit, is_paired, read_panels
 from gapbench.analysis.environment import EnvironmentLine, environment_lines
 from gapbench.analysis.formats import counted
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.paper import not_comparable, published_value
 from gapbench.analysis.stats import LEVEL, NOT_SEPARATED, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
 from gapbench.catalog import Metric, published
@@ -130,7 +131,7 @@ class Matching:
     only_second: tuple[str, ...]
 
 
-def match(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> Matching:
+def matched_cells(first: Mapping[str, CellValues], second: Mapping[str, CellValues]) -> Matching:
     """Returns which cells are one, each matched at most once.
 
     Those of equal label and values come first, then those of equal values under another label, then those of equal label on the same
@@ -182,11 +183,8 @@ class OutcomeChange:
 
 def outcome_lines(changes: Sequence[OutcomeChange]) -> list[str]:
     """Returns outcome changes in words, runs with the same change in one line."""
-    groups: dict[tuple[Outcome, Outcome, str], list[str]] = {}
-    for one in changes:
-        groups.setdefault((one.first, one.second, one.reason), []).append(one.run)
     lines = []
-    for (first, second, reason), runs in groups.items():
+    for (first, second, reason), runs in grouped(((one.first, one.second, one.reason), one.run) for one in changes).items():
         who = f"{runs[0]} is" if len(runs) == 1 else f"{len(runs)} runs are"
         lines.append(f"{who} {first.value} in A, {second.value} in B" + (f" ({reason})" if reason else ""))
     return lines
@@ -297,11 +295,21 @@ def _verdict(cell: ComparedCell) -> str:
     incomplete, identical = _incomplete(cell), _identical_cell(cell)
     if identical and not incomplete:
         return identical
-    headline, reason = cell.headline, incomplete or _without_interval(cell)
-    if reason or headline is None or headline.estimate is None:
-        return f"no verdict ({reason})"
-    below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
-    return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
+    headline = cell.headline
+    if incomplete:
+        reason = incomplete
+    elif headline is None or headline.estimate is None:
+        reason = "no accuracy"
+    elif cell.published and headline.n_first == headline.n_second == 1:
+        reason = "single runs"
+    elif min(headline.n_first, headline.n_second) < 2 and not cell.published:
+        reason = "one seed"
+    elif headline.p_value is None:
+        reason = "no spread between seeds"
+    else:
+        below, above = (BELOW, ABOVE) if cell.accuracy else (LOSS_BELOW, LOSS_ABOVE)
+        return verdict_on(headline.estimate, headline.p_holm, above=above, below=below)
+    return f"no verdict ({reason})"
 
 
 def _incomplete(cell: ComparedCell) -> str:
@@ -315,18 +323,6 @@ def _identical_cell(cell: ComparedCell) -> str:
     if not cell.identical_runs or not cell.identical_runs == cell.shared_runs == min(cell.ok):
         return ""
     return IDENTICAL if cell.ok[0] == cell.ok[1] else SHARED_IDENTICAL
-
-
-def _without_interval(cell: ComparedCell) -> str:
-    """Returns why a complete cell cannot be judged, or an empty text."""
-    headline = cell.headline
-    if headline is None or headline.estimate is None:
-        return "no accuracy"
-    if cell.published and headline.n_first == headline.n_second == 1:
-        return "single runs"
-    if min(headline.n_first, headline.n_second) < 2 and not cell.published:
-        return "one seed"
-    return "" if headline.p_value is not None else "no spread between seeds"
 
 
 def _data(values: CellValues) -> dict[str, Any]:
@@ -385,13 +381,12 @@ def published_set(name: str) -> PublishedSet:
     return PublishedSet(name, tuple(row for one in chosen for row in one.rows))
 
 
-def against_published(
-    ours: tuple[Panel, ...], paper: PublishedSet, *, published_first: bool
-) -> tuple[list[ComparedCell], list[str], list[str]]:
-    """Returns our cells that the paper has a number for, those that it has none for with the reason, and what only the paper has.
+Sides = tuple[list[ComparedCell], Sequence[str], Sequence[str]]
+"""The cells that both sides have, not judged yet, and what only the first and only the second has."""
 
-    A cell that trains something else than the paper (a subset, fewer epochs, another batch) is not held against it.
-    """
+
+def against_published(ours: tuple[Panel, ...], paper: PublishedSet, *, published_first: bool) -> Sides:
+    """Returns our cells that the paper has a number for, and what only one side has: of ours with the reason, if it is other training."""
     cells, only_ours, held = [], [], set()
     of_paper = {(row.recipe, arm, value.batch_size): value for _, arm, row, value in paper.values() if row.recipe}
     known = {(recipe, arm) for recipe, arm, _ in of_paper}
@@ -413,16 +408,16 @@ def against_published(
             counts = ((1, ok), (1, planned)) if published_first else ((ok, 1), (planned, 1))
             cells.append(ComparedCell(panel.title, cell.name, cell.name, {}, *counts, {"test_accuracy": accuracy}, published=value.source))
     left = _by_network((network, arm) for network, arm, row, value in paper.values() if (row.recipe, arm, value.batch_size) not in held)
-    return cells, only_ours, left
+    return (cells, left, only_ours) if published_first else (cells, only_ours, left)
 
 
-def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[ComparedCell], list[str], list[str]]:
+def two_papers(first: PublishedSet, second: PublishedSet) -> Sides:
     """Returns the values that both sets have (same network, data set, arm and batch size), and what only one has; no intervals."""
     sides = [{f"{network}: {arm}": (network, arm, value) for network, arm, _, value in one.values()} for one in (first, second)]
     keys: list[dict[str, CellValues]] = [
         {name: {"dataset": name, "batch_size": value.batch_size} for name, (_, _, value) in side.items()} for side in sides
     ]
-    found = match(*keys)
+    found = matched_cells(*keys)
     cells = []
     for one in found.both:
         (network, arm, before), (_, other_arm, after) = sides[0][one.first], sides[1][one.second]
@@ -437,10 +432,7 @@ def two_papers(first: PublishedSet, second: PublishedSet) -> tuple[list[Compared
 
 def _by_network(values: Iterable[tuple[str, str]]) -> list[str]:
     """Returns networks, each with its arms in brackets."""
-    arms: dict[str, list[str]] = {}
-    for network, arm in values:
-        arms.setdefault(network, []).append(arm)
-    return [f"{network} ({', '.join(own)})" for network, own in arms.items()]
+    return [f"{network} ({', '.join(arms)})" for network, arms in grouped(values).items()]
 
 
 # The comparison as a whole, and what it says in words.
@@ -479,8 +471,11 @@ class Comparison:
     only_second: tuple[str, ...]
     comparisons: int
     """Number of cells that Holm's procedure ran over, for each measure."""
-    published: bool = False
-    """Whether a side is a paper."""
+
+    @property
+    def published(self) -> bool:
+        """Whether a side is a paper, whose environment is not known."""
+        return not self.environment
 
     @property
     def environment_differences(self) -> tuple[EnvironmentLine, ...]:
@@ -538,42 +533,33 @@ class Comparison:
 
 def compare_results(first: Results | PublishedSet, second: Results | PublishedSet) -> Comparison:
     """Returns what differs between two results, two published sets, or one of each."""
-    if isinstance(first, Results) and isinstance(second, Results):
-        return _two_results(first, second)
-    if isinstance(first, PublishedSet) and isinstance(second, PublishedSet):
-        cells, only_first, only_second = two_papers(first, second)
-    elif isinstance(first, PublishedSet):
-        assert isinstance(second, Results)
-        cells, only_second, only_first = against_published(read_panels(second.runs), first, published_first=True)
-    else:
-        assert isinstance(second, PublishedSet)
-        cells, only_first, only_second = against_published(read_panels(first.runs), second, published_first=False)
+    environment: tuple[EnvironmentLine, ...] = ()
+    match first, second:
+        case Results(), Results():
+            sides, environment = _two_results(first, second), environment_lines(first.runs, second.runs)
+        case PublishedSet(), PublishedSet():
+            sides = two_papers(first, second)
+        case PublishedSet(), Results():
+            sides = against_published(read_panels(second.runs), first, published_first=True)
+        case Results(), PublishedSet():
+            sides = against_published(read_panels(first.runs), second, published_first=False)
+    cells, only_first, only_second = sides
     judged, compared = with_verdicts(cells)
-    about = (_about(first), _about(second))
-    return Comparison(first.name, second.name, about, (), judged, tuple(only_first), tuple(only_second), compared, published=True)
+    about = _about(first), _about(second)
+    return Comparison(first.name, second.name, about, environment, judged, tuple(only_first), tuple(only_second), compared)
 
 
-def _two_results(first: Results, second: Results) -> Comparison:
+def _two_results(first: Results, second: Results) -> Sides:
     panels = read_panels(first.runs)
     titles = {cell.name: panel.title for panel in panels for cell in panel.cells}
     sides = [{cell.name: cell for panel in own for cell in panel.cells} for own in (panels, read_panels(second.runs))]
     values = [{name: one.values[name] for name in cells} for one, cells in zip((first, second), sides, strict=True)]
-    matching = match(*values)
+    matching = matched_cells(*values)
     cells = []
     for one in matching.both:
         same_data = _data(values[0][one.first]) == _data(values[1][one.second])
         cells.append(compare_cell(one, titles[one.first], (sides[0][one.first], sides[1][one.second]), same_data=same_data))
-    judged, compared = with_verdicts(cells)
-    return Comparison(
-        first=first.name,
-        second=second.name,
-        about=(_about(first), _about(second)),
-        environment=environment_lines(first.runs, second.runs),
-        cells=judged,
-        only_first=matching.only_first,
-        only_second=matching.only_second,
-        comparisons=compared,
-    )
+    return cells, matching.only_first, matching.only_second
 
 
 def _about(side: Results | PublishedSet) -> str:
@@ -639,10 +625,7 @@ def summary(comparison: Comparison) -> list[str]:
 
 def values_by_change(comparison: Comparison) -> list[str]:
     """Returns the effective values in which cells of one label differ: once for each change, with the cells that it is in."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for cell in comparison.cells:
-        for key, (before, after) in cell.values.items():
-            found.setdefault((key, before, after), []).append(cell.label)
+    found = grouped(((key, *texts), cell.label) for cell in comparison.cells for key, texts in cell.values.items())
     lines = []
     for (key, before, after), labels in found.items():
         where = "every cell" if len(labels) == len(comparison.cells) > 1 else listed(labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell, is_paired
-from gapbench.analysis.stats import LEVEL, Difference, difference, t_quantile
+from gapbench.analysis.stats import LEVEL, Array, Difference, difference, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +25,13 @@ figures nor exports show it."""
 class Curve:
     """One metric of one run against the update count, increasing, finite values only."""
 
-    updates: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float64]
+    updates: Array
+    values: Array
     """[point], or [point, bucket] of a metric of many numbers an update."""
-    examples: npt.NDArray[np.float64] | None = None
+    examples: Array | None = None
     """Seen after these updates; None: not known."""
 
-    def at(self, updates: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
+    def at(self, updates: Array | float) -> Array:
         """Returns the values at those of its updates that are among `updates`."""
         return self.values[np.isin(self.updates, updates)]
 
@@ -41,7 +41,7 @@ class Curve:
         return float(found[0]) if len(found) else None
 
 
-def common_updates(curves: Sequence[Curve]) -> npt.NDArray[np.float64]:
+def common_updates(curves: Sequence[Curve]) -> Array:
     """Returns the updates that all curves have, increasing; none of no curves."""
     shared = curves[0].updates if curves else np.array([])
     for curve in curves[1:]:
@@ -61,7 +61,7 @@ class Window:
         """Whether it ends before it begins."""
         return self.last < self.first
 
-    def holds(self, updates: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def holds(self, updates: Array) -> npt.NDArray[np.bool_]:
         """Returns which updates lie in it."""
         return (updates >= self.first) & (updates <= self.last)
 
@@ -69,7 +69,7 @@ class Window:
         return f"{self.first:,} to {self.last:,}"
 
 
-def logarithms(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def logarithms(values: Array) -> Array:
     """Returns natural logarithms, of zero that of the smallest positive number."""
     return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))
 
@@ -102,10 +102,10 @@ def at_equal_examples(curves: Sequence[Curve], *, logarithmic: bool = False) -> 
 class Band:
     """Mean of several runs against the update count, with the pointwise t interval of the mean where there are two or more."""
 
-    updates: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64] | None
-    high: npt.NDArray[np.float64] | None
+    updates: Array
+    mean: Array
+    low: Array | None
+    high: Array | None
     n: int
 
 
@@ -133,42 +133,45 @@ class Curves:
 
     def __init__(self, table: pd.DataFrame) -> None:
         self._table = table
-        self._cut: dict[tuple[str, str], dict[str, Curve]] = {}
+        self._cut: dict[tuple[str, str | None], dict[str, Curve]] = {}
 
     def of(self, metric: str, layer: str = "") -> dict[str, Curve]:
         """Returns the curves of a metric by run id; `layer` is empty for the whole network. Runs without the metric are left out."""
-        key = metric, layer
-        if key not in self._cut:
-            self._cut[key] = self._read(metric, layer)
-        return self._cut[key]
+        return self._read(metric, layer, _numbers)
 
     def vectors(self, metric: str) -> dict[str, Curve]:
         """Returns a metric of many numbers by run id, values [point, bucket]; incomplete updates are left out."""
-        if self._table.empty:
-            return {}
-        rows = self._table[self._table["metric"] == metric]
-        found = {}
-        for run_id, group in rows.groupby("run_id", observed=True):
-            wide = group.assign(bucket=group["layer"].astype("int64")).pivot_table(index="update", columns="bucket", values="value")
-            whole = wide.dropna().sort_index()
-            found[str(run_id)] = Curve(whole.index.to_numpy(dtype=np.float64), whole.to_numpy(dtype=np.float64))
-        return found
+        return self._read(metric, None, _vectors)
 
-    def _read(self, metric: str, layer: str) -> dict[str, Curve]:
-        table = self._table
-        if table.empty:
-            return {}
-        rows = table[(table["metric"] == metric) & (table["layer"].fillna("") == layer)]
-        rows = rows.sort_values(["run_id", "update"], kind="stable").drop_duplicates(["run_id", "update"], keep="last")
-        found = {}
-        for run_id, group in rows.groupby("run_id", observed=True):
-            updates = group["update"].to_numpy(dtype=np.float64)
-            values = group["value"].to_numpy(dtype=np.float64, na_value=np.nan)
-            finite = np.isfinite(values)
-            examples = group["examples"].to_numpy(dtype=np.float64)[finite] if "examples" in group else None
-            if finite.any():
-                found[str(run_id)] = Curve(updates[finite], values[finite], examples)
-        return found
+    def value(self, metric: str, run_id: str, update: float) -> float | None:
+        """Returns a metric of a run after an update; None where it was not measured there."""
+        curve = self.of(metric).get(run_id)
+        return curve.value_at(update) if curve else None
+
+    def _read(self, metric: str, layer: str | None, curve_of: Callable[[pd.DataFrame], Curve]) -> dict[str, Curve]:
+        """Returns the curves of a metric, in one layer or (None) in all of them together, each cut out once."""
+        table, key = self._table, (metric, layer)
+        if key not in self._cut and not table.empty:
+            rows = table[table["metric"] == metric]
+            if layer is not None:
+                rows = rows[rows["layer"].fillna("") == layer].sort_values(["run_id", "update"], kind="stable")
+                rows = rows.drop_duplicates(["run_id", "update"], keep="last")
+            found = {str(run_id): curve_of(group) for run_id, group in rows.groupby("run_id", observed=True)}
+            self._cut[key] = {run_id: curve for run_id, curve in found.items() if len(curve.updates)}
+        return self._cut.get(key, {})
+
+
+def _numbers(rows: pd.DataFrame) -> Curve:
+    values = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)
+    finite = np.isfinite(values)
+    examples = rows["examples"].to_numpy(dtype=np.float64)[finite] if "examples" in rows else None
+    return Curve(rows["update"].to_numpy(dtype=np.float64)[finite], values[finite], examples)
+
+
+def _vectors(rows: pd.DataFrame) -> Curve:
+    wide = rows.assign(bucket=rows["layer"].astype("int64")).pivot_table(index="update", columns="bucket", values="value")
+    whole = wide.dropna().sort_index()
+    return Curve(whole.index.to_numpy(dtype=np.float64), whole.to_numpy(dtype=np.float64))
 
 
 # The matched-loss gap: the difference in test accuracy where two cells first reach the same train loss, both in the last phase of their
@@ -225,8 +228,8 @@ def matched_loss_gap(reference: Cell, cell: Cell, curves: Curves) -> MatchedLoss
 class LossPath:
     """Smoothed log train loss and test accuracy of one run, in order of updates: time is left out, as only their relation counts."""
 
-    log_loss: npt.NDArray[np.float64]
-    accuracy: npt.NDArray[np.float64]
+    log_loss: Array
+    accuracy: Array
 
     def accuracy_at(self, log_level: float) -> float | None:
         """Returns the accuracy where the loss first reaches a level, linear in log loss between evaluations.
@@ -243,7 +246,7 @@ class LossPath:
         return float(before + part * (self.accuracy[after] - before))
 
 
-def crossing(values: npt.NDArray[np.float64], level: float) -> tuple[int, float] | None:
+def crossing(values: Array, level: float) -> tuple[int, float] | None:
     """Returns where values first are at or below a level: the position, and how far between the one before and it; None: nowhere.
 
     Position 0 says that they are below from the start, so that the passage was not seen.
@@ -277,10 +280,10 @@ def loss_path(loss: Curve, accuracy: Curve) -> LossPath | None:
     return LossPath(smooth(updates, log_loss), smooth(updates, accuracy.values[at_accuracy]))
 
 
-def smooth(updates: npt.NDArray[np.float64], values: npt.NDArray[np.float64], half_width: float = SMOOTHING) -> npt.NDArray[np.float64]:
+def smooth(updates: Array, values: Array, half_width: float = SMOOTHING) -> Array:
     """Returns the mean of `values` over all evaluations between update (1 - half_width) t and (1 + half_width) t, for every t."""
     near = (updates[None, :] >= updates[:, None] * (1 - half_width)) & (updates[None, :] <= updates[:, None] * (1 + half_width))
-    smoothed: npt.NDArray[np.float64] = (near * values[None, :]).sum(axis=1) / near.sum(axis=1)
+    smoothed: Array = (near * values[None, :]).sum(axis=1) / near.sum(axis=1)
     return smoothed
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
 from gapbench.analysis.formats import counted, gap_text, interval_words, percent
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ABOVE, BELOW, SideTable, side_table
-from gapbench.analysis.stats import NOT_SEPARATED, Difference, Estimate, bounds, combination, judge, t_interval, unjudged
+from gapbench.analysis.stats import NOT_SEPARATED, Array, Difference, Estimate, bounds, combination, judge, t_interval, unjudged
 
 LENGTHS = frozenset({"budget", "epochs", "updates"})
 """Axes along which an arm is trained longer."""
@@ -25,8 +25,6 @@ FEWEST = 3
 """Lengths of an arm that can be read between."""
 NODES = 4
 """Lengths that a reading between two of them uses: a cubic through the nearest ones."""
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +68,8 @@ class EqualLoss:
 
 def families(panel: Panel) -> tuple[Family, ...]:
     """Returns the arms of a panel that were trained at several lengths."""
-    found: dict[str, list[Cell]] = {}
-    for cell in panel.cells:
-        if any(name in cell.words for name in LENGTHS):
-            found.setdefault(", ".join(word for name, word in cell.words.items() if name not in LENGTHS), []).append(cell)
+    of_lengths = [cell for cell in panel.cells if any(name in cell.words for name in LENGTHS)]
+    found = grouped((", ".join(word for name, word in cell.words.items() if name not in LENGTHS), cell) for cell in of_lengths)
     ordered = {name: sorted(cells, key=lambda cell: cell.planned_examples) for name, cells in found.items()}
     return tuple(Family(panel, name, tuple(cells)) for name, cells in ordered.items() if len(cells) >= FEWEST)
 
@@ -148,21 +144,21 @@ def reading(cells: Sequence[Cell], level: float) -> list[tuple[dict[int, float],
     return list(zip(samples, weights.tolist(), strict=True))
 
 
-def lagrange(nodes: Values, at: float) -> Values:
+def lagrange(nodes: Array, at: float) -> Array:
     """Returns the weight of each node's value in the polynomial through all of them, at a point."""
     apart = nodes[:, None] - nodes[None, :]
     np.fill_diagonal(apart, 1.0)
     factors = np.where(np.eye(len(nodes), dtype=bool), 1.0, at - nodes[None, :])
-    weights: Values = (factors / apart).prod(axis=1)
+    weights: Array = (factors / apart).prod(axis=1)
     return weights
 
 
-def lagrange_slopes(nodes: Values) -> Values:
+def lagrange_slopes(nodes: Array) -> Array:
     """Returns [node, value]: the weight of each node's value in the slope of the polynomial at each node."""
     apart = nodes[:, None] - nodes[None, :]
     np.fill_diagonal(apart, 1.0)
     barycentric = 1.0 / apart.prod(axis=1)
-    slopes: Values = barycentric[None, :] / barycentric[:, None] / apart
+    slopes: Array = barycentric[None, :] / barycentric[:, None] / apart
     np.fill_diagonal(slopes, 0.0)
     np.fill_diagonal(slopes, -slopes.sum(axis=1))
     return slopes

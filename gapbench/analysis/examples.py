@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run
-from gapbench.analysis.stats import LEVEL, Difference, t_quantile
+from gapbench.analysis.stats import LEVEL, Array, Difference, t_quantile
 from gapbench.core.errors import GapbenchError
 from gapbench.core.hashing import permutation, stream
 
@@ -112,9 +112,6 @@ def _size(runs: Sequence[Run]) -> int | None:
     return fits[0] if len(fits) == 1 else None
 
 
-Flags = npt.NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class ExampleInterval:
     """An interval over test examples, percentage points, or the reason why there is none."""
@@ -134,11 +131,11 @@ class Pair:
 
     examples: Indices
     """Which examples of the pool they are."""
-    better: Flags
+    better: Array
     """Mean correctness of the reference cell's networks minus that of the other cell's, in [-1, 1], one for each example."""
 
 
-def gap_over_examples(panel: Panel, reference: Cell, cell: Cell, gap: Difference | None, level: float = LEVEL) -> ExampleInterval:
+def gap_over_examples(panel: Panel, reference: Cell, cell: Cell, gap: Difference | None) -> ExampleInterval:
     """Returns the interval of the batch gap `gap` over test examples, over the same runs and splits as that gap.
 
     It stands around the gap of the headline accuracy. Where that is a mean over the last evaluations, the error is that of the very last
@@ -158,7 +155,7 @@ def gap_over_examples(panel: Panel, reference: Cell, cell: Cell, gap: Difference
     error, examples = error_over_examples(pairs)
     if error == 0:
         return ExampleInterval(examples=examples, reason="every test example tells the same")
-    half = t_quantile(level, examples - 1) * 100 * error
+    half = t_quantile(LEVEL, examples - 1) * 100 * error
     return ExampleInterval(gap.estimate - half, gap.estimate + half, 100 * error, examples)
 
 
@@ -185,7 +182,7 @@ def _pairs(reference: Cell, cell: Cell, sets: HeldOut, *, paired: bool) -> list[
     return found
 
 
-def _right(runs: Sequence[Run], size: int) -> Flags:
+def _right(runs: Sequence[Run], size: int) -> Array:
     """Returns the share of runs that got each test example right."""
-    right: Flags = np.mean([unpack_correct(run.test_correct, size) for run in runs], axis=0)
+    right: Array = np.mean([unpack_correct(run.test_correct, size) for run in runs], axis=0)
     return right

@@ -9,16 +9,17 @@ Experimenters). Both are contrasts of cell means with coefficients plus or minus
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, in_unit, is_paired
 from gapbench.analysis.formats import gap_digits, interval_text, listed, signed
-from gapbench.analysis.stats import Difference, Values, combination, holm, is_separated
+from gapbench.analysis.frames import Columns, named, records
+from gapbench.analysis.stats import Array, Difference, combination, holm, is_separated
 from gapbench.catalog import Metric
 
 if TYPE_CHECKING:
@@ -109,22 +110,20 @@ def words(axis: str) -> str:
     return axis.replace("_", " ")
 
 
-def _of_panel(panel: Panel) -> list[Factorial]:
+def _of_panel(panel: Panel) -> Iterator[Factorial]:
     grid = [cell for cell in panel.cells if not cell.arm and cell.axes]
     axes = dict.fromkeys(axis for cell in grid for axis in cell.axes)
     levels = {axis: [*dict.fromkeys(cell.axes[axis] for cell in grid if axis in cell.axes)] for axis in axes}
     pairs = {axis: known for axis, known in levels.items() if len(known) == 2}
     if len(pairs) < 2:
-        return []
+        return
     factors = tuple(Factor(words(axis), *known) for axis, known in pairs.items())
     strata = _combinations({axis: known for axis, known in levels.items() if len(known) > 2})
     single = {axis: known[0] for axis, known in levels.items() if len(known) == 1}
     by_levels = {frozenset(cell.axes.items()): cell for cell in grid}
-    out = []
     for stratum in strata:
         cells = [by_levels.get(frozenset((single | stratum | own).items())) for own in _combinations(pairs)]
-        out.append(_factorial(panel, stratum, factors, cells))
-    return out
+        yield _factorial(panel, stratum, factors, cells)
 
 
 def _combinations(levels: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
@@ -156,7 +155,7 @@ def _effects(factors: Sequence[Factor], cells: Sequence[Cell], metric: Metric) -
     return [replace(effect, p_holm=p_holm) for effect, p_holm in zip(effects, adjusted, strict=True)]
 
 
-def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
+def contrast_coefficients(count: int, which: tuple[int, ...]) -> Array:
     """Returns the coefficient of every cell of a factorial of `count` factors, the last varying fastest.
 
     Args:
@@ -164,13 +163,18 @@ def contrast_coefficients(count: int, which: tuple[int, ...]) -> Values:
         which: positions of the factors whose effect (one) or interaction (two or more) it is.
     """
     signs = np.array(list(itertools.product((-1.0, 1.0), repeat=count)))
-    coefficients: Values = signs[:, list(which)].prod(axis=1) / 2 ** (count - 1)
+    coefficients: Array = signs[:, list(which)].prod(axis=1) / 2 ** (count - 1)
     return coefficients
 
 
 # The factorial in words and as tables: which axis does something by itself, and which ones depend on another.
 
 COLUMNS = ("effect", "n", "test accuracy, pp", "p (Holm)", "test loss, nats", "p (Holm), loss")
+OF_EFFECT: Columns = {
+    "panel": "one.title", "measure": "effect.measure", "effect": "effect.name", "order": "order",
+    **named("estimate", "low", "high", of="effect"), "degrees_of_freedom": "effect.degrees",
+    **named("p_value", "p_holm", "separated", "method", "n", of="effect"),
+}  # fmt: skip
 
 
 def effect_sentences(panel: Panel) -> list[str]:
@@ -182,20 +186,8 @@ def effects_frame(found: Sequence[Factorial]) -> pd.DataFrame:
     """Returns the effects as tidy numbers, one row for each effect and measure: what `factorial.csv` holds."""
     import pandas as pd
 
-    rows: list[dict[str, Any]] = [
-        {
-            "panel": one.title,
-            "measure": effect.measure,
-            "effect": effect.name,
-            "order": len(effect.factors),
-            **{name: getattr(effect, name) for name in ("estimate", "low", "high")},
-            "degrees_of_freedom": effect.degrees,
-            **{name: getattr(effect, name) for name in ("p_value", "p_holm", "separated", "method", "n")},
-        }
-        for one in found
-        for effect in one.effects
-    ]
-    return pd.DataFrame(rows)
+    rows = ({"one": one, "effect": effect, "order": len(effect.factors)} for one in found for effect in one.effects)
+    return pd.DataFrame(records(OF_EFFECT, rows))
 
 
 def effect_rows(found: Factorial) -> list[tuple[str, ...]]:

@@ -1,9 +1,10 @@
-"""Tidy frames whose columns are declared once: a name, and where its value lies in the things that a row is about."""
+"""Analyses as sentences and tidy frames; of a frame each column is declared once: its name, and where its value lies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,9 +15,42 @@ Row = Mapping[str, object]
 """The things that a row is about, by the names that paths begin with."""
 
 
-def named(*names: str) -> Columns:
-    """Returns columns whose values stand in the row under their own names."""
-    return dict(zip(names, names, strict=True))
+Parts = TypeVar("Parts")
+
+
+@dataclass(frozen=True, eq=False)
+class Study(Generic[Parts]):
+    """The analysis of a suite: what was found, in sentences and as frames."""
+
+    suite: str
+    parts: Parts
+    """What was found, for figures."""
+    sentences: Mapping[str, list[str]]
+    """What can be concluded, each with its interval, or "not separated"; by panel, or by what else the analysis tells apart."""
+    frames: Mapping[str, pd.DataFrame]
+    """The numbers as tidy frames, by name."""
+
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """Returns the values of each key, keys and values in the order in which they first come."""
+    found: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def attributes(thing: object | None, *names: str, prefix: str = "") -> dict[str, Any]:
+    """Returns attributes of a thing as columns, their names after a prefix; None where there is no thing, and for empty texts."""
+    return {f"{prefix}{name}": None if (value := getattr(thing, name, None)) == "" else value for name in names}
+
+
+def named(*names: str, of: str = "") -> Columns:
+    """Returns columns of the names of their values: attributes of what lies at the path `of`, or else things of the row."""
+    return {name: f"{of}.{name}" if of else name for name in names}
 
 
 def with_bounds(name: str, path: str, value: str = "value") -> Columns:

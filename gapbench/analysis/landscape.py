@@ -25,14 +25,12 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, read_panels
 from gapbench.analysis.curves import Curve, Curves
 from gapbench.analysis.formats import MINUS
-from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
-from gapbench.analysis.stats import LEVEL, Estimate, t_interval
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
+from gapbench.analysis.stats import LEVEL, Array, Estimate, t_interval
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Array = npt.NDArray[np.float64]
 
 BINS = 10
 FEWEST = 5
@@ -42,16 +40,15 @@ ROUNDS, TOLERANCE = 200, 1e-6
 KINDS = {"uniform": "landscape", "filter-normalized": "landscape_filter"}
 """Kinds of directions and the beginning of their metrics."""
 ONE: Columns = {
-    "panel": "panel.title", "cell": "one.cell.name", "run_id": "one.run.run_id", "seed": "one.run.seed", "update": "one.update",
-    "fraction": "one.fraction", "directions": "one.kind",
+    "panel": "panel.title", "cell": "one.cell.name", **named("run_id", "seed", of="one.run"), **named("update", "fraction", of="one"),
+    "directions": "one.kind",
 }  # fmt: skip
 OF_BIN = ("bin", "losses", "distance", "standard_deviation", "first_order", "rise", "second_order")
 COLUMNS: dict[str, Columns] = {
     "bins": {**ONE, **named(*OF_BIN)},
     "fits": {
-        **ONE, "largest_distance": "one.largest_distance", "center": "one.center", "floor": "one.floor", "slope": "one.slope",
-        "curvature": "one.curvature", "curvature_error": "one.curvature_error", **named("exponent", "exponent_error"),
-        "spread_ratio": "one.spread_ratio",
+        **ONE, **named("largest_distance", "center", "floor", "slope", "curvature", "curvature_error", of="one"),
+        **named("exponent", "exponent_error"), "spread_ratio": "one.spread_ratio",
     },
 }  # fmt: skip
 
@@ -110,70 +107,13 @@ class Landscape:
         return math.sqrt(max(float(np.average(ratios, weights=self.bins.losses - 2)), 0.0)) if len(ratios) else math.nan
 
 
-@dataclass(frozen=True, eq=False)
-class LandscapeStudy:
-    """The landscapes of a suite; in sentences and as frames."""
-
-    suite: str
-    panels: Mapping[Panel, tuple[Landscape, ...]]
-    specs: Mapping[str, RunSpec]
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What can be concluded, by panel: each with its interval, or "not separated"."""
-        return {panel.title: list(self._sentences(panel)) for panel in self.panels}
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as tidy frames: bins, fits."""
-        found = [(panel, one) for panel, own in self.panels.items() for one in own]
-        fits = ({"panel": panel, "one": one, "exponent": one.fit[0], "exponent_error": one.fit[1]} for panel, one in found)
-        bins = ({"panel": panel, "one": one, **row} for panel, one in found for row in _bin_rows(one))
-        return {"bins": tidy(COLUMNS["bins"], bins), "fits": tidy(COLUMNS["fits"], fits)}
-
-    def _sentences(self, panel: Panel) -> Iterator[str]:
-        found = self.panels[panel]
-        if not found:
-            yield (
-                'No run has measured its landscape: the suite needs probes = [{ name = "landscape", at = [0, 0.5] }] in [run] '
-                "before it trains."
-            )
-            return
-        groups: dict[tuple[str, int, str], list[Landscape]] = {}
-        for one in found:
-            groups.setdefault((one.cell.name, one.update, one.kind), []).append(one)
-        yield from map(self._sentence, groups.values())
-        yield (
-            "A spread linear in distance is what any differentiable loss has to first order, so an exponent of 1 tells no random potential "
-            "from a smooth loss."
-        )
-
-    def _sentence(self, found: Sequence[Landscape]) -> str:
-        first = found[0]
-        options = probe_options(self.specs.get(first.run.run_id), "landscape")
-        place = (
-            f"{first.cell.name}, {when(first.fraction)}, {first.kind} directions to distance "
-            f"{max(one.largest_distance for one in found):.3g} "
-            f"(norm statistics {options['norm']}, up to {options['examples']:,} fixed training examples): "
-        )
-        known = [one for one in found if math.isfinite(one.fit[0])]
-        if not known:
-            return f"{place}no exponent: the spread of the loss follows no power of distance above rounding."
-        exponent, source = _exponent(known)
-        ratio = t_interval([one.spread_ratio for one in known])
-        assert ratio is not None
-        verdict = "not separated from 1"
-        if exponent.low is not None and exponent.high is not None and not exponent.low <= 1.0 <= exponent.high:
-            verdict = "not the 1 of first order"
-        return (
-            f"{place}the spread of the loss grows with distance to the power {worded(exponent)} ({source}), {verdict}; it is "
-            f"{worded(ratio)} times what the gradient predicts."
-        )
+Landscapes = Mapping[Panel, tuple[Landscape, ...]]
+"""Those of a suite, by panel."""
 
 
 def landscape_study(
     suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec], *, bins: int = BINS
-) -> LandscapeStudy:
+) -> Study[Landscapes]:
     """Reads the landscapes of every run.
 
     Args:
@@ -183,44 +123,70 @@ def landscape_study(
         specs: by run id, for what the probe was asked.
         bins: equal bins of distance from 0 to the largest.
     """
-    read = Reader(Curves(curves), specs, bins)
-    panels = {panel: tuple(one for cell in panel.cells for run in cell.runs for one in read.of(cell, run)) for panel in read_panels(runs)}
-    return LandscapeStudy(suite, panels, specs)
+    read = Curves(curves)
+    panels = {
+        panel: tuple(one for cell in panel.cells for run in cell.runs for one in _landscapes(cell, run, read, specs.get(run.run_id), bins))
+        for panel in read_panels(runs)
+    }
+    found = [(panel, one) for panel, own in panels.items() for one in own]
+    fits = ({"panel": panel, "one": one, "exponent": one.fit[0], "exponent_error": one.fit[1]} for panel, one in found)
+    of_bins = ({"panel": panel, "one": one, **row} for panel, one in found for row in _bin_rows(one))
+    frames = {"bins": tidy(COLUMNS["bins"], of_bins), "fits": tidy(COLUMNS["fits"], fits)}
+    return Study(suite, panels, {panel.title: list(_sentences(own, specs)) for panel, own in panels.items()}, frames)
 
 
-class Reader:
-    """Finds the landscapes of runs in the curves."""
+def _landscapes(cell: Cell, run: Run, curves: Curves, spec: RunSpec | None, bins: int) -> Iterator[Landscape]:
+    """Yields the landscapes of a run, by update and kind."""
 
-    def __init__(self, curves: Curves, specs: Mapping[str, RunSpec], bins: int) -> None:
-        self._curves = curves
-        self._specs = specs
-        self._bins = bins
-        self._distances = curves.vectors("landscape_distance")
-        self._losses = {kind: curves.vectors(f"{name}_loss") for kind, name in KINDS.items()}
-
-    def of(self, cell: Cell, run: Run) -> Iterator[Landscape]:
-        """Yields the landscapes of a run, by update and kind."""
-        distances = self._distances.get(run.run_id)
-        if distances is None:
-            return
-        for update in distances.updates:
-            (away,) = distances.at(update)
-            for kind in KINDS:
-                losses = self._losses[kind].get(run.run_id)
-                for loss in losses.at(update) if losses is not None else ():
-                    yield self._landscape(cell, run, update, kind, away, loss)
-
-    def _landscape(self, cell: Cell, run: Run, update: float, kind: str, away: Array, loss: Array) -> Landscape:
-        fraction = asked_fraction(self._specs.get(run.run_id), "landscape", int(update), cell)
-        center, floor = (self._value(f"landscape_{what}", run, update) for what in ("center", "floor"))
-        predicted = (self._value(f"{KINDS[kind]}_{what}", run, update) for what in ("slope", "curvature", "curvature_error"))
-        bins = binned(away, loss, center, self._bins)
-        return Landscape(cell, run, int(update), fraction, kind, away, loss, bins, center, floor, *predicted)
-
-    def _value(self, metric: str, run: Run, update: float) -> float:
-        curve = self._curves.of(metric).get(run.run_id)
-        found = curve.value_at(update) if curve else None
+    def value(metric: str, update: float) -> float:
+        found = curves.value(metric, run.run_id, update)
         return math.nan if found is None else found
+
+    distances = curves.vectors("landscape_distance").get(run.run_id)
+    for update, away in zip(distances.updates, distances.values, strict=True) if distances else ():
+        fraction = asked_fraction(spec, "landscape", int(update), cell)
+        center, floor = (value(f"landscape_{what}", update) for what in ("center", "floor"))
+        for kind, name in KINDS.items():
+            losses = curves.vectors(f"{name}_loss").get(run.run_id)
+            for loss in losses.at(update) if losses else ():
+                predicted = (value(f"{name}_{what}", update) for what in ("slope", "curvature", "curvature_error"))
+                found = binned(away, loss, center, bins)
+                yield Landscape(cell, run, int(update), fraction, kind, away, loss, found, center, floor, *predicted)
+
+
+def _sentences(found: Sequence[Landscape], specs: Mapping[str, RunSpec]) -> Iterator[str]:
+    if not found:
+        yield (
+            'No run has measured its landscape: the suite needs probes = [{ name = "landscape", at = [0, 0.5] }] in [run] before it trains.'
+        )
+        return
+    for own in grouped(((one.cell.name, one.update, one.kind), one) for one in found).values():
+        yield _sentence(own, specs.get(own[0].run.run_id))
+    yield (
+        "A spread linear in distance is what any differentiable loss has to first order, so an exponent of 1 tells no random potential "
+        "from a smooth loss."
+    )
+
+
+def _sentence(found: Sequence[Landscape], spec: RunSpec | None) -> str:
+    first, options = found[0], probe_options(spec, "landscape")
+    place = (
+        f"{first.cell.name}, {when(first.fraction)}, {first.kind} directions to distance {max(one.largest_distance for one in found):.3g} "
+        f"(norm statistics {options['norm']}, up to {options['examples']:,} fixed training examples): "
+    )
+    known = [one for one in found if math.isfinite(one.fit[0])]
+    if not known:
+        return f"{place}no exponent: the spread of the loss follows no power of distance above rounding."
+    exponent, source = _exponent(known)
+    ratio = t_interval([one.spread_ratio for one in known])
+    assert ratio is not None
+    verdict = "not separated from 1"
+    if exponent.low is not None and exponent.high is not None and not exponent.low <= 1.0 <= exponent.high:
+        verdict = "not the 1 of first order"
+    return (
+        f"{place}the spread of the loss grows with distance to the power {worded(exponent)} ({source}), {verdict}; it is "
+        f"{worded(ratio)} times what the gradient predicts."
+    )
 
 
 def _bin_rows(one: Landscape) -> Iterator[Row]:
@@ -321,8 +287,8 @@ METRICS = {
 }
 """By probe."""
 SHARPNESS_COLUMNS: Columns = {
-    "panel": "panel.title", "cell": "one.cell.name", "learning_rate": "one.cell.learning_rate", "norm": "one.norm",
-    "examples": "one.examples", "update": "one.update", "fraction": "one.fraction", "metric": "metric", "n": "value.n",
+    "panel": "panel.title", "cell": "one.cell.name", "learning_rate": "one.cell.learning_rate",
+    **named("norm", "examples", "update", "fraction", of="one"), "metric": "metric", "n": "value.n",
     **with_bounds("value", "value", "mean"),
 }  # fmt: skip
 WORDS = {
@@ -357,32 +323,10 @@ class Measured:
         return f"{self.cell.name}, {when(self.fraction)} ({asked}): {', '.join(parts)}."
 
 
-@dataclass(frozen=True, eq=False)
-class SharpnessStudy:
-    """Sharpness and curvature of a suite; in sentences and as a frame."""
-
-    suite: str
-    panels: Mapping[Panel, tuple[Measured, ...]]
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What was measured, by panel, with intervals over seeds."""
-        return {panel.title: list(_sharpness_sentences(found)) for panel, found in self.panels.items()}
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as a tidy frame."""
-        rows = (
-            {"panel": panel, "one": one, "metric": metric, "value": value}
-            for panel, found in self.panels.items()
-            for one in found
-            for metric, value in one.values.items()
-        )
-        return {"sharpness": tidy(SHARPNESS_COLUMNS, rows)}
-
-
-def sharpness_study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec]) -> SharpnessStudy:
-    """Reads sharpness and curvature of every cell.
+def sharpness_study(
+    suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec]
+) -> Study[Mapping[Panel, tuple[Measured, ...]]]:
+    """Reads sharpness and curvature of every cell, with intervals over seeds.
 
     Args:
         suite: its name.
@@ -392,7 +336,14 @@ def sharpness_study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs:
     """
     read = Curves(curves)
     panels = {panel: tuple(one for cell in panel.cells for one in _measured(cell, read, specs)) for panel in read_panels(runs)}
-    return SharpnessStudy(suite, panels)
+    rows = (
+        {"panel": panel, "one": one, "metric": metric, "value": value}
+        for panel, found in panels.items()
+        for one in found
+        for metric, value in one.values.items()
+    )
+    sentences = {panel.title: list(_sharpness_sentences(found)) for panel, found in panels.items()}
+    return Study(suite, panels, sentences, {"sharpness": tidy(SHARPNESS_COLUMNS, rows)})
 
 
 def _measured(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec]) -> Iterator[Measured]:

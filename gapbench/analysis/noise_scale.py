@@ -13,22 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell, Panel, read_panels
 from gapbench.analysis.curves import Curve, Curves, common_updates
 from gapbench.analysis.formats import large
-from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
-from gapbench.analysis.stats import LEVEL, fieller, t_quantile
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
+from gapbench.analysis.stats import LEVEL, Array, fieller, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Array = npt.NDArray[np.float64]
 
 NEAR_ZERO = 3.0
 """Where |G|^2 is within so many standard errors of zero, the interval of the ratio is Fieller's, which may have no upper end."""
@@ -199,60 +195,46 @@ class Noise:
     """Effective dimension of the noise, tr(Sigma)^2 / tr(Sigma^2); None: not known."""
 
 
-class NoiseCurves:
-    """Reads noise scales from `curves.parquet`."""
+def probed_noise(curves: Curves, run_id: str, train_examples: int) -> list[Noise]:
+    """Returns what probe mode measured, by update. Its examples are drawn with replacement, so that |G|^2 is the training set's."""
+    measured = [found[run_id] for name in ("noise_squares", "noise_products") if run_id in (found := curves.vectors(name))]
+    out = []
+    for update in common_updates(measured) if len(measured) == 2 else ():
+        size, count = (curves.value(name, run_id, update) for name in ("noise_size", "noise_count"))
+        if size is None or count is None:
+            continue
+        squares, products = (curve.at(update)[0] for curve in measured)
+        blocks = Blocks(size, int(count), squares, _symmetric(products, len(squares)))
+        dataset, population = scale_of_blocks(blocks), scale_of_blocks(blocks, subtract=1.0 / train_examples)
+        dimension = effective_dimension(dataset.trace, blocks.square_of_covariance())
+        out.append(Noise(float(update), "probe", size, count, dataset, population, dimension))
+    return out
 
-    def __init__(self, curves: Curves) -> None:
-        self._squares = curves.vectors("noise_squares")
-        self._products = curves.vectors("noise_products")
-        self._of = {name: curves.of(name) for name in ("noise_size", "noise_count", "gradient_norm", "batch_size")}
-        self._stream = {name: curves.of(f"noise_stream_{name}") for name in ("count", "squares", "square_of_mean")}
 
-    def probed(self, run_id: str, train_examples: int) -> list[Noise]:
-        """Returns what probe mode measured, by update. Its examples are drawn with replacement, so that |G|^2 is the training set's."""
-        if run_id not in self._squares or run_id not in self._products:
-            return []
-        measured = self._squares[run_id], self._products[run_id]
-        out = []
-        for update in common_updates(measured):
-            size, count = (_at(self._of[name].get(run_id), update) for name in ("noise_size", "noise_count"))
-            if size is None or count is None:
-                continue
-            squares, products = (curve.at(update)[0] for curve in measured)
-            blocks = Blocks(size, int(count), squares, _symmetric(products, len(squares)))
-            dataset, population = scale_of_blocks(blocks), scale_of_blocks(blocks, subtract=1.0 / train_examples)
-            dimension = effective_dimension(dataset.trace, blocks.square_of_covariance())
-            out.append(Noise(float(update), "probe", size, count, dataset, population, dimension))
-        return out
+def streamed_noise(curves: Curves, run_id: str, batch_size: int, train_examples: int) -> list[Noise]:
+    """Returns what stream mode measured, WINDOW measurements at a time.
 
-    def streamed(self, run_id: str, batch_size: int, train_examples: int) -> list[Noise]:
-        """Returns what stream mode measured, WINDOW measurements at a time.
-
-        Micro-batches of one batch share no example, so that the raw |G|^2 is the population's; that of the training set is more by
-        tr(Sigma) / N.
-        """
-        counts, sums = (self._stream[name].get(run_id) for name in ("count", "squares"))
-        if counts is None or sums is None:
-            return []
-        own, norms = self._stream["square_of_mean"].get(run_id), self._of["gradient_norm"].get(run_id)
-        rows = []
-        for update, count in zip(counts.updates, counts.values, strict=True):
-            total, mean, norm = (_at(curve, update) for curve in (sums, own, norms))
-            square_of_mean = mean if mean is not None else None if norm is None else norm**2
-            if count >= 2 and total is not None and square_of_mean is not None:
-                batch = _at(self._of["batch_size"].get(run_id), update) or batch_size  # where the batch changes, every size is recorded
-                size = batch / count
-                s = total / count
-                trace = float(trace_of_covariance(s, square_of_mean, size, count))
-                rows.append((update, count, trace, float(squared_gradient(s, square_of_mean, count))))
-        out = []
-        for start in range(0, len(rows) - WINDOW + 1, WINDOW):
-            part = np.array(rows[start : start + WINDOW])
-            traces, squares = part[:, 2], part[:, 3]
-            update = float(np.exp(np.log(part[:, 0]).mean()))
-            population, dataset = (scale_of_series(traces, squares + share * traces) for share in (0.0, 1.0 / train_examples))
-            out.append(Noise(update, "stream", batch_size / float(part[0, 1]), float(part[0, 1]), dataset, population))
-        return out
+    Micro-batches of one batch share no example, so that the raw |G|^2 is the population's; that of the training set is more by
+    tr(Sigma) / N.
+    """
+    counts = curves.of("noise_stream_count").get(run_id)
+    rows = []
+    for update, count in zip(counts.updates, counts.values, strict=True) if counts else ():
+        names = ("noise_stream_squares", "noise_stream_square_of_mean", "gradient_norm", "batch_size")
+        total, mean, norm, batch = (curves.value(name, run_id, update) for name in names)
+        square_of_mean = mean if mean is not None else None if norm is None else norm**2
+        if count >= 2 and total is not None and square_of_mean is not None:
+            size, s = (batch or batch_size) / count, total / count  # where the batch changes, every size is recorded
+            trace = float(trace_of_covariance(s, square_of_mean, size, count))
+            rows.append((update, count, trace, float(squared_gradient(s, square_of_mean, count))))
+    out = []
+    for start in range(0, len(rows) - WINDOW + 1, WINDOW):
+        part = np.array(rows[start : start + WINDOW])
+        traces, squares = part[:, 2], part[:, 3]
+        update, count = float(np.exp(np.log(part[:, 0]).mean())), float(part[0, 1])
+        population, dataset = (scale_of_series(traces, squares + share * traces) for share in (0.0, 1.0 / train_examples))
+        out.append(Noise(update, "stream", batch_size / count, count, dataset, population))
+    return out
 
 
 def _symmetric(upper: Array, count: int) -> Array:
@@ -261,15 +243,11 @@ def _symmetric(upper: Array, count: int) -> Array:
     return full + np.triu(full, 1).T
 
 
-def _at(curve: Curve | None, update: float) -> float | None:
-    return curve.value_at(update) if curve else None
-
-
 # The runs of a suite, in sentences and as a frame.
 
 COLUMNS: Columns = {
-    "panel": "run.panel.title", "cell": "run.cell.name", "batch_size": "run.cell.batch_size", "learning_rate": "run.cell.learning_rate",
-    "run_id": "run.run_id", "seed": "run.seed", "mode": "noise.mode", "update": "noise.update", **named("examples", "train_loss"),
+    "panel": "run.panel.title", "cell": "run.cell.name", **named("batch_size", "learning_rate", of="run.cell"),
+    **named("run_id", "seed", of="run"), **named("mode", "update", of="noise"), **named("examples", "train_loss"),
     "micro_batch_size": "noise.size", "micro_batches": "noise.count", "trace": "noise.dataset.trace",
     "squared_gradient": "noise.dataset.square", **with_bounds("noise_scale", "noise.dataset", "known"),
     "squared_gradient_population": "noise.population.square", **with_bounds("noise_scale_population", "noise.population", "known"),
@@ -296,42 +274,22 @@ class RunNoise:
         return self.probed or self.streamed
 
 
-@dataclass(frozen=True, eq=False)
-class NoiseStudy:
-    """Noise scales of a suite."""
-
-    suite: str
-    runs: tuple[RunNoise, ...]
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What can be said of every run, by panel."""
-        out: dict[str, list[str]] = {}
-        for run in self.runs:
-            out.setdefault(run.panel.title, []).append(_sentence(run))
-        return out or {"noise scale": ["No run has measured it; name the probe noise_scale or noise_scale_stream in [run] of the suite."]}
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """One row a run and update."""
-        return {"noise": tidy(COLUMNS, (row for run in self.runs for row in _rows(run)))}
-
-
-def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame) -> NoiseStudy:
-    """Analyses the raw sums of the probes noise_scale and noise_scale_stream."""
+def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame) -> Study[tuple[RunNoise, ...]]:
+    """Analyses the raw sums of the probes noise_scale and noise_scale_stream, run by run."""
     looked_up = Curves(curves)
-    noise = NoiseCurves(looked_up)
     recalibrated, running = looked_up.of("recalibrated_train_loss"), looked_up.of("train_loss")
     found = []
     for panel in read_panels(runs):
         for cell in panel.cells:
             for run in cell.ok_runs:
-                probed = tuple(noise.probed(run.run_id, cell.train_examples))
-                streamed = tuple(noise.streamed(run.run_id, cell.batch_size, cell.train_examples))
+                probed = probed_noise(looked_up, run.run_id, cell.train_examples)
+                streamed = streamed_noise(looked_up, run.run_id, cell.batch_size, cell.train_examples)
                 if probed or streamed:
                     loss = recalibrated.get(run.run_id) or running.get(run.run_id)
-                    found.append(RunNoise(panel, cell, run.run_id, run.seed, probed, streamed, loss))
-    return NoiseStudy(suite, tuple(found))
+                    found.append(RunNoise(panel, cell, run.run_id, run.seed, tuple(probed), tuple(streamed), loss))
+    sentences = grouped((one.panel.title, _sentence(one)) for one in found)
+    none = {"noise scale": ["No run has measured it; name the probe noise_scale or noise_scale_stream in [run] of the suite."]}
+    return Study(suite, tuple(found), sentences or none, {"noise": tidy(COLUMNS, (row for one in found for row in _rows(one)))})
 
 
 def scale_text(scale: Scale) -> str:

@@ -9,6 +9,7 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import chances_text, counted, estimate_text, gap_digits
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ArmRow, comparisons
 from gapbench.analysis.stats import CHANCE, t_interval
 from gapbench.catalog import Metric
@@ -192,11 +193,7 @@ def _published(rows: Sequence[ArmRow]) -> Iterator[str]:
 
 def _named(cells: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Returns the names of cells by what is said of them; cells of which nothing is said are left out."""
-    found: dict[str, list[str]] = {}
-    for said, name in cells:
-        if said:
-            found.setdefault(said, []).append(name)
-    return {said: ", ".join(names) for said, names in found.items()}
+    return {said: ", ".join(names) for said, names in grouped(cells).items() if said}
 
 
 # What multiplicative noise came to: the measured covariance of noisy gradients over that of the reference batch size.

@@ -10,6 +10,7 @@ from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import MatchedLoss
 from gapbench.analysis.examples import ExampleInterval
+from gapbench.analysis.frames import attributes
 from gapbench.analysis.paper import off_by_pp
 from gapbench.analysis.stats import Difference, Estimate, Power, Ratio, bounds
 from gapbench.catalog import Metric
@@ -148,12 +149,11 @@ MEASURED = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "train
 
 def record(row: ArmRow) -> dict[str, Any]:
     """Returns one row of `arms.csv`. Accuracies and shares are fractions, `_pp` percentage points; missing values are None."""
-    panel, cell, published, gap = row.panel, row.cell, row.published, row.batch_gap
-    matched, examples = row.matched_loss or MatchedLoss(None, None, ""), row.batch_gap_examples or ExampleInterval()
+    cell, matched, examples = row.cell, row.matched_loss, row.batch_gap_examples
     gaps = {metric.gap_unit: row.gap_in(metric.gap_unit) for metric in catalog.metrics().values()}
     low, high = row.prediction or (None, None)
     return {
-        **{name: getattr(panel, name) for name in ("dataset", "dataset_options", "model", "model_options", "recipe")},
+        **{name: getattr(row.panel, name) for name in ("dataset", "dataset_options", "model", "model_options", "recipe")},
         "preset": cell.preset,
         "cell": cell.name,
         "arm": cell.arm,
@@ -166,30 +166,22 @@ def record(row: ArmRow) -> dict[str, Any]:
         **{column: value for name in MEASURED for column, value in bounds(name, getattr(row, name)).items()},
         **{name: value for unit, own in gaps.items() for name, value in _with_p(f"batch_gap_{unit}", own).items()},
         "batch_gap_p_holm": row.p_holm,
-        "batch_gap_method": gap.method if gap else None,
-        "batch_gap_n": gap.n if gap else None,
-        "batch_gap_degrees": gap.degrees if gap else None,
+        **attributes(row.batch_gap, "method", "n", "degrees", prefix="batch_gap_"),
         **{f"batch_gap_{unit}_error": own.error if own else None for unit, own in gaps.items()},
-        "batch_gap_pp_examples_low": examples.low,
-        "batch_gap_pp_examples_high": examples.high,
-        "batch_gap_pp_examples_error": examples.error,
-        "batch_gap_examples": examples.examples,
-        "batch_gap_examples_reason": examples.reason or None,
-        "batch_gap_comparisons": row.power.comparisons if row.power else None,
+        **attributes(examples, "low", "high", "error", prefix="batch_gap_pp_examples_"),
+        "batch_gap_examples": examples.examples if examples else None,
+        **attributes(examples, "reason", prefix="batch_gap_examples_"),
+        **attributes(row.power, "comparisons", prefix="batch_gap_"),
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
         **{f"batch_gap_{unit}_seen_with_80_percent": row.power.smallest_gap if own and row.power else None for unit, own in gaps.items()},
-        "batch_gap_budget": row.batch_gap_budget or None,
-        "batch_gap_learning_rate": row.batch_gap_learning_rate or None,
-        **_with_p("matched_loss_gap_pp", matched.gap_pp),
-        "matched_loss": matched.train_loss,
-        "matched_loss_statistics": matched.statistics or None,
-        "matched_loss_reason": matched.reason or None,
+        **attributes(row, "batch_gap_budget", "batch_gap_learning_rate"),
+        **_with_p("matched_loss_gap_pp", matched.gap_pp if matched else None),
+        "matched_loss": matched.train_loss if matched else None,
+        **attributes(matched, "statistics", "reason", prefix="matched_loss_"),
         "verdict": row.verdict,
         **bounds("share_closed", row.share_closed),
-        "share_baseline": row.share_baseline or None,
-        "same_runs_as": row.same_runs_as or None,
-        "published_test_accuracy": published.test_accuracy if published else None,
-        "published_source": published.source if published else None,
+        **attributes(row, "share_baseline", "same_runs_as"),
+        **attributes(row.published, "test_accuracy", "source", prefix="published_"),
         "prediction_low": low,
         "prediction_high": high,
         "published_inside": row.published_inside,

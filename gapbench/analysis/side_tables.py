@@ -12,6 +12,7 @@ from gapbench.analysis.critical_batch.targets import Target, target_table
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.equal_loss import equal_loss_table
 from gapbench.analysis.formats import gap_text, interval_words, percent, ratio_text, signed
+from gapbench.analysis.frames import attributes
 from gapbench.analysis.rows import SideTable, side_table
 from gapbench.analysis.stats import NOT_SEPARATED, Difference, Ratio, bounds, combination, judge, share_closed, unjudged
 from gapbench.catalog import Metric
@@ -202,7 +203,6 @@ def _differing(recipe: str, first: str, second: str) -> list[str]:
 
 
 def _record(row: PresetRow) -> dict[str, Any]:
-    gap = row.change_pp
     return {
         **row.panel.about,
         "arm": row.arm,
@@ -210,10 +210,9 @@ def _record(row: PresetRow) -> dict[str, Any]:
         "first_preset": row.first.preset,
         "second_preset": row.second.preset,
         **accuracies({"first": row.first, "second": row.second}),
-        **bounds("preset_change_pp", gap),
+        **bounds("preset_change_pp", row.change_pp),
         "preset_change_p_holm": row.p_holm,
-        "preset_change_method": gap.method if gap else None,
-        "preset_change_n": gap.n if gap else None,
+        **attributes(row.change_pp, "method", "n", prefix="preset_change_"),
         "verdict": row.verdict,
         **bounds("batch_gap_change_pp", row.gap_change_pp),
     }

@@ -17,7 +17,8 @@ import numpy.typing as npt
 LEVEL = 0.95
 """Coverage of every interval in tables and figures."""
 
-Numbers = Sequence[float] | npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+Numbers = Sequence[float] | Array
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,22 @@ def two_sided_p(t: float, degrees: float) -> float:
     return float(2 * stdtr(degrees, -abs(t)))
 
 
-def t_interval(values: Numbers, level: float = LEVEL) -> Estimate | None:
+def t_interval(values: Numbers) -> Estimate | None:
     """Returns mean and interval mean ± t s / sqrt(n); None of no values, a mean without interval of one.
 
     Args:
         values: one finite number per seed; their unit is the unit of the result.
-        level: coverage, between 0 and 1.
     """
     sample = np.asarray(values, dtype=np.float64)
     n = len(sample)
     if n < 2:
         return Estimate(float(sample[0]), None, None, 1) if n else None
-    mean, half = float(sample.mean()), t_quantile(level, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
+    mean, half = float(sample.mean()), t_quantile(LEVEL, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
     return Estimate(mean, float(mean - half), float(mean + half), n)
 
 
-def prediction_interval(values: Numbers, level: float = LEVEL) -> tuple[float, float] | None:
-    """Returns where one new run like these falls with probability `level`: mean ± t s sqrt(1 + 1/n); None below two values.
+def prediction_interval(values: Numbers) -> tuple[float, float] | None:
+    """Returns where one new run like these falls with probability 95 %: mean ± t s sqrt(1 + 1/n); None below two values.
 
     A published single run is held against this and not against the interval of the mean, which an identical new run leaves
     with probability 32 % at n = 5.
@@ -75,7 +75,7 @@ def prediction_interval(values: Numbers, level: float = LEVEL) -> tuple[float, f
     n = len(sample)
     if n < 2:
         return None
-    half = t_quantile(level, n - 1) * float(sample.std(ddof=1)) * np.sqrt(1 + 1 / n)
+    half = t_quantile(LEVEL, n - 1) * float(sample.std(ddof=1)) * np.sqrt(1 + 1 / n)
     return float(sample.mean() - half), float(sample.mean() + half)
 
 
@@ -85,7 +85,6 @@ def prediction_interval(values: Numbers, level: float = LEVEL) -> tuple[float, f
 # freedom; where the seed draws the split, the correlation is about +0.6 and pairing pays.
 
 Method = Literal["welch", "paired"]
-Values = npt.NDArray[np.float64]
 _METHODS: tuple[Method, Method] = ("welch", "paired")
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 """Of the size of its terms: what rounding may leave of a sum that is zero."""
@@ -154,18 +153,18 @@ def bounds(name: str, found: Estimate | Difference | Ratio | Interval | None) ->
 class Contrast:
     """Weighted sums of means with their errors, of any number of draws at once."""
 
-    estimate: Values
-    error: Values
+    estimate: Array
+    error: Array
     """Standard error of the estimate."""
-    degrees: Values
+    degrees: Array
     """Degrees of freedom of the error."""
-    variances: tuple[Values, ...]
+    variances: tuple[Array, ...]
     """What the squared error is the sum of: of one sum for each split, or of each cell's mean times its weight."""
     sizes: tuple[int, ...]
     """Number of values behind each of `variances`."""
 
 
-def contrast(samples: Sequence[Values], weights: Sequence[float] | Values, *, paired: bool) -> Contrast:
+def contrast(samples: Sequence[Array], weights: Numbers, *, paired: bool) -> Contrast:
     """Returns the weighted sum of means along the last axis with its error: Student's over splits, or Welch and Satterthwaite's.
 
     Args:
@@ -189,7 +188,7 @@ def contrast(samples: Sequence[Values], weights: Sequence[float] | Values, *, pa
     return Contrast(estimate, error, np.full(error.shape, float(n - 1)), (own.var(axis=-1, ddof=1) / n,), (n,))
 
 
-def without_rounding(found: Contrast, samples: Sequence[Values], weights: Sequence[float] | Values) -> Contrast:
+def without_rounding(found: Contrast, samples: Sequence[Array], weights: Numbers) -> Contrast:
     """Returns a contrast of these samples in which what is not above rounding is zero.
 
     Else cells that differ by the same 0.1 pp in every pair would have an error of 1e-15 pp.
@@ -198,7 +197,7 @@ def without_rounding(found: Contrast, samples: Sequence[Values], weights: Sequen
     return replace(found, estimate=beyond_rounding(found.estimate, limit), error=beyond_rounding(found.error, limit))
 
 
-def rounding(samples: Sequence[Values], weights: Sequence[float] | Values) -> Values:
+def rounding(samples: Sequence[Array], weights: Numbers) -> Array:
     """Returns how far from zero rounding alone may leave a weighted sum of samples that is zero.
 
     Args:
@@ -209,12 +208,12 @@ def rounding(samples: Sequence[Values], weights: Sequence[float] | Values) -> Va
     return np.asarray(_ROUNDING * sum(sizes), dtype=np.float64)
 
 
-def beyond_rounding(value: Values | float, limit: Values) -> Values:
+def beyond_rounding(value: Array | float, limit: Array) -> Array:
     """Returns a value, or zero where it is not above what rounding may leave."""
     return np.where(np.abs(value) > limit, value, 0.0)
 
 
-def satterthwaite(variances: Sequence[Values], sizes: Sequence[int]) -> Values:
+def satterthwaite(variances: Sequence[Array], sizes: Sequence[int]) -> Array:
     """Returns the degrees of freedom of the sum of independent variances of means (Welch 1947); all where every one is zero.
 
     Args:
@@ -224,23 +223,22 @@ def satterthwaite(variances: Sequence[Values], sizes: Sequence[int]) -> Values:
     total = np.asarray(sum(variances), dtype=np.float64)
     spread = np.asarray(sum(v**2 / (n - 1) for v, n in zip(variances, sizes, strict=True)), dtype=np.float64)
     everything = float(sum(sizes) - len(sizes))
-    degrees: Values = np.where(spread > 0, total**2 / np.where(spread > 0, spread, 1.0), everything)
+    degrees: Array = np.where(spread > 0, total**2 / np.where(spread > 0, spread, 1.0), everything)
     return degrees
 
 
-def difference(first: Sample, second: Sample, *, paired: bool, level: float = LEVEL) -> Difference | None:
+def difference(first: Sample, second: Sample, *, paired: bool) -> Difference | None:
     """Returns the difference of two cells' means, paired by key or Welch's; None where a cell is empty or no key is shared.
 
     Args:
         first: values of the first cell; their unit is the unit of the result.
         second: values of the second cell.
         paired: whether equal keys share something (the split).
-        level: coverage of the interval.
     """
-    return combination((first, second), (1.0, -1.0), paired=paired, level=level)
+    return combination((first, second), (1.0, -1.0), paired=paired)
 
 
-def combination(samples: Sequence[Sample], weights: Sequence[float] | Values, *, paired: bool, level: float = LEVEL) -> Difference | None:
+def combination(samples: Sequence[Sample], weights: Numbers, *, paired: bool) -> Difference | None:
     """Returns the weighted sum of several cells' means with its interval. Arguments as of `difference`, weights as of `contrast`.
 
     Returns:
@@ -255,7 +253,7 @@ def combination(samples: Sequence[Sample], weights: Sequence[float] | Values, *,
         return Difference(float(beyond_rounding(estimate, rounding(values, weights))), None, None, None, method, n)
     found = without_rounding(contrast(values, weights, paired=paired), values, weights)
     mean, error, degrees = float(found.estimate), float(found.error), float(found.degrees)
-    half = t_quantile(level, degrees) * error
+    half = t_quantile(LEVEL, degrees) * error
     p_value = two_sided_p(mean / error, degrees) if error > 0 else None
     return Difference(mean, mean - half, mean + half, p_value, method, n, error, degrees, tuple(map(float, found.variances)), found.sizes)
 
@@ -310,7 +308,7 @@ def judge(gaps: Sequence[tuple[Difference | None, str, str, str]]) -> list[tuple
     ]
 
 
-def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bool, level: float = LEVEL) -> Ratio | None:
+def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bool) -> Ratio | None:
     """Returns the share of the gap reference - baseline that an arm closes: (arm - baseline) / (reference - baseline), 1 = all of it.
 
     The interval is Fieller's (1954): the shares r that a t test of arm - baseline = r (reference - baseline) does not reject. So the
@@ -325,10 +323,10 @@ def share_closed(arm: Sample, baseline: Sample, reference: Sample, *, paired: bo
     closed, gap = float(cells[0].mean() - cells[1].mean()), float(cells[2].mean() - cells[1].mean())
     if n == 1:
         return Ratio(closed / gap, None, None)
-    return Ratio(closed / gap, *_share_bounds(*cells, level=level, paired=paired))
+    return Ratio(closed / gap, *_share_bounds(*cells, paired=paired))
 
 
-def share_contrast(arm: Values, baseline: Values, reference: Values, share: float, *, paired: bool) -> Contrast:
+def share_contrast(arm: Array, baseline: Array, reference: Array, share: float, *, paired: bool) -> Contrast:
     """Returns (arm - baseline) - share (reference - baseline) along the last axis, which is zero where the share is the true one."""
     if paired:
         sides, weights = (arm - baseline, reference - baseline), (1.0, -share)
@@ -336,19 +334,19 @@ def share_contrast(arm: Values, baseline: Values, reference: Values, share: floa
     return contrast((arm, baseline, reference), (1.0, share - 1, -share), paired=False)
 
 
-def _share_bounds(arm: Values, baseline: Values, reference: Values, *, paired: bool, level: float) -> tuple[float | None, float | None]:
+def _share_bounds(arm: Array, baseline: Array, reference: Array, *, paired: bool) -> tuple[float | None, float | None]:
     """Returns the bounds of the shares that are not rejected; None, None where they are unbounded: where the gap itself may be zero."""
     from scipy.optimize import brentq
 
     ends, weights = (reference, baseline), (1.0, -1.0)
     whole = without_rounding(contrast(ends, weights, paired=paired), ends, weights)
-    if abs(whole.estimate) <= t_quantile(level, float(whole.degrees)) * whole.error * (1 + 1e-9):
+    if abs(whole.estimate) <= t_quantile(LEVEL, float(whole.degrees)) * whole.error * (1 + 1e-9):
         return None, None
     share = float((arm.mean() - baseline.mean()) / whole.estimate)
 
     def beyond(ratio: float) -> float:
         found = share_contrast(arm, baseline, reference, ratio, paired=paired)
-        return float(abs(found.estimate) - t_quantile(level, float(found.degrees)) * found.error)
+        return float(abs(found.estimate) - t_quantile(LEVEL, float(found.degrees)) * found.error)
 
     bounds = []
     for side in (-1, 1):
@@ -359,13 +357,13 @@ def _share_bounds(arm: Values, baseline: Values, reference: Values, *, paired: b
     return bounds[0], bounds[1]
 
 
-def _values(samples: Sequence[Sample], *, paired: bool) -> list[Values]:
+def _values(samples: Sequence[Sample], *, paired: bool) -> list[Array]:
     """Returns the values of samples; where paired those of the keys that all have, in one order."""
     keys = sorted(set.intersection(*(set(sample) for sample in samples)))
     return [np.array([sample[key] for key in keys] if paired else [*sample.values()], dtype=np.float64) for sample in samples]
 
 
-def fieller(numerator: float, denominator: float, covariance: Values, t: float) -> tuple[float | None, float | None]:
+def fieller(numerator: float, denominator: float, covariance: Array, t: float) -> tuple[float | None, float | None]:
     """Returns the bounds of the positive ratios r for which numerator - r denominator is not separated from 0 at `t` standard errors.
 
     Args:
@@ -470,7 +468,7 @@ def _welch(gap: Difference, comparisons: int) -> Callable[[float], float]:
 
 
 @lru_cache(maxsize=16)
-def variance_factors(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def variance_factors(n: int) -> tuple[Array, Array]:
     """Returns nodes and weights for means over s^2 / sigma^2, the sample variance of `n` normal values over the true one."""
     from scipy.special import chdtri
 

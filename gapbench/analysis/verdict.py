@@ -7,12 +7,13 @@ given as a number with its interval, and of one seed the numbers alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.factorial import effect_sentences
 from gapbench.analysis.formats import chances_text, gap_digits, interval_text, interval_words, lengths_of, listed
+from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ArmRow, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED, Difference
 from gapbench.suite.change import word_of
@@ -46,10 +47,7 @@ class Verdict:
 
 def verdicts(rows: Sequence[ArmRow]) -> tuple[Verdict, ...]:
     """Returns the verdict on every panel, in table order."""
-    panels: dict[Panel, list[ArmRow]] = {}
-    for row in rows:
-        panels.setdefault(row.panel, []).append(row)
-    return tuple(_verdict(panel, own) for panel, own in panels.items())
+    return tuple(_verdict(panel, own) for panel, own in grouped((row.panel, row) for row in rows).items())
 
 
 def _verdict(panel: Panel, rows: Sequence[ArmRow]) -> Verdict:
@@ -224,16 +222,13 @@ def _equal_examples(row: ArmRow) -> bool:
     return bool(row.batch_gap_budget) and row.reference is not None and lengths_of(row.cell, row.reference).equal_examples
 
 
-def _matched(rows: Sequence[ArmRow]) -> list[str]:
+def _matched(rows: Sequence[ArmRow]) -> Iterator[str]:
     """Gives the differences at equal train loss, which no verdict stands behind, as estimates; cells without one are in the notes."""
-    out = []
     for row in rows[:MANY]:
         matched, reference = row.matched_loss, row.reference
-        if matched is None or matched.gap_pp is None or reference is None or not (row.cell.complete and reference.complete):
-            continue
-        text = f"At equal train loss ({matched.train_loss:.2g}), test accuracy of {reference.name} minus that of {row.cell.name}"
-        out.append(f"{text}: {_estimate(row, matched.gap_pp)}.")
-    return out
+        if matched and matched.gap_pp and reference and row.cell.complete and reference.complete:
+            text = f"At equal train loss ({matched.train_loss:.2g}), test accuracy of {reference.name} minus that of {row.cell.name}"
+            yield f"{text}: {_estimate(row, matched.gap_pp)}."
 
 
 def _estimate(row: ArmRow, gap: Difference) -> str:

@@ -9,10 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench.analysis.critical_batch import Passage, Study, Target, parse_target, read_series, study_series
-from gapbench.analysis.critical_batch import study as critical_batch_study
-from gapbench.analysis.diffusion import study as diffusion_study
+from gapbench.analysis.critical_batch.study import CurveStudy, study_series
+from gapbench.analysis.critical_batch.study import study as critical_batch_study
+from gapbench.analysis.critical_batch.targets import Passage, Target, parse_target, read_series
 from gapbench.analysis.diffusion.laws import published_exponents, published_sentences
+from gapbench.analysis.diffusion.study import study as diffusion_study
+from gapbench.analysis.frames import Study
 from gapbench.analysis.landscape import landscape_study, sharpness_study
 from gapbench.analysis.noise_scale import study as noise_scale_study
 from gapbench.api.keeping import find, open_refreshed, to_frame
@@ -118,16 +120,16 @@ def _diffusion(results: str | Path | None, *, first: int | None = None, last: in
         return Analysis("diffusion", paper, {"digitised curves": published_sentences(exponents)}, {"exponents": to_frame(exponents)}, {})
     tables, plan = _read(results)
     found = diffusion_study(tables.suite, tables.runs, tables.curves, _specs(plan), first=first, last=last)
-    return Analysis("diffusion", tables.suite, found.sentences, found.frames, diffusion_drawings(found))
+    return Analysis("diffusion", tables.suite, found.sentences, found.frames, diffusion_drawings(found.parts))
 
 
 def _critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
     """The critical batch size of every target: from results, from a CSV file of steps, or from what a paper published."""
     found = _steps(results, targets)
-    return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found))
+    return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found.parts))
 
 
-def _steps(results: str | Path | None, targets: Sequence[str]) -> Study:
+def _steps(results: str | Path | None, targets: Sequence[str]) -> Study[tuple[CurveStudy, ...]]:
     paper, name = _paper(results), str(results)
     if targets and (paper or name.endswith(".csv")):
         raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
@@ -163,7 +165,7 @@ def _noise_scale(results: str | Path | None, *, only: str | None = None) -> Anal
         runs = runs[runs["run_id"].isin({run.run_id for run in kept}) & runs["cell"].isin({run.labels.cell for run in kept})]
         curves = curves[curves["run_id"].isin(set(runs["run_id"]))]
     found = noise_scale_study(tables.suite, runs, curves)
-    return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found))
+    return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found.parts))
 
 
 def _landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
@@ -172,7 +174,7 @@ def _landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
         raise AnalysisError(f"--bins {bins}: an exponent needs at least {FEWEST_BINS}")
     tables, plan = _read(results, lacking="losses around their weights")
     found = landscape_study(tables.suite, tables.runs, tables.curves, _specs(plan), bins=bins)
-    return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found))
+    return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found.parts))
 
 
 def _sharpness(results: str | Path | None) -> Analysis:

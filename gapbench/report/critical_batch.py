@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapbench.analysis.critical_batch import CurveStudy, Study
 from gapbench.analysis.critical_batch.hyperbola import by_batch_size
-from gapbench.analysis.critical_batch.study import ANY_TARGET
+from gapbench.analysis.critical_batch.study import ANY_TARGET, CurveStudy
 from gapbench.catalog.published import tasks
 from gapbench.report.drawing import grid_figure, plain_numbers, sentence_figure
 from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style
@@ -40,19 +39,19 @@ PREDICTED = (
 )
 
 
-def critical_batch_drawings(found: Study) -> Mapping[str, Callable[[], Figure]]:
+def critical_batch_drawings(found: Sequence[CurveStudy]) -> Mapping[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name. Call it in the house's style."""
     drawings: dict[str, Callable[[], Figure]] = {
         "steps_vs_batch_size": lambda: _steps(found),
         "steps_vs_examples": lambda: _pareto(found),
     }
-    if any(curve.predictions and curve.fit for curve in found.curves):
+    if any(curve.predictions and curve.fit for curve in found):
         drawings["predicted_vs_measured"] = lambda: _predicted(found)
     return drawings
 
 
-def _steps(found: Study) -> Figure:
-    curves = [curve for curve in found.curves if curve.passages]
+def _steps(found: Sequence[CurveStudy]) -> Figure:
+    curves = [curve for curve in found if curve.passages]
     if not curves:
         return sentence_figure("No run has reached a target.", 5.0)
     figure, places = grid_figure(len(curves), STEPS, size=SIZE, margin=MARGIN)
@@ -97,9 +96,9 @@ def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
     axes.legend(loc="upper right")
 
 
-def _pareto(found: Study) -> Figure:
+def _pareto(found: Sequence[CurveStudy]) -> Figure:
     curves: dict[tuple[str, str], list[CurveStudy]] = {}
-    for curve in found.curves:
+    for curve in found:
         if curve.fit is not None:
             curves.setdefault((curve.title, curve.method), []).append(curve)
     if not curves:
@@ -130,10 +129,10 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
     axes.legend(loc="upper right")
 
 
-def _predicted(found: Study) -> Figure:
+def _predicted(found: Sequence[CurveStudy]) -> Figure:
     figure, (axes,) = grid_figure(1, PREDICTED, size=(6.4, 4.6))
     xs, ys = _draw_tasks(axes)
-    curves = [curve for curve in found.curves if curve.fit is not None and curve.predictions]
+    curves = [curve for curve in found if curve.fit is not None and curve.predictions]
     single = len({curve.title for curve in curves}) == 1
     for position, curve in enumerate(curves):
         style = arm_style(1 + position)

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell
-from gapbench.analysis.diffusion import PanelStudy, Study
-from gapbench.analysis.diffusion.study import local_exponents, run_exponents
+from gapbench.analysis.diffusion.study import PanelStudy, local_exponents, run_exponents
 from gapbench.analysis.diffusion.walks import CLOCKS, Decomposition, Walks, decayed_walk_exponent
 from gapbench.report.drawing import Series, facets, panel_figure, update_axis
 from gapbench.report.style import MUTED, PAPER, SHADE
@@ -33,7 +32,7 @@ GUIDE, FREE = "square root", "free walk: 0.5"
 ORDERS = "Bands: 95 % t intervals by jackknife over data orders, with the error of the sketch."
 
 
-def diffusion_drawings(found: Study) -> dict[str, Callable[[], Figure]]:
+def diffusion_drawings(found: Sequence[PanelStudy]) -> dict[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name. Call it in the house's style."""
     return {
         "drift_and_spread": lambda: _drift_and_spread(found),
@@ -43,7 +42,7 @@ def diffusion_drawings(found: Study) -> dict[str, Callable[[], Figure]]:
     }
 
 
-def _drift_and_spread(found: Study) -> Figure:
+def _drift_and_spread(found: Sequence[PanelStudy]) -> Figure:
     def draw(part: SubFigure, panel: PanelStudy) -> Sequence[Axes]:
         names = [*TITLES] if _decomposed(panel) else ["total"]
         places = part.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
@@ -67,7 +66,7 @@ def _drift_and_spread(found: Study) -> Figure:
     return _figure(found, 8.6, draw, _walked, remark, GUIDE)
 
 
-def _local_exponents(found: Study) -> Figure:
+def _local_exponents(found: Sequence[PanelStudy]) -> Figure:
     def draw(part: SubFigure, panel: PanelStudy) -> Sequence[Axes]:
         columns = 2 if _decomposed(panel) else 1
         places = part.subplots(1, columns, squeeze=False, sharex=True, sharey=True)[0]
@@ -91,7 +90,7 @@ def _local_exponents(found: Study) -> Figure:
     return _figure(found, 7.6, draw, _walked, remark, FREE)
 
 
-def _collapse(found: Study) -> Figure:
+def _collapse(found: Sequence[PanelStudy]) -> Figure:
     def draw(part: SubFigure, panel: PanelStudy) -> Sequence[Axes]:
         places = part.subplots(1, len(CLOCKS), squeeze=False, sharey=True)[0]
         for axes, clock in zip(places, CLOCKS, strict=True):
@@ -107,7 +106,7 @@ def _collapse(found: Study) -> Figure:
     return _figure(found, 8.6, draw, _decomposed, remark)
 
 
-def _cosines(found: Study) -> Figure:
+def _cosines(found: Sequence[PanelStudy]) -> Figure:
     def draw(part: SubFigure, panel: PanelStudy) -> Sequence[Axes]:
         axes = part.subplots()
         for walks, one in _drawn(panel):
@@ -120,7 +119,7 @@ def _cosines(found: Study) -> Figure:
         axes.set_ylabel(r"$\cos(w_t, w_0)$")
         return [axes]
 
-    derived = any(walks.derived and walks.cosines for panel in found.panels for walks in panel.walks)
+    derived = any(walks.derived and walks.cosines for panel in found for walks in panel.walks)
     remark = "Every run a line. Dotted: exp(-t / memory), what weight decay alone would leave; none where there is no decay. " + (
         "Cosines are derived from norms and distance where none was measured; the CSV says how far off they may be. " if derived else ""
     )
@@ -128,7 +127,7 @@ def _cosines(found: Study) -> Figure:
 
 
 def _figure(
-    found: Study,
+    found: Sequence[PanelStudy],
     width: float,
     draw: Callable[[SubFigure, PanelStudy], Sequence[Axes]],
     measured: Callable[[PanelStudy], bool],
@@ -139,7 +138,7 @@ def _figure(
         own = [facet for panel in panels for facet in facets(panel.panel)]
         return [_label(one.cell) for facet in own for one in facet.series] + [*more_labels]
 
-    return panel_figure(found.panels, width, lambda _: 3.5, measured, draw, remark, labels)
+    return panel_figure(found, width, lambda _: 3.5, measured, draw, remark, labels)
 
 
 def _label(cell: Cell) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.landscape import KINDS, Landscape, LandscapeStudy, when
+from gapbench.analysis.landscape import KINDS, Landscape, Landscapes, when
 from gapbench.report.drawing import facets, panel_figure
 from gapbench.report.style import Style
 
@@ -22,16 +22,16 @@ REMARK = (
 )
 
 
-def landscape_drawings(found: LandscapeStudy) -> dict[str, Callable[[], Figure]]:
+def landscape_drawings(found: Landscapes) -> dict[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name. Call it in the house's style."""
     return {"landscape": lambda: _landscape(found)}
 
 
-def _landscape(found: LandscapeStudy) -> Figure:
+def _landscape(found: Landscapes) -> Figure:
     from matplotlib.ticker import NullFormatter
 
-    panels = list(found.panels)
-    updates = {panel: sorted({one.fraction for one in own}) for panel, own in found.panels.items()}
+    panels = list(found)
+    updates = {panel: sorted({one.fraction for one in own}) for panel, own in found.items()}
     columns = max((len(own) for own in updates.values()), default=1)
 
     def draw(part: SubFigure, panel: Panel) -> Sequence[Axes]:
@@ -39,7 +39,7 @@ def _landscape(found: LandscapeStudy) -> Figure:
         places = part.subplots(len(KINDS), max(1, len(updates[panel])), squeeze=False, sharex="col", sharey=True)
         for row, kind in zip(places, KINDS, strict=True):
             for axes, fraction in zip(row, updates[panel], strict=True):
-                for one in found.panels[panel]:
+                for one in found[panel]:
                     if one.kind == kind and one.fraction == fraction and len(one.bins.number):
                         _line(axes, styles[one.cell.name], one)
                 axes.set(xscale="log", yscale="log")
@@ -53,7 +53,7 @@ def _landscape(found: LandscapeStudy) -> Figure:
     def labels(some: Sequence[Panel]) -> list[str]:
         return [cell.name for panel in some for cell in panel.cells]
 
-    return panel_figure(panels, 1.2 + 3.2 * columns, lambda _: 5.6, lambda panel: bool(found.panels[panel]), draw, REMARK, labels)
+    return panel_figure(panels, 1.2 + 3.2 * columns, lambda _: 5.6, lambda panel: bool(found[panel]), draw, REMARK, labels)
 
 
 def _line(axes: Axes, style: Style, one: Landscape) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gapbench.analysis.cells import Panel
-from gapbench.analysis.noise_scale import NoiseStudy, RunNoise, Scale, below_zero, loss_at
+from gapbench.analysis.noise_scale import RunNoise, Scale, below_zero, loss_at
 from gapbench.report.drawing import panel_figure, plain_numbers
 from gapbench.report.style import Style, batch_style
 
@@ -27,14 +27,14 @@ CROWDED = 8
 """Runs of a panel whose intervals can still be told apart."""
 
 
-def noise_scale_drawings(found: NoiseStudy) -> Mapping[str, Callable[[], Figure]]:
+def noise_scale_drawings(found: Sequence[RunNoise]) -> Mapping[str, Callable[[], Figure]]:
     """Returns what draws each figure, by name. Call it in the house's style."""
     return {"noise_scale": lambda: _draw(found)}
 
 
-def _draw(found: NoiseStudy) -> Figure:
+def _draw(found: Sequence[RunNoise]) -> Figure:
     runs: dict[Panel, list[RunNoise]] = {}
-    for run in found.runs:
+    for run in found:
         runs.setdefault(run.panel, []).append(run)
     crowded = max(map(len, runs.values()), default=0) > CROWDED
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
+from gapbench.analysis.frames import Columns, named, records
 from gapbench.analysis.stats import Estimate, bounds, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 KEY = "tune"
 """Of the report settings in the tables of a directory of trials."""
+
+
+OF_TRIED: Columns = {
+    "cell": "cell.title", "batch_size": "cell.batch_size", "learning_rate": "one.rate", "validation_accuracy": "one.accuracy.mean",
+    **named("n", "eligible"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,19 +128,9 @@ class Tuned:
         """Returns one row for every learning rate that was tried at a cell's best other values, with its mean accuracy as a fraction."""
         import pandas as pd
 
-        rows = [
-            {
-                "cell": cell.title,
-                "batch_size": cell.batch_size,
-                "learning_rate": tried.rate,
-                "validation_accuracy": tried.accuracy.mean if tried.accuracy else None,
-                "n": tried.accuracy.n if tried.accuracy else 0,
-                "eligible": tried.accuracy is not None,
-            }
-            for cell in self.cells
-            for tried in cell.tried
-        ]
-        return pd.DataFrame(rows)
+        tried = ((cell, one, one.accuracy) for cell in self.cells for one in cell.tried)
+        rows = ({"cell": cell, "one": one, "n": found.n if found else 0, "eligible": found is not None} for cell, one, found in tried)
+        return pd.DataFrame(records(OF_TRIED, rows))
 
     def __repr__(self) -> str:
         best = ", ".join(f"{cell.title}: {'none' if cell.rate is None else f'{cell.rate:g}'}" for cell in self.cells)

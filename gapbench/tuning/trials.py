@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gapbench import catalog
+from gapbench.analysis.frames import grouped
 from gapbench.suite.facts import dataset_facts, held_out
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec, run_id
 from gapbench.suite.tunable import Tunable, TunableCell
@@ -196,15 +197,17 @@ class Trials:
         return labels.model_copy(update={**names, "reference_cell": False, "learning_rate_rule": change.rate_label, "change": change})
 
     def _find_spaces(self) -> list[Space]:
-        groups: dict[object, list[Space]] = {}
-        for cell in self.tunable.cells:
-            centre = self._centre(cell) if self.searches_rate else 0
-            alone = Space(cell.name, (cell,), centre)
-            # Far below and above, too: a warmup from the reference rate is none below it.
-            far = (centre - FAR, centre, centre + FAR) if self.searches_rate else (centre,)
-            looked_at = [self._spec(cell, self.values(alone, Point(power)), self.tunable.tune.seeds[0], 0) for power in far]
-            groups.setdefault((*map(run_id, looked_at), centre, alone.base_rate), []).append(alone)
-        return [Space(" = ".join(one.title for one in own), tuple(one.cells[0] for one in own), own[0].centre) for own in groups.values()]
+        alone = (Space(cell.name, (cell,), self._centre(cell) if self.searches_rate else 0) for cell in self.tunable.cells)
+        groups = grouped((self._searched_alike(space), space) for space in alone).values()
+        return [Space(" = ".join(one.title for one in own), tuple(one.cells[0] for one in own), own[0].centre) for own in groups]
+
+    def _searched_alike(self, space: Space) -> tuple[Any, ...]:
+        """Returns what cells have in common that are tuned once: the runs of their points."""
+        # Far below and above, too: a warmup from the reference rate is none below it.
+        centre, first_seed = space.centre, self.tunable.tune.seeds[0]
+        far = (centre - FAR, centre, centre + FAR) if self.searches_rate else (centre,)
+        runs = [self._spec(space.cells[0], self.values(space, Point(power)), first_seed, 0) for power in far]
+        return (*map(run_id, runs), centre, space.base_rate)
 
     def _centre(self, cell: TunableCell) -> int:
         """Returns the power halfway between the square-root and the linear guess, after a look whether the grid holds both."""

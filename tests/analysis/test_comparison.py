@@ -15,7 +15,7 @@ from gapbench.analysis.comparison import (
     change,
     change_from_published,
     compare_results,
-    match,
+    matched_cells,
     published_set,
     summary,
     values_by_change,
@@ -320,6 +320,6 @@ LB = {"dataset": "digits", "batch_size": 512}
     ],
 )
 def test_cells_are_matched_by_label_and_values_then_by_values_then_by_label_on_the_same_data_set(first, second, both, only):
-    found = match(first, second)
+    found = matched_cells(first, second)
     assert [(one.first, one.second, dict(one.values)) for one in found.both] == both
     assert (found.only_first, found.only_second) == only

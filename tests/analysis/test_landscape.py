@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapbench.analysis.landscape import LandscapeStudy, binned, landscape_study, sharpness_study, spread_exponent
+from gapbench.analysis.frames import Study
+from gapbench.analysis.landscape import binned, landscape_study, sharpness_study, spread_exponent
 from gapbench.report.figures import Figures
 from gapbench.report.landscape import landscape_drawings
 from gapbench.report.pages import write_analysis
@@ -46,7 +47,7 @@ def tables(
     return pd.DataFrame(rows), pd.DataFrame(curves, columns=["run_id", "update", "examples", "metric", "layer", "value"])
 
 
-def found(synthetic: ModuleType, specs: dict[str, Any] | None = None, **options: Any) -> LandscapeStudy:
+def found(synthetic: ModuleType, specs: dict[str, Any] | None = None, **options: Any) -> Study:
     return landscape_study("made", *tables(synthetic, **options), specs or {})
 
 
@@ -109,7 +110,7 @@ def test_the_interval_over_runs_covers_and_sentences_say_what_separates(syntheti
     covered = []
     for draw in range(150):
         study = found(synthetic, exponent=1.0, seeds=3, draw=draw)
-        ((*cells,),) = study.panels.values()
+        ((*cells,),) = study.parts.values()
         interval, _ = _exponent([one for one in cells if one.kind == "uniform"])
         covered.append(interval.low <= 1.0 <= interval.high)
     assert 0.88 < np.mean(covered) <= 1.0
@@ -137,12 +138,12 @@ def test_the_figure_shows_the_frames_and_files_are_whole(synthetic: ModuleType, 
     study = landscape_study("made", runs, curves, {run_id: spec(probes=(asked,)) for run_id in runs.run_id})
     (texts,) = study.sentences.values()
     assert texts[0].startswith("SB, before training, uniform directions to distance 4.99 (norm statistics running, up to 64 fixed")
-    figure = Figures(landscape_drawings(study))["landscape"]
+    figure = Figures(landscape_drawings(study.parts))["landscape"]
     line = figure.axes[0].get_lines()[0]
     bins = study.frames["bins"]
     own = bins[(bins.run_id == runs.run_id[0]) & (bins.directions == "uniform")]
     assert line.get_ydata() == pytest.approx(own.standard_deviation.to_numpy())
-    files = write_analysis("landscape", "made", study.sentences, study.frames, landscape_drawings(study), tmp_path / "out")
+    files = write_analysis("landscape", "made", study.sentences, study.frames, landscape_drawings(study.parts), tmp_path / "out")
     assert [file.name for file in files] == ["bins.csv", "fits.csv", "landscape.md", "landscape.png", "landscape.svg"]
 
 

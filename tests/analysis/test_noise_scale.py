@@ -10,19 +10,20 @@ import pandas as pd
 import pytest
 
 from gapbench.analysis.curves import Curves
+from gapbench.analysis.frames import Study
 from gapbench.analysis.noise_scale import (
     COLUMNS,
     WINDOW,
     Blocks,
     Noise,
-    NoiseCurves,
-    NoiseStudy,
     Scale,
     effective_dimension,
     loss_at,
+    probed_noise,
     scale_of_blocks,
     scale_of_series,
     squared_gradient,
+    streamed_noise,
     study,
     trace_of_covariance,
 )
@@ -158,14 +159,14 @@ def test_the_effective_dimension_is_found() -> None:
 MEASUREMENTS = 400
 
 
-def noise_of(rows: list[dict[str, Any]]) -> NoiseCurves:
-    return NoiseCurves(Curves(pd.DataFrame(rows)))
+def curves_of(rows: list[dict[str, Any]]) -> Curves:
+    return Curves(pd.DataFrame(rows))
 
 
 def streamed_at(updates: range, seed: int, cut: bool = True) -> list[Noise]:
     random, data = np.random.default_rng(seed), noise_made.data_set(0)
     rows = [row for update in updates for row in noise_made.stream_rows("a", update, data, random, 16, 4, cut=cut)]
-    return noise_of(rows).streamed("a", 64, noise_made.EXAMPLES)
+    return streamed_noise(curves_of(rows), "a", 64, noise_made.EXAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,7 @@ def probed():
     """Many measurements of probe mode on one data set, and its gradients."""
     data, random = noise_made.data_set(0), np.random.default_rng(1)
     rows = [row for update in range(1, MEASUREMENTS + 1) for row in noise_made.probe_rows("a", update, data, random, 8, 8)]
-    return noise_of(rows).probed("a", noise_made.EXAMPLES), data
+    return probed_noise(curves_of(rows), "a", noise_made.EXAMPLES), data
 
 
 @pytest.fixture(scope="module")
@@ -207,9 +208,9 @@ def test_over_many_data_sets_the_populations_gradient_is_the_populations() -> No
         table = [*noise_made.probe_rows("a", 1, rows, random, 8, 16)]
         for update in range(1, WINDOW + 1):
             table += noise_made.stream_rows("b", update, rows, random, 16, 4, cut=False)
-        noise = noise_of(table)
-        probed += noise.probed("a", noise_made.EXAMPLES)
-        streamed += noise.streamed("b", 64, noise_made.EXAMPLES)
+        curves = curves_of(table)
+        probed += probed_noise(curves, "a", noise_made.EXAMPLES)
+        streamed += streamed_noise(curves, "b", 64, noise_made.EXAMPLES)
     for found in (probed, streamed):
         assert near(np.array([one.population.square for one in found]), noise_made.SQUARE)
         assert not near(np.array([one.dataset.square for one in found]), noise_made.SQUARE)
@@ -245,18 +246,18 @@ def test_where_training_cuts_the_batch_the_gradients_norm_stands_for_the_mean() 
 
 
 def test_without_measurements_there_is_nothing() -> None:
-    noise = noise_of([*noise_made.loss_rows("a", 10)])
-    assert noise.probed("a", 100) == []
-    assert noise.streamed("a", 64, 100) == []
+    curves = curves_of([*noise_made.loss_rows("a", 10)])
+    assert probed_noise(curves, "a", 100) == []
+    assert streamed_noise(curves, "a", 64, 100) == []
 
 
 @pytest.fixture(scope="module")
-def found() -> NoiseStudy:
+def found() -> Study:
     """Two cells: one probed and streamed, one streamed only."""
     return noise_made.made_study(probed=(64,))
 
 
-def test_every_run_has_a_sentence_from_its_best_mode(found: NoiseStudy) -> None:
+def test_every_run_has_a_sentence_from_its_best_mode(found: Study) -> None:
     ((title, sentences),) = found.sentences.items()
     assert title.startswith("digits, mlp")
     assert sentences[0].startswith("B 64, seed 0 (weights standing still): noise scale ")
@@ -266,7 +267,7 @@ def test_every_run_has_a_sentence_from_its_best_mode(found: NoiseStudy) -> None:
     assert sentences[1].startswith("B 256, seed 0 (along training): ")
 
 
-def test_the_frame_has_a_row_for_every_measurement(found: NoiseStudy) -> None:
+def test_the_frame_has_a_row_for_every_measurement(found: Study) -> None:
     frame = found.frames["noise"]
     assert [*frame.columns] == [*COLUMNS]
     assert frame.groupby(["batch_size", "mode"]).size().to_dict() == {(64, "probe"): 3, (64, "stream"): 2, (256, "stream"): 2}
@@ -278,12 +279,12 @@ def test_the_frame_has_a_row_for_every_measurement(found: NoiseStudy) -> None:
     assert frame["noise_scale"].to_numpy(float) == pytest.approx((frame["trace"] / frame["squared_gradient"]).to_numpy(float))
 
 
-def test_train_loss_stands_beside_it_where_it_was_evaluated(found: NoiseStudy) -> None:
+def test_train_loss_stands_beside_it_where_it_was_evaluated(found: Study) -> None:
     probe = found.frames["noise"].query("mode == 'probe'").set_index("update").train_loss
     assert np.isnan(probe[0])
     assert (probe[10], probe[100]) == (pytest.approx(2 / 10**0.5, rel=0.01), pytest.approx(0.2))
     assert loss_at(None, 5.0) is None
-    assert loss_at(found.runs[0].loss, 101.0) is None
+    assert loss_at(found.parts[0].loss, 101.0) is None
 
 
 def test_where_the_gradient_vanishes_it_says_at_least_and_leaves_the_value_empty() -> None:

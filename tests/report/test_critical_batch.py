@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapbench.analysis.critical_batch import Passage, Study, study_series
 from gapbench.analysis.critical_batch.hyperbola import Predicted
+from gapbench.analysis.critical_batch.study import study_of_curves, study_series
+from gapbench.analysis.critical_batch.targets import Passage
+from gapbench.analysis.frames import Study
 from gapbench.catalog.published import tasks
 from gapbench.report.critical_batch import critical_batch_drawings
 from gapbench.report.figures import Figures
@@ -31,8 +33,9 @@ def passages(*, lost: tuple[int, ...] = ()) -> list[Passage]:
 
 
 def with_predictions(found: Study) -> Study:
-    (curve,) = found.curves
-    return Study(found.suite, (replace(curve, predictions=tuple(Predicted(size, 120.0, 200.0, 45.0) for size in (16, 64, 64, 1024))),))
+    (curve,) = found.parts
+    predictions = tuple(Predicted(size, 120.0, 200.0, 45.0) for size in (16, 64, 64, 1024))
+    return study_of_curves(found.suite, [replace(curve, predictions=predictions)])
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,13 @@ def found() -> Study:
 
 @pytest.fixture(scope="module")
 def figures(found: Study) -> Figures:
-    return Figures(critical_batch_drawings(found))
+    return Figures(critical_batch_drawings(found.parts))
 
 
 def test_steps_fit_perfect_scaling_and_runs_that_did_not_arrive_are_drawn(found: Study, figures: Figures) -> None:
     (axes,) = figures["steps_vs_batch_size"].axes
     drawn = lines(axes)
-    (curve,) = found.curves
+    (curve,) = found.parts
     assert curve.fit is not None
     assert drawn["runs"].get_ydata() == pytest.approx([steps for _, steps in curve.points])
     assert drawn["fit"].get_ydata() == pytest.approx(curve.fit.steps(drawn["fit"].get_xdata()))
@@ -63,7 +66,7 @@ def test_steps_fit_perfect_scaling_and_runs_that_did_not_arrive_are_drawn(found:
 
 def test_the_critical_batch_is_at_twice_the_least_of_both(found: Study, figures: Figures) -> None:
     (axes,) = figures["steps_vs_examples"].axes
-    (curve,) = found.curves
+    (curve,) = found.parts
     assert curve.fit is not None
     (cross,) = [line for line in axes.get_lines() if line.get_marker() == "x"]
     assert (cross.get_xdata()[0], cross.get_ydata()[0]) == pytest.approx(
@@ -98,14 +101,14 @@ def test_the_frame_of_predictions_has_what_is_drawn(found: Study) -> None:
 
 def test_nothing_that_arrives_is_said_and_there_is_no_figure_of_predictions_without_one() -> None:
     none = study_series("none", {"none": passages(lost=SIZES)})
-    figures = Figures(critical_batch_drawings(none))
+    figures = Figures(critical_batch_drawings(none.parts))
     assert [*figures] == ["steps_vs_batch_size", "steps_vs_examples"]
     assert [*lines(figures["steps_vs_batch_size"].axes[0])] == ["not reached"]
     assert "No hyperbola could be fitted." in texts(figures["steps_vs_examples"])
 
 
 def test_files_are_written_and_the_same_again(found: Study, tmp_path: Path) -> None:
-    drawings = critical_batch_drawings(found)
+    drawings = critical_batch_drawings(found.parts)
     one, two = (write_analysis("critical-batch", "mine", found.sentences, found.frames, drawings, tmp_path / name) for name in ("1", "2"))
     assert {path.name for path in one} == {
         "critical-batch.md", "passages.csv", "fits.csv", "predictions.csv",
@@ -118,5 +121,5 @@ def test_files_are_written_and_the_same_again(found: Study, tmp_path: Path) -> N
 
 def test_published_series_have_a_plot_each() -> None:
     sizes = {name: passages() for name in ("a", "b", "c")}
-    figure = Figures(critical_batch_drawings(study_series("three", sizes)))["steps_vs_batch_size"]
+    figure = Figures(critical_batch_drawings(study_series("three", sizes).parts))["steps_vs_batch_size"]
     assert len(plots(figure)) == 3

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapbench.analysis.diffusion import Study, study
+from gapbench.analysis.diffusion.study import study
+from gapbench.analysis.frames import Study
 from gapbench.report import tensorboard
 from gapbench.report.diffusion import diffusion_drawings
 from gapbench.report.figures import Figures
@@ -33,7 +34,7 @@ def found() -> Study:
 
 @pytest.fixture(scope="module")
 def figures(found: Study) -> Figures:
-    return Figures(diffusion_drawings(found))
+    return Figures(diffusion_drawings(found.parts))
 
 
 def test_the_numbers_of_the_frames_are_what_is_drawn(found: Study, figures: Figures) -> None:
@@ -53,7 +54,7 @@ def test_the_numbers_of_the_frames_are_what_is_drawn(found: Study, figures: Figu
 def test_the_common_window_is_shaded_and_a_free_walk_drawn_beside(found: Study, figures: Figures) -> None:
     axes = figures["local_exponents"].axes[0]
     (shade,) = axes.patches
-    common = found.panels[0].common
+    common = found.parts[0].common
     assert common is not None
     assert shade.get_extents().transformed(axes.transData.inverted()).intervalx == pytest.approx([common.first, common.last])
     assert lines(figures["local_exponents"].axes[0])["free walk: 0.5"].get_ydata()[0] == 0.5
@@ -63,7 +64,7 @@ def test_the_common_window_is_shaded_and_a_free_walk_drawn_beside(found: Study, 
 
 
 def test_without_sketches_there_are_distances_and_a_sentence_in_place_of_the_collapse() -> None:
-    found = Figures(diffusion_drawings(analysed(Suite().cell("SB", sketched=False, weight_decay=1e-4))))
+    found = Figures(diffusion_drawings(analysed(Suite().cell("SB", sketched=False, weight_decay=1e-4)).parts))
     assert len(found["drift_and_spread"].axes) == len(found["local_exponents"].axes) == 1
     assert "No run has measured this yet." in texts(found["collapse"])
     assert any("Cosines are derived" in text for text in texts(found["weight_cosine"]))
@@ -71,7 +72,7 @@ def test_without_sketches_there_are_distances_and_a_sentence_in_place_of_the_col
 
 def test_its_files_are_the_same_again_and_hold_the_frames(found: Study, tmp_path: Path) -> None:
     first, second = (
-        write_analysis("diffusion", found.suite, found.sentences, found.frames, diffusion_drawings(found), tmp_path / name)
+        write_analysis("diffusion", found.suite, found.sentences, found.frames, diffusion_drawings(found.parts), tmp_path / name)
         for name in ("one", "two")
     )
     names = sorted(path.name for path in first)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from gapbench.analysis.noise_scale import NoiseStudy, loss_at, study
+from gapbench.analysis.noise_scale import RunNoise, loss_at, study
 from gapbench.report.figures import Figures
 from gapbench.report.noise_scale import CROWDED, noise_scale_drawings
 from tests.analysis import synthetic
@@ -16,13 +17,13 @@ from tests.analysis.noise_scale.made import made_study
 from tests.report.drawn import entries, texts
 
 
-def drawn(found: NoiseStudy) -> Figure:
+def drawn(found: Sequence[RunNoise]) -> Figure:
     return Figures(noise_scale_drawings(found))["noise_scale"]
 
 
 def test_the_numbers_of_the_frame_are_what_is_drawn() -> None:
     found = made_study()
-    figure = drawn(found)
+    figure = drawn(found.parts)
     left, right = figure.axes
     bars = [one for one in left.containers if isinstance(one, ErrorbarContainer)]
     frame = found.frames["noise"].query("batch_size == 64 and mode == 'probe' and update > 0")
@@ -37,8 +38,8 @@ def test_the_numbers_of_the_frame_are_what_is_drawn() -> None:
 
 
 def test_many_runs_are_dots_with_one_entry_for_each_batch_size() -> None:
-    found = made_study(seeds=3, rates=(0.1, 0.2))
-    assert len(found.runs) > CROWDED
+    found = made_study(seeds=3, rates=(0.1, 0.2)).parts
+    assert len(found) > CROWDED
     figure = drawn(found)
     left, _ = figure.axes
     assert not any(one.has_yerr for one in left.containers if isinstance(one, ErrorbarContainer))
@@ -47,9 +48,8 @@ def test_many_runs_are_dots_with_one_entry_for_each_batch_size() -> None:
 
 
 def test_losses_below_zero_are_drawn_on_a_linear_axis() -> None:
-    found = made_study()
-    shifted = tuple(replace(run, loss=replace(run.loss, values=run.loss.values - 2.0)) for run in found.runs if run.loss)
-    figure = drawn(NoiseStudy("made", shifted))
+    shifted = tuple(replace(run, loss=replace(run.loss, values=run.loss.values - 2.0)) for run in made_study().parts if run.loss)
+    figure = drawn(shifted)
     left, right = figure.axes
     assert (left.get_xscale(), right.get_xscale()) == ("log", "linear")
     assert right.get_xlim()[0] > right.get_xlim()[1]
@@ -61,5 +61,5 @@ def test_losses_below_zero_are_drawn_on_a_linear_axis() -> None:
 
 
 def test_without_measurements_the_figure_says_so() -> None:
-    figure = drawn(study("made", *synthetic.digits_suite(1, only=["SB"])))
+    figure = drawn(study("made", *synthetic.digits_suite(1, only=["SB"])).parts)
     assert "No run has measured its noise scale." in texts(figure)

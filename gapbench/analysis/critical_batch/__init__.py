@@ -2,10 +2,3 @@
 
 McCandlish, Kaplan, Amodei et al. 2018, arXiv:1812.06162.
 """
-
-from __future__ import annotations
-
-from gapbench.analysis.critical_batch.study import CurveStudy, Study, study, study_series
-from gapbench.analysis.critical_batch.targets import Passage, Target, parse_target, read_series
-
-__all__ = ["CurveStudy", "Passage", "Study", "Target", "parse_target", "read_series", "study", "study_series"]

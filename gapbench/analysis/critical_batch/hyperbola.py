@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gapbench.analysis.stats import LEVEL, Interval, interval_of_log, t_quantile
+from gapbench.analysis.stats import LEVEL, Array, Interval, interval_of_log, t_quantile
 from gapbench.core.errors import GapbenchError
-
-Array = npt.NDArray[np.float64]
 
 BRACKET = 4.0
 """A fit is bracketed by two batch sizes below the critical one by this factor, and by two above it."""
@@ -98,7 +95,7 @@ def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, knee:
         knee: whether the shape is tested, too, which takes at least five points.
 
     Raises:
-        FitError: fewer than three batch sizes, or values that are not positive.
+        FitError: fewer than three batch sizes, values that are not positive, or steps that say nothing of where the curve bends.
     """
     sizes, logs = np.asarray(batch_sizes, dtype=np.float64), np.asarray(steps, dtype=np.float64)
     if sizes.shape != logs.shape or not (np.isfinite(sizes).all() and np.isfinite(logs).all() and (sizes > 0).all() and (logs > 0).all()):
@@ -107,11 +104,8 @@ def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float], *, knee:
     if len(distinct) < 3:
         raise FitError(f"{len(distinct)} batch sizes reach the target; a hyperbola takes at least three, and five to test its shape")
     means = _means(sizes, np.log(logs))
-    log_critical, residuals, jacobian = _fit(distinct, means)
-    degrees = len(means) - 2
-    variance = float(residuals @ residuals) / degrees
-    covariance = variance * np.linalg.inv(jacobian.T @ jacobian)
-    half = t_quantile(LEVEL, degrees) * np.sqrt(np.diag(covariance))
+    log_critical, variance, covariance = _fit(distinct, means)
+    half = t_quantile(LEVEL, len(means) - 2) * np.sqrt(np.diag(covariance))
     offset = float((means - _curve(log_critical, distinct)).mean())
     return Hyperbola(
         critical_batch=interval_of_log(log_critical, float(half[1])),
@@ -128,8 +122,8 @@ def _means(sizes: Array, logs: Array) -> Array:
     return np.array([logs[sizes == size].mean() for size in np.unique(sizes)])
 
 
-def _fit(sizes: Array, logs: Array) -> tuple[float, Array, Array]:
-    """Returns log B_crit, residuals and the Jacobian by (log S_min, log B_crit).
+def _fit(sizes: Array, logs: Array) -> tuple[float, float, Array]:
+    """Returns log B_crit, the variance about the curve and the covariance of (log S_min, log B_crit), for points that are independent.
 
     For a given B_crit the best S_min is a mean, so that one dimension is left to search: a grid finds the valley, Newton's steps its floor.
     """
@@ -143,7 +137,12 @@ def _fit(sizes: Array, logs: Array) -> tuple[float, Array, Array]:
         if abs(move) < 1e-12:
             break
     rest, share = _left(log_critical, sizes, logs)
-    return log_critical, rest, np.stack([np.ones_like(share), share], axis=1)
+    jacobian = np.stack([np.ones_like(share), share], axis=1)
+    variance = float(rest @ rest) / max(1, len(logs) - 2)
+    try:
+        return log_critical, variance, variance * np.linalg.inv(jacobian.T @ jacobian)
+    except np.linalg.LinAlgError as error:
+        raise FitError("all batch sizes lie far from where a hyperbola bends, so that its critical one is not determined") from error
 
 
 def _left(log_critical: float, sizes: Array, logs: Array) -> tuple[Array, Array]:
@@ -224,16 +223,10 @@ def critical_batch_with_censored(
     if not best.success or not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
         return None
     distinct = np.unique(sizes)
-    of_means, of_runs = _error(distinct, _means(sizes, logs)), _error(sizes, logs)
+    of_means, of_runs = (float(np.sqrt(_fit(*points)[2][1, 1])) for points in ((distinct, _means(sizes, logs)), (sizes, logs)))
     # The likelihood's spread divides by n; the fit of the runs that arrived divides by n - 2, and so does this.
     error = np.sqrt(np.linalg.inv(hessian)[1, 1] * len(logs) / max(1, len(logs) - 2)) * max(1.0, of_means / max(of_runs, 1e-300))
     return interval_of_log(float(best.x[1]), t_quantile(LEVEL, len(distinct) - 2) * float(error))
-
-
-def _error(sizes: Array, logs: Array) -> float:
-    """Returns the standard error of log B_crit of a fit that takes its points as independent."""
-    _, residuals, jacobian = _fit(sizes, logs)
-    return float(np.sqrt(residuals @ residuals / max(1, len(logs) - 2) * np.linalg.inv(jacobian.T @ jacobian)[1, 1]))
 
 
 def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) -> Array:
@@ -249,20 +242,11 @@ def _curvature(cost: Callable[[Array], float], at: Array, step: float = 1e-4) ->
 # What the steps say without a curve: read off between the measured batch sizes, on logarithmic axes.
 
 
-@dataclass(frozen=True)
-class ReadOff:
-    """A batch size at which a run takes so many times the least examples of all measured batch sizes."""
-
-    batch_size: Interval
-    """Its interval has the spread of the runs at a batch size alone, not the error of the rate that they share; NaN from one run each."""
-    least_examples: float
-    """Of the batch size that takes the fewest."""
-
-
-def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: float) -> ReadOff | None:
+def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: float) -> Interval | None:
     """Returns the batch size beyond the most frugal one at which examples are (1 + overhead) times its own.
 
-    Examples are read between the means of log steps by batch size, linearly on logarithmic axes.
+    Examples are read between the means of log steps by batch size, linearly on logarithmic axes. The interval has the spread of the runs
+    at a batch size alone, not the error of the rate that they share; its bounds are NaN from one run each.
 
     Args:
         batch_sizes: one a run, in examples.
@@ -274,13 +258,14 @@ def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: flo
     """
     sizes, logs = np.asarray(batch_sizes, dtype=np.float64), np.log(np.asarray(steps, dtype=np.float64))
     distinct = np.unique(sizes)
-    examples = np.log(distinct) + _means(sizes, logs)
+    means = _means(sizes, logs)
+    examples = np.log(distinct) + means
     least = int(examples.argmin())
     level = float(examples[least] + np.log1p(overhead))
-    beyond = [position for position in range(least + 1, len(distinct)) if examples[position] >= level]
-    if not beyond:
+    beyond = np.flatnonzero(examples[least:] >= level)
+    if not len(beyond):
         return None
-    after = beyond[0]
+    after = least + int(beyond[0])
     before = after - 1
     rise, width = float(examples[after] - examples[before]), float(np.log(distinct[after] / distinct[before]))
     part = (level - float(examples[before])) / rise
@@ -291,12 +276,11 @@ def read_off(batch_sizes: Sequence[float], steps: Sequence[float], overhead: flo
     slopes[after] -= part * width / rise
     logarithm, degrees = float(np.log(distinct[before]) + part * width), len(logs) - len(distinct)
     if degrees < 1:
-        return ReadOff(Interval(float(np.exp(logarithm)), float("nan"), float("nan")), float(np.exp(examples[least])))
+        return Interval(float(np.exp(logarithm)), float("nan"), float("nan"))
     counts = np.array([(sizes == size).sum() for size in distinct])
-    own = _means(sizes, logs)[np.searchsorted(distinct, sizes)]
-    variance = float(np.square(logs - own).sum()) / degrees
+    variance = float(np.square(logs - means[np.searchsorted(distinct, sizes)]).sum()) / degrees
     half = t_quantile(LEVEL, degrees) * float(np.sqrt((np.square(slopes) / counts).sum() * variance))
-    return ReadOff(interval_of_log(logarithm, half), float(np.exp(examples[least])))
+    return interval_of_log(logarithm, half)
 
 
 # The critical batch size that one run's noise scale predicts.

@@ -17,7 +17,6 @@ from gapbench.analysis.critical_batch.hyperbola import (
     FitError,
     Hyperbola,
     Predicted,
-    ReadOff,
     by_batch_size,
     critical_batch_with_censored,
     fit_hyperbola,
@@ -27,8 +26,8 @@ from gapbench.analysis.critical_batch.hyperbola import (
 from gapbench.analysis.critical_batch.targets import Chosen, Passage, Target, choose_rates, passages_of, unequal_budget
 from gapbench.analysis.curves import Curves
 from gapbench.analysis.formats import counted, large
-from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
-from gapbench.analysis.noise_scale import NoiseCurves
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
+from gapbench.analysis.noise_scale import probed_noise, streamed_noise
 from gapbench.analysis.stats import Interval
 from gapbench.core.events import Outcome
 from gapbench.suite.batches import effective_ghost
@@ -81,16 +80,16 @@ class CurveStudy:
         return [(one.batch_size, steps) for one in self.chosen for steps in one.steps]
 
     @cached_property
-    def doubled(self) -> ReadOff | None:
+    def doubled(self) -> Interval | None:
         """The batch size that takes twice the least examples, read off the steps; None beyond what was measured."""
         return self._read_off(1.0)
 
     @cached_property
-    def with_overhead(self) -> ReadOff | None:
+    def with_overhead(self) -> Interval | None:
         """The same of 20 % more than the least examples."""
         return self._read_off(OVERHEAD)
 
-    def _read_off(self, overhead: float) -> ReadOff | None:
+    def _read_off(self, overhead: float) -> Interval | None:
         return read_off([size for size, _ in self.points], [steps for _, steps in self.points], overhead) if self.points else None
 
     @property
@@ -99,37 +98,12 @@ class CurveStudy:
         return [(one.batch_size, trained) for one in self.chosen for trained in one.censored]
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Critical batch sizes of a suite or of a file."""
-
-    suite: str
-    curves: tuple[CurveStudy, ...]
-    notes: tuple[str, ...] = ()
-    """What could not be analysed, and why."""
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What can be concluded, by data set and model (or series): each with its interval."""
-        return sentences_of(self)
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as tidy frames: passages, fits, predictions."""
-        rows = {
-            "passages": (row for curve in self.curves for row in _passages(curve)),
-            "fits": (_fit(curve) for curve in self.curves),
-            "predictions": ({"curve": curve, "one": one} for curve in self.curves for one in curve.predictions),
-        }
-        return {name: tidy(columns, rows[name]) for name, columns in COLUMNS.items()}
-
-
-def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study:
+def study_series(name: str, series: Mapping[str, Sequence[Passage]]) -> Study[tuple[CurveStudy, ...]]:
     """Analyses curves of steps from a file."""
-    return Study(name, tuple(_curve(title, "", ANY_TARGET, passages) for title, passages in series.items()))
+    return study_of_curves(name, [_curve(title, "", ANY_TARGET, passages) for title, passages in series.items()])
 
 
-def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[Target]) -> Study:
+def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequence[Target]) -> Study[tuple[CurveStudy, ...]]:
     """Analyses how many updates the runs of a suite take to each target.
 
     Cells of a panel that share all but batch size, learning rate and regime are one curve: each batch size then has its best rate.
@@ -143,26 +117,39 @@ def study(suite: str, runs: pd.DataFrame, curves: pd.DataFrame, targets: Sequenc
     found: list[CurveStudy] = []
     notes: list[str] = []
     looked_up = Curves(curves)
-    noise = NoiseCurves(looked_up)
     for panel in read_panels(runs):
         groups = _groups(panel)
         for method, cells in groups.items():
             for target in targets:
-                made = _of_cells(panel.title, method if len(groups) > 1 else "", cells, target, looked_up, noise)
+                made = _of_cells(panel.title, method if len(groups) > 1 else "", cells, target, looked_up)
                 if isinstance(made, str):
                     notes.append(f"{panel.title}{f', {method}' if method else ''}: {made}")
                 else:
                     found.append(made)
-    return Study(suite, tuple(found), tuple(notes))
+    return study_of_curves(suite, found, notes)
+
+
+def study_of_curves(suite: str, curves: Sequence[CurveStudy], notes: Sequence[str] = ()) -> Study[tuple[CurveStudy, ...]]:
+    """Returns what curves come to, with what could not be analysed, and why."""
+    sentences = grouped((curve.about, text) for curve in curves for text in _curve_sentences(curve))
+    if notes:
+        sentences["Not analysed"] = [f"{note}." for note in notes]
+    rows = {
+        "passages": (row for curve in curves for row in _passages(curve)),
+        "fits": (_fit(curve) for curve in curves),
+        "predictions": ({"curve": curve, "one": one} for curve in curves for one in curve.predictions),
+    }
+    return Study(suite, tuple(curves), sentences, {name: tidy(columns, rows[name]) for name, columns in COLUMNS.items()})
 
 
 def _groups(panel: Panel) -> dict[str, list[Cell]]:
     """Returns the cells of a panel by what they share besides batch size and learning rate."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in panel.cells:
-        ghost = f"ghost {effective_ghost(cell.ghost_batch_size, cell.batch_size) or 'off'}"
-        groups.setdefault(f"{cell.optimizer}, {ghost}, {cell.preset or 'no preset'}, {cell.precision}", []).append(cell)
-    return groups
+
+    def method(cell: Cell) -> str:
+        ghost = effective_ghost(cell.ghost_batch_size, cell.batch_size) or "off"
+        return f"{cell.optimizer}, ghost {ghost}, {cell.preset or 'no preset'}, {cell.precision}"
+
+    return grouped((method(cell), cell) for cell in panel.cells)
 
 
 def _once(cells: Sequence[Cell]) -> list[Cell]:
@@ -175,7 +162,7 @@ def _once(cells: Sequence[Cell]) -> list[Cell]:
     return out
 
 
-def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves, noise: NoiseCurves) -> CurveStudy | str:
+def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, curves: Curves) -> CurveStudy | str:
     found, statistics = passages_of(curves, target, [run for cell in cells for run in cell.runs])
     passages, spacings, early = [], [], 0
     predicted: list[tuple[float, Predicted]] = []
@@ -194,7 +181,7 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
             if reached.spacing is not None:
                 spacings.append(reached.spacing)
             passages.append(Passage(cell.batch_size, cell.learning_rate, run.seed, reached.steps, reached.trained))
-            if reached.steps is not None and (one := _predicted(noise, cell, run.run_id, reached.steps)) is not None:
+            if reached.steps is not None and (one := _predicted(curves, cell, run.run_id, reached.steps)) is not None:
                 predicted.append((cell.learning_rate, one))
     if not passages:
         return f"{target}: no run was evaluated before it was reached"
@@ -209,9 +196,9 @@ def _of_cells(title: str, method: str, cells: Sequence[Cell], target: Target, cu
     )
 
 
-def _predicted(noise: NoiseCurves, cell: Cell, run_id: str, last: float) -> Predicted | None:
+def _predicted(curves: Curves, cell: Cell, run_id: str, last: float) -> Predicted | None:
     """Returns what one run's noise scale predicts; None where it was not measured at two moments or more before the target."""
-    found = noise.probed(run_id, cell.train_examples) or noise.streamed(run_id, cell.batch_size, cell.train_examples)
+    found = probed_noise(curves, run_id, cell.train_examples) or streamed_noise(curves, run_id, cell.batch_size, cell.train_examples)
     known = [one for one in found if np.isfinite(one.dataset.value) and one.dataset.value > 0]
     if sum(one.update <= last for one in known) < 2:
         return None
@@ -231,24 +218,23 @@ def _curve(title: str, method: str, target: str, passages: Sequence[Passage]) ->
 
 # The numbers of the analysis of critical batch sizes as tidy frames.
 
-CURVE = {"panel": "curve.title", "method": "curve.method", "target": "curve.target"}
+CURVE = {"panel": "curve.title", **named("method", "target", of="curve")}
 COLUMNS: dict[str, Columns] = {
     "passages": {
-        **CURVE, "batch_size": "one.batch_size", "learning_rate": "rate", "seed": "one.seed", "steps": "one.steps",
-        "trained": "one.trained", **named("examples", "chosen"),
+        **CURVE, "batch_size": "one.batch_size", "learning_rate": "rate", **named("seed", "steps", "trained", of="one"),
+        **named("examples", "chosen"),
     },
     "fits": {
         **CURVE, **with_bounds("critical_batch", "curve.fit.critical_batch"), "critical_batch_20_percent": "curve.fit.overhead_batch",
         **with_bounds("smallest_steps", "curve.fit.smallest_steps"), "smallest_examples": "curve.fit.smallest_examples",
-        **with_bounds("knee", "curve.fit.knee"), "rejected": "curve.fit.rejected", "extrapolated": "curve.fit.extrapolated",
-        **with_bounds("doubled_examples_batch", "curve.doubled.batch_size"),
-        **with_bounds("overhead_batch", "curve.with_overhead.batch_size"),
-        "residual": "curve.fit.residual", "n": "curve.fit.n", **named("batch_sizes"),
-        **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
+        **with_bounds("knee", "curve.fit.knee"), **named("rejected", "extrapolated", of="curve.fit"),
+        **with_bounds("doubled_examples_batch", "curve.doubled"),
+        **with_bounds("overhead_batch", "curve.with_overhead"), **named("residual", "n", of="curve.fit"),
+        **named("batch_sizes"), **with_bounds("critical_batch_with_censored", "curve.with_censored"), **named("statistics", "reason"),
     },
     "predictions": {
         **CURVE, "batch_size": "one.batch_size", "predicted": "one.weighted", "predicted_naive": "one.naive",
-        "smallest_steps": "one.smallest_steps", "smallest_examples": "one.smallest_examples", "counts": "one.counts",
+        **named("smallest_steps", "smallest_examples", "counts", of="one"),
     },
 }  # fmt: skip
 """Columns of each frame."""
@@ -270,55 +256,46 @@ def _passages(curve: CurveStudy) -> Iterator[Row]:
 # What can be concluded of critical batch sizes: sentences, each with its interval and what it rests on.
 
 
-def sentences_of(found: Study) -> dict[str, list[str]]:
-    """Returns the sentences by title, what could not be analysed at the end."""
-    out: dict[str, list[str]] = {}
-    for curve in found.curves:
-        out.setdefault(curve.about, []).extend(_curve_sentences(curve))
-    if found.notes:
-        out["Not analysed"] = [f"{note}." for note in found.notes]
-    return out
-
-
-def _curve_sentences(curve: CurveStudy) -> list[str]:
+def _curve_sentences(curve: CurveStudy) -> Iterator[str]:
     start = f"{curve.target[0].upper()}{curve.target[1:]}"
     if curve.fit is None:
-        return [f"{start}: no critical batch size: {curve.reason}.", *_flags(curve, start)]
+        yield f"{start}: no critical batch size: {curve.reason}."
+        yield from _flags(curve, start)
+        return
     fit = curve.fit
     runs = f"n = {fit.n} runs at {len(fit.batch_sizes)} batch sizes, {large(fit.batch_sizes[0])} to {large(fit.batch_sizes[-1])}"
     fitted = f"critical batch size {_between(fit.critical_batch)} examples ({runs}), at twice the least examples and twice the least steps"
     zhang = f"by the definition of 20 % more examples (Zhang et al. 2024) {large(fit.overhead_batch)}"
     read = f"{start}: read off the steps, without a curve, twice the least examples are taken at {_read(curve.doubled)}"
-    out = [f"{read}, 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."]
+    if not fit.rejected:
+        yield f"{start}: {fitted} (McCandlish et al. 2018); {zhang}."
+    yield f"{read}, 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."
     if fit.rejected:
-        out.append(f"{start}: by the hyperbola, which is rejected, {fitted.removeprefix('critical batch size ')}; {zhang}.")
-    else:
-        out.insert(0, f"{start}: {fitted} (McCandlish et al. 2018); {zhang}.")
-    out += [
+        yield f"{start}: by the hyperbola, which is rejected, {fitted.removeprefix('critical batch size ')}; {zhang}."
+    yield (
         f"{start}: at least {_between(fit.smallest_steps)} updates however large the batch, at least "
-        f"{large(fit.smallest_examples)} examples however small; mean log steps stray {100 * fit.residual:.1f} % about the fit.",
-        f"{start}: {_shape(fit)}",
-    ]
+        f"{large(fit.smallest_examples)} examples however small; mean log steps stray {100 * fit.residual:.1f} % about the fit."
+    )
+    yield f"{start}: {_shape(fit)}"
     if fit.extrapolated:
-        out.append(
+        yield (
             f"{start}: extrapolated: {_sizes(fit.below)} at or below a quarter of it and {_sizes(fit.above)} at or above {BRACKET:g} times "
             "it, where two on either side would hold it."
         )
-    return [*out, *_prediction_sentences(curve, start, fit), *_flags(curve, start)]
+    yield from _prediction_sentences(curve, start, fit.critical_batch)
+    yield from _flags(curve, start)
 
 
-def _prediction_sentences(curve: CurveStudy, start: str, fit: Hyperbola) -> list[str]:
-    """Returns what the noise scale of single runs predicts, by the batch size that it was measured at."""
-    out, measured = [], fit.critical_batch
+def _prediction_sentences(curve: CurveStudy, start: str, measured: Interval) -> Iterator[str]:
+    """Yields what the noise scale of single runs predicts, by the batch size that it was measured at."""
     for one in by_batch_size(curve.predictions):
         verdict = "below" if one.weighted < measured.low else "above" if one.weighted > measured.high else "within"
         counts = "" if one.counts else f"; it does not count, for it was measured more than a factor of {NEAR:g} from it"
-        out.append(
+        yield (
             f"{start}: the noise scale of {counted(one.runs, 'run')} at batch size {large(one.batch_size)} predicts {large(one.weighted)} "
             f"(mean over progress; {large(one.naive)} over updates), {one.weighted / measured.value:.2g} times the measured one, {verdict} "
             f"its interval{counts}."
         )
-    return out
 
 
 def _shape(fit: Hyperbola) -> str:
@@ -330,32 +307,26 @@ def _shape(fit: Hyperbola) -> str:
     return f"the hyperbola is not rejected: exponent of its knee {_between(fit.knee, digits=2)}."
 
 
-def _flags(curve: CurveStudy, start: str) -> list[str]:
-    """Returns what is to be careful about."""
-    out = []
+def _flags(curve: CurveStudy, start: str) -> Iterator[str]:
+    """Yields what is to be careful about."""
     if missing := len(curve.lost):
         robust = f"; counted as longer than they trained, it is {_between(curve.with_censored)}" if curve.with_censored else ""
-        out.append(f"{start}: {missing} of {missing + len(curve.points)} runs at the best rates did not reach it and are left out{robust}.")
+        yield f"{start}: {missing} of {missing + len(curve.points)} runs at the best rates did not reach it and are left out{robust}."
     edges = [f"{large(one.batch_size)} ({one.at_edge})" for one in curve.chosen if one.at_edge]
     if edges:
-        out.append(
-            f"{start}: the best learning rate is the end of its range at batch size {', '.join(edges)}: a better one may lie beyond."
-        )
+        yield f"{start}: the best learning rate is the end of its range at batch size {', '.join(edges)}: a better one may lie beyond."
     if budget := unequal_budget(curve.chosen):
         listed = ", ".join(f"{large(size)}: {number}" for size, number in budget.items())
-        out.append(f"{start}: batch sizes were given unequal numbers of learning rates ({listed}), which bends the curve.")
+        yield f"{start}: batch sizes were given unequal numbers of learning rates ({listed}), which bends the curve."
     elif curve.chosen and curve.chosen[0].rates == 1 and curve.statistics:
-        out.append(f"{start}: one learning rate for each batch size: how good it is for its batch size is not known.")
+        yield f"{start}: one learning rate for each batch size: how good it is for its batch size is not known."
     if curve.spacing is not None and curve.spacing > DENSE:
-        out.append(
-            f"{start}: evaluations around the passage lie up to {100 * curve.spacing:.0f} % of the steps apart; set evaluations in [run]."
-        )
+        yield f"{start}: evaluations around the passage lie up to {100 * curve.spacing:.0f} % of the steps apart; set evaluations in [run]."
     if curve.early:
         which = "1 run was below it at its" if curve.early == 1 else f"{curve.early} runs were below it at their"
-        out.append(f"{start}: {which} first evaluation and {'is' if curve.early == 1 else 'are'} left out.")
+        yield f"{start}: {which} first evaluation and {'is' if curve.early == 1 else 'are'} left out."
     if curve.statistics == "running":
-        out.append(f"{start}: evaluated with running norm statistics, which lag behind the weights and count against large batches.")
-    return out
+        yield f"{start}: evaluated with running norm statistics, which lag behind the weights and count against large batches."
 
 
 def _between(found: Interval, digits: int = 0) -> str:
@@ -363,12 +334,11 @@ def _between(found: Interval, digits: int = 0) -> str:
     return f"{value} (95 % interval {low} to {high})"
 
 
-def _read(found: ReadOff | None) -> str:
+def _read(found: Interval | None) -> str:
     if found is None:
         return "no measured batch size"
-    size = found.batch_size
-    spread = "one run each" if np.isnan(size.low) else f"spread of seeds {large(size.low)} to {large(size.high)}"
-    return f"batch size {large(size.value)} ({spread})"
+    spread = "one run each" if np.isnan(found.low) else f"spread of seeds {large(found.low)} to {large(found.high)}"
+    return f"batch size {large(found.value)} ({spread})"
 
 
 def _sizes(number: int) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from gapbench.analysis.cells import Cell, Panel, Run
 from gapbench.analysis.curves import Curve, Curves, crossing, logarithms, smooth
 from gapbench.analysis.formats import large
-from gapbench.analysis.frames import Columns, records, with_bounds
+from gapbench.analysis.frames import Columns, grouped, named, records, with_bounds
 from gapbench.analysis.rows import SideTable, side_table
 from gapbench.analysis.stats import Estimate, t_interval
 from gapbench.core.errors import GapbenchError
@@ -165,9 +165,7 @@ def choose_rates(passages: Sequence[Passage]) -> list[Chosen]:
 
     A rate at which some seed did not reach the target is chosen only where no rate takes all seeds there.
     """
-    by_cell: dict[tuple[float, float], list[Passage]] = {}
-    for passage in passages:
-        by_cell.setdefault((passage.batch_size, passage.learning_rate), []).append(passage)
+    by_cell = grouped(((passage.batch_size, passage.learning_rate), passage) for passage in passages)
     out = []
     for size in sorted({size for size, _ in by_cell}):
         rates = sorted(rate for other, rate in by_cell if other == size)
@@ -226,12 +224,9 @@ def read_series(path: Path) -> Mapping[str, list[Passage]]:
     if missing or unknown:
         found = f"lacks {' and '.join(missing)}" if missing else f"has the unknown column {unknown[0]}"
         raise SeriesError(f"{path}: {found}; columns are {', '.join(FILE_COLUMNS)}, of which {BATCH} and {STEPS} are needed")
-    out: dict[str, list[Passage]] = {}
-    for line, row in rows:
-        out.setdefault((row.get(SERIES) or "").strip() or path.stem, []).append(_passage(path, line, row))
-    if not out:
+    if not rows:
         raise SeriesError(f"{path}: holds no line but its heading")
-    return out
+    return grouped(((row.get(SERIES) or "").strip() or path.stem, _passage(path, line, row)) for line, row in rows)
 
 
 def _passage(path: Path, line: int, row: Mapping[str, str | None]) -> Passage:
@@ -261,11 +256,10 @@ def _number(path: Path, line: int, row: Mapping[str, str | None], name: str, *, 
 # The side table of a suite's targets: how many updates every cell takes to each, and which runs never get there.
 
 NUMBERS: Columns = {
-    "dataset": "row.panel.dataset", "model": "row.panel.model", "recipe": "row.panel.recipe", "cell": "row.cell.name",
-    "batch_size": "row.cell.batch_size", "learning_rate": "row.cell.learning_rate", "target": "row.target.metric",
-    "target_value": "row.target.value", "runs": "row.runs", "reached": "row.arrived", "below_at_first": "row.early",
-    **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples", "not_reached_after": "row.stopped",
-    "spacing": "row.spacing", "statistics": "row.statistics",
+    **named("dataset", "model", "recipe", of="row.panel"), "cell": "row.cell.name", **named("batch_size", "learning_rate", of="row.cell"),
+    "target": "row.target.metric", "target_value": "row.target.value", "runs": "row.runs", "reached": "row.arrived",
+    "below_at_first": "row.early", **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples",
+    "not_reached_after": "row.stopped", **named("spacing", "statistics", of="row"),
 }  # fmt: skip
 NAMED = 6
 """Cells that a sentence names; of a grid of rates most never reach a target."""

@@ -3,9 +3,3 @@
 Hoffer et al. 2017, section 3 and figure 2, took the logarithmic growth of the weight distance for a walk in a random potential. A distance
 alone does not show diffusion: what all data orders share is drift.
 """
-
-from __future__ import annotations
-
-from gapbench.analysis.diffusion.study import PanelStudy, Study, study
-
-__all__ = ["PanelStudy", "Study", "study"]

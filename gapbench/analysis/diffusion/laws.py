@@ -8,19 +8,16 @@ criteria prefer wrong laws in a fifth of all draws, and mostly by a lot.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench.analysis.curves import Window
 from gapbench.analysis.diffusion.walks import Decomposition, Logs, Walks, jackknife_error, order_estimate, order_quantile
 from gapbench.analysis.formats import counted, signed
-from gapbench.analysis.stats import Estimate, Interval, interval_of_log, t_interval
+from gapbench.analysis.stats import Array, Estimate, Interval, interval_of_log, t_interval
 from gapbench.catalog import published
-
-Array = npt.NDArray[np.float64]
 
 BOUND = 3.0
 """Exponents are looked for between -BOUND and BOUND; a curve whose best one lies there determines none."""
@@ -206,14 +203,12 @@ class Predictions:
     """Mean over runs of |error of the power law| - |error of the log law|: positive prefers the log law. A fraction of the distance."""
 
 
-def exponents_of(walks: Walks, common: Window) -> list[Exponent]:
-    """Returns the exponents of a cell: of each run's distance, and of drift and spread, over the common and the full window."""
-    out = []
+def exponents_of(walks: Walks, common: Window) -> Iterator[Exponent]:
+    """Yields the exponents of a cell: of each run's distance, and of drift and spread, over the common and the full window."""
     for kind, window in (("common", common), ("full", walks.window.full)):
-        out.append(_of_runs(walks, window, kind))
+        yield _of_runs(walks, window, kind)
         if walks.decomposition is not None:
-            out += [_of_orders(walks.decomposition, name, window, kind) for name in ("drift", "spread")]
-    return out
+            yield from (_of_orders(walks.decomposition, name, window, kind) for name in ("drift", "spread"))
 
 
 def predictions_of(walks: Walks, window: Window) -> Predictions | str:

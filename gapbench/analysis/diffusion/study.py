@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from gapbench.analysis.cells import Panel, read_panels
 from gapbench.analysis.curves import Curves, Window
@@ -33,25 +31,22 @@ from gapbench.analysis.diffusion.walks import (
     UPDATES,
     Decomposition,
     Logs,
-    Reader,
     Twin,
     Walks,
     common_window,
     decayed_walk_exponent,
     jackknifed,
     order_estimate,
+    read_walks,
     twins_of,
 )
 from gapbench.analysis.formats import range_text, signed
-from gapbench.analysis.frames import Columns, Row, named, tidy, with_bounds
-from gapbench.analysis.stats import Estimate, Interval, t_interval
+from gapbench.analysis.frames import Columns, Row, Study, grouped, named, tidy, with_bounds
+from gapbench.analysis.stats import Array, Estimate, Interval, t_interval
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,27 +97,9 @@ class PanelStudy:
         return [own for own in self.cells if own.walks not in twins]
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Drift, spread, exponents, predictions and collapse of every cell; in sentences and as frames."""
-
-    suite: str
-    panels: tuple[PanelStudy, ...]
-
-    @cached_property
-    def sentences(self) -> dict[str, list[str]]:
-        """What can be concluded, by panel: every conclusion with its interval, or "not separated"."""
-        return {panel.title: sentences_of(panel) for panel in self.panels}
-
-    @cached_property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The numbers as tidy frames: walks, exponents, predictions, collapse, twins."""
-        return {name: tidy(columns, (row for panel in self.panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
-
-
 def study(
     suite: str, runs: pd.DataFrame, curves: pd.DataFrame, specs: Mapping[str, RunSpec], *, first: int | None = None, last: int | None = None
-) -> Study:
+) -> Study[tuple[PanelStudy, ...]]:
     """Analyses how the weights of every cell walked.
 
     Args:
@@ -133,12 +110,14 @@ def study(
         first: first update of every window; default: where clipping and warmup are over, at least 100 (less for short training).
         last: last update of the common window; it ends earlier where a rate falls or weight decay bends a walk.
     """
-    reader = Reader(runs, Curves(curves), specs, first)
-    return Study(suite, tuple(_panel(panel, reader, first, last) for panel in read_panels(runs)))
+    looked_up = Curves(curves)
+    read = {panel: {cell.name: read_walks(cell, looked_up, specs, first) for cell in panel.cells} for panel in read_panels(runs)}
+    panels = tuple(_panel(panel, found, first, last) for panel, found in read.items())
+    frames = {name: tidy(columns, (row for panel in panels for row in ROWS[name](panel))) for name, columns in COLUMNS.items()}
+    return Study(suite, panels, {panel.title: list(sentences_of(panel)) for panel in panels}, frames)
 
 
-def _panel(panel: Panel, reader: Reader, first: int | None, last: int | None) -> PanelStudy:
-    read = {cell.name: reader.read(cell) for cell in panel.cells}
+def _panel(panel: Panel, read: Mapping[str, Walks | str], first: int | None, last: int | None) -> PanelStudy:
     walks = {name: found for name, found in read.items() if isinstance(found, Walks)}
     left_out = {name: found for name, found in read.items() if isinstance(found, str)}
     common = common_window([item.window for item in walks.values()], first, last) if walks else Window(1, 0)
@@ -147,7 +126,7 @@ def _panel(panel: Panel, reader: Reader, first: int | None, last: int | None) ->
         against = panel.reference_of(item.cell)
         reference = walks.get(against.name) if against is not None and against is not item.cell else None
         collapses = _collapses(item, reference, common) if reference else []
-        cells.append(CellStudy(item, reference, exponents_of(item, common), predictions_of(item, common), collapses))
+        cells.append(CellStudy(item, reference, [*exponents_of(item, common)], predictions_of(item, common), collapses))
     return PanelStudy(panel, tuple(cells), left_out, common, tuple(twins_of([*walks.values()])))
 
 
@@ -178,14 +157,14 @@ def _series(walks: Walks, split: Decomposition, clock: str, quantity: str, windo
 TIMES = ("update", "sum_of_rates", "sum_of_squared_rates_per_example", "memory_passed")
 MEASURED = ("value", "low", "high", "local_exponent", "local_exponent_low", "local_exponent_high")
 PLACE = {"panel": "panel.title", "cell": "own.name"}
-CELL = {**PLACE, "batch_size": "own.walks.cell.batch_size", "learning_rate": "own.walks.cell.learning_rate"}
+CELL = {**PLACE, **named("batch_size", "learning_rate", of="own.walks.cell")}
 COLUMNS: dict[str, Columns] = {
     "walks": {
         **CELL, "n": "own.walks.n",
         **named(*TIMES, "cosine", "cosine_uncertain", "decay_alone", "quantity", *MEASURED, "null_exponent"),
     },
     "exponents": {
-        **CELL, "quantity": "one.quantity", "window": "one.kind", "first": "one.window.first", "last": "one.window.last",
+        **CELL, "quantity": "one.quantity", "window": "one.kind", **named("first", "last", of="one.window"),
         "memory_passed": "memory", "points": "one.points", "n": "one.estimate.n", **with_bounds("exponent", "one.estimate", "mean"),
         "reason": "one.reason",
     },
@@ -194,9 +173,8 @@ COLUMNS: dict[str, Columns] = {
         **named("run_id", "relative_error"),
     },
     "collapse": {
-        **PLACE, "reference": "own.reference.cell.name", "clock": "one.clock", "quantity": "one.quantity", "first": "one.first",
-        "last": "one.last", **with_bounds("ratio", "one.ratio"), **with_bounds("deviation", "one.deviation"),
-        "deviation_largest": "one.largest",
+        **PLACE, "reference": "own.reference.cell.name", **named("clock", "quantity", "first", "last", of="one"),
+        **with_bounds("ratio", "one.ratio"), **with_bounds("deviation", "one.deviation"), "deviation_largest": "one.largest",
     },
     "twins": {
         "panel": "panel.title", "cell": "twin.original.cell.name", "perturbed": "twin.perturbed.cell.name",
@@ -250,7 +228,7 @@ def _prediction_rows(panel: PanelStudy) -> Iterator[Row]:
     for own in panel.cells:
         found = own.predictions
         for law, errors in found.errors.items() if isinstance(found, Predictions) else ():
-            for run_id, error in zip(own.walks.run_ids, errors, strict=True):
+            for run_id, error in zip(own.walks.specs, errors, strict=True):
                 yield {"panel": panel, "own": own, "found": found, "law": law, "run_id": run_id, "relative_error": error}
 
 
@@ -276,10 +254,8 @@ ROWS = {
 
 def _angle(walks: Walks) -> tuple[dict[int, float], float]:
     """Returns the mean cosine by update, and how far off a derived one may be."""
-    by_update: dict[int, list[float]] = {}
-    for cosine in walks.cosines:
-        for update, value in zip(cosine.updates, cosine.values, strict=True):
-            by_update.setdefault(int(update), []).append(float(value))
+    measured = (pair for cosine in walks.cosines for pair in zip(cosine.updates.astype(int), cosine.values, strict=True))
+    by_update = grouped((int(update), float(value)) for update, value in measured)
     whole = {update: float(np.mean(values)) for update, values in by_update.items() if len(values) == len(walks.cosines)}
     return whole, max((cosine.uncertain for cosine in walks.cosines), default=float("nan"))
 
@@ -297,26 +273,24 @@ def _bounded(rows: Array) -> tuple[Array, Array, Array]:
 UNKNOWN = "not determined, for it is not separated from 0 in one of the two"
 
 
-def sentences_of(panel: PanelStudy) -> list[str]:
-    """Returns the sentences of a panel: window, comparisons, drift and spread, exponents, predictions, then what is flagged or missing.
+def sentences_of(panel: PanelStudy) -> Iterator[str]:
+    """Yields the sentences of a panel: window, comparisons, drift and spread, exponents, predictions, then what is flagged or missing.
 
     Of a twin only what its original is compared with is said: by itself it is that cell again.
     """
-    left_out = [f"{name}: {reason}." for name, reason in panel.left_out.items()]
-    if not panel.cells:
-        return left_out
     told = panel.told
-    out = [_window(panel)]
+    if panel.cells:
+        yield _window(panel)
     if not panel.common.empty:
-        out += [text for own in told for text in _against(panel, own)]
-    out += [_share(own.walks, own.walks.decomposition) for own in told if own.walks.decomposition is not None]
-    out += [_twin(twin, twin.last) for twin in panel.twins if twin.last is not None]
+        yield from (text for own in told for text in _against(panel, own))
+    yield from (_share(own.walks, own.walks.decomposition) for own in told if own.walks.decomposition is not None)
+    yield from (_twin(twin, twin.last) for twin in panel.twins if twin.last is not None)
     if not panel.common.empty:
-        out += [text for own in told for text in _exponent_sentences(own)]
-        out += [_prediction(own.name, own.predictions) for own in told]
-    out += [text for own in told for text in _flags(own.walks)]
-    out += [f"{own.name}: drift and spread are not computed: {own.walks.reason}." for own in panel.cells if own.walks.reason]
-    return out + left_out
+        yield from (text for own in told for text in _exponent_sentences(own))
+        yield from (_prediction(own.name, own.predictions) for own in told)
+    yield from (text for own in told for text in _flags(own.walks))
+    yield from (f"{own.name}: drift and spread are not computed: {own.walks.reason}." for own in panel.cells if own.walks.reason)
+    yield from (f"{name}: {reason}." for name, reason in panel.left_out.items())
 
 
 def _window(panel: PanelStudy) -> str:
@@ -341,12 +315,12 @@ def _share(walks: Walks, found: Decomposition) -> str:
     )
 
 
-def _against(panel: PanelStudy, own: CellStudy) -> list[str]:
+def _against(panel: PanelStudy, own: CellStudy) -> Iterator[str]:
     """Says how a cell's walk lies against its reference's at the end of the window and over it, and against which clock it collapses."""
     reference, mine = own.reference, own.walks.decomposition
     if reference is None or mine is None or reference.decomposition is None:
-        return []
-    out = _at_the_end(f"{own.name} over {reference.cell.name}", mine, reference.decomposition, panel.common.last)
+        return
+    yield from _at_the_end(f"{own.name} over {reference.cell.name}", mine, reference.decomposition, panel.common.last)
     spreads = sorted((one for one in own.collapses if one.quantity == "spread"), key=lambda one: round(one.deviation.value, 6))
     same_clocks = all(getattr(own.walks.cell, name) == getattr(reference.cell, name) for name in ("batch_size", "learning_rate"))
     scores = "; ".join(
@@ -355,22 +329,21 @@ def _against(panel: PanelStudy, own: CellStudy) -> list[str]:
         if one.clock == UPDATES or not same_clocks
     )
     if scores:
-        out.append(f"{own.name}: over the window its spread lies off that of {reference.cell.name} by {scores}.")
-    return out
+        yield f"{own.name}: over the window its spread lies off that of {reference.cell.name} by {scores}."
 
 
-def _at_the_end(who: str, mine: Decomposition, theirs: Decomposition, last: float) -> list[str]:
+def _at_the_end(who: str, mine: Decomposition, theirs: Decomposition, last: float) -> Iterator[str]:
     shared = np.intersect1d(mine.updates, theirs.updates)
     shared = shared[shared <= last]
     if not len(shared):
-        return []
+        return
     places = int(np.searchsorted(mine.updates, shared[-1])), int(np.searchsorted(theirs.updates, shared[-1]))
     ratios = {name: ratio_at(mine.logs[name], theirs.logs[name], places) for name in QUANTITIES}
     known = {name: mine.logs[name].separated()[places[0]] and theirs.logs[name].separated()[places[1]] for name in QUANTITIES}
     parts = [f"{name} {_ratio(ratio) if known[name] else UNKNOWN}" for name, ratio in ratios.items()]
     total, spread = (_separated(ratios[name]) for name in ("total", "spread"))
     lead = "; as far from the start, but not by the same diffusion" if spread and not total else ""
-    return [f"{who} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."]
+    yield f"{who} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."
 
 
 def _twin(twin: Twin, last: Estimate) -> str:
@@ -428,18 +401,16 @@ def _prediction(name: str, found: Predictions | str) -> str:
     return f"{name}: {lead}, {span} (n = {preference.n}); mean errors: {errors}."
 
 
-def _flags(walks: Walks) -> list[str]:
+def _flags(walks: Walks) -> Iterator[str]:
     window, name = walks.window, walks.cell.name
-    out = []
     if window.decayed:
-        out.append(
+        yield (
             f"{name}: its full window, to update {window.full.last:,}, reaches to {window.memory:.2g} of the weight-decay memory; beyond "
             f"{MEMORY:g} (update {window.clean_last:,}) decay bends the walk."
         )
     if window.clipped_until:
         beyond = "" if window.clean else ", which leaves it no window of its own: what is said of it is about clipped updates, too"
-        out.append(f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}{beyond}.")
-    return out
+        yield f"{name}: more than {100 * CLIPPED:.0f} % of updates were clipped up to update {window.clipped_until:,}{beyond}."
 
 
 def _percent(estimate: Estimate) -> str:

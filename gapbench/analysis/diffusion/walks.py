@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,12 @@ import numpy.typing as npt
 
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import SKETCH, Curve, Curves, Window, common_updates
-from gapbench.analysis.stats import LEVEL, Estimate, t_interval, t_quantile
+from gapbench.analysis.formats import counted
+from gapbench.analysis.stats import LEVEL, Array, Estimate, t_interval, t_quantile
 from gapbench.suite.runspec import RunSpec
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-
-Array = npt.NDArray[np.float64]
+    pass
 
 # Drift and spread over data orders from one initialization, from sketches of the displacements.
 #
@@ -341,119 +339,106 @@ class Walks:
     """All that is known of how the runs of one cell walked."""
 
     cell: Cell
-    spec: RunSpec
-    """Of its first run; the others differ in seeds only."""
+    specs: Mapping[str, RunSpec] = field(repr=False)
+    """Of its runs, by id; they differ in seeds only."""
     clock: Clock
     window: CellWindow
     updates: Array
     """At which every run has its distance, [point]."""
     distances: Array
     """[run, point]."""
-    run_ids: tuple[str, ...]
     decomposition: Decomposition | None
     reason: str
     """Why there is no decomposition; empty where there is one."""
     cosines: tuple[Cosine, ...]
     derived: bool
     """Whether the cosines are derived rather than measured."""
-    scope: str
-    """What the runs differ in, such as "data orders from one initialization"."""
     sketches: Mapping[str, Curve] = field(repr=False)
     """By run id."""
-    seeds: Mapping[str, tuple[int, int, int]] = field(repr=False)
-    """By run id: seeds of the initial weights, the split and the order."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """Of its first run."""
+        return next(iter(self.specs.values()))
 
     @property
     def n(self) -> int:
         """Number of runs."""
         return len(self.distances)
 
-    def by_order(self) -> dict[tuple[int, int, int], str]:
-        """Returns the ids of the runs that have a sketch, by their seeds."""
-        return {self.seeds[run_id]: run_id for run_id in self.run_ids if run_id in self.sketches}
+    @property
+    def scope(self) -> str:
+        """What the runs differ in, such as "data orders from one initialization"."""
+        init, split, order = (len(set(values)) for values in zip(*map(_seeds, self.specs.values()), strict=True))
+        if init == split == 1:
+            return "data orders from one initialization" if order > 1 else "one run" if self.n == 1 else "runs of one order"
+        return "seeds of this split" if split == 1 else "seeds and splits"
+
+    def by_order(self) -> dict[Seeds, Curve]:
+        """Returns the sketches of the runs by their seeds."""
+        return {_seeds(self.specs[run_id]): sketch for run_id, sketch in self.sketches.items()}
 
 
-class Reader:
-    """Reads the walks of cells from the two tables.
+Seeds = tuple[int, int, int]
+"""Of the initial weights, the split and the order."""
+
+
+def _seeds(spec: RunSpec) -> Seeds:
+    return spec.init_seed, spec.split_seed, spec.order_seed
+
+
+def read_walks(cell: Cell, curves: Curves, specs: Mapping[str, RunSpec], first: int | None = None) -> Walks | str:
+    """Returns the walks of a cell, or the reason why there are none.
 
     Args:
-        runs: runs.parquet.
+        cell: with its runs.
         curves: curves.parquet.
         specs: by run id, from the plan.
-        first: where windows begin; default: see `window`.
+        first: where windows begin; default: see `cell_window`.
     """
+    measured = curves.of("weight_distance")
+    ids = [run.run_id for run in cell.ok_runs if run.run_id in measured]
+    if not ids:
+        return "no ok run has measured its weight distance"
+    if any(run_id not in specs for run_id in ids):
+        return "the schedule of its runs is not known (the results have no plan)"
+    own = {run_id: specs[run_id] for run_id in ids}
+    if any(spec.adaptive_batch is not None for spec in own.values()):
+        return "its batch follows the noise scale, so that its clocks are not those of the plan and differ from seed to seed"
+    distances, sketches, shares, angles, norms = (
+        {run_id: found[run_id] for run_id in ids if run_id in found}
+        for found in (measured, curves.vectors(SKETCH), curves.of("clipped_share"), curves.of("weight_cosine"), curves.of("weight_norm"))
+    )
+    updates = common_updates([*distances.values()])
+    clock = clock_of(own[ids[0]])
+    window = cell_window(clock, own[ids[0]].warmup, [*shares.values()], first)
+    reason = _undecomposed([*map(_seeds, own.values())], len(sketches))
+    decomposition = None if reason else _decomposed([*distances.values()], [*sketches.values()])
+    derived = len(angles) < len(ids)
+    if derived:
+        cosines = [derive_cosine(distances[run_id], norm) for run_id, norm in norms.items()]
+    else:
+        cosines = [Cosine(curve.updates, curve.values, 0.0) for curve in angles.values()]
+    known = tuple(cosine for cosine in cosines if cosine is not None)
+    stacked = np.stack([curve.at(updates) for curve in distances.values()])
+    return Walks(cell, own, clock, window, updates, stacked, decomposition, reason, known, derived, sketches)
 
-    def __init__(self, runs: pd.DataFrame, curves: Curves, specs: Mapping[str, RunSpec], first: int | None = None) -> None:
-        seeds = runs[["run_id", "init_seed", "split_seed", "order_seed"]].itertuples(index=False)
-        self._seeds = {str(run_id): (int(init), int(split), int(order)) for run_id, init, split, order in seeds}
-        self._specs = specs
-        self._first = first
-        self._distances = curves.of("weight_distance")
-        self._norms = curves.of("weight_norm")
-        self._cosines = curves.of("weight_cosine")
-        self._clipped = curves.of("clipped_share")
-        self._sketches = curves.vectors(SKETCH)
 
-    def read(self, cell: Cell) -> Walks | str:
-        """Returns the walks of a cell, or the reason why there are none."""
-        ids = [run.run_id for run in cell.ok_runs if run.run_id in self._distances]
-        if not ids:
-            return "no ok run has measured its weight distance"
-        if any(run_id not in self._specs for run_id in ids):
-            return "the schedule of its runs is not known (the results have no plan)"
-        if any(self._specs[run_id].adaptive_batch is not None for run_id in ids):
-            return "its batch follows the noise scale, so that its clocks are not those of the plan and differ from seed to seed"
-        updates = common_updates([self._distances[run_id] for run_id in ids])
-        distances = np.stack([self._distances[run_id].at(updates) for run_id in ids])
-        spec = self._specs[ids[0]]
-        clock = clock_of(spec)
-        shares = [self._clipped[run_id] for run_id in ids if run_id in self._clipped]
-        decomposition, reason = self._decompose(cell, ids)
-        cosines, derived = self._angles(ids)
-        return Walks(
-            cell,
-            spec,
-            clock,
-            cell_window(clock, spec.warmup, shares, self._first),
-            updates,
-            distances,
-            tuple(ids),
-            decomposition,
-            reason,
-            cosines,
-            derived,
-            self._scope(ids),
-            {run_id: self._sketches[run_id] for run_id in ids if run_id in self._sketches},
-            {run_id: self._seeds[run_id] for run_id in ids},
-        )
+def _undecomposed(seeds: Sequence[Seeds], sketched: int) -> str:
+    """Returns why the walks of runs with these seeds have no drift and spread, or an empty text."""
+    starts = len({seed[:2] for seed in seeds})
+    if starts > 1:
+        return f"its runs have {starts} initializations or splits; fix init_seed (and split_seed) and let order_seed vary"
+    if len(set(seeds)) < FEWEST_ORDERS:
+        return f"{counted(len(seeds), 'ok run')} of one initialization; {FEWEST_ORDERS} data orders are needed"
+    if sketched < len(seeds):
+        return 'not every run has a displacement sketch; add probes = ["displacement_sketch"] to [run] and train anew'
+    return ""
 
-    def _decompose(self, cell: Cell, ids: list[str]) -> tuple[Decomposition | None, str]:
-        seeds = [self._seeds[run_id] for run_id in ids]
-        starts = len({seed[:2] for seed in seeds})
-        if starts > 1:
-            return None, f"its runs have {starts} initializations or splits; fix init_seed (and split_seed) and let order_seed vary"
-        if len({seed[2] for seed in seeds}) < FEWEST_ORDERS:
-            return None, f"{len(ids)} ok {'run' if len(ids) == 1 else 'runs'} of one initialization; {FEWEST_ORDERS} data orders are needed"
-        known = [run_id for run_id in ids if run_id in self._sketches]
-        if len(known) < len(ids):
-            return None, 'not every run has a displacement sketch; add probes = ["displacement_sketch"] to [run] and train anew'
-        measured = [[own[run_id] for run_id in ids] for own in (self._distances, self._sketches)]
-        updates = common_updates([curve for own in measured for curve in own])
-        distances, sketches = (np.stack([curve.at(updates) for curve in own]) for own in measured)
-        return decompose(updates, distances, sketches), ""
 
-    def _angles(self, ids: list[str]) -> tuple[tuple[Cosine, ...], bool]:
-        if all(run_id in self._cosines for run_id in ids):
-            return tuple(Cosine(self._cosines[run_id].updates, self._cosines[run_id].values, 0.0) for run_id in ids), False
-        found = [derive_cosine(self._distances[run_id], self._norms[run_id]) for run_id in ids if run_id in self._norms]
-        return tuple(cosine for cosine in found if cosine is not None), True
-
-    def _scope(self, ids: list[str]) -> str:
-        """Names what the runs differ in."""
-        init, split, order = (len({self._seeds[run_id][place] for run_id in ids}) for place in range(3))
-        if init == split == 1:
-            return "data orders from one initialization" if order > 1 else "one run" if len(ids) == 1 else "runs of one order"
-        return "seeds of this split" if split == 1 else "seeds and splits"
+def _decomposed(distances: Sequence[Curve], sketches: Sequence[Curve]) -> Decomposition:
+    updates = common_updates([*distances, *sketches])
+    return decompose(updates, *(np.stack([curve.at(updates) for curve in own]) for own in (distances, sketches)))
 
 
 # Twins: runs of the same order whose initial weights differ by next to nothing. How far they part is chaos, and no diffusion by data.
@@ -479,21 +464,19 @@ class Twin:
         return self.perturbed.spec.initial_perturbation
 
 
-def twins_of(walks: Sequence[Walks]) -> list[Twin]:
-    """Returns the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
-    out = []
+def twins_of(walks: Sequence[Walks]) -> Iterator[Twin]:
+    """Yields the pairs of cells that differ in their initial perturbation only, both with sketches and the original with a spread."""
     for perturbed in walks:
-        step = perturbed.spec.initial_perturbation
-        for original in walks if step else ():
-            stepped, split = original.spec.initial_perturbation > 0, original.decomposition
-            if not stepped and split is not None and _rest(original.spec) == _rest(perturbed.spec):
-                out += [found] if (found := _compare(original, perturbed, split)) is not None else []
-    return out
+        for original in walks if perturbed.spec.initial_perturbation else ():
+            split = original.decomposition
+            alike = not original.spec.initial_perturbation and _rest(original.spec) == _rest(perturbed.spec)
+            if alike and split is not None and (found := _compare(original, perturbed, split)) is not None:
+                yield found
 
 
 def _compare(original: Walks, perturbed: Walks, decomposition: Decomposition) -> Twin | None:
     mine, theirs = original.by_order(), perturbed.by_order()
-    pairs = [(original.sketches[mine[order]], perturbed.sketches[theirs[order]]) for order in mine if order in theirs]
+    pairs = [(mine[order], theirs[order]) for order in mine if order in theirs]
     if not pairs:
         return None
     spread = Curve(decomposition.updates, decomposition.logs["spread"].value)

@@ -72,24 +72,28 @@ def test_intervals_hold_the_truth_where_runs_of_a_batch_size_share_the_error_of_
     assert 0.93 * 2000 <= inside <= 0.97 * 2000
 
 
+def test_steps_far_from_where_a_hyperbola_bends_are_refused_in_words() -> None:
+    with pytest.raises(FitError, match="critical one is not determined"):
+        fit_hyperbola([1e-3, 2e-3, 4e-3], 1 / np.array([1e-3, 2e-3, 4e-3]) ** 3)
+
+
 def test_a_batch_size_read_off_exact_steps_is_where_examples_are_that_many_times_the_least() -> None:
     sizes = 1000.0 * np.geomspace(1e-3, 1e3, 2001)
     steps = hyperbola(1000.0, 2000.0, sizes)
     found = read_off(sizes, steps, 1.0)
-    assert found.batch_size.value == pytest.approx(1000.0, rel=0.003)  # twice the least examples of a hyperbola: its critical batch size
-    assert found.least_examples == pytest.approx(2e6, rel=0.002)
-    assert read_off(sizes, steps, 0.2).batch_size.value == pytest.approx(200.0, rel=0.01)
-    assert np.isnan(found.batch_size.low)  # one run each
+    assert found.value == pytest.approx(1000.0, rel=0.003)  # twice the least examples of a hyperbola: its critical batch size
+    assert read_off(sizes, steps, 0.2).value == pytest.approx(200.0, rel=0.01)
+    assert np.isnan(found.low)  # one run each
     assert read_off(sizes[:500], steps[:500], 1.0) is None
 
 
 def test_the_interval_of_a_batch_size_that_is_read_off_covers_what_many_runs_would_give() -> None:
     random = np.random.default_rng(6)
-    exact = read_off(SIZES, hyperbola(1000.0, 2000.0), 1.0).batch_size.value
+    exact = read_off(SIZES, hyperbola(1000.0, 2000.0), 1.0).value
     inside = 0
     for _ in range(1000):
         logs = np.log(hyperbola(1000.0, 2000.0))[:, None] + 0.05 * random.standard_normal((len(SIZES), 3))
-        found = read_off(np.repeat(SIZES, 3), np.exp(logs).ravel(), 1.0).batch_size
+        found = read_off(np.repeat(SIZES, 3), np.exp(logs).ravel(), 1.0)
         inside += found.low <= exact <= found.high
     assert 0.92 * 1000 <= inside <= 0.98 * 1000
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapbench.analysis.critical_batch import Target, read_series, study, study_series
-from gapbench.analysis.critical_batch.targets import SeriesError
+from gapbench.analysis.critical_batch.study import study, study_series
+from gapbench.analysis.critical_batch.targets import SeriesError, Target, read_series
 
 SIZES = [32, 64, 128, 256, 512, 1024, 2048]
 
@@ -37,7 +37,7 @@ def suite(synthetic: ModuleType, rates: tuple[float, ...] = (0.1,), recalibrated
 
 def test_a_suite_gives_the_critical_batch_size_that_its_curves_were_made_with(synthetic: ModuleType) -> None:
     found = study("made", *suite(synthetic), [Target("train_loss", 0.1)])
-    (curve,) = found.curves
+    (curve,) = found.parts
     assert curve.fit.critical_batch.low < 200 < curve.fit.critical_batch.high
     assert curve.fit.smallest_steps.low < 50 < curve.fit.smallest_steps.high
     assert curve.statistics == "recalibrated"
@@ -50,14 +50,14 @@ def test_a_suite_gives_the_critical_batch_size_that_its_curves_were_made_with(sy
 def test_a_run_that_is_in_the_grid_and_in_an_arm_counts_once(synthetic: ModuleType) -> None:
     runs, curves = suite(synthetic)
     again = runs[runs["batch_size"] == 512].assign(cell="LB", arm="LB", cell_order=20)
-    (once,), (twice,) = (study("made", one, curves, [Target("train_loss", 0.1)]).curves for one in (runs, pd.concat([runs, again])))
+    (once,), (twice,) = (study("made", one, curves, [Target("train_loss", 0.1)]).parts for one in (runs, pd.concat([runs, again])))
     assert twice.chosen == once.chosen
     assert (twice.fit.n, twice.fit.critical_batch) == (once.fit.n, once.fit.critical_batch)
 
 
 def test_each_batch_size_has_its_best_rate_and_what_is_doubtful_is_said(synthetic: ModuleType) -> None:
     found = study("made", *suite(synthetic, (0.1, 0.2, 0.4), recalibrated=False), [Target("train_loss", 0.1)])
-    (curve,) = found.curves
+    (curve,) = found.parts
     assert {one.learning_rate for one in curve.chosen} == {0.1}
     texts = [text for own in found.sentences.values() for text in own]
     assert any("the end of its range" in text for text in texts)
@@ -69,7 +69,7 @@ def test_each_batch_size_has_its_best_rate_and_what_is_doubtful_is_said(syntheti
 def test_what_was_not_reached_or_not_measured_is_a_sentence(synthetic: ModuleType) -> None:
     runs, curves = suite(synthetic)
     found = study("made", runs, curves, [Target("train_loss", 1e-6), Target("validation_error", 0.1)])
-    (curve,) = found.curves
+    (curve,) = found.parts
     assert curve.fit is None
     assert "0 batch sizes reach the target" in curve.reason
     assert "Not analysed" in found.sentences
@@ -81,7 +81,7 @@ def test_series_are_read_from_csv(tmp_path: Path) -> None:
     lines = [f"{size},{steps}" for size, steps in zip(SIZES, (50 * (1 + 200 / size) for size in SIZES), strict=True)]
     file.write_text("batch_size,steps\n" + "\n".join(lines) + "\n", encoding="utf-8")
     found = study_series("mine", read_series(file))
-    (curve,) = found.curves
+    (curve,) = found.parts
     assert curve.fit.critical_batch.value == pytest.approx(200, rel=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_a_rate_at_which_runs_diverge_counts_as_tried_and_is_not_chosen(syntheti
     runs, curves = suite(synthetic, (0.1, 0.2))
     at_highest = runs["learning_rate"] == 0.2
     diverged = runs.assign(outcome=runs["outcome"].mask(at_highest & (runs["batch_size"] == 2048), "diverged"))
-    (curve,) = study("made", diverged, curves, [Target("train_loss", 0.1)]).curves
+    (curve,) = study("made", diverged, curves, [Target("train_loss", 0.1)]).parts
     assert [one.rates for one in curve.chosen] == [2] * len(SIZES)
     assert {one.learning_rate for one in curve.chosen} == {0.1}
     lost = [one for one in curve.passages if one.steps is None]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gapbench.analysis.curves import SKETCH, Curves, Window
-from gapbench.analysis.diffusion import Study, study
-from gapbench.analysis.diffusion.study import COLUMNS
+from gapbench.analysis.diffusion.study import COLUMNS, study
+from gapbench.analysis.frames import Study
 from gapbench.suite.runspec import Phase
 from tests.analysis.diffusion import made
 from tests.analysis.diffusion.made import Suite
@@ -68,7 +68,7 @@ def test_the_sentences_are_as_they_were(found: Study) -> None:
 
 def test_fewer_orders_and_other_initializations_are_said_and_not_computed() -> None:
     found = analysed(Suite().cell("SB", orders=5).cell("LB", 512, inits=8).cell("LB+LR", 512, 0.2, sketched=False))
-    (panel,) = found.panels
+    (panel,) = found.parts
     assert [walks.decomposition for walks in panel.walks] == [None, None, None]
     said = "\n".join(found.sentences[TITLE])
     assert "SB: drift and spread are not computed: 5 ok runs of one initialization; 8 data orders are needed." in said
@@ -81,7 +81,7 @@ def test_fewer_orders_and_other_initializations_are_said_and_not_computed() -> N
 
 def test_what_weight_decay_bends_is_left_out_of_the_common_window_and_flagged() -> None:
     found = analysed(Suite().cell("SB").cell("SB, decayed", weight_decay=1e-4 * 4))
-    assert found.panels[0].common == Window(25, 250)
+    assert found.parts[0].common == Window(25, 250)
     assert (
         "SB, decayed: its full window, to update 2,000, reaches to 0.8 of the weight-decay memory; beyond 0.1 (update 250) decay bends "
         "the walk." in found.sentences[TITLE]
@@ -90,8 +90,8 @@ def test_what_weight_decay_bends_is_left_out_of_the_common_window_and_flagged() 
 
 def test_windows_end_at_the_first_drop_and_can_be_given() -> None:
     suite = Suite().cell("SB", phases=(Phase(), Phase(start=0.4, learning_rate_factor=0.1)))
-    assert analysed(suite).panels[0].common == Window(80, 800)
-    assert analysed(suite, first=5, last=300).panels[0].common == Window(5, 300)
+    assert analysed(suite).parts[0].common == Window(80, 800)
+    assert analysed(suite, first=5, last=300).parts[0].common == Window(5, 300)
 
 
 @pytest.mark.parametrize(("warmup", "first", "begin"), [(0.4, None, 800), (0.0, 700, 700)])
@@ -108,7 +108,7 @@ def test_where_no_update_is_left_to_compare_on_that_is_said_and_nothing_is_concl
 
 def test_twins_that_part_as_far_as_orders_do_have_all_of_the_spread() -> None:
     found = analysed(Suite().cell("SB", random=1).cell("SB, twin", random=1, aside=0.3, initial_perturbation=1e-6))
-    (twin,) = found.panels[0].twins
+    (twin,) = found.parts[0].twins
     assert (twin.original.cell.name, twin.perturbed.cell.name, twin.perturbation) == ("SB", "SB, twin", 1e-6)
     assert twin.last.mean == pytest.approx(0.5, abs=0.12)  # half of |aside|^2 = 0.3^2 t, over a spread squared of 0.3^2 t
     (said,) = [text for text in found.sentences[TITLE] if "started 1e-06 apart" in text]

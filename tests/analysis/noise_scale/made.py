@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gapbench.analysis.noise_scale import NoiseStudy, study
+from gapbench.analysis.frames import Study
+from gapbench.analysis.noise_scale import study
 from tests.analysis import synthetic
 
 DIMENSIONS = 30
@@ -53,7 +54,7 @@ def loss_rows(run_id: str, last: int, metric: str = "recalibrated_train_loss") -
     return (_row(run_id, int(update), metric, 2.0 / update**0.5) for update in np.unique(np.geomspace(1, last, 30).astype(int)))
 
 
-def made_study(*, probed: tuple[int, ...] = (64, 256), seeds: int = 1, rates: tuple[float, ...] = (0.1,), mean: float = 1.0) -> NoiseStudy:
+def made_study(*, probed: tuple[int, ...] = (64, 256), seeds: int = 1, rates: tuple[float, ...] = (0.1,), mean: float = 1.0) -> Study:
     """Cells of batch sizes 64 and 256 at every rate, all streamed, those of `probed` also probed at three updates.
 
     The mean gradient of the data set is taken `mean` times.

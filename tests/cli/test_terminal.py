@@ -212,7 +212,7 @@ def test_a_plain_terminal_gets_plain_text(session, suite, variables, monkeypatch
 
 
 def test_watching_follows_a_suite_that_trains_elsewhere(session, suite, monkeypatch):
-    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.2")  # longer than two starts of a busy machine take
+    monkeypatch.setenv("FAKE_UPDATE_SECONDS", "0.6")  # longer than two starts of a busy machine take
     one = session("run", suite, "--slots", 2)
     one.until(trains(one))
     watching = session("status", "small", "--watch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
 from gapbench.execution.calibrating import Measured as Measured
-from gapbench.execution.calibrating import Stopwatch, calibrate
+from gapbench.execution.calibrating import Calibration, Stopwatch
 from gapbench.execution.devices import Device
 from gapbench.execution.devices import choose_devices as choose_devices
 from gapbench.execution.executor import Executor, Setup
@@ -81,7 +82,7 @@ def measure(
     *,
     titles: Callable[[Job], str],
     say: Callable[[str], None],
-    executor: Callable[[], Executor] | None = None,
+    executor: Executor | None = None,
 ) -> Measured:
     """Measures for a few minutes how fast the programs of runs are here, and lets later plans know. Trains and stores no run.
 
@@ -91,14 +92,24 @@ def measure(
         settings: devices, data, plugins.
         titles: names a job for people.
         say: receives what is about to be done.
-        executor: returns one that runs measuring workers; default: processes of this machine.
+        executor: runs the workers; default: processes of this machine.
 
     Raises:
-        GapbenchError: a measuring process cannot start.
+        GapbenchError: workers cannot start.
+        KeyboardInterrupt: it was interrupted.
     """
     layout = plan_layout(runs, settings.devices, settings.slots)
     jobs = [job for job in layout.jobs if not set(selected).isdisjoint(job.run_ids)]
-    return calibrate(jobs, layout.slots, _setups(Path(), "", settings), titles=titles, say=say, executor=executor)
+    with tempfile.TemporaryDirectory() as folder, ResultsDirectory.create(Path(folder), "calibration") as results:
+        calibration = Calibration(results, jobs, layout.slots, titles, say)
+        setup_of, where = _setups(results, settings), executor or LocalProcesses()
+        watch = calibration.stopwatch()
+        scheduler = Scheduler(
+            results, layout.slots, setup_of, where, lambda job: ", ".join(job.run_ids), watch, fail_fast=False, command=""
+        )
+        if scheduler.execute((), more=calibration.rounds()).interrupted:
+            raise KeyboardInterrupt
+    return Measured(calibration.measured, calibration.left_out)
 
 
 def execute(
@@ -133,7 +144,7 @@ def execute(
     done = set(selected) - to_train
     before = [part for job in layout.jobs if (part := job.part(done))]
     failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
-    stopwatch = Stopwatch(results, layout.slots, pending)
+    stopwatch = Stopwatch(results, layout.slots, {run_id: runs[run_id] for run_id in to_train})
     with Heartbeat(results) as beat:
 
         def watch(notice: Notice) -> None:
@@ -141,18 +152,18 @@ def execute(
             beat(notice)
             observe(notice)
 
-        setup_of, where = _setups(results.path, results.suite, settings), executor or LocalProcesses()
+        setup_of, where = _setups(results, settings), executor or LocalProcesses()
         scheduler = Scheduler(results, layout.slots, setup_of, where, titles, watch, settings.fail_fast, settings.command)
         return scheduler.execute(pending, done=before, failed=failed)
 
 
-def _setups(results: Path, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
+def _setups(results: ResultsDirectory, settings: Settings) -> Callable[[Slot], Setup]:
     machine = describe_machine()
 
     def setup_of(slot: Slot) -> Setup:
         return Setup(
-            results=results,
-            suite=suite,
+            results=results.path,
+            suite=results.suite,
             device="cpu" if slot.device.kind == "cpu" else "cuda:0",
             device_label=slot.device.name,
             device_name=slot.device.label,

@@ -9,32 +9,31 @@ from pathlib import Path
 
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
-from gapbench.execution.calibrating import Measured as Measured
-from gapbench.execution.calibrating import Calibration, Stopwatch
-from gapbench.execution.devices import Device
-from gapbench.execution.devices import choose_devices as choose_devices
-from gapbench.execution.executor import Executor, Setup
-from gapbench.execution.executor import LocalProcesses as LocalProcesses
-from gapbench.execution.jobs import Job as Job
-from gapbench.execution.jobs import Pending as Pending
-from gapbench.execution.jobs import Predictions as Predictions
-from gapbench.execution.jobs import Slot, plan_jobs, plan_slots
-from gapbench.execution.jobs import find_pending as find_pending
-from gapbench.execution.jobs import place_of as place_of
-from gapbench.execution.notices import Begun as Begun
-from gapbench.execution.notices import Ended as Ended
-from gapbench.execution.notices import JobEnded as JobEnded
-from gapbench.execution.notices import Notice as Notice
-from gapbench.execution.notices import Observer as Observer
-from gapbench.execution.notices import Said as Said
-from gapbench.execution.notices import Stopping as Stopping
-from gapbench.execution.notices import ignore as ignore
-from gapbench.execution.progress import Heartbeat
-from gapbench.execution.progress import Running as Running
-from gapbench.execution.progress import Tracker as Tracker
-from gapbench.execution.rules import Price as Price
-from gapbench.execution.rules import PricedJob as PricedJob
-from gapbench.execution.rules import price as price
+from gapbench.execution.calibrating import Measured as Measured, Calibration, Stopwatch
+from gapbench.execution.devices import Device, choose_devices as choose_devices
+from gapbench.execution.executor import Executor, Setup, LocalProcesses as LocalProcesses
+from gapbench.execution.jobs import (
+    Job as Job,
+    Pending as Pending,
+    Predictions as Predictions,
+    Slot,
+    plan_jobs,
+    plan_slots,
+    find_pending as find_pending,
+    place_of as place_of,
+)
+from gapbench.execution.notices import (
+    Begun as Begun,
+    Ended as Ended,
+    JobEnded as JobEnded,
+    Notice as Notice,
+    Observer as Observer,
+    Said as Said,
+    Stopping as Stopping,
+    ignore as ignore,
+)
+from gapbench.execution.progress import Heartbeat, Running as Running, Tracker as Tracker
+from gapbench.execution.rules import Price as Price, PricedJob as PricedJob, price as price
 from gapbench.execution.scheduler import Execution, Scheduler
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec

@@ -61,13 +61,6 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fake_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring workers without torch, who know the answers."""
-    fake = Path(__file__).parent / "execution" / "fake_measuring.py"
-    monkeypatch.setattr("gapbench.execution.calibrating.MEASURING_COMMAND", (sys.executable, str(fake)))
-
-
-@pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures: drawing takes longer than all else in a test."""
     monkeypatch.setattr("gapbench.report.drawings", lambda _: {})

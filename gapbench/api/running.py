@@ -273,7 +273,7 @@ def calibrate(
         where: fields of the place, for this call, such as devices="cpu".
 
     Raises:
-        GapbenchError: the suite is wrong, a device or data set is missing, or no measuring process can start.
+        GapbenchError: the suite is wrong, a device or data set is missing, or no worker can start.
     """
     place = place.but(**where)
     selection = select(suite, place, settings=settings, only=only)

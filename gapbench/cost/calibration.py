@@ -113,6 +113,21 @@ class Buckets:
         return self.train + self.evaluation + self.other
 
 
+@dataclass(frozen=True)
+class Timed:
+    """What a job took that began at its first update and ended ok."""
+
+    spec: RunSpec
+    """Of one of its runs."""
+    replicas: int
+    seconds: Buckets
+    """Of all its runs together."""
+    setup_seconds: float | None = None
+    """Of the bucket of everything else, without checkpoints; None: not known, as its worker had not trained its program before."""
+    outside_seconds: float | None = None
+    """Outside of the buckets; None: not known, as its worker had trained nothing before."""
+
+
 class Scales(Frozen):
     """By what a guess is corrected, and what a job takes once, in seconds of all its replicas together."""
 
@@ -211,41 +226,35 @@ def learned(spec: RunSpec, place: Place | None, *, replicas: int, device_kind: s
     return _corrected(prior, weight, jobs, trust), basis
 
 
-def record_job(
-    spec: RunSpec,
-    place: Place,
-    *,
-    replicas: int,
-    seconds: Buckets,
-    setup_seconds: float | None = None,
-    outside_seconds: float | None = None,
-) -> None:
-    """Remembers what a job took.
-
-    Where the cache cannot be written to, nothing is remembered: predictions stay rough, results are not touched.
-
-    Args:
-        spec: of one of its runs.
-        place: where it trained.
-        replicas: its runs.
-        seconds: of all of them.
-        setup_seconds: of the bucket of everything else, without checkpoints; None: not known.
-        outside_seconds: outside of the buckets; None: not known.
+def scaled(timed: Timed, device_kind: str) -> TimedJob:
+    """Returns what a job took beside what was guessed of it.
 
     Raises:
         ValidationError: seconds that are none.
     """
-    guessed, work = guess(spec, replicas=replicas, device_kind=place.device_kind), work_of(spec, replicas=replicas)
-    job = TimedJob(
-        updates=spec.updates,
-        train=seconds.train / guessed.train(work),
-        evaluation=seconds.evaluation / guessed.evaluation(work),
-        setup_seconds=setup_seconds,
-        outside_seconds=outside_seconds,
+    guessed = guess(timed.spec, replicas=timed.replicas, device_kind=device_kind)
+    work = work_of(timed.spec, replicas=timed.replicas)
+    return TimedJob(
+        updates=timed.spec.updates,
+        train=timed.seconds.train / guessed.train(work),
+        evaluation=timed.seconds.evaluation / guessed.evaluation(work),
+        setup_seconds=timed.setup_seconds,
+        outside_seconds=timed.outside_seconds,
     )
+
+
+def record_job(place: Place, timed: Timed) -> None:
+    """Remembers what a job took in a place.
+
+    Where the cache cannot be written to, nothing is remembered: predictions stay rough, results are not touched.
+
+    Raises:
+        ValidationError: seconds that are none.
+    """
+    job = scaled(timed, place.device_kind)
     with _updating(place) as known:
-        entry = _entry(known, spec, place, replicas)
-        known.entries[_key(spec, place, replicas)] = entry.model_copy(update={"jobs": _last((*entry.jobs, job))})
+        entry = _entry(known, timed.spec, place, timed.replicas)
+        known.entries[_key(timed.spec, place, timed.replicas)] = entry.model_copy(update={"jobs": _last((*entry.jobs, job))})
 
 
 def record_measurement(spec: RunSpec, place: Place, *, replicas: int, measured: Scales) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,32 +10,31 @@ from pathlib import Path
 from gapbench.catalog.plugins import loaded_files
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
-from gapbench.execution.calibrating import Measured as Measured
-from gapbench.execution.calibrating import Stopwatch, calibrate
-from gapbench.execution.devices import Device
-from gapbench.execution.devices import choose_devices as choose_devices
-from gapbench.execution.executor import Executor, Setup
-from gapbench.execution.executor import LocalProcesses as LocalProcesses
-from gapbench.execution.jobs import Job as Job
-from gapbench.execution.jobs import Pending as Pending
-from gapbench.execution.jobs import Predictions as Predictions
-from gapbench.execution.jobs import Slot, plan_jobs, plan_slots
-from gapbench.execution.jobs import find_pending as find_pending
-from gapbench.execution.jobs import place_of as place_of
-from gapbench.execution.notices import Begun as Begun
-from gapbench.execution.notices import Ended as Ended
-from gapbench.execution.notices import JobEnded as JobEnded
-from gapbench.execution.notices import Notice as Notice
-from gapbench.execution.notices import Observer as Observer
-from gapbench.execution.notices import Said as Said
-from gapbench.execution.notices import Stopping as Stopping
-from gapbench.execution.notices import ignore as ignore
-from gapbench.execution.progress import Heartbeat
-from gapbench.execution.progress import Running as Running
-from gapbench.execution.progress import Tracker as Tracker
-from gapbench.execution.rules import Price as Price
-from gapbench.execution.rules import PricedJob as PricedJob
-from gapbench.execution.rules import price as price
+from gapbench.execution.calibrating import Measured as Measured, Calibration, Stopwatch
+from gapbench.execution.devices import Device, choose_devices as choose_devices
+from gapbench.execution.executor import Executor, Setup, LocalProcesses as LocalProcesses
+from gapbench.execution.jobs import (
+    Job as Job,
+    Pending as Pending,
+    Predictions as Predictions,
+    Slot,
+    plan_jobs,
+    plan_slots,
+    find_pending as find_pending,
+    place_of as place_of,
+)
+from gapbench.execution.notices import (
+    Begun as Begun,
+    Ended as Ended,
+    JobEnded as JobEnded,
+    Notice as Notice,
+    Observer as Observer,
+    Said as Said,
+    Stopping as Stopping,
+    ignore as ignore,
+)
+from gapbench.execution.progress import Heartbeat, Running as Running, Tracker as Tracker
+from gapbench.execution.rules import Price as Price, PricedJob as PricedJob, price as price
 from gapbench.execution.scheduler import Execution, Scheduler
 from gapbench.store import ResultsDirectory, describe_machine
 from gapbench.suite.runspec import RunSpec
@@ -82,7 +82,7 @@ def measure(
     *,
     titles: Callable[[Job], str],
     say: Callable[[str], None],
-    executor: Callable[[], Executor] | None = None,
+    executor: Executor | None = None,
 ) -> Measured:
     """Measures for a few minutes how fast the programs of runs are here, and lets later plans know. Trains and stores no run.
 
@@ -92,14 +92,24 @@ def measure(
         settings: devices, data, plugins.
         titles: names a job for people.
         say: receives what is about to be done.
-        executor: returns one that runs measuring workers; default: processes of this machine.
+        executor: runs the workers; default: processes of this machine.
 
     Raises:
-        GapbenchError: a measuring process cannot start.
+        GapbenchError: workers cannot start.
+        KeyboardInterrupt: it was interrupted.
     """
     layout = plan_layout(runs, settings.devices, settings.slots)
     jobs = [job for job in layout.jobs if not set(selected).isdisjoint(job.run_ids)]
-    return calibrate(jobs, layout.slots, _setups(Path(), "", settings), titles=titles, say=say, executor=executor)
+    with tempfile.TemporaryDirectory() as folder, ResultsDirectory.create(Path(folder), "calibration") as results:
+        calibration = Calibration(results, jobs, layout.slots, titles, say)
+        setup_of, where = _setups(results, settings), executor or LocalProcesses()
+        watch = calibration.stopwatch()
+        scheduler = Scheduler(
+            results, layout.slots, setup_of, where, lambda job: ", ".join(job.run_ids), watch, fail_fast=False, command=""
+        )
+        if scheduler.execute((), more=calibration.rounds()).interrupted:
+            raise KeyboardInterrupt
+    return Measured(calibration.measured, calibration.left_out)
 
 
 def execute(
@@ -134,7 +144,7 @@ def execute(
     done = set(selected) - to_train
     before = [part for job in layout.jobs if (part := job.part(done))]
     failed = sum(results.run(run_id).state() is not Outcome.OK for run_id in done)
-    stopwatch = Stopwatch(results, layout.slots, pending)
+    stopwatch = Stopwatch(results, layout.slots, {run_id: runs[run_id] for run_id in to_train})
     with Heartbeat(results) as beat:
 
         def watch(notice: Notice) -> None:
@@ -142,18 +152,18 @@ def execute(
             beat(notice)
             observe(notice)
 
-        setup_of, where = _setups(results.path, results.suite, settings), executor or LocalProcesses()
+        setup_of, where = _setups(results, settings), executor or LocalProcesses()
         scheduler = Scheduler(results, layout.slots, setup_of, where, titles, watch, settings.fail_fast, settings.command)
         return scheduler.execute(pending, done=before, failed=failed)
 
 
-def _setups(results: Path, suite: str, settings: Settings) -> Callable[[Slot], Setup]:
+def _setups(results: ResultsDirectory, settings: Settings) -> Callable[[Slot], Setup]:
     machine = describe_machine(loaded_files())
 
     def setup_of(slot: Slot) -> Setup:
         return Setup(
-            results=results,
-            suite=suite,
+            results=results.path,
+            suite=results.suite,
             device="cpu" if slot.device.kind == "cpu" else "cuda:0",
             device_label=slot.device.name,
             device_name=slot.device.label,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from gapbench import sizing
 from gapbench.catalog.plugins import load_plugins
-from gapbench.core.errors import DeviceError, GapbenchError
+from gapbench.core.errors import DeviceError
 from gapbench.core.events import Event, Outcome
-from gapbench.execution.executor import Message, Setup
+from gapbench.execution.executor import Setup
 from gapbench.suite.runspec import RunSpec
 
 
@@ -29,8 +29,9 @@ class Backend(Protocol):
         stop: Callable[[], Outcome | None],
         snapshots: Sequence[Mapping[str, Any]] | None,
         checkpoint_seconds: float,
+        compiles: bool | None,
     ) -> None:
-        """Loads the data of the runs and trains them, as `gapbench.engine.train` does."""
+        """Loads the data of the runs and trains them, as `gapbench.engine.train` does; `compiles`: see `JobOrder`."""
         ...
 
     def dump(self, value: Any, file: BinaryIO) -> None:
@@ -69,19 +70,25 @@ class TorchBackend:
         sizing.count_with(answers)
         self._setup = setup
 
-    def train(self, specs: Sequence[RunSpec], **how: Any) -> None:
+    def train(self, specs: Sequence[RunSpec], *, compiles: bool | None, **how: Any) -> None:
         """Trains with the engine."""
+        import torch
+
         from gapbench import engine
         from gapbench.workloads import datasets
 
         assert self._setup is not None
         device, kind = self._setup.device, self._setup.device.partition(":")[0]
-        pool = datasets.load(specs[0].dataset, data_context(self._setup))
+        setup = self._setup
+        context = datasets.DataContext(data_dir=setup.data_dir, cache_dir=setup.cache_dir, offline=setup.offline, suite_dir=setup.suite_dir)
+        pool = datasets.load(specs[0].dataset, context)
         splits = [datasets.split(pool, spec) for spec in specs]
         micro = sizing.micro_batch_size(specs[0], kind)
-        compiles = sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
+        if compiles is None:
+            compiles = sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
         engine.train(specs, pool, splits, device=device, micro_batch_size=micro, compiles=compiles, **how)
-        free_device_memory(device)
+        if kind != "cpu":  # what torch keeps of freed memory for its next use, a job in another slot of the same GPU may need
+            torch.cuda.empty_cache()
 
     def dump(self, value: Any, file: BinaryIO) -> None:
         """Serializes with torch.save."""
@@ -103,33 +110,3 @@ class TorchBackend:
             return True
         words = ("out of memory", "DefaultCPUAllocator", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
         return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
-def get_ready(backend: Backend, messages: Iterator[Message], say: Callable[[Message], None]) -> Setup | None:
-    """Prepares for the first message and says so, or why not; returns its content, or None where this worker has nothing to do."""
-    first = next(messages, None)
-    if first is None:
-        return None
-    setup = Setup.model_validate(first)
-    try:
-        backend.prepare(setup)
-    except GapbenchError as error:
-        say({"kind": "refused", "error": str(error)})
-        return None
-    say({"kind": "ready"})
-    return setup
-
-
-def data_context(setup: Setup) -> Any:
-    """Returns where this worker's data sets are."""
-    from gapbench.workloads.datasets.arrays import DataContext
-
-    return DataContext(data_dir=setup.data_dir, cache_dir=setup.cache_dir, offline=setup.offline, suite_dir=setup.suite_dir)
-
-
-def free_device_memory(device: str) -> None:
-    """Gives back what torch keeps of a GPU's freed memory for its next use: a job in another slot of the same GPU may need it."""
-    if device != "cpu":
-        import torch
-
-        torch.cuda.empty_cache()

@@ -88,7 +88,7 @@ class Setup(Frozen):
 
     kind: Literal["setup"] = "setup"
     results: Path
-    """The results directory; a measuring worker has none."""
+    """The results directory."""
     suite: str
     device: str
     """As the engine calls it: "cpu", or "cuda:0", the only one that the worker sees."""
@@ -118,15 +118,19 @@ class JobOrder(Frozen):
     """Id of the run whose folder holds a checkpoint with their slices."""
     slots: int
     """How many jobs may train on its device at a time meanwhile, this one included: for its results."""
+    compiles: bool | None
+    """Whether to try to compile the network; None: where that pays."""
 
 
 STOP: Message = {"kind": "stop"}
 """To a worker: write a checkpoint and end."""
 
 
-def job_message(item: Pending, *, slots: int = 1) -> Message:
+def job_message(item: Pending, *, slots: int) -> Message:
     """Returns the message that hands over a job; `slots`: see `JobOrder`."""
-    return JobOrder(run_ids=item.job.run_ids, specs=item.job.specs, checkpoint=item.checkpoint, slots=slots).model_dump(mode="json")
+    job = item.job
+    order = JobOrder(run_ids=job.run_ids, specs=job.specs, checkpoint=item.checkpoint, slots=slots, compiles=item.compiles)
+    return order.model_dump(mode="json")
 
 
 def encode(message: Message) -> bytes:
@@ -175,7 +179,7 @@ class LocalProcesses(Executor):
     """Workers as processes of this machine. A worker's stdin closes when this process dies, however it dies."""
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
-        self._command = tuple(command or WORKER_COMMAND)
+        self._command = command or WORKER_COMMAND
         self._inbox: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
         """None: there is nothing more to come."""
         self._processes: dict[int, _Process] = {}

@@ -149,6 +149,8 @@ class Pending:
     """Id of the run whose folder holds the checkpoint with its slices."""
     update: int = 0
     """Done, according to that checkpoint."""
+    compiles: bool | None = None
+    """Whether it tries to compile its network; None: where that pays for its updates."""
 
     @property
     def share_left(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,22 +85,26 @@ class Scheduler:
         self._predictions = Predictions(place_of(self.slots))
         self._workers: dict[int, _Worker] = {}
         self._waiting: deque[Pending] = deque()
+        self._more: Iterator[Sequence[Pending]] | None = None
         self._stopping = False
         self._killing = False
         self._error: GapbenchError | None = None
 
-    def execute(self, pending: Sequence[Pending], *, done: Sequence[Job] = (), failed: int = 0) -> Execution:
+    def execute(
+        self, pending: Sequence[Pending], *, done: Sequence[Job] = (), failed: int = 0, more: Iterator[Sequence[Pending]] | None = None
+    ) -> Execution:
         """Trains the pending jobs and returns how that ended.
 
         Args:
             pending: what is left to do.
             done: what is selected and has been done before.
             failed: how many runs of that are not ok.
+            more: yields jobs that train next, each time that all others have ended.
 
         Raises:
             GapbenchError: workers cannot start, or the results directory cannot be written to; outcomes so far are kept.
         """
-        self._waiting = deque(in_order(pending, self._predictions))
+        self._waiting, self._more = deque(in_order(pending, self._predictions)), more
         with Interrupt() as interrupt:
             try:
                 self.observe(self._begun(done, failed))
@@ -114,7 +118,7 @@ class Scheduler:
         return self.execution
 
     def _loop(self, interrupt: Interrupt) -> None:
-        while self._waiting or self._workers:
+        while self._waiting or self._workers or self._more is not None:
             if interrupt.count and not self._stopping:
                 self.execution.interrupted = True
                 self.observe(Stopping(at_once=False))
@@ -125,6 +129,7 @@ class Scheduler:
                 for worker in self._workers.values():
                     self._kill(worker)
             if not self._stopping:
+                self._ask_for_more()
                 self._dispatch()
             received = self.executor.receive(POLL_SECONDS)
             if received is None:
@@ -134,6 +139,13 @@ class Scheduler:
                 self._worker_ended(self._workers.pop(number), message)
             else:
                 self._worker_said(self._workers[number], message)
+
+    def _ask_for_more(self) -> None:
+        if self._more is not None and not self._waiting and not self._running():
+            found = next(self._more, None)
+            self._waiting.extend(in_order(found or (), self._predictions))
+            if found is None:
+                self._more = None
 
     def _dispatch(self) -> None:
         """Gives work to every free slot; lets idle workers go where none is left, so that they hold no memory."""
@@ -147,7 +159,7 @@ class Scheduler:
                     self._give(item, found.slot)
                 else:
                     self._too_large(item, found.slot)
-        if not self._waiting:
+        if not self._waiting and self._more is None:
             for worker in idle:
                 if worker.item is None:
                     self.executor.dismiss(worker.slot.number)
@@ -271,6 +283,7 @@ class Scheduler:
     def _stop(self) -> None:
         self._stopping = True
         self._waiting.clear()
+        self._more = None
         for worker in self._workers.values():
             if worker.ready:
                 self.executor.send(worker.slot.number, STOP)

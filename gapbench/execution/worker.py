@@ -24,7 +24,7 @@ from typing import Any
 
 from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
 from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
-from gapbench.execution.backend import Backend, TorchBackend, get_ready
+from gapbench.execution.backend import Backend, TorchBackend
 from gapbench.execution.executor import STOP_SIGNALS, JobOrder, Message, Setup, keep_stdout, read_messages
 from gapbench.store import (
     CheckpointHeader,
@@ -69,9 +69,16 @@ def serve(backend: Backend) -> None:
         signal.signal(number, ask_to_stop)
     # Unbuffered: a thread that waits in a buffered reader would block the interpreter's end.
     messages = read_messages(_lines(0))
-    setup = get_ready(backend, messages, say)
-    if setup is None:
+    first = next(messages, None)
+    if first is None:
         return
+    setup = Setup.model_validate(first)
+    try:
+        backend.prepare(setup)
+    except GapbenchError as error:
+        say({"kind": "refused", "error": str(error)})
+        return
+    say({"kind": "ready"})
 
     def listen() -> None:
         for message in messages:
@@ -132,6 +139,7 @@ class _Worker:
                         stop=lambda: self._reason_to_stop(specs, recorder),
                         snapshots=resumed.snapshots if resumed else None,
                         checkpoint_seconds=self._setup.checkpoint_seconds,
+                        compiles=order.compiles,
                     )
                     return recorder.conclude(), True
             except StoreError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gapbench.sizing.decisions import micro_batch_size as micro_batch_size
-from gapbench.sizing.decisions import program_key as program_key
-from gapbench.sizing.decisions import stack_pays as stack_pays
-from gapbench.sizing.decisions import worth_compiling as worth_compiling
-from gapbench.sizing.sizes import count_models as count_models
-from gapbench.sizing.sizes import count_with as count_with
-from gapbench.sizing.sizes import size_of as size_of
+from gapbench.sizing.decisions import (
+    micro_batch_size as micro_batch_size,
+    program_key as program_key,
+    stack_pays as stack_pays,
+    worth_compiling as worth_compiling,
+)
+from gapbench.sizing.sizes import count_models as count_models, count_with as count_with, size_of as size_of

@@ -10,7 +10,7 @@ from gapbench.api.benching import time_suite
 from gapbench.bench.cases import PREDICTED, TRAINED
 from gapbench.core.errors import GapbenchError
 
-pytestmark = pytest.mark.usefixtures("fake_worker", "fake_measuring")
+pytestmark = pytest.mark.usefixtures("fake_worker")
 
 TRAINS = (2 * (112 + 3), 2 * (112 * 16 + 3 * 512))
 """Updates and examples of the suite."""
@@ -26,9 +26,9 @@ def test_a_suite_that_trains_takes_its_time_by_the_clock(suite: Path, monkeypatc
 
 
 def test_a_prediction_rests_on_calibrating_alone(suite: Path) -> None:
-    """The measuring worker says 1 ms an example of an update, 1 ms an evaluated example."""
+    """A job of the worker says that it trained for 1.5 s, however few updates it made."""
     found = time_suite(str(suite), PREDICTED, "cpu")
-    assert found["seconds"] > 112 * 0.016
+    assert found["seconds"] > 112 * 0.1
     assert (found["form"], found["updates"], found["examples"]) == ("calibrated", *TRAINS)
 
 

@@ -75,7 +75,7 @@ def test_plan_counts_what_is_done(call, suite):
     assert "2 runs to train" in text
 
 
-def test_plan_measures_first_where_it_is_asked_to(call, suite, tmp_path, fake_measuring):
+def test_plan_measures_first_where_it_is_asked_to(call, suite, tmp_path):
     rough = call("plan", suite)
     assert "rough: a guess" in rough.stdout
     assert "--calibrate measures" in rough.stdout

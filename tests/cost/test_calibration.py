@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from gapbench import cost
 from gapbench.cost import Place, calibration
-from gapbench.cost.calibration import Scales, Start
+from gapbench.cost.calibration import Scales, Start, Timed
 from gapbench.suite import Component, RunSpec, load_suite
 
 SB, LB, GBN, RA = (load_suite("quickstart", only=f"arm={arm},seed=0").runs[0].spec for arm in ("SB", "LB", "LB+LR+GBN", "LB+LR+GBN+RA"))
 
 
 def record(spec: RunSpec, here: Place, train: float, evaluation: float = 1.0, replicas: int = 1, **more: float) -> None:
-    calibration.record_job(spec, here, replicas=replicas, seconds=cost.Buckets(train, evaluation, 0.0), **more)
+    calibration.record_job(here, Timed(spec, replicas, cost.Buckets(train, evaluation, 0.0), **more))
 
 
 def seconds(spec: RunSpec, here: Place, replicas: int = 1) -> cost.Buckets:

@@ -9,6 +9,7 @@ import pytest
 
 from gapbench import cost
 from gapbench.cost import Place, calibration
+from gapbench.cost.calibration import Timed
 from gapbench.sizing.kinds import KINDS
 from gapbench.suite.runspec import Component
 from tests.small import MODELS, make_model_spec
@@ -61,7 +62,7 @@ def test_what_was_timed_changes_nothing() -> None:
     place = Place("cuda", "a GPU", cores=16, threads=8, slots=1)
     one = make_model_spec("resnet44", 128)
     before = cost.jobs_at_a_time(one, replicas=1, device_kind="cuda")
-    calibration.record_job(one, place, replicas=1, seconds=cost.Buckets(1e6, 1.0, 0.0))
+    calibration.record_job(place, Timed(one, 1, cost.Buckets(1e6, 1.0, 0.0)))
     assert cost.estimate(one, place=place).basis == "measured"
     assert cost.jobs_at_a_time(one, replicas=1, device_kind="cuda") == before
 
@@ -72,7 +73,7 @@ def test_two_slots_of_one_gpu_are_another_place_than_one_slot_of_each_of_two() -
     alone = dataclasses.replace(shared, slots=1)
     assert len({place.sharing() for place in (shared, apart, alone)}) == 3
     one = make_model_spec("resnet44", 128)
-    calibration.record_job(one, shared, replicas=1, seconds=cost.Buckets(1e6, 1.0, 0.0))
+    calibration.record_job(shared, Timed(one, 1, cost.Buckets(1e6, 1.0, 0.0)))
     assert [cost.estimate(one, place=place).basis for place in (shared, apart, alone)] == ["measured", "rough", "rough"]
 
 

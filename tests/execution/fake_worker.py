@@ -26,7 +26,7 @@ class FakeBackend:
         if os.environ.get("FAKE_CANNOT_START"):
             raise RuntimeError(os.environ["FAKE_CANNOT_START"])
 
-    def train(self, specs, *, emit, stop, snapshots, checkpoint_seconds):
+    def train(self, specs, *, emit, stop, snapshots, checkpoint_seconds, compiles):
         print("a stray print")
         os.write(1, b"a stray write\n")
         behaviors = json.loads(os.environ.get("FAKE_BEHAVIOR", "{}"))

@@ -59,7 +59,7 @@ def test_jobs_do_not_depend_on_measured_times(specs):
     place = place_of(slots_of(before))
     for number, job in enumerate(before):
         seconds = cost.Buckets(1e3 * (number + 1), 1.0, 0.0)
-        calibration.record_job(job.specs[0], place, replicas=job.replicas, seconds=seconds)
+        calibration.record_job(place, calibration.Timed(job.specs[0], job.replicas, seconds))
         assert cost.estimate(job.specs[0], replicas=job.replicas, place=place).basis == "measured"
     assert plan_jobs(runs, 4, "cpu") == before
 

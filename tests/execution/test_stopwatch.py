@@ -13,7 +13,7 @@ from gapbench.cost import calibration
 from gapbench.execution import choose_devices, plan_layout
 from gapbench.execution.calibrating import Stopwatch
 from gapbench.execution.devices import Device
-from gapbench.execution.jobs import Job, Pending, Slot, place_of
+from gapbench.execution.jobs import Slot, place_of
 from gapbench.execution.notices import JobEnded, JobStarted
 from gapbench.store import ResultsDirectory, RunOutcome
 from gapbench.suite import load_suite
@@ -26,11 +26,10 @@ PLACE = place_of(SLOTS)
 class Suite:
     """Plays a suite to a stopwatch."""
 
-    def __init__(self, folder: Path, jobs: list[tuple[int, ...]]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.results = ResultsDirectory(folder, "suite")
         self.now = 100.0
-        pending = [Pending(Job(tuple(f"run-{seed}" for seed in job), tuple(SPECS[seed] for seed in job)), None, 0) for job in jobs]
-        self.watch = Stopwatch(self.results, SLOTS, pending, now=lambda: self.now)
+        self.watch = Stopwatch(self.results, SLOTS, {f"run-{seed}": spec for seed, spec in enumerate(SPECS)}, now=lambda: self.now)
 
     def train(self, job: tuple[int, ...], wall: float, outcome: Outcome = Outcome.OK, update: int = 0, **seconds: float) -> None:
         ids = tuple(f"run-{seed}" for seed in job)
@@ -45,7 +44,7 @@ class Suite:
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
-    return Suite(tmp_path / "results", [(0,), (1,), (2,), (3,)])
+    return Suite(tmp_path / "results")
 
 
 def entry(replicas: int = 1) -> calibration.Entry:
@@ -73,7 +72,7 @@ def test_later_jobs_tell_what_a_job_takes(suite: Suite) -> None:
 
 
 def test_a_stack_is_noted_once_and_as_a_whole(tmp_path: Path) -> None:
-    stack = Suite(tmp_path / "results", [(0, 1, 2, 3)])
+    stack = Suite(tmp_path / "results")
     stack.train((0, 1, 2, 3), wall=16.0)
     assert len(entry(replicas=4).jobs) == 1
     found = cost.estimate(SPECS[0], replicas=4, place=PLACE).buckets

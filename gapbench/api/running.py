@@ -6,7 +6,6 @@ Also calibrating: a short measurement of this machine, so that plans of a suite 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +22,7 @@ from gapbench.api.place import HERE, Place, Where
 from gapbench.api.planning import Selection, Work, check_hours, select, titles, used_components
 from gapbench.api.reporting import figures
 from gapbench.api.state import FailedRun, failed_runs
-from gapbench.catalog.plugins import check_reachable, loaded_files
+from gapbench.catalog.plugins import check_reachable
 from gapbench.core.errors import StoreError
 from gapbench.core.events import RETRIED, Outcome
 from gapbench.execution import Job, Measured, Observer, Price, Said, choose_devices, execute, ignore, measure
@@ -144,8 +143,6 @@ def run(
     path = work.directory.path
     again = frozenset(Outcome) if force else RETRIED if retry else frozenset()
     _check(work, selection, place, again, max_device_hours, observe)
-    for text in changed_plugins(path):
-        observe(Said(text))
     with ResultsDirectory.create(path, whole.name) as directory:
         retire(directory, selected, again)
         work = dataclasses.replace(work, directory=directory)
@@ -163,22 +160,6 @@ def run(
             return RunReport(path, outcomes, interrupted=True, files=None, failed=failed)
         files = write_report(path)
         return RunReport(path, outcomes, interrupted=False, files=files, failed=failed, took=_took(path, seconds, priced, outcomes))
-
-
-def changed_plugins(path: Path) -> list[str]:
-    """Returns a sentence for each loaded plugin file of which runs in a results directory were trained with another version."""
-    table = path / "runs.parquet"
-    now = loaded_files()
-    if not now or not table.is_file():
-        return []
-    runs = read_tables(path).runs
-    trained = runs[runs["outcome"] == Outcome.OK]["plugins"].dropna() if "plugins" in runs else ()
-    before = Counter(name for text in trained for name, digest in json.loads(text).items() if digest != now.get(name, digest))
-    return [
-        f"{name} has changed since {count} run{'' if count == 1 else 's'} here {'was' if count == 1 else 'were'} trained; "
-        "their numbers stay: train them again with --force, or give what has changed a new version"
-        for name, count in before.items()
-    ]
 
 
 def _predictions(work: Work, priced: Price) -> dict[str, Prediction]:

@@ -29,7 +29,6 @@ from gapbench import catalog
 from gapbench.catalog.entries import ComponentEntry, DatasetEntry, Entry, ModelEntry, OptimizerEntry, ProbeEntry, RegimeEntry
 from gapbench.catalog.parameters import from_defaults, from_signature
 from gapbench.core.errors import GapbenchError
-from gapbench.core.machine import short_names
 from gapbench.core.registry import Registry, unknown_name
 
 # What plugins have added to the catalog, and from where: entries of one file come and go together.
@@ -368,12 +367,6 @@ def load_plugins(paths: Iterable[str | Path] = ()) -> None:
             _loaded_entry_points.add(entry_point.value)
     for path in paths:
         _load_file(Path(path))
-
-
-def loaded_files() -> dict[str, str]:
-    """Returns hashes of the plugin files that are loaded, by the files' names."""
-    names = short_names(str(path) for path in _loaded_files)
-    return {names[str(path)]: digest[:12] for path, (digest, _) in _loaded_files.items()}
 
 
 def components_of(paths: Iterable[str | Path]) -> list[tuple[str, str]]:

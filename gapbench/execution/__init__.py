@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gapbench.catalog.plugins import loaded_files
 from gapbench.core.events import Outcome
 from gapbench.core.machine import cache_dir, total_memory_mib, usable_cores
 from gapbench.execution.calibrating import Measured as Measured, Calibration, Stopwatch
@@ -158,7 +157,7 @@ def execute(
 
 
 def _setups(results: ResultsDirectory, settings: Settings) -> Callable[[Slot], Setup]:
-    machine = describe_machine(loaded_files())
+    machine = describe_machine()
 
     def setup_of(slot: Slot) -> Setup:
         return Setup(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -16,26 +14,24 @@ from typing import Any
 import gapbench
 from gapbench.store.schema import utc_now
 
-PACKAGE = Path(gapbench.__file__).parent
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 """Whose versions can change numbers."""
 
 
-def describe_machine(plugins: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Returns versions, platform and the git state of gapbench itself, the same for every run of one start.
+def describe_machine(folder: Path | None = None) -> dict[str, Any]:
+    """Returns versions, platform and git state, the same for every run of one start.
 
     Args:
-        plugins: hashes of the plugin files that are loaded, by name.
+        folder: whose git state is recorded; default: the working directory.
     """
     return {
-        "gapbench_version": code_version(),
-        "plugins": json.dumps(dict(plugins), sort_keys=True) if plugins else None,
+        "gapbench_version": gapbench.__version__,
         "python_version": platform.python_version(),
         **{f"{name.replace('-', '_')}_version": package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu_name": cpu_name(),
         "cpu_count": os.cpu_count(),
-        **git_state(PACKAGE),
+        **git_state(folder or Path.cwd()),
     }
 
 
@@ -45,22 +41,12 @@ def describe_session(machine: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Returns `git_commit` and `git_dirty` of the working tree that a package's folder belongs to; None where there is none, or no git."""
-    # An installed package may lie in a checkout that is somebody else's.
-    commit = _git(folder, "rev-parse", "HEAD") if _git(folder, "ls-files", "--error-unmatch", "__init__.py") else None
+    """Returns `git_commit` and `git_dirty` of the working tree that holds `folder`; both None where there is none, or no git."""
+    commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return {"git_commit": None, "git_dirty": None}
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
-
-
-@functools.cache
-def code_version() -> str:
-    """Returns gapbench's version with a hash of its own files, such as "0.1.0+1f2e3d4c": it changes with every change of the code."""
-    digest = hashlib.blake2b(digest_size=4)
-    for path in sorted(path for kind in ("py", "toml", "json") for path in PACKAGE.rglob(f"*.{kind}")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode() + path.read_bytes())
-    return f"{gapbench.__version__}+{digest.hexdigest()}"
 
 
 @functools.cache

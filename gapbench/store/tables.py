@@ -102,7 +102,6 @@ RUN_COLUMNS: dict[str, Column] = {
     "ghost_norm_form": Column("text", "cost"),
     "micro_batch_size": Column("integer", "cost"),
     "gapbench_version": Column("text", "session"),
-    "plugins": Column("text", "session"),
     "torch_version": Column("text", "session"),
     "python_version": Column("text", "session"),
     "git_commit": Column("text", "session"),

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import gapbench
 from gapbench import api
 from gapbench.core.machine import short_names
 
@@ -81,39 +80,3 @@ def test_no_table_page_or_bundle_says_where_the_files_lie(trained, tmp_path):
 )
 def test_names_are_the_shortest_that_tell_files_apart(paths, names):
     assert list(short_names(paths).values()) == names
-
-
-PLUGIN = '''import gapbench
-from torch import nn
-
-
-@gapbench.model(name="own-linear")
-def own_linear(input_shape, classes) -> nn.Module:
-    """One layer. {0}"""
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
-'''
-
-
-def test_a_plugin_that_changed_since_is_named_and_the_page_says_how_to_run_it_again(tmp_path):
-    plugin, suite = tmp_path / "own_linear.py", tmp_path / "own.toml"
-    plugin.write_text(PLUGIN.format("First."))
-    suite.write_text(
-        'schema = 1\nname = "own"\n[run]\nrecipe = "digits"\nmodel = "own-linear"\nepochs = 1\nbatch_size = 16\n[grid]\nseed = [0]\n'
-    )
-    said = []
-
-    def hear(notice):
-        said.append(getattr(notice, "text", ""))
-
-    where = {"plugins": [plugin], "results": tmp_path / "results", "devices": "cpu", "observe": hear}
-    results = api.run(suite, **where).results
-    page = (results / "report.html").read_text(encoding="utf-8")
-    assert "gapbench run own.toml --plugin own_linear.py" in page
-    assert str(tmp_path) not in page
-    assert not any("has changed since" in text for text in said)
-    plugin.write_text(PLUGIN.format("Second."))
-    api.run(suite, **where)
-    (text,) = [text for text in said if "has changed since" in text]
-    assert text.startswith("own_linear.py has changed since 1 run here was trained; their numbers stay")
-    (version,) = api.load_results(results).runs["gapbench_version"]
-    assert version.startswith(f"{gapbench.__version__}+")

@@ -143,7 +143,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "citation": cff,
         "bibtex": bibtex(cff),
         "references": references(),
-        "command": " ".join([f"gapbench run {read.suite}.toml", *(f"--plugin {name}" for name in runs.plugins_of(read.runs))]),
+        "command": f"gapbench run {read.suite}.toml",
         "suite_text": suite_text,
         "series": {color: pair(color) for color in series_colors(pieces)},
     }

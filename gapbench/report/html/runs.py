@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gapbench import catalog
 from gapbench.analysis import ArmsTable
@@ -19,9 +18,6 @@ from gapbench.analysis.walk import Walk
 from gapbench.core.events import Outcome
 from gapbench.report.scales import heading
 from gapbench.store import Prediction
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BUCKETS = ("train_seconds", "evaluation_seconds", "other_seconds")
 """Columns of device seconds: training, evaluation and probes, everything else."""
@@ -225,12 +221,6 @@ def span(dates: Iterable[str]) -> str:
 
 def _begun(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in records if row.get("started_at") or row.get("updates") is not None]
-
-
-def plugins_of(table: pd.DataFrame) -> list[str]:
-    """Returns the names of the plugin files that runs were trained with."""
-    known = table["plugins"].dropna() if "plugins" in table else ()
-    return sorted({name for text in known for name in json.loads(text)})
 
 
 def cautions(records: Sequence[Mapping[str, Any]], arms: ArmsTable, walks: Sequence[Walk]) -> list[str]:

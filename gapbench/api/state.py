@@ -59,11 +59,6 @@ class RunStatus:
     test_accuracy: float | None
     """At the end, or, while it trains, its last evaluation (the mean over its stack)."""
 
-    @property
-    def state(self) -> str:
-        """`training`, `waiting` (to begin or to go on), or its outcome."""
-        return "training" if self.training else str(self.outcome) if self.outcome in FINAL else "waiting"
-
 
 @dataclass(frozen=True)
 class CellStatus:
@@ -170,7 +165,7 @@ class Status:
             "command": session.command if session else None,
             "old_attempts": self.old_attempts,
             "cells": [asdict(cell) for cell in self.cells],
-            "run_list": [{**asdict(run), "state": run.state} for run in self.runs],
+            "run_list": [asdict(run) for run in self.runs],
             "failed_list": [failed.as_json() for failed in self.failed],
         }
 

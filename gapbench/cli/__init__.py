@@ -4,11 +4,7 @@
 
 from __future__ import annotations
 
-import errno
 import gc
-import os
-import sys
-from typing import NoReturn
 
 # Half of the time of a short command is imports. They make many objects and no garbage, which it takes a tenth to look for.
 gc.set_threshold(50_000, 20, 20)
@@ -21,17 +17,4 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """The console script `gapbench`."""
-    if sys.stdout is None:
-        _fail("standard output is closed; send it somewhere, such as to a file or to /dev/null")
-    try:
-        app()
-    except OSError as error:
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer is not tried again at the end
-        _fail(f"standard output cannot be written ({error.strerror}); results are not touched by that")
-
-
-def _fail(text: str) -> NoReturn:
-    print(f"error: {text}", file=sys.stderr)
-    sys.exit(2)
+    app()

@@ -102,11 +102,6 @@ def print_merged(console: Console, merged: Merged) -> None:
         tell(console, f"not the same: {count(len(merged.conflicts) - MANY, 'more run')}", style="yellow")
     for run_id in merged.begin_anew:
         tell(console, f"begins anew: {run_id} (the rest of its stack came from another directory)", style="yellow")
-    if merged.missing and merged.path.name == merged.suite:
-        command = f"gapbench run {merged.path / 'suite.toml'} --results {merged.path.parent}"
-        tell(console, f"{count(merged.missing, 'run')} left to train: {command}")
-    elif merged.missing:
-        tell(console, f"{count(merged.missing, 'run')} left to train: name the directory {merged.suite}, and run its suite.toml there")
     if merged.old_attempts:
         tell(console, f"{count(merged.old_attempts, 'old attempt')} stayed where they are", style="dim")
     tell(console, f"gapbench report {merged.path} writes its tables and figures")

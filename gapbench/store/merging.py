@@ -122,9 +122,6 @@ class Merged:
     """Old attempts that were left where they are."""
     grown: bool
     """Whether the directories planned different runs, so that the plan is the union."""
-    suite: str
-    missing: int
-    """Planned runs that have no outcome yet."""
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merged:
@@ -154,7 +151,6 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
             recover(merged.runs_path)
             merged.write_plan(plan, merged_suite_toml({one.path: _suite_toml(one) for one in directories}))
             build_tables(merged)
-            missing = sum(merged.run(run_id).outcome() is None for run_id in plan.run_ids)
     kept = list(choice.kept.values())
     return Merged(
         path=target,
@@ -166,8 +162,6 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
         begin_anew=tuple(choice.begin_anew),
         old_attempts=sum(len(directory.attempts()) for directory in directories),
         grown=len({frozenset(plan.run_ids) for plan in plans.values()}) > 1,
-        suite=directories[0].suite,
-        missing=missing,
     )
 
 

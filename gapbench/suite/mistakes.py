@@ -149,7 +149,7 @@ def _message(details: ErrorDetails) -> str:
     limits = {"greater_than": "greater than", "greater_than_equal": "at least", "less_than": "less than", "less_than_equal": "at most"}
     if kind in limits:
         limit = next(iter(context.values()))
-        return f"must be {limits[kind]} {limit if isinstance(limit, int) else f'{limit:g}'}, not {shown}"
+        return f"must be {limits[kind]} {limit:g}, not {shown}"
     wanted = {
         "int_type": "a whole number",
         "int_from_float": "a whole number",

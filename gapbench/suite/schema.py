@@ -132,8 +132,6 @@ Probe = Annotated[dict[str, Any], PlainValidator(_probe), WithJsonSchema({"type"
 Component = Annotated[dict[str, Any], PlainValidator(_component), WithJsonSchema({"type": ["string", "object"]})]
 """For editors, `suite.json_schema` puts the catalog's names and options in the place of this."""
 Ghost = Annotated[Any, WordOr("off", type="integer", minimum=1)]
-LARGEST_SEED = 2**63 - 1
-"""What a column of whole numbers holds."""
 Seed = Annotated[Any, WordOr("seed", type="integer", minimum=0)]
 ClipNorm = Annotated[Any, WordOr("off", type="number", exclusiveMinimum=0)]
 NormMomentum = Annotated[Any, WordOr("cumulative", type="number", exclusiveMinimum=0, maximum=1)]
@@ -246,7 +244,7 @@ class RunFields(Section):
         1, description='The headline accuracy is the mean of so many last evaluations; "late": of those in the last 5 % of the updates.'
     )
     holdout: float = Field(0.0, ge=0.0, lt=1.0, description="Fraction of the training set that is kept for validation.")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Number from which every random stream of a run is derived.")
+    seed: int = Field(0, ge=0, description="Number from which every random stream of a run is derived.")
     init_seed: Seed = Field("seed", description='Of the initial weights; "seed": the run\'s.')
     order_seed: Seed = Field("seed", description='Of order, augmentation, dropout and noise; "seed": the run\'s.')
     split_seed: Seed = Field("seed", description='Of drawn splits and subsets; "seed": the run\'s.')
@@ -316,7 +314,7 @@ def _seed_list(value: Any) -> Any:
 
 
 SeedList = Annotated[
-    list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]],
+    list[Annotated[int, Field(ge=0)]],
     Field(min_length=1),
     BeforeValidator(_seed_list),
     WithJsonSchema(

@@ -100,25 +100,15 @@ def test_content_can_be_insisted_on(write: Write, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y_test": None}, "no array y_test; it needs x_train, y_train, x_test, y_test and has x_train, y_train, x_test"),
-        ({"y_train": np.zeros(5, np.int64)}, "y_train has 5 labels for 60 examples"),
-        ({"y_train": np.zeros(60)}, "y_train must be integers of shape [examples], not float64 of shape [60]"),
+        ({"y_test": None}, "has no y_test; it must have x_train, y_train, x_test, y_test"),
+        ({"y_train": np.zeros(5, np.int64)}, "y_train must hold one whole number of at least 0 for each of the 60 examples of x_train"),
+        ({"y_train": np.zeros(60)}, "y_train must hold one whole number"),
         (
             {"x_test": np.zeros((30, 12))},
-            "x_test must be float32, not float64; convert it with .astype",
+            "not float64 [30, 12]; convert it, for example with .astype",
         ),
-        ({"x_test": np.zeros((30, 5), np.float32)}, "only their lengths may differ"),
-        ({"x_train": np.full((60, 12), np.nan, np.float32)}, "x_train must be finite: example 0 has NaN or infinite features"),
-        ({"y_train": np.tile([1, 2], 30), "y_test": np.tile([1, 2], 15)}, "so they must be 0 to 1, but 2 occurs; renumber them"),
-        (
-            {"x_train": np.zeros((60, 3, 8, 8), np.uint8)},
-            "channels come last: write x_train.transpose(0, 2, 3, 1)",
-        ),
-        (
-            {"x_train": np.zeros((60, 8, 8), np.float32)},
-            "x_train has images as float32; write them as uint8 from 0 to 255",
-        ),
-        ({"x_train": np.array([{}] * 60)}, "cannot be read as an .npz file of plain arrays"),
+        ({"x_test": np.zeros((30, 5), np.float32)}, "must be images [n, height, width(, channels)] or features [n, features] of one size"),
+        ({"x_train": np.array([{}] * 60)}, "is no .npz file of plain arrays"),
     ],
 )
 def test_files_of_another_form_are_mistakes(

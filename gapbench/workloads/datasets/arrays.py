@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from gapbench.catalog.entries import DatasetEntry
 from gapbench.core.errors import DataError
-from gapbench.suite.facts import check_examples, described
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,9 @@ class Split:
 
 
 # What must hold for any pool, whoever made it, before anything is trained on it.
+
+CHUNK = 4096
+"""Examples that are looked through at once: a mapped array of gigabytes is never wholly in memory."""
 
 
 def check_pool(pool: Pool, place: str) -> Pool:
@@ -84,6 +86,27 @@ def check_declared(pool: Pool, entry: DatasetEntry) -> Pool:
         if declared not in (None, ()) and declared != value:
             raise DataError(f"{entry.name}: it is declared with {fact} = {declared}, but its pool has {value}; correct the declaration")
     return pool
+
+
+def check_examples(examples: npt.NDArray[Any], place: str) -> None:
+    """Raises DataError unless `examples` are uint8 [n, height, width, channels] or finite float32 [n, features], none of these zero."""
+    if (examples.dtype, examples.ndim) not in ((np.dtype(np.uint8), 4), (np.dtype(np.float32), 2)):
+        raise DataError(
+            f"{place} must be images, uint8 of shape [examples, height, width, channels], "
+            f"or features, float32 of shape [examples, features], not {described(examples)}"
+        )
+    if 0 in examples.shape:
+        raise DataError(f"{place} are empty: shape {list(examples.shape)}")
+    if examples.dtype == np.float32:
+        for start in range(0, len(examples), CHUNK):
+            finite = np.isfinite(examples[start : start + CHUNK]).all(axis=1)
+            if not finite.all():
+                raise DataError(f"{place} must be finite: example {start + int(np.argmin(finite))} has NaN or infinite features")
+
+
+def described(array: npt.NDArray[Any]) -> str:
+    """Returns type and shape in words."""
+    return f"{array.dtype} of shape {list(array.shape)}"
 
 
 # Where data sets are looked for, and where what was decoded from them is kept.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gapbench.core.errors import DataError
 from gapbench.core.hashing import content_hash
-from gapbench.suite.facts import check_arrays, read_arrays
-from gapbench.workloads.datasets.arrays import DataContext, Pool
+from gapbench.workloads.datasets.arrays import DataContext, Pool, check_examples, described
 from gapbench.workloads.datasets.cache import cached, known_md5, write_atomically
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def npz(context: DataContext, *, path: str, content: str = "") -> Pool:
@@ -39,12 +44,14 @@ def npz(context: DataContext, *, path: str, content: str = "") -> Pool:
 
 def read_npz(file: Path) -> Pool:
     """Returns the pool of an .npz file, without the cache. Raises DataError as `npz` does."""
-    x_train, y_train, x_test, y_test = read_arrays(file)
-    classes = check_arrays(x_train, y_train, x_test, y_test, str(file))
-    images = np.concatenate([x_train, x_test])
-    pixel_max = 255.0 if images.dtype == np.uint8 else 1.0
-    labels = np.concatenate([y_train, y_test]).astype(np.int64)
-    return Pool(images[..., None] if images.ndim == 3 else images, labels, classes, pixel_max, len(x_train))
+    x_train, y_train, x_test, y_test = _arrays(file)
+    x_train, x_test = _examples(x_train, f"{file}: x_train"), _examples(x_test, f"{file}: x_test")
+    if x_train.dtype != x_test.dtype or x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(f"{file}: x_train is {described(x_train)} and x_test {described(x_test)}; only their lengths may differ")
+    y_train, y_test = _labels(y_train, x_train, f"{file}: y_train"), _labels(y_test, x_test, f"{file}: y_test")
+    classes = _count_classes(y_train, y_test, file)
+    pixel_max = 255.0 if x_train.dtype == np.uint8 else 1.0
+    return Pool(np.concatenate([x_train, x_test]), np.concatenate([y_train, y_test]), classes, pixel_max, len(x_train))
 
 
 def _insist_on(content: str, file: Path, md5: str, decoded_dir: Path) -> None:
@@ -53,10 +60,59 @@ def _insist_on(content: str, file: Path, md5: str, decoded_dir: Path) -> None:
     try:
         found = note.read_text(encoding="utf-8")
     except OSError:  # not there yet
-        found = content_hash(*read_arrays(file))
+        found = content_hash(*_arrays(file))
         write_atomically(note, found.encode())
     if found != content:
         raise DataError(
             f"{file} holds other arrays than those that the run was planned with (hash {found}, expected {content}); "
             "bring back that file, or start again with this one"
         )
+
+
+def _arrays(file: Path) -> list[npt.NDArray[Any]]:
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file} is no .npz file; save one with numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            missing = [name for name in ARRAYS if name not in archive]
+            if missing:
+                has = ", ".join(archive) or "none"
+                raise DataError(f"{file}: no array {' and no '.join(missing)}; it needs {', '.join(ARRAYS)} and has {has}")
+            return [archive[name] for name in ARRAYS]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{file} cannot be read as an .npz file of plain arrays: {error}") from error
+
+
+def _examples(examples: npt.NDArray[Any], place: str) -> npt.NDArray[Any]:
+    if examples.dtype == np.uint8 and examples.ndim == 3:
+        examples = examples[..., np.newaxis]
+    if examples.dtype == np.float64 and examples.ndim == 2:
+        raise DataError(f'{place} must be float32, not float64; convert it with .astype("float32")')
+    check_examples(examples, place)
+    return examples
+
+
+def _labels(labels: npt.NDArray[Any], examples: npt.NDArray[Any], place: str) -> npt.NDArray[np.int64]:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"{place} must be integers of shape [examples], not {described(labels)}")
+    if len(labels) != len(examples):
+        raise DataError(f"{place} has {len(labels)} labels for {len(examples)} examples")
+    return labels.astype(np.int64)
+
+
+def _count_classes(y_train: npt.NDArray[np.int64], y_test: npt.NDArray[np.int64], file: Path) -> int:
+    """Returns the number of classes: the labels of y_train are 0 .. classes - 1, and y_test has no other ones."""
+    known = np.unique(y_train)
+    if not np.array_equal(known, np.arange(len(known))):
+        wanted = set(range(len(known)))
+        odd = sorted(set(known.tolist()) - wanted)[0]
+        raise DataError(
+            f"{file}: y_train has {len(known)} different labels, so they must be 0 to {len(known) - 1}, but {odd} occurs; "
+            "renumber them, for example by numpy.unique(labels, return_inverse=True)[1]"
+        )
+    if len(known) < 2:
+        raise DataError(f"{file}: y_train has only one class; there must be two or more")
+    unknown = sorted(set(np.unique(y_test).tolist()) - set(known.tolist()))
+    if unknown:
+        raise DataError(f"{file}: y_test has the label {unknown[0]}, which y_train does not have (0 to {len(known) - 1})")
+    return len(known)

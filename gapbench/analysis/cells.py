@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,8 @@ from gapbench.analysis.stats import Difference, Estimate, difference, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.core.machine import short_names
 from gapbench.store.schema import with_records
 from gapbench.suite.change import Change, rate_rule, reference_among
-from gapbench.suite.runspec import canonical_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,18 +246,14 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
     cells: dict[PanelKey, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         cells.setdefault(_panel_key(row), {}).setdefault(row["cell"], []).append(row)
-    files = _files(rows)
     return tuple(
-        Panel(_title(key, [*cells], files), *key, _with_rules(_with_references([*map(_cell, own.values())]))) for key, own in cells.items()
+        Panel(_title(key, [*cells]), *key, _with_rules(_with_references([*map(_cell, own.values())]))) for key, own in cells.items()
     )
 
 
 def _panel_key(row: Mapping[str, Any]) -> PanelKey:
     dataset, model = row["dataset"], row["model"]
-    options = json.loads(row.get("dataset_options", "{}"))
-    if options.get("content"):
-        options.pop("path", None)  # the same data may lie elsewhere
-    return dataset, canonical_json(options), model, row.get("model_options", "{}"), row.get("recipe", "")
+    return dataset, row.get("dataset_options", "{}"), model, row.get("model_options", "{}"), row.get("recipe", "")
 
 
 SAME = ("arm", "recipe", "preset", "regime", "optimizer", "precision", "learning_rate_rule", "momentum_reset", "change", "words")
@@ -332,27 +326,18 @@ def _as_recipe(cell: Cell) -> tuple[bool, bool, bool]:
     return cell.batch_size == cell.reference_batch_size, unadapted(cell), cell.planned_updates == cell.reference_updates
 
 
-def _files(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Returns what people are shown of users' own files, by content."""
-    own = [json.loads(row.get("dataset_options", "{}")) for row in rows]
-    paths = {options["content"]: str(options["path"]) for options in own if options.get("content") and options.get("path")}
-    names = short_names(paths.values())
-    return {content: names[path] for content, path in paths.items()}
-
-
-def _title(key: PanelKey, keys: list[PanelKey], files: Mapping[str, str]) -> str:
-    """Names a panel; options are shown only where panels of the same data set or model differ in them, files by their names."""
+def _title(key: PanelKey, keys: list[PanelKey]) -> str:
+    """Names a panel; options are shown only where panels of the same data set or model differ in them."""
     dataset, dataset_options, model, model_options, recipe = key
-    dataset += _differing(dataset_options, [other[1] for other in keys if other[0] == dataset], files)
+    dataset += _differing(dataset_options, [other[1] for other in keys if other[0] == dataset])
     model += _differing(model_options, [other[3] for other in keys if other[2] == model])
     return f"{dataset}, {model}" + (f", recipe {recipe}" if recipe else "")
 
 
-def _differing(options: str, among: list[str], files: Mapping[str, str] | None = None) -> str:
+def _differing(options: str, among: list[str]) -> str:
     own, others = json.loads(options), [json.loads(other) for other in among]
     plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
-    named = {"content": (files or {}).get(str(own.get("content")), "")}
-    shown = [named.get(name) or f"{name} {plain[name]}" for name in own if any(other.get(name) != own[name] for other in others)]
+    shown = [f"{name} {plain[name]}" for name in own if any(other.get(name) != own[name] for other in others)]
     return f" ({', '.join(shown)})" if shown else ""
 
 

@@ -160,18 +160,6 @@ def data_dir_default() -> Path | None:
     return Path(named).expanduser() if named else None
 
 
-def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Returns the shortest ends of paths that tell them apart: "a.npz", or "x/a.npz" beside "y/a.npz". What people are shown of files."""
-    parts = {path: Path(path).parts for path in dict.fromkeys(paths)}
-    names = {}
-    for path, own in parts.items():
-        length = 1
-        while length < len(own) and any(other[-length:] == own[-length:] for name, other in parts.items() if name != path):
-            length += 1
-        names[path] = "/".join(own[-length:]) or path
-    return names
-
-
 def shown(path: Path) -> str:
     """Returns a path as it is seen from where the user stands."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

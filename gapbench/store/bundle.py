@@ -7,23 +7,17 @@ import gzip
 import hashlib
 import io
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from gapbench.core.errors import StoreError
 from gapbench.store.directory import ResultsDirectory
 from gapbench.store.files import whole_folder, write_bytes
-from gapbench.store.plan import write_plan
 from gapbench.store.schema import SCHEMA_FILE, read_schema, write_schema
-from gapbench.store.tables import files_of, named_file, without_folders
-from gapbench.suite.runspec import PlannedRun
 
 FILES = (SCHEMA_FILE, "suite.toml", "plan.parquet", "runs.parquet", "curves.parquet", "report.html")
 FOLDERS = ("tables", "figures")
-TEXTS = (".toml", ".html", ".md", ".csv", ".svg")
 MAXIMUM_BYTES = 4 << 30
 """Unpacked size that is refused: no bundle of gapbench comes near it, a malicious one might."""
 
@@ -55,8 +49,7 @@ def pack(results: ResultsDirectory, bundle: Path) -> list[str]:
         if needed not in names:
             raise StoreError(f"{results.path}: has no {needed} yet; `gapbench report {results.path}` makes it")
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    runs = results.plan().runs if "plan.parquet" in names else ()
-    members = [(f"{results.path.name}/{name}", _without_folders(results, name, runs)) for name in names]
+    members = [(f"{results.path.name}/{name}", (results.path / name).read_bytes()) for name in names]
     write_bytes(bundle, _zip(members) if bundle.suffix.lower() == ".zip" else _tar(members))
     return names
 
@@ -88,25 +81,6 @@ def unpack(bundle: Path) -> Path:
         schema = read_schema(temporary)
         write_schema(temporary, schema["suite"], bundle=digest)
     return folder
-
-
-def _without_folders(results: ResultsDirectory, name: str, runs: Sequence[PlannedRun]) -> bytes:
-    """Returns a file of a bundle, in which users' own files are names: a path says where somebody's folders are."""
-    files = files_of(runs)
-    content = (results.path / name).read_bytes()
-    if not files:
-        return content
-    if name == "plan.parquet":
-        plan = results.plan()
-        datasets = [named_file(run.spec.dataset, files) for run in runs]
-        specs = [run.spec.model_copy(update={"dataset": dataset}) for run, dataset in zip(runs, datasets, strict=True)]
-        named = [run.model_copy(update={"spec": spec}) for run, spec in zip(runs, specs, strict=True)]
-        with tempfile.TemporaryDirectory() as folder:
-            write_plan(Path(folder) / name, replace(plan, runs=tuple(named)))
-            return (Path(folder) / name).read_bytes()
-    if Path(name).suffix in TEXTS:
-        return without_folders(content.decode("utf-8"), runs).encode("utf-8")
-    return content
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,7 +12,6 @@ from gapbench import catalog
 from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
-from gapbench.core.machine import short_names
 from gapbench.store.directory import ResultsDirectory
 from gapbench.store.plan import METADATA_KEY, Prediction, read_plan, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
@@ -159,8 +158,7 @@ def build_tables(results: ResultsDirectory) -> None:
     metadata = {METADATA_KEY: plan.metadata()}
     specs = {run.run_id: run.spec for run in plan.runs}
     read = {run_id: _read(results.run(run_id), spec) for run_id, spec in specs.items()}
-    files = files_of(plan.runs)
-    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id), files) for run in plan.runs]
+    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
     untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
     columns = {name: column.kind for name, column in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
     runs = pa.table({name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
@@ -230,25 +228,7 @@ def _read(run: RunDirectory, spec: RunSpec) -> dict[str, Any]:
     return columns | {"outcome": outcome.outcome, "reason": outcome.reason, "replicas": outcome.replicas, "updates": outcome.update}
 
 
-def files_of(runs: Iterable[PlannedRun]) -> dict[str, str]:
-    """Returns what people are shown of the users' own files that runs train on, by path."""
-    return short_names(str(run.spec.dataset.option("path")) for run in runs if run.spec.dataset.option("content"))
-
-
-def named_file(dataset: Component, files: Mapping[str, str]) -> Component:
-    """Returns a data set with the name of its file in the place of a path, which says where a user's folders are; its content tells it."""
-    path = str(dataset.option("path"))
-    return dataset.model_copy(update={"options": {**dataset.options, "path": files[path]}}) if path in files else dataset
-
-
-def without_folders(text: str, runs: Iterable[PlannedRun]) -> str:
-    """Returns a text with the names of the users' own files in the place of their paths."""
-    for path, name in sorted(files_of(runs).items(), key=lambda one: -len(one[0])):
-        text = text.replace(path, name)
-    return text
-
-
-def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None, files: Mapping[str, str]) -> dict[str, Any]:
+def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None) -> dict[str, Any]:
     spec, labels = run.spec, run.labels
     values: dict[str, Any] = {
         **{name: getattr(labels, name) for name in RUN_COLUMNS if name in type(labels).model_fields},
@@ -260,7 +240,7 @@ def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None
         "change": canonical_json(labels.change.model_dump(mode="json")),
         "values": canonical_json(values_of(spec)),
         "dataset": spec.dataset.name,
-        "dataset_options": _options(named_file(spec.dataset, files), catalog.datasets()),
+        "dataset_options": _options(spec.dataset, catalog.datasets()),
         "model": spec.model.name,
         "model_options": _options(spec.model, catalog.models()),
         "optimizer": spec.optimizer.name,

@@ -161,12 +161,12 @@ def component(run: RunSettings, kind: str) -> Component | None:
 def facts_of(run: RunSettings, dataset: Component) -> DatasetFacts | None:
     """Returns the facts of the data set, or None after adding a mistake; a user's own file is known by its content from here on."""
     own_file = catalog.datasets()[dataset.name].train_examples is None
-    if own_file and not (dataset.option("path") or dataset.option("content")):
+    if own_file and not dataset.option("path"):
         run.problem("dataset", f'dataset "{dataset.name}" needs the option path')
         return None
     try:
         # Without the content that may be insisted on: what lies at the path is looked at, not what is remembered of a content.
-        options = {name: value for name, value in dataset.options.items() if name != "content" or not dataset.option("path")}
+        options = {name: value for name, value in dataset.options.items() if name != "content"}
         facts = dataset_facts(dataset.model_copy(update={"options": options}))
     except DataError as error:
         run.problem("dataset", str(error), "path")

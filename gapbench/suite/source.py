@@ -120,7 +120,7 @@ class Document:
                 value = None
             if isinstance(key, int):
                 label = value.get("label") if text == "arm" and isinstance(value, dict) else None
-                text += f"[{_printable(str(label)) if label else key}]"
+                text += f"[{_printable(label) if label else key}]"
             else:
                 shown = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
                 text += f".{shown}" if text else shown

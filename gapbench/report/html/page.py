@@ -33,7 +33,7 @@ from gapbench.report.html.strips import Strips, strips_of
 from gapbench.report.scales import heading, number_text, words
 from gapbench.store import StoredPlan, Tables, read_plan
 from gapbench.store.files import write_text
-from gapbench.store.tables import LONG_COLUMNS, without_folders
+from gapbench.store.tables import LONG_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
     walks = [walk_of(cell, curves, specs) for panel in panels for cell in panel.cells]
     strips = {panel.title: strips_of(arms.rows_of(panel)) for panel in arms.panels}
     pieces = [*(figure.svg for figure in drawn.values()), *(json.dumps(one.color) for one in strips.values())]
-    suite_text = without_folders(_suite_text(results), plan.runs if plan else ())
+    suite_text = _suite_text(results)
     cff = citation_file()
     return {
         "suite": read.suite,

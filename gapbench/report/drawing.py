@@ -176,7 +176,7 @@ def reference_label(facet: Facet) -> str:
 
 def row_axis(axes: Axes, labels: Sequence[str]) -> None:
     """Makes the y axis rows with these labels, each 1 high, the first on top."""
-    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels)
     axes.tick_params(axis="y", length=0)
     axes.yaxis.grid(visible=False)
     axes.set_ylim(len(labels) - 0.5, -0.5)

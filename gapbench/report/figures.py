@@ -14,7 +14,7 @@ from gapbench.report.curves import loss_accuracy_figure, training_curves_figure,
 from gapbench.report.equal_loss import equal_loss_figure
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.scales import is_share
-from gapbench.report.style import house_style, literal, render
+from gapbench.report.style import house_style, render
 from gapbench.report.tuning import FIGURE, learning_rate_figure
 from gapbench.store.tables import Tables
 from gapbench.tuning import KEY, read_tuned
@@ -63,7 +63,7 @@ class Figures(Mapping[str, "Figure"]):
     def __getitem__(self, name: str) -> Figure:
         if name not in self._drawn:
             with house_style():
-                self._drawn[name] = literal(self._draw[name]())
+                self._drawn[name] = self._draw[name]()
         return self._drawn[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import string
-import unicodedata
 from collections.abc import Sequence
 
 from gapbench import catalog
@@ -16,8 +15,6 @@ from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.catalog import Metric
 from gapbench.report.scales import number_text, words
 
-GREEK_CAPITALS = ("GAMMA", "DELTA", "THETA", "LAMBDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA")
-"""Those that do not look like Latin letters, which LaTeX takes for them."""
 SPECIAL = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -58,20 +55,7 @@ NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
 def escape(text: str) -> str:
     """Returns a text that LaTeX sets as it stands."""
-    return "".join(_greek(character) for character in text.translate(SPECIAL))
-
-
-def _greek(character: str) -> str:
-    """Returns a Greek letter as the symbol that every LaTeX has, whatever its encoding; anything else as it is."""
-    kind, _, letter = unicodedata.name(character, "").partition(" LETTER ")
-    if kind not in ("GREEK SMALL", "GREEK CAPITAL") or " " in letter:
-        return character
-    if letter == "OMICRON":
-        return "o" if kind == "GREEK SMALL" else "O"
-    name = letter.replace("LAMDA", "LAMBDA")
-    if kind == "GREEK SMALL":
-        return rf"\ensuremath{{\{name.lower()}}}"
-    return rf"\ensuremath{{\{name.capitalize()}}}" if name in GREEK_CAPITALS else name[0]
+    return text.translate(SPECIAL)
 
 
 def arms_latex(suite: str, table: ArmsTable) -> str:

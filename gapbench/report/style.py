@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,24 +126,8 @@ def say(figure: Figure | SubFigure, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
 
 
-_TICK = re.compile(r"\$\\mathdefault\{[^a-zA-Z\\]*(\\times [^a-zA-Z\\]*)?\}\$")
-"""A number as matplotlib's own formatters write it."""
-
-
-def literal(figure: Figure) -> Figure:
-    """Returns the figure with all its texts taken as they stand, "$" included: names of arms are no formulas."""
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        # Labels of ticks are empty until they are drawn, and then numbers; names along an axis are set literally where they are put.
-        if isinstance(text, Text) and text.get_text() and not _TICK.fullmatch(text.get_text()):
-            text.set_parse_math(False)
-    return figure
-
-
 def render(figure: Figure, kind: str) -> bytes:
     """Returns the figure as bytes of an "svg" or "png" file, without dates, so that a rerun gives the same bytes."""
-    literal(figure)
     number_marks(figure)
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None, "Creator": "gapbench"} if kind == "svg" else {"Software": None}

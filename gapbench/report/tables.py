@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ def arms_markdown(suite: str, table: ArmsTable) -> str:
     parts = [f"# {suite}: arms", "## Verdict", listing(table.verdict)]
     for panel in table.panels:
         rows = [table.cells(row) for row in table.rows_of(panel)]
-        parts += [f"## {markdown_text(panel.title)}", markdown_table(table.columns, rows)]
+        parts += [f"## {panel.title}", markdown_table(table.columns, rows)]
     return "\n\n".join([*parts, *_notes(table.notes)]) + "\n"
 
 
@@ -48,12 +47,7 @@ def side_markdown(suite: str, table: SideTable) -> str:
 
 def listing(sentences: Iterable[str]) -> str:
     """Returns sentences as a list in Markdown."""
-    return "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences)
-
-
-def markdown_text(text: str) -> str:
-    """Returns a text in which names of users are no markup: emphasis, HTML, links, formulas. Code in backticks stays code."""
-    return re.sub(r"[\\*$]|<(?=[A-Za-z/!?])|\[(?=[^\]]*\]\()", r"\\\g<0>", text)
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _notes(notes: Sequence[str]) -> list[str]:
@@ -63,7 +57,7 @@ def _notes(notes: Sequence[str]) -> list[str]:
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
     """Returns a Markdown table whose columns line up also in plain text; numbers to the right, words to the left."""
     padded = []
-    for column, *texts in zip(columns, *([markdown_text(text).replace("|", "\\|") for text in row] for row in rows), strict=True):
+    for column, *texts in zip(columns, *([text.replace("|", "\\|") for text in row] for row in rows), strict=True):
         left = column in (ARM, VERDICT, COLUMNS[0], *words)
         width = max(map(len, [column, *texts]))
         rule = f":{'-' * (width - 1)}" if left else f"{'-' * (width - 1)}:"
@@ -75,10 +69,7 @@ def factorial_markdown(suite: str, found: Sequence[Factorial]) -> str:
     """Returns `factorial.md`: a table of effects per factorial, and notes."""
     parts = [f"# {suite}: effects"]
     for one in found:
-        parts += [
-            f"## {markdown_text(one.title)}",
-            markdown_table(COLUMNS, effect_rows(one)) if one.effects else f"No effects: {one.reason}.",
-        ]
+        parts += [f"## {one.title}", markdown_table(COLUMNS, effect_rows(one)) if one.effects else f"No effects: {one.reason}."]
     return "\n\n".join([*parts, *_notes(effect_notes(found))]) + "\n"
 
 

@@ -81,7 +81,7 @@ def _folders(tables: Tables) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^\w.+=-]+", "_", text).strip("._") or "cell"
+    return re.sub(r"[^A-Za-z0-9.+=-]+", "_", text).strip("._") or "cell"
 
 
 def _describe(row: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -143,24 +142,6 @@ Phases = Annotated[list[PhaseTable], AfterValidator(_phases_in_order)]
 NormalizationField = Annotated[NormalizationTable, BeforeValidator(_normalization)]
 
 
-def _name(value: str) -> str:
-    """Refuses a name that a terminal or a file would not show as it is."""
-    if value != value.strip():
-        raise ValueError("must not begin or end with a blank")
-    return _visible(value)
-
-
-def _visible(value: str) -> str:
-    """Refuses characters that steer a terminal or cannot be seen."""
-    if odd := [character for character in value if unicodedata.category(character).startswith("C")]:
-        raise ValueError(f"must have no control or invisible characters, such as {odd[0]!a}")
-    return value
-
-
-Visible = Annotated[str, AfterValidator(_visible)]
-Name = Annotated[str, Field(min_length=1), AfterValidator(_name)]
-
-
 class RunFields(Section):
     """Every field of a run: for [run], [grid] (lists of these), [[arm]], [[override]] and recipes."""
 
@@ -273,7 +254,7 @@ class RunSection(RunFields):
 class ArmSection(RunFields):
     """One [[arm]]."""
 
-    label: Name = Field(description="Name of the arm in tables and figures; unique in the suite.")
+    label: Annotated[str, Field(min_length=1)] = Field(description="Name of the arm in tables and figures; unique in the suite.")
     reference: str = Field(
         "",
         description="Label of the arm that tables hold it against, such as a small batch with the same change; else the reference cell.",
@@ -299,7 +280,7 @@ def expand_seeds(value: Any) -> Any:
 
 
 class _Summarized(Section):
-    summary: Visible = Field("", description="One line about it.")
+    summary: str = Field("", description="One line about it.")
 
 
 class RegimeSection(RegimeRules, _Summarized):
@@ -389,7 +370,7 @@ class SuiteSection(Section):
 
     schema_version: Annotated[Literal[1], BeforeValidator(_version)] = Field(alias="schema", description="Version of the file's form.")
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")] = Field(description="Name of the suite and of its results directory.")
-    summary: Visible = Field("", description="One line for `gapbench ls suites`.")
+    summary: str = Field("", description="One line for `gapbench ls suites`.")
     extends: str = Field(
         "",
         description="Suite file or shipped suite to start from: tables merge, lists replace, [[exclude]] append; this file wins.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -262,7 +261,7 @@ def _read_arms(sections: Sections, document: Document) -> None:
         fields = arm.given()
         reference, _ = fields.pop("reference", ""), fields.pop("label", "")
         _check_names(fields, path, sections, document)
-        if label and unicodedata.normalize("NFC", label) in [unicodedata.normalize("NFC", other.label) for other in sections.arms]:
+        if label and label in [other.label for other in sections.arms]:
             document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
         sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), reference))
     for own in sections.arms:

@@ -120,16 +120,11 @@ class Document:
                 value = None
             if isinstance(key, int):
                 label = value.get("label") if text == "arm" and isinstance(value, dict) else None
-                text += f"[{_printable(label) if label else key}]"
+                text += f"[{label if label else key}]"
             else:
                 shown = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
                 text += f".{shown}" if text else shown
         return text
-
-
-def _printable(text: str) -> str:
-    """Returns a text with characters that a terminal would obey, or not show, as escapes."""
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
 
 
 def read_document(path: Path, settings: Mapping[str, str]) -> Document:

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves, matched_loss_gap
@@ -19,9 +18,7 @@ from gapbench.report.accuracy import accuracy_figure, seeds_figure
 from gapbench.report.curves import loss_accuracy_figure, mean_path, training_curves_figure, weight_distance_figure
 from gapbench.report.drawing import arm_series, facets
 from gapbench.report.factorial import factorial_figure
-from gapbench.report.figures import drawings
 from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
-from gapbench.store.tables import Tables
 from tests.analysis import synthetic
 from tests.report.drawn import legends, lines, plots, texts
 
@@ -291,24 +288,3 @@ def test_a_name_that_says_the_batch_size_says_it_once() -> None:
     small, large = (next(cell for cell in cells if cell.name == name) for name in ("SB", "LB"))
     named = [replace(small, name="no reset, B 16", words={"batch_size": "B 16"}), large]
     assert [one.label for one in arm_series(named)] == ["no reset, B 16", "LB (B 512)"]
-
-
-NASTY = ["bad $\\foo{$ math", "$x$", "[red]a[/red]", "<b>|*a*</b>", "α"]
-
-
-def test_names_are_drawn_as_they_stand_and_axes_keep_their_powers_of_ten() -> None:
-    runs, curves = synthetic.digits_suite(2, only=["SB", "LB", "LB+LR", "LB+LR+GBN", "SB+4x"])
-    names = dict(zip(dict.fromkeys(runs["cell"]), NASTY, strict=True))
-    runs["cell"] = runs["arm"] = runs["cell"].map(names)
-    runs["words"] = None
-    with house_style():
-        for draw in drawings(Tables(runs, curves, "nasty", {})).values():
-            figure = draw()
-            assert render(figure, "png")
-            texts = [text for text in figure.findobj(Text) if text.get_text()]
-            assert not any(text.get_parse_math() for text in texts if any(name in text.get_text() for name in NASTY[:2]))
-        figure = drawings(Tables(runs, curves, "nasty", {}))["weight_distance"]()
-        render(figure, "png")
-        powers = [text for text in figure.findobj(Text) if "mathdefault{10^" in text.get_text()]
-        assert powers
-        assert all(text.get_parse_math() for text in powers)

@@ -84,7 +84,3 @@ def test_one_seed_has_no_interval():
     assert "One seed, so no intervals." in text
     assert r"\pm" not in text.replace(r"$\pm$ half", "")
     assert "[" not in text
-
-
-def test_greek_letters_are_symbols_that_every_latex_has() -> None:
-    assert escape("α, λ, ς, Ω, Α, ο") == (r"\ensuremath{\alpha}, \ensuremath{\lambda}, ς, \ensuremath{\Omega}, A, o")

@@ -17,7 +17,6 @@ from rich.console import Console
 from gapbench.console.results import print_side_tables
 from gapbench.core.errors import StoreError
 from gapbench.report import ReportFiles, write_report
-from gapbench.report.tables import markdown_text
 from gapbench.suite.schema import FIGURES, ReportSection
 from tests.analysis import synthetic
 
@@ -183,11 +182,3 @@ def test_a_suite_without_them_has_neither_files_nor_sections(tmp_path: Path) -> 
     assert files.side == ()
     assert not (tmp_path / "tables" / "presets.md").exists()
     assert 'id="presets"' not in files.page.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("name", "written"),
-    [("a*b*", r"a\*b\*"), ("<b>x", r"\<b>x"), ("p < 0.001", "p < 0.001"), ("$x$", r"\$x\$"), ("[a](b)", r"\[a](b)"), ("`run`", "`run`")],
-)
-def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
-    assert markdown_text(name) == written

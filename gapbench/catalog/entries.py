@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gapbench.catalog.parameters import Parameter, WordOr
+from gapbench.core.registry import refusal_of_name
+
+
+def _name(name: str) -> str:
+    if refusal := refusal_of_name(name):
+        raise ValueError(refusal)
+    return name
 
 
 class Entry(BaseModel):
@@ -15,7 +22,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    name: str
+    name: Annotated[str, AfterValidator(_name)]
     summary: str
     """One line for `gapbench ls`."""
     source: str = ""

@@ -119,11 +119,16 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def literal(text: str) -> str:
+    """Returns a text that matplotlib draws as it stands: a dollar begins no formula, an underscore hides no entry of a legend."""
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
 def say(figure: Figure | SubFigure, text: str) -> None:
     """Puts a sentence where there is nothing to draw."""
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
+    axes.text(0.5, 0.5, literal(text), ha="center", va="center", color=MUTED, transform=axes.transAxes)
 
 
 def render(figure: Figure, kind: str) -> bytes:

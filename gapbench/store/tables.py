@@ -12,8 +12,9 @@ from gapbench import catalog
 from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
+from gapbench.core.machine import without_folders
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.plan import METADATA_KEY, Prediction, read_plan, write_table
+from gapbench.store.plan import METADATA_KEY, Prediction, file_names, published, read_plan, with_names, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json, values_of
@@ -123,6 +124,9 @@ CURVE_COLUMNS: dict[str, Kind] = {
 LONG_COLUMNS = ("test_correct", "values")
 """Left out of CSV files and pages."""
 
+MESSAGES = ("reason", "program_refused")
+"""Texts that may quote errors, and so paths."""
+
 TEST_COLUMNS = frozenset({"test_accuracy", "test_loss", "test_correct"})
 """Left out of the tables of trials, which leave the test set alone."""
 
@@ -155,10 +159,11 @@ def build_tables(results: ResultsDirectory) -> None:
     import pyarrow as pa
 
     plan = results.plan()
-    metadata = {METADATA_KEY: plan.metadata()}
+    shown = published(plan)
+    metadata = {METADATA_KEY: shown.metadata()}
     specs = {run.run_id: run.spec for run in plan.runs}
     read = {run_id: _read(results.run(run_id), spec) for run_id, spec in specs.items()}
-    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
+    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in shown.runs]
     untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
     columns = {name: column.kind for name, column in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
     runs = pa.table({name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
@@ -191,11 +196,19 @@ def read_tables(folder: Path) -> Tables:
     except (TypeError, KeyError, ValueError) as error:
         raise StoreError(f"{folder / 'runs.parquet'}: is no table of gapbench (its metadata are missing)") from error
     refuse_newer(int(metadata["schema"]), str(folder / "runs.parquet"))
-    runs = to_pandas(tables["runs"])
+    runs = _with_file_names(to_pandas(tables["runs"]))
     if "values" not in runs and (folder / "plan.parquet").is_file():  # tables of earlier versions
         values = {run.run_id: canonical_json(values_of(run.spec)) for run in read_plan(folder / "plan.parquet").runs}
         runs["values"] = runs["run_id"].map(values)
     return Tables(runs, to_pandas(tables["curves"]), metadata["suite"], metadata["report"])
+
+
+def _with_file_names(runs: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs with names of users' own files; tables of earlier versions hold paths."""
+    names = file_names(json.loads(options) for options in runs.get("dataset_options", ()) if options)
+    texts = [column for column in ("cell", "arm", "reference", "axes", "words", "dataset_options", "values") if column in runs]
+    named = {column: runs[column].map(lambda text: with_names(text, names), na_action="ignore") for column in texts}
+    return runs.assign(**named) if names else runs
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -235,6 +248,7 @@ def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None
         **{name: getattr(spec, name) for name in RUN_COLUMNS if name in type(spec).model_fields},
         **read,
         "run_id": run.run_id,
+        **{name: without_folders(str(read[name])) for name in MESSAGES if read.get(name)},
         "axes": json.dumps(labels.axes) if labels.axes else None,
         "words": json.dumps(labels.words) if labels.words else None,
         "change": canonical_json(labels.change.model_dump(mode="json")),

@@ -31,7 +31,7 @@ from gapbench.report.html import runs
 from gapbench.report.html.figure import inline_figure, pair, series_colors, toggles_of
 from gapbench.report.html.strips import Strips, strips_of
 from gapbench.report.scales import heading, number_text, words
-from gapbench.store import StoredPlan, Tables, read_plan
+from gapbench.store import StoredPlan, Tables, published_suite, read_plan
 from gapbench.store.files import write_text
 from gapbench.store.tables import LONG_COLUMNS
 
@@ -118,7 +118,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
     walks = [walk_of(cell, curves, specs) for panel in panels for cell in panel.cells]
     strips = {panel.title: strips_of(arms.rows_of(panel)) for panel in arms.panels}
     pieces = [*(figure.svg for figure in drawn.values()), *(json.dumps(one.color) for one in strips.values())]
-    suite_text = _suite_text(results)
+    suite_text = published_suite(_suite_text(results), plan)
     cff = citation_file()
     return {
         "suite": read.suite,

@@ -478,9 +478,20 @@ def _load_probes(spec: RunSpec, batches: BatchTable) -> tuple[dict[str, list[Pro
             updates = frozenset(keep_updates(batches, tuple(cast("list[float]", at)) or spec.keep_weights))
             looked |= updates
             probe = functools.partial(_when_due, probe, updates)
+        if not entry.target.startswith("gapbench."):
+            probe = functools.partial(_as_declared, probe, entry)
         chosen[entry.stage].append(probe)
     return chosen, frozenset(looked)
 
 
 def _when_due(probe: Probe, updates: frozenset[int], state: TrainState) -> Mapping[str, Tensor]:
     return probe(state) if state.update in updates else {}
+
+
+def _as_declared(probe: Probe, entry: ProbeEntry, state: TrainState) -> Mapping[str, Tensor]:
+    """Raises TrainingError where a plugin's probe returns other metrics than it is declared with; none at all: there was nothing to see."""
+    answer = probe(state)
+    text, remedy = entry.mismatch(answer) if answer else ("", "")
+    if text:
+        raise TrainingError(f'probe "{entry.name}" {text}; {remedy}')
+    return answer

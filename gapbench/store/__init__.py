@@ -16,8 +16,8 @@ from gapbench.store.merging import Merged as Merged
 from gapbench.store.merging import merge as merge
 from gapbench.store.plan import Prediction as Prediction
 from gapbench.store.plan import StoredPlan as StoredPlan
-from gapbench.store.plan import published as published
-from gapbench.store.plan import published_suite as published_suite
+from gapbench.store.plan import shared_plan as shared_plan
+from gapbench.store.plan import shared_suite as shared_suite
 from gapbench.store.plan import read_plan as read_plan
 from gapbench.store.provenance import describe_machine as describe_machine
 from gapbench.store.provenance import describe_session as describe_session

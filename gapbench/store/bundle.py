@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from gapbench.core.errors import StoreError
 from gapbench.store.directory import ResultsDirectory
 from gapbench.store.files import whole_folder, write_bytes
-from gapbench.store.plan import plan_table, published, published_suite, read_plan, write_parquet
+from gapbench.store.plan import plan_table, read_plan, shared_plan, shared_suite, write_parquet
 from gapbench.store.schema import SCHEMA_FILE, read_schema, write_schema
 
 FILES = (SCHEMA_FILE, "suite.toml", "plan.parquet", "runs.parquet", "curves.parquet", "report.html")
@@ -92,13 +92,13 @@ def _bytes(path: Path) -> bytes:
 def _plan(path: Path) -> bytes:
     """Returns the plan without the folders of this machine."""
     packed = io.BytesIO()
-    write_parquet(packed, plan_table(published(read_plan(path))))
+    write_parquet(packed, plan_table(shared_plan(read_plan(path))))
     return packed.getvalue()
 
 
 def _suite(path: Path) -> bytes:
     plan = path.with_name("plan.parquet")
-    return published_suite(path.read_text(encoding="utf-8"), read_plan(plan) if plan.is_file() else None).encode()
+    return shared_suite(path.read_text(encoding="utf-8"), read_plan(plan) if plan.is_file() else None).encode()
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -52,7 +52,8 @@ def merged_plan(plans: Mapping[Path, StoredPlan]) -> StoredPlan:
                 # A cell has one order and one set of labels, whichever directory a seed of it comes from.
                 labels = cells.setdefault(run.labels.cell, run.labels.model_copy(update={"cell_order": 1 + _last(cells)}))
                 runs[_key(run)] = PlannedRun(run_id=run.run_id, spec=run.spec, labels=labels)
-    return StoredPlan(base.suite, tuple(runs.values()), base.report)
+    commands = tuple(dict.fromkeys(command for plan in plans.values() for command in plan.commands))
+    return StoredPlan(base.suite, tuple(runs.values()), base.report, commands=commands)
 
 
 def _with_labels_of(base: StoredPlan, plan: StoredPlan) -> StoredPlan:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gapbench.core.errors import StoreError
-from gapbench.core.machine import is_absolute, short_names
+from gapbench.core.machine import is_absolute, short_names, without_folders
 from gapbench.store.files import to_json, write_atomically
 from gapbench.store.schema import SCHEMA_VERSION, refuse_newer, with_records
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec
@@ -42,6 +42,8 @@ class StoredPlan:
     """[report] of the suite as plain JSON."""
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     """By run id, where one could be made; empty in plans of a gapbench that kept none."""
+    commands: tuple[str, ...] = ()
+    """What was called to train it, each command once, in order."""
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -50,7 +52,8 @@ class StoredPlan:
 
     def metadata(self) -> bytes:
         """Returns the value under METADATA_KEY."""
-        return json.dumps({"schema": SCHEMA_VERSION, "suite": self.suite, "report": to_json(dict(self.report))}, allow_nan=False).encode()
+        facts = {"schema": SCHEMA_VERSION, "suite": self.suite, "report": to_json(dict(self.report)), "commands": [*self.commands]}
+        return json.dumps(facts, allow_nan=False).encode()
 
 
 Names = Mapping[tuple[str, str], str]
@@ -86,14 +89,15 @@ def with_names(text: str, names: Names) -> str:
     return text
 
 
-def published(plan: StoredPlan) -> StoredPlan:
+def shared_plan(plan: StoredPlan) -> StoredPlan:
     """Returns a plan as others may see it, without folders of this machine. Ids stay those of the runs that were trained."""
     names = file_names(run.spec.dataset.options for run in plan.runs)
     report = json.loads(with_names(json.dumps(to_json(dict(plan.report))), names))
-    return replace(plan, runs=tuple(_published(run, names) for run in plan.runs), report=report)
+    commands = tuple(map(without_folders, plan.commands))
+    return replace(plan, runs=tuple(_shared_run(run, names) for run in plan.runs), report=report, commands=commands)
 
 
-def published_suite(text: str, plan: StoredPlan | None) -> str:
+def shared_suite(text: str, plan: StoredPlan | None) -> str:
     """Returns a suite file as others may see it: files by the names that the plan has for them, or by their own."""
     datasets = [run.spec.dataset.options for run in plan.runs] if plan else []
     known = {options.get("path") for options in datasets}
@@ -117,7 +121,7 @@ def _data_paths(value: Any, *, of_data: bool = False) -> Iterator[str]:
                 yield from _data_paths(item, of_data=key == "dataset")
 
 
-def _published(run: PlannedRun, names: Names) -> PlannedRun:
+def _shared_run(run: PlannedRun, names: Names) -> PlannedRun:
     options = run.spec.dataset.options
     name = names.get((str(options.get("path", "")), str(options.get("content", ""))))
     if name is None:
@@ -190,7 +194,9 @@ def read_plan(path: Path) -> StoredPlan:
         raise StoreError(f"{path}: nothing was planned here yet; `gapbench run SUITE` makes it") from None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run the suite again to have it written anew") from error
-    return StoredPlan(suite=metadata["suite"], runs=runs, report=metadata["report"], predictions=predictions)
+    return StoredPlan(
+        suite=metadata["suite"], runs=runs, report=metadata["report"], predictions=predictions, commands=tuple(metadata.get("commands", ()))
+    )
 
 
 def _labels(row: Mapping[str, Any], names: Names) -> Labels:

@@ -14,7 +14,7 @@ from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
 from gapbench.core.machine import without_folders
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.plan import METADATA_KEY, Prediction, file_names, published, read_plan, with_names, write_table
+from gapbench.store.plan import METADATA_KEY, Prediction, file_names, read_plan, shared_plan, with_names, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json, values_of
@@ -106,6 +106,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "python_version": Column("text", "session"),
     "git_commit": Column("text", "session"),
     "git_dirty": Column("flag", "session"),
+    "plugins": Column("text", "session"),
     "started_at": Column("text"),
     "test_correct": Column("bits"),
 }
@@ -159,7 +160,7 @@ def build_tables(results: ResultsDirectory) -> None:
     import pyarrow as pa
 
     plan = results.plan()
-    shown = published(plan)
+    shown = shared_plan(plan)
     metadata = {METADATA_KEY: shown.metadata()}
     specs = {run.run_id: run.spec for run in plan.runs}
     read = {run_id: _read(results.run(run_id), spec) for run_id, spec in specs.items()}
@@ -302,6 +303,8 @@ def _plain(value: Any, kind: Kind) -> Any:
         return float(value)  # also "NaN" and "Infinity", as JSON holds them
     if kind == "integer":
         return int(value)
+    if kind == "text" and isinstance(value, Mapping):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
     return str(value) if kind == "text" else value
 
 

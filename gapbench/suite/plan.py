@@ -336,7 +336,7 @@ def _component_level(value: Mapping[str, Any], values: list[Any]) -> str:
     varying = sorted(key for key in options if any(other.get(key) != value.get(key) for other in values))
     names = short_names(other["path"] for other in values if isinstance(other.get("path"), str))
     texts = {key: show(value[key]).strip('"') for key in varying if key in value}
-    words = [names[value[key]] if key == "path" and names else f"{key} {text}" for key, text in texts.items()]
+    words = [(key == "path" and names.get(str(value[key]))) or f"{key} {text}" for key, text in texts.items()]
     return " ".join([*([value["name"]] if "name" in value else []), *words])
 
 

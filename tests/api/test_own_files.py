@@ -13,7 +13,7 @@ import pytest
 from gapbench import api, store
 from gapbench.analysis.cells import read_panels
 from gapbench.core.machine import short_names, without_folders
-from gapbench.store.plan import file_names, published_suite
+from gapbench.store.plan import file_names, shared_suite
 from tests.small import trained
 
 SUITE = """
@@ -126,5 +126,5 @@ def test_messages_and_suites_lose_their_folders():
         "a.npz is gone; 3/4 and either/or stay, as does ./x/y"
     )
     text = 'run = {dataset = {name = "npz", path = "/home/mé/a.npz"}}\n'
-    assert published_suite(text, None) == 'run = {dataset = {name = "npz", path = "a.npz"}}\n'
-    assert published_suite("broken =", None) == "broken ="
+    assert shared_suite(text, None) == 'run = {dataset = {name = "npz", path = "a.npz"}}\n'
+    assert shared_suite("broken =", None) == "broken ="

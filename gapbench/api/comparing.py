@@ -58,7 +58,7 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
     """
     target = Path(path)
     if target.exists():
-        raise StoreError(f"{target}: exists already; choose another name or remove it")
+        raise StoreError(f"{target}: exists already; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, str(comparison.frame().to_csv(index=False, lineterminator="\n")))
     return target

@@ -53,6 +53,14 @@ class StoreError(GapbenchError):
     """A results directory that cannot be used: locked, newer schema, somebody else's suite."""
 
 
+class UnwritableError(StoreError):
+    """A results directory that may be read and not written to."""
+
+
+class OutputError(GapbenchError):
+    """What was to be printed could not be."""
+
+
 class DeviceError(GapbenchError):
     """A device that does not exist or cannot be used."""
 

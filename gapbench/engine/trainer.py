@@ -22,7 +22,7 @@ from gapbench.core.registry import load_target
 from gapbench.engine.adaptation import FRACTIONS, Adaptation, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
-from gapbench.engine.flat import FlatNetwork
+from gapbench.engine.flat import FlatNetwork, check_untied
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.prepared import PreparedProgram, make_program, usual_updates
 from gapbench.engine.program import Probe, Program
@@ -454,6 +454,7 @@ def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
         model: nn.Module = build(input_shape, classes, **spec.model.options)
+    check_untied(model)
     if spec.initial_perturbation:
         perturb(model, spec.initial_perturbation, spec.init_seed)
     return convert_batch_norm(

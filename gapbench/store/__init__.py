@@ -41,4 +41,5 @@ from gapbench.store.session import read_session as read_session
 from gapbench.store.session import write_session as write_session
 from gapbench.store.tables import Tables as Tables
 from gapbench.store.tables import build_tables as build_tables
+from gapbench.store.tables import copy_to_read as copy_to_read
 from gapbench.store.tables import read_tables as read_tables

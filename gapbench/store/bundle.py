@@ -35,7 +35,7 @@ def check_bundle_name(bundle: Path) -> None:
     if not is_bundle(bundle):
         raise StoreError(f"{bundle}: a bundle is a .tar.gz or .zip file; choose such a name")
     if bundle.exists():
-        raise StoreError(f"{bundle}: exists already; choose another name or remove it")
+        raise StoreError(f"{bundle}: exists already; choose another name")
 
 
 def pack(results: ResultsDirectory, bundle: Path) -> list[str]:

@@ -143,6 +143,9 @@ class Merged:
     """Old attempts that were left where they are."""
     grown: bool
     """Whether the directories planned different runs, so that the plan is the union."""
+    suite: str
+    left: int
+    """Planned runs without an outcome."""
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merged:
@@ -183,6 +186,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
         begin_anew=tuple(choice.begin_anew),
         old_attempts=sum(len(directory.attempts()) for directory in directories),
         grown=len({frozenset(plan.run_ids) for plan in plans.values()}) > 1,
+        suite=plan.suite,
+        left=sum(run_id not in choice.kept or choice.kept[run_id].run(run_id).outcome() is None for run_id in plan.run_ids),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,24 @@ def build_tables(results: ResultsDirectory) -> None:
     curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id]["outcome"] in FINAL], metadata)
     write_table(results.curves_table_path, curves)
     write_table(results.runs_table_path, runs.replace_schema_metadata({**metadata, **pandas_metadata(runs)}))
+
+
+def copy_to_read(results: ResultsDirectory, parent: Path) -> ResultsDirectory:
+    """Returns a copy of a results directory, in a folder of its name below `parent`, with tables that hold what its runs hold now.
+
+    The folders of its runs are not copied: the copy reads those of the original.
+
+    Raises:
+        StoreError: something cannot be read or written.
+    """
+    copy = ResultsDirectory(parent / results.path.name, results.suite)
+    copy.path.mkdir()
+    for file in [file for file in results.path.iterdir() if file.is_file() and not file.name.startswith(".")]:
+        shutil.copyfile(file, copy.path / file.name)
+    copy.runs_path = results.runs_path
+    if not results.is_bundle:
+        build_tables(copy)
+    return copy
 
 
 def read_tables(folder: Path) -> Tables:

@@ -14,6 +14,7 @@ from gapbench.suite.layers import Layer, Settings, matches
 from gapbench.suite.mistakes import Unknown, option_mistakes, probably, unknown_key, validate, validate_value
 from gapbench.suite.runspec import Component
 from gapbench.suite.schema import (
+    LARGEST,
     SEEDS,
     ArmSection,
     RegimeSection,
@@ -182,7 +183,7 @@ def read_sections(document: Document) -> Sections:
         SuiteError: a suite of a newer schema, of which nothing more can be said.
     """
     sections = Sections()
-    _check_texts(document.data, (), document)
+    _check_values(document.data, (), document)
     _read_root(sections, document)
     _read_regimes(sections, document)
     _read_run(sections, document)
@@ -199,19 +200,21 @@ _SENTENCES = ("summary", "reason")
 """Keys whose texts may have several lines."""
 
 
-def _check_texts(value: Any, path: KeyPath, document: Document) -> None:
-    """Adds a mistake for every text with characters that nobody sees, or that a terminal obeys; keys are texts, too."""
+def _check_values(value: Any, path: KeyPath, document: Document) -> None:
+    """Adds a mistake for every text or key with characters that nobody sees, and for every whole number that no table holds."""
     if isinstance(value, str) and (refusal := refusal_of_text(value, lines=path[-1] in _SENTENCES)):
         document.mistake(path, refusal)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        document.mistake(path, f"must be at most {LARGEST}, the largest whole number of a table, not {value}")
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if refusal := refusal_of_text(key):
                 document.mistake(path, f"the key {show(key)} {refusal}")
             else:
-                _check_texts(item, (*path, key), document)
+                _check_values(item, (*path, key), document)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_texts(item, (*path, index), document)
+            _check_values(item, (*path, index), document)
 
 
 def _read_root(sections: Sections, document: Document) -> None:

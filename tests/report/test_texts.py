@@ -53,6 +53,7 @@ def test_figures_draw_names_as_they_are_and_hide_none(tables):
             assert render(figure, "svg"), name
             for called in NAMES.values():
                 assert called in shown(figure), name
+        assert "[5C0F] α, [1F642] [red]" in shown(sentence_figure("小 α, 🙂 [red]", 3.0))
         assert "cost $5, $6" in shown(sentence_figure("cost $5, $6", 3.0))
 
 

@@ -35,13 +35,17 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-@functools.cache
 def code_version(folder: Path = PACKAGE) -> str:
     """Returns the version with a hash of the code, "0.1.0+0f1e2d3c4b5a": equal for equal code, wherever it was built or checked out."""
+    return f"{gapbench.__version__}+{_code_hash(folder)}"
+
+
+@functools.cache
+def _code_hash(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml") and "_suites" not in path.parts):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
-    return f"{gapbench.__version__}+{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def describe_session(machine: Mapping[str, Any], **more: Any) -> dict[str, Any]:

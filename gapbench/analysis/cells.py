@@ -337,8 +337,10 @@ def _title(key: PanelKey, keys: list[PanelKey]) -> str:
 def _differing(options: str, among: list[str]) -> str:
     own, others = json.loads(options), [json.loads(other) for other in among]
     plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
-    shown = [f"{name} {plain[name]}" for name in own if any(other.get(name) != own[name] for other in others)]
-    return f" ({', '.join(shown)})" if shown else ""
+    differing = [name for name in own if any(other.get(name) != own[name] for other in others)]
+    of_file = ("path", "content") if {"path", "content"} <= {*differing} else ()  # its name tells as much as its hash
+    shown = [f"{name} {plain[name]}" for name in differing if name not in of_file]
+    return (f" {plain['path']}" if of_file else "") + (f" ({', '.join(shown)})" if shown else "")
 
 
 def is_missing(value: Any) -> bool:

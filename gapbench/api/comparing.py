@@ -8,7 +8,7 @@ from typing import Literal
 from gapbench.analysis.comparison import PREFIX, Comparison, PublishedSet, Results, compare_results, published_set
 from gapbench.api.keeping import find, open_refreshed
 from gapbench.core.errors import StoreError
-from gapbench.store import read_tables
+from gapbench.store import read_tables, shared_plan
 from gapbench.store.files import write_text
 from gapbench.suite.runspec import values_by_cell
 
@@ -58,7 +58,7 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
     """
     target = Path(path)
     if target.exists():
-        raise StoreError(f"{target}: exists already; choose another name or remove it")
+        raise StoreError(f"{target}: exists already; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, str(comparison.frame().to_csv(index=False, lineterminator="\n")))
     return target
@@ -69,4 +69,4 @@ def _side(asked: str | Path) -> Results | PublishedSet:
         return published_set(str(asked))
     directory = open_refreshed(find(asked))
     tables = read_tables(directory.path)
-    return Results(str(asked), tables.suite, tables.runs, values_by_cell(directory.plan().runs))
+    return Results(str(asked), tables.suite, tables.runs, values_by_cell(shared_plan(directory.plan()).runs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
@@ -10,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench import store
-from gapbench.core.errors import StoreError
+from gapbench.core.errors import StoreError, UnwritableError
 from gapbench.core.machine import cache_dir
+from gapbench.core.progress import say
 from gapbench.core.registry import unknown_name
 from gapbench.store import Leftover, Merged, ResultsDirectory, Tables
 from gapbench.suite.load import load_name
@@ -99,14 +102,22 @@ def clean(leftovers: Sequence[Leftover]) -> int:
 def open_refreshed(path: Path) -> ResultsDirectory:
     """Opens a results directory, or a bundle (unpacked beside it), with tables that hold what its runs hold now.
 
+    What cannot be written to is opened as a copy of its tables and plan in a temporary folder, and a line on the console says so.
+
     Raises:
         StoreError: it is no results directory, or something in it cannot be read or written.
     """
     if path.is_file() and store.is_bundle(path):
         path = store.unpack(path)
     directory = ResultsDirectory.open_existing(path)
-    if not directory.is_bundle:
-        store.build_tables(directory)
+    try:
+        if not directory.is_bundle:
+            store.build_tables(directory)
+        elif not os.access(path, os.W_OK):
+            raise UnwritableError(f"{path}: cannot be written to")
+    except UnwritableError:
+        directory = store.copy_to_read(directory, Path(tempfile.mkdtemp(prefix="gapbench-")))
+        say(f"{path} cannot be written to: what is made of it goes to {directory.path}")
     return directory
 
 

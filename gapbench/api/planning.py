@@ -6,14 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from gapbench import catalog
 from gapbench.api.keeping import as_html
 from gapbench.api.place import HERE, Place, Where
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import FINAL, Outcome
-from gapbench.core.registry import Registry
 from gapbench.execution import (
     Job,
     Layout,
@@ -129,21 +127,6 @@ def settings_of(suite: Suite, place: Place, *, fail_fast: bool = False, command:
         fail_fast=fail_fast,
         command=command,
     )
-
-
-def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]:
-    """Returns registry and name of every component that training these runs imports, each once."""
-    used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
-    for spec in specs:
-        named: list[tuple[Registry[Any], str]] = [
-            (catalog.datasets(), spec.dataset.name),
-            (catalog.models(), spec.model.name),
-            (catalog.optimizers(), spec.optimizer.name),
-            *((catalog.probes(), name) for name in spec.probe_options),
-        ]
-        for registry, name in named:
-            used.setdefault((registry.kind, name), (registry, name))
-    return list(used.values())
 
 
 def titles(named: Mapping[str, tuple[str, str]]) -> Callable[[Job], str]:

@@ -98,7 +98,7 @@ def _check(targets: dict[str, Path]) -> None:
         store.check_bundle_name(targets["bundle"])
     for path in targets.values():
         if path.exists():
-            raise StoreError(f"{path}: exists already; choose another name or remove it")
+            raise StoreError(f"{path}: exists already; choose another name")
     if "tensorboard" in targets:
         writer_class()  # fails before anything is written
 

@@ -6,6 +6,8 @@ Also calibrating: a short measurement of this machine, so that plans of a suite 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,12 +19,13 @@ from typing import TYPE_CHECKING, Unpack
 from gapbench import catalog, cost
 from gapbench.analysis import ArmsTable
 from gapbench.analysis.environment import prices
+from gapbench.analysis.formats import counted
 from gapbench.api.keeping import load_results
 from gapbench.api.place import HERE, Place, Where
-from gapbench.api.planning import Selection, Work, check_hours, select, titles, used_components
+from gapbench.api.planning import Selection, Work, check_hours, select, titles
 from gapbench.api.reporting import figures
 from gapbench.api.state import FailedRun, failed_runs
-from gapbench.catalog.plugins import check_reachable
+from gapbench.catalog.plugins import check_reachable, plugin_files
 from gapbench.core.errors import StoreError
 from gapbench.core.events import RETRIED, Outcome
 from gapbench.execution import Job, Measured, Observer, Price, Said, choose_devices, execute, ignore, measure
@@ -32,7 +35,7 @@ from gapbench.sizing import program_key
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables, read_tables
 from gapbench.suite import Suite
 from gapbench.suite.batches import shortened
-from gapbench.suite.runspec import Component, PlannedRun, RunSpec, run_id
+from gapbench.suite.runspec import Component, PlannedRun, RunSpec, run_id, used_components
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,11 +146,14 @@ def run(
     path = work.directory.path
     again = frozenset(Outcome) if force else RETRIED if retry else frozenset()
     _check(work, selection, place, again, max_device_hours, observe)
+    for note in () if force else changed_plugins(work.directory, work.specs):
+        observe(Said(note))
     with ResultsDirectory.create(path, whole.name) as directory:
         retire(directory, selected, again)
         work = dataclasses.replace(work, directory=directory)
         priced = work.price(selected)
-        plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(work, priced))
+        commands = tuple(dict.fromkeys([*_stored(directory).commands, command or _command(suite, place, settings, only)]))
+        plan = StoredPlan(whole.name, whole.runs, whole.report.to_dict(), _predictions(work, priced), commands)
         note = "# run with --smoke: three updates of every program of this suite\n" if smoke else ""
         directory.write_plan(plan, f"{note}{whole.resolved_toml()}")
         began = time.monotonic()
@@ -175,11 +181,39 @@ def _predictions(work: Work, priced: Price) -> dict[str, Prediction]:
 
 
 def kept_predictions(directory: ResultsDirectory) -> Mapping[str, Prediction]:
-    """Returns what the stored plan predicts; empty where there is none yet, or a damaged one, which is then written anew."""
+    """Returns what the stored plan predicts; empty where there is none yet."""
+    return _stored(directory).predictions
+
+
+def _stored(directory: ResultsDirectory) -> StoredPlan:
+    """Returns the stored plan; an empty one where there is none yet, or a damaged one, which is then written anew."""
     try:
-        return directory.plan().predictions
+        return directory.plan()
     except StoreError:
-        return {}
+        return StoredPlan(directory.suite, ())
+
+
+def _command(suite: str | Path, place: Place, settings: Mapping[str, str] | None, only: str | None) -> str:
+    """Returns the command that does what a call from Python does."""
+    options = [("--plugin", str(path)) for path in place.plugins]
+    options += [("--set", f"{key}={value}") for key, value in (settings or {}).items()]
+    return shlex.join(["gapbench", "run", str(suite), *itertools.chain(*options), *(("--only", only) if only else ())])
+
+
+def changed_plugins(directory: ResultsDirectory, specs: Mapping[str, RunSpec]) -> list[str]:
+    """Returns a sentence for each plugin file that is not what runs of the directory were trained with."""
+    trained: dict[str, set[str]] = {}
+    for one, spec in specs.items():
+        files = plugin_files(used_components([spec]))
+        sessions = directory.run(one).sessions() if files else []
+        then = sessions[-1].get("plugins") if sessions else None
+        for name in [name for name, text in files.items() if then and then.get(name, text) != text]:
+            trained.setdefault(name, set()).add(one)
+    return [
+        f"{name} has changed since {counted(len(found), 'run')} of this suite trained with it: results of both versions would stand "
+        "side by side; if the change matters, raise the component's version=, which gives its runs new ids, or train all anew with --force"
+        for name, found in sorted(trained.items())
+    ]
 
 
 def _took(path: Path, seconds: float, priced: Price, outcomes: Mapping[str, Outcome]) -> Took | None:

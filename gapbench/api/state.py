@@ -59,6 +59,11 @@ class RunStatus:
     test_accuracy: float | None
     """At the end, or, while it trains, its last evaluation (the mean over its stack)."""
 
+    @property
+    def state(self) -> str:
+        """Its outcome, or training, or waiting, begun or not."""
+        return self.outcome.value if self.outcome in FINAL else "training" if self.training else "waiting"
+
 
 @dataclass(frozen=True)
 class CellStatus:
@@ -164,8 +169,8 @@ class Status:
             "host": session.host if session else None,
             "command": session.command if session else None,
             "old_attempts": self.old_attempts,
-            "cells": [asdict(cell) for cell in self.cells],
-            "run_list": [asdict(run) for run in self.runs],
+            "cells": [{**asdict(cell), "done": cell.done, "failed": cell.failed, "waiting": cell.waiting} for cell in self.cells],
+            "run_list": [{**asdict(run), "state": run.state} for run in self.runs],
             "failed_list": [failed.as_json() for failed in self.failed],
         }
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from gapbench.api.keeping import as_html, to_frame
 from gapbench.api.place import HERE, Place, Where
-from gapbench.api.planning import TooLongError, Work, exceeds, hours, settings_of, titles, used_components
+from gapbench.api.planning import TooLongError, Work, exceeds, hours, settings_of, titles
 from gapbench.api.reporting import figures
-from gapbench.api.running import check_data, kept_predictions, retire
+from gapbench.api.running import changed_plugins, check_data, kept_predictions, retire
 from gapbench.api.state import FailedRun, failed_runs
 from gapbench.catalog.plugins import check_reachable
 from gapbench.core.events import RETRIED, Outcome
@@ -20,7 +20,7 @@ from gapbench.report.figures import Figures
 from gapbench.report.tuning import TuningFiles, write_tuning_report
 from gapbench.store import Prediction, ResultsDirectory, StoredPlan, build_tables
 from gapbench.suite import shipped_suites
-from gapbench.suite.runspec import RunSpec
+from gapbench.suite.runspec import RunSpec, used_components
 from gapbench.suite.tunable import load_tunable
 from gapbench.tuning import KEY, CellResult, Round, Search, Trial, Trials, Tuned, check_writable, specs_of, tuned_name, write_tuned_suite
 
@@ -269,6 +269,8 @@ def tune(
     if max_device_hours is not None:
         check_hours(plan, max_device_hours)
     check_data(work.every_spec(), place, work.trials.tunable.suite)
+    for note in changed_plugins(work.directory, work.specs_so_far()):
+        observe(Said(note))
     if announce is not None:
         announce(plan)
     keep_neighbours = work.trials.tunable.tune.neighbours if neighbours is None else neighbours

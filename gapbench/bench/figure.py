@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gapbench.bench.cases import KINDS
 from gapbench.bench.summary import OPEN, REACHED, SHORT, BenchReport, Row, goal_column, ratio_text
 from gapbench.report.drawing import row_axis
-from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE, new_figure
+from gapbench.report.style import INK, MUTED, OKABE_ITO, SHADE, literal, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def bench_figure(report: BenchReport) -> Figure:
     named = None
     for axes, (machine, kind, rows) in zip(places, panels, strict=False):
         if machine != named:
-            axes.set_title(machine, fontsize=10.5, fontweight="bold")
+            axes.set_title(literal(machine), fontsize=10.5, fontweight="bold")
             named = machine
         _draw(axes, kind, rows)
     _legend(places[-1], report, caption)

@@ -100,11 +100,11 @@ class Machine:
 
 def this_machine(kind: DeviceKind) -> tuple[Machine, dict[str, str | None]]:
     """Returns this machine, as far as timings on its CPU or its first GPU are concerned, and what is recorded beside it."""
-    known, cores = describe_machine(_PACKAGE), usable_cores()
+    known, cores = describe_machine(), usable_cores()
     name = f"{known['cpu_name']}, {cores} {'core' if cores == 1 else 'cores'}"
     if kind == "cuda":
         name = f"{find_gpus()[0].label}, {name}"
-    versions = {column: known[column] for column in ("torch_version", "python_version", "gapbench_version")}
+    versions = {column: known[column] for column in ("torch_version", "python_version")} | {"gapbench_version": gapbench.__version__}
     machine = Machine(kind, name, cores, **versions, source=source_digest())
     return machine, {"git_commit": known["git_commit"], "driver_version": _driver() if kind == "cuda" else None}
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gapbench.catalog.parameters import Parameter, WordOr
+from gapbench.core.registry import refusal_of_name
+
+
+def _name(name: str) -> str:
+    if refusal := refusal_of_name(name):
+        raise ValueError(refusal)
+    return name
 
 
 class Entry(BaseModel):
@@ -15,7 +22,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    name: str
+    name: Annotated[str, AfterValidator(_name)]
     summary: str
     """One line for `gapbench ls`."""
     source: str = ""
@@ -198,6 +205,19 @@ class ProbeEntry(ComponentEntry):
     with the Hessian 12, for each unit of a parameter, and under "" besides. Rough: jobs that trained correct it. Empty: hardly anything."""
     one_by_one: bool = False
     """Whether it looks at one replica of a stack at a time."""
+
+    def mismatch(self, names: Collection[str]) -> tuple[str, str]:
+        """Returns how the names that a call returned differ from the declared ones, and the remedy; empty texts where they do not."""
+        wanted = [f"{metric}/bucket" if metric in self.vectors else metric for metric in self.metrics]
+        layers = [f"{metric}/layer" for metric in self.metrics] if self.per_layer else []
+        if odd := sorted(set(names) - {*wanted, *layers}):
+            declared = ", ".join(sorted([*wanted, *layers]))
+            return f"returns {', '.join(odd)}, and is declared with {declared}", "declare them: metrics=[...], per_layer=True"
+        if missing := [name for name in wanted if name not in names]:
+            return f"does not return {', '.join(missing)}", "return every metric that it is declared with, at every call"
+        if layers and not set(layers) & set(names):
+            return f"is declared with per_layer and returns no {' or '.join(layers)}", "return it, [replica, layer], or leave out per_layer"
+        return "", ""
 
     @model_validator(mode="after")
     def _passes_of_parameters(self) -> Self:

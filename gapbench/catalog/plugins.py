@@ -376,6 +376,13 @@ def components_of(paths: Iterable[str | Path]) -> list[tuple[str, str]]:
     return [(added.registry.kind, added.name) for file in dict.fromkeys(files) for added in _loaded_files[file][1]]
 
 
+def plugin_files(used: Iterable[tuple[Registry[Any], str]]) -> dict[str, str]:
+    """Returns the hash of each file of plugins that defines some of these components (registry and name), by the file's name."""
+    found = [added_entry(registry.kind, name) for registry, name in used]
+    files = {Path(str(sys.modules[added.component.__module__].__file__)).name: added.text for added in found if added and added.text}
+    return dict(sorted(files.items()))
+
+
 def check_reachable(used: Iterable[tuple[Registry[Any], str]], paths: Iterable[str | Path]) -> None:
     """Makes sure that worker processes, which import only installed plugins and `paths`, will know the components of a suite.
 

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 import gapbench
 from gapbench import api, console
 from gapbench.cli.options import OnlyOption, ParentOption, ResultsArgument, SetOption, SuiteArgument, at_place, parse_settings
-from gapbench.core.errors import GapbenchError, SuiteError
+from gapbench.core.errors import GapbenchError, OutputError, SuiteError
 
 if TYPE_CHECKING:
     from gapbench.api import Place
@@ -27,6 +27,8 @@ class Group(TyperGroup):
         """Runs a command."""
         try:
             return super().invoke(ctx)
+        except OutputError:
+            raise  # `main` tells it, also where it comes from a help text
         except GapbenchError as error:
             problems = error.problems if isinstance(error, SuiteError) else ()
             # Of several mistakes each line begins with its file: editors and terminals then lead there.

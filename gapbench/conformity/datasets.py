@@ -39,7 +39,7 @@ def check_dataset(name: str, options: Mapping[str, Any], context: DataContext) -
 
     def loads() -> Answer:
         try:
-            datasets.check_available(component, context)
+            datasets.check_available(component, context, twice=False)
             pools.append(datasets.load(component, context))
         except GapbenchError as error:
             cause = error.__cause__

@@ -34,9 +34,10 @@ from gapbench.conformity.sheet import (
     warned,
     weights_of,
 )
-from gapbench.core.errors import GapbenchError, place_of
+from gapbench.core.errors import GapbenchError, TrainingError, place_of
 from gapbench.core.hashing import derive_seed
 from gapbench.core.registry import load_target
+from gapbench.engine.flat import check_untied
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, convert_batch_norm
 from gapbench.layers.keyed import bind_keys
 from gapbench.layers.stacked import can_stack, stack
@@ -112,6 +113,10 @@ class Case:
             model: nn.Module = load_target(models()[self.component.name].target)(self.input_shape, self.classes, **self.component.options)
         if not isinstance(model, nn.Module):
             raise TypeError(f"it returns {type(model).__name__}, not a torch.nn.Module")
+        try:
+            check_untied(model)
+        except TrainingError as error:
+            raise ValueError(str(error)) from None  # unlike a refusal of its own, which is of some shapes only
         return model.train()
 
     def converted(self, ghost_batch_size: int | None) -> nn.Module:

@@ -53,6 +53,7 @@ def check_optimizer(name: str, options: Mapping[str, Any]) -> list[Check]:
         Step("downhill", bench.downhill),
         Step("repeatable", bench.repeatable),
         Step("learning rate", bench.obeys_learning_rate),
+        Step("rate in the state", bench.keeps_rate_out_of_state),
         Step("weight decay", bench.obeys_weight_decay),
         Step("replicas", bench.keeps_replicas_apart),
         Step("on the device", bench.takes_tensors),
@@ -188,6 +189,23 @@ class Bench:
             return failed("half the learning rate makes the same steps", "multiply the step by hyperparameters.learning_rate")
         return passed("follows the table: half the rate goes elsewhere, rate 0 stands still")
 
+    def keeps_rate_out_of_state(self) -> Answer:
+        """After the same gradients the state is the same at any rate; else a drop of the rate reaches the weights only later."""
+
+        def state(rate: float) -> Mapping[str, Tensor]:
+            hyperparameters = Hyperparameters(rate, 0.0, self.plain().momentum)
+            return self.walk().go(5, _elsewhere, lambda _update, _seed: hyperparameters).optimizer.state
+
+        first, second = state(RATE), state(RATE / 2)
+        scaled = [name for name in first if not close(first[name], second[name], 1e-6)]
+        if scaled:
+            return warned(
+                f"the learning rate enters its state ({', '.join(scaled)}): after a drop or a warmup, earlier gradients still move the "
+                "weights at the rates of their own updates",
+                "multiply by the rate when the weights move (w <- w - learning_rate v), as the built-in rules do, or say so in the summary",
+            )
+        return passed("the same after the same gradients, whatever the rate")
+
     def obeys_weight_decay(self) -> Answer:
         """Decay shrinks the decayed columns and no others."""
         decay = Hyperparameters(RATE, 0.1, self.plain().momentum)
@@ -265,6 +283,11 @@ class Bench:
         if same_bits(before, trainer.network.weights):
             return failed("the weights of a small network do not move", "change tile.weights in place")
         return passed(f"a small network, {UPDATES} updates, weights stay finite")
+
+
+def _elsewhere(weights: Tensor, seed: int, update: int) -> Tensor:
+    """A gradient that does not depend on where the weights are."""
+    return _noisy(torch.zeros_like(weights), seed, update)
 
 
 def _noisy(weights: Tensor, seed: int, update: int) -> Tensor:

@@ -106,18 +106,13 @@ def _drive(trainer: Trainer) -> Trainer:
 
 
 def _names(answers: list[Any], entry: ProbeEntry) -> Answer:
-    wanted = [f"{metric}/bucket" if metric in entry.vectors else metric for metric in entry.metrics]
-    allowed = {*wanted, *(f"{metric}/layer" for metric in entry.metrics if entry.per_layer)}
     for answer in answers:
         if not isinstance(answer, Mapping):
             return failed(f"it returns {type(answer).__name__}, not metrics by name", 'return a dict, such as {"my_metric": tensor}')
-        if odd := [str(name) for name in answer if name not in allowed]:
-            return failed(
-                f"it returns {listed(odd)}, and is declared with {listed(sorted(allowed))}", "declare them: metrics=[...], per_layer=True"
-            )
-        if missing := [metric for metric in wanted if metric not in answer]:
-            return failed(f"it does not return {listed(missing)}", "return every metric that it is declared with, at every call")
-    return passed(listed(sorted(allowed)))
+        text, remedy = entry.mismatch([str(name) for name in answer])
+        if text:
+            return failed(f"it {text}", remedy)
+    return passed(listed(sorted({name for answer in answers for name in answer})))
 
 
 def _shapes(watched: Watched, entry: ProbeEntry) -> Answer:

@@ -105,6 +105,11 @@ def print_merged(console: Console, merged: Merged) -> None:
     if merged.old_attempts:
         tell(console, f"{count(merged.old_attempts, 'old attempt')} stayed where they are", style="dim")
     tell(console, f"gapbench report {merged.path} writes its tables and figures")
+    if merged.left:
+        here = merged.path.parent if merged.path.name == merged.suite else None
+        rename = "" if here is not None else f"rename it to {merged.suite}, then "
+        where = f"--results {merged.path.parent}"
+        tell(console, f"{count(merged.left, 'run')} left: {rename}`gapbench run` with the suite file and {where} trains them")
 
 
 def print_conformity(console: Console, checks: Sequence[Check]) -> None:

@@ -145,7 +145,7 @@ def print_status(console: Console, status: Status) -> None:
     for sentence in _what_now(status):
         say(console, Text(sentence))
     if status.old_attempts:
-        say(console, Text(f"{count(status.old_attempts, 'old attempt')} beside them; `gapbench clean` removes such", style="dim"))
+        say(console, Text(f"{count(status.old_attempts, 'old attempt')} beside them, kept", style="dim"))
 
 
 def status_lines(status: Status, width: int) -> list[Text]:

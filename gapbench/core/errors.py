@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,10 @@ class GapbenchError(Exception):
     exit_status = 2
 
 
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys or nobody sees."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a suite file: where it stands and what would be right."""
@@ -24,7 +29,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
+        text = f"{self.place}: {self.message}" if self.place else self.message
+        return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class SuiteError(GapbenchError):
@@ -45,6 +51,14 @@ class DataError(GapbenchError):
 
 class StoreError(GapbenchError):
     """A results directory that cannot be used: locked, newer schema, somebody else's suite."""
+
+
+class UnwritableError(StoreError):
+    """A results directory that may be read and not written to."""
+
+
+class OutputError(GapbenchError):
+    """What was to be printed could not be."""
 
 
 class DeviceError(GapbenchError):

@@ -6,9 +6,10 @@ import functools
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import psutil
@@ -163,3 +164,24 @@ def data_dir_default() -> Path | None:
 def shown(path: Path) -> str:
     """Returns a path as it is seen from where the user stands."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Returns, by path, its shortest end that no other of these has: `a.npz`, or `one/a.npz` beside `two/a.npz`. Paths have slashes."""
+    parts = {path: path.strip("/").split("/") for path in paths}
+    names = {}
+    for path, own in parts.items():
+        others = [other for name, other in parts.items() if name != path]
+        lengths = (length for length in range(1, len(own)) if all(other[-length:] != own[-length:] for other in others))
+        names[path] = "/".join(own[-next(lengths, len(own)) :])
+    return names
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path is absolute on any system."""
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+def without_folders(text: str) -> str:
+    """Returns a text whose absolute paths are names alone: `/home/me/data/a.npz` is `a.npz`."""
+    return re.sub(r"""(?<![\w.:/~-])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,'"()]+[/\\])+([^\s/\\:;,'"()]*)""", r"\1", text)

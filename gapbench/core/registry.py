@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -42,6 +43,30 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     listed = ", ".join(names) if names else "none"
     return f'unknown {kind} "{name}"{did_you_mean(name, names)}; known: {listed}'
+
+
+def refusal_of_text(text: str, *, lines: bool = False) -> str:
+    """Returns why a text cannot stand in tables, figures and terminals, empty where it can: it holds what nobody sees.
+
+    `lines`: whether it may have several lines.
+    """
+    joining = "\u200c\u200d"  # some scripts and emoji need these
+    for letter in text:
+        if unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp") and letter not in joining and not (lines and letter in "\n\r\t"):
+            name = unicodedata.name(letter, "a control character")
+            return f"holds the invisible character U+{ord(letter):04X} ({name}); remove it"
+    return ""
+
+
+def refusal_of_name(name: str) -> str:
+    """Returns why a text cannot name anything, empty where it can."""
+    blank = f"{json.dumps(name, ensure_ascii=False)} begins or ends with a blank, which nobody sees; remove it"
+    return refusal_of_text(name) or (blank if name != name.strip() else "")
+
+
+def seen(name: str) -> str:
+    """Returns what a reader sees of a name: equal for names that differ in blanks or in how their letters are composed."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def _plain(name: str) -> str:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gapbench.core.errors import TrainingError
 from gapbench.layers.ghost_batch_norm import GhostBatchNorm, commit_all
 from gapbench.layers.stacked import StackedLinear, stack
 from gapbench.optimizers import FlatBuffers
@@ -202,3 +203,15 @@ def _layout(names: Sequence[str], shapes: Mapping[str, torch.Size], decays: Mapp
         if decays[name]:
             decayed = start
     return tuple(layers), decayed, start
+
+
+def check_untied(model: nn.Module) -> None:
+    """Raises TrainingError where two layers of a model share a parameter: each has columns of its own in the flat rows."""
+    names: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if first != name:
+            raise TrainingError(
+                f"the model's parameters {first} and {name} are one tensor, and tied weights cannot be trained here; "
+                "give each layer its own, or use one layer in both places: self.layer(self.layer(x))"
+            )

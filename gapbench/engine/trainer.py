@@ -22,7 +22,7 @@ from gapbench.core.registry import load_target
 from gapbench.engine.adaptation import FRACTIONS, Adaptation, covariance_ratio
 from gapbench.engine.evaluation import Evaluation, Evaluator
 from gapbench.engine.feed import Feed
-from gapbench.engine.flat import FlatNetwork
+from gapbench.engine.flat import FlatNetwork, check_untied
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.prepared import PreparedProgram, make_program, usual_updates
 from gapbench.engine.program import Probe, Program
@@ -454,6 +454,7 @@ def _initial_network(spec: RunSpec, input_shape: tuple[int, ...], classes: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.init_seed, "initial weights"))
         model: nn.Module = build(input_shape, classes, **spec.model.options)
+    check_untied(model)
     if spec.initial_perturbation:
         perturb(model, spec.initial_perturbation, spec.init_seed)
     return convert_batch_norm(
@@ -478,9 +479,20 @@ def _load_probes(spec: RunSpec, batches: BatchTable) -> tuple[dict[str, list[Pro
             updates = frozenset(keep_updates(batches, tuple(cast("list[float]", at)) or spec.keep_weights))
             looked |= updates
             probe = functools.partial(_when_due, probe, updates)
+        if not entry.target.startswith("gapbench."):
+            probe = functools.partial(_as_declared, probe, entry)
         chosen[entry.stage].append(probe)
     return chosen, frozenset(looked)
 
 
 def _when_due(probe: Probe, updates: frozenset[int], state: TrainState) -> Mapping[str, Tensor]:
     return probe(state) if state.update in updates else {}
+
+
+def _as_declared(probe: Probe, entry: ProbeEntry, state: TrainState) -> Mapping[str, Tensor]:
+    """Raises TrainingError where a plugin's probe returns other metrics than it is declared with; none at all: there was nothing to see."""
+    answer = probe(state)
+    text, remedy = entry.mismatch(answer) if answer else ("", "")
+    if text:
+        raise TrainingError(f'probe "{entry.name}" {text}; {remedy}')
+    return answer

@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gapbench.catalog.plugins import plugin_files
 from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
 from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.execution.backend import Backend, TorchBackend
@@ -39,7 +40,7 @@ from gapbench.store import (
     start_line,
     write_checkpoint,
 )
-from gapbench.suite.runspec import RunSpec
+from gapbench.suite.runspec import RunSpec, used_components
 
 
 def main() -> None:
@@ -183,6 +184,7 @@ class _Worker:
                 threads=self._setup.threads,
                 slots=slots,
                 precision=spec.precision,
+                plugins=plugin_files(used_components([spec])) or None,
                 stack=stack,
                 resumed_at_update=update,
             )

@@ -25,7 +25,7 @@ from gapbench.report.drawing import (
 )
 from gapbench.report.marks import mark, mark_bars
 from gapbench.report.scales import axis_label, is_share, least_half_width, mean_text, shown_estimate, value_text
-from gapbench.report.style import MUTED, PAPER, SHADE, Style
+from gapbench.report.style import MUTED, PAPER, SHADE, Style, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +122,7 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
     if estimate is not None:
         counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
         bars = axes.errorbar(
-            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, linewidth=1.1, label=series.label + counted or None,
+            x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, linewidth=1.1, label=literal(series.label + counted) or None,
             **_bar(style, style.dashes if joined else "none"),
         )  # fmt: skip
         mark_bars(bars, cell, mean_text(metric, estimate))

@@ -12,7 +12,7 @@ from gapbench.analysis.critical_batch.hyperbola import by_batch_size
 from gapbench.analysis.critical_batch.study import ANY_TARGET, CurveStudy
 from gapbench.catalog.published import tasks
 from gapbench.report.drawing import grid_figure, plain_numbers, sentence_figure
-from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style
+from gapbench.report.style import MUTED, PAPER, SHADE, Style, arm_style, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def _steps(found: Sequence[CurveStudy]) -> Figure:
 
 def _title(*parts: str) -> str:
     """Returns a title in lines that stay above their own axes."""
-    return "\n".join(line for part in parts for line in textwrap.wrap(part, 54))
+    return literal("\n".join(line for part in parts for line in textwrap.wrap(part, 54)))
 
 
 def _draw_steps(axes: Axes, curve: CurveStudy, style: Style) -> None:
@@ -119,7 +119,7 @@ def _draw_pareto(axes: Axes, curves: Sequence[CurveStudy]) -> None:
         steps = np.array([float(np.exp(np.log(one.steps).mean())) for one in reached])
         at = np.geomspace(sizes.min(), sizes.max(), 100)
         axes.plot(sizes * steps, steps, linestyle="none", marker=style.marker, markersize=4, color=style.color)
-        axes.plot(at * fit.steps(at), fit.steps(at), color=style.color, linestyle=style.dashes, label=curve.target)
+        axes.plot(at * fit.steps(at), fit.steps(at), color=style.color, linestyle=style.dashes, label=literal(curve.target))
         axes.plot(2 * fit.smallest_examples, 2 * fit.smallest_steps.value, marker="x", markersize=7, color=style.color)
         axes.axhline(fit.smallest_steps.value, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
         axes.axvline(fit.smallest_examples, color=style.color, linewidth=0.7, linestyle=(0, (1, 2)))
@@ -147,7 +147,7 @@ def _predicted(found: Sequence[CurveStudy]) -> Figure:
             xs.append(one.weighted)
         ys += [measured.low, measured.high]
         label = curve.target if single else f"{curve.title}: {curve.target}"
-        axes.plot([], [], marker=style.marker, color=style.color, markersize=5, linestyle="none", label=label)
+        axes.plot([], [], marker=style.marker, color=style.color, markersize=5, linestyle="none", label=literal(label))
     axes.set(xscale="log", yscale="log")
     low, high = 0.4 * min(xs), 20.0 * max(xs)  # room for the names beside the dots
     at = np.geomspace(low, high, 50)

@@ -28,7 +28,7 @@ from gapbench.report.drawing import (
 )
 from gapbench.report.marks import mark
 from gapbench.report.scales import axis_label, drawable, drawable_curves, is_share, stretch_accuracy, value_text, words
-from gapbench.report.style import Style
+from gapbench.report.style import Style, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def training_curves_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
             left.fmt_ydata = lambda value: f"train loss {value:.3g}"
             right.fmt_ydata = lambda value: f"{words(metric)} {value:.3g}"  # of accuracies replaced below
             for axes in (left, right):
-                axes.set_title(facet.title)
+                axes.set_title(literal(facet.title))
                 update_axis(axes)
                 if row < len(own) - 1:
                     axes.set_xlabel("")
@@ -186,13 +186,15 @@ def _draw(axes: Axes, series: Series, losses: Mapping[str, Curve], accuracies: M
     ends = [run.run_id for run in series.cell.ok_runs if run.run_id in losses and run.run_id in accuracies]
     if path is not None:
         every = 2 + 3 * (position % 6), 24
-        (line,) = axes.plot(np.exp(path.log_loss), drawable(path.accuracy), label=series.label, markersize=4, markevery=every, **style.line)
+        (line,) = axes.plot(
+            np.exp(path.log_loss), drawable(path.accuracy), label=literal(series.label), markersize=4, markevery=every, **style.line
+        )
         mark(line, series.cell)
     if ends:
         (dots,) = axes.plot(
             [losses[run].values[-1] for run in ends], [drawable(accuracies[run].values[-1]) for run in ends], linestyle="none",
             marker=style.marker, color=style.color, markersize=4.5, alpha=0.6, markeredgewidth=0,
-            label="" if path is not None else series.label,
+            label="" if path is not None else literal(series.label),
         )  # fmt: skip
         mark(dots, series.cell, texts=[_end(series.cell.name, losses[run].values[-1], accuracies[run].values[-1]) for run in ends])
 

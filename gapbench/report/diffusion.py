@@ -12,7 +12,7 @@ from gapbench.analysis.cells import Cell
 from gapbench.analysis.diffusion.study import PanelStudy, local_exponents, run_exponents
 from gapbench.analysis.diffusion.walks import CLOCKS, Decomposition, Walks, decayed_walk_exponent
 from gapbench.report.drawing import Series, facets, panel_figure, update_axis
-from gapbench.report.style import MUTED, PAPER, SHADE
+from gapbench.report.style import MUTED, PAPER, SHADE, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def _cosines(found: Sequence[PanelStudy]) -> Figure:
             for cosine in walks.cosines:
                 axes.plot(cosine.updates, cosine.values, color=one.style.color, linewidth=0.7, alpha=0.6, linestyle=one.style.dashes)
             if walks.cosines:
-                axes.plot([], [], color=one.style.color, linestyle=one.style.dashes, label=one.label)
+                axes.plot([], [], color=one.style.color, linestyle=one.style.dashes, label=literal(one.label))
             _decay_alone(axes, walks, one, lambda memory: np.exp(-memory), linewidth=0.9)
         _log_axes(axes, panel, linear=True)
         axes.set_ylabel(r"$\cos(w_t, w_0)$")
@@ -173,7 +173,7 @@ def _line(axes: Axes, one: Series, updates: Array, values: Array, low: Array | N
     if not known.any():
         return
     every: Any = 1 if known.sum() < 4 else (0.02, 0.16)
-    axes.plot(updates[known], values[known], label=one.label, markersize=4, markevery=every, **one.style.line)
+    axes.plot(updates[known], values[known], label=literal(one.label), markersize=4, markevery=every, **one.style.line)
     if low is not None and high is not None and np.isfinite(low[known]).any():
         axes.fill_between(updates[known], low[known], high[known], color=one.style.color, alpha=0.15, linewidth=0)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.curves import Curve, at_equal_examples, band
 from gapbench.report.marks import CAPTION, mark, mark_entry, mark_of
-from gapbench.report.style import MUTED, Style, arm_style, batch_style, new_figure, regime_style, say
+from gapbench.report.style import MUTED, Style, arm_style, batch_style, literal, new_figure, regime_style, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def facet_axes(part: SubFigure, own: Sequence[Facet]) -> list[Axes]:
     """Returns one axes for each facet under its title, all with the same scales; what is left of the last row is hidden."""
     places = list(part.subplots(*facet_shape(len(own)), squeeze=False, sharex=True, sharey=True).flat)
     for axes, facet in zip(places, own, strict=False):
-        axes.set_title(facet.title)
+        axes.set_title(literal(facet.title))
     for axes in places[len(own) :]:
         axes.set_visible(False)
     return places[: len(own)]
@@ -163,7 +163,7 @@ def draw_facet(axes: Axes, facet: Facet, curves: Mapping[str, Curve], *, logarit
     if facet.reference is not None:
         found = band(_values(facet.reference, curves, logarithmic), logarithmic=logarithmic)
         if found is not None:
-            (line,) = axes.plot(found.updates, found.mean, color=BEHIND, linewidth=2.6, alpha=0.55, label=reference_label(facet))
+            (line,) = axes.plot(found.updates, found.mean, color=BEHIND, linewidth=2.6, alpha=0.55, label=literal(reference_label(facet)))
             mark(line, facet.reference, low=found.low, high=found.high)
     for position, series in enumerate(facet.series):
         _draw_series(axes, series, curves, position, logarithmic)
@@ -176,7 +176,7 @@ def reference_label(facet: Facet) -> str:
 
 def row_axis(axes: Axes, labels: Sequence[str]) -> None:
     """Makes the y axis rows with these labels, each 1 high, the first on top."""
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), [*map(literal, labels)])
     axes.tick_params(axis="y", length=0)
     axes.yaxis.grid(visible=False)
     axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -262,10 +262,10 @@ def _draw_series(axes: Axes, series: Series, curves: Mapping[str, Curve], positi
             mark(shade, series.cell, texts=())
         # Markers at even distances on the page, each series starting elsewhere, so that curves on top of one another still show theirs.
         every: Any = 1 if len(found.updates) < 4 else (0.015 * (1 + position % 8), 0.14)
-        (line,) = axes.plot(found.updates, found.mean, label=series.label, markersize=4, markevery=every, **style.line)
+        (line,) = axes.plot(found.updates, found.mean, label=literal(series.label), markersize=4, markevery=every, **style.line)
         mark(line, series.cell, low=found.low, high=found.high)
     elif others:
-        (line,) = axes.plot([], [], label=f"{series.label}, none ok", color=style.color, linewidth=0.9, linestyle=_THIN)
+        (line,) = axes.plot([], [], label=literal(f"{series.label}, none ok"), color=style.color, linewidth=0.9, linestyle=_THIN)
         mark(line, series.cell, texts=())
 
 
@@ -312,7 +312,7 @@ def panel_figure(
     beside = 0.75 + 0.072 * max(map(len, set().union(*entries))) if any(entries) else 0.15
     figure, bands = captioned_figure(width + beside, heights, caption)
     for row, panel in zip(bands, panels, strict=True):
-        row.suptitle(panel.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        row.suptitle(literal(panel.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold")
         left, right = row.subfigures(1, 2, squeeze=False, width_ratios=[width, beside])[0]
         if measured(panel):
             _legend(right, draw(left, panel))
@@ -354,7 +354,7 @@ def captioned_figure(width: float, heights: Sequence[float], caption: str) -> tu
     below = 0.12 + 0.16 * len(lines)
     figure = new_figure(width, sum(heights) + below)
     *bands, under = figure.subfigures(len(heights) + 1, 1, squeeze=False, height_ratios=[*heights, below])[:, 0]
-    under.text(0.012, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
+    under.text(0.012, 1, literal("\n".join(lines)), ha="left", va="top", fontsize=8, color=MUTED, linespacing=1.35, gid=CAPTION)
     return figure, bands
 
 

@@ -12,7 +12,7 @@ from gapbench.analysis.cells import Panel
 from gapbench.analysis.equal_loss import families, final_loss
 from gapbench.report.drawing import counts_text, log_ticks, panel_figure
 from gapbench.report.scales import axis_label, drawable, stretch_accuracy
-from gapbench.report.style import arm_style
+from gapbench.report.style import arm_style, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def equal_loss_figure(panels: Sequence[Panel]) -> Figure:
                 [loss for loss, _ in known],
                 drawable(np.array([estimate.mean for _, estimate in known])),
                 yerr=[estimate.half_width or 0.0 for _, estimate in known],
-                **style.line, markersize=5, linewidth=1.2, elinewidth=1.0, capsize=2.4, label=family.name,
+                **style.line, markersize=5, linewidth=1.2, elinewidth=1.0, capsize=2.4, label=literal(family.name),
             )  # fmt: skip
         axes.set_xscale("log")
         axes.invert_xaxis()

@@ -10,7 +10,7 @@ import numpy as np
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.landscape import KINDS, Landscape, Landscapes, when
 from gapbench.report.drawing import facets, panel_figure
-from gapbench.report.style import Style
+from gapbench.report.style import Style, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +58,6 @@ def _landscape(found: Landscapes) -> Figure:
 
 def _line(axes: Axes, style: Style, one: Landscape) -> None:
     bins = one.bins
-    axes.plot(bins.distance, bins.deviation, label=one.cell.name, markersize=4, **style.line)
+    axes.plot(bins.distance, bins.deviation, label=literal(one.cell.name), markersize=4, **style.line)
     ends = np.array([bins.distance.min(), bins.distance.max()])
     axes.plot(ends, one.slope * ends, color=style.color, linewidth=0.8, linestyle=(0, (4, 2)))

@@ -33,6 +33,10 @@ SPECIAL = str.maketrans(
         "−": "$-$",
         "×": r"$\times$",
         "±": r"$\pm$",
+        "[": "{[}",  # after the end of a row it would begin an option of \\
+        "]": "{]}",
+        "*": "{*}",
+        "`": r"\textasciigrave{}",
         "\n": " ",
     }
 )
@@ -53,9 +57,13 @@ NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 """Shrinks what is wider than the text and leaves alone what is not."""
 
 
+LAST_OF_PDFLATEX = 0x17F
+"""Code of the last letter that pdflatex sets without a package: of Latin Extended-A."""
+
+
 def escape(text: str) -> str:
     """Returns a text that LaTeX sets as it stands."""
-    return text.translate(SPECIAL)
+    return re.sub("(?<=-)-", "{}-", text.translate(SPECIAL))  # two hyphens would be a dash
 
 
 def arms_latex(suite: str, table: ArmsTable) -> str:
@@ -85,7 +93,12 @@ def arms_latex(suite: str, table: ArmsTable) -> str:
         if len(table.panels) > 1:
             lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(panel.title)}}}}} \\")
         lines.extend(_line([texts[row][column] for column in columns]) for row in table.rows_of(panel))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
+    text = "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
+    return (
+        text
+        if max(map(ord, text)) <= LAST_OF_PDFLATEX
+        else f"% Compile with lualatex or xelatex, and a font that has these letters.\n{text}"
+    )
 
 
 def _texts(row: ArmRow, budgets: dict[str, str]) -> dict[str, str]:

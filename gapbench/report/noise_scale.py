@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gapbench.analysis.cells import Panel
 from gapbench.analysis.noise_scale import RunNoise, Scale, below_zero, loss_at
 from gapbench.report.drawing import panel_figure, plain_numbers
-from gapbench.report.style import Style, batch_style
+from gapbench.report.style import Style, batch_style, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def _draw(found: Sequence[RunNoise]) -> Figure:
             _draw_run(left, right, run, batch_style(sizes.index(run.cell.batch_size), len(sizes)), crowded)
         for position, label in enumerate(_labels(runs[panel])):
             style = batch_style(position, len(sizes))
-            right.plot([], [], color=style.color, marker=style.marker, markersize=4, linestyle="none", label=label)
+            right.plot([], [], color=style.color, marker=style.marker, markersize=4, linestyle="none", label=literal(label))
         linear = any(below_zero(run.loss) for run in runs[panel])
         left.set(xlabel="examples seen (log scale)", ylabel="noise scale, examples (log scale)", yscale="log")
         right.set(xlabel=f"train loss ({'' if linear else 'log scale, '}falling to the right)", yscale="log")

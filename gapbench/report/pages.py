@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapbench.report.style import house_style, render
+from gapbench.report.tables import listing, markdown
 from gapbench.store.files import whole_folder, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -74,6 +75,6 @@ def analysis_markdown(what: str, suite: str, sentences: Mapping[str, Sequence[st
     """Returns the page: every conclusion as a sentence, panel by panel, with the figures below."""
     parts = [f"# {suite}: {what}"]
     for title, texts in sentences.items():
-        parts += [f"## {title}", "\n".join(f"- {text}" for text in texts)]
+        parts += [f"## {markdown(title)}", listing(texts)]
     parts += [f"![{name.replace('_', ' ')}]({name}.svg)" for name in figures]
     return "\n\n".join(parts) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ OKABE_ITO = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.6, 1.2, 1.6)), (0, (3, 1.2, 1, 1.2, 1, 1.2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 
+FONT = "DejaVu Sans"
+
 _RC = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -34,7 +37,7 @@ _RC = {
     "axes.titlelocation": "left",
     "axes.titlepad": 7,
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that text has the same width everywhere
+    "font.family": FONT,  # comes with matplotlib, so that text has the same width everywhere
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
@@ -119,11 +122,27 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def literal(text: str) -> str:
+    """Returns a text that matplotlib draws as it stands: a dollar begins no formula, an underscore hides no entry of a legend.
+
+    A letter that the figures' font lacks, which would be an empty box like any other, is its code: `[5C0F]`.
+    """
+    known = "".join(letter if letter.isascii() or _has_glyph(letter) else f"[{ord(letter):04X}]" for letter in text)
+    return ("\u200b" if known.startswith("_") else "") + known.replace("$", r"\$")
+
+
+@functools.cache
+def _has_glyph(letter: str) -> bool:
+    from matplotlib import font_manager
+
+    return bool(font_manager.get_font(font_manager.findfont(FONT)).get_char_index(ord(letter)))
+
+
 def say(figure: Figure | SubFigure, text: str) -> None:
     """Puts a sentence where there is nothing to draw."""
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
+    axes.text(0.5, 0.5, literal(text), ha="center", va="center", color=MUTED, transform=axes.transAxes)
 
 
 def render(figure: Figure, kind: str) -> bytes:

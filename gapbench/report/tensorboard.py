@@ -5,13 +5,17 @@ The only module of this room that imports torch, and only when it writes; tests/
 
 from __future__ import annotations
 
+import itertools
 import re
+import unicodedata
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
 from gapbench.core.errors import GapbenchError
+from gapbench.report.tables import markdown
 
 if TYPE_CHECKING:
     from gapbench.store import Tables
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 SHOWN = ("cell", "seed", "run_id", "outcome", "reason", "batch_size", "ghost_batch_size", "learning_rate", "regime", "test_accuracy",
          "test_loss", "train_loss", "updates", "device_name", "torch_version", "gapbench_version")  # fmt: skip
 """Columns of `runs.parquet` in the text of each run."""
+
+LONGEST = 120
+"""Bytes of a folder's name; disks allow 255."""
 
 
 class TensorboardError(GapbenchError):
@@ -68,26 +75,35 @@ def write_tensorboard(tables: Tables, folder: Path) -> int:
 def _folders(tables: Tables) -> dict[tuple[str, str], dict[str, Any]]:
     """Returns the rows by run id and folder; every label of a run has a folder of its own."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
+    folders: dict[str, str] = {}
     taken: set[str] = set()
     for row in tables.runs.to_dict("records"):
-        plain = f"{_slug(str(row['cell']))}/seed-{row['seed']}"
-        name, number = plain, 1
-        while name.lower() in taken:  # two labels that read the same as folders, or two runs of one seed
-            number += 1
-            name = f"{plain}-{number}"
-        taken.add(name.lower())
+        cell = str(row["cell"])
+        if cell not in folders:
+            folders[cell] = _free(_slug(cell), folders.values())
+        name = _free(f"{folders[cell]}/seed-{row['seed']}", taken)  # an override may give one seed two runs
+        taken.add(name)
         rows[(str(row["run_id"]), name)] = {str(key): value for key, value in row.items()}
     return rows
 
 
+def _free(name: str, taken: Iterable[str]) -> str:
+    """Returns the name, with a number where another one has it, or would have it on a disk that ignores case."""
+    known = {other.casefold() for other in taken}
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free.casefold() not in known)
+
+
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+=-]+", "_", text).strip("._") or "cell"
+    """Returns a text as the name of a folder on any system: letters of all scripts, digits, few marks, and no longer than disks allow."""
+    plain = re.sub(r"[^\w.+=-]+", "_", unicodedata.normalize("NFC", text)).strip("._")
+    return plain.encode()[:LONGEST].decode(errors="ignore") or "cell"
 
 
 def _describe(row: dict[str, Any]) -> str:
     import pandas as pd
 
-    lines = [f"| {name} | {row[name]} |" for name in SHOWN if name in row and not pd.isna(row[name]) and row[name] != ""]
+    lines = [f"| {name} | {markdown(str(row[name]))} |" for name in SHOWN if name in row and not pd.isna(row[name]) and row[name] != ""]
     return "\n".join(["| | |", "|---|---|", *lines])
 
 

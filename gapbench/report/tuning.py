@@ -12,7 +12,7 @@ from gapbench.analysis.formats import counted, percent
 from gapbench.report.drawing import ACROSS, grid_figure, log_ticks, sentence_figure
 from gapbench.report.pages import write_figures, write_texts
 from gapbench.report.scales import drawable, stretch_accuracy
-from gapbench.report.style import DASHES, MARKERS, Style, batch_style
+from gapbench.report.style import DASHES, MARKERS, Style, batch_style, literal
 from gapbench.report.tables import WrittenFiles, csv_text, listing, markdown_table, runs_csv
 from gapbench.store.tables import Tables, read_tables
 from gapbench.tuning import KEY, CellResult, Tuned, read_tuned
@@ -151,7 +151,7 @@ def learning_rate_figure(tuned: Tuned) -> Figure:
     figure, places = grid_figure(len(drawn), _caption(tuned), size=(WIDTH, HEIGHT), share_y=True)
     for axes, (title, cells) in zip(places, drawn.items(), strict=True):
         _draw(axes, cells)
-        axes.set_title("\n".join(textwrap.wrap(title, TITLE_CHARACTERS)))
+        axes.set_title(literal("\n".join(textwrap.wrap(title, TITLE_CHARACTERS))))
     stretch_accuracy(places, "held-out accuracy")
     for position, (axes, cells) in enumerate(zip(places, drawn.values(), strict=True)):
         if position % ACROSS == 0:
@@ -195,7 +195,7 @@ def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
         known = [(tried.rate, tried.accuracy) for tried in cell.tried if tried.accuracy is not None]
         rates = [rate for rate, _ in known]
         means = [drawable(accuracy.mean) for _, accuracy in known]
-        axes.plot(rates, means, markersize=4, label=name, zorder=3, **style.line)
+        axes.plot(rates, means, markersize=4, label=literal(name), zorder=3, **style.line)
         for rate, accuracy in known:
             if accuracy.low is not None and accuracy.high is not None:
                 axes.vlines(rate, accuracy.low, drawable(accuracy.high), color=style.color, linewidth=0.9, alpha=0.6)

@@ -16,6 +16,8 @@ from gapbench.store.merging import Merged as Merged
 from gapbench.store.merging import merge as merge
 from gapbench.store.plan import Prediction as Prediction
 from gapbench.store.plan import StoredPlan as StoredPlan
+from gapbench.store.plan import shared_plan as shared_plan
+from gapbench.store.plan import shared_suite as shared_suite
 from gapbench.store.plan import read_plan as read_plan
 from gapbench.store.provenance import describe_machine as describe_machine
 from gapbench.store.provenance import describe_session as describe_session
@@ -39,4 +41,5 @@ from gapbench.store.session import read_session as read_session
 from gapbench.store.session import write_session as write_session
 from gapbench.store.tables import Tables as Tables
 from gapbench.store.tables import build_tables as build_tables
+from gapbench.store.tables import copy_to_read as copy_to_read
 from gapbench.store.tables import read_tables as read_tables

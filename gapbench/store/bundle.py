@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from gapbench.core.errors import StoreError
 from gapbench.store.directory import ResultsDirectory
 from gapbench.store.files import whole_folder, write_bytes
+from gapbench.store.plan import plan_table, read_plan, shared_plan, shared_suite, write_parquet
 from gapbench.store.schema import SCHEMA_FILE, read_schema, write_schema
 
 FILES = (SCHEMA_FILE, "suite.toml", "plan.parquet", "runs.parquet", "curves.parquet", "report.html")
@@ -34,7 +35,7 @@ def check_bundle_name(bundle: Path) -> None:
     if not is_bundle(bundle):
         raise StoreError(f"{bundle}: a bundle is a .tar.gz or .zip file; choose such a name")
     if bundle.exists():
-        raise StoreError(f"{bundle}: exists already; choose another name or remove it")
+        raise StoreError(f"{bundle}: exists already; choose another name")
 
 
 def pack(results: ResultsDirectory, bundle: Path) -> list[str]:
@@ -49,7 +50,8 @@ def pack(results: ResultsDirectory, bundle: Path) -> list[str]:
         if needed not in names:
             raise StoreError(f"{results.path}: has no {needed} yet; `gapbench report {results.path}` makes it")
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    members = [(f"{results.path.name}/{name}", (results.path / name).read_bytes()) for name in names]
+    own = {"suite.toml": _suite, "plan.parquet": _plan}
+    members = [(f"{results.path.name}/{name}", own.get(name, _bytes)(results.path / name)) for name in names]
     write_bytes(bundle, _zip(members) if bundle.suffix.lower() == ".zip" else _tar(members))
     return names
 
@@ -81,6 +83,22 @@ def unpack(bundle: Path) -> Path:
         schema = read_schema(temporary)
         write_schema(temporary, schema["suite"], bundle=digest)
     return folder
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _plan(path: Path) -> bytes:
+    """Returns the plan without the folders of this machine."""
+    packed = io.BytesIO()
+    write_parquet(packed, plan_table(shared_plan(read_plan(path))))
+    return packed.getvalue()
+
+
+def _suite(path: Path) -> bytes:
+    plan = path.with_name("plan.parquet")
+    return shared_suite(path.read_text(encoding="utf-8"), read_plan(plan) if plan.is_file() else None).encode()
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -12,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gapbench.core.errors import StoreError
+from gapbench.core.errors import StoreError, UnwritableError
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 TEMPORARY_SUFFIX = ".tmp"
 
 _counter = itertools.count()
@@ -35,6 +37,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        if error.errno in READ_ONLY:
+            raise UnwritableError(f"{path}: cannot be written ({error.strerror}); choose another place with --results") from error
         temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results"
@@ -53,7 +57,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         StoreError: `path` exists, or the folder cannot be made or renamed.
     """
     if path.exists():
-        raise StoreError(f"{path}: exists already; choose another name or remove it")
+        raise StoreError(f"{path}: exists already; choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_counter)}{TEMPORARY_SUFFIX}")
     try:
         temporary.mkdir(parents=True)

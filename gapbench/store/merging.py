@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +25,7 @@ from gapbench.store.plan import StoredPlan
 from gapbench.store.run_directory import RunDirectory, RunOutcome, recover
 from gapbench.store.schema import SCHEMA_VERSION, read_schema
 from gapbench.store.tables import build_tables, columns_from
-from gapbench.suite.runspec import Labels, PlannedRun, differing, values_by_cell
+from gapbench.suite.runspec import Labels, PlannedRun, canonical_json, differing, values_by_cell
 
 # The plans of several directories of one suite as one; a label that stands for different runs is refused.
 
@@ -41,16 +42,36 @@ def merged_plan(plans: Mapping[Path, StoredPlan]) -> StoredPlan:
     for (path, plan), (later_path, later) in itertools.combinations(plans.items(), 2):
         _merged_plan_check(path, plan, later_path, later)
     ordered = sorted(plans.values(), key=lambda plan: -len(plan.runs))  # stable: of equal ones the first named leads
-    base = ordered[0]
+    base, *others = ordered
+    others = [_with_labels_of(base, plan) for plan in others]
     runs = {_key(run): run for run in base.runs}
     cells = {run.labels.cell: run.labels for run in base.runs}
-    for plan in ordered[1:]:
+    for plan in others:
         for run in plan.runs:
             if _key(run) not in runs:
                 # A cell has one order and one set of labels, whichever directory a seed of it comes from.
                 labels = cells.setdefault(run.labels.cell, run.labels.model_copy(update={"cell_order": 1 + _last(cells)}))
                 runs[_key(run)] = PlannedRun(run_id=run.run_id, spec=run.spec, labels=labels)
-    return StoredPlan(base.suite, tuple(runs.values()), base.report)
+    commands = tuple(dict.fromkeys(command for plan in plans.values() for command in plan.commands))
+    return StoredPlan(base.suite, tuple(runs.values()), base.report, commands=commands)
+
+
+def _with_labels_of(base: StoredPlan, plan: StoredPlan) -> StoredPlan:
+    """Returns a plan with the base's labels of its cells that are called otherwise there, as the same file under another name is."""
+    ours, theirs = values_by_cell(base.runs), values_by_cell(plan.runs)
+    labels = {run.labels.cell: run.labels for run in base.runs}
+    known = {_plain(labels[cell], values): cell for cell, values in ours.items() if cell not in theirs}
+    found = {run.labels.cell: known.get(_plain(run.labels, theirs[run.labels.cell])) for run in plan.runs if run.labels.cell not in ours}
+    runs = [
+        run.model_copy(update={"labels": labels[cell]}) if (cell := found.get(run.labels.cell)) is not None else run for run in plan.runs
+    ]
+    return replace(plan, runs=tuple(runs))
+
+
+def _plain(labels: Labels, values: Mapping[str, Any]) -> str:
+    """Returns what two cells share that differ in nothing but the names of files."""
+    rest = labels.model_dump(mode="json", exclude={"cell", "axes", "words", "cell_order"})
+    return canonical_json({"values": dict(values), "labels": rest})
 
 
 def merged_suite_toml(texts: Mapping[Path, str]) -> str:
@@ -122,6 +143,9 @@ class Merged:
     """Old attempts that were left where they are."""
     grown: bool
     """Whether the directories planned different runs, so that the plan is the union."""
+    suite: str
+    left: int
+    """Planned runs without an outcome."""
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merged:
@@ -162,6 +186,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
         begin_anew=tuple(choice.begin_anew),
         old_attempts=sum(len(directory.attempts()) for directory in directories),
         grown=len({frozenset(plan.run_ids) for plan in plans.values()}) > 1,
+        suite=plan.suite,
+        left=sum(run_id not in choice.kept or choice.kept[run_id].run(run_id).outcome() is None for run_id in plan.run_ids),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -18,21 +19,33 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 """Whose versions can change numbers."""
 
 
-def describe_machine(folder: Path | None = None) -> dict[str, Any]:
-    """Returns versions, platform and git state, the same for every run of one start.
+PACKAGE = Path(gapbench.__file__).resolve().parent
 
-    Args:
-        folder: whose git state is recorded; default: the working directory.
-    """
+
+def describe_machine() -> dict[str, Any]:
+    """Returns versions, platform and the git state of gapbench's own code, the same for every run of one start."""
     return {
-        "gapbench_version": gapbench.__version__,
+        "gapbench_version": code_version(),
         "python_version": platform.python_version(),
         **{f"{name.replace('-', '_')}_version": package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu_name": cpu_name(),
         "cpu_count": os.cpu_count(),
-        **git_state(folder or Path.cwd()),
+        **git_state(PACKAGE),
     }
+
+
+def code_version(folder: Path = PACKAGE) -> str:
+    """Returns the version with a hash of the code, "0.1.0+0f1e2d3c4b5a": equal for equal code, wherever it was built or checked out."""
+    return f"{gapbench.__version__}+{_code_hash(folder)}"
+
+
+@functools.cache
+def _code_hash(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml") and "_suites" not in path.parts):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
 
 
 def describe_session(machine: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -41,11 +54,12 @@ def describe_session(machine: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Returns `git_commit` and `git_dirty` of the working tree that holds `folder`; both None where there is none, or no git."""
-    commit = _git(folder, "rev-parse", "HEAD")
+    """Returns `git_commit` and `git_dirty` of a package's code; both None where no git tracks it."""
+    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    commit = None if tracked is None else _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return {"git_commit": None, "git_dirty": None}
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from gapbench import catalog
 from gapbench.catalog import ComponentEntry
 from gapbench.core.errors import StoreError
 from gapbench.core.events import FINAL, Outcome
+from gapbench.core.machine import without_folders
 from gapbench.store.directory import ResultsDirectory
-from gapbench.store.plan import METADATA_KEY, Prediction, read_plan, write_table
+from gapbench.store.plan import METADATA_KEY, Prediction, file_names, read_plan, shared_plan, with_names, write_table
 from gapbench.store.run_directory import RunDirectory, read_events
 from gapbench.store.schema import refuse_newer
 from gapbench.suite.runspec import Component, PlannedRun, RunSpec, canonical_json, values_of
@@ -105,6 +107,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "python_version": Column("text", "session"),
     "git_commit": Column("text", "session"),
     "git_dirty": Column("flag", "session"),
+    "plugins": Column("text", "session"),
     "started_at": Column("text"),
     "test_correct": Column("bits"),
 }
@@ -122,6 +125,9 @@ CURVE_COLUMNS: dict[str, Kind] = {
 
 LONG_COLUMNS = ("test_correct", "values")
 """Left out of CSV files and pages."""
+
+MESSAGES = ("reason", "program_refused")
+"""Texts that may quote errors, and so paths."""
 
 TEST_COLUMNS = frozenset({"test_accuracy", "test_loss", "test_correct"})
 """Left out of the tables of trials, which leave the test set alone."""
@@ -155,10 +161,11 @@ def build_tables(results: ResultsDirectory) -> None:
     import pyarrow as pa
 
     plan = results.plan()
-    metadata = {METADATA_KEY: plan.metadata()}
+    shown = shared_plan(plan)
+    metadata = {METADATA_KEY: shown.metadata()}
     specs = {run.run_id: run.spec for run in plan.runs}
     read = {run_id: _read(results.run(run_id), spec) for run_id, spec in specs.items()}
-    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in plan.runs]
+    rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in shown.runs]
     untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
     columns = {name: column.kind for name, column in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
     runs = pa.table({name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in columns.items()}, metadata=metadata)
@@ -166,6 +173,24 @@ def build_tables(results: ResultsDirectory) -> None:
     curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id]["outcome"] in FINAL], metadata)
     write_table(results.curves_table_path, curves)
     write_table(results.runs_table_path, runs.replace_schema_metadata({**metadata, **pandas_metadata(runs)}))
+
+
+def copy_to_read(results: ResultsDirectory, parent: Path) -> ResultsDirectory:
+    """Returns a copy of a results directory, in a folder of its name below `parent`, with tables that hold what its runs hold now.
+
+    The folders of its runs are not copied: the copy reads those of the original.
+
+    Raises:
+        StoreError: something cannot be read or written.
+    """
+    copy = ResultsDirectory(parent / results.path.name, results.suite)
+    copy.path.mkdir()
+    for file in [file for file in results.path.iterdir() if file.is_file() and not file.name.startswith(".")]:
+        shutil.copyfile(file, copy.path / file.name)
+    copy.runs_path = results.runs_path
+    if not results.is_bundle:
+        build_tables(copy)
+    return copy
 
 
 def read_tables(folder: Path) -> Tables:
@@ -191,11 +216,19 @@ def read_tables(folder: Path) -> Tables:
     except (TypeError, KeyError, ValueError) as error:
         raise StoreError(f"{folder / 'runs.parquet'}: is no table of gapbench (its metadata are missing)") from error
     refuse_newer(int(metadata["schema"]), str(folder / "runs.parquet"))
-    runs = to_pandas(tables["runs"])
+    runs = _with_file_names(to_pandas(tables["runs"]))
     if "values" not in runs and (folder / "plan.parquet").is_file():  # tables of earlier versions
         values = {run.run_id: canonical_json(values_of(run.spec)) for run in read_plan(folder / "plan.parquet").runs}
         runs["values"] = runs["run_id"].map(values)
     return Tables(runs, to_pandas(tables["curves"]), metadata["suite"], metadata["report"])
+
+
+def _with_file_names(runs: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs with names of users' own files; tables of earlier versions hold paths."""
+    names = file_names(json.loads(options) for options in runs.get("dataset_options", ()) if options)
+    texts = [column for column in ("cell", "arm", "reference", "axes", "words", "dataset_options", "values") if column in runs]
+    named = {column: runs[column].map(lambda text: with_names(text, names), na_action="ignore") for column in texts}
+    return runs.assign(**named) if names else runs
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -235,6 +268,7 @@ def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None
         **{name: getattr(spec, name) for name in RUN_COLUMNS if name in type(spec).model_fields},
         **read,
         "run_id": run.run_id,
+        **{name: without_folders(str(read[name])) for name in MESSAGES if read.get(name)},
         "axes": json.dumps(labels.axes) if labels.axes else None,
         "words": json.dumps(labels.words) if labels.words else None,
         "change": canonical_json(labels.change.model_dump(mode="json")),
@@ -288,6 +322,8 @@ def _plain(value: Any, kind: Kind) -> Any:
         return float(value)  # also "NaN" and "Infinity", as JSON holds them
     if kind == "integer":
         return int(value)
+    if kind == "text" and isinstance(value, Mapping):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
     return str(value) if kind == "text" else value
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapbench import catalog
 from gapbench.core.errors import DataError
@@ -20,6 +20,11 @@ from gapbench.core.machine import cache_dir, shown, write_note
 from gapbench.core.progress import Progress
 from gapbench.suite.runspec import Component
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+CHUNK = 4096
+"""Examples that are looked through at once."""
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -109,7 +114,7 @@ def _read_npz(path: Path, modified: int, size: int) -> DatasetFacts:
         if (images.dtype == np.uint8) != (images.ndim in (3, 4)) or (images.dtype == np.float32) != (images.ndim == 2):
             raise DataError(
                 f"{shown(path)}: x_{part} must be images as uint8 [n, height, width(, channels)] or features as float32 [n, features], "
-                f'not {images.dtype} {list(images.shape)}; convert it, for example with .astype("float32")'
+                f"not {images.dtype} {list(images.shape)}; {conversion(images)}"
             )
     if x_train.shape[1:] != x_test.shape[1:] or x_train.ndim not in (2, 3, 4):
         raise DataError(
@@ -117,8 +122,61 @@ def _read_npz(path: Path, modified: int, size: int) -> DatasetFacts:
             "or features [n, features] of one size"
         )
     shape = (*x_train.shape[1:], 1) if x_train.ndim == 3 else tuple(x_train.shape[1:])
-    classes = int(max(y_train.max(), y_test.max())) + 1
+    for part, features in (("train", x_train), ("test", x_test)):
+        check_finite(features, f"{shown(path)}: x_{part}")
+    classes = count_classes(y_train, y_test, shown(path))
     return DatasetFacts(len(x_train), len(x_test), shape, classes, content_hash(x_train, y_train, x_test, y_test))
+
+
+def conversion(examples: npt.NDArray[Any]) -> str:
+    """Returns how examples of another type or shape become images or features."""
+    kind, images = examples.dtype.kind, examples.ndim in (3, 4)
+    low, high = (float(examples.min()), float(examples.max())) if examples.size and kind in "biuf" else (0.0, 0.0)
+    if images and kind == "b":
+        return 'convert it to bytes: (255 * x).astype("uint8")'
+    if images and kind == "f" and low >= 0 and high <= 1:
+        return 'it looks like images from 0 to 1, so convert it to bytes: (255 * x).round().astype("uint8")'
+    if images and kind in "iuf" and low >= 0 and high <= 255:
+        return 'it looks like images from 0 to 255, so convert it to bytes: x.round().astype("uint8")'
+    if images and kind in "iuf":
+        return "it looks like images that were normalized; store the bytes that they were made from, and normalize in the suite"
+    if examples.ndim == 2 and kind in "biuf":
+        return 'convert it, for example with .astype("float32")'
+    return "bring it into one of these forms, for example with .reshape(len(x), -1)" if kind in "biuf" else "it holds no numbers"
+
+
+def check_finite(features: npt.NDArray[Any], place: str) -> None:
+    """Raises DataError where features are NaN or infinite. Looks through them in pieces: they may be a mapped file of gigabytes."""
+    import numpy as np
+
+    for start in range(0, len(features) if features.dtype.kind == "f" else 0, CHUNK):
+        finite = np.isfinite(features[start : start + CHUNK]).all(axis=1)
+        if not finite.all():
+            raise DataError(f"{place} must be finite: example {start + int(np.argmin(finite))} has NaN or infinite features")
+
+
+def count_classes(y_train: npt.NDArray[Any], y_test: npt.NDArray[Any], place: str) -> int:
+    """Returns the number of classes: labels of y_train are 0 .. classes - 1, and y_test has no other ones. Raises DataError otherwise."""
+    import numpy as np
+
+    known = np.unique(y_train)
+    if not np.array_equal(known, np.arange(len(known))):
+        odd = sorted(set(known.tolist()) - set(range(len(known))))[0]
+        raise DataError(
+            f"{place}: y_train has {len(known)} different labels, so they must be 0 to {len(known) - 1}, but {odd} occurs; "
+            "renumber them, for example by numpy.unique(labels, return_inverse=True)[1]"
+        )
+    if len(known) < 2:
+        raise DataError(f"{place}: y_train has only one class; there must be two or more")
+    unknown = sorted(set(np.unique(y_test).tolist()) - set(known.tolist()))
+    if unknown:
+        raise DataError(f"{place}: y_test has the label {unknown[0]}, which y_train does not have (0 to {len(known) - 1})")
+    return len(known)
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether the shape of an image, taken as (height, width, channels), looks like (channels, height, width)."""
+    return len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 2, 3, 4)
 
 
 def held_out(examples: int, fraction: float) -> int:

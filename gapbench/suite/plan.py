@@ -12,6 +12,7 @@ from typing import Any
 
 from gapbench import catalog
 from gapbench.catalog import Budget, show
+from gapbench.core.machine import short_names
 from gapbench.suite.batches import phase_starts
 from gapbench.suite.change import Change, rate_rule, reference_among
 from gapbench.suite.layers import Layer, Settings, ghost_of, matches
@@ -333,7 +334,9 @@ def _component_level(value: Mapping[str, Any], values: list[Any]) -> str:
     """Returns a component's name, with the options that distinguish it from the others of the axis."""
     options = {key for other in values for key in other if key != "name"}
     varying = sorted(key for key in options if any(other.get(key) != value.get(key) for other in values))
-    words = [f"{key} " + show(value[key]).strip('"') for key in varying if key in value]
+    names = short_names(other["path"] for other in values if isinstance(other.get("path"), str))
+    texts = {key: show(value[key]).strip('"') for key in varying if key in value}
+    words = [(key == "path" and names.get(str(value[key]))) or f"{key} {text}" for key, text in texts.items()]
     return " ".join([*([value["name"]] if "name" in value else []), *words])
 
 

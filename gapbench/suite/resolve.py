@@ -17,12 +17,12 @@ from gapbench.catalog import RegimeEntry
 from gapbench.core.errors import DataError, Problem
 from gapbench.core.registry import unknown_name
 from gapbench.suite.batches import effective_ghost, evaluations_of, exactly, late_evaluations, ramp, updates_of_budget, updates_of_epochs
-from gapbench.suite.facts import DatasetFacts, dataset_facts, held_out
+from gapbench.suite.facts import DatasetFacts, channels_first, dataset_facts, held_out
 from gapbench.suite.layers import REQUIRED, Layer, RunSettings, Settings
 from gapbench.suite.mistakes import attempt
 from gapbench.suite.regime import Regime, adaptive_rule, batch_sizes, check_ragged, phases_of, rates, regime_of, scaling_batch_size
 from gapbench.suite.runspec import Component, GradientNoise, Normalization, Phase, RunSpec, has_batch_norm
-from gapbench.suite.schema import SEEDS, NormalizationTable, PhaseTable, RunFields
+from gapbench.suite.schema import LARGEST, SEEDS, NormalizationTable, PhaseTable, RunFields
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
 
@@ -176,6 +176,12 @@ def facts_of(run: RunSettings, dataset: Component) -> DatasetFacts | None:
         if wanted and wanted != facts.content:
             run.problem("dataset", f"{dataset.option('path')} holds other data: content {facts.content}, not {wanted}", "content")
         dataset.options["content"] = facts.content
+    if channels_first(facts.shape):
+        height, width, channels = facts.shape
+        run.warn(
+            f"images of {dataset.name} are read as height {height}, width {width}, {channels} channels, and look as if channels came "
+            "first; if they do, store them channels last: x.transpose(0, 2, 3, 1)"
+        )
     return facts
 
 
@@ -302,6 +308,9 @@ def lengths_of(
     if updates < 1 or reference_updates < 1:
         size = batch if updates < 1 else reference
         run.problem("epochs", f"{epochs:g} epochs of {examples} examples make no update at batch size {size}; train for longer")
+        return None
+    if max(updates * batch, reference_updates * reference) > LARGEST:
+        run.problem("epochs", f"{epochs:g} epochs and this budget are more examples than can be counted ({LARGEST}); train shorter")
         return None
     grows = len(batch_sizes(run, phases)) > 1
     made = ramp(batch, updates, [(phase.start, phase.batch_size_factor) for phase in phases]).updates if grows else updates

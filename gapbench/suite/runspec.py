@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_jsonable_python
 
 from gapbench import catalog
+from gapbench.core.registry import Registry
 from gapbench.suite.batches import BatchTable, batches_of, examples_of_updates
 from gapbench.suite.change import Change
 from gapbench.suite.schema import SEEDS
@@ -269,6 +270,21 @@ class PlannedRun(Frozen):
     run_id: str
     spec: RunSpec
     labels: Labels
+
+
+def used_components(specs: Iterable[RunSpec]) -> list[tuple[Registry[Any], str]]:
+    """Returns registry and name of every component that training these runs imports, each once."""
+    used: dict[tuple[str, str], tuple[Registry[Any], str]] = {}
+    for spec in specs:
+        named: list[tuple[Registry[Any], str]] = [
+            (catalog.datasets(), spec.dataset.name),
+            (catalog.models(), spec.model.name),
+            (catalog.optimizers(), spec.optimizer.name),
+            *((catalog.probes(), name) for name in spec.probe_options),
+        ]
+        for registry, name in named:
+            used.setdefault((registry.kind, name), (registry, name))
+    return list(used.values())
 
 
 # The identity of a run: a readable slug and a hash of every value that can change its numbers, and of nothing else.

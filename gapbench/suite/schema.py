@@ -267,6 +267,10 @@ class SetSection(RunFields):
     updates: int = Field(0, ge=1, description="Updates of the run, whatever epochs and budget say.")
 
 
+LARGEST = 2**63 - 1
+"""The largest whole number of TOML, of tables and of seeds."""
+
+
 def expand_seeds(value: Any) -> Any:
     """Returns the list that "0..4" means: 0, 1, 2, 3, 4. Other values are returned as they are."""
     if not isinstance(value, str):
@@ -274,6 +278,8 @@ def expand_seeds(value: Any) -> Any:
     found = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", value)
     if found and int(found[2]) - int(found[1]) > 100_000:
         raise ValueError(f"{show(value)} are more than 100,000 seeds; choose a shorter range")
+    if found and int(found[2]) > LARGEST:
+        raise ValueError(f"{show(value)} goes beyond {LARGEST}, the largest seed; choose smaller ones")
     if not found or int(found[1]) > int(found[2]):
         raise ValueError(f'must be a list or a range such as "0..4" (both ends included), not {show(value)}')
     return list(range(int(found[1]), int(found[2]) + 1))

@@ -9,11 +9,12 @@ from typing import Any
 from gapbench import catalog
 from gapbench.catalog import RegimeEntry, show
 from gapbench.core.errors import Problem, SuiteError
-from gapbench.core.registry import unknown_name
+from gapbench.core.registry import refusal_of_name, refusal_of_text, seen, unknown_name
 from gapbench.suite.layers import Layer, Settings, matches
 from gapbench.suite.mistakes import Unknown, option_mistakes, probably, unknown_key, validate, validate_value
 from gapbench.suite.runspec import Component
 from gapbench.suite.schema import (
+    LARGEST,
     SEEDS,
     ArmSection,
     RegimeSection,
@@ -182,6 +183,7 @@ def read_sections(document: Document) -> Sections:
         SuiteError: a suite of a newer schema, of which nothing more can be said.
     """
     sections = Sections()
+    _check_values(document.data, (), document)
     _read_root(sections, document)
     _read_regimes(sections, document)
     _read_run(sections, document)
@@ -192,6 +194,27 @@ def read_sections(document: Document) -> Sections:
     _read_report(sections, document)
     sections.tune = read_tune(*_table(document, "tune"), document)
     return sections
+
+
+_SENTENCES = ("summary", "reason")
+"""Keys whose texts may have several lines."""
+
+
+def _check_values(value: Any, path: KeyPath, document: Document) -> None:
+    """Adds a mistake for every text or key with characters that nobody sees, and for every whole number that no table holds."""
+    if isinstance(value, str) and (refusal := refusal_of_text(value, lines=path[-1] in _SENTENCES)):
+        document.mistake(path, refusal)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        document.mistake(path, f"must be at most {LARGEST}, the largest whole number of a table, not {value}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if refusal := refusal_of_text(key):
+                document.mistake(path, f"the key {show(key)} {refusal}")
+            else:
+                _check_values(item, (*path, key), document)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_values(item, (*path, index), document)
 
 
 def _read_root(sections: Sections, document: Document) -> None:
@@ -226,7 +249,9 @@ def _read_regimes(sections: Sections, document: Document) -> None:
             message = f"the regime {show(name)} exists already; choose another name (see `gapbench ls regimes`)"
             document.mistake(path, message)
             continue
-        sound = regime.value is not None and not regime.broken
+        if (refusal := refusal_of_name(name)) and not refusal_of_text(name):
+            document.mistake(path, f"the name {refusal}")
+        sound = regime.value is not None and not regime.broken and not refusal
         sections.regimes[name] = RegimeEntry(**{"name": name, "summary": "", **regime.given()}) if sound else None
 
 
@@ -261,13 +286,24 @@ def _read_arms(sections: Sections, document: Document) -> None:
         fields = arm.given()
         reference, _ = fields.pop("reference", ""), fields.pop("label", "")
         _check_names(fields, path, sections, document)
-        if label and label in [other.label for other in sections.arms]:
-            document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
+        _check_label(label, path, sections, document)
         sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), reference))
     for own in sections.arms:
         labels = [other.label for other in sections.arms if other is not own]
         if own.reference and own.reference not in labels and _labels_known(sections, document):
             document.mistake((*own.layer.path, "reference"), unknown_name("arm", own.reference, labels))
+
+
+def _check_label(label: str, path: KeyPath, sections: Sections, document: Document) -> None:
+    others = [other.label for other in sections.arms if other.label]
+    alike = next((other for other in others if seen(other) == seen(label)), None)
+    if label and label in others:
+        document.mistake((*path, "label"), f"the label {show(label)} stands twice; labels must be unique")
+    elif label and not refusal_of_text(label):
+        if refusal := refusal_of_name(label):
+            document.mistake((*path, "label"), f"the label {refusal}")
+        if alike:
+            document.mistake((*path, "label"), f"the label {show(label)} reads like {show(alike)}; choose another")
 
 
 def _read_report(sections: Sections, document: Document) -> None:

@@ -75,7 +75,7 @@ def check_writable(path: Path) -> None:
     """
     if path.exists() or path.is_symlink():
         raise StoreError(
-            f"{path}: exists already and is not written over; name another file with --output, or remove this one "
+            f"{path}: exists already and is not written over; name another file with --output "
             "(the trials are kept: tuning again writes the same values without training)"
         )
     if not path.absolute().parent.is_dir():

@@ -212,6 +212,8 @@ def test_as_json_has_every_number_and_is_strict(results):
     assert content["failed_list"][0]["reason"] == "not finite"
     assert [run["outcome"] for run in content["run_list"]].count("skipped") == 3
     assert content["cells"][1]["outcomes"] == {"skipped": 1, "diverged": 1}
+    assert [content["cells"][1][name] for name in ("done", "failed", "training", "waiting")] == [0, 1, 0, 1]
+    assert sorted(run["state"] for run in content["run_list"]) == ["diverged", "waiting", "waiting", "waiting"]
 
 
 def test_equal_runs_under_two_labels_count_once_but_in_each_cell(results):

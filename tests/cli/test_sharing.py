@@ -64,6 +64,17 @@ def test_merge_says_what_came_from_where_and_what_differs(call, twice):
     assert "SB" in call("report", "both").stdout
 
 
+def test_merge_says_how_to_go_on_where_something_is_left(call, suite):
+    call("run", suite, "--only", "arm=SB")
+    call("run", suite, "--only", "arm=SB,seed=0", "--results", "other")
+    text = call("merge", "small", "other/small", "--into", "both/small").stdout
+    assert "2 runs left: `gapbench run` with the suite file and --results both trains them" in text
+    text = call("merge", "small", "other/small", "--into", "all").stdout
+    assert "2 runs left: rename it to small, then `gapbench run` with the suite file and --results . trains them" in text
+    call("run", suite, "--results", "both")
+    assert "left" not in call("merge", "both/small", "small", "--into", "whole").stdout
+
+
 def test_merge_never_writes_over_anything(refused, twice):
     Path("both").mkdir()
     assert "exists already" in refused("merge", "small", "other/small", "--into", "both")

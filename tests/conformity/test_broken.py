@@ -224,6 +224,13 @@ def test_good_optimizers_pass(check):
     assert states(check(optimizer(heavy_ball, state='("v",)'))) == {**found, "on the device": "does not apply"}
 
 
+def test_a_rate_that_enters_the_velocity_is_named(check):
+    own = 'tile.state["v"].mul_(hyperparameters.momentum).add_(gradients, alpha=rate); tile.weights.sub_(tile.state["v"])'
+    found = check(optimizer(own, state='("v",)').replace('"momentum": 0.0', '"momentum": 0.9'))
+    assert found["rate in the state"].state == "warning"
+    assert "the learning rate enters its state (v)" in found["rate in the state"].text
+
+
 TENSORS = "follows_device = elementwise = True"
 
 
@@ -333,6 +340,11 @@ PROBES = {
         probe("return {'a': state.weights.norm(dim=1)}", 'stage="update", metrics=["a", "b"]'),
         "names",
         "it does not return b",
+    ),
+    "promises layers that it does not return": (
+        probe("return {'own': state.weights.norm(dim=1)}", 'stage="update", per_layer=True'),
+        "names",
+        "returns no own/layer",
     ),
     "waits for the device": (probe("return {'own': state.weights.norm(dim=1).tolist()}"), "shapes", "own is list, not a tensor"),
     "mixes replicas": (probe("return {'own': state.weights.norm()}"), "shapes", r"own has shape \[\], not \[2\]"),

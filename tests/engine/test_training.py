@@ -1,6 +1,7 @@
 """The engine as a whole, against a plain training loop that anybody would write."""
 
 import functools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from gapbench.core.errors import TrainingError
 from gapbench.core.events import Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.core.hashing import derive_seed
+from gapbench.engine.flat import check_untied
 from gapbench.layers.ghost_batch_norm import convert_batch_norm
 from gapbench.optimizers import schedule
 from gapbench.suite.runspec import Component
@@ -308,3 +310,20 @@ def test_the_loss_curves_have_not_moved(spec, pool, name):
     data = pool(height=8)
     losses = curve(run([spec(**changes)], data), "batch_loss")
     assert list(losses.values())[:12] == pytest.approx(golden()[name], rel=2e-3)
+
+
+def tied(kind):
+    """A model with one parameter under two names, or one layer in two places."""
+    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)]
+    if kind == "weight":
+        layers[2].weight = layers[0].weight
+    if kind == "layer":
+        layers[2] = layers[0]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(("kind", "names"), [("weight", "0.weight and 2.weight"), ("layer", "0.weight and 2.weight"), ("", "")])
+def test_tied_weights_are_refused_in_words(kind, names):
+    words = f"{names} are one tensor, and tied weights cannot be trained here; give each layer its own"
+    with pytest.raises(TrainingError, match=words) if names else nullcontext():
+        check_untied(tied(kind))

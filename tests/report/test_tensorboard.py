@@ -50,7 +50,7 @@ def test_values_that_are_not_finite_stay_what_they_are(tables, tmp_path):
 def test_labels_become_folders_of_their_own(tables):
     tables.runs["cell"] = ["a/b: c", "a/b; c", "..", "ü"]
     names = [name for _, name in tensorboard._folders(tables)]
-    assert names == ["a_b_c/seed-0", "a_b_c/seed-1", "cell/seed-0", "ü/seed-1"]
+    assert names == ["a_b_c/seed-0", "a_b_c-2/seed-1", "cell/seed-0", "ü/seed-1"]
     tables.runs["cell"], tables.runs["seed"] = "x", 0
     assert [name for _, name in tensorboard._folders(tables)] == ["x/seed-0", "x/seed-0-2", "x/seed-0-3", "x/seed-0-4"]
     assert all(not Path(name).is_absolute() for name in names)

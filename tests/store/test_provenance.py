@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 
 import pytest
 
 import gapbench
 from gapbench.store import describe_machine, describe_session
-from gapbench.store.provenance import git_state
+from gapbench.store.provenance import code_version, git_state
 
 
 def git(folder, *arguments):
@@ -18,32 +19,54 @@ def git(folder, *arguments):
 
 
 def test_versions_and_machine_are_recorded():
-    found = describe_machine({"own.py": "0123"})
-    version, _, code = found["gapbench_version"].partition("+")
-    assert version == gapbench.__version__
-    assert len(code) == 8
-    assert found["plugins"] == '{"own.py": "0123"}'
+    found = describe_machine()
+    assert found["gapbench_version"] == code_version()
     assert found["python_version"] == platform.python_version()
     assert found["torch_version"]
     assert found["cpu_name"]
 
 
-def test_the_git_state_of_the_tree_that_a_package_belongs_to_is_recorded(tmp_path):
-    package = tmp_path / "package"
-    package.mkdir()
+def test_the_version_changes_with_the_code_and_with_nothing_else(tmp_path):
+    def written(folder, code, **others):
+        (tmp_path / folder / "room").mkdir(parents=True)
+        (tmp_path / folder / "room" / "one.py").write_bytes(code)
+        for name, text in others.items():
+            (tmp_path / folder / name).write_text(text)
+        return code_version(tmp_path / folder)
+
+    version = written("a", b"x = 1\n")
+    assert re.fullmatch(re.escape(gapbench.__version__) + r"\+[0-9a-f]{12}", version)
+    assert version == written("b", b"x = 1\r\n", notes="of a user")  # a checkout of Windows
+    assert version != written("c", b"x = 2\n")
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package in a checkout of its own."""
     git(tmp_path, "init")
-    (package / "__init__.py").write_text("one")
-    git(tmp_path, "add", "package")
+    for name in ("package/__init__.py", "notes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one")
+    git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "one")
+    return tmp_path / "package"
+
+
+def test_the_git_state_of_a_packages_own_checkout_is_recorded(package):
     clean = git_state(package)
     assert len(clean["git_commit"]) == 40
     assert clean["git_dirty"] is False
+    (package.parent / "notes").write_text("two")
+    assert git_state(package) == clean  # no code
     (package / "__init__.py").write_text("two")
     assert git_state(package) == {**clean, "git_dirty": True}
-    installed = tmp_path / "venv"
+
+
+def test_a_checkout_that_a_package_is_only_installed_in_is_not_its_own(package):
+    installed = package.parent / "venv"
     installed.mkdir()
     (installed / "__init__.py").write_text("one")
-    assert git_state(installed) == {"git_commit": None, "git_dirty": None}  # in somebody's tree, and not of it
+    assert git_state(installed) == {"git_commit": None, "git_dirty": None}
 
 
 @pytest.mark.parametrize("variable", ["GIT_CEILING_DIRECTORIES", "PATH"])

@@ -45,6 +45,7 @@ def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None
         ("flip = 1", "run.flip: must be true or false, not 1"),
         ("epochs = 0.01", "run.epochs: 0.01 epochs of 900 examples make no update at batch size 16; train for longer"),
         ('budget = { kind = "epoch" }', 'run.budget.kind: must be one of "epochs", "updates", "examples", not "epoch" (did you mean "epochs"?)'),
+        ("epochs = 1e300", "run.epochs: 1e+300 epochs and this budget are more examples than can be counted (9223372036854775807); train shorter"),
         ('tail = "cut"', 'run.tail: must be one of "stream", "drop", "ragged", not "cut"'),
         ("holdout = 0.0001", "run.holdout: holdout = 0.0001 takes 0 of 900 training examples; it must take some and leave some"),
         ("model = { norm = \"bach\" }", 'run.model.norm: must be one of "batch", "group", "none", not "bach" (did you mean "batch"?)'),
@@ -72,6 +73,9 @@ def test_values_in_run_that_cannot_be(mistakes: Mistakes, text: str, expected: s
     [
         ("[grid]", "3: grid: the grid is empty; give at least one axis, such as seed = [0, 1, 2], or remove [grid]"),
         ("[grid]\nseed = []", "4: grid.seed: the axis seed is empty; give at least one value or remove it"),
+        ("[grid]\nseed = [9223372036854775808]", "4: grid.seed[0]: must be at most 9223372036854775807, the largest whole number of a table, not 9223372036854775808"),
+        ("[grid]\ninit_seed = [-9223372036854775809]", "4: grid.init_seed[0]: must be at most 9223372036854775807, the largest whole number of a table, not -9223372036854775809"),
+        ('[grid]\nseed = "9223372036854775807..9223372036854775808"', '4: grid.seed: "9223372036854775807..9223372036854775808" goes beyond 9223372036854775807, the largest seed; choose smaller ones'),
         ("[grid]\nseed = 3", "4: grid.seed: an axis must be a list, such as [3], not 3"),
         ("[grid]\nseed = \"4..0\"", '4: grid.seed: must be a list or a range such as "0..4" (both ends included), not "4..0"'),
         ("[grid]\nseed = [1, 1]", "4: grid.seed[1]: 1 stands twice in the axis seed"),

@@ -109,6 +109,18 @@ def test_content_can_be_insisted_on(write: Write, tmp_path: Path) -> None:
         ),
         ({"x_test": np.zeros((30, 5), np.float32)}, "must be images [n, height, width(, channels)] or features [n, features] of one size"),
         ({"x_train": np.array([{}] * 60)}, "is no .npz file of plain arrays"),
+        ({"x_test": np.full((30, 12), np.nan, np.float32)}, "x_test must be finite: example 0 has NaN or infinite features"),
+        ({"y_train": np.arange(60) % 3 + 1}, "y_train has 3 different labels, so they must be 0 to 2, but 3 occurs; renumber them"),
+        ({"y_test": np.full(30, 3)}, "y_test has the label 3, which y_train does not have (0 to 2)"),
+        ({"y_train": np.zeros(60, int), "y_test": np.zeros(30, int)}, "y_train has only one class"),
+        (
+            {"x_train": np.linspace(0, 1, 60 * 64, dtype=np.float32).reshape(60, 8, 8)},
+            'not float32 [60, 8, 8]; it looks like images from 0 to 1, so convert it to bytes: (255 * x).round().astype("uint8")',
+        ),
+        ({"x_train": np.full((60, 8, 8), 200, np.int32)}, 'images from 0 to 255, so convert it to bytes: x.round().astype("uint8")'),
+        ({"x_train": np.full((60, 8, 8, 3), -1.5)}, "images that were normalized; store the bytes that they were made from"),
+        ({"x_train": np.zeros((60, 8, 8), bool)}, '(255 * x).astype("uint8")'),
+        ({"x_train": np.zeros(60, np.float32)}, ".reshape(len(x), -1)"),
     ],
 )
 def test_files_of_another_form_are_mistakes(
@@ -118,6 +130,17 @@ def test_files_of_another_form_are_mistakes(
     (found,) = mistakes(TEXT.format(path="data.npz"))
     assert found.startswith("suite.toml:5: run.dataset.path: ")
     assert message in found
+
+
+@pytest.mark.parametrize(("shape", "first"), [((3, 8, 8), True), ((1, 9, 9), True), ((8, 8, 3), False), ((8, 8), False)])
+def test_images_with_channels_first_are_named(write: Write, tmp_path: Path, shape: tuple[int, ...], first: bool) -> None:
+    images = {name: np.zeros((count, *shape), np.uint8) for name, count in (("x_train", 60), ("x_test", 30))}
+    save(tmp_path / "data.npz", **images)
+    warned = [text for text in load_text(write).warnings if "channels" in text]
+    assert len(warned) == first
+    for text in warned:
+        assert f"height {shape[0]}, width {shape[1]}, {shape[2]} channels" in text
+        assert "x.transpose(0, 2, 3, 1)" in text
 
 
 def test_missing_path_and_missing_file_are_mistakes(mistakes: Callable[..., list[str]], tmp_path: Path) -> None:

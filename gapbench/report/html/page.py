@@ -31,7 +31,7 @@ from gapbench.report.html import runs
 from gapbench.report.html.figure import inline_figure, pair, series_colors, toggles_of
 from gapbench.report.html.strips import Strips, strips_of
 from gapbench.report.scales import heading, number_text, words
-from gapbench.store import StoredPlan, Tables, read_plan
+from gapbench.store import StoredPlan, Tables, read_plan, shared_plan, shared_suite
 from gapbench.store.files import write_text
 from gapbench.store.tables import LONG_COLUMNS
 
@@ -118,7 +118,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
     walks = [walk_of(cell, curves, specs) for panel in panels for cell in panel.cells]
     strips = {panel.title: strips_of(arms.rows_of(panel)) for panel in arms.panels}
     pieces = [*(figure.svg for figure in drawn.values()), *(json.dumps(one.color) for one in strips.values())]
-    suite_text = _suite_text(results)
+    suite_text = shared_suite(_suite_text(results), plan)
     cff = citation_file()
     return {
         "suite": read.suite,
@@ -143,7 +143,7 @@ def context(results: Path, read: Tables, arms: ArmsTable, figures: Mapping[str, 
         "citation": cff,
         "bibtex": bibtex(cff),
         "references": references(),
-        "command": f"gapbench run {read.suite}.toml",
+        "command": "\n".join(shared_plan(plan).commands if plan else ()) or f"gapbench run {read.suite}.toml",
         "suite_text": suite_text,
         "series": {color: pair(color) for color in series_colors(pieces)},
     }

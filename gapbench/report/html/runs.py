@@ -206,7 +206,9 @@ def _numeric(label: str, values: Sequence[float | None], form: str) -> Column:
 
 def facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Returns what the runs that began were trained with: name, and each value with its number of runs where there are several."""
-    out = [(label, _values(_begun(records), column)) for column, label in FACTS.items()]
+    begun = _begun(records)
+    out = [(label, _values(begun, column)) for column, label in FACTS.items()]
+    out += [("plugin files", _values(begun, "plugins"))] if any(row.get("plugins") for row in begun) else []
     started = span(str(row["started_at"])[:16].replace("T", " ") for row in records if row.get("started_at"))
     return [*out, ("started, UTC", started)] if started else out
 
@@ -231,6 +233,7 @@ def cautions(records: Sequence[Mapping[str, Any]], arms: ArmsTable, walks: Seque
         *_uneven(arms.panels),
         *(_mixture(begun, column, what) for column, what in MIXED.items() if len(_distinct(begun, column)) > 1),
         *_dirty(begun),
+        *_changed_plugins(begun),
         *(clipped(arms.rows)),
         *_running(arms),
         *_fits(walks),
@@ -271,6 +274,16 @@ def _dirty(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not count
         else [f"{count} of {len(rows)} runs were trained from a checkout with uncommitted changes, so their commit does not name the code."]
     )
+
+
+def _changed_plugins(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    files: dict[str, Counter[str]] = {}
+    for row in rows:
+        for part in str(row.get("plugins") or "").split(", "):
+            name, _, text = part.rpartition(" ")
+            files.setdefault(name, Counter())[text] += 1
+    told = {name: [f"{counted(count, 'run')} with {text}" for text, count in found.items()] for name, found in files.items()}
+    return [f"{name} was changed between runs: {', '.join(parts)}." for name, parts in told.items() if len(parts) > 1 and name]
 
 
 def _running(arms: ArmsTable) -> list[str]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gapbench import catalog
 from gapbench.core.errors import DataError, GapbenchError
+from gapbench.core.hashing import content_hash
 from gapbench.core.registry import load_target
 from gapbench.suite.runspec import Component
 from gapbench.workloads.datasets import cache
@@ -42,18 +43,23 @@ def load(component: Component, context: DataContext) -> Pool:
         DataError: its data are missing, corrupt or not in the expected form.
     """
     target = _target(component.name)
-    options = {name: value for name, value in component.options.items() if name not in SIZE_OPTIONS}
+    options = _plugin_options(component)
     if catalog.datasets()[component.name].target.startswith("gapbench."):
         pool: Pool = target(context, **options)  # keeps its pools itself, and knows when a file has changed
         return pool
     return _load_plugin(component.name, target, json.dumps(options, sort_keys=True), context)
 
 
-def check_available(component: Component, context: DataContext) -> None:
+def check_available(component: Component, context: DataContext, *, twice: bool = True) -> None:
     """Makes sure, before anything trains, that a data set can be loaded; downloads what is missing unless offline.
 
     Official files are verified by their checksums, which are remembered for as long as a file keeps its size and time of
-    change; other data are loaded, so that what is wrong with them is said now.
+    change; other data are loaded, those of plugins twice, so that what is wrong with them is said now.
+
+    Args:
+        component: name and options.
+        context: where files are looked for.
+        twice: whether the loader of a plugin is asked whether it gives the same data again.
 
     Raises:
         UnknownNameError: there is no such data set.
@@ -62,8 +68,14 @@ def check_available(component: Component, context: DataContext) -> None:
     target = _target(component.name)
     if isinstance(target, OfficialDataset):
         target.check(context)
-    else:
-        load(component, context)
+        return
+    pool = load(component, context)
+    other = differing(component, pool, context) if twice else []
+    if other:
+        raise DataError(
+            f"{component.name}: its loader gives other {' and '.join(other)} each time that it is called, so that no two processes would "
+            "train on the same data; draw with a fixed seed, such as numpy.random.default_rng(0)"
+        )
 
 
 def verify(name: str, context: DataContext) -> list[FileStatus]:
@@ -95,10 +107,28 @@ def forget() -> None:
     _load_plugin.cache_clear()
 
 
+def differing(component: Component, pool: Pool, context: DataContext) -> list[str]:
+    """Returns what of a plugin's data is not that of its pool when its loader is called again: every process that trains calls it."""
+    if catalog.datasets()[component.name].target.startswith("gapbench."):
+        return []
+    again = _call_plugin(component.name, _target(component.name), _plugin_options(component), context)
+    parts = {"images": (pool.images, again.images), "labels": (pool.labels, again.labels)}
+    found = [name for name, (first, second) in parts.items() if content_hash(first) != content_hash(second)]
+    return found + (["sizes"] if pool.official_train != again.official_train else [])
+
+
+def _plugin_options(component: Component) -> dict[str, Any]:
+    return {name: value for name, value in component.options.items() if name not in SIZE_OPTIONS}
+
+
 @functools.lru_cache(maxsize=2)
 def _load_plugin(name: str, target: Callable[..., Any], options: str, context: DataContext) -> Pool:
+    return _call_plugin(name, target, json.loads(options), context)
+
+
+def _call_plugin(name: str, target: Callable[..., Any], options: Mapping[str, Any], context: DataContext) -> Pool:
     try:
-        pool = target(context, **json.loads(options))
+        pool = target(context, **options)
     except GapbenchError:
         raise
     except Exception as error:

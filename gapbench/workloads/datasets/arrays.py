@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gapbench.catalog.entries import DatasetEntry
 from gapbench.core.errors import DataError
+from gapbench.suite.facts import check_finite, conversion
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,6 @@ class Split:
 
 
 # What must hold for any pool, whoever made it, before anything is trained on it.
-
-CHUNK = 4096
-"""Examples that are looked through at once: a mapped array of gigabytes is never wholly in memory."""
 
 
 def check_pool(pool: Pool, place: str) -> Pool:
@@ -93,15 +91,11 @@ def check_examples(examples: npt.NDArray[Any], place: str) -> None:
     if (examples.dtype, examples.ndim) not in ((np.dtype(np.uint8), 4), (np.dtype(np.float32), 2)):
         raise DataError(
             f"{place} must be images, uint8 of shape [examples, height, width, channels], "
-            f"or features, float32 of shape [examples, features], not {described(examples)}"
+            f"or features, float32 of shape [examples, features], not {described(examples)}; {conversion(examples)}"
         )
     if 0 in examples.shape:
         raise DataError(f"{place} are empty: shape {list(examples.shape)}")
-    if examples.dtype == np.float32:
-        for start in range(0, len(examples), CHUNK):
-            finite = np.isfinite(examples[start : start + CHUNK]).all(axis=1)
-            if not finite.all():
-                raise DataError(f"{place} must be finite: example {start + int(np.argmin(finite))} has NaN or infinite features")
+    check_finite(examples, place)
 
 
 def described(array: npt.NDArray[Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 from gapbench.core.errors import DataError
 from gapbench.core.progress import say
 from gapbench.workloads.datasets.arrays import Pool, check_pool
+
+_counter = itertools.count()
 
 # MD5 checksums of data files, remembered by size and time of change, so that a file is read for its checksum only once.
 
@@ -65,13 +67,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a small file of the cache so that no reader ever sees a part of it. Raises DataError where that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_counter)}.tmp")  # `tempfile` would keep others from reading it
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise unwritable_cache(path.parent, error) from error
@@ -229,7 +231,8 @@ def _write(entry: Path, pool: Pool) -> None:
     facts = {"classes": pool.classes, "pixel_max": pool.pixel_max, "official_train": pool.official_train}
     for left in entry.parent.glob(f".{entry.name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: whoever writes holds the lock
-    temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}.", suffix=".tmp"))
+    temporary = entry.with_name(f".{entry.name}.{os.getpid()}-{next(_counter)}.tmp")
+    temporary.mkdir()
     try:
         for name, array in (("images", pool.images), ("labels", pool.labels)):
             _save(temporary / f"{name}.npy", array)

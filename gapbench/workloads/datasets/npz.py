@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gapbench.core.errors import DataError
 from gapbench.core.hashing import content_hash
+from gapbench.suite.facts import count_classes
 from gapbench.workloads.datasets.arrays import DataContext, Pool, check_examples, described
 from gapbench.workloads.datasets.cache import cached, known_md5, write_atomically
 
@@ -49,7 +50,7 @@ def read_npz(file: Path) -> Pool:
     if x_train.dtype != x_test.dtype or x_train.shape[1:] != x_test.shape[1:]:
         raise DataError(f"{file}: x_train is {described(x_train)} and x_test {described(x_test)}; only their lengths may differ")
     y_train, y_test = _labels(y_train, x_train, f"{file}: y_train"), _labels(y_test, x_test, f"{file}: y_test")
-    classes = _count_classes(y_train, y_test, file)
+    classes = count_classes(y_train, y_test, str(file))
     pixel_max = 255.0 if x_train.dtype == np.uint8 else 1.0
     return Pool(np.concatenate([x_train, x_test]), np.concatenate([y_train, y_test]), classes, pixel_max, len(x_train))
 
@@ -86,8 +87,6 @@ def _arrays(file: Path) -> list[npt.NDArray[Any]]:
 def _examples(examples: npt.NDArray[Any], place: str) -> npt.NDArray[Any]:
     if examples.dtype == np.uint8 and examples.ndim == 3:
         examples = examples[..., np.newaxis]
-    if examples.dtype == np.float64 and examples.ndim == 2:
-        raise DataError(f'{place} must be float32, not float64; convert it with .astype("float32")')
     check_examples(examples, place)
     return examples
 
@@ -98,21 +97,3 @@ def _labels(labels: npt.NDArray[Any], examples: npt.NDArray[Any], place: str) ->
     if len(labels) != len(examples):
         raise DataError(f"{place} has {len(labels)} labels for {len(examples)} examples")
     return labels.astype(np.int64)
-
-
-def _count_classes(y_train: npt.NDArray[np.int64], y_test: npt.NDArray[np.int64], file: Path) -> int:
-    """Returns the number of classes: the labels of y_train are 0 .. classes - 1, and y_test has no other ones."""
-    known = np.unique(y_train)
-    if not np.array_equal(known, np.arange(len(known))):
-        wanted = set(range(len(known)))
-        odd = sorted(set(known.tolist()) - wanted)[0]
-        raise DataError(
-            f"{file}: y_train has {len(known)} different labels, so they must be 0 to {len(known) - 1}, but {odd} occurs; "
-            "renumber them, for example by numpy.unique(labels, return_inverse=True)[1]"
-        )
-    if len(known) < 2:
-        raise DataError(f"{file}: y_train has only one class; there must be two or more")
-    unknown = sorted(set(np.unique(y_test).tolist()) - set(known.tolist()))
-    if unknown:
-        raise DataError(f"{file}: y_test has the label {unknown[0]}, which y_train does not have (0 to {len(known) - 1})")
-    return len(known)

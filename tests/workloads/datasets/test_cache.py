@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -49,6 +51,22 @@ def test_a_data_set_is_decoded_once(tmp_path: Path) -> None:
     assert decode.calls == 1
     assert_equal(first, decode.pool)
     assert_equal(again, decode.pool)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o077, 0o600, 0o700)])
+def test_whoever_may_read_the_cache_may_read_all_of_it(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        cached("toy", {"a": "1"}, Decoder(make_pool()), tmp_path / "datasets")
+        (tmp_path / "data").write_bytes(b"one")
+        known_md5(tmp_path / "data", tmp_path / "datasets")
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "datasets").rglob("*")}
+    assert len(found) > 5
+    assert {mode for path, mode in found.items() if path.is_dir()} == {folder}
+    assert {mode for path, mode in found.items() if path.is_file()} == {file}
 
 
 def test_other_checksums_or_another_name_are_another_entry(tmp_path: Path) -> None:

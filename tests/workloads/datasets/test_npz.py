@@ -72,7 +72,7 @@ FEATURES = np.zeros((8, 6), np.float32)
         ({"y_train": np.zeros((8, 1), np.int64)}, r"not int64 of shape \[8, 1\]"),
         ({"x_train": np.zeros((8, 5, 4, 3))}, r"x_train must be images, uint8 .* not float64 of shape \[8, 5, 4, 3\]"),
         ({"x_train": np.zeros((8, 6), np.uint8)}, "x_train must be images"),
-        ({"x_train": np.zeros((8, 6))}, r"x_train must be float32, not float64; convert it with .astype"),
+        ({"x_train": np.zeros((8, 6))}, r"not float64 of shape .8, 6.; convert it, for example with .astype"),
         ({"x_train": np.zeros((8, 0), np.float32)}, "x_train are empty"),
         ({"x_test": np.zeros((0, 5, 4, 3), np.uint8)}, "x_test are empty"),
         ({"x_test": np.zeros((4, 5, 5, 3), np.uint8)}, "only their lengths may differ"),

@@ -83,15 +83,36 @@ class Analysis:
         return "".join(parts) + self.figures._repr_html_()
 
 
-def analyze(what: str, results: str | Path | None = None, **options: Any) -> Analysis:
+@dataclass(frozen=True)
+class _Source:
+    """What is to be analysed, as its user named it."""
+
+    results: str | Path | None
+    parent: str | Path
+
+    @property
+    def paper(self) -> str:
+        """The paper that is named in the place of results; empty: none."""
+        return str(self.results).removeprefix(PUBLISHED) if str(self.results).startswith(PUBLISHED) else ""
+
+    def read(self, *, lacking: str = "") -> tuple[Tables, StoredPlan]:
+        """Returns the tables and the plan of results; `lacking`: what papers did not publish, where one of them is named."""
+        if self.paper:
+            raise AnalysisError(f"papers published no {lacking}; name results of your own")
+        directory = open_refreshed(find(self.results, self.parent))
+        return read_tables(directory.path), directory.plan()
+
+
+def analyze(what: str, results: str | Path | None = None, parent: str | Path = "results", **options: Any) -> Analysis:
     """Analyses results; writes nothing by itself.
 
     Args:
         what: "critical-batch": steps to targets against batch size; "diffusion": drift and spread of the weights, growth exponents,
             predictions, collapse; "landscape": spread of the loss against distance from the weights; "noise-scale": the gradient noise
             scale along training; "sharpness": sharpness and curvature beside the edge of stability.
-        results: a results directory, a bundle, a name below `results/` (default: the newest there), or `published:PAPER`, whose
+        results: a results directory, a bundle, a suite, a name below `parent` (default: the newest there), or `published:PAPER`, whose
             digitised curves are analysed then; of critical-batch also a CSV file of batch sizes and steps.
+        parent: where results lie that are named by suite or name.
         options: of critical-batch, `targets` such as ["train_loss=0.1"], default: those of the suite. Of diffusion, `first`: the first
             update of every window; `last`: the last of the common one. Of landscape, `bins` of distance. Of noise-scale, `only`
             such as "batch_size=32,seed=0".
@@ -103,45 +124,45 @@ def analyze(what: str, results: str | Path | None = None, **options: Any) -> Ana
     """
     if what not in ANALYSES:
         raise UnknownNameError(unknown_name("analysis", what, ANALYSES))
-    return ANALYSES[what](results, **options)
+    return ANALYSES[what](_Source(results, parent), **options)
 
 
-def _diffusion(results: str | Path | None, *, first: int | None = None, last: int | None = None) -> Analysis:
+def _diffusion(source: _Source, *, first: int | None = None, last: int | None = None) -> Analysis:
     """Drift and spread of the weights, growth exponents, predictions, collapse."""
     if first is not None and first < 1:
         raise AnalysisError(f"--first {first}: the first update is 1")
     if last is not None and last <= (first or 1):
         raise AnalysisError(f"--last {last}: must be greater than the first update, {first or 1}")
-    paper = _paper(results)
+    paper = source.paper
     if paper:
         if first is not None or last is not None:
             raise AnalysisError("published curves are fitted as they were read; leave out --first and --last")
         exponents = published_exponents(paper)
         return Analysis("diffusion", paper, {"digitised curves": published_sentences(exponents)}, {"exponents": to_frame(exponents)}, {})
-    tables, plan = _read(results)
+    tables, plan = source.read()
     found = diffusion_study(tables.suite, tables.runs, tables.curves, _specs(plan), first=first, last=last)
     return Analysis("diffusion", tables.suite, found.sentences, found.frames, diffusion_drawings(found.parts))
 
 
-def _critical_batch(results: str | Path | None, *, targets: Sequence[str] = ()) -> Analysis:
+def _critical_batch(source: _Source, *, targets: Sequence[str] = ()) -> Analysis:
     """The critical batch size of every target: from results, from a CSV file of steps, or from what a paper published."""
-    found = _steps(results, targets)
+    found = _steps(source, targets)
     return Analysis("critical-batch", found.suite, found.sentences, found.frames, critical_batch_drawings(found.parts))
 
 
-def _steps(results: str | Path | None, targets: Sequence[str]) -> Study[tuple[CurveStudy, ...]]:
-    paper, name = _paper(results), str(results)
+def _steps(source: _Source, targets: Sequence[str]) -> Study[tuple[CurveStudy, ...]]:
+    paper, name = source.paper, str(source.results)
     if targets and (paper or name.endswith(".csv")):
         raise AnalysisError("steps from a file or a paper are to one target already; leave out --target")
     if paper:
         return study_series(paper, _published_steps(paper))
     if name.endswith(".csv"):
         return study_series(Path(name).stem, read_series(Path(name)))
-    tables, plan = _read(results)
+    tables, plan = source.read()
     chosen = [parse_target(text) for text in targets] or [Target(**item) for item in plan.report.get("targets", ())]
     if not chosen:
         raise AnalysisError(
-            f"{find(results)} names no target; say one, such as --target train_loss=0.1, or put "
+            f"{find(source.results, source.parent)} names no target; say one, such as --target train_loss=0.1, or put "
             'targets = [{ metric = "train_loss", value = 0.1 }] into [report] of the suite'
         )
     return critical_batch_study(tables.suite, tables.runs, tables.curves, chosen)
@@ -156,9 +177,9 @@ def _published_steps(paper: str) -> dict[str, list[Passage]]:
     }
 
 
-def _noise_scale(results: str | Path | None, *, only: str | None = None) -> Analysis:
+def _noise_scale(source: _Source, *, only: str | None = None) -> Analysis:
     """The gradient noise scale of every run along training, or of the runs that match `only`."""
-    tables, plan = _read(results, lacking="gradients")
+    tables, plan = source.read(lacking="gradients")
     runs, curves = tables.runs, tables.curves
     if only:
         kept, _ = keep_only(plan.runs, (), only)
@@ -168,33 +189,20 @@ def _noise_scale(results: str | Path | None, *, only: str | None = None) -> Anal
     return Analysis("noise-scale", found.suite, found.sentences, found.frames, noise_scale_drawings(found.parts))
 
 
-def _landscape(results: str | Path | None, *, bins: int = 10) -> Analysis:
+def _landscape(source: _Source, *, bins: int = 10) -> Analysis:
     """The spread of the loss against distance, beside what gradient and curvature predict."""
     if bins < FEWEST_BINS:
         raise AnalysisError(f"--bins {bins}: an exponent needs at least {FEWEST_BINS}")
-    tables, plan = _read(results, lacking="losses around their weights")
+    tables, plan = source.read(lacking="losses around their weights")
     found = landscape_study(tables.suite, tables.runs, tables.curves, _specs(plan), bins=bins)
     return Analysis("landscape", found.suite, found.sentences, found.frames, landscape_drawings(found.parts))
 
 
-def _sharpness(results: str | Path | None) -> Analysis:
+def _sharpness(source: _Source) -> Analysis:
     """Sharpness, top eigenvalue and trace of every cell, with the loss and the share of the edge of stability."""
-    tables, plan = _read(results, lacking="losses around their weights")
+    tables, plan = source.read(lacking="losses around their weights")
     found = sharpness_study(tables.suite, tables.runs, tables.curves, _specs(plan))
     return Analysis("sharpness", found.suite, found.sentences, found.frames, {})
-
-
-def _paper(results: str | Path | None) -> str:
-    """Returns the paper that is named in the place of results; empty: none."""
-    return str(results).removeprefix(PUBLISHED) if str(results).startswith(PUBLISHED) else ""
-
-
-def _read(results: str | Path | None, *, lacking: str = "") -> tuple[Tables, StoredPlan]:
-    """Returns the tables and the plan of results; `lacking`: what papers did not publish, where one of them is named."""
-    if _paper(results):
-        raise AnalysisError(f"papers published no {lacking}; name results of your own")
-    directory = open_refreshed(find(results))
-    return read_tables(directory.path), directory.plan()
 
 
 def _specs(plan: StoredPlan) -> dict[str, RunSpec]:

@@ -23,8 +23,7 @@ OutputOption = Annotated[
 
 def answer(what: str, results: str | None, parent: Path, output: Path | None, **options: Any) -> None:
     """Analyses results, writes that where it is wanted, and prints the sentences."""
-    elsewhere = results is not None and (results.startswith("published:") or results.endswith(".csv"))
-    found = api.analyze(what, results if elsewhere else str(api.find(results, parent)), **options)
+    found = api.analyze(what, results, parent, **options)
     written = found.write(output) if output is not None else []
     console.print_analysis(console.out(), f"{found.suite}: {found.what}", found.sentences)
     if written:

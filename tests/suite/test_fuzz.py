@@ -43,7 +43,7 @@ def test_any_nonsense_is_a_suite_error_with_a_place_or_a_suite(file: Path, chang
             table = table[key] if isinstance(table, dict | list) and (key in table or (isinstance(key, int) and key < len(table))) else {}
         if isinstance(table, list) and isinstance(path[-1], int) and path[-1] < len(table):
             table[path[-1]] = value
-        elif isinstance(table, dict):
+        elif isinstance(table, dict) and (name or isinstance(path[-1], str)):
             table[name or path[-1]] = value
     file.write_text(dumps(data))
     problems = problems_of(file)

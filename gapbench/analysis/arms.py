@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
-from gapbench.analysis.cells import Cell, Panel, cell_difference, is_paired, read_panels
+from gapbench.analysis.cells import Cell, Panel, is_paired, read_panels
 from gapbench.analysis.curves import Curves, matched_loss_gap
 from gapbench.analysis.environment import environment_notes
 from gapbench.analysis.examples import gap_over_examples
@@ -112,8 +112,8 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
     if reference is None or reference.run_ids == cell.run_ids:
         return row
     as_published = row.published is not None and published_value(panel, reference) is not None
-    gap = cell_difference(*panel.metric.gap_terms(reference, cell), panel.metric)
-    budget, rate = budget_text(cell, reference), rate_text(cell)
+    gap = panel.gap(reference, cell)
+    budget, rate = budget_text(cell, reference), rate_text(panel.choices_of(cell))
     row = replace(row, batch_gap=gap, batch_gap_budget=budget, batch_gap_learning_rate=rate, as_published=as_published)
     if panel.metric.name != "accuracy":
         return row
@@ -142,8 +142,8 @@ def _no_verdict(row: ArmRow) -> str:
         return f"same runs as {row.reference.name}"
     if not row.cell.complete:
         return row.cell.ok_of()
-    if not row.reference.complete:
-        return f"{row.reference.name}: {row.reference.ok_of()}"
+    if missing := next((cell for cell in (row.reference, *row.alternatives) if not cell.complete), None):
+        return f"{missing.name}: {missing.ok_of()}"
     return unjudged(row.batch_gap)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,8 @@ class Cell:
     runs: tuple[Run, ...] = field(repr=False)
     held_against: str = ""
     """Name of the cell that the suite holds it against; empty: the panel's reference cell."""
+    alternative_to: str = ""
+    """Name of the cell whose values might as well be its own; empty: a cell by itself."""
     adaptive: bool = False
     """Whether its batch size follows the noise scale, so that its updates follow from what is measured."""
     axes: Mapping[str, str] = field(default_factory=dict)
@@ -174,6 +176,8 @@ class Panel:
     model_options: str
     recipe: str
     cells: tuple[Cell, ...]
+    alternatives: tuple[Cell, ...] = ()
+    """Cells whose values might as well be those of one of `cells`, such as rates that tuning could not tell from the best one."""
 
     @cached_property
     def metric(self) -> Metric:
@@ -197,6 +201,24 @@ class Panel:
         same = [other for other in self.cells if other.run_ids == cell.run_ids and other.held_against == cell.held_against]
         first = min(same, key=lambda other: not other.reference)
         return None if first is cell else first
+
+    def choices_of(self, cell: Cell) -> tuple[Cell, ...]:
+        """Returns a cell and its alternatives, also where they are known under another name of the same runs."""
+        names = {other.name for other in self.cells if other.run_ids == cell.run_ids}
+        return (cell, *(other for other in self.alternatives if other.alternative_to in names))
+
+    def gap(self, reference: Cell, cell: Cell) -> Difference | None:
+        """Returns the batch gap of a cell, in the unit of its gaps: of the cells themselves, with all that their alternatives say inside.
+
+        Its interval reaches over those of every choice for the cell and for the reference, and its p-value is the largest of theirs, or
+        1 where two choices disagree about the sign: what is separated from zero is so whichever choice was the right one.
+        """
+        found = [
+            cell_difference(*self.metric.gap_terms(ours, theirs), self.metric)
+            for ours in self.choices_of(reference)
+            for theirs in self.choices_of(cell)
+        ]
+        return widest(found)
 
     def baseline_of(self, cell: Cell) -> Cell | None:
         """Returns the cell of the same batch size with nothing adapted: regime `baseline`, rate untouched, ghost off.
@@ -223,6 +245,24 @@ def cell_difference(first: Cell, second: Cell, metric: Metric) -> Difference | N
     return difference(in_unit(first, metric), in_unit(second, metric), paired=is_paired(first, second))
 
 
+def widest(choices: Sequence[Difference | None]) -> Difference | None:
+    """Returns the first of several differences with the interval and the p-value that hold whichever is the right one.
+
+    None where one of them is none; without an interval where one of them has none.
+    """
+    found = [choice for choice in choices if choice is not None]
+    if len(found) < 2 or len(found) < len(choices):
+        return found[0] if len(found) == len(choices) else None
+    lows = [choice.low for choice in found if choice.low is not None]
+    highs = [choice.high for choice in found if choice.high is not None]
+    if len(lows) < len(found):
+        return replace(found[0], low=None, high=None, p_value=None)
+    judged = [choice.p_value for choice in found if choice.p_value is not None]
+    agree = len({choice.estimate > 0 for choice in found}) == 1
+    p_value = None if len(judged) < len(found) else max(judged) if agree else 1.0
+    return replace(found[0], low=min(lows), high=max(highs), p_value=p_value)
+
+
 def unadapted(cell: Cell) -> bool:
     """Whether a cell leaves everything as the recipe has it: regime `baseline`, rate untouched, the preset's ghost or none."""
     return cell.change.as_recipe(cell.batch_size, cell.ghost_batch_size) and cell.change.rate_untouched
@@ -246,9 +286,14 @@ def read_panels(runs: pd.DataFrame) -> tuple[Panel, ...]:
     cells: dict[PanelKey, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         cells.setdefault(_panel_key(row), {}).setdefault(row["cell"], []).append(row)
-    return tuple(
-        Panel(_title(key, [*cells]), *key, _with_rules(_with_references([*map(_cell, own.values())]))) for key, own in cells.items()
-    )
+    return tuple(_panel(_title(key, [*cells]), key, [*map(_cell, own.values())]) for key, own in cells.items())
+
+
+def _panel(title: str, key: PanelKey, cells: Sequence[Cell]) -> Panel:
+    """Returns a panel; an alternative to a cell that is not among these is a cell by itself."""
+    names = {cell.name for cell in cells}
+    alternatives = tuple(cell for cell in cells if cell.alternative_to in names - {cell.name})
+    return Panel(title, *key, _with_rules(_with_references([cell for cell in cells if cell not in alternatives])), alternatives)
 
 
 def _panel_key(row: Mapping[str, Any]) -> PanelKey:
@@ -277,6 +322,7 @@ def _cell(rows: list[dict[str, Any]]) -> Cell:
         split_drawn=bool(first.get("split_drawn", False)),
         runs=tuple(map(_run, rows)),
         held_against=first.get("reference", ""),
+        alternative_to=first.get("alternative_to") or "",
         adaptive=bool(first.get("adaptive_batch")),
         axes=json.loads(first.get("axes") or "{}"),
         values=json.loads(first.get("values") or "{}"),

@@ -86,10 +86,12 @@ def budget_text(cell: Cell, reference: Cell) -> str:
     return f"equal updates, {lengths.ratio}" if lengths.equal_updates else lengths.ratio
 
 
-def rate_text(cell: Cell) -> str:
-    """Names how a cell's learning rate came about."""
-    rule = cell.learning_rate_rule
-    return f"by rule {rule}" if cell.scaling_rule in ("sqrt", "linear") else rule
+def rate_text(choices: Sequence[Cell]) -> str:
+    """Names how a cell's learning rate came about, and from where to where its alternatives reach, which come after it."""
+    cell = choices[0]
+    rule = f"by rule {cell.learning_rate_rule}" if cell.scaling_rule in ("sqrt", "linear") else cell.learning_rate_rule
+    rates = [choice.learning_rate for choice in choices]
+    return rule if min(rates) == max(rates) else f"{rule} ({min(rates):g} to {max(rates):g})"
 
 
 def signed(value: float, digits: int) -> str:

@@ -25,7 +25,7 @@ that depends on the batch size."""
 
 def notes(rows: Sequence[ArmRow]) -> list[str]:
     """Returns the notes under the table, the general ones first."""
-    kinds = (_intervals, _examples, _power, _quantities, _references, _matched, _shares, clipped, _published)
+    kinds = (_intervals, _alternatives, _examples, _power, _quantities, _references, _matched, _shares, clipped, _published)
     return [note for kind in kinds for note in kind(rows)]
 
 
@@ -68,6 +68,17 @@ def _intervals(rows: Sequence[ArmRow]) -> Iterator[str]:
             text += " Matched-loss gaps and intervals over test examples stand outside that procedure."
     yield text
     yield from _inexact(rows)
+
+
+def _alternatives(rows: Sequence[ArmRow]) -> Iterator[str]:
+    """Says whose interval reaches over several rates, because tuning could not tell them apart."""
+    wide = [row for row in rows if row.batch_gap and row.alternatives]
+    if wide:
+        yield (
+            f"Tuning could not tell some rates from the best one, so cells train at the ends of that range, too (of {len(wide)} of "
+            f"{counted(len(rows), 'row')}). Batch gap: at the best rates. Its interval holds those of every pair of rates, and a cell is "
+            "separated only where every pair is."
+        )
 
 
 def _inexact(rows: Sequence[ArmRow]) -> Iterator[str]:

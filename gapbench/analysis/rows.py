@@ -75,6 +75,12 @@ class ArmRow:
         return self.panel.metric
 
     @property
+    def alternatives(self) -> tuple[Cell, ...]:
+        """The cells whose values might as well be those of the cell or of its reference: `batch_gap` holds whichever is right."""
+        own = self.panel.choices_of(self.cell)[1:]
+        return own if self.reference is None else (*own, *self.panel.choices_of(self.reference)[1:])
+
+    @property
     def headline(self) -> Estimate | None:
         """Mean and interval of `metric` on the test examples, as a fraction or in nats."""
         return self.cell.estimate(self.metric.column("test"))
@@ -175,6 +181,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
         **{f"batch_gap_{unit}_seen_with_80_percent": row.power.smallest_gap if own and row.power else None for unit, own in gaps.items()},
         **attributes(row, "batch_gap_budget", "batch_gap_learning_rate"),
+        "alternatives": len(row.alternatives),
         **_with_p("matched_loss_gap_pp", matched.gap_pp if matched else None),
         "matched_loss": matched.train_loss if matched else None,
         **attributes(matched, "statistics", "reason", prefix="matched_loss_"),

@@ -142,6 +142,8 @@ def _cautions(main: ArmRow | None, told: Sequence[ArmRow], rows: Sequence[ArmRow
     found = [f"{row.cell.name}: {row.verdict.removeprefix('no verdict ').strip('()')}" for row in rows if not row.cell.complete][:1]
     if main is not None and main.metric.name == "accuracy" and not any(row.cell.scaling_rule == "tuned" for row in told):
         found.append(f"No rate was tuned for a batch size{_fitted(main)}")
+    if main is not None and main.alternatives:
+        found.append(f"{main.cell.name}: the interval holds every rate that tuning could not tell from the best one")
     unseen = [row.power for row in told if row.verdict == NOT_SEPARATED and row.power]
     if main is not None and (chances := chances_text(unseen, main.metric)):
         found.append(f"Not separated is not equal: {chances}")

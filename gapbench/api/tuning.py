@@ -232,7 +232,6 @@ def tune(
     *,
     settings: Mapping[str, str] | None = None,
     output: str | Path | None = None,
-    neighbours: bool | None = None,
     retry: bool = False,
     max_device_hours: float | None = None,
     announce: Callable[[TuningPlan], None] | None = None,
@@ -250,7 +249,6 @@ def tune(
         place: where data are and what trains; its results are the parent of the directory of trials, `<suite>.tune`.
         settings: TOML values by key, such as {"epochs": "1"}.
         output: the file to write; default: `<suite>-tuned.toml` beside the suite, or here for a shipped one.
-        neighbours: whether the tuned suite also has arms at the rates beside the best ones; default: as [tune] says.
         retry: trains crashed, timed-out and out-of-memory trials again.
         max_device_hours: refuses to train where the prediction is longer, every extension counted.
         announce: receives what is left to train, and what that takes, once nothing is wrong and before anything trains.
@@ -273,11 +271,10 @@ def tune(
         observe(Said(note))
     if announce is not None:
         announce(plan)
-    keep_neighbours = work.trials.tunable.tune.neighbours if neighbours is None else neighbours
     with ResultsDirectory.create(work.directory.path, work.trials.name) as directory:
         if retry:
             retire(directory, work.specs_so_far(), RETRIED)
-        return _Tuning(replace(work, directory=directory), work.directory.path, observe).finish(keep_neighbours)
+        return _Tuning(replace(work, directory=directory), work.directory.path, observe).finish()
 
 
 def plan_tuning(
@@ -313,7 +310,7 @@ class _Tuning:
     """The same directory, as the user named it."""
     observe: Observer
 
-    def finish(self, neighbours: bool) -> TuneReport:
+    def finish(self) -> TuneReport:
         """Trains round after round until nothing follows, then writes tables, figure and suite."""
         trials, directory = self.work.trials, self.work.directory
         while True:
@@ -336,7 +333,7 @@ class _Tuning:
         files = write_tuning_report(self.results)
         written = None
         if files.tuned.found:
-            write_tuned_suite(trials, files.tuned, self.work.output, neighbours=neighbours, plugins=self.work.how.plugins)
+            write_tuned_suite(trials, files.tuned, self.work.output, plugins=self.work.how.plugins)
             written = self.work.output
         failed = self._failed(self.work.specs_so_far())
         return TuneReport(self.results, interrupted=False, files=files, suite_file=written, failed=failed)

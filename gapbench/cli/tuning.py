@@ -27,10 +27,6 @@ def tune(
         ),
     ] = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="Only say what would be tried and what that would take.")] = False,
-    neighbours: Annotated[
-        bool | None,
-        typer.Option("--neighbours/--no-neighbours", help="Also arms at the rates beside the best ones; default: as [tune] says."),
-    ] = None,
     settings: SetOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="Train crashed, timed-out and out-of-memory trials again.")] = False,
     max_device_hours: Annotated[
@@ -52,7 +48,6 @@ def tune(
             place,
             settings=changed,
             output=output,
-            neighbours=neighbours,
             retry=retry,
             max_device_hours=max_device_hours,
             announce=lambda plan: console.print_tuning_plan(terminal, plan),

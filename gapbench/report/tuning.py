@@ -78,8 +78,9 @@ def tuning_row(tuned: Tuned, cell: CellResult) -> dict[str, str]:
         "best rate": "" if cell.rate is None else f"{cell.rate:g}",
         **others,
         "optimum": _optimum(tuned, cell),
-        "within 1 pp": _near(cell) if "learning_rate" in tuned.search else "",
+        "not told apart": _near(cell) if "learning_rate" in tuned.search else "",
         "held-out acc. (%)": percent(cell.accuracy),
+        "held-out loss": "" if cell.loss is None else f"{cell.loss:.3g}{_by_loss(cell)}",
         "fresh seeds": f"{cell.accuracy.n}{folds}" if cell.accuracy else "",
     }
 
@@ -90,8 +91,14 @@ def _other(cell: CellResult, name: str) -> str:
     return f"{cell.other[name]:g}{' (end of its list)' if name in cell.other_at_edge else ''}"
 
 
+def _by_loss(cell: CellResult) -> str:
+    """Returns at which of the rates that were checked the loss is lowest, where it is another one."""
+    lowest = cell.rate_of_lowest_loss
+    return "" if lowest in (None, cell.rate) else f" (lowest at {lowest:g})"
+
+
 def _near(cell: CellResult) -> str:
-    """Returns the range of rates near the best one; an end that is the last rate tried may lie farther out."""
+    """Returns the rates that cannot be told from the best one; an end that is the last rate tried may lie farther out."""
     if cell.near is None:
         return ""
     (low, high), (low_known, high_known) = cell.near, cell.near_ends
@@ -106,6 +113,8 @@ def tuning_notes(tuned: Tuned) -> list[str]:
     notes = [
         f"Scored on {parts} held-out training examples{folds}, at the end of training; one example is "
         f"{100 / (min(tuned.held_out) * tuned.folds):.2g} pp. The test set was left alone.",
+        "Not told apart: the rates around the best one whose held-out accuracy does not differ from its own, by the pointwise 95 % "
+        "interval over seeds and folds, paired. The tuned suite trains at both ends of them.",
         f"Every cell has the same number of points ({points}); "
         f"a point with a diverged run is not eligible. Accuracy: on {len(tuned.check_seeds)} fresh seeds, "
         "with the pointwise 95 % t interval over seeds.",
@@ -138,7 +147,7 @@ def _optimum(tuned: Tuned, cell: CellResult) -> str:
 
 
 def learning_rate_figure(tuned: Tuned) -> Figure:
-    """Returns held-out accuracy against learning rate, with the best rate of each cell and the range near it.
+    """Returns held-out accuracy against learning rate, with the best rate of each cell and those that cannot be told from it.
 
     There is one axes for each model and budget (and regime, where there are many cells), with a line for each cell.
     """
@@ -200,8 +209,7 @@ def _draw(axes: Axes, cells: Sequence[CellResult]) -> None:
             if accuracy.low is not None and accuracy.high is not None:
                 axes.vlines(rate, accuracy.low, drawable(accuracy.high), color=style.color, linewidth=0.9, alpha=0.6)
         if cell.near is not None and cell.rate is not None:
-            low, high = cell.near
-            near = [(rate, mean) for rate, mean in zip(rates, means, strict=True) if low <= rate <= high]
+            near = [(tried.rate, drawable(tried.accuracy.mean)) for tried in cell.tried if tried.alike and tried.accuracy is not None]
             axes.plot(*zip(*near, strict=True), color=style.color, linewidth=7, alpha=0.22, solid_capstyle="round", zorder=2)
             best = means[rates.index(cell.rate)]
             axes.plot(cell.rate, best, marker="o", markersize=10, markerfacecolor="none", color=style.color, zorder=4)
@@ -241,8 +249,8 @@ def _caption(tuned: Tuned) -> str:
     parts = [
         f"Points: mean accuracy on the held-out part of the training set ({seeds}{folds}"
         f"{'; bars: pointwise 95 % t interval over seeds' if len(tuned.seeds) > 1 else ''}).",
-        f"Ring: the best rate, chosen among the best three on {len(tuned.check_seeds)} fresh seeds; broad line: the rates "
-        "around it that are at most 1 pp below.",
+        f"Ring: the best rate, chosen among the best {tuned.rules.finalists} on {len(tuned.check_seeds)} fresh seeds; broad line: the "
+        "rates around it that cannot be told from it.",
     ]
     if any(cell.diverged for cell in tuned.cells):
         parts.append("Crosses: rates at which a run diverged.")

@@ -44,6 +44,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "arm": Column("text"),
     "reference_cell": Column("flag"),
     "reference": Column("text"),
+    "alternative_to": Column("text"),
     "axes": Column("text"),
     "words": Column("text"),
     "recipe": Column("text"),
@@ -226,7 +227,9 @@ def read_tables(folder: Path) -> Tables:
 def _with_file_names(runs: pd.DataFrame) -> pd.DataFrame:
     """Returns the runs with names of users' own files; tables of earlier versions hold paths."""
     names = file_names(json.loads(options) for options in runs.get("dataset_options", ()) if options)
-    texts = [column for column in ("cell", "arm", "reference", "axes", "words", "dataset_options", "values") if column in runs]
+    texts = [
+        column for column in ("cell", "arm", "reference", "alternative_to", "axes", "words", "dataset_options", "values") if column in runs
+    ]
     named = {column: runs[column].map(lambda text: with_names(text, names), na_action="ignore") for column in texts}
     return runs.assign(**named) if names else runs
 

@@ -62,7 +62,7 @@ def suite_schema() -> Schema:
     reason = {"type": "string", "minLength": 1, "description": "Shown with the dropped runs."}
     report = _fields(ReportSection)
     report["reference"] = _reference("where")
-    arm = {name: _fields(ArmSection)[name] for name in ("label", "reference")}
+    arm = {name: _fields(ArmSection)[name] for name in ("label", "reference", "alternative_to")}
     sections = {
         **_fields(SuiteSection),
         "run": _table({**references, **extra}, "One complete run: every field that [grid] and [[arm]] leave out."),

@@ -13,6 +13,7 @@ from typing import Any
 from gapbench import catalog
 from gapbench.catalog import Budget, show
 from gapbench.core.machine import short_names
+from gapbench.core.registry import unknown_name
 from gapbench.suite.batches import phase_starts
 from gapbench.suite.change import Change, rate_rule, reference_among
 from gapbench.suite.layers import Layer, Settings, ghost_of, matches
@@ -85,8 +86,18 @@ def make_plan(sections: Sections, document: Document, resolver: Resolver) -> Pla
         except Unknown:  # whether it is dropped cannot be told
             continue
     resolver.add_misfits()
+    _check_alternatives(plan, sections, document)
     plan.runs = _with_rate_rules(_one_reference_each(plan.runs), plan.rates)
     return plan
+
+
+def _check_alternatives(plan: Plan, sections: Sections, document: Document) -> None:
+    """Adds a mistake for every arm that is to be an alternative to no cell, or to another alternative."""
+    labels = [*(run.labels for run in plan.runs), *(run.labels for run in plan.dropped)]
+    main = [own.cell for own in labels if not own.alternative_to]
+    for arm in sections.arms:
+        if arm.alternative_to and arm.alternative_to not in main and not document.problems:
+            document.mistake((*arm.layer.path, "alternative_to"), unknown_name("cell", arm.alternative_to, dict.fromkeys(main)))
 
 
 def _plan_run(draft: Draft, sections: Sections, resolver: Resolver, plan: Plan) -> None:
@@ -130,6 +141,8 @@ def _with_preset(words: Mapping[str, str], preset: str) -> dict[str, str]:
 
 
 def _is_reference(draft: Draft, settings: Settings, sections: Sections, change: Change) -> bool:
+    if draft.labels.alternative_to:
+        return False
     if sections.reference:
         return matches(settings, draft.labels.arm, sections.reference)
     batch_size = settings.get("batch_size")
@@ -302,6 +315,7 @@ def _cell_labels(sections: Sections, arm: Arm | None, values: Mapping[str, Any],
         cell=", ".join(words.values()),
         arm=arm.label if arm else "",
         reference=", ".join([arm.reference, *varying.values()]) if arm and arm.reference else "",
+        alternative_to=arm.alternative_to if arm else "",
         axes=levels,
         cell_order=order,
         words=words,

@@ -123,6 +123,8 @@ class Labels(Frozen):
     reference_cell: bool = False
     reference: str = ""
     """Name of the cell that it is held against, where the suite says so; empty: the reference cell."""
+    alternative_to: str = ""
+    """Name of the cell whose values might as well be its own: it widens that cell's interval, and is no row of a table."""
     axes: dict[str, str] = Field(default_factory=dict)
     """Its levels on the axes of [grid] that it does not set itself, seeds left out, by field."""
     cell_order: int = 0

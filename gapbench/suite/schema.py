@@ -259,6 +259,9 @@ class ArmSection(RunFields):
         "",
         description="Label of the arm that tables hold it against, such as a small batch with the same change; else the reference cell.",
     )
+    alternative_to: str = Field(
+        "", description="Cell whose values might as well be these: no row of its own, but inside the interval of that cell's gap."
+    )
 
 
 class SetSection(RunFields):
@@ -331,10 +334,12 @@ class TuneSection(Section):
         default_factory=list, description="Values to search: fractions of the updates."
     )
     holdout: float = Field(0.2, gt=0.0, lt=1.0, description="Fraction of the training set that trials are scored on and do not train on.")
-    folds: int = Field(0, ge=1, description="Disjoint parts that are held out in turn; left out: 5 where the part is small, else 1.")
+    folds: int = Field(0, ge=1, description="Disjoint parts that are held out in turn; left out: as many as make up a test set.")
     seeds: SeedList = Field(default=[1000], description="Seeds of every trial.")
-    check_seeds: SeedList = Field(default=[1001, 1002, 1003], description="Fresh seeds on which the best three points are tried again.")
-    neighbours: bool = Field(False, description="Whether the tuned suite also has arms at the rates beside the best one.")
+    check_seeds: SeedList = Field(
+        default=[],
+        description="Fresh seeds on which the best five points are tried again; left out: half as many as cells have, or 3.",
+    )
 
 
 class TargetSection(Section):

@@ -80,7 +80,7 @@ def read_tune(path: KeyPath, table: Mapping[str, Any], document: Document) -> Tu
             document.mistake((*path, name), message)
         elif len(set(getattr(tune, name))) < len(getattr(tune, name)):
             document.mistake((*path, name), "must be different values")
-    of_rates = () if "learning_rate" in tune.search else ("step", "trials", "extend_by", "extend_at_most", "neighbours")
+    of_rates = () if "learning_rate" in tune.search else ("step", "trials", "extend_by", "extend_at_most")
     idle = "has no effect, because learning_rate is not searched; remove it"
     for name in of_rates:
         if name in table:
@@ -151,6 +151,8 @@ class Arm:
     layer: Layer
     reference: str = ""
     """Label of the arm that it is held against."""
+    alternative_to: str = ""
+    """Cell whose values might as well be its own."""
 
 
 @dataclass
@@ -284,10 +286,10 @@ def _read_arms(sections: Sections, document: Document) -> None:
         arm = validate(ArmSection, table, document, path, fill={"label": "?"})
         label = table["label"] if isinstance(table.get("label"), str) else ""
         fields = arm.given()
-        reference, _ = fields.pop("reference", ""), fields.pop("label", "")
+        reference, alternative_to, _ = fields.pop("reference", ""), fields.pop("alternative_to", ""), fields.pop("label", "")
         _check_names(fields, path, sections, document)
         _check_label(label, path, sections, document)
-        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), reference))
+        sections.arms.append(Arm(label, Layer("arm", path, fields, broken=arm.broken), reference, alternative_to))
     for own in sections.arms:
         labels = [other.label for other in sections.arms if other is not own]
         if own.reference and own.reference not in labels and _labels_known(sections, document):

@@ -142,5 +142,7 @@ def _check(tunable: Tunable, sections: Sections, document: Document) -> None:
         if name in searched and fixed:
             what = f"{name} is searched, and the phases of {', '.join(fixed)} set it themselves"
             document.mistake(("tune", "search"), f"{what}; remove it from search or from the phases")
+    if any(run.labels.alternative_to for run in tunable.suite.runs):
+        document.mistake((), "the suite is tuned already: it has arms with alternative_to; tune the suite that it extends")
     if document.problems:
         raise SuiteError(document.problems)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gapbench import catalog
 from gapbench.analysis.frames import Columns, named, records
-from gapbench.analysis.stats import Estimate, bounds, t_interval
+from gapbench.analysis.stats import Array, Estimate, bounds, crossed_interval, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.tuning.search import Point, Range, Rules, Search, Stage, ranked, rate_of, replay, scores_of, within
+from gapbench.tuning.search import Point, Range, Rules, Search, Stage, around, ranked, rate_of, replay, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,8 @@ class Tried:
     rate: float
     accuracy: Estimate | None
     """On the held-out part, over the seeds of the trials (each the mean over its folds); None where a run diverged."""
+    alike: bool = False
+    """Whether it belongs to the rates that cannot be told from the best one."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,19 @@ class CellResult:
     """Those of them that are the lowest or highest of their list."""
     interior: bool | None = None
     """Whether lower and higher rates than the best were tried; None where the rate is not searched."""
+    ends: tuple[Point, Point] | None = None
+    """The lowest and the highest of the rates, without a gap, that cannot be told from the best one: the 95 % interval of the difference
+    in held-out accuracy, over seeds and folds, holds zero."""
     near: tuple[float, float] | None = None
-    """The rates, without a gap, within a notable gap of the best one: one percentage point of accuracy."""
+    """The learning rates of `ends`."""
     near_ends: tuple[bool, bool] = (True, True)
     """Whether that range ends within what was tried, below and above."""
     accuracy: Estimate | None = None
     """Of the best point on the fresh seeds, each the mean over its folds."""
+    loss: float | None = None
+    """Mean loss of the best point there."""
+    rate_of_lowest_loss: float | None = None
+    """Among the points of the check."""
     words: tuple[tuple[str, ...], ...] = ()
     """Of each cell: what its name is put together from."""
 
@@ -117,6 +128,8 @@ class Tuned:
                 "interior": cell.interior,
                 **dict(zip(("near_low", "near_high"), cell.near or (None, None), strict=True)),
                 **bounds("validation_accuracy", cell.accuracy),
+                "validation_loss": cell.loss,
+                "learning_rate_of_lowest_loss": cell.rate_of_lowest_loss,
                 "n": cell.accuracy.n if cell.accuracy else 0,
                 "folds": self.folds,
             }
@@ -191,7 +204,7 @@ class _Reader:
     def _cell(self, stored: Mapping[str, Any]) -> CellResult:
         title = stored["title"]
         own = self._search.ranges[title]
-        points = own.points(self._rules.others)
+        points = self._search.tried(title)
         known = {point: score for point in points if (score := self._score(title, point, "trial")) is not None}
         best = self._best(title)
         # While the search goes on, the best point so far says at which other values the rates are shown.
@@ -222,11 +235,11 @@ class _Reader:
         return next(iter(ranked(check.points.get(title, ()), lambda point: self._score(title, point, "check"))), None)
 
     def _with_best(self, result: CellResult, stored: Mapping[str, Any], best: Point, own: Range) -> CellResult:
-        def merit(power: int) -> float | None:
-            score = self._score(result.title, Point(power, best.other), "trial")
-            return score.merit if score else None
-
-        near = within(best.power, own, merit, (self._metric.notable_gap or 0.0) / self._metric.factor)
+        title = result.title
+        powers = [tried.power for tried in result.tried]
+        low, high = around(best.power, powers, lambda power: self._alike(title, Point(power, best.other), best))
+        checked = [point for point in self._search.rounds[-1].points[title] if point.other == best.other]
+        losses = {point: score.loss for point in checked if (score := self._score(title, point, "check")) and score.eligible}
         others = self._stored["others"]
         chosen = others[best.other]
         tried = {name: {other[name] for other in others} for name in chosen}
@@ -239,21 +252,40 @@ class _Reader:
             other=chosen,
             other_at_edge=edges,
             interior=own.holds_inside(best.power) if searched else None,
-            near=(self._rate(stored, near.low), self._rate(stored, near.high)),
-            near_ends=(near.low > own.low, near.high < own.high),
-            accuracy=self._estimate(result.title, best, "check"),
+            tried=tuple(replace(tried, alike=low <= tried.power <= high) for tried in result.tried),
+            ends=(Point(low, best.other), Point(high, best.other)),
+            near=(self._rate(stored, low), self._rate(stored, high)),
+            near_ends=(low > powers[0], high < powers[-1]),
+            accuracy=self._estimate(title, best, "check"),
+            loss=losses[best],
+            rate_of_lowest_loss=self._rate(stored, min(losses, key=lambda point: losses[point]).power) if searched else None,
         )
 
-    def _rate(self, stored: Mapping[str, Any], power: int) -> float:
-        return rate_of(stored["base_rate"], self._stored["step"], power) if stored["rate"] is None else float(stored["rate"])
+    def _alike(self, title: str, point: Point, best: Point) -> bool:
+        """Whether a point cannot be told from the best one: by the fresh seeds where both have them, else by the trials' own."""
+        found = [self._values(title, one, stage) for stage in ("check", "trial") for one in (point, best)]
+        pairs = [(first, second) for first, second in zip(found[::2], found[1::2], strict=True) if first is not None and second is not None]
+        if not pairs:
+            return False  # a run of it diverged
+        difference = crossed_interval(pairs[0][0] - pairs[0][1])
+        return difference is None or difference.low is None or difference.high is None or difference.low <= 0.0 <= difference.high
 
-    def _estimate(self, title: str, point: Point, stage: Stage) -> Estimate | None:
+    def _values(self, title: str, point: Point, stage: Stage) -> Array | None:
+        """Returns the metric on the held-out part [seeds, folds]; None where the point was not tried so, or a run of it diverged."""
         score = self._score(title, point, stage)
         if score is None or not score.eligible:
             return None
         seeds = self._runs[title, point, stage].values()
-        folds = [[found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None] for run_ids in seeds]
-        return t_interval([math.fsum(own) / len(own) for own in folds])
+        return np.array([[found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None] for run_ids in seeds])
+
+    def _rate(self, stored: Mapping[str, Any], power: int) -> float:
+        if stored["rate"] is not None:
+            return float(stored["rate"])
+        return rate_of(stored["base_rate"], self._stored["step"], power / self._rules.stride)
+
+    def _estimate(self, title: str, point: Point, stage: Stage) -> Estimate | None:
+        values = self._values(title, point, stage)
+        return None if values is None else t_interval([math.fsum(own) / len(own) for own in values])
 
     @cached_property
     def _varied_options(self) -> set[str]:

@@ -1,17 +1,21 @@
 """The search itself: rounds of points, decided from scores alone. It knows neither suites nor files.
 
-A point is a learning rate, as a whole power of the step, and one combination of whatever else is searched. Round by round:
+A point is a learning rate, as a power of the step, and one combination of whatever else is searched. Round by round:
 
-1. the grid: as many rates for every cell, centred on the cell's own guess;
+1. the grid: as many rates for every cell, a whole step apart, centred on the cell's own guess;
 2. extensions: while the best rate of some cell is the lowest or highest that was tried, every cell gets as many more rates, each on
    the side of its range where its own best rate lies, so that no cell is searched harder than another;
-3. the check: the best three points of every cell, on fresh seeds. Only these decide, so that luck in the search does not count.
+3. the refinement: the rates half a step below and above the best one of every cell;
+4. the check: the best five points of every cell, on fresh seeds. Only these decide, so that luck in the search does not count.
+
+What the search ends in is the best rate with the rates around it that cannot be told from it: `around`.
 
 Equal merits are told apart by the lower loss, then by the lower rate.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +23,6 @@ from typing import Literal
 
 from gapbench.catalog import Metric
 from gapbench.core.events import Outcome
-
-FINALISTS = 3
-"""Points of a cell that are tried again on fresh seeds."""
 
 Stage = Literal["trial", "check"]
 
@@ -31,7 +32,7 @@ class Point:
     """One setting of what is searched."""
 
     power: int
-    """The learning rate is the untouched one times step^power; 0 where it is not searched."""
+    """The learning rate is the untouched one times step^(power / stride); 0 where it is not searched."""
     other: int = 0
     """Position among the combinations of everything else that is searched."""
 
@@ -68,28 +69,42 @@ class Rules:
     """Learning rates that all extensions together add to every cell; 0 where the rate is not searched."""
     others: int = 1
     """Combinations of everything else that is searched: each is tried at every rate."""
+    stride: int = 1
+    """Powers in a step of the grid: 2 where the search is refined by half steps, 1 where it is not."""
+    finalists: int = 3
+    """Points of a cell that are tried again on fresh seeds."""
 
     def grid(self, centre: int) -> Range:
         """Returns the first range around a centre; of an even number of rates, one more lies above than below."""
-        low = centre - (self.trials - 1) // 2
-        return Range(low, low + self.trials - 1)
+        low = centre - (self.trials - 1) // 2 * self.stride
+        return Range(low, low + (self.trials - 1) * self.stride, self.stride)
+
+    def between(self, best: Point) -> tuple[Point, ...]:
+        """Returns the points of the refinement around the best one; none where the search is not refined."""
+        return tuple(Point(best.power + beside, best.other) for beside in (-1, 1)) if self.stride > 1 else ()
 
 
 @dataclass(frozen=True)
 class Range:
-    """The learning rates of a cell that were tried: powers from `low` to `high`, both included."""
+    """The learning rates of a cell that were tried: powers from `low` to `high`, both included, `stride` apart."""
 
     low: int
     high: int
+    stride: int = 1
 
     @property
     def size(self) -> int:
         """Number of learning rates."""
-        return self.high - self.low + 1
+        return (self.high - self.low) // self.stride + 1
 
     def points(self, others: int) -> tuple[Point, ...]:
         """Returns every point."""
-        return tuple(Point(power, other) for power in range(self.low, self.high + 1) for other in range(others))
+        return tuple(Point(power, other) for power in range(self.low, self.high + 1, self.stride) for other in range(others))
+
+    def longer(self, count: int, *, above: bool) -> Range:
+        """Returns a range with more rates at one end."""
+        by = count * self.stride
+        return Range(self.low, self.high + by, self.stride) if above else Range(self.low - by, self.high, self.stride)
 
     def holds_inside(self, power: int) -> bool:
         """Whether there are rates on both sides of one."""
@@ -115,7 +130,11 @@ class Search:
     complete: bool
     """Whether the last of them has all its outcomes and nothing follows."""
     ranges: Mapping[str, Range]
-    """What was tried, by cell."""
+    """From where to where grid and extensions reach, by cell."""
+
+    def tried(self, cell: str) -> tuple[Point, ...]:
+        """Returns the points of a cell that were tried or are to be, the check left out, from the lowest rate."""
+        return tuple(sorted(point for tried in self.rounds if tried.stage == "trial" for point in tried.points.get(cell, ())))
 
 
 def replay(centres: Mapping[str, int], rules: Rules, score: Scores) -> Search:
@@ -132,7 +151,7 @@ def replay(centres: Mapping[str, int], rules: Rules, score: Scores) -> Search:
     while True:
         if not _has_outcomes(rounds[-1], score):
             return Search(tuple(rounds), complete=False, ranges=ranges)
-        order = {cell: _ranked_trials(cell, own.points(rules.others), score) for cell, own in ranges.items()}
+        order = _ranked(Search(tuple(rounds), complete=False, ranges=ranges), score)
         inside = all(points and ranges[cell].holds_inside(points[0].power) for cell, points in order.items())
         if inside or added >= rules.extend_at_most:
             break
@@ -145,7 +164,13 @@ def replay(centres: Mapping[str, int], rules: Rules, score: Scores) -> Search:
         rounds.append(Round(f"extension {len(rounds)}", "trial", new))
         ranges = wider
         added += by
-    finalists = {cell: tuple(points[:FINALISTS]) for cell, points in order.items()}
+    refined = {cell: rules.between(points[0]) if points else () for cell, points in order.items()}
+    if any(refined.values()):
+        rounds.append(Round("refinement", "trial", refined))
+        if not _has_outcomes(rounds[-1], score):
+            return Search(tuple(rounds), complete=False, ranges=ranges)
+        order = _ranked(Search(tuple(rounds), complete=False, ranges=ranges), score)
+    finalists = {cell: tuple(points[: rules.finalists]) for cell, points in order.items()}
     if any(finalists.values()):
         rounds.append(Round("check", "check", finalists))
     return Search(tuple(rounds), complete=_has_outcomes(rounds[-1], score), ranges=ranges)
@@ -157,31 +182,22 @@ def ranked(points: Sequence[Point], score: Callable[[Point], Score | None]) -> l
     return sorted(known, key=lambda point: (-(known[point].merit or 0.0), known[point].loss, point))
 
 
-def within(best: int, own: Range, merit: Callable[[int], float | None], margin: float) -> Range:
-    """Returns the rates around the best one, without a gap, whose merit is at most `margin` below that of the best one.
+def around(best: int, powers: Sequence[int], alike: Callable[[int], bool]) -> tuple[int, int]:
+    """Returns the lowest and the highest of the powers around the best one that are like it, without a gap.
 
     Args:
         best: power of the best rate.
-        own: what was tried.
-        merit: of a power, on the same seeds for all; None: not eligible.
-        margin: in the unit of merits, such as 0.01 of accuracies.
+        powers: of all rates that were tried, from the lowest.
+        alike: whether the rate of a power cannot be told from the best one.
     """
-    top = merit(best)
-    low = high = best
-
-    def near(power: int) -> bool:
-        found = merit(power)
-        return top is not None and found is not None and found >= top - margin - 1e-12
-
-    while low > own.low and near(low - 1):
-        low -= 1
-    while high < own.high and near(high + 1):
-        high += 1
-    return Range(low, high)
+    place = powers.index(best)
+    below = itertools.takewhile(alike, reversed(powers[:place]))
+    above = itertools.takewhile(alike, powers[place + 1 :])
+    return min(below, default=best), max(above, default=best)
 
 
-def rate_of(base: float, step: float, power: int) -> float:
-    """Returns a learning rate, to the four digits that are written down and read by people."""
+def rate_of(base: float, step: float, power: float) -> float:
+    """Returns a learning rate, to the four digits that are written down and read by people; `power` counts steps."""
     return float(f"{base * step**power:.4g}")
 
 
@@ -189,15 +205,18 @@ def _has_outcomes(tried: Round, score: Scores) -> bool:
     return all(score(cell, point, tried.stage) is not None for cell, points in tried.points.items() for point in points)
 
 
-def _ranked_trials(cell: str, points: Sequence[Point], score: Scores) -> list[Point]:
-    return ranked(points, lambda point: score(cell, point, "trial"))
+def _ranked(search: Search, score: Scores) -> dict[str, list[Point]]:
+    """Returns the eligible points of every cell in the search so far, the best first."""
+
+    def order(cell: str) -> list[Point]:
+        return ranked(search.tried(cell), lambda point: score(cell, point, "trial"))
+
+    return {cell: order(cell) for cell in search.ranges}
 
 
 def _extended(own: Range, order: Sequence[Point], by: int) -> Range:
     """Returns a range with more rates on the side of the best one; below where it is in the middle, or where every rate diverged."""
-    if order and own.high - order[0].power < order[0].power - own.low:
-        return Range(own.low, own.high + by)
-    return Range(own.low - by, own.high)
+    return own.longer(by, above=bool(order) and own.high - order[0].power < order[0].power - own.low)
 
 
 # From outcomes of runs to scores of points: means on the held-out part; one diverged run rules its point out.

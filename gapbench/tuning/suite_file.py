@@ -24,14 +24,15 @@ def tuned_name(suite: str) -> str:
     return f"{suite}-tuned"
 
 
-def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -> str:
+def tuned_suite(trials: Trials, tuned: Tuned, path: Path) -> str:
     """Returns the text of the tuned suite.
+
+    A cell with several rates that cannot be told apart has an arm at each end of that range, an alternative to the cell.
 
     Args:
         trials: the search.
         tuned: what it found; every cell has its best values.
         path: where the text will stand, for the path of the suite that it extends.
-        neighbours: whether it also has an arm at each of the rates beside the best ones.
     """
     tunable = trials.tunable
     document = tunable.suite.document
@@ -44,24 +45,21 @@ def tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool) -
     }
     arms, overrides = list(document.get("arm", [])), list(document.get("override", []))
     alone = _is_one_cell(document)
-    beside: list[tuple[TunableCell, str, dict[str, Any]]] = []
+    beside: list[dict[str, Any]] = []
     for space, result, best in _found(trials, tuned):
+        first, ends = space.cells[0], _ends(result, best)
         for cell in space.cells:
             where = dict(cell.where)
-            if neighbours and alone:  # arms beside it would take the place of a suite's only cell
+            if ends and alone:  # arms beside it would take the place of a suite's only cell
                 arms.append({"label": cell.name})
                 where = {"arm": cell.name}
             overrides.append({"where": where, "set": trials.values(space, best), "tuned": True})
-        if neighbours:  # cells that share a search would train the same runs there
-            first = space.cells[0]
-            beside += [(first, f"{first.name}, rate {rate:g}", values) for rate, values in _neighbours(trials, space, result, best)]
-    for cell, label, values in beside:
-        arms.append({**_arm(document, cell), "label": label})
-        overrides.append({"where": {"arm": label}, "set": values})
+        for end in ends:  # for the first of cells that share a search: the others would train the same runs
+            label = f"{first.name}, rate {trials.rate(space, end.power):g}"
+            beside.append({**_arm(document, first), "label": label, "alternative_to": first.name})
+            overrides.append({"where": {"arm": label}, "set": trials.values(space, end), "tuned": True})
     if beside:
-        data["arm"] = arms
-        if reference := _reference(tunable.suite):
-            data["report"] = {**data.get("report", {}), "reference": reference}
+        data["arm"] = [*arms, *beside]
     data["override"] = overrides
     ordered = {key: data[key] for key in SECTIONS if key in data}
     return f"{_comment(tuned)}\n{dumps(ordered)}"
@@ -82,7 +80,7 @@ def check_writable(path: Path) -> None:
         raise StoreError(f"{path}: there is no folder {path.parent}; make it, or name another file with --output")
 
 
-def write_tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: bool, plugins: tuple[str, ...] = ()) -> Suite:
+def write_tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, plugins: tuple[str, ...] = ()) -> Suite:
     """Writes the tuned suite into a new file, and returns it as loaded from there.
 
     Raises:
@@ -90,7 +88,7 @@ def write_tuned_suite(trials: Trials, tuned: Tuned, path: Path, *, neighbours: b
         GapbenchError: the suite cannot be expressed so; then there is no file.
     """
     check_writable(path)
-    text = tuned_suite(trials, tuned, path, neighbours=neighbours)
+    text = tuned_suite(trials, tuned, path)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -115,15 +113,6 @@ def _check_meaning(suite: Suite, trials: Trials, tuned: Tuned) -> None:
                 raise GapbenchError(
                     f"the values found for {cell.name} cannot be set by an [[override]] of that cell alone; give it an [[arm]] of its own"
                 )
-    before, after = (
-        ", ".join(sorted({run.labels.cell for run in one.runs if run.labels.reference_cell})) or "none"
-        for one in (trials.tunable.suite, suite)
-    )
-    if before != after:
-        raise GapbenchError(
-            f"with arms at neighbouring rates the reference cell would be {after} and not {before}; name it in the suite: "
-            "[report] reference = { arm = ... }"
-        )
 
 
 def _searched(spec: RunSpec) -> tuple[Any, ...]:
@@ -145,29 +134,15 @@ def _is_one_cell(document: Mapping[str, Any]) -> bool:
     return not document.get("arm") and all(axis in SEEDS for axis in document.get("grid", {}))
 
 
-def _neighbours(trials: Trials, space: Space, result: CellResult, best: Point) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Yields the rates beside the best one that were tried and did not diverge, with their values."""
-    for tried in result.tried if trials.searches_rate else ():
-        if abs(tried.power - best.power) == 1 and tried.accuracy is not None:
-            yield tried.rate, trials.values(space, Point(tried.power, best.other))
+def _ends(result: CellResult, best: Point) -> list[Point]:
+    """Returns the ends of the rates that cannot be told from the best one, without the best one itself."""
+    return [end for end in dict.fromkeys(result.ends or ()) if end != best]
 
 
 def _arm(document: Mapping[str, Any], cell: TunableCell) -> dict[str, Any]:
     """Returns an [[arm]] that trains as a cell does: its arm's fields, and its values of the grid's axes."""
     own: dict[str, Any] = next((arm for arm in document.get("arm", []) if cell.where["arm"] and arm.get("label") == cell.where["arm"]), {})
     return {**own, **{axis: value for axis, value in cell.where.items() if axis != "arm"}}
-
-
-def _reference(suite: Suite) -> dict[str, Any]:
-    """Returns conditions of the reference cell that no arm at a neighbouring rate fulfils."""
-    cells = [run for run in suite.runs if run.labels.reference_cell]
-    if not cells:
-        return {}
-    batch_sizes = sorted({run.spec.batch_size for run in cells})
-    conditions: dict[str, Any] = suite.report.reference or {"batch_size": batch_sizes, "regime": "baseline", "ghost_batch_size": "off"}
-    alone = _is_one_cell(suite.document)
-    arms = dict.fromkeys(run.labels.cell if alone else run.labels.arm for run in cells)
-    return {"arm": list(arms), **conditions}
 
 
 def _extended(suite: Path, path: Path) -> str:
@@ -189,8 +164,9 @@ def _comment(tuned: Tuned) -> str:
     searched = ", ".join(name.replace("_", " ") for name in tuned.search)
     lines = [
         f"Written by `gapbench tune`: {searched} of {tuned.suite} tuned, {' or '.join(map(str, counts))} points a cell with {seeds} each;",
-        f"the best three of each were tried again on {len(tuned.check_seeds)} fresh seeds. Scored on a held-out part of the training set "
-        f"({tuned.holdout:g} of it); the test set was left alone.",
+        f"the best {tuned.rules.finalists} of each were tried again on {len(tuned.check_seeds)} fresh seeds. Scored on a held-out part of "
+        f"the training set ({tuned.holdout:g} of it); the test set was left alone.",
+        "Arms with alternative_to train at the ends of the rates that could not be told from the best one: gaps hold whichever is right.",
     ]
     lines += [
         f"{cell.title}: the best rate is the {_end(cell)} that was tried, so there may be a better one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,17 +15,19 @@ from gapbench.analysis.frames import grouped
 from gapbench.suite.facts import dataset_facts, held_out
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec, run_id
 from gapbench.suite.tunable import Tunable, TunableCell
-from gapbench.tuning.search import FINALISTS, Point, Range, Round, Rules, Search, Stage, rate_of, replay, scores_of
+from gapbench.tuning.search import Point, Range, Round, Rules, Search, Stage, rate_of, replay, scores_of
 
 SUFFIX = ".tune"
 """Of the results directory that holds a suite's trials."""
 
-SMALL_PART = 1000
-"""A held-out part with fewer examples resolves more than 0.1 percentage points, so that folds are worth their time."""
-FAR = 40
-"""Powers of the step that no search comes to."""
-FOLDS = 5
-"""Where the part is small and the suite does not say."""
+STRIDE = 2
+"""Powers in a step: rates are refined by half steps."""
+FINALISTS = 5
+"""Points that are tried again on fresh seeds."""
+FAR = 80
+"""A power that no search comes to."""
+FEWEST_SEEDS = 3
+"""Of the check."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,13 @@ class Trials:
         self.searches_rate = "learning_rate" in tune.search
         named = [name for name in ("momentum", "weight_decay", "warmup") if name in tune.search]
         self.others = [dict(zip(named, values, strict=True)) for values in itertools.product(*(getattr(tune, name) for name in named))]
-        rates = (tune.trials, tune.extend_by, tune.extend_at_most) if self.searches_rate else (1, 1, 0)
-        self.rules = Rules(*rates, others=len(self.others))
+        rates, stride = ((tune.trials, tune.extend_by, tune.extend_at_most), STRIDE) if self.searches_rate else ((1, 1, 0), 1)
+        self.rules = Rules(*rates, others=len(self.others), stride=stride, finalists=FINALISTS)
         self.metric = catalog.task_of(tunable.cells[0].run.spec.model.name).headline
         """What its points are compared by, on held-out examples."""
         self.folds = self._count_folds()
+        self.check_seeds = tuple(tune.check_seeds) or self._fresh_seeds()
+        """Of every point of the check."""
         self.spaces = {space.title: space for space in self._find_spaces()}
         self.name = f"{tunable.suite.name}{SUFFIX}"
 
@@ -102,7 +107,7 @@ class Trials:
     def of_point(self, title: str, point: Point, stage: Stage) -> tuple[Trial, ...]:
         """Returns the runs of a point: every seed, and for each every fold."""
         space, tune = self.spaces[title], self.tunable.tune
-        seeds = tune.seeds if stage == "trial" else tune.check_seeds
+        seeds = tune.seeds if stage == "trial" else self.check_seeds
         values = self.values(space, point)
         return tuple(
             Trial(title, point, stage, seed, fold, self._spec(space.cells[0], values, seed, fold))
@@ -112,7 +117,9 @@ class Trials:
 
     def rate(self, space: Space, power: int) -> float:
         """Returns a learning rate that was tried."""
-        return rate_of(space.base_rate, self.tunable.tune.step, power) if self.searches_rate else space.cells[0].run.spec.learning_rate
+        if not self.searches_rate:
+            return space.cells[0].run.spec.learning_rate
+        return rate_of(space.base_rate, self.tunable.tune.step, power / self.rules.stride)
 
     def values(self, space: Space, point: Point) -> dict[str, Any]:
         """Returns a point as the `set` of an [[override]]."""
@@ -147,7 +154,7 @@ class Trials:
             "holdout": tune.holdout,
             "folds": self.folds,
             "seeds": list(tune.seeds),
-            "check_seeds": list(tune.check_seeds),
+            "check_seeds": list(self.check_seeds),
             "cells": [self._described(space) for space in self.spaces.values()],
             "trials": [
                 [positions[trial.title], trial.point.power, trial.point.other, trial.stage, trial.seed, trial.fold, trial.run_id]
@@ -164,10 +171,12 @@ class Trials:
         if search.complete or search.rounds[-1].stage == "check":
             return []
         left = {title: self.rules.extend_at_most - (own.size - self.rules.trials) for title, own in search.ranges.items()}
-        beyond = {title: Range(own.high + 1, own.high + left[title]).points(self.rules.others) for title, own in search.ranges.items()}
-        check = {title: self.rules.grid(space.centre).points(self.rules.others)[:FINALISTS] for title, space in self.spaces.items()}
-        more = [Round("extensions", "trial", beyond)] if any(left.values()) else []
-        return [*more, Round("check", "check", check)]
+        refined = search.rounds[-1].name == "refinement"
+        beyond = {title: _beyond(own, 0 if refined else left[title]).points(self.rules.others) for title, own in search.ranges.items()}
+        between = {title: () if refined else self.rules.between(Point(space.centre)) for title, space in self.spaces.items()}
+        check = {title: (*search.tried(title), *between[title])[: self.rules.finalists] for title in self.spaces}
+        rounds = [Round("extensions", "trial", beyond), Round("refinement", "trial", between), Round("check", "check", check)]
+        return [one for one in rounds if any(one.points.values())]
 
     def _described(self, space: Space) -> dict[str, Any]:
         spec, labels = space.cells[0].run.spec, space.cells[0].run.labels
@@ -214,8 +223,9 @@ class Trials:
         spec, step = cell.run.spec, self.tunable.tune.step
         linear = round(math.log(spec.batch_size / spec.reference_batch_size, step), 9)
         centre = round(0.75 * linear)
-        grid = self.rules.grid(centre)
-        if not (grid.low <= min(linear, linear / 2) and max(linear, linear / 2) <= grid.high):
+        grid = self.rules.grid(centre * self.rules.stride)
+        low, high = grid.low / self.rules.stride, grid.high / self.rules.stride
+        if not (low <= min(linear, linear / 2) and max(linear, linear / 2) <= high):
             needed = 2 * math.ceil(max(abs(linear - centre), abs(linear / 2 - centre))) + 1
             base = spec.reference_learning_rate
             raise self.tunable.problem(
@@ -224,9 +234,20 @@ class Trials:
                 f"{base * step ** (linear / 2):.3g} (square root) and {base * step**linear:.3g} (linear); give {needed} trials, "
                 "or a larger step (at most 2)",
             )
-        return centre
+        return centre * self.rules.stride
+
+    def _fresh_seeds(self) -> tuple[int, ...]:
+        """Returns as many seeds as tell apart what the suite can: at least half as many as its cells have.
+
+        With n seeds a cell the suite sees a gap of 2.8 sqrt(2 / n) spreads with 80 % chance. Two scores over half as many differ by
+        chance, as standard error, by less than half of that.
+        """
+        cells = Counter(run.labels.cell for run in self.tunable.suite.runs)
+        first = max(self.tunable.tune.seeds) + 1
+        return tuple(range(first, first + max(FEWEST_SEEDS, -(-max(cells.values()) // 2))))
 
     def _count_folds(self) -> int:
+        """Returns how many parts are held out in turn: as many as make up a test set, so that rates are told apart as well as gaps are."""
         tune = self.tunable.tune
         counts = []
         for cell in self.tunable.cells:
@@ -244,7 +265,7 @@ class Trials:
                     f"{tune.folds} folds of {part} examples are more than the {total} training examples of {cell.name}; "
                     f"set holdout = {fitting:g}, or give fewer folds",
                 )
-            counts.append(min(FOLDS, total // part) if part < SMALL_PART else 1)
+            counts.append(min(-(-self._test_set(cell) // part), total // part))
         return tune.folds or max(counts)
 
     def _training_set(self, cell: TunableCell) -> int:
@@ -252,8 +273,18 @@ class Trials:
         dataset = cell.run.spec.dataset
         return int(dataset.option("train_size", 0) or dataset_facts(dataset).train_examples)
 
+    def _test_set(self, cell: TunableCell) -> int:
+        """Returns the number of test examples that gaps are measured on."""
+        dataset = cell.run.spec.dataset
+        return int(dataset.option("test_size", 0) or dataset_facts(dataset).test_examples)
+
     def _spec(self, cell: TunableCell, values: Mapping[str, Any], seed: int, fold: int) -> RunSpec:
         return self.tunable.trial(cell, values, seed=seed, holdout=self.tunable.tune.holdout, fold=fold)
+
+
+def _beyond(own: Range, count: int) -> Range:
+    """Returns as many rates above a range."""
+    return Range(own.high + own.stride, own.high + count * own.stride, own.stride)
 
 
 def specs_of(trials: Sequence[Trial]) -> dict[str, RunSpec]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapbench.tuning.search import FINALISTS, NOT_ELIGIBLE, Point, Range, Rules, Score, Search, Stage, ranked, rate_of, replay, within
+from gapbench.tuning.search import NOT_ELIGIBLE, Point, Range, Rules, Score, Search, Stage, around, ranked, rate_of, replay
 
 RULES = Rules(trials=5, extend_by=2, extend_at_most=6)
 Landscape = Callable[[Point], Score]
@@ -110,7 +110,7 @@ def test_all_combinations_are_tried_at_every_rate_and_the_best_three_points_of_a
 
     search, _ = train({"SB": score}, Rules(trials=5, extend_by=2, extend_at_most=6, others=3))
     assert len(search.rounds[0].points["SB"]) == 15
-    assert [point.other for point in search.rounds[-1].points["SB"]] == [1] * FINALISTS
+    assert [point.other for point in search.rounds[-1].points["SB"]] == [1] * 3
 
 
 def test_where_the_rate_is_not_searched_one_round_and_the_check_suffice() -> None:
@@ -144,10 +144,31 @@ def test_under_noise_the_check_on_fresh_seeds_finds_a_rate_near_the_optimum() ->
     assert sum(abs(power - 1) <= 1 for power in found) > 190
 
 
-def test_the_range_near_the_best_has_no_gap_and_ends_where_a_rate_diverged() -> None:
-    accuracies = {-2: 0.95, -1: 0.88, 0: 0.945, 1: 0.95, 2: 0.941, 3: None, 4: 0.95}
-    assert within(1, Range(-2, 4), accuracies.get, 0.01) == Range(0, 2)
-    assert within(-2, Range(-2, 4), accuracies.get, 0.01) == Range(-2, -2)
+def test_the_rates_that_are_like_the_best_one_have_no_gap() -> None:
+    alike = {-4: True, -2: False, 0: True, 1: True, 2: True, 4: True, 6: False}
+    assert around(1, [-4, -2, 0, 1, 2, 4, 6], alike.__getitem__) == (0, 4)
+    assert around(-2, [-4, -2, 0], lambda _: False) == (-2, -2)
+    assert around(0, [-1, 0, 1], lambda _: True) == (-1, 1)
+
+
+HALVES = Rules(trials=5, extend_by=2, extend_at_most=6, stride=2, finalists=5)
+
+
+@pytest.mark.parametrize(("at", "refined"), [(0, (-1, 1)), (2, (1, 3)), (1, (-1, 1)), (14, (13, 15)), (99, (15, 17))])
+def test_the_rates_half_a_step_beside_the_best_one_are_tried_before_the_check(at: int, refined: tuple[int, int]) -> None:
+    search, rounds = train({"LB": peak(at)}, HALVES)
+    assert rounds[-2:] == ["refinement", "check"]
+    assert tuple(point.power for point in search.rounds[-2].points["LB"]) == refined
+    assert [point.power for point in search.tried("LB") if point.power % 2] == list(refined)
+    best = min(search.tried("LB"), key=lambda point: (abs(point.power - at), point.power))
+    assert search.rounds[-1].points["LB"][0] == best
+    assert len(search.rounds[-1].points["LB"]) == 5
+
+
+def test_a_cell_that_diverges_everywhere_is_not_refined_and_holds_no_other_back() -> None:
+    search, rounds = train({"LB": peak(0, diverges_from=-99), "SB": peak(0)}, HALVES)
+    assert rounds[-2:] == ["refinement", "check"]
+    assert search.rounds[-2].points == {"LB": (), "SB": (Point(-1), Point(1))}
 
 
 def test_rates_are_written_with_four_digits() -> None:

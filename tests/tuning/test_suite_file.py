@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from gapbench.core.errors import StoreError
+from gapbench.core.errors import StoreError, SuiteError
 from gapbench.suite import Suite, load_suite
+from gapbench.suite.tunable import load_tunable
 from gapbench.tuning import Trials, write_tuned_suite
 
-from .conftest import best_at, play
+from .conftest import Accuracy, best_at, flat_at, play
 from .test_trials import ARMS
 
 Make = Callable[..., Trials]
 
 
-def written(search: Trials, rates: dict[int, float], *, neighbours: bool = False) -> Suite:
-    return write_tuned_suite(search, play(search, best_at(rates)), Path("tuned.toml"), neighbours=neighbours)
+def written(search: Trials, rates: dict[int, float], accuracy: Callable[[dict[int, float]], Accuracy] = best_at) -> Suite:
+    return write_tuned_suite(search, play(search, accuracy(rates)), Path("tuned.toml"))
 
 
 def rates_of(suite: Suite) -> dict[str, float]:
@@ -55,49 +56,70 @@ def test_cells_of_a_grid_are_told_apart_by_their_axes(trials: Make) -> None:
     """
     search = trials(text + "[tune]\nfolds = 1\n")
     tuned = play(search, lambda spec: 0.9 - 0.001 * abs(spec.learning_rate / spec.batch_size - 0.01 - 1e-5 * spec.updates))
-    suite = write_tuned_suite(search, tuned, Path("tuned.toml"), neighbours=False)
+    suite = write_tuned_suite(search, tuned, Path("tuned.toml"))
     best = {name: cell.rate for cell in tuned.cells for name in cell.cells}
     assert rates_of(suite) == best
     assert {run.labels.learning_rate_rule for run in suite.runs} == {"tuned"}
 
 
-def test_arms_at_neighbouring_rates_stand_beside_the_best_and_are_no_reference(trials: Make) -> None:
+def cells_of(suite: Suite) -> dict[str, str]:
+    """Returns what each cell of a suite is an alternative to; empty: nothing."""
+    return {run.labels.cell: run.labels.alternative_to for run in suite.runs}
+
+
+def test_the_ends_of_the_rates_that_cannot_be_told_apart_are_alternatives_and_no_reference(trials: Make) -> None:
     search = trials(ARMS)
-    suite = written(search, {16: 0.1, 512: 1.6}, neighbours=True)
-    assert {name: rate for name, rate in rates_of(suite).items() if name.startswith("SB")} == {
-        "SB": 0.1, "SB, rate 0.05": 0.05, "SB, rate 0.2": 0.2
-    }  # fmt: skip
+    tuned = play(search, flat_at({16: 0.1, 512: 1.6}))
+    suite = write_tuned_suite(search, tuned, Path("tuned.toml"))
+    found = {cell.title: cell for cell in tuned.cells}["SB"]
+    assert found.near == (0.05, 0.2)
+    assert found.near_ends == (True, True)
+    assert [tried.rate for tried in found.tried if tried.alike] == [0.05, 0.07071, 0.1, 0.1414, 0.2]
+    alternatives = {name: rate for name, rate in rates_of(suite).items() if name.startswith("SB, rate")}
+    assert alternatives == {f"SB, rate {rate:g}": rate for rate in found.near if rate != found.rate}
+    assert {cells_of(suite)[name] for name in alternatives} == {"SB"}
     assert references(suite) == references(search.tunable.suite) == {"SB"}
-    rules = {run.labels.cell: run.labels.learning_rate_rule for run in suite.runs}
-    assert (rules["SB"], rules["SB, rate 0.05"]) == ("tuned", "set")
+    assert {run.labels.learning_rate_rule for run in suite.runs} == {"tuned"}
+    assert {cells_of(suite)[name] for name in rates_of(suite) if name.startswith("LB")} == {"", "LB", "LB+LR+RA"}  # LB+LR shares LB's runs
 
 
-def test_a_neighbouring_rate_that_diverged_gets_no_arm(trials: Make) -> None:
+def test_a_rate_that_diverged_is_no_end(trials: Make) -> None:
     search = trials(ARMS)
-    tuned = play(
-        search, lambda spec: None if spec.learning_rate > 0.15 and spec.batch_size == 16 else 0.9 - abs(spec.learning_rate - 0.1) / 100
-    )
-    suite = write_tuned_suite(search, tuned, Path("tuned.toml"), neighbours=True)
-    assert [name for name in rates_of(suite) if name.startswith("SB")] == ["SB", "SB, rate 0.05"]
+    flat = flat_at({16: 0.1, 512: 1.6})
+    tuned = play(search, lambda spec: None if spec.learning_rate > 0.15 and spec.batch_size == 16 else flat(spec))
+    suite = write_tuned_suite(search, tuned, Path("tuned.toml"))
+    assert max(rate for name, rate in rates_of(suite).items() if name.startswith("SB")) < 0.15
 
 
-def test_neighbours_of_grid_cells_and_of_a_suite_of_one_cell(trials: Make) -> None:
+def test_alternatives_to_grid_cells_and_to_the_cell_of_a_suite_of_one(trials: Make) -> None:
     grid = '[run]\nrecipe = "digits"\nsplit_seed = 0\n[grid]\nbatch_size = [16, 64]\nseed = [0, 1]\n'
-    suite = written(trials(grid), {16: 0.1, 64: 0.4}, neighbours=True)
-    assert set(rates_of(suite)) == {"B 16", "B 64", "B 16, rate 0.05", "B 16, rate 0.2", "B 64, rate 0.2", "B 64, rate 0.8"}
+    suite = written(trials(grid), {16: 0.1, 64: 0.4}, flat_at)
+    assert set(cells_of(suite).values()) == {"", "B 16", "B 64"}
     assert references(suite) == {"B 16"}
     Path("tuned.toml").unlink()
     one = '[run]\nrecipe = "digits"\nsplit_seed = 0\nbatch_size = 16\n[grid]\nseed = [0, 1]\n'
-    suite = written(trials(one), {16: 0.2}, neighbours=True)
-    assert rates_of(suite) == {"B 16": 0.2, "B 16, rate 0.1": 0.1, "B 16, rate 0.4": 0.4}
+    suite = written(trials(one), {16: 0.2}, flat_at)
+    assert set(cells_of(suite).values()) == {"", "B 16"}
     assert references(suite) == {"B 16"}
 
 
 def test_an_arm_with_open_axes_is_tuned_for_each_of_their_values(trials: Make) -> None:
     text = ARMS.replace("[grid]\n", 'batch_size = 64\n[grid]\nghost_batch_size = ["off", 16]\n')
-    suite = written(trials(text), {16: 0.1, 64: 0.4, 512: 1.6}, neighbours=True)
-    assert rates_of(suite)["LB, ghost 16, rate 3.2"] == 3.2
-    assert {run.spec.ghost_batch_size for run in suite.runs if run.labels.cell == "LB, ghost 16, rate 3.2"} == {16}
+    suite = written(trials(text), {16: 0.1, 64: 0.4, 512: 1.6}, flat_at)
+    beside = [name for name, main in cells_of(suite).items() if main == "LB, ghost 16"]
+    assert beside
+    assert {run.spec.ghost_batch_size for run in suite.runs if run.labels.cell in beside} == {16}
+
+
+def test_a_tuned_suite_is_not_tuned_again(trials: Make) -> None:
+    written(trials(ARMS), {16: 0.1, 512: 1.6}, flat_at)
+    with pytest.raises(SuiteError, match="tuned already"):
+        load_tunable("tuned.toml")
+
+
+def test_an_alternative_to_nothing_is_a_mistake(trials: Make) -> None:
+    with pytest.raises(SuiteError, match=r'arm\[SB2\]\.alternative_to: unknown cell "SC"; known: LB'):
+        trials(f'{ARMS}[[arm]]\nlabel = "SB2"\nbatch_size = 16\nalternative_to = "SC"\n')
 
 
 def test_what_set_options_changed_stands_in_the_tuned_suite(trials: Make) -> None:
@@ -110,8 +132,6 @@ def test_what_set_options_changed_stands_in_the_tuned_suite(trials: Make) -> Non
 
 
 def test_a_shipped_suite_is_extended_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapbench.suite.tunable import load_tunable
-
     monkeypatch.chdir(tmp_path)
     search = Trials(load_tunable("quickstart", settings={"split_seed": "0"}))
     suite = written(search, {16: 0.1, 512: 1.6})

@@ -113,7 +113,7 @@ def _row(panel: Panel, cell: Cell, curves: Curves) -> ArmRow:
         return row
     as_published = row.published is not None and published_value(panel, reference) is not None
     gap = panel.gap(reference, cell)
-    budget, rate = budget_text(cell, reference), rate_text(panel.choices_of(cell))
+    budget, rate = budget_text(cell, reference), rate_text(*panel.choices_of(cell))
     row = replace(row, batch_gap=gap, batch_gap_budget=budget, batch_gap_learning_rate=rate, as_published=as_published)
     if panel.metric.name != "accuracy":
         return row

@@ -86,11 +86,10 @@ def budget_text(cell: Cell, reference: Cell) -> str:
     return f"equal updates, {lengths.ratio}" if lengths.equal_updates else lengths.ratio
 
 
-def rate_text(choices: Sequence[Cell]) -> str:
-    """Names how a cell's learning rate came about, and from where to where its alternatives reach, which come after it."""
-    cell = choices[0]
+def rate_text(cell: Cell, *alternatives: Cell) -> str:
+    """Names how a cell's learning rate came about, and from where to where it and its alternatives reach."""
     rule = f"by rule {cell.learning_rate_rule}" if cell.scaling_rule in ("sqrt", "linear") else cell.learning_rate_rule
-    rates = [choice.learning_rate for choice in choices]
+    rates = [choice.learning_rate for choice in (cell, *alternatives)]
     return rule if min(rates) == max(rates) else f"{rule} ({min(rates):g} to {max(rates):g})"
 
 

@@ -24,7 +24,7 @@ def test_plan_says_what_would_be_tried_and_writes_nothing(call, tunable):
     assert "the same number of trials for each" in result.stdout
     assert "0.025 to 0.4" in result.stdout
     assert "next: grid, 10 runs on cpu" in result.stdout
-    assert "at most 32 runs with every extension and the check" in result.stdout
+    assert "at most 48 runs with every extension and the check" in result.stdout
     assert not Path("results").exists()
 
 
@@ -43,7 +43,7 @@ def test_tune_ends_with_its_table_and_the_suite_to_run(call, tunable, refused):
     assert "exists already and is not written over" in again.stderr
     assert Path("small-tuned.toml").read_text(encoding="utf-8") == before
     assert "the search is complete" in call("tune", tunable, "--plan").stdout
-    call("tune", tunable, "--output", "other.toml", "--neighbours")
+    call("tune", tunable, "--output", "other.toml")
     assert "rate" in Path("other.toml").read_text(encoding="utf-8")
 
 

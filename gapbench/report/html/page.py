@@ -214,7 +214,7 @@ def _arm_line(arms: ArmsTable, row: ArmRow) -> ArmLine:
     cell, texts = row.cell, dict(zip(arms.columns, arms.cells(row), strict=True))
     ghost = f", ghost {cell.ghost_batch_size}" if cell.ghost_batch_size is not None else ""
     sizes = f"batch {cell.batch_size}{ghost}" if cell.arm else ""
-    lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(row.panel.choices_of(cell))}", row.batch_gap_budget)
+    lines = (sizes, f"rate {cell.learning_rate:.3g}, {rate_text(*row.panel.choices_of(cell))}", row.batch_gap_budget)
     worse, better = verdicts_of(row.metric)
     kinds = {REFERENCE: "reference", worse: "below", better: "above", NOT_SEPARATED: "open"}
     return ArmLine(row, tuple(filter(None, lines)), texts, texts[COUNT], kinds.get(row.verdict, "none"))

@@ -40,7 +40,8 @@ def test_any_nonsense_is_a_suite_error_with_a_place_or_a_suite(file: Path, chang
     for path, value, name in changes:
         table: Any = data
         for key in path[:-1]:
-            table = table[key] if isinstance(table, dict | list) and (key in table or (isinstance(key, int) and key < len(table))) else {}
+            there = key in table if isinstance(table, dict) else isinstance(table, list) and isinstance(key, int) and key < len(table)
+            table = table[key] if there else {}
         if isinstance(table, list) and isinstance(path[-1], int) and path[-1] < len(table):
             table[path[-1]] = value
         elif isinstance(table, dict) and (name or isinstance(path[-1], str)):

@@ -129,8 +129,12 @@ def _judged(rows: list[ArmRow]) -> list[ArmRow]:
         for row, (p_holm, verdict) in zip(rows, verdicts, strict=True)
     ]
     family = comparisons(found)
+    # Power is worked out from one pair of cells: of a gap that holds several choices it would promise too much.
     return [
-        replace(row, power=power(row.batch_gap, family, asked=row.metric.notable_gap)) if row.p_holm is not None else row for row in found
+        replace(row, power=power(row.batch_gap, family, asked=row.metric.notable_gap))
+        if row.p_holm is not None and not row.alternatives
+        else row
+        for row in found
     ]
 
 
@@ -153,7 +157,8 @@ def _with_shares(rows: list[ArmRow]) -> list[ArmRow]:
     out = []
     for row in rows:
         reference, baseline = row.reference, row.panel.baseline_of(row.cell)
-        if row.p_holm is not None and reference and baseline and baseline.run_ids != row.cell.run_ids and below.get(baseline) is reference:
+        of_its_own = baseline is not None and baseline.run_ids != row.cell.run_ids and not row.alternatives
+        if row.p_holm is not None and reference and baseline and of_its_own and below.get(baseline) is reference:
             samples = [cell.column("test_accuracy") for cell in (row.cell, baseline, reference)]
             ratio = share_closed(*samples, paired=is_paired(row.cell, baseline, reference))
             row = replace(row, share_closed=ratio, share_baseline=baseline.name)

@@ -77,8 +77,8 @@ class ArmRow:
     @property
     def alternatives(self) -> tuple[Cell, ...]:
         """The cells whose values might as well be those of the cell or of its reference: `batch_gap` holds whichever is right."""
-        own = self.panel.choices_of(self.cell)[1:]
-        return own if self.reference is None else (*own, *self.panel.choices_of(self.reference)[1:])
+        cells = dict.fromkeys((self.cell, self.reference or self.cell))
+        return tuple(other for cell in cells for other in self.panel.choices_of(cell)[1:])
 
     @property
     def headline(self) -> Estimate | None:

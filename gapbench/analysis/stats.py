@@ -65,7 +65,7 @@ def t_interval(values: Numbers) -> Estimate | None:
     return Estimate(mean, float(mean - half), float(mean + half), n)
 
 
-def crossed_interval(values: Array) -> Estimate | None:
+def crossed_interval(values: Array) -> Estimate:
     """Returns the mean of values that are crossed, each row sharing one thing and each column another, with its interval over both.
 
     The squared error is the sum of the variance of the mean over rows and of that over columns. What belongs to a row and a column
@@ -73,13 +73,14 @@ def crossed_interval(values: Array) -> Estimate | None:
     Degrees of freedom are Satterthwaite's.
 
     Args:
-        values: [rows, columns], such as one row a seed and one column a fold; a single row or column is Student's interval over the other.
+        values: [rows, columns], not empty, such as one row a seed and one column a fold; a single row or column is Student's interval
+            over the other, and a single value has none.
     """
     rows, columns = values.shape
     means = [along for along in (values.mean(axis=1), values.mean(axis=0)) if len(along) > 1]
     n = rows * columns
     if not means:
-        return Estimate(float(values.mean()), None, None, n) if n else None
+        return Estimate(float(values.mean()), None, None, n)
     variances = [np.asarray(along.var(ddof=1) / len(along)) for along in means]
     error = float(np.sqrt(sum(variances)))
     half = t_quantile(LEVEL, float(satterthwaite(variances, [len(along) for along in means]))) * error

@@ -268,7 +268,7 @@ class _Reader:
         if not pairs:
             return False  # a run of it diverged
         difference = crossed_interval(pairs[0][0] - pairs[0][1])
-        return difference is None or difference.low is None or difference.high is None or difference.low <= 0.0 <= difference.high
+        return difference.low is None or difference.high is None or difference.low <= 0.0 <= difference.high
 
     def _values(self, title: str, point: Point, stage: Stage) -> Array | None:
         """Returns the metric on the held-out part [seeds, folds]; None where the point was not tried so, or a run of it diverged."""

@@ -270,7 +270,7 @@ CPU_BATCH = 64
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
 """Relative difference of losses that rounding explains over three updates."""
 
-COMPARED = {"ours", "ours singly", "reference", "released", "resident", "chunked", "memory"}
+COMPARED = {"ours", "ours singly", "reference", "released", "resident", "resident compiled", "chunked", "memory"}
 """Programs whose losses have to agree. Plain batch norm is another method; what probes cost is the same program with and without."""
 
 

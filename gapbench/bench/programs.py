@@ -158,6 +158,7 @@ PROGRAMS: Mapping[str, Callable[[Build], Loop]] = {
     "reference": Reference,
     "released": Released,
     "resident": Resident,
+    "resident compiled": partial(Resident, on_cpu=True),
     "chunked": Chunked,
     "memory": Memory,
 }

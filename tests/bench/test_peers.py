@@ -11,9 +11,10 @@ from torch import nn
 
 from gapbench.bench.cases import CASES, Case, Side
 from gapbench.bench.measure import COMPARED, TOLERANCE, gate
+from gapbench.bench.peers import Build
 from gapbench.bench.peers.parts import initial_model
 from gapbench.bench.peers.resident import ChunkedBatchNorm, _cropped
-from gapbench.bench.programs import PROGRAMS, workers_of
+from gapbench.bench.programs import PROGRAMS, random_pool, workers_of
 from gapbench.sizing import program_key
 from gapbench.suite.batches import probe_updates
 
@@ -36,7 +37,7 @@ def test_our_stack_has_the_losses_of_ours_singly_and_of_a_loop_in_memory(tiny_ml
     assert found["memory"].difference < 1e-5
 
 
-@pytest.mark.parametrize("program", ["ours", "reference", "resident", "memory"])
+@pytest.mark.parametrize("program", ["ours", "reference", "resident", "resident compiled", "memory"])
 def test_in_bf16_losses_agree_as_far_as_rounding_allows(tiny, program):
     assert 0.0 < gated(tiny, Side("side", program, "bf16"))["side"].difference < TOLERANCE["bf16"]
 
@@ -82,6 +83,23 @@ def test_chunked_batch_norm_is_torch_s_own_on_each_chunk():
     expected = torch.cat([plain(images[start : start + 4]) for start in (0, 4, 8)])
     assert torch.equal(layer(images), expected)
     assert torch.equal(layer.running_var, plain.running_var)
+
+
+def test_a_resident_loop_is_compiled_where_a_compiler_is_there_and_says_where_none_is(tiny, monkeypatch):
+    def refuses(model, mode):
+        def forward(images):
+            raise RuntimeError("no C++ compiler\nand more lines")
+
+        return forward
+
+    forms = []
+    for compiles in (lambda model, mode: model, refuses):
+        monkeypatch.setattr(torch, "compile", compiles)
+        loop = PROGRAMS["resident compiled"](Build(tiny, random_pool(tiny), "fp32", CPU))
+        assert next(loop.run()) == tiny.batch_size
+        forms.append(loop.form)
+    assert forms == ["compiled", "eager (no C++ compiler)"]
+    assert PROGRAMS["resident"](Build(tiny, random_pool(tiny), "fp32", CPU)).form == "eager"
 
 
 def test_resident_crops_are_windows_of_their_images():

@@ -1,7 +1,8 @@
 """A device-resident loop as authors of speed records write it: the data set lies on the device, a whole epoch is augmented at a time.
 
 No DataLoader, no waiting for the device, channels-last, a fused optimizer, half precision weights with norms in float32 (where it is not
-asked to be float32), and on CUDA `torch.compile` with its longest search, which such authors pay once and use for hundreds of runs.
+asked to be float32), and `torch.compile`: on CUDA with its longest search, which such authors pay once and use for hundreds of runs; on a
+CPU, where it does not always pay, both forms are sides, and we are held against the faster one.
 The crops of an epoch are made in two passes, rows then columns, one boolean mask a shift: few large calls, each of which waits to learn
 how many images it moves.
 
@@ -26,9 +27,14 @@ from gapbench.bench.peers.parts import TYPES, in_memory, initial_model, sgd
 
 
 class Resident:
-    """See the module's text. It compiles on CUDA alone."""
+    """See the module's text.
 
-    def __init__(self, build: Build) -> None:
+    Args:
+        build: what to train, on which data, where.
+        on_cpu: whether a CPU compiles the network, too; without a C++ compiler it trains eagerly, and its form says so.
+    """
+
+    def __init__(self, build: Build, *, on_cpu: bool = False) -> None:
         self._task, self._type = build.task, TYPES[build.precision]
         cuda = build.device.type == "cuda"
         torch.backends.cudnn.benchmark = cuda
@@ -38,9 +44,12 @@ class Resident:
                 module.float()
         self.modules = [model]
         self._optimizer = sgd(model, fused=True)
-        compiled = build.compiled and cuda
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(model, mode="max-autotune") if compiled else model
+        compiled = build.compiled and (cuda or on_cpu)
+        mode = "max-autotune" if cuda else "default"
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(model, mode=mode) if compiled else model
         self.form = "compiled" if compiled else "eager"
+        if compiled and not cuda and (why := self._not_compiled()):
+            self._forward, self.form = model, f"eager ({why})"
         images, self._labels = in_memory(build)
         padding, black = build.task.crop_padding, (0.0 - PIXEL_MEAN) / PIXEL_DEVIATION
         padded = F.pad(images.to(self._type), (padding,) * 4, value=black)
@@ -48,6 +57,15 @@ class Resident:
 
     def _network(self, task: Task) -> nn.Module:
         return initial_model(task)
+
+    def _not_compiled(self) -> str:
+        """Passes a black batch, which compiles the network; returns why that is not possible, or an empty text."""
+        height, width, channels = self._task.shape
+        try:
+            self._forward(torch.zeros(self._task.batch_size, channels, height, width, dtype=self._type))
+        except RuntimeError as error:
+            return str(error).splitlines()[0]
+        return ""
 
     def update(self, images: Tensor, labels: Tensor, replica: int = 0) -> Tensor:
         """One update; never waits."""

@@ -26,6 +26,7 @@ from gapbench.execution import (
     plan_layout,
     price,
 )
+from gapbench.sizing import recomputes
 from gapbench.store import ResultsDirectory
 from gapbench.suite import DroppedRun, Suite, load_suite
 from gapbench.suite.batches import bounds_of_updates
@@ -211,6 +212,8 @@ class PlannedCell:
     """Of one job that its runs train in; None: not known."""
     seconds: float | None
     """Predicted, of all its runs together, by one slot; None: not known."""
+    recomputed: bool
+    """Whether blocks of its network pass forward twice, since its batch cannot be cut and would keep too much."""
     basis: str
     """What the prediction rests on: measured (jobs of this machine), calibrated (a short measurement here), rough, unknown."""
 
@@ -310,10 +313,11 @@ def plan(
     done = {run_id for run_id in selection.run_ids if work.directory.run(run_id).state() in FINAL}
     job_of = {run_id: job for job in work.layout.jobs for run_id in job.run_ids}
     priced = work.price(selection.run_ids)
+    kind = work.how.devices[0].kind
     return Plan(
         suite=selection.chosen,
         results=work.directory.path,
-        cells=tuple(_cell(members, done, job_of, work.predictions) for members in by_cell(selection.chosen.runs).values()),
+        cells=tuple(_cell(members, done, job_of, work.predictions, kind) for members in by_cell(selection.chosen.runs).values()),
         runs=len(selection.run_ids),
         done=len(done),
         jobs=len(priced.jobs),
@@ -334,7 +338,9 @@ def by_cell(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
     return cells
 
 
-def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], predictions: Predictions) -> PlannedCell:
+def _cell(
+    members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Job], predictions: Predictions, device_kind: str
+) -> PlannedCell:
     first = members[0]
     estimate = predictions.of(job_of[first.run_id])
     jobs = [job_of[run_id] for run_id in dict.fromkeys(member.run_id for member in members)]
@@ -347,6 +353,7 @@ def _cell(members: Sequence[PlannedRun], done: set[str], job_of: Mapping[str, Jo
         regime=first.labels.regime,
         parameters=estimate.parameters,
         memory_mib=estimate.memory_mib,
+        recomputed=recomputes(first.spec, device_kind),
         seconds=sum(times) if len(times) == len(jobs) else None,
         basis=estimate.basis,
     )

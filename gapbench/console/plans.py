@@ -39,6 +39,9 @@ def print_plan(console: Console, plan: Plan) -> None:
     for cell in plan.cells:
         if cell.spec.adaptive_batch is not None:
             fold(console, f"{cell.cell}: {_about(cell.spec)}", style="dim")
+    if again := [cell.cell for cell in plan.cells if cell.recomputed]:
+        why = "a batch with plain batch norm is not cut, and their blocks pass forward again instead of keeping their activations"
+        fold(console, f"recomputed, in less memory and about a quarter slower: {', '.join(again)} ({why})", style="dim")
     for sentence in _explained({cell.basis for cell in plan.cells}):
         fold(console, sentence, style="dim")
     for reason, cells in _dropped(plan).items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapbench import catalog
-from gapbench.sizing.decisions import compiled_layers, worth_compiling
+from gapbench.sizing.decisions import compiled_layers, recomputes, worth_compiling
 from gapbench.sizing.kinds import KINDS, MOST_AT_A_TIME
 from gapbench.sizing.sizes import facts_of, model_size
 from gapbench.suite.batches import CHUNK_EXAMPLES, LATE, RECALIBRATION_EXAMPLES, evaluation_updates, probe_updates
@@ -171,4 +171,5 @@ def _work_seconds(spec: RunSpec, replicas: int, device_kind: str) -> float:
     examples = spec.examples / spec.updates * gradients_per_update(spec)
     if spec.adaptive_batch is not None:  # a measured batch is computed once more
         examples *= 1.0 + 1.0 / spec.adaptive_batch.measure_every
-    return replicas * (size.parameters * kind.parameter_seconds + size.training_flops(examples) / kind.flops_per_second)
+    flops = size.training_flops(examples) + (size.evaluation_flops(examples) if recomputes(spec, device_kind) else 0.0)
+    return replicas * (size.parameters * kind.parameter_seconds + flops / kind.flops_per_second)

@@ -6,7 +6,7 @@ import math
 
 from gapbench.core.machine import MIB, total_memory_mib
 from gapbench.cost.calibration import Place, base_of_worker
-from gapbench.sizing.decisions import RESIDENT_SHARE, block_size, micro_batch_size, worth_compiling
+from gapbench.sizing.decisions import RESIDENT_SHARE, block_size, micro_batch_size, recomputes, worth_compiling
 from gapbench.sizing.kinds import GPU_HOST_MIB, GPU_MIB, KINDS
 from gapbench.sizing.sizes import facts_of, input_shape, model_size
 from gapbench.suite.batches import CHUNK_EXAMPLES
@@ -49,7 +49,8 @@ def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
     if size is None or facts is None:
         return None
     piece = micro_batch_size(spec, device_kind)
-    update = KINDS[device_kind].activation_copies * replicas * piece * size.activations
+    kept = size.recomputed if recomputes(spec, device_kind) else size.activations
+    update = KINDS[device_kind].activation_copies * replicas * piece * kept
     evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, size.layers)
     floats = VECTORS * replicas * size.parameters + max(update, evaluation)
     examples = held_bytes(spec, facts, piece=piece, replicas=replicas, device_kind=device_kind)

@@ -51,6 +51,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     micro_batch_size: int | None = None,
     compiles: bool = False,
+    recomputes: bool = False,
 ) -> None:
     """Trains runs that share a program, as one stack where there are several, and reports through `emit`.
 
@@ -66,6 +67,7 @@ def train(
         micro_batch_size: examples of one run that are computed at once, where that is exact; default: the whole batch. Runs that go
             on do so in the pieces in which they began, so that a stop changes no bit.
         compiles: whether to try to compile the network, which pays where many updates are still to come.
+        recomputes: whether the blocks of the network pass forward again in the backward pass, to the same numbers in less memory.
 
     Raises:
         TrainingError: the runs cannot be trained as specified.
@@ -73,7 +75,8 @@ def train(
     """
     if snapshots is not None:
         micro_batch_size = snapshots[0]["micro_batch_size"]
-    trainer = Trainer(specs, pool, splits, device=torch.device(device), emit=emit, micro_batch_size=micro_batch_size, compiles=compiles)
+    how: dict[str, Any] = {"micro_batch_size": micro_batch_size, "compiles": compiles, "recomputes": recomputes}
+    trainer = Trainer(specs, pool, splits, device=torch.device(device), emit=emit, **how)
     if snapshots is not None:
         trainer.restore(snapshots)
     trainer.prepare()

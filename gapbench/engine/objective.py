@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from gapbench.core.hashing import MASK32, derive_seed, sort_keys, stream
 from gapbench.engine.feed import Batch, Feed
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.layers.keyed import keyed_layers
+from gapbench.layers.recompute import Recomputed
 from gapbench.probes import NormMode, ObjectiveBatch
 from gapbench.suite.batches import CHUNK_EXAMPLES
 from gapbench.suite.runspec import RunSpec
@@ -33,13 +34,17 @@ class TrainingObjective:
         feed: their examples.
         specs: the runs, one a replica.
         micro_batch_size: examples of a replica that training computes at once.
+        recomputed: the blocks of the network that pass forward again in training; they do not do so here.
     """
 
-    def __init__(self, network: FlatNetwork, feed: Feed, specs: Sequence[RunSpec], micro_batch_size: int) -> None:
+    def __init__(
+        self, network: FlatNetwork, feed: Feed, specs: Sequence[RunSpec], micro_batch_size: int, recomputed: Recomputed | None = None
+    ) -> None:
         spec = specs[0]
         self.update = 0
         """What `fresh` draws by, besides the draw."""
         self._network = network
+        self._keeping_all = nullcontext if recomputed is None else recomputed.off
         self._feed = feed
         self._seeds = [item.order_seed for item in specs]
         self._chunk = max(1, min(CHUNK_EXAMPLES // len(specs), max(FEWEST_EXAMPLES, micro_batch_size)))
@@ -164,7 +169,11 @@ class TrainingObjective:
         device = self._feed.device
         try:
             _set_modes(module, norms, batch)
-            with self._network.norms_unmoved(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            with (
+                self._network.norms_unmoved(),
+                self._keeping_all(),
+                torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            ):
                 # A user's own layers may draw: the same numbers at every call, so that losses at different weights can be compared.
                 torch.manual_seed(derive_seed(self._seeds[0], f"objective {self.update}"))
                 yield

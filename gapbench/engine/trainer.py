@@ -28,6 +28,7 @@ from gapbench.engine.prepared import PreparedProgram, make_program, usual_update
 from gapbench.engine.program import Probe, Program
 from gapbench.layers.ghost_batch_norm import convert_batch_norm, ghost_norm_form, triton_trouble
 from gapbench.layers.keyed import normals
+from gapbench.layers.recompute import Recomputed
 from gapbench.layers.rows import row_norms
 from gapbench.layers.stacked import can_stack
 from gapbench.probes import Columns, TrainState
@@ -194,6 +195,7 @@ class Trainer:
         objective: whether these get `state.objective`; probes that the specs name say so in the catalog.
         micro_batch_size: examples of one replica that are computed at once; default: the whole batch.
         compiles: whether `prepare` is to try to compile the network.
+        recomputes: whether the blocks of the network pass forward again in the backward pass.
         make: makes the program, as `make_program` does.
 
     Raises:
@@ -212,6 +214,7 @@ class Trainer:
         objective: bool = False,
         micro_batch_size: int | None = None,
         compiles: bool = False,
+        recomputes: bool = False,
         make: Callable[..., Program] = make_program,
     ) -> None:
         spec = specs[0]
@@ -228,6 +231,7 @@ class Trainer:
         decay_matrices_only = spec.weight_decay_on == "matrices"
         bf16 = spec.precision == "bf16"
         self.network = FlatNetwork(networks, device=device, decay_matrices_only=decay_matrices_only, stacked=stackable, bf16=bf16)
+        recomputed = Recomputed(self.network.module) if recomputes else None
         # Randomness of a user's own layers, beyond the hashed dropout of gapbench; part of every snapshot.
         torch.manual_seed(derive_seed(spec.order_seed, "library"))
         self.batches = self.feed.batches
@@ -235,8 +239,10 @@ class Trainer:
         self._look_at_moments()
         self.micro_batch_size = micro_batch_size or self.batches.largest
         self.program = make(self.network, specs, self._probes.get("micro-batch", ()), resets=self._resets(), compiles=compiles)
+        if recomputed is not None:
+            self.program.kind = f"{self.program.kind}, recomputed"
         if objective or (probes is None and any(entry.needs_objective for entry in _chosen_probes(spec))):
-            self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
+            self.program.objective = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size, recomputed)
         self.evaluator = Evaluator(self.program, self.feed, splits, spec)
         self.measurements = Measurements(emit, self.batches, self.network.layers)
         self.update = 0
@@ -250,7 +256,7 @@ class Trainer:
             if len(specs) > 1:
                 raise TrainingError("a run whose batch follows the noise scale has a table of batches of its own; train it alone")
             self._adaptation = Adaptation(spec)
-            self._measured = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size)
+            self._measured = TrainingObjective(self.network, self.feed, specs, self.micro_batch_size, recomputed)
 
     def prepare(self) -> None:
         """Compiles and records the updates that are still to come, where the program does so. To be called before the first `step`."""

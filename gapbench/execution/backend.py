@@ -86,7 +86,8 @@ class TorchBackend:
         micro = sizing.micro_batch_size(specs[0], kind)
         if compiles is None:
             compiles = sizing.worth_compiling(specs[0], replicas=len(specs), device_kind=kind)
-        engine.train(specs, pool, splits, device=device, micro_batch_size=micro, compiles=compiles, **how)
+        again = sizing.recomputes(specs[0], kind)
+        engine.train(specs, pool, splits, device=device, micro_batch_size=micro, compiles=compiles, recomputes=again, **how)
         if kind != "cpu":  # what torch keeps of freed memory for its next use, a job in another slot of the same GPU may need
             torch.cuda.empty_cache()
 

@@ -83,6 +83,8 @@ class GhostBatchNorm(nn.Module):
         """True: `commit()` is called once an update by the training loop; False: every training forward commits."""
         self.ragged_group_size: int | None = None
         """Examples a group, of which the last may be smaller, in training forwards of a ragged batch; None: `ghost_batch_size`."""
+        self.seen = False
+        """True: training forwards leave nothing to commit, as in the second pass of a block that is recomputed."""
         self.form = ""
         """How the last batch was normalized in training; see `ghost_norm_form`. Never read here, or compiled layers would depend on it."""
         self._pending: list[GroupMoments] = []
@@ -108,7 +110,8 @@ class GhostBatchNorm(nn.Module):
         if groups > 1 or self.ragged_group_size is None:  # the smaller last group of a ragged batch does not count
             self.form = name
         outputs, moments = normalize(inputs, groups, self.weight, self.bias, self.epsilon)
-        self._pending.append(moments)
+        if not self.seen:
+            self._pending.append(moments)
         return outputs
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
 """How a run trains, decided by its spec and the kind of device alone, so that planning and training decide alike.
 
-Into which micro-batches its updates are cut, whether its network is compiled, which runs share a stack, and whether its examples lie on
-the device. Nothing here looks at a clock or at memory that happens to be free, so that a run gives the same bits wherever and however
-often it is started.
+Into which micro-batches its updates are cut, whether its blocks are recomputed, whether its network is compiled, which runs share a stack,
+and whether its examples lie on the device. Nothing here looks at a clock or at memory that happens to be free, so that a run gives the
+same bits wherever and however often it is started.
 """
 
 from __future__ import annotations
@@ -47,6 +47,20 @@ def exact_sizes(spec: RunSpec) -> list[int]:
     return [unit * count for count in range(1, pieces + 1) if pieces % count == 0]
 
 
+def recomputes(spec: RunSpec, device_kind: str) -> bool:
+    """Returns whether the blocks of a run's network pass forward twice: where its batch cannot be cut and would keep too much.
+
+    Args:
+        spec: of the run.
+        device_kind: "cpu" or "cuda".
+    """
+    if len(exact_sizes(spec)) > 1:
+        return False
+    size = model_size(spec)
+    kept = 0.0 if size is None or not size.recomputed else 4.0 * spec.batches.largest * size.activations / MIB
+    return kept >= KINDS[device_kind].recomputed_from_mib
+
+
 # Compiling takes seconds to minutes, and pays for jobs that train long enough.
 
 FLOPS_A_LAYER = 5e11
@@ -64,6 +78,8 @@ def worth_compiling(spec: RunSpec, *, replicas: int, device_kind: str) -> bool:
     """
     if spec.adaptive_batch is not None:
         return False  # batches have as many sizes as decisions are made, and each would be compiled anew
+    if recomputes(spec, device_kind):
+        return False
     if device_kind != "cpu":
         return spec.updates >= GPU_COMPILED_FROM
     size = model_size(spec)

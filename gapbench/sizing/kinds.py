@@ -11,6 +11,8 @@ class DeviceKind:
 
     piece_mib: float
     """Activations that a micro-batch may keep."""
+    recomputed_from_mib: float
+    """Activations of a batch that cannot be cut, from which on blocks pass forward twice instead of keeping theirs."""
     stack_below_flops: float
     """A stack pays while an update of one replica has fewer floating point operations than this: it is then bound by the fixed cost of its
     kernels, which a stack pays once for all replicas."""
@@ -33,6 +35,7 @@ KINDS = {
     # 1.7 to 2.0 times its activations, C1 at 512 2.1, ResNet-44 at 128 1.4.
     "cpu": DeviceKind(
         piece_mib=256.0,
+        recomputed_from_mib=8192.0,
         stack_below_flops=5e7,
         flops_per_second=5e10,
         layer_seconds=2e-4,
@@ -44,6 +47,7 @@ KINDS = {
     # plain program, to which they are held before training, has its own.
     "cuda": DeviceKind(
         piece_mib=4096.0,
+        recomputed_from_mib=49152.0,
         stack_below_flops=1e10,
         flops_per_second=3e13,
         layer_seconds=1e-4,

@@ -45,6 +45,8 @@ class Size:
     """Numbers of 4 bytes that an example adds to what is kept for the backward pass or written by an operation that keeps something."""
     layers: int
     """Weights of two or more dimensions."""
+    recomputed: int
+    """As `activations`, where blocks keep their inputs and pass forward again: what is outside, and within the largest; 0: no blocks."""
 
     def training_flops(self, examples: float) -> float:
         """Returns the floating point operations of updates on so many examples, forward and backward."""

@@ -25,6 +25,7 @@ from gapbench.catalog.plugins import load_plugins
 from gapbench.core.errors import GapbenchError, SuiteError
 from gapbench.core.registry import load_target
 from gapbench.layers.keyed import bind_keys
+from gapbench.layers.recompute import blocks_of
 from gapbench.sizing.sizes import FLOPS_A_MULTIPLICATION, Answer, Counted, Size, counted_of
 from gapbench.suite import load_suite
 from gapbench.suite.source import shipped_suites
@@ -127,23 +128,36 @@ def _count_on(device: str, wanted: Counted) -> Size:
         module: nn.Module = load_target(catalog.models()[wanted.model].target)(shape, wanted.classes, **wanted.options)
         few, more = (_passed(module, shape, examples) for examples in (FEW, MORE))
     parameters = list(module.parameters())
-    multiplications, activations = ((large - small) / (MORE - FEW) for small, large in zip(few, more, strict=True))
+    multiplications, activations, recomputed = ((large - small) / (MORE - FEW) for small, large in zip(few, more, strict=True))
     return Size(
         parameters=sum(parameter.numel() for parameter in parameters),
         multiplications=round(multiplications / FLOPS_A_MULTIPLICATION),
         activations=round(activations),
         layers=sum(parameter.ndim >= 2 for parameter in parameters),
+        recomputed=round(recomputed),
     )
 
 
-def _passed(module: nn.Module, shape: tuple[int, ...], examples: int) -> tuple[int, int]:
-    """Returns the operations and the kept numbers of a forward pass in training mode."""
-    kept, flops = _Kept(), FlopCounterMode(display=False)
+def _passed(module: nn.Module, shape: tuple[int, ...], examples: int) -> tuple[int, int, int]:
+    """Returns the operations of a forward pass in training mode, the kept numbers, and those kept where blocks are recomputed, or 0."""
     bind_keys(module, torch.arange(examples))
-    images = torch.zeros(examples, *shape)
-    with flops, torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor), kept:
-        module(images)
-    return flops.get_total_flops(), kept.numbers
+    taken: dict[nn.Module, tuple[Any, ...]] = {}
+    hooks = [block.register_forward_pre_hook(lambda block, inputs: taken.update({block: inputs})) for block in blocks_of(module)]
+    with FlopCounterMode(display=False) as flops:
+        kept = _kept(module, (torch.zeros(examples, *shape),))
+    for hook in hooks:
+        hook.remove()
+    within = [_kept(block, inputs) for block, inputs in taken.items()]
+    inputs = sum(leaf.numel() for leaf in tree_leaves([*taken.values()]) if isinstance(leaf, Tensor))
+    return flops.get_total_flops(), kept, kept - sum(within) + inputs + max(within) if within else 0
+
+
+def _kept(module: nn.Module, inputs: tuple[Any, ...]) -> int:
+    """Returns the numbers that a forward pass keeps."""
+    kept = _Kept()
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor), kept:
+        module(*inputs)
+    return kept.numbers
 
 
 def _first_line(error: Exception) -> str:

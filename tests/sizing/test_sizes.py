@@ -17,7 +17,7 @@ from gapbench.suite import load_suite
 from gapbench.suite.runspec import Component, RunSpec
 
 SB = load_suite("quickstart", only="arm=SB,seed=0").runs[0].spec
-SIZE = {"parameters": 1, "multiplications": 2, "activations": 3, "layers": 4}
+SIZE = {"parameters": 1, "multiplications": 2, "activations": 3, "layers": 4, "recomputed": 0}
 
 PLUGIN = """
 import gapbench
@@ -132,7 +132,9 @@ def test_a_process_of_its_own_counts_a_plugin(counter: Counter, tmp_path: Path, 
     load_plugins([file])
     sizes.count_with(sizes._count_in_a_process)
     size = model_size(SB.model_copy(update={"model": Component(name="own", options={"width": 5})}))
-    assert size == sizes.Size(parameters=64 * 5 + 5 + 50 + 10, multiplications=64 * 5 + 50, activations=64 + 5 + 5 + 10, layers=2)
+    assert size == sizes.Size(
+        parameters=64 * 5 + 5 + 50 + 10, multiplications=64 * 5 + 50, activations=64 + 5 + 5 + 10, layers=2, recomputed=0
+    )
     assert "counting the size of own, once" in capsys.readouterr().err
 
 

@@ -111,9 +111,19 @@ def test_activations_are_at_least_those_that_are_kept(model: str, options: dict[
 def test_sizes_by_hand() -> None:
     """Two dense layers: the inputs, then what each Linear, batch norm and ReLU writes."""
     size = counted("mlp", {"widths": [8], "norm": "batch", "bias": False}, (4, 4, 1), 3)
-    assert size == Size(parameters=16 * 8 + 2 * 8 + 8 * 3 + 3, multiplications=16 * 8 + 8 * 3, activations=16 + 3 * 8 + 3, layers=2)
+    weights = {"parameters": 16 * 8 + 2 * 8 + 8 * 3 + 3, "multiplications": 16 * 8 + 8 * 3, "layers": 2}
+    assert size == Size(**weights, activations=16 + 3 * 8 + 3, recomputed=0)
     assert size.training_flops(10) == 6 * 10 * size.multiplications
     assert size.evaluation_flops(10) == 2 * 10 * size.multiplications
+
+
+def test_recomputed_blocks_keep_their_inputs_and_one_of_them_all() -> None:
+    """ResNet-8 has three blocks: of 16, 32 and 64 channels at 32, 16 and 8 pixels a side."""
+    size = counted("resnet", {"depth": 8, "norm": "batch"}, (32, 32, 3), 10)
+    largest = 6 * 16 * 32 * 32  # its input, what two convolutions, two norms and a ReLU write
+    within = [largest, *(side * side * (channels // 2 * 4 + 8 * channels) for side, channels in ((16, 32), (8, 64)))]
+    assert size.activations > size.recomputed >= max(within)
+    assert counted("resnet", {"depth": 44, "norm": "batch"}, (32, 32, 3), 10).recomputed < size.recomputed * 1.5
 
 
 def test_the_counts_that_are_shipped_are_those_of_the_models() -> None:

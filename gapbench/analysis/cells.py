@@ -128,6 +128,11 @@ class Cell:
         """The ids of its runs, of whatever outcome. Cells of equal ids are one under two names, such as an arm that is in the grid, too."""
         return frozenset(run.run_id for run in self.runs)
 
+    @property
+    def diverged(self) -> bool:
+        """Whether a run of it diverged."""
+        return any(run.outcome is Outcome.DIVERGED for run in self.runs)
+
     def sample(self, values: Mapping[str, float]) -> dict[int, float]:
         """Returns values of ok runs (by run id) as a sample: one per split where seeds draw a split (runs on the same split averaged).
 
@@ -203,9 +208,12 @@ class Panel:
         return None if first is cell else first
 
     def choices_of(self, cell: Cell) -> tuple[Cell, ...]:
-        """Returns a cell and its alternatives, also where they are known under another name of the same runs."""
+        """Returns a cell and its alternatives, also where they are known under another name of the same runs.
+
+        An alternative of which a run diverged is none, as in the search, where it is not eligible.
+        """
         names = {other.name for other in self.cells if other.run_ids == cell.run_ids}
-        return (cell, *(other for other in self.alternatives if other.alternative_to in names))
+        return (cell, *(other for other in self.alternatives if other.alternative_to in names and not other.diverged))
 
     def gap(self, reference: Cell, cell: Cell) -> Difference | None:
         """Returns the batch gap of a cell, in the unit of its gaps: of the cells themselves, with all that their alternatives say inside.

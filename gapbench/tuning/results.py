@@ -8,15 +8,27 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gapbench import catalog
 from gapbench.analysis.frames import Columns, named, records
-from gapbench.analysis.stats import Array, Estimate, bounds, crossed_interval, t_interval
+from gapbench.analysis.stats import Estimate, bounds, t_interval
 from gapbench.catalog import Metric
 from gapbench.core.errors import StoreError
 from gapbench.core.events import Outcome
-from gapbench.tuning.search import Point, Range, Rules, Search, Stage, around, ranked, rate_of, replay, scores_of
+from gapbench.tuning.search import (
+    Point,
+    Range,
+    Rules,
+    Search,
+    Stage,
+    alike_by,
+    best_of,
+    ends_of,
+    ranked,
+    rate_of,
+    replay,
+    scores_of,
+    values_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,6 +191,8 @@ class _Reader:
             key = (stored["cells"][position]["title"], Point(power, other), stage)
             self._runs.setdefault(key, {}).setdefault(seed, []).append(run_id)
         self._score = scores_of(self._run_ids, self._outcomes.get, self._metric)
+        self._values = values_of(self._run_ids, self._outcomes.get, stored["folds"])
+        self._alike = alike_by(self._values)
 
     def read(self) -> Tuned:
         stored = self._stored
@@ -196,7 +210,7 @@ class _Reader:
 
     @cached_property
     def _search(self) -> Search:
-        return replay({cell["title"]: cell["centre"] for cell in self._stored["cells"]}, self._rules, self._score)
+        return replay({cell["title"]: cell["centre"] for cell in self._stored["cells"]}, self._rules, self._score, self._alike)
 
     def _run_ids(self, cell: str, point: Point, stage: Stage) -> list[str]:
         return [run_id for ids in self._runs.get((cell, point, stage), {}).values() for run_id in ids]
@@ -229,16 +243,13 @@ class _Reader:
         return result if best is None else self._with_best(result, stored, best, own)
 
     def _best(self, title: str) -> Point | None:
-        check = self._search.rounds[-1]
-        if not self._search.complete or check.stage != "check":
-            return None
-        return next(iter(ranked(check.points.get(title, ()), lambda point: self._score(title, point, "check"))), None)
+        return best_of(self._search, title, self._score) if self._search.complete else None
 
     def _with_best(self, result: CellResult, stored: Mapping[str, Any], best: Point, own: Range) -> CellResult:
         title = result.title
         powers = [tried.power for tried in result.tried]
-        low, high = around(best.power, powers, lambda power: self._alike(title, Point(power, best.other), best))
-        checked = [point for point in self._search.rounds[-1].points[title] if point.other == best.other]
+        low, high = ends_of(self._search, title, best, self._score, self._alike)
+        checked = [point for point in self._search.tried(title, "check") if point.other == best.other]
         losses = {point: score.loss for point in checked if (score := self._score(title, point, "check")) and score.eligible}
         others = self._stored["others"]
         chosen = others[best.other]
@@ -252,31 +263,14 @@ class _Reader:
             other=chosen,
             other_at_edge=edges,
             interior=own.holds_inside(best.power) if searched else None,
-            tried=tuple(replace(tried, alike=low <= tried.power <= high) for tried in result.tried),
-            ends=(Point(low, best.other), Point(high, best.other)),
-            near=(self._rate(stored, low), self._rate(stored, high)),
-            near_ends=(low > powers[0], high < powers[-1]),
+            tried=tuple(replace(tried, alike=low.power <= tried.power <= high.power) for tried in result.tried),
+            ends=(low, high),
+            near=(self._rate(stored, low.power), self._rate(stored, high.power)),
+            near_ends=(low.power > powers[0], high.power < powers[-1]),
             accuracy=self._estimate(title, best, "check"),
             loss=losses[best],
             rate_of_lowest_loss=self._rate(stored, min(losses, key=lambda point: losses[point]).power) if searched else None,
         )
-
-    def _alike(self, title: str, point: Point, best: Point) -> bool:
-        """Whether a point cannot be told from the best one: by the fresh seeds where both have them, else by the trials' own."""
-        found = [self._values(title, one, stage) for stage in ("check", "trial") for one in (point, best)]
-        pairs = [(first, second) for first, second in zip(found[::2], found[1::2], strict=True) if first is not None and second is not None]
-        if not pairs:
-            return False  # a run of it diverged
-        difference = crossed_interval(pairs[0][0] - pairs[0][1])
-        return difference.low is None or difference.high is None or difference.low <= 0.0 <= difference.high
-
-    def _values(self, title: str, point: Point, stage: Stage) -> Array | None:
-        """Returns the metric on the held-out part [seeds, folds]; None where the point was not tried so, or a run of it diverged."""
-        score = self._score(title, point, stage)
-        if score is None or not score.eligible:
-            return None
-        seeds = self._runs[title, point, stage].values()
-        return np.array([[found[1] for run_id in run_ids if (found := self._outcomes[run_id]) is not None] for run_ids in seeds])
 
     def _rate(self, stored: Mapping[str, Any], power: int) -> float:
         if stored["rate"] is not None:

@@ -6,9 +6,9 @@ A point is a learning rate, as a power of the step, and one combination of whate
 2. extensions: while the best rate of some cell is the lowest or highest that was tried, every cell gets as many more rates, each on
    the side of its range where its own best rate lies, so that no cell is searched harder than another;
 3. the refinement: the rates half a step below and above the best one of every cell;
-4. the check: the best five points of every cell, on fresh seeds. Only these decide, so that luck in the search does not count.
-
-What the search ends in is the best rate with the rates around it that cannot be told from it: `around`.
+4. the check: the best five points of every cell, on fresh seeds. Only these decide, so that luck in the search does not count;
+5. the ends: what the search ends in is the best rate with the rates around it that cannot be told from it. While an end of that range was
+   not tried on the fresh seeds, it is; so a range is not wide only because little was tried.
 
 Equal merits are told apart by the lower loss, then by the lower rate.
 """
@@ -21,6 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from gapbench.analysis.stats import Array, crossed_interval
 from gapbench.catalog import Metric
 from gapbench.core.events import Outcome
 
@@ -55,6 +58,10 @@ NOT_ELIGIBLE = Score(None)
 
 Scores = Callable[[str, Point, Stage], Score | None]
 """The score of a cell's point; None while some of its runs have no outcome."""
+Alike = Callable[[str, Point, Point, Stage], bool]
+"""Whether the first point of a cell cannot be told from the second one, by the seeds of a stage."""
+Values = Callable[[str, Point, Stage], Array | None]
+"""The metric of a cell's point on the held-out part [seeds, folds]; None where it was not tried so, or a run of it diverged."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class Rules:
     """Powers in a step of the grid: 2 where the search is refined by half steps, 1 where it is not."""
     finalists: int = 3
     """Points of a cell that are tried again on fresh seeds."""
+    ends: bool = False
+    """Whether the ends of the rates that cannot be told apart are tried on fresh seeds, too."""
 
     def grid(self, centre: int) -> Range:
         """Returns the first range around a centre; of an even number of rates, one more lies above than below."""
@@ -132,18 +141,19 @@ class Search:
     ranges: Mapping[str, Range]
     """From where to where grid and extensions reach, by cell."""
 
-    def tried(self, cell: str) -> tuple[Point, ...]:
-        """Returns the points of a cell that were tried or are to be, the check left out, from the lowest rate."""
-        return tuple(sorted(point for tried in self.rounds if tried.stage == "trial" for point in tried.points.get(cell, ())))
+    def tried(self, cell: str, stage: Stage = "trial") -> tuple[Point, ...]:
+        """Returns the points of a cell that were tried in a stage or are to be, from the lowest rate."""
+        return tuple(sorted(point for tried in self.rounds if tried.stage == stage for point in tried.points.get(cell, ())))
 
 
-def replay(centres: Mapping[str, int], rules: Rules, score: Scores) -> Search:
+def replay(centres: Mapping[str, int], rules: Rules, score: Scores, alike: Alike | None = None) -> Search:
     """Returns the rounds that these outcomes lead to; the last one lacks outcomes unless the search is complete.
 
     Args:
         centres: the power in the middle of each cell's grid.
         rules: of the search.
         score: what is known.
+        alike: whether a point of a cell cannot be told from its best one; only of a search that looks for the ends of those.
     """
     ranges = {cell: rules.grid(centre) for cell, centre in centres.items()}
     rounds = [Round("grid", "trial", {cell: own.points(rules.others) for cell, own in ranges.items()})]
@@ -173,7 +183,43 @@ def replay(centres: Mapping[str, int], rules: Rules, score: Scores) -> Search:
     finalists = {cell: tuple(points[: rules.finalists]) for cell, points in order.items()}
     if any(finalists.values()):
         rounds.append(Round("check", "check", finalists))
-    return Search(tuple(rounds), complete=_has_outcomes(rounds[-1], score), ranges=ranges)
+    number = 0
+    while (complete := _has_outcomes(rounds[-1], score)) and rules.ends and alike is not None:
+        found = Search(tuple(rounds), complete=True, ranges=ranges)
+        ends = {cell: _ends_to_try(found, cell, score, alike) for cell in ranges}
+        if not any(ends.values()):
+            break
+        number += 1
+        rounds.append(Round(f"ends {number}", "check", ends))
+    return Search(tuple(rounds), complete=complete, ranges=ranges)
+
+
+def best_of(search: Search, cell: str, score: Scores) -> Point | None:
+    """Returns the best point of a cell on the fresh seeds; None where none is eligible there."""
+    return next(iter(ranked(search.tried(cell, "check"), lambda point: score(cell, point, "check"))), None)
+
+
+def ends_of(search: Search, cell: str, best: Point, score: Scores, alike: Alike) -> tuple[Point, Point]:
+    """Returns the lowest and the highest of the rates around the best one that cannot be told from it, at its other values.
+
+    A rate is held against the best one on fresh seeds where it was tried on them, else on the seeds of the search.
+    """
+    checked = set(search.tried(cell, "check"))
+    tried = [point for point in search.tried(cell) if point.other == best.other and score(cell, point, "trial") is not None]
+
+    def like_best(power: int) -> bool:
+        point = Point(power, best.other)
+        return alike(cell, point, best, "check" if point in checked else "trial")
+
+    low, high = around(best.power, [point.power for point in tried], like_best)
+    return Point(low, best.other), Point(high, best.other)
+
+
+def _ends_to_try(search: Search, cell: str, score: Scores, alike: Alike) -> tuple[Point, ...]:
+    """Returns the ends of the rates that cannot be told from the best one, as far as they were not tried on fresh seeds."""
+    best = best_of(search, cell, score)
+    ends = () if best is None else ends_of(search, cell, best, score, alike)
+    return tuple(sorted(set(ends) - set(search.tried(cell, "check"))))
 
 
 def ranked(points: Sequence[Point], score: Callable[[Point], Score | None]) -> list[Point]:
@@ -245,3 +291,27 @@ def scores_of(runs: RunsOf, known: Known, metric: Metric) -> Scores:
         return Score(value if metric.direction == "higher" else -value, loss)
 
     return score
+
+
+def values_of(runs: RunsOf, known: Known, folds: int) -> Values:
+    """Returns the values that `alike_by` asks for; runs are ordered by seed, and those of a seed by fold."""
+
+    def values(cell: str, point: Point, stage: Stage) -> Array | None:
+        found = [known(run_id) for run_id in runs(cell, point, stage)]
+        ended = [one[1] for one in found if one is not None and one[0] == Outcome.OK]
+        return np.array(ended).reshape(-1, folds) if found and len(ended) == len(found) else None
+
+    return values
+
+
+def alike_by(values: Values) -> Alike:
+    """Returns the rule by which points cannot be told apart: the interval of their difference over seeds and folds holds zero."""
+
+    def alike(cell: str, point: Point, best: Point, stage: Stage) -> bool:
+        first, second = values(cell, point, stage), values(cell, best, stage)
+        if first is None or second is None:
+            return False  # a run of it diverged
+        difference = crossed_interval(first - second)
+        return difference.low is None or difference.high is None or difference.low <= 0.0 <= difference.high
+
+    return alike

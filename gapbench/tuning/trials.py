@@ -15,7 +15,7 @@ from gapbench.analysis.frames import grouped
 from gapbench.suite.facts import dataset_facts, held_out
 from gapbench.suite.runspec import Labels, PlannedRun, RunSpec, run_id
 from gapbench.suite.tunable import Tunable, TunableCell
-from gapbench.tuning.search import Point, Range, Round, Rules, Search, Stage, rate_of, replay, scores_of
+from gapbench.tuning.search import Point, Range, Round, Rules, Search, Stage, alike_by, rate_of, replay, scores_of, values_of
 
 SUFFIX = ".tune"
 """Of the results directory that holds a suite's trials."""
@@ -78,7 +78,7 @@ class Trials:
         named = [name for name in ("momentum", "weight_decay", "warmup") if name in tune.search]
         self.others = [dict(zip(named, values, strict=True)) for values in itertools.product(*(getattr(tune, name) for name in named))]
         rates, stride = ((tune.trials, tune.extend_by, tune.extend_at_most), STRIDE) if self.searches_rate else ((1, 1, 0), 1)
-        self.rules = Rules(*rates, others=len(self.others), stride=stride, finalists=FINALISTS)
+        self.rules = Rules(*rates, others=len(self.others), stride=stride, finalists=FINALISTS, ends=self.searches_rate)
         self.metric = catalog.task_of(tunable.cells[0].run.spec.model.name).headline
         """What its points are compared by, on held-out examples."""
         self.folds = self._count_folds()
@@ -97,7 +97,9 @@ class Trials:
         def runs(title: str, point: Point, stage: Stage) -> list[str]:
             return [trial.run_id for trial in self.of_point(title, point, stage)]
 
-        return replay({title: space.centre for title, space in self.spaces.items()}, self.rules, scores_of(runs, outcome, self.metric))
+        centres = {title: space.centre for title, space in self.spaces.items()}
+        alike = alike_by(values_of(runs, outcome, self.folds))
+        return replay(centres, self.rules, scores_of(runs, outcome, self.metric), alike)
 
     def of_round(self, tried: Round) -> list[Trial]:
         """Returns the runs of a round."""
@@ -168,15 +170,25 @@ class Trials:
 
         Which points they will have is not known; those beyond the range and those of the grid stand for them.
         """
-        if search.complete or search.rounds[-1].stage == "check":
+        if search.complete:
             return []
         left = {title: self.rules.extend_at_most - (own.size - self.rules.trials) for title, own in search.ranges.items()}
         refined = search.rounds[-1].name == "refinement"
         beyond = {title: _beyond(own, 0 if refined else left[title]).points(self.rules.others) for title, own in search.ranges.items()}
         between = {title: () if refined else self.rules.between(Point(space.centre)) for title, space in self.spaces.items()}
-        check = {title: (*search.tried(title), *between[title])[: self.rules.finalists] for title in self.spaces}
-        rounds = [Round("extensions", "trial", beyond), Round("refinement", "trial", between), Round("check", "check", check)]
-        return [one for one in rounds if any(one.points.values())]
+        tried = {title: (*search.tried(title), *between[title], *beyond[title]) for title in self.spaces}
+        if search.rounds[-1].stage == "check":
+            beyond, between, check = {}, {}, {}
+            left_over = {title: set(search.tried(title)) - set(search.tried(title, "check")) for title in self.spaces}
+        else:
+            check = {title: points[: self.rules.finalists] for title, points in tried.items()}
+            left_over = {title: set(points[self.rules.finalists :]) for title, points in tried.items()}
+        # At one combination of whatever else is searched, every rate may come to be an end.
+        ends = {title: tuple(point for point in points if self.rules.ends and not point.other) for title, points in left_over.items()}
+        names: tuple[tuple[str, Stage, Mapping[str, tuple[Point, ...]]], ...] = (
+            ("extensions", "trial", beyond), ("refinement", "trial", between), ("check", "check", check), ("ends", "check", ends)
+        )  # fmt: skip
+        return [Round(*one) for one in names if any(one[2].values())]
 
     def _described(self, space: Space) -> dict[str, Any]:
         spec, labels = space.cells[0].run.spec, space.cells[0].run.labels

@@ -75,6 +75,13 @@ def test_an_alternative_that_has_not_ended_leaves_no_verdict(synthetic: ModuleTy
     assert row.verdict.startswith("no verdict (LB, rate 0.4: 6 ok of 8")
 
 
+def test_an_alternative_of_which_a_run_diverged_is_none(synthetic: ModuleType) -> None:
+    runs, curves = with_alternative(synthetic, "LB", 0.0165, 0.4)
+    runs.loc[(runs["cell"] == "LB, rate 0.4") & (runs["seed"] == 0), "outcome"] = "diverged"
+    row = row_of(arms_table(runs, curves), "LB")
+    assert (row.alternatives, row.verdict) == ((), "below reference")
+
+
 def one(estimate: float, low: float | None = None, high: float | None = None, p_value: float | None = None) -> Difference:
     return Difference(estimate, low, high, p_value, "welch", 3)
 

@@ -24,7 +24,7 @@ def test_plan_says_what_would_be_tried_and_writes_nothing(call, tunable):
     assert "the same number of trials for each" in result.stdout
     assert "0.025 to 0.4" in result.stdout
     assert "next: grid, 10 runs on cpu" in result.stdout
-    assert "at most 48 runs with every extension and the check" in result.stdout
+    assert "at most 72 runs with every extension and the check" in result.stdout
     assert not Path("results").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gapbench.analysis.cells import widest
 from gapbench.analysis.stats import Array, crossed_interval, difference
-from gapbench.tuning.search import Point, Rules, Score, Stage, around, ranked, replay
+from gapbench.tuning.search import Point, Rules, Score, Stage, alike_by, best_of, ends_of, replay
 
 SEEDS = 20
 """Of every cell in the final table."""
@@ -25,34 +25,31 @@ def rates_of_a_search(
 
     Held-out accuracies [seeds, folds] are the true ones, an error of each rate on each fold, which seeds share, and one of each run.
     """
-    fall, of_fold, of_run = spreads
     errors: dict[Point, Array] = {}
-    scores: dict[tuple[Point, Stage], Array] = {}
+    known: dict[tuple[Point, Stage], Array] = {}
 
-    def values(point: Point, stage: Stage) -> Array:
-        if (point, stage) not in scores:
-            shared = errors.setdefault(point, rng.normal(0, of_fold, folds))
-            runs = rng.normal(0, of_run, (1 if stage == "trial" else check_seeds, folds))
-            scores[point, stage] = accuracy(point.power / rules.stride, optimum, fall) + shared + runs
-        return scores[point, stage]
+    def train(point: Point, stage: Stage) -> None:
+        shared = errors.setdefault(point, rng.normal(0, spreads[1], folds))
+        runs = rng.normal(0, spreads[2], (1 if stage == "trial" else check_seeds, folds))
+        known[point, stage] = accuracy(point.power / rules.stride, optimum, spreads[0]) + shared + runs
 
-    found = replay({"cell": 0}, rules, lambda _, point, stage: Score(float(values(point, stage).mean())))
-    finalists = found.rounds[-1].points["cell"]
-    best = ranked(finalists, lambda point: Score(float(values(point, "check").mean())))[0]
+    def score(_: str, point: Point, stage: Stage) -> Score | None:
+        return Score(float(known[point, stage].mean())) if (point, stage) in known else None
 
-    def alike(power: int) -> bool:
-        stage: Stage = "check" if Point(power) in finalists else "trial"
-        apart = crossed_interval(values(Point(power), stage) - values(best, stage))
-        return apart.low is None or apart.high is None or apart.low <= 0 <= apart.high
-
-    ends = around(best.power, [point.power for point in found.tried("cell")], alike)
-    return tuple(dict.fromkeys(power / rules.stride for power in (best.power, *ends)))
+    alike = alike_by(lambda _, point, stage: known.get((point, stage)))
+    while not (found := replay({"cell": 0}, rules, score, alike)).complete:
+        for point in found.rounds[-1].points["cell"]:
+            train(point, found.rounds[-1].stage)
+    best = best_of(found, "cell", score)
+    assert best is not None
+    ends = ends_of(found, "cell", best, score, alike)
+    return tuple(dict.fromkeys(point.power / rules.stride for point in (best, *ends)))
 
 
 def claims(draws: int, spreads: tuple[float, float, float], *, new: bool, gap: float = 0.0) -> float:
     """Returns the share of draws in which the second of two tuned cells is separated from the first, `gap` pp above it at their optima."""
     rng, claimed = np.random.default_rng(1), 0
-    rules, folds, check = (Rules(7, 2, 8, stride=2, finalists=5), 5, SEEDS // 2) if new else (Rules(7, 2, 8), 1, 3)
+    rules, folds, check = (Rules(7, 2, 8, stride=2, finalists=5, ends=True), 5, SEEDS // 2) if new else (Rules(7, 2, 8), 1, 3)
     for _ in range(draws):
         cells = []
         for lower in (0.0, gap):

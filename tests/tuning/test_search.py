@@ -9,7 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapbench.tuning.search import NOT_ELIGIBLE, Point, Range, Rules, Score, Search, Stage, around, ranked, rate_of, replay
+from gapbench.tuning.search import (
+    NOT_ELIGIBLE,
+    Point,
+    Range,
+    Rules,
+    Score,
+    Search,
+    Stage,
+    around,
+    best_of,
+    ends_of,
+    ranked,
+    rate_of,
+    replay,
+)
 
 RULES = Rules(trials=5, extend_by=2, extend_at_most=6)
 Landscape = Callable[[Point], Score]
@@ -174,3 +188,39 @@ def test_a_cell_that_diverges_everywhere_is_not_refined_and_holds_no_other_back(
 def test_rates_are_written_with_four_digits() -> None:
     assert [rate_of(0.1, 2.0, power) for power in (-2, 0, 5)] == [0.025, 0.1, 3.2]
     assert rate_of(0.1, 1.4142, 1) == 0.1414
+
+
+ENDS = Rules(trials=5, extend_by=2, extend_at_most=6, stride=2, finalists=3, ends=True)
+
+
+def test_the_ends_of_what_cannot_be_told_apart_are_tried_on_fresh_seeds_until_both_are() -> None:
+    """On the search's seed rates up to 3 steps away are alike, on fresh seeds those up to half a step away."""
+    known: dict[tuple[Point, Stage], Score] = {}
+
+    def score(_: str, point: Point, stage: Stage) -> Score | None:
+        return known.get((point, stage))
+
+    def alike(_: str, point: Point, best: Point, stage: Stage) -> bool:
+        return abs(point.power - best.power) <= (6 if stage == "trial" else 1)
+
+    rounds = []
+    while not (search := replay({"SB": 0}, ENDS, score, alike)).complete:
+        rounds.append((search.rounds[-1].name, [point.power for point in search.rounds[-1].points["SB"]]))
+        known |= {(point, search.rounds[-1].stage): peak(0)(point) for point in search.rounds[-1].points["SB"]}
+    assert rounds == [
+        ("grid", [-4, -2, 0, 2, 4]), ("refinement", [-1, 1]), ("check", [0, -1, 1]), ("ends 1", [-4, 4]), ("ends 2", [-2, 2])
+    ]  # fmt: skip
+    best = best_of(search, "SB", score)
+    assert best == Point(0)
+    assert ends_of(search, "SB", best, score, alike) == (Point(-1), Point(1))
+    # The decisions of a round do not change with what later rounds found.
+    assert [tried.name for tried in search.rounds] == [name for name, _ in rounds]
+
+
+def test_a_rate_that_is_better_on_fresh_seeds_than_the_finalists_is_the_best_one() -> None:
+    def score(_: str, point: Point, stage: Stage) -> Score:
+        return (peak(0) if stage == "trial" else peak(4))(point)
+
+    search = replay({"SB": 0}, ENDS, score, lambda _cell, point, best, stage: stage == "trial" or abs(point.power - best.power) <= 1)
+    assert best_of(search, "SB", score) == Point(4)
+    assert [tried.name for tried in search.rounds][-1].startswith("ends")

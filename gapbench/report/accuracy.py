@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gapbench.analysis.cells import Cell, Panel, in_unit
 from gapbench.analysis.paper import published_value
 from gapbench.catalog import Metric
 from gapbench.report.drawing import (
+    MOST_ARMS,
+    OTHERS,
     PAPER_LABEL,
     Series,
+    Setting,
     arm_series,
     arms_and_grid,
     counts_text,
@@ -21,7 +25,6 @@ from gapbench.report.drawing import (
     setting_of,
     setting_styles,
     setting_text,
-    settings,
 )
 from gapbench.report.marks import mark, mark_bars
 from gapbench.report.scales import axis_label, is_share, least_half_width, mean_text, shown_estimate, value_text
@@ -33,8 +36,12 @@ if TYPE_CHECKING:
 
 DOTS, MEAN = -0.13, 0.21
 """Where in its row (which is 1 high, downwards) a cell's dots and its mean stand."""
-REACH = 1.0
+REACH = 0.3
 """How far beyond the dots the axis goes for the sake of intervals, in widths of the range of all dots."""
+FEW = 3
+"""Seeds from which on an interval has a say in where the axis ends: that of two is 13 standard errors wide."""
+_INSIDE = 0.007
+"""How far from the end of an axis an arrow stands, in widths of the axis."""
 ARROW = " An arrow: the interval goes on beyond the axis."
 
 
@@ -52,15 +59,13 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
         for axes, mean in itertools.product(places, _reference_means(panel)):
             axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         places[0].set_ylabel(axis_label(metric))
-        low, high = places[0].get_ylim()
-        middle, half = (low + high) / 2, max(least_half_width(metric), (high - low) / 2)
-        places[0].set_ylim(middle - half, min(middle + half, metric.shown(1.0) + 0.2))  # nothing beyond 100 %
+        places[0].set_ylim(*_bounds(panel))
         return places
 
     caption = (
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval, none from one seed; dashed line: mean of the reference cell. "
         f"{counts_text(panels)} Marks side by side have the same batch size."
-    )
+    ) + _arrow_caption(panels)
     both = any(all(arms_and_grid(panel)) for panel in panels)
     return panel_figure(panels, 7.8 if both else 5.6, lambda _: 3.6, _measured, draw, caption, _labels)
 
@@ -68,15 +73,16 @@ def accuracy_figure(panels: Sequence[Panel]) -> Figure:
 def _labels(panels: Sequence[Panel]) -> list[str]:
     """The labels that a legend may hold."""
     labels = [PAPER_LABEL]
-    for arms, grid in map(arms_and_grid, panels):
-        labels += [f"{one.label}, 10 of 10 ok" for one in arm_series(arms)]
-        labels += [setting_text(setting, grid) for setting in settings(grid)]
+    for panel in panels:
+        arms, grid = arms_and_grid(panel)
+        labels += [f"{one.label}, 10 of 10 ok" for one in _told_apart(arm_series(arms), panel.metric)]
+        labels += [label for label, _ in _settings_told_apart(grid, panel.metric).values()]
     return labels
 
 
 def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
     """Draws arms of one batch size side by side, in table order, on a shade that holds them together."""
-    series = arm_series(arms)
+    series = _told_apart(arm_series(arms), panel.metric)
     sizes = sorted({cell.batch_size for cell in arms})
     room = min((math.log2(after / before) for before, after in itertools.pairwise(sizes)), default=2.0)
     most = max(sum(cell.batch_size == size for cell in arms) for size in sizes)
@@ -95,9 +101,11 @@ def _draw_arms(axes: Axes, panel: Panel, arms: Sequence[Cell]) -> None:
 
 def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
     """Draws one line per regime and ghost setting, set off a little so that intervals do not hide one another."""
-    found = setting_styles(grid)
-    step = min(0.14, 0.72 / len(found))
-    for position, (setting, style) in enumerate(found.items()):
+    found = _settings_told_apart(grid, panel.metric)
+    sizes = sorted({cell.batch_size for cell in grid})
+    room = min((math.log2(after / before) for before, after in itertools.pairwise(sizes)), default=3.2)
+    step = min(0.14, 0.72 * room / len(found))
+    for position, (setting, (text, style)) in enumerate(found.items()):
         offset = 2 ** (step * (position - (len(found) - 1) / 2))
         own = sorted((cell for cell in grid if setting_of(cell) == setting and cell.ok_runs), key=lambda cell: cell.batch_size)
         line = [(cell.batch_size * offset, _mean(cell, panel.metric)) for cell in own]
@@ -105,9 +113,36 @@ def _draw_grid(axes: Axes, panel: Panel, grid: Sequence[Cell]) -> None:
             (part,) = axes.plot(*zip(start, end, strict=True), color=style.color, linestyle=style.dashes, linewidth=1.1, alpha=0.8)
             mark(part, before, after, texts=())
         for number, cell in enumerate(own):
-            label = setting_text(setting, grid) if number == 0 else ""
+            label = text if number == 0 else ""
             _draw_cell(axes, panel, Series(cell, label, style), cell.batch_size * offset, step=step, joined=True)
-    _batch_axis(axes, sorted({cell.batch_size for cell in grid}))
+    _batch_axis(axes, sizes)
+
+
+def _told_apart(series: Sequence[Series], metric: Metric) -> Sequence[Series]:
+    """Returns the arms as they are where they are few, else the reference and the best one in colour and the others gray."""
+    if len(series) <= MOST_ARMS:
+        return series
+    coloured = [id(cell) for cell in _best_and_reference([one.cell for one in series], metric)]
+    return [one if id(one.cell) in coloured else Series(one.cell, OTHERS, replace(one.style, color=PAPER)) for one in series]
+
+
+def _settings_told_apart(grid: Sequence[Cell], metric: Metric) -> dict[Setting, tuple[str, Style]]:
+    """Returns label and style of the settings of a grid: where they are many, in colour those of the reference and of the best cell."""
+    found = {setting: (setting_text(setting, grid), style) for setting, style in setting_styles(grid).items()}
+    if len(found) <= MOST_ARMS:
+        return found
+    coloured = {setting_of(cell) for cell in _best_and_reference(grid, metric)}
+    return {
+        setting: (text, style) if setting in coloured else (OTHERS, replace(style, color=PAPER)) for setting, (text, style) in found.items()
+    }
+
+
+def _best_and_reference(cells: Sequence[Cell], metric: Metric) -> list[Cell]:
+    """Returns the cells that stand out: those that others are held against, and of these others the one with the best mean."""
+    others = [cell for cell in cells if cell.ok_runs and not cell.reference]
+    sign = 1.0 if metric.direction == "higher" else -1.0
+    best = max(others, key=lambda cell: sign * _mean(cell, metric), default=None)
+    return [cell for cell in cells if cell.reference] + ([] if best is None else [best])
 
 
 def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: float, joined: bool) -> None:
@@ -120,12 +155,19 @@ def _draw_cell(axes: Axes, panel: Panel, series: Series, x: float, *, step: floa
     mark(dots, cell, texts=said)
     estimate = shown_estimate(cell, metric)
     if estimate is not None:
-        counted = "" if cell.complete or not series.label else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
+        counted = "" if cell.complete or series.label in ("", OTHERS) else f", {len(cell.ok_runs)} of {len(cell.runs)} ok"
         bars = axes.errorbar(
             x * 2 ** (0.1 * step), estimate.mean, yerr=estimate.half_width, linewidth=1.1, label=literal(series.label + counted) or None,
             **_bar(style, style.dashes if joined else "none"),
         )  # fmt: skip
         mark_bars(bars, cell, mean_text(metric, estimate))
+        low, high = _bounds(panel)
+        for end, side in _arrows(panel, cell, low, high):
+            inside = _INSIDE * (high - low) * (1 if side == "<" else -1)
+            (arrow,) = axes.plot(
+                x * 2 ** (0.1 * step), end + inside, marker={"<": "v", ">": "^"}[side], markersize=6, color=style.color, zorder=5
+            )  # fmt: skip
+            mark(arrow, cell, texts=())
     published = published_value(panel, cell)
     if published is not None:
         place, number = x * 2 ** (0.38 * step), metric.shown(published.test_accuracy)
@@ -197,9 +239,13 @@ def seeds_figure(panels: Sequence[Panel]) -> Figure:
         "Dots: seeds; marks and bars: mean and pointwise 95 % t interval of the mean, none from one seed; dashed line: mean of the "
         f"reference cell. {counts_text(panels)}"
     )
-    if any(_arrows(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells):
-        caption += ARROW
+    caption += _arrow_caption(panels)
     return panel_figure(panels, 7.6, lambda panel: 0.75 + 0.36 * max(2, len(panel.cells)), _measured, draw, caption)
+
+
+def _arrow_caption(panels: Sequence[Panel]) -> str:
+    leaves = any(_arrows(panel, cell, *_bounds(panel)) for panel in panels if _measured(panel) for cell in panel.cells)
+    return ARROW if leaves else ""
 
 
 def _rows(panel: Panel) -> list[Series]:
@@ -241,7 +287,7 @@ def _bound(axes: Axes, panel: Panel, rows: Sequence[Series]) -> None:
     """Ends the axis where the intervals end or, before, at REACH; an interval that goes on gets an arrow there."""
     low, high = _bounds(panel)
     axes.set_xlim(low, high)
-    inside = 0.007 * (high - low)
+    inside = _INSIDE * (high - low)
     for position, series in enumerate(rows):
         for end, marker in _arrows(panel, series.cell, low, high):
             place = end + inside if marker == "<" else end - inside
@@ -254,21 +300,24 @@ def _arrows(panel: Panel, cell: Cell, low: float, high: float) -> list[tuple[flo
     estimate = shown_estimate(cell, panel.metric)
     if estimate is None or estimate.low is None or estimate.high is None:
         return []
-    arrows = [(low, "<", estimate.low < low), (high, ">", estimate.high > high and high < panel.metric.shown(1.0))]
+    arrows = [
+        (low, "<", estimate.low < low and low > panel.metric.shown(0.0)),
+        (high, ">", estimate.high > high and high < panel.metric.shown(1.0)),
+    ]
     return [(end, marker) for end, marker, leaves in arrows if leaves]
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:
-    """Returns the ends of the axis: at least a notable gap apart, nothing beyond 100 %."""
+    """Returns the ends of the axis: at least a notable gap apart, nothing below 0 or beyond 100 %."""
     metric = panel.metric
     least = least_half_width(metric)
     dots = [metric.shown(run.numbers[metric.column("test")]) for cell in panel.cells for run in cell.ok_runs]
-    found = [shown_estimate(cell, metric) for cell in panel.cells]
+    found = [shown_estimate(cell, metric) for cell in panel.cells if len(cell.groups) >= FEW]
     ends = dots + [end for one in found if one for end in (one.low, one.high) if end is not None]
     reach = max(least, REACH * (max(dots) - min(dots)))
     low, high = max(min(ends), min(dots) - reach), min(max(ends), max(dots) + reach)
     middle, half = (low + high) / 2, max(least, 0.54 * (high - low))
-    return middle - half, min(middle + half, metric.shown(1.0) + 0.15)
+    return max(middle - half, metric.shown(0.0) - 0.15), min(middle + half, metric.shown(1.0) + 0.15)
 
 
 def _measured(panel: Panel) -> bool:

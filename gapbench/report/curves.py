@@ -58,6 +58,9 @@ def weight_distance_figure(panels: Sequence[Panel], curves: Curves) -> Figure:
             axes.fmt_ydata = lambda value: f"weight distance {value:.3g}"
             axes.label_outer()
         places[0].set_ylim(bottom=0)
+        ok = [distances[run.run_id].values.max() for cell in panel.cells for run in cell.ok_runs if run.run_id in distances]
+        if ok:  # a run that diverged goes as far as numbers go
+            places[0].set_ylim(top=1.05 * max(ok))
         part.supylabel(r"weight distance  $\Vert w_t - w_0 \Vert_2$", fontsize=9)
         return places
 

@@ -23,19 +23,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 PAPER_LABEL = "paper (single run)"
+OTHERS = "others: a row each in the figure of seeds"
 BEHIND = "#9A9A9A"
 """Colour of a reference behind the curves of others."""
 ENTRY = 0.185
 """Inches that an entry of a legend takes."""
 ACROSS = 2
 """Axes of a grid that stand in one row."""
+TITLE = 96
+"""Letters of a title that the axes of a figure have room for, side by side."""
 MOST_ARMS = 8
 """Curves of more arms than this in one axes are no longer told apart."""
 
 _THIN: Any = (0, (1, 1.5))
 
-Setting = tuple[str, int | None, str, str, str]
-"""Regime, ghost batch size, preset, optimizer, precision: what cells on one line over batch sizes have in common."""
+Setting = tuple[str, ...]
+"""The words of a cell's name but for its batch size: what cells on one line over batch sizes have in common."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,10 @@ def facet_shape(count: int) -> tuple[int, int]:
 
 def facet_axes(part: SubFigure, own: Sequence[Facet]) -> list[Axes]:
     """Returns one axes for each facet under its title, all with the same scales; what is left of the last row is hidden."""
-    places = list(part.subplots(*facet_shape(len(own)), squeeze=False, sharex=True, sharey=True).flat)
+    rows, columns = facet_shape(len(own))
+    places = list(part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes, facet in zip(places, own, strict=False):
-        axes.set_title(literal(facet.title))
+        axes.set_title(literal(textwrap.fill(facet.title, TITLE // columns)))
     for axes in places[len(own) :]:
         axes.set_visible(False)
     return places[: len(own)]
@@ -127,29 +131,33 @@ def _with_batch(cell: Cell) -> str:
 
 def setting_of(cell: Cell) -> Setting:
     """Returns what a cell of a grid has in common with the same line at another batch size."""
-    return cell.regime, cell.ghost_batch_size, cell.preset, cell.optimizer, cell.precision
+    return tuple(text for key, text in cell.words.items() if key != "batch_size")
 
 
 def settings(grid: Sequence[Cell]) -> list[Setting]:
     """Returns the settings of a grid in table order, ghost off before ghost on."""
-    found = list(dict.fromkeys(setting_of(cell) for cell in grid))
-    regimes = list(dict.fromkeys(setting[0] for setting in found))
-    return sorted(found, key=lambda setting: (setting[2:], setting[1] or 0, regimes.index(setting[0])))
+    found = list(dict.fromkeys(map(setting_of, grid)))
+    kinds = {setting: _kind(setting, grid) for setting in found}
+    return sorted(found, key=lambda setting: kinds[setting].ghost_batch_size or 0)
 
 
 def setting_styles(grid: Sequence[Cell]) -> dict[Setting, Style]:
-    """Returns the style of every setting of a grid: its colour is its regime."""
-    regimes, ghosts = list(dict.fromkeys(cell.regime for cell in grid)), sorted({cell.ghost_batch_size or 0 for cell in grid})
-    return {setting: regime_style(regimes.index(setting[0]), ghosts.index(setting[1] or 0)) for setting in settings(grid)}
+    """Returns the style of every setting of a grid: its colour is its regime, dashes and marks say its ghost size."""
+    kinds = {setting: _kind(setting, grid) for setting in settings(grid)}
+    regimes = list(dict.fromkeys(cell.regime for cell in grid))
+    ghosts = sorted({cell.ghost_batch_size or 0 for cell in kinds.values()})
+    return {setting: regime_style(regimes.index(cell.regime), ghosts.index(cell.ghost_batch_size or 0)) for setting, cell in kinds.items()}
 
 
 def setting_text(setting: Setting, grid: Sequence[Cell]) -> str:
-    """Names a setting by its regime and ghost size, and by whatever else varies in the grid."""
-    all_settings = settings(grid)
-    parts = [setting[0]]
-    if any(ghost is not None for _, ghost, *_ in all_settings):
-        parts.append(f"ghost {setting[1] or 'off'}")
-    return ", ".join(parts + [str(setting[position]) for position in (2, 3, 4) if len({other[position] for other in all_settings}) > 1])
+    """Names a setting by the words of its cells' names that not all of the grid have; where there are none, by its regime."""
+    shared = set.intersection(*(set(other) for other in settings(grid)))
+    return ", ".join(text for text in setting if text not in shared) or _kind(setting, grid).regime
+
+
+def _kind(setting: Setting, grid: Sequence[Cell]) -> Cell:
+    """Returns the cell that a setting has its style from: that of the largest batch, since ghosts of the whole batch are no ghosts."""
+    return max((cell for cell in grid if setting_of(cell) == setting), key=lambda cell: cell.batch_size)
 
 
 def curve_labels(panels: Sequence[Panel]) -> list[str]:
@@ -228,7 +236,11 @@ def curve_caption(panels: Sequence[Panel], remark: str) -> str:
         counts_text(panels),
     ]
     parts += ["Thin lines: each of two seeds."] if 2 in counts else []
-    parts += ["Thin dotted lines: runs that did not end ok, up to where they ended."] if any(not cell.complete for cell in cells) else []
+    parts += (
+        ["Thin dotted lines: runs that did not end ok, up to where they ended or left the axis."]
+        if any(not cell.complete for cell in cells)
+        else []
+    )
     adaptive = "Seeds whose batch follows the noise scale are averaged at equal examples, and stand at their mean updates."
     parts += [adaptive] if any(cell.adaptive for cell in cells) else []
     return " ".join([*parts, remark])
@@ -376,7 +388,7 @@ def _legend(figure: SubFigure, axes: Sequence[Axes]) -> None:
             handles.setdefault(label, handle)
             drawn = mark_of(handle[0] if isinstance(handle, tuple) else handle)  # of a container, its line
             cells.setdefault(label, []).extend(drawn.cells if drawn else ())
-    labels = sorted(handles, key=lambda label: label == PAPER_LABEL)
+    labels = sorted(handles, key=lambda label: (label == PAPER_LABEL, label == OTHERS))
     if labels:
         legend = figure.legend(
             [handles[label] for label in labels], labels, loc="upper left", bbox_to_anchor=(0, 0.97), alignment="left", borderaxespad=0

@@ -16,7 +16,7 @@ from gapbench.analysis.cells import read_panels
 from gapbench.analysis.curves import Curves, matched_loss_gap
 from gapbench.report.accuracy import accuracy_figure, seeds_figure
 from gapbench.report.curves import loss_accuracy_figure, mean_path, training_curves_figure, weight_distance_figure
-from gapbench.report.drawing import arm_series, facets
+from gapbench.report.drawing import OTHERS, arm_series, facets
 from gapbench.report.factorial import factorial_figure
 from gapbench.report.style import PAPER, arm_style, batch_style, house_style, regime_style, render
 from tests.analysis import synthetic
@@ -168,12 +168,77 @@ def test_grids_have_one_axes_per_regime_and_ghost_setting_with_one_curve_per_bat
     (panel,) = read_panels(runs)
     found = facets(panel)
     assert [facet.title for facet in found] == [
-        f"{regime}, ghost {ghost}" for ghost in ("off", 128) for regime in ("baseline", "sqrt-lr", "adapted")
+        f"{regime}{ghost}" for ghost in ("", ", ghost 128") for regime in ("baseline", "sqrt-lr", "adapted")
     ]
     assert [series.label for series in found[0].series] == [f"batch size {size}" for size in (128, 512, 2048, 4096)]
     assert found[0].reference is None  # it is one of the curves there
     assert found[-1].reference is not None
     assert found[-1].reference.name == "B 128, baseline"
+
+
+def test_a_line_over_batch_sizes_has_the_cells_whose_names_differ_in_the_batch_alone() -> None:
+    """At the ghost batch size itself a batch is one group, and ghosts are off; it is a point of the same line."""
+    runs, curves = synthetic.grid_suite(2, (128, 512))
+    runs = runs[runs["regime"].eq("sqrt-lr") & runs["ghost_batch_size"].eq(128) | runs["cell"].eq("B 128, baseline")].copy()
+    names = {"B 128, baseline": "B 128, budget epochs", "B 512, sqrt-lr, ghost 128": "B 512, budget epochs"}
+    runs["cell"] = runs["cell"].map(names)
+    runs["words"] = [json.dumps({"batch_size": name.split(", ")[0], "budget": "budget epochs"}) for name in runs["cell"]]
+    (panel,) = read_panels(runs)
+    (facet,) = facets(panel)
+    assert [series.cell.batch_size for series in facet.series] == [128, 512]
+    (figure,) = drawn((runs, curves), "accuracy")
+    (axes,) = plots(figure)
+    assert axes.get_legend_handles_labels()[1] == ["sqrt-lr"]  # of words that all cells have none is left
+
+
+def test_of_many_arms_the_reference_and_the_best_stand_out() -> None:
+    (few,) = drawn(many_arms(8), "accuracy")
+    assert OTHERS not in plots(few)[0].get_legend_handles_labels()[1]
+    (many,) = drawn(many_arms(9), "accuracy")
+    (axes,) = plots(many)
+    handles, labels = axes.get_legend_handles_labels()
+    assert set(labels) == {"arm 0 (B 16)", "arm 1 (B 512)", OTHERS}
+    colours = {label: handle.lines[0].get_color() for handle, label in zip(handles, labels, strict=True)}
+    assert colours[OTHERS] == PAPER
+    assert PAPER not in (colours["arm 0 (B 16)"], colours["arm 1 (B 512)"])
+    assert [text.get_text() for text in legends(many)[0].get_texts()][-1] == OTHERS
+
+
+def test_an_interval_of_two_seeds_and_a_wide_one_do_not_set_the_scale_and_accuracies_end_at_0_and_100() -> None:
+    runs, curves = synthetic.digits_suite(3, only=["SB", "LB"])
+    lb = runs["cell"] == "LB"
+    runs.loc[lb, "test_accuracy"] = [0.96, 0.50, 0.97]
+    (figure,) = drawn((runs, curves), "accuracy")
+    low, high = plots(figure)[0].get_ylim()
+    assert 30 < low < 50 < 100 < high < 100.5
+    assert any("An arrow" in text for text in texts(figure))
+    runs.loc[lb & (runs["seed"] == 1), "outcome"] = "diverged"
+    (figure,) = drawn((runs, curves), "accuracy")
+    assert plots(figure)[0].get_ylim()[0] > 94  # the interval of 96 and 97 reaches to 90
+    runs.loc[lb, ["outcome"]] = "ok"
+    runs.loc[lb, "test_accuracy"] = [0.96, 0.03, 0.97]
+    (figure,) = drawn((runs, curves), "accuracy")
+    assert plots(figure)[0].get_ylim()[0] == pytest.approx(-0.15)
+
+
+def test_the_axis_of_weight_distances_ends_with_the_runs_that_are_ok() -> None:
+    runs, curves = synthetic.digits_suite(3, only=["SB", "LB"], diverged=[("LB", 1)])
+    run = runs.loc[(runs["cell"] == "LB") & (runs["seed"] == 1), "run_id"].item()
+    curves.loc[curves["run_id"].eq(run) & curves["metric"].eq("weight_distance"), "value"] *= 1e9
+    (figure,) = drawn((runs, curves), "distance")
+    assert plots(figure)[0].get_ylim()[1] < 100
+    assert any("left the axis" in " ".join(text.split()) for text in texts(figure))
+
+
+def test_titles_of_small_axes_are_broken_so_that_they_do_not_reach_into_their_neighbours() -> None:
+    runs, curves = synthetic.grid_suite(2, (128, 512))
+    runs["cell"] = runs["cell"].str.replace("adapted", "adapted with momentum reset at every epoch and weight decay scaled")
+    (figure,) = drawn((runs, curves), "distance")
+    figure.canvas.draw()
+    places = [axes for axes in plots(figure) if axes.get_title(loc="left")]
+    boxes = [axes._left_title.get_window_extent() for axes in places]
+    assert any("\n" in axes.get_title(loc="left") for axes in places)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_arms_and_grid_of_one_suite_do_not_share_an_axes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,12 @@ class AdamW(Optimizer):
         if isinstance(decay, Tensor):
             tile.weights.mul_(1.0 - rate * decay)
             decay = 0.0
-        torch._fused_adamw_(
+        self._make_step(torch._fused_adamw_, tile, tile.gradients, rate, decay)
+
+    def _make_step(self, fused: Callable[..., None], tile: Tile, gradients: Tensor, rate: float | Tensor, decay: float) -> None:
+        fused(
             [tile.weights],
-            [tile.gradients],
+            [gradients],
             [tile.state["exp_avg"]],
             [tile.state["exp_avg_sq"]],
             [],

@@ -6,6 +6,7 @@ from torch.optim.sgd import sgd
 
 from gapbench.layers.rows import Columns
 from gapbench.optimizers import FlatBuffers, Hyperparameters, Optimizer
+from gapbench.optimizers.adam import Adam
 from gapbench.optimizers.adamw import AdamW
 from gapbench.optimizers.sgd import SGD
 
@@ -13,6 +14,7 @@ CASES = [
     (SGD, {"momentum": 0.9}, torch.optim.SGD),
     (SGD, {"momentum": 0.9, "nesterov": True}, torch.optim.SGD),
     (SGD, {"momentum": 0.0}, torch.optim.SGD),
+    (Adam, {"beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}, torch.optim.Adam),
     (AdamW, {"beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}, torch.optim.AdamW),
 ]
 

@@ -13,7 +13,7 @@ from gapbench.optimizers.base import Hyperparameters, Optimizer, Tile
 class AdamW(Optimizer):
     """Adam's step of the gradient plus a decay of learning_rate * weight_decay * w that bypasses its moments."""
 
-    state_names = ("exp_avg", "exp_avg_sq")
+    state_names: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
     counts_steps = True
     follows_device = True
 

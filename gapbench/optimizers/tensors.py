@@ -34,6 +34,11 @@ class Tensors:
         """Returns the L2 norm of each tensor."""
         return torch.stack(torch._foreach_norm(torch.split(rows.view(-1), self._widths))).view(len(rows), -1)
 
+    def sizes(self, rows: Float[Tensor, "replica parameters"]) -> Float[Tensor, "replica tensor"]:
+        """Returns the root mean square of the numbers of each tensor."""
+        numbers = [(tensor.stop - tensor.start) ** 0.5 for tensor in self._buffers.tensors]
+        return self.norms(rows) / torch.tensor(numbers, dtype=rows.dtype, device=rows.device)
+
     def spread(self, values: Float[Tensor, "replica tensor"]) -> Float[Tensor, "replica parameters"]:
         """Returns the value of each tensor in all of its columns."""
         return values.index_select(1, self._tensor_of)

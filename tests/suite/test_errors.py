@@ -44,7 +44,7 @@ def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None
         ("clip_norm = 0", 'run.clip_norm: must be "off" or a number greater than 0, not 0'),
         ("flip = 1", "run.flip: must be true or false, not 1"),
         ("epochs = 0.01", "run.epochs: 0.01 epochs of 900 examples make no update at batch size 16; train for longer"),
-        ('budget = { kind = "epoch" }', 'run.budget.kind: must be one of "epochs", "updates", "examples", not "epoch" (did you mean "epochs"?)'),
+        ('budget = { kind = "epoch" }', 'run.budget.kind: must be one of "epochs", "updates", "examples", "gradients", not "epoch" (did you mean "epochs"?)'),
         ("epochs = 1e300", "run.epochs: 1e+300 epochs and this budget are more examples than can be counted (9223372036854775807); train shorter"),
         ('tail = "cut"', 'run.tail: must be one of "stream", "drop", "ragged", not "cut"'),
         ("holdout = 0.0001", "run.holdout: holdout = 0.0001 takes 0 of 900 training examples; it must take some and leave some"),

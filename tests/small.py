@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 
 from gapbench import api
+from gapbench.catalog import check_options, optimizers
 from gapbench.store import Session
 from gapbench.suite.runspec import Component, Normalization, Phase, RunSpec
 from gapbench.workloads.datasets.arrays import Pool, Split
+
+
+def make_optimizer(name: str, **options: Any) -> Component:
+    """An optimizer with all its options, as a plan has it."""
+    resolved, problems = check_options(optimizers()[name].parameters, options, owner=name)
+    assert not problems
+    return Component(name=name, options=resolved)
 
 
 def make_spec(**changes: Any) -> RunSpec:

@@ -238,11 +238,13 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    kind: Literal["epochs", "updates", "examples"] = Field(
-        "epochs", description="The recipe's epochs; exactly the updates of the reference cell; or exactly its examples."
+    kind: Literal["epochs", "updates", "examples", "gradients"] = Field(
+        "epochs",
+        description="The recipe's epochs; exactly the updates of the reference cell; exactly its examples; or as many of their gradients.",
     )
     """`epochs`: the recipe's epochs, so as many examples as the reference cell; `updates`: exactly the reference cell's
-    updates; `examples`: exactly the reference cell's examples, in updates rounded down."""
+    updates; `examples`: exactly the reference cell's examples, in updates rounded down; `gradients`: as
+    many gradients of examples as the reference cell computes at one an example, so half the examples where an update takes two."""
     factor: float = Field(1.0, gt=0.0, description="So many times as long.")
     rounding: Literal["down", "epochs-up"] | None = Field(
         None, description="To whole updates, or up to whole epochs at each step, as the released code does. Left out: the recipe's."

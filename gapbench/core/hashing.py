@@ -53,7 +53,7 @@ class Stream:
 def stream(seed: int, purpose: str) -> Stream:
     """Returns the stream of a seed and a purpose.
 
-    Purposes in use: order, sampling, crop, flip, dropout, noise, perturbation, split, subset, holdout.
+    Purposes in use: order, sampling, crop, flip, dropout, noise, extrapolation, perturbation, split, subset, holdout.
     """
     word = _digest(seed, purpose)
     return Stream(word & MASK32, word >> 32)

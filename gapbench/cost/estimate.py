@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gapbench.cost.calibration import Basis, Buckets, Place, learned
-from gapbench.cost.guess import checkpoint_seconds, gradients_per_update, guess, work_of
+from gapbench.cost.guess import checkpoint_seconds, guess, work_of
 from gapbench.cost.memory import memory_mib
 from gapbench.sizing.sizes import model_size
 from gapbench.suite.runspec import RunSpec
@@ -62,4 +62,4 @@ def estimate(spec: RunSpec, *, replicas: int = 1, device_kind: str = "cpu", plac
 def training_flops_per_update(spec: RunSpec) -> float | None:
     """Returns the floating point operations of one update of one replica, their mean, or None where the model is unknown."""
     size = model_size(spec)
-    return None if size is None else size.training_flops(spec.examples / spec.updates * gradients_per_update(spec))
+    return None if size is None else size.training_flops(spec.examples / spec.updates * spec.gradients_per_update)

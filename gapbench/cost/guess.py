@@ -39,12 +39,6 @@ def work_of(spec: RunSpec, *, replicas: int = 1) -> Work:
     return Work(updates=spec.updates, observed=observed, evaluations=len(moments), examples=examples)
 
 
-def gradients_per_update(spec: RunSpec) -> int:
-    """Returns how many gradients of its batch an update computes; 1 of an optimizer that the catalog does not know."""
-    known = catalog.optimizers()
-    return known[spec.optimizer.name].gradients_per_update if spec.optimizer.name in known else 1
-
-
 def evaluated_examples(spec: RunSpec) -> int:
     """Returns how many examples one plain evaluation measures: the test set unless left alone, as many for training, those held out."""
     held_out = round(spec.train_examples * spec.holdout / (1.0 - spec.holdout))
@@ -168,7 +162,7 @@ def _work_seconds(spec: RunSpec, replicas: int, device_kind: str) -> float:
     """Returns what an update costs beyond its kernels, arithmetic and weights moved, of a model whose size is known."""
     size, kind = model_size(spec), KINDS[device_kind]
     assert size is not None
-    examples = spec.examples / spec.updates * gradients_per_update(spec)
+    examples = spec.examples / spec.updates * spec.gradients_per_update
     if spec.adaptive_batch is not None:  # a measured batch is computed once more
         examples *= 1.0 + 1.0 / spec.adaptive_batch.measure_every
     flops = size.training_flops(examples) + (size.evaluation_flops(examples) if recomputes(spec, device_kind) else 0.0)

@@ -52,7 +52,8 @@ def held_mib(spec: RunSpec, *, replicas: int, device_kind: str) -> float | None:
     kept = size.recomputed if recomputes(spec, device_kind) else size.activations
     update = KINDS[device_kind].activation_copies * replicas * piece * kept
     evaluation = CHUNK_EXAMPLES * size.activations * EVALUATED_LAYERS / max(EVALUATED_LAYERS, size.layers)
-    floats = VECTORS * replicas * size.parameters + max(update, evaluation)
+    kept = spec.extrapolation.workers if spec.extrapolation is not None else 0  # gradients of workers
+    floats = (VECTORS + kept) * replicas * size.parameters + max(update, evaluation)
     examples = held_bytes(spec, facts, piece=piece, replicas=replicas, device_kind=device_kind)
     compiler = COMPILER_MIB if device_kind == "cpu" and worth_compiling(spec, replicas=replicas, device_kind=device_kind) else 0.0
     return (examples + 4.0 * floats) / MIB + compiler

@@ -294,7 +294,8 @@ class PreparedProgram(Program):
     @contextmanager
     def _unmoved(self) -> Iterator[None]:
         """Afterwards everything that an update moves is as before, whatever went wrong."""
-        moved = [*self.network.moved, *self.optimizer.moved, self.clipped_updates, self._ring, self._counter]
+        extrapolated = [] if self.extrapolated is None else self.extrapolated.moved
+        moved = [*self.network.moved, *self.optimizer.moved, *extrapolated, self.clipped_updates, self._ring, self._counter]
         kept = [tensor.clone() for tensor in moved]
         device = self._counter.device
         try:
@@ -386,6 +387,8 @@ def why_not_recorded(spec: RunSpec) -> str:
         return "the batch size is decided while training"
     if spec.gradient_noise is not None and spec.gradient_noise.kind == "isotropic":
         return "noise in the gradient's place is drawn by the host's count of updates"
+    if spec.extrapolation is not None:
+        return "how far to extrapolate is told by the host's count of updates"
     if not getattr(load_target(optimizers()[spec.optimizer.name].target), "follows_device", False):
         return f"the optimizer {spec.optimizer.name} takes its hyperparameters from the host"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,9 +23,9 @@ from gapbench.engine.feed import Batch, MicroBatches, streams_of
 from gapbench.engine.flat import FlatNetwork, Rows
 from gapbench.engine.objective import TrainingObjective
 from gapbench.engine.pieces import Piece
-from gapbench.layers.keyed import keyed_layers, normals
+from gapbench.layers.keyed import keyed_layers, normals, uniforms
 from gapbench.layers.rows import row_norms
-from gapbench.optimizers import Gradients, OfReplicas, Optimizer, schedule
+from gapbench.optimizers import Extrapolated, Gradients, OfReplicas, Optimizer, extrapolation_steps, schedule
 from gapbench.probes import Columns, TrainState
 from gapbench.suite.batches import BatchTable
 from gapbench.suite.runspec import RunSpec
@@ -56,6 +58,7 @@ class UpdateNoise:
         self._deviation = 0.0 if rule is None or rule.variance is None else rule.variance**0.5
         self._centred = rule is None or rule.centred is not False
         self._stream = streams_of([spec.order_seed for spec in specs], "noise", device)
+        self._directions = streams_of([spec.order_seed for spec in specs], "extrapolation", device)
         self._positions = torch.arange(specs[0].batch_size, device=device)[None]
 
     def weights(self, update: int) -> Float[Tensor, "replica batch"]:
@@ -64,6 +67,15 @@ class UpdateNoise:
         if self._centred:
             noise = noise - noise.mean(dim=1, keepdim=True)
         return (1.0 + self._deviation * noise).float()
+
+    def directions(self, kind: str, layers: Sequence[Columns], like: Rows, draw: int) -> Rows:
+        """Returns independent numbers of mean 0 and variance 1 for every weight, normal or, with kind `uniform`, uniform, by draw."""
+        rows = torch.zeros_like(like)
+        for layer in layers:
+            columns = torch.arange(layer.start, layer.stop, device=like.device)[None]
+            words = self._directions.at(draw, columns)
+            rows[:, layer.start : layer.stop] = (uniforms(words) if kind == "uniform" else normals(words)).to(like.dtype)
+        return rows
 
     def replace(self, gradients: Float[Tensor, "replica parameters"], layers: Sequence[Columns], update: int) -> None:
         """Puts a Gaussian direction of the same norm in the place of every replica's gradient."""
@@ -295,10 +307,14 @@ class Program:
         build = load_target(optimizers()[spec.optimizer.name].target)
         self.optimizer: Optimizer = build(network.buffers, spec.optimizer.options, shared=self._shared)
         self._has_momentum = "momentum" in spec.optimizer.options
+        self.noise = UpdateNoise(specs, device)
+        self.extrapolated: Extrapolated | None = None
+        if spec.extrapolation is not None:
+            noise = functools.partial(self.noise.directions, spec.extrapolation.direction, network.layers, network.weights)
+            self.extrapolated = Extrapolated(self.optimizer, spec.extrapolation, noise)
         self._clip_norm = None if spec.clip_norm is None else torch.tensor([item.clip_norm for item in specs], device=device)
         self._host_answers = device.type == "cpu"
         self._clip_limits = [] if self._clip_norm is None else self._clip_norm.tolist()
-        self.noise = UpdateNoise(specs, device)
         self.task = training_task(spec)
         self._keyed = keyed_layers(network.module)
         self._autocast = torch.autocast(device.type, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
@@ -324,6 +340,8 @@ class Program:
         """Makes an update. Returns its loss and what probes need."""
         if update in self._resets_at:
             self.optimizer.reset()
+            if self.extrapolated is not None:
+                self.extrapolated.reset()
         gradients = UpdateGradients(self, update, batches, self._noise_weights(update), observe=observe)
         now = self._schedules[0].at(update)
         hyperparameters = [now] * len(self._specs) if self._shared else [table.at(update) for table in self._schedules]
@@ -337,7 +355,10 @@ class Program:
     def _execute(self, gradients: UpdateGradients, hyperparameters: OfReplicas, *, observe: bool) -> Float[Tensor, " replica"] | None:
         """Makes an update: the gradient, clipped; then running statistics and weights move. Returns the norm where somebody asks for it."""
         network = self.network
-        self.optimizer.gather(gradients, hyperparameters)
+        if self.extrapolated is not None and gradients.update < len(self._steps):
+            self.extrapolated.gather(gradients, gradients.update, self._steps[gradients.update].tolist())
+        else:
+            self.optimizer.gather(gradients, hyperparameters)
         if self.noise.isotropic:
             self.noise.replace(network.gradients, network.layers, gradients.update)
         norm = row_norms(network.gradients) if observe or self._clip_norm is not None else None
@@ -379,6 +400,9 @@ class Program:
     def follow(self, batches: BatchTable, resets: Sequence[int]) -> None:
         """Takes a table of batches and the updates before which the optimizer forgets its state; what was made stays as it was."""
         self._schedules = [schedule(item, batches) for item in self._specs]
+        steps = [extrapolation_steps(item, table.learning_rate) for item, table in zip(self._specs, self._schedules, strict=True)]
+        self._steps = np.stack(steps, axis=1)
+        """How far to extrapolate, [update, replica]."""
         self._resets = tuple(resets)
         self._resets_at = frozenset(resets)
 
@@ -436,6 +460,7 @@ class Program:
         """Returns optimizer state and counters of one replica after `update` updates."""
         return {
             "optimizer": self.optimizer.snapshot(replica, update),
+            **({} if self.extrapolated is None else {"extrapolated": self.extrapolated.snapshot(replica)}),
             "clipped_updates": float(self.clipped_updates[replica]),
             "first_bad": int(self.first_bad(update)[replica]),
         }
@@ -445,6 +470,8 @@ class Program:
         updates = int(snapshot["optimizer"]["steps"])
         last = bisect.bisect_left(self._resets, updates)  # a reset that is due before the next update is still to come
         self.optimizer.restore(replica, {**snapshot["optimizer"], "steps": updates - (self._resets[last - 1] if last else 0)})
+        if self.extrapolated is not None:
+            self.extrapolated.restore(replica, snapshot["extrapolated"])
         self.clipped_updates[replica] = snapshot["clipped_updates"]
         self._first_bad[replica] = snapshot["first_bad"]
         self._settled = updates

@@ -76,8 +76,16 @@ class Dropout(Keyed):
 
 def normals(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Returns one standard normal number (float64) for each 32-bit word: the inverse distribution function, at most 6.3 in size."""
-    uniform = (words.to(torch.float64) + 0.5) * 2.0**-31 - 1.0  # on (-1, 1), never its ends
-    return torch.erfinv(uniform) * math.sqrt(2.0)
+    return torch.erfinv(_between_ends(words)) * math.sqrt(2.0)
+
+
+def uniforms(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Returns one number (float64) for each 32-bit word, uniform with mean 0 and variance 1: on (-3^(1/2), 3^(1/2))."""
+    return _between_ends(words) * math.sqrt(3.0)
+
+
+def _between_ends(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return (words.to(torch.float64) + 0.5) * 2.0**-31 - 1.0  # on (-1, 1), never its ends
 
 
 class LatentNoise(Keyed):

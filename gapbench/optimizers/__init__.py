@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from gapbench.optimizers.base import FlatBuffers, Gradients, Hyperparameters, OfReplicas, Optimizer
-from gapbench.optimizers.schedule import Schedule, schedule
+from gapbench.optimizers.extrapolation import Extrapolated
+from gapbench.optimizers.schedule import Schedule, extrapolation_steps, schedule
 
-__all__ = ["FlatBuffers", "Gradients", "Hyperparameters", "OfReplicas", "Optimizer", "Schedule", "schedule"]
+__all__ = [
+    "Extrapolated", "FlatBuffers", "Gradients", "Hyperparameters", "OfReplicas", "Optimizer", "Schedule", "extrapolation_steps", "schedule",
+]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from gapbench.optimizers.base import Hyperparameters, Optimizer, Tile
 class AdamW(Optimizer):
     """Adam's step of the gradient plus a decay of learning_rate * weight_decay * w that bypasses its moments."""
 
-    state_names = ("exp_avg", "exp_avg_sq")
+    state_names: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
     counts_steps = True
     follows_device = True
 
@@ -21,9 +23,12 @@ class AdamW(Optimizer):
         if isinstance(decay, Tensor):
             tile.weights.mul_(1.0 - rate * decay)
             decay = 0.0
-        torch._fused_adamw_(
+        self._make_step(torch._fused_adamw_, tile, tile.gradients, rate, decay)
+
+    def _make_step(self, fused: Callable[..., None], tile: Tile, gradients: Tensor, rate: float | Tensor, decay: float) -> None:
+        fused(
             [tile.weights],
-            [tile.gradients],
+            [gradients],
             [tile.state["exp_avg"]],
             [tile.state["exp_avg_sq"]],
             [],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -45,9 +45,12 @@ class Hyperparameters:
     momentum: float | Tensor
 
     @staticmethod
-    def on_device(rows: Sequence[Hyperparameters], device: torch.device | str = "cpu") -> Hyperparameters:
+    def on_device(
+        rows: Sequence[Hyperparameters], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Hyperparameters:
         """Returns those of all replicas as tensors [replica, 1]."""
-        columns = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows], device=device).T[:, :, None]
+        values = torch.tensor([[row.learning_rate, row.weight_decay, row.momentum] for row in rows], dtype=dtype)
+        columns = values.to(device, non_blocking=True).T[:, :, None]
         return Hyperparameters(columns[0], columns[1], columns[2])
 
     def of(self, replica: int) -> Hyperparameters:
@@ -97,7 +100,7 @@ class Tile:
     """A piece of the rows whose elements share their hyperparameters, as views.
 
     One-dimensional, of one replica or of several with equal hyperparameters; in a recorded update of an `elementwise` optimizer
-    [replica, columns].
+    [replica, columns]. Of an optimizer of `whole_rows` all there is, [replica, parameters].
     """
 
     replica: int
@@ -135,6 +138,9 @@ class Optimizer(ABC):
 
     layerwise: bool = False
     """Whether its rule treats each parameter tensor by itself, as LARS does: then a tile is one tensor of one replica."""
+    whole_rows: bool = False
+    """Whether `move` takes all replicas as one tile, [replica, parameters], always with hyperparameters that are tensors and broadcast
+    over it; weight decay is zero in columns that take none. A rule by layers can then compute the norms of all tensors in one call."""
 
     def __init__(self, buffers: FlatBuffers, options: Mapping[str, Any], *, shared: bool) -> None:
         self.options = options
@@ -161,12 +167,23 @@ class Optimizer(ABC):
         """Moves all weights by one update. Never waits for the device; with hyperparameters on it, nothing depends on the host."""
         if self.counts_steps:
             self._steps.add_(1)
+        if self.whole_rows:
+            self.move(self._tiles[0], self._of_columns(hyperparameters))
+            return
         for tile in self._recorded_tiles if isinstance(hyperparameters, Hyperparameters) else self._tiles:
             if not isinstance(hyperparameters, Hyperparameters):
                 wanted = hyperparameters[tile.replica]
             else:
                 wanted = hyperparameters if self.elementwise and not self.layerwise else hyperparameters.of(tile.replica)
             self.move(tile, wanted if tile.decays else Hyperparameters(wanted.learning_rate, 0.0, wanted.momentum))
+
+    def _of_columns(self, hyperparameters: OfReplicas) -> Hyperparameters:
+        """Returns hyperparameters as tensors [replica, 1], and weight decay [replica, parameters]."""
+        weights = self.buffers.weights
+        if not isinstance(hyperparameters, Hyperparameters):
+            hyperparameters = Hyperparameters.on_device(hyperparameters, weights.device, weights.dtype)
+        decays = torch.arange(weights.shape[1], device=weights.device) < self.buffers.decayed
+        return replace(hyperparameters, weight_decay=hyperparameters.weight_decay * decays)
 
     @property
     def moved(self) -> list[Tensor]:
@@ -195,6 +212,8 @@ class Optimizer(ABC):
     def _cut(self, *, shared: bool, recorded: bool = False) -> list[Tile]:
         """Returns the tiles of an update that is recorded or not."""
         weights, decayed = self.buffers.weights, self.buffers.decayed
+        if self.whole_rows:
+            return [Tile(0, True, weights, self.buffers.gradients, self.state, self._steps)]
         parts: list[tuple[slice, Columns | None]]
         if self.layerwise and self.buffers.tensors:
             parts = [(slice(tensor.start, tensor.stop), tensor) for tensor in self.buffers.tensors]

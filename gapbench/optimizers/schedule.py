@@ -71,6 +71,20 @@ def schedule(spec: RunSpec, batches: BatchTable | None = None) -> Schedule:
     return Schedule(learning_rate, decays[phase_of], momenta[phase_of])
 
 
+def extrapolation_steps(spec: RunSpec, rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns how far the run extrapolates at each update that does, float64 [updates].
+
+    Args:
+        spec: of the run.
+        rates: its learning rate by update.
+    """
+    rule = spec.extrapolation
+    if rule is None:
+        return np.zeros(0)
+    steps = rule.step * rates if rule.schedule == "rate" else np.full(len(rates), rule.step)
+    return steps[: spec.extrapolated_updates]
+
+
 POWER = 2.0
 """Of the polynomial schedule: You et al. 2017, arXiv:1708.03888, section 5."""
 

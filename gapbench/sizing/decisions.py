@@ -29,7 +29,7 @@ def micro_batch_size(spec: RunSpec, device_kind: str) -> int:
     sizes = exact_sizes(spec)
     size = model_size(spec) if len(sizes) > 1 else None
     if size is None:
-        return spec.batches.largest
+        return sizes[-1]
     bound = KINDS[device_kind].piece_mib * MIB / 4.0 / max(1, size.activations)
     fitting = [examples for examples in sizes if examples <= bound]
     return max(fitting) if fitting else min(sizes)
@@ -38,10 +38,12 @@ def micro_batch_size(spec: RunSpec, device_kind: str) -> int:
 def exact_sizes(spec: RunSpec) -> list[int]:
     """Returns the sizes of micro-batches that make the update of the whole batch, ascending; the last is the (largest) batch size.
 
+    Of a run that extrapolates by workers the last is the share of one.
+
     These are the divisors of the batch size that the ghost batch size divides, or, without batch norm, all its divisors. Plain batch
     norm is never cut: that would make it ghost batch norm. Smaller batches of the same run are cut into as many of these as they hold.
     """
-    largest = spec.batches.largest
+    largest = spec.batches.largest // (1 if spec.extrapolation is None else spec.extrapolation.workers)
     unit = spec.ghost_batch_size if spec.ghost_batch_size is not None else largest if has_batch_norm(spec.model) else 1
     pieces = largest // unit
     return [unit * count for count in range(1, pieces + 1) if pieces % count == 0]

@@ -64,6 +64,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "learning_rate": Column("number"),
     "learning_rate_rule": Column("text"),
     "momentum_reset": Column("text"),
+    "extrapolation": Column("text"),
     "budget": Column("text"),
     "seed": Column("integer"),
     "init_seed": Column("integer"),
@@ -82,6 +83,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "planned_updates": Column("integer"),
     "planned_examples": Column("integer"),
     "examples": Column("integer"),
+    "gradients": Column("integer"),
     "reference_batch_size": Column("integer"),
     "reference_updates": Column("integer"),
     "reference_examples": Column("integer"),
@@ -285,6 +287,8 @@ def _row(run: PlannedRun, read: Mapping[str, Any], prediction: Prediction | None
         "planned_examples": spec.examples,
         "reference_examples": spec.reference_examples,
         "examples": _examples(spec, read["updates"], read.get("examples")),
+        "gradients": _gradients(spec, read["updates"], read.get("examples")),
+        "extrapolation": None if spec.extrapolation is None else canonical_json(spec.extrapolation.model_dump(mode="json")),
         "adaptive_batch": None if spec.adaptive_batch is None else canonical_json(spec.adaptive_batch.model_dump(mode="json")),
         "predicted_seconds": prediction.seconds if prediction else None,
     }
@@ -296,6 +300,13 @@ def _examples(spec: RunSpec, updates: Any, counted: Any) -> int | None:
     if updates is None:
         return None
     return spec.batches.examples(updates) if spec.adaptive_batch is None else counted
+
+
+def _gradients(spec: RunSpec, updates: Any, counted: Any) -> int | None:
+    """Returns the gradients of examples that a run has computed."""
+    if updates is None or spec.adaptive_batch is None:
+        return None if updates is None else spec.gradients(updates)
+    return None if counted is None else round(counted * spec.gradients_per_update)
 
 
 def _curves(results: ResultsDirectory, run_ids: list[str], metadata: dict[bytes, bytes]) -> pa.Table:

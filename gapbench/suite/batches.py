@@ -73,6 +73,7 @@ def updates_of_budget(
     reference_batch_size: int,
     tail: str,
     scaling_batch_size: int | None = None,
+    gradients: Fraction = Fraction(1),
 ) -> int:
     """Returns the number of updates that a budget allows.
 
@@ -87,6 +88,7 @@ def updates_of_budget(
         reference_batch_size: of the recipe.
         tail: "stream", "drop" or "ragged".
         scaling_batch_size: what rounded-up epochs are multiplied against; None: the reference batch size.
+        gradients: of its batch that an update of the run computes; one of the reference cell computes one.
     """
     factor = exactly(budget.factor)
     if budget.rounding == "epochs-up":
@@ -98,6 +100,8 @@ def updates_of_budget(
     if budget.kind == "updates":
         return math.floor(reference_updates * factor)
     seen = math.floor(examples_of_updates(reference_updates, examples, reference_batch_size, tail) * factor)
+    if budget.kind == "gradients":
+        seen = math.floor(seen / gradients)
     return updates_of_examples(seen, examples, batch_size, tail)
 
 

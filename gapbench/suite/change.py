@@ -29,7 +29,7 @@ class Change(BaseModel):
     """The ghost batch size that recipe and preset have for every batch size; None: they have none."""
     regime: str = "baseline"
     """Its name."""
-    budget: Literal["epochs", "updates", "examples"] = "epochs"
+    budget: Literal["epochs", "updates", "examples", "gradients"] = "epochs"
     """Its kind."""
     budget_factor: float | None = 1.0
     """None: not known, of results that were written before it was kept."""
@@ -213,7 +213,7 @@ def _read_word(word: str) -> tuple[str, Any]:
         for value, known in words.items():
             if word == known:
                 return field, value
-    if found := re.fullmatch(r"(\S+)x (epochs|updates|examples)", word):
+    if found := re.fullmatch(r"(\S+)x (epochs|updates|examples|gradients)", word):
         return "budget", {"kind": found[2], "factor": float(found[1])}
     if found := re.fullmatch(r"rate (?:(?:at )?(matched gain)|times (\S+))", word):
         return "learning_rate_factor", MATCHED_GAIN if found[1] else float(found[2])

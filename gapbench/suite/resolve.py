@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,17 @@ from gapbench.suite.facts import DatasetFacts, channels_first, dataset_facts, he
 from gapbench.suite.layers import REQUIRED, Layer, RunSettings, Settings
 from gapbench.suite.mistakes import attempt
 from gapbench.suite.regime import Regime, adaptive_rule, batch_sizes, check_ragged, phases_of, rates, regime_of, scaling_batch_size
-from gapbench.suite.runspec import Component, GradientNoise, Normalization, Phase, RunSpec, has_batch_norm
-from gapbench.suite.schema import LARGEST, SEEDS, NormalizationTable, PhaseTable, RunFields
+from gapbench.suite.runspec import (
+    Component,
+    Extrapolation,
+    GradientNoise,
+    Normalization,
+    Phase,
+    RunSpec,
+    gradients_per_update,
+    has_batch_norm,
+)
+from gapbench.suite.schema import LARGEST, LOOKS_TWICE, PAST, SEEDS, NormalizationTable, PhaseTable, RunFields
 from gapbench.suite.source import COMPONENTS, Document
 from gapbench.suite.toml import KeyPath
 
@@ -92,6 +102,7 @@ class Resolver:
             attempt(adaptive_rule, run, regime, model, ghost, examples),
             numbers,
             attempt(schedule_of, run, regime, optimizer, phases, numbers),
+            attempt(extrapolation_of, run, regime, model, optimizer, phases, ghost, numbers),
             attempt(controls_of, run, regime, model, numbers, examples),
             attempt(crops_of, run, facts),
             attempt(normalization_of, run, facts),
@@ -302,6 +313,7 @@ def lengths_of(
         reference_batch_size=reference,
         tail=tail,
         scaling_batch_size=scaling,
+        gradients=_gradients(run, optimizer),
     )
     updates = run.get("updates", of_budget)
     reference_updates = updates_of_epochs(exactly(epochs), examples, reference, tail)
@@ -327,6 +339,14 @@ def lengths_of(
         "headline_evaluations": headline,
         **rate,
     }
+
+
+def _gradients(run: RunSettings, optimizer: Component | None) -> Fraction:
+    """Returns how many gradients of its batch an update computes, on average."""
+    table = run.get("extrapolation")
+    looks_twice = table.direction in LOOKS_TWICE and table.step > 0
+    own = 1.0 if optimizer is None else gradients_per_update(optimizer, None)
+    return exactly(own) + (exactly(table.until) if looks_twice else 0)
 
 
 def _evaluations(run: RunSettings, examples: int, tests: int) -> int:
@@ -380,6 +400,60 @@ def schedule_of(
         "weight_decay_on": run.get("weight_decay_on") if decays else "all",
         "momentum_reset": "never" if stateless else run.get("momentum_reset"),
     }
+
+
+def extrapolation_of(
+    run: RunSettings,
+    regime: Regime,
+    model: Component,
+    optimizer: Component,
+    phases: list[PhaseTable],
+    ghost: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns where gradients are taken, None where that is at the present weights. Adds a mistake where the run cannot do so."""
+    table, batch = run.get("extrapolation"), run.get("batch_size")
+    if table.direction == "none" or table.step == 0:
+        return {"extrapolation": None}
+    if gradients_per_update(optimizer, None) != 1:
+        run.problem("extrapolation", f'the optimizer "{optimizer.name}" takes further gradients itself, so extrapolation is not for it')
+    if table.direction == "momentum" and not (optimizer.option("momentum") or optimizer.option("beta1")):
+        run.problem("extrapolation", f'there is no momentum to extrapolate along: the optimizer "{optimizer.name}" has none')
+    if table.direction == "momentum" and optimizer.option("nesterov"):
+        run.problem("extrapolation", "Nesterov's form looks ahead along the momentum already; set nesterov = false")
+    if regime.adaptive_batch is not None:
+        run.problem("extrapolation", "extrapolation is for batches whose sizes are planned; choose a regime without adaptive_batch")
+    workers = 1 if table.direction in ("past-global", "momentum") else table.workers  # where all would look at one place
+    if table.worker_examples is not None and workers == table.workers:
+        if batch % table.worker_examples:
+            run.problem("extrapolation", f"worker_examples = {table.worker_examples} does not divide the batch size {batch}")
+        workers = max(1, batch // table.worker_examples)
+    if workers > 1:
+        _check_workers(run, workers, model, ghost["ghost_batch_size"], len(batch_sizes(run, phases)) > 1)
+    schedule = table.schedule or ("unscaled-rate" if table.direction in (*PAST, "fresh-local", "same-batch") else "constant")
+    factor = numbers["reference_learning_rate"] / numbers["learning_rate"] if schedule == "unscaled-rate" else 1.0
+    rule = Extrapolation(
+        direction=table.direction,
+        step=table.step * factor,
+        schedule="constant" if schedule == "constant" else "rate",
+        workers=workers,
+        until=table.until,
+        scale=table.scale,
+    )
+    return {"extrapolation": rule}
+
+
+def _check_workers(run: RunSettings, workers: int, model: Component, ghost: int | None, changes: bool) -> None:
+    """Adds a mistake where a batch cannot be dealt out to workers."""
+    batch = run.get("batch_size")
+    if changes or run.get("tail") == "ragged":
+        run.problem("extrapolation", "workers have equal shares of batches of one size; leave out ragged tails and growing batches")
+    elif batch % workers:
+        run.problem("extrapolation", f"the batch size {batch} cannot be dealt out to {workers} workers; choose a divisor")
+    elif has_batch_norm(model) and (ghost is None or batch // workers % ghost):
+        size = "the whole batch" if ghost is None else f"{ghost} examples"
+        text = f"batch norm is over {size}, and each of {workers} workers has {batch // workers} examples"
+        run.problem("extrapolation", f"{text}; choose a ghost_batch_size that divides these, or fewer workers")
 
 
 def norm_of(run: RunSettings, model: Component, ghost: Mapping[str, Any]) -> dict[str, Any]:

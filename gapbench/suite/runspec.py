@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -13,9 +14,9 @@ from pydantic_core import to_jsonable_python
 
 from gapbench import catalog
 from gapbench.core.registry import Registry
-from gapbench.suite.batches import BatchTable, batches_of, examples_of_updates
+from gapbench.suite.batches import BatchTable, batches_of, exactly, examples_of_updates
 from gapbench.suite.change import Change
-from gapbench.suite.schema import SEEDS
+from gapbench.suite.schema import LOOKS_TWICE, SEEDS, Direction
 from gapbench.suite.source import COMPONENTS
 
 
@@ -104,6 +105,27 @@ class AdaptiveBatch(Frozen):
     """Of the rate of every update, from the run's batch size to that of the update."""
 
 
+class Extrapolation(Frozen):
+    """Where the gradient of an update is taken, away from the present weights: `gapbench.optimizers.extrapolation`."""
+
+    direction: Direction
+    step: float = Field(gt=0)
+    """How far, in the unit of the direction: a factor of a gradient, a length, or the deviation of noise."""
+    schedule: Literal["constant", "rate"]
+    """`rate`: the step is multiplied by the learning rate of the update."""
+    workers: int = Field(gt=0)
+    """Equal shares of the batch, each with a direction of its own."""
+    until: float = Field(gt=0, le=1)
+    """Fraction of the updates; later ones do not extrapolate."""
+    scale: Literal["absolute", "tensor"] = "absolute"
+    """Of noise; `tensor`: times the root mean square of the weights of each tensor."""
+
+    @property
+    def more_gradients(self) -> float:
+        """Gradients of the batch that an update computes more, on average."""
+        return self.until if self.direction in LOOKS_TWICE else 0.0
+
+
 class Labels(Frozen):
     """What a run is called in one suite. Never part of its identity."""
 
@@ -178,6 +200,8 @@ class RunValues(Frozen):
     """`matrices`: only tensors of two or more dimensions, so neither biases nor norm scales."""
     clip_norm: float | None = Field(None, gt=0)
     """Threshold of the gradient's global L2 norm, before weight decay; None: no clipping."""
+    extrapolation: Extrapolation | None = None
+    """Where gradients are taken; None: at the present weights."""
     momentum_reset: Literal["never", "epoch"] = "never"
     """`epoch`: before the first update of each epoch the optimizer forgets its state, as if it were made anew."""
 
@@ -257,9 +281,32 @@ class RunSpec(RunValues):
         return self.batches.examples(self.updates)
 
     @property
+    def gradients_per_update(self) -> float:
+        """Gradients of its batch that an update computes, their mean over the run: what budgets of gradients, and prices, count by."""
+        return gradients_per_update(self.optimizer, self.extrapolation)
+
+    @property
+    def extrapolated_updates(self) -> int:
+        """Updates, from the first on, whose gradients are taken elsewhere than at the present weights."""
+        return 0 if self.extrapolation is None else math.ceil(exactly(self.extrapolation.until) * self.updates)
+
+    def gradients(self, updates: int) -> int:
+        """Returns the gradients of examples that are computed in so many updates."""
+        looked = self.extrapolation is not None and self.extrapolation.direction in LOOKS_TWICE
+        more = self.batches.examples(min(updates, self.extrapolated_updates)) if looked else 0
+        return round(self.batches.examples(updates) * gradients_per_update(self.optimizer, None)) + more
+
+    @property
     def reference_examples(self) -> int:
         """Examples that the reference cell sees."""
         return examples_of_updates(self.reference_updates, self.train_examples, self.reference_batch_size, self.tail)
+
+
+def gradients_per_update(optimizer: Component, extrapolation: Extrapolation | None) -> float:
+    """Returns how many gradients of its batch an update computes on average; an optimizer that the catalog does not know computes one."""
+    entry = catalog.optimizers().find(optimizer.name)
+    own = 1 if entry is None else entry.gradients_per_update
+    return own + (0.0 if extrapolation is None else extrapolation.more_gradients)
 
 
 HYPERPARAMETERS = frozenset(name for name, field in RunSpec.model_fields.items() if OF_REPLICA in field.metadata)

@@ -96,6 +96,45 @@ class NormalizationTable(Section):
         return self
 
 
+Direction = Literal["past-local", "past-global", "past-centered", "fresh-local", "same-batch", "gauss", "uniform", "momentum", "sam"]
+PAST = ("past-local", "past-global", "past-centered")
+"""Directions that are gradients of the update before."""
+LOOKS_TWICE = ("fresh-local", "same-batch", "sam")
+"""Directions that cost a gradient more."""
+NOISES = ("gauss", "uniform")
+"""Directions that are random."""
+
+
+class ExtrapolationTable(Section):
+    """Where the gradient of an update is taken, away from the present weights."""
+
+    direction: Literal["none"] | Direction = Field(description="The present weights, or which way from them: docs/optimizers.md.")
+    step: float = Field(0.0, ge=0.0, allow_inf_nan=False, description="How far; 0: nowhere.")
+    schedule: Literal["constant", "rate", "unscaled-rate"] | None = Field(
+        None,
+        description="What multiplies the step: 1, the learning rate of the update, or that rate as it is at the reference batch size. "
+        "Left out: unscaled-rate where the direction is a gradient of natural length, else constant.",
+    )
+    workers: int = Field(1, ge=1, description="Equal shares of the batch, each with a direction of its own.")
+    worker_examples: int | None = Field(
+        None, ge=1, description="Of such a share, in the place of workers: stays while the batch size varies."
+    )
+    until: float = Field(1.0, gt=0.0, le=1.0, description="Fraction of the updates; later ones do not extrapolate.")
+    scale: Literal["absolute", "tensor"] = Field(
+        "absolute", description="Of noise: as it is, or times the root mean square of the weights of each tensor."
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> ExtrapolationTable:
+        if self.direction != "none" and "step" not in self.model_fields_set:
+            raise ValueError(f'direction = "{self.direction}" needs a step')
+        if self.workers > 1 and self.worker_examples is not None:
+            raise ValueError("workers and worker_examples say the same; give one of them")
+        if self.scale != "absolute" and self.direction not in NOISES:
+            raise ValueError('scale is only for direction = "gauss" and "uniform"')
+        return self
+
+
 def _normalization(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
@@ -180,6 +219,9 @@ class RunFields(Section):
     weight_decay: float = Field(0.0, ge=0.0, description="Factor of the L2 penalty's gradient.")
     weight_decay_on: Literal["all", "matrices"] = Field("all", description="All parameters, or only those of two or more dimensions.")
     clip_norm: ClipNorm = Field("off", description='Threshold of the gradient\'s global L2 norm, or "off".')
+    extrapolation: ExtrapolationTable = Field(
+        ExtrapolationTable(direction="none"), description="Where the gradient of an update is taken, away from the present weights."
+    )
     momentum_reset: Literal["never", "epoch"] = Field(
         "never", description="Whether the optimizer forgets its state before the first update of each epoch, as the released code's does."
     )

@@ -10,7 +10,7 @@ from gapbench.engine.program import Program
 from gapbench.engine.trainer import Measurements, Trainer
 from gapbench.suite.runspec import Component, GradientNoise
 from tests.engine.runs import advance
-from tests.small import make_spec
+from tests.small import make_optimizer, make_spec
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 NOISE = {
@@ -96,6 +96,8 @@ RECORDABLE = [
     {},
     {"clip_norm": 0.5, "ghost_batch_size": 5, "running_statistics": "sequential"},
     {"optimizer": Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8}), "learning_rate": 1e-3},
+    {"optimizer": make_optimizer("lars", trust_coefficient=0.1), "weight_decay": 1e-2, "weight_decay_on": "matrices"},
+    {"optimizer": make_optimizer("lamb"), "learning_rate": 1e-2, "weight_decay": 0.1},
     {"model": RESNET8, "crop_padding": 1, "flip": True, "ghost_batch_size": 5, "micro_batch_size": 10},
     {"model": RESNET8, "precision": "bf16"},
     {"gradient_noise": GradientNoise(kind="multiplicative", variance=3.0, centred=True), "ghost_batch_size": 5},

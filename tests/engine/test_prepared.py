@@ -17,7 +17,7 @@ from gapbench.engine.program import LOSSES, Program
 from gapbench.suite.runspec import Component, GradientNoise, Phase
 from tests.engine.emulated_graphs import AskedError, EmulatedGraphs
 from tests.engine.runs import advance, make_trainer
-from tests.small import make_pool, make_spec
+from tests.small import make_optimizer, make_pool, make_spec
 
 ADAMW = Component(name="adamw", options={"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8})
 NESTEROV = Component(name="sgd", options={"momentum": 0.9, "nesterov": True})
@@ -32,6 +32,13 @@ CASES = {
     "nesterov": {"optimizer": NESTEROV, "weight_decay": 1e-2, "weight_decay_on": "matrices"},
     "adamw": {"optimizer": ADAMW, "learning_rate": 1e-3, "weight_decay": 0.1, "weight_decay_on": "matrices", "clip_norm": 1.0},
     "adamw, momentum reset": {"optimizer": ADAMW, "learning_rate": 1e-3, "momentum_reset": "epoch"},
+    "lars": {
+        "optimizer": make_optimizer("lars", trust_coefficient=0.1),
+        "weight_decay": 1e-2,
+        "weight_decay_on": "matrices",
+        "phases": PHASES,
+    },
+    "lamb": {"optimizer": make_optimizer("lamb"), "learning_rate": 1e-2, "weight_decay": 0.1, "momentum_reset": "epoch"},
     "momentum reset": {"momentum_reset": "epoch"},
     "ghosts": {"ghost_batch_size": 5},
     "ghosts, sequential": {"ghost_batch_size": 5, "running_statistics": "sequential"},

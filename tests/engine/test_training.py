@@ -18,6 +18,7 @@ from gapbench.suite.runspec import Component
 from gapbench.workloads.models.mlp import mlp
 from gapbench.workloads.models.resnet import resnet
 from tests.engine.runs import advance, curve, finished, make_trainer, run, snapshots_of
+from tests.small import make_optimizer
 
 CPU = torch.device("cpu")
 RESNET8 = Component(name="resnet", options={"depth": 8})
@@ -82,7 +83,14 @@ def test_weight_decay_on_matrices_spares_biases_and_norms(spec, pool):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"clip_norm": 0.5, "ghost_batch_size": 5}, {"optimizer": Component(name="adamw", options={}), "learning_rate": 0.01}]
+    "changes",
+    [
+        {},
+        {"clip_norm": 0.5, "ghost_batch_size": 5},
+        {"optimizer": Component(name="adamw", options={}), "learning_rate": 0.01},
+        {"optimizer": make_optimizer("lars", trust_coefficient=0.1)},
+        {"optimizer": make_optimizer("lamb"), "learning_rate": 0.01},
+    ],
 )
 def test_a_stack_trains_every_replica_as_it_would_alone_bit_by_bit(spec, pool, changes):
     data = pool()

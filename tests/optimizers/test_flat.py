@@ -1,18 +1,23 @@
 """Flat optimizers against torch.optim on separate tensors."""
 
 import pytest
+import pytorch_optimizer
 import torch
 from torch.optim.sgd import sgd
 
 from gapbench.layers.rows import Columns
 from gapbench.optimizers import FlatBuffers, Hyperparameters, Optimizer
+from gapbench.optimizers.adam import Adam
 from gapbench.optimizers.adamw import AdamW
+from gapbench.optimizers.lion import Lion
 from gapbench.optimizers.sgd import SGD
 
 CASES = [
     (SGD, {"momentum": 0.9}, torch.optim.SGD),
     (SGD, {"momentum": 0.9, "nesterov": True}, torch.optim.SGD),
     (SGD, {"momentum": 0.0}, torch.optim.SGD),
+    (Adam, {"beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}, torch.optim.Adam),
+    (Lion, {"beta1": 0.8, "beta2": 0.95}, pytorch_optimizer.Lion),
     (AdamW, {"beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}, torch.optim.AdamW),
 ]
 
@@ -20,6 +25,8 @@ CASES = [
 def reference(kind: type, options: dict, hyperparameters: Hyperparameters, tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
     if kind is torch.optim.SGD:
         return kind(tensors, lr=1.0, momentum=hyperparameters.momentum, nesterov=options.get("nesterov", False))
+    if kind is pytorch_optimizer.Lion:
+        return kind(tensors, lr=1.0, betas=(options["beta1"], options["beta2"]))
     return kind(tensors, lr=1.0, betas=(options["beta1"], options["beta2"]), eps=options["epsilon"])
 
 

@@ -25,7 +25,7 @@ def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None
     [
         ('dataset = "digit"', 'run.dataset: unknown dataset "digit" (did you mean "digits"?); known: cifar10, cifar100, digits, fashion-mnist, imagefolder, mnist, npz, svhn, svhn-extra'),
         ('model = "resnet44"', 'run.model: unknown model "resnet44" (did you mean "resnet"?); known: alexnet, autoencoder, c1, c3, cnn, f1, mlp, resnet, resnet-imagenet, variational-autoencoder, vgg, wresnet'),
-        ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adamw, sgd'),
+        ('optimizer = "sdg"', 'run.optimizer: unknown optimizer "sdg" (did you mean "sgd"?); known: adam, adamw, lamb, lars, lion, muon, sgd'),
         ('regime = "adapt"', 'run.regime: unknown regime "adapt" (did you mean "adapted"?); known: adapted, adapted-same-augmentation, adapted-scaled-decay, adapted-unscaled-rate, adaptive, baseline, batch-ramp, linear-lr, longer, noise, noise-as-in-paper, sqrt-lr'),
         ('preset = "papers"', 'run.preset: unknown preset "papers" (did you mean "paper"?); known: code, fair, paper'),
         ('probes = ["weight_distanc"]', 'run.probes[0]: unknown probe "weight_distanc" (did you mean "weight_distance"?); known: batch_metrics, clipping, displacement_sketch, gradient_norm, hessian, landscape, learning_rate, noise_scale, noise_scale_stream, sharpness, weight_cosine, weight_distance, weight_norm'),
@@ -44,7 +44,7 @@ def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None
         ("clip_norm = 0", 'run.clip_norm: must be "off" or a number greater than 0, not 0'),
         ("flip = 1", "run.flip: must be true or false, not 1"),
         ("epochs = 0.01", "run.epochs: 0.01 epochs of 900 examples make no update at batch size 16; train for longer"),
-        ('budget = { kind = "epoch" }', 'run.budget.kind: must be one of "epochs", "updates", "examples", not "epoch" (did you mean "epochs"?)'),
+        ('budget = { kind = "epoch" }', 'run.budget.kind: must be one of "epochs", "updates", "examples", "gradients", not "epoch" (did you mean "epochs"?)'),
         ("epochs = 1e300", "run.epochs: 1e+300 epochs and this budget are more examples than can be counted (9223372036854775807); train shorter"),
         ('tail = "cut"', 'run.tail: must be one of "stream", "drop", "ragged", not "cut"'),
         ("holdout = 0.0001", "run.holdout: holdout = 0.0001 takes 0 of 900 training examples; it must take some and leave some"),
@@ -60,7 +60,7 @@ def test_unknown_key_names_line_and_nearest_spelling(mistakes: Mistakes) -> None
         ('normalization = "fixed"', 'run.normalization: kind = "fixed" needs mean = [...] and standard_deviation = [...] of the same length'),
         ("headline_evaluations = 13", "run.headline_evaluations: headline_evaluations is the mean of so many last evaluations, and there are only 12; set evaluations in [run]"),
         ("evaluations = 0", "run.evaluations: must be at least 1, not 0"),
-        ("momentum = 0.5", 'run.momentum: unknown key "momentum": it is an option of the optimizer (sgd), so write optimizer = { momentum = ... }'),
+        ("momentum = 0.5", 'run.momentum: unknown key "momentum": it is an option of the optimizer (sgd, lars, muon), so write optimizer = { momentum = ... }'),
     ],
 )  # fmt: skip
 def test_values_in_run_that_cannot_be(mistakes: Mistakes, text: str, expected: str) -> None:

@@ -50,6 +50,7 @@ def test_neutral_values_are_frozen() -> None:
         "ghost_batch_size": None, "unramped_updates": None, "adaptive_batch": None, "tail": "stream", "warmup": 0.0, "warmup_start": 0.0,
         "phases": [{"start": 0.0, "learning_rate_factor": 1.0}], "weight_decay": 0.0, "weight_decay_on": "all", "clip_norm": None,
         "schedule": "phases", "label_smoothing": 0.0,
+        "extrapolation": None,
         "momentum_reset": "never", "crop_padding": 0, "crop_fill": 0, "crop_size": 0, "crop_scale": 0.0, "flip": False,
         "normalization": {"kind": "global"}, "running_statistics": "mean", "norm_momentum": 0.1, "gradient_noise": None,
         "sampling": "permutation", "augmentation_epochs": None, "initial_perturbation": 0.0, "headline_statistics": "running",

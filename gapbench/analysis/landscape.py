@@ -180,11 +180,8 @@ def _sentence(found: Sequence[Landscape], spec: RunSpec | None) -> str:
     exponent, source = _exponent(known)
     ratio = t_interval([one.spread_ratio for one in known])
     assert ratio is not None
-    verdict = "not separated from 1"
-    if exponent.low is not None and exponent.high is not None and not exponent.low <= 1.0 <= exponent.high:
-        verdict = "not the 1 of first order"
     return (
-        f"{place}the spread of the loss grows with distance to the power {worded(exponent)} ({source}), {verdict}; it is "
+        f"{place}the spread of the loss grows with distance to the power {worded(exponent)} ({source}; first order has 1). It is "
         f"{worded(ratio)} times what the gradient predicts."
     )
 

@@ -297,7 +297,7 @@ def scale_text(scale: Scale) -> str:
     if scale.low is None:
         return f"{_number(scale.value)} (no interval)"
     if scale.high is None:
-        return f"at least {_number(scale.low)} (95 %: the squared gradient is not separated from 0)"
+        return f"at least {_number(scale.low)} (95 %: the interval of the squared gradient holds 0)"
     return f"{_number(scale.value)} (95 % interval {_number(scale.low)} to {_number(scale.high)})"
 
 

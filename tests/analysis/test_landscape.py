@@ -115,11 +115,11 @@ def test_the_interval_over_runs_covers_and_sentences_say_what_separates(syntheti
         covered.append(interval.low <= 1.0 <= interval.high)
     assert 0.88 < np.mean(covered) <= 1.0
     (texts,) = found(synthetic, exponent=2.0, seeds=3).sentences.values()
-    assert "not the 1 of first order" in texts[0]
+    assert "; first order has 1). It is" in texts[0]
     (texts,) = found(synthetic, exponent=1.0, seeds=10).sentences.values()
-    assert "(n = 10 runs), not separated from 1; it is" in texts[0]
+    assert "(n = 10 runs; first order has 1). It is" in texts[0]
     (texts,) = found(synthetic, exponent=1.0, seeds=1).sentences.values()
-    assert "(n = 1 run; interval over directions)" in texts[0]
+    assert "(n = 1 run; interval over directions; first order has 1)" in texts[0]
     assert texts[-1].startswith("A spread linear in distance is what any differentiable loss has")
 
 

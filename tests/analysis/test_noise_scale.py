@@ -291,7 +291,7 @@ def test_where_the_gradient_vanishes_it_says_at_least_and_leaves_the_value_empty
     study = noise_made.made_study(probed=(64,), mean=0.0)  # the data set's own gradient is zero
     (sentences,) = study.sentences.values()
     assert "at least " in sentences[0]
-    assert "is not separated from 0" in sentences[0]
+    assert "the interval of the squared gradient holds 0" in sentences[0]
     frame = study.frames["noise"]
     assert frame[frame["squared_gradient"] <= 0]["noise_scale"].isna().all()
     assert frame["noise_scale_high"].isna().any()

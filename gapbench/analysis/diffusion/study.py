@@ -268,18 +268,20 @@ def _bounded(rows: Array) -> tuple[Array, Array, Array]:
     return mean, low, high
 
 
-# What can be concluded of how the weights walked: sentences, each with its interval, or "not separated".
+# What is said of how the weights walked: estimates, each with its interval by itself. Nothing is judged together, so nothing is a verdict.
 
-UNKNOWN = "not determined, for it is not separated from 0 in one of the two"
+UNKNOWN = "not determined, for the interval of one of the two holds 0"
 
 
 def sentences_of(panel: PanelStudy) -> Iterator[str]:
-    """Yields the sentences of a panel: window, comparisons, drift and spread, exponents, predictions, then what is flagged or missing.
+    """Yields the sentences of a panel: five lines that say what matters, then all the rest.
 
-    Of a twin only what its original is compared with is said: by itself it is that cell again.
+    That is comparisons, drift and spread, exponents, predictions, and what is flagged or missing. Of a twin only what its original is
+    compared with is said: by itself it is that cell again.
     """
     told = panel.told
     if panel.cells:
+        yield from _summary(panel)
         yield _window(panel)
     if not panel.common.empty:
         yield from (text for own in told for text in _against(panel, own))
@@ -291,6 +293,27 @@ def sentences_of(panel: PanelStudy) -> Iterator[str]:
     yield from (text for own in told for text in _flags(own.walks))
     yield from (f"{own.name}: drift and spread are not computed: {own.walks.reason}." for own in panel.cells if own.walks.reason)
     yield from (f"{name}: {reason}." for name, reason in panel.left_out.items())
+
+
+def _summary(panel: PanelStudy) -> Iterator[str]:
+    """Yields four lines, which the window follows: how far the first two cells go beside their reference's, and how that one walks."""
+    if panel.common.empty:
+        return
+    compared = [own for own in panel.told if own.reference is not None and own.walks.decomposition is not None]
+    for own in compared[:2]:
+        assert own.reference is not None
+        if (ends := _ends(own.walks, own.reference, panel.common.last)) is None:
+            continue
+        total, spread = (_ratio(ends.ratios[name]) if ends.known[name] else UNKNOWN for name in ("total", "spread"))
+        yield f"In short, {own.name} beside {ends.reference}: distance from the start {total}; spread between data orders {spread}."
+    first = next((own for own in panel.told if own.walks.decomposition is not None), None)
+    if first is not None and first.walks.decomposition is not None:
+        found = first.walks.decomposition
+        share = order_estimate(found.share[:, -1], found.share[0, -1] * found.sketch_share)
+        yield f"In short, {first.name}: the spread between data orders makes {_percent(share)} of its squared distance."
+        grows = next((one for one in first.exponents if one.kind == "common" and one.quantity == DISTANCE and one.estimate), None)
+        if grows is not None:
+            yield f"In short, {_exponent(first.walks, grows)}"
 
 
 def _window(panel: PanelStudy) -> str:
@@ -308,7 +331,7 @@ def _window(panel: PanelStudy) -> str:
 def _share(walks: Walks, found: Decomposition) -> str:
     share = order_estimate(found.share[:, -1], found.share[0, -1] * found.sketch_share)
     values = {name: f"{float(np.exp(logs.value[-1])):.3g}" for name, logs in found.logs.items()}
-    drift = values["drift"] if found.logs["drift"].separated()[-1] else "not separated from 0"
+    drift = values["drift"] if found.logs["drift"].separated()[-1] else "whose interval holds 0"
     return (
         f"{walks.cell.name} at update {int(found.updates[-1]):,}: total distance {values['total']}, drift {drift}, spread between "
         f"orders {values['spread']}, which is {_percent(share)} of the squared distance (n = {share.n} {walks.scope})."
@@ -317,10 +340,12 @@ def _share(walks: Walks, found: Decomposition) -> str:
 
 def _against(panel: PanelStudy, own: CellStudy) -> Iterator[str]:
     """Says how a cell's walk lies against its reference's at the end of the window and over it, and against which clock it collapses."""
-    reference, mine = own.reference, own.walks.decomposition
-    if reference is None or mine is None or reference.decomposition is None:
+    reference = own.reference
+    if reference is None or own.walks.decomposition is None or reference.decomposition is None:
         return
-    yield from _at_the_end(f"{own.name} over {reference.cell.name}", mine, reference.decomposition, panel.common.last)
+    if (ends := _ends(own.walks, reference, panel.common.last)) is not None:
+        parts = [f"{name} {_ratio(ratio) if ends.known[name] else UNKNOWN}" for name, ratio in ends.ratios.items()]
+        yield f"{own.name} over {ends.reference} at update {ends.update:,}: {'; '.join(parts)}."
     spreads = sorted((one for one in own.collapses if one.quantity == "spread"), key=lambda one: round(one.deviation.value, 6))
     same_clocks = all(getattr(own.walks.cell, name) == getattr(reference.cell, name) for name in ("batch_size", "learning_rate"))
     scores = "; ".join(
@@ -332,18 +357,30 @@ def _against(panel: PanelStudy, own: CellStudy) -> Iterator[str]:
         yield f"{own.name}: over the window its spread lies off that of {reference.cell.name} by {scores}."
 
 
-def _at_the_end(who: str, mine: Decomposition, theirs: Decomposition, last: float) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Ends:
+    """Two walks side by side at their last common update."""
+
+    reference: str
+    update: int
+    ratios: Mapping[str, Interval]
+    """By quantity: of a cell's to its reference's."""
+    known: Mapping[str, bool]
+    """Whether both are told from 0."""
+
+
+def _ends(walks: Walks, reference: Walks, last: float) -> _Ends | None:
+    mine, theirs = walks.decomposition, reference.decomposition
+    if mine is None or theirs is None:
+        return None
     shared = np.intersect1d(mine.updates, theirs.updates)
     shared = shared[shared <= last]
     if not len(shared):
-        return
+        return None
     places = int(np.searchsorted(mine.updates, shared[-1])), int(np.searchsorted(theirs.updates, shared[-1]))
     ratios = {name: ratio_at(mine.logs[name], theirs.logs[name], places) for name in QUANTITIES}
-    known = {name: mine.logs[name].separated()[places[0]] and theirs.logs[name].separated()[places[1]] for name in QUANTITIES}
-    parts = [f"{name} {_ratio(ratio) if known[name] else UNKNOWN}" for name, ratio in ratios.items()]
-    total, spread = (_separated(ratios[name]) for name in ("total", "spread"))
-    lead = "; as far from the start, but not by the same diffusion" if spread and not total else ""
-    yield f"{who} at update {int(shared[-1]):,}: {'; '.join(parts)}{lead}."
+    known = {name: bool(mine.logs[name].separated()[places[0]] and theirs.logs[name].separated()[places[1]]) for name in QUANTITIES}
+    return _Ends(reference.cell.name, int(shared[-1]), ratios, known)
 
 
 def _twin(twin: Twin, last: Estimate) -> str:
@@ -354,12 +391,7 @@ def _twin(twin: Twin, last: Estimate) -> str:
 
 
 def _ratio(ratio: Interval) -> str:
-    words = ("longer" if ratio.value > 1 else "shorter") if _separated(ratio) else "not separated"
-    return f"{ratio.value:.2f} times ({range_text(ratio.low, ratio.high, 2)}), {words}"
-
-
-def _separated(ratio: Interval) -> bool:
-    return not ratio.low <= 1 <= ratio.high
+    return f"{ratio.value:.2f} times ({range_text(ratio.low, ratio.high, 2)})"
 
 
 def _exponent_sentences(own: CellStudy) -> list[str]:
@@ -376,12 +408,13 @@ def _exponent(walks: Walks, one: Exponent) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{what} grows with exponent {signed(estimate.mean, 2)} on updates {one.window} (one run: no interval)."
     laws = {"the log law's 0": 0.0, "a free walk's 0.5": 0.5}
-    kept = [law for law, value in laws.items() if estimate.low <= value <= estimate.high]
-    excluded = [law for law in laws if law not in kept]
-    verdict = "; ".join([f"excludes {' and '.join(excluded)}"] * bool(excluded) + [f"not separated from {' or '.join(kept)}"] * bool(kept))
+    inside = [law for law, value in laws.items() if estimate.low <= value <= estimate.high]
+    outside = [law for law in laws if law not in inside]
+    sides = [f"leaves out {' and '.join(outside)}"] * bool(outside) + [f"holds {' and '.join(inside)}"] * bool(inside)
+    scope = "" if walks.decomposition is not None else f" {walks.scope}"  # else the sentence on drift and spread says what n is of
     return (
         f"{what} grows with exponent {signed(estimate.mean, 2)} ({range_text(estimate.low, estimate.high, 2)}) on updates {one.window} "
-        f"(n = {estimate.n} {walks.scope}): {verdict}."
+        f"(n = {estimate.n}{scope}); its interval {' and '.join(sides)}."
     )
 
 
@@ -395,9 +428,8 @@ def _prediction(name: str, found: Predictions | str) -> str:
         return f"{name}: mean error of the distance, {span}: {errors} (one run: no preference)."
     better, worse, sign = (LOG, POWER, 1) if preference.mean >= 0 else (POWER, LOG, -1)
     low, high = sorted((100 * sign * preference.low, 100 * sign * preference.high))
-    lead = f"{better} preferred over {worse} by {100 * abs(preference.mean):.1f} % ({range_text(low, high, 1)}) of the distance"
-    if preference.low <= 0 <= preference.high:
-        lead = f"log law and power law not separated ({better} ahead by {100 * abs(preference.mean):.1f} %, {range_text(low, high, 1)})"
+    lead = f"the error of the {better} is smaller than that of the {worse} by {100 * abs(preference.mean):.1f} % of the distance"
+    lead += f" ({range_text(low, high, 1)})"
     return f"{name}: {lead}, {span} (n = {preference.n}); mean errors: {errors}."
 
 

@@ -129,11 +129,10 @@ def _judged(rows: list[ArmRow]) -> list[ArmRow]:
         for row, (p_holm, verdict) in zip(rows, verdicts, strict=True)
     ]
     family = comparisons(found)
+    found = [replace(row, comparisons=family) if row.p_holm is not None else row for row in found]
     # Power is worked out from one pair of cells: of a gap that holds several choices it would promise too much.
     return [
-        replace(row, power=power(row.batch_gap, family, asked=row.metric.notable_gap))
-        if row.p_holm is not None and not row.alternatives
-        else row
+        replace(row, power=power(row.batch_gap, family, asked=row.metric.notable_gap)) if row.comparisons and not row.alternatives else row
         for row in found
     ]
 

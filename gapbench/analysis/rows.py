@@ -51,8 +51,10 @@ class ArmRow:
     batch_gap_learning_rate: str = ""
     p_holm: float | None = None
     """Adjusted over all cells of the table; None where there is no verdict."""
+    comparisons: int | None = None
+    """That the verdict is judged together with, itself included; None where there is none."""
     power: Power | None = None
-    """What this comparison can see; None where there is no verdict."""
+    """What this comparison can see; None where there is no verdict, or where it holds several choices."""
     matched_loss: MatchedLoss | None = None
     verdict: str = ""
     share_closed: Ratio | None = None
@@ -177,7 +179,7 @@ def record(row: ArmRow) -> dict[str, Any]:
         **attributes(examples, "low", "high", "error", prefix="batch_gap_pp_examples_"),
         "batch_gap_examples": examples.examples if examples else None,
         **attributes(examples, "reason", prefix="batch_gap_examples_"),
-        **attributes(row.power, "comparisons", prefix="batch_gap_"),
+        **attributes(row, "comparisons", prefix="batch_gap_"),
         "batch_gap_chance_of_1_pp": row.power.chance if row.power else None,
         **{f"batch_gap_{unit}_seen_with_80_percent": row.power.smallest_gap if own and row.power else None for unit, own in gaps.items()},
         **attributes(row, "batch_gap_budget", "batch_gap_learning_rate"),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gapbench.catalog.plugins import plugin_files
-from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
+from gapbench.core.errors import GapbenchError, LockedError, StoreError, TrainingError, place_of
 from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.execution.backend import Backend, TorchBackend
 from gapbench.execution.executor import STOP_SIGNALS, JobOrder, Message, Setup, keep_stdout, read_messages
@@ -121,6 +121,9 @@ class _Worker:
                 fit = fit and not self._stop.is_set()
                 self._say_ended({**ended, **outcomes}, fit=fit)
                 return fit
+        except LockedError as error:
+            self._say({"kind": "locked", "error": str(error)})
+            return True
         except StoreError as error:
             self._say({"kind": "refused", "error": str(error)})
             return False

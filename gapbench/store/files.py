@@ -37,16 +37,21 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in READ_ONLY:
-            raise UnwritableError(f"{path}: cannot be written ({error.strerror}); choose another place with --results") from error
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results"
-        ) from error
+        refused = unwritten(path, error)
+        if not isinstance(refused, UnwritableError):
+            temporary.unlink(missing_ok=True)
+        raise refused from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def unwritten(path: Path, error: OSError) -> StoreError:
+    """Returns in words that a file or folder cannot be written, and what helps."""
+    if error.errno in READ_ONLY:
+        return UnwritableError(f"{path}: cannot be written ({error.strerror}); choose another place with --results")
+    return StoreError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results")
 
 
 @contextmanager

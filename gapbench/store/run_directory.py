@@ -17,9 +17,9 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 import gapbench
-from gapbench.core.errors import StoreError
+from gapbench.core.errors import LockedError, StoreError
 from gapbench.core.events import FINAL, Measured, Outcome
-from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, write_atomically, write_json
+from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, unwritten, write_atomically, write_json
 from gapbench.store.schema import utc_now
 from gapbench.suite.runspec import RunSpec, identity
 
@@ -266,13 +266,16 @@ class RunDirectory:
         """Holds the lock of whoever trains this run; the operating system frees it when its holder dies.
 
         Raises:
-            StoreError: another process still holds it after `timeout` seconds.
+            LockedError: another process still holds it after `timeout` seconds.
+            StoreError: the folder cannot be written to.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.path / ".lock").acquire(timeout=timeout)
         except Timeout:
-            raise StoreError(f"{self.path}: another process is still training this run; wait until it ends or end it") from None
+            raise LockedError(f"{self.path}: another process is still training this run; wait until it ends or end it") from None
+        except OSError as error:
+            raise unwritten(self.path, error) from error
         with held:
             yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, ValidationError
@@ -19,7 +20,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 import gapbench
 from gapbench.core.errors import LockedError, StoreError
 from gapbench.core.events import FINAL, Measured, Outcome
-from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, unwritten, write_atomically, write_json
+from gapbench.store.files import read_json, read_json_or_none, refusing, temporary_files, to_json, unwritten, write_atomically, write_json
 from gapbench.store.schema import utc_now
 from gapbench.suite.runspec import RunSpec, identity
 
@@ -35,11 +36,17 @@ class EventLog:
         Args:
             path: of events.jsonl; made where it is missing.
             keep_bytes: size at the checkpoint; 0 begins anew.
+
+        Raises:
+            StoreError: the file cannot be written, here as in the other methods.
         """
-        self._file = path.open("ab")
-        if self._file.tell() != keep_bytes:
-            self._file.truncate(keep_bytes)
-            self._file.seek(keep_bytes)
+        self._path = path
+        with refusing(path):
+            # Unbuffered: what a full disk has refused must not come back when the file is closed.
+            self._file = path.open("ab", buffering=0)
+            if self._file.tell() != keep_bytes:
+                self._file.truncate(keep_bytes)
+                self._file.seek(keep_bytes)
 
     def append(self, event: Measured) -> None:
         """Writes one event; others can read it at once, though a loss of power may lose it before `sync`."""
@@ -48,14 +55,16 @@ class EventLog:
             allow_nan=False,
             separators=(",", ":"),
         )
-        self._file.write(line.encode("utf-8") + b"\n")
-        self._file.flush()
+        content = line.encode("utf-8") + b"\n"
+        with refusing(self._path):
+            while content:
+                content = content[self._file.write(content) :]
 
     def sync(self) -> int:
         """Flushes everything to the disk and returns the size in bytes: what a checkpoint has to remember."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with refusing(self._path):
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def close(self) -> None:
         """Closes the file."""
@@ -153,13 +162,15 @@ def _printable(line: str) -> str:
     return "".join(character for character in (states[-1] if states else "").expandtabs(4) if character.isprintable()).rstrip()
 
 
-# checkpoint.pt: the state that a run, or a stack of runs, goes on from. One line of JSON, then what the worker serialized.
+# checkpoint.pt: the state that a run, or a stack of runs, goes on from. One line of JSON, then what the worker serialized, then the
+# BLAKE2b digest of both: torch reads flipped bits of tensors without a word.
 #
 # A stack's slices stand in one file, in the folder of its first run, because they are only any use together: a kill between
 # two slices would otherwise leave replicas at different updates.
 
 _MAGIC = "gapbench-checkpoint"
 _MAXIMUM_HEADER_BYTES = 1 << 20
+_DIGEST_BYTES = 32
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(defer_build=True))
@@ -183,10 +194,27 @@ def write_checkpoint(path: Path, header: CheckpointHeader, write_payload: Callab
         line = json.dumps(
             {"format": _MAGIC, "gapbench_version": gapbench.__version__, **asdict(header)}, allow_nan=False, separators=(",", ":")
         )
-        file.write(line.encode("utf-8") + b"\n")
-        write_payload(file)
+        hashing = _Hashing(file)
+        hashing.write(line.encode("utf-8") + b"\n")
+        write_payload(cast("BinaryIO", hashing))
+        file.write(hashing.digest.digest())
 
     write_atomically(path, write)
+
+
+class _Hashing:
+    """What serializers need of a file, and the digest of what they wrote."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def read_header(path: Path) -> CheckpointHeader | None:
@@ -199,10 +227,19 @@ def read_header(path: Path) -> CheckpointHeader | None:
 
 
 def read_payload(path: Path) -> bytes:
-    """Returns what `write_payload` wrote."""
+    """Returns what `write_payload` wrote.
+
+    Raises:
+        ValueError: the file is not what was written.
+    """
     with path.open("rb") as file:
-        file.readline(_MAXIMUM_HEADER_BYTES)
-        return file.read()
+        header = file.readline(_MAXIMUM_HEADER_BYTES)
+        payload = file.read(max(0, path.stat().st_size - len(header) - _DIGEST_BYTES))
+        digest = hashlib.blake2b(header, digest_size=_DIGEST_BYTES)
+        digest.update(payload)
+        if file.read() != digest.digest():
+            raise ValueError("its checksum does not fit its content")
+    return payload
 
 
 def _checkpoint_parse(line: bytes) -> CheckpointHeader | None:
@@ -285,9 +322,10 @@ class RunDirectory:
         Raises:
             StoreError: the folder holds another run than its name says.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in temporary_files(self.path):
-            leftover.unlink(missing_ok=True)
+        with refusing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            for leftover in temporary_files(self.path):
+                leftover.unlink(missing_ok=True)
         self.check_spec(spec)
         write_json(self.path / "spec.json", spec.model_dump(mode="json"))
 
@@ -327,7 +365,8 @@ class RunDirectory:
 
     def write_outcome(self, outcome: RunOutcome) -> None:
         """Makes the run exist."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with refusing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         write_json(self._outcome_path, outcome.as_json())
 
     def state(self) -> Outcome:
@@ -364,10 +403,11 @@ class RunDirectory:
         return path
 
     def append_log(self, text: str) -> None:
-        """Adds text to log.txt."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(text if text.endswith("\n") else text + "\n")
+        """Adds text to log.txt. Raises StoreError where it cannot be written."""
+        with refusing(self.log_path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("a", encoding="utf-8") as file:
+                file.write(text if text.endswith("\n") else text + "\n")
 
 
 # Outcomes of a stack, written all or none.

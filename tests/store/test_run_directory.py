@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,27 @@ def test_a_checkpoint_is_one_line_that_needs_no_torch_and_a_payload(tmp_path):
     assert read_payload(path) == b"\x00\nbinary\n"
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b"", lambda b: b[:-40] + bytes(40)])
+def test_a_checkpoint_of_another_length_or_with_a_zeroed_end_is_refused(tmp_path, damage):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, CheckpointHeader(("a",), 7, (10,), 1.5), lambda file: file.write(bytes(range(1, 100))))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="checksum"):
+        read_payload(path)
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_read(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, CheckpointHeader(("a",), 7, (10,), 1.5), lambda file: file.write(b"\x00\nbinary\n"))
+    whole = path.read_bytes()
+    for place in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checksum"):
+            read_payload(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x02", b"{}\n", b'{"format": "gapbench-checkpoint", "stack": [], "event_bytes": []}\n'])
 def test_a_damaged_checkpoint_is_none(tmp_path, content):
     (tmp_path / "checkpoint.pt").write_bytes(content)
@@ -191,6 +213,21 @@ def test_beginning_anew_cuts_everything_and_resuming_what_lies_behind_the_checkp
     write(path, event(3, 0.5), keep_bytes=size)
     assert [one.update for one in read_events(path)] == [1, 2, 3]
     assert list(read_events(path))[-1] == event(3, 0.5)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_disk_is_refused_in_words_by_events_and_log(tmp_path, results, build):
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+    with (
+        closing(EventLog(tmp_path / "events.jsonl", 0)) as log,
+        pytest.raises(StoreError, match=r"events\.jsonl: cannot be written .*space"),
+    ):
+        log.append(event(1, 0.1))
+    run = results.run(build.run().run_id)
+    run.begin(build.spec())
+    run.log_path.symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"log\.txt: cannot be written"):
+        run.append_log("words")
 
 
 def test_a_torn_last_line_ends_the_log(tmp_path):

@@ -22,7 +22,7 @@ from gapbench.core.errors import LockedError, StoreError
 from gapbench.core.events import FINAL, Measured, Outcome
 from gapbench.store.files import read_json, read_json_or_none, refusing, temporary_files, to_json, unwritten, write_atomically, write_json
 from gapbench.store.schema import utc_now
-from gapbench.suite.runspec import RunSpec, identity
+from gapbench.suite.runspec import RunSpec, canonical_json, identity
 
 # events.jsonl: what was measured in a run, one JSON object a line, only ever appended to (and cut back to a checkpoint).
 
@@ -277,13 +277,32 @@ class RunOutcome:
 
     @classmethod
     def from_json(cls, content: Any) -> RunOutcome | None:
-        """Returns the outcome, or None where the content is none: a damaged file is not taken for a result."""
+        """Returns the outcome, or None where the content is none: a damaged file is not taken for a result. Older ones have no hash."""
+        names = {one.name for one in fields(cls)}
         try:
-            values = {one.name: content[one.name] for one in fields(cls)}
+            if content.keys() - names and _sealed(content) != content:
+                return None
+            values = {name: content[name] for name in names}
             outcome = cls(**values | {"test_correct": base64.b64decode(values["test_correct"], validate=True)})
-        except (TypeError, KeyError, ValueError):
+        except (AttributeError, TypeError, KeyError, ValueError):
             return None
         return outcome if outcome.outcome in FINAL else None
+
+
+def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an outcome's file holds with the hash of all of it but that hash."""
+    rest = {name: value for name, value in content.items() if name != "blake2b"}
+    return rest | {"blake2b": hashlib.blake2b(canonical_json(to_json(rest)).encode(), digest_size=_DIGEST_BYTES).hexdigest()}
+
+
+def _seal_of_file(path: Path) -> dict[str, Any] | None:
+    """Returns size and hash of a file, or None where there is none."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)).hexdigest()
+            return {"bytes": file.tell(), "blake2b": digest}
+    except FileNotFoundError:
+        return None
 
 
 class RunDirectory:
@@ -363,11 +382,26 @@ class RunDirectory:
         content = read_json_or_none(self._outcome_path)
         return None if content is None else RunOutcome.from_json(content)
 
+    def damage(self) -> str:
+        """Returns which file of a finished run is not what was written, in words; empty where it is whole, or has not ended.
+
+        Reads all events. Of results that were written without hashes, only what cannot be read at all is known to be damaged.
+        """
+        if not self._outcome_path.exists():
+            return ""
+        content = read_json_or_none(self._outcome_path)
+        if content is None or RunOutcome.from_json(content) is None:
+            return f"{self._outcome_path.name} is damaged"
+        if "events" in content and content["events"] != _seal_of_file(self.events_path):
+            return f"{self.events_path.name} is damaged"
+        return ""
+
     def write_outcome(self, outcome: RunOutcome) -> None:
-        """Makes the run exist."""
+        """Makes the run exist. The file carries a hash of itself, and size and hash of the events, which must be whole by now."""
         with refusing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self._outcome_path, outcome.as_json())
+            events = _seal_of_file(self.events_path)
+        write_json(self._outcome_path, _sealed({**outcome.as_json(), "events": events}))
 
     def state(self) -> Outcome:
         """Returns the outcome; `interrupted` where training began and has none, `skipped` where it never began."""
@@ -424,7 +458,7 @@ def commit(outcomes: Mapping[RunDirectory, RunOutcome]) -> None:
     runs = list(outcomes)
     leader = runs[0]
     if len(runs) > 1:
-        write_json(leader.journal_path, {run.run_id: outcome.as_json() for run, outcome in outcomes.items()})
+        write_json(leader.journal_path, {run.run_id: _sealed(outcome.as_json()) for run, outcome in outcomes.items()})
     for run, outcome in outcomes.items():
         run.write_outcome(outcome)
     if all(outcome.outcome in _CHECKPOINT_USELESS for outcome in outcomes.values()):

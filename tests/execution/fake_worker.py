@@ -1,6 +1,7 @@
 """A worker whose engine is arithmetic: no torch, but the same events, checkpoints and ways to fail as the real one.
 
-What it does is set by environment variables, such as FAKE_UPDATE_SECONDS, and FAKE_BEHAVIOR, a JSON object of behaviors by seed.
+What it does is set by environment variables, such as FAKE_UPDATE_SECONDS, FAKE_HOLD (a file: while it exists training comes to no
+end), and FAKE_BEHAVIOR, a JSON object of behaviors by seed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ class FakeBackend:
                 for replica in range(len(specs)):
                     emit(Finished(replica, reason, f"stopped after {update}", update, {}))
                 return
+            if update >= 5 and "FAKE_HOLD" in os.environ and Path(os.environ["FAKE_HOLD"]).exists():
+                time.sleep(0.02)
+                continue
             time.sleep(seconds)
             update += 1
             states = [mix32((state + update) & MASK32) for state in states]

@@ -24,6 +24,7 @@ from gapbench.store import (
     start_line,
     write_checkpoint,
 )
+from gapbench.store.files import to_json
 from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_lines, last_update, read_events, read_header
 
 
@@ -61,6 +62,42 @@ def test_a_damaged_outcome_and_one_that_is_no_end_are_none(one, build, text):
     assert run.outcome() is None
     (run.path / "outcome.json").write_text(text)
     assert run.outcome() is None
+
+
+def test_no_flipped_bit_of_an_outcome_changes_a_number(one, build):
+    run, planned = one
+    build.finish(run, planned, build.outcome())
+    path = run.path / "outcome.json"
+    whole, expected = path.read_bytes(), run.outcome()
+    for place in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        read = run.outcome()
+        assert read in (None, expected)  # white space may be another
+        assert (read is None) == (run.damage() == "outcome.json is damaged")
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b + b"\n", lambda b: b.replace(b"0.5", b"0.7")])
+def test_events_of_a_finished_run_that_are_not_what_was_written_are_damage(one, build, damage):
+    run, planned = one
+    build.finish(run, planned)
+    assert run.damage() == ""
+    run.write_outcome(build.outcome())
+    assert run.damage() == ""
+    run.events_path.write_bytes(damage(run.events_path.read_bytes()))
+    assert run.damage() == "events.jsonl is damaged"
+    run.events_path.unlink()
+    assert run.damage() == "events.jsonl is damaged"
+
+
+def test_outcomes_from_before_there_were_hashes_are_read_as_they_were(one, build):
+    run, planned = one
+    build.finish(run, planned)
+    (run.path / "outcome.json").write_text(json.dumps(to_json(build.outcome().as_json())))
+    assert run.outcome().summary["test_accuracy"] == 0.9
+    run.events_path.write_bytes(b"")
+    assert run.damage() == ""
 
 
 def test_a_folder_with_another_runs_spec_is_an_error(one, build):

@@ -48,7 +48,7 @@ class Run:
     replicas: int = 1
     """Of the stack that it was trained in: all of them have the seconds of the stack."""
 
-    @property
+    @cached_property
     def ok(self) -> bool:
         """Whether the run ended ok and has what runs of its task are compared by, on the test examples."""
         return self.outcome == Outcome.OK and catalog.measured_task(self.numbers).headline.column("test") in self.numbers
@@ -113,7 +113,7 @@ class Cell:
         """Preset, optimizer and precision: cells that differ in them are seldom compared."""
         return self.preset, self.optimizer, self.precision
 
-    @property
+    @cached_property
     def ok_runs(self) -> tuple[Run, ...]:
         """The runs whose numbers count."""
         return tuple(run for run in self.runs if run.ok)
@@ -141,7 +141,7 @@ class Cell:
         found = {key: [values[run_id] for run_id in ids if run_id in values] for key, ids in self.groups.items()}
         return {key: math.fsum(own) / len(own) for key, own in found.items() if own}
 
-    @property
+    @cached_property
     def groups(self) -> dict[int, list[str]]:
         """The ids of the ok runs, grouped by what counts as one value: split seeds where seeds draw a split, else each run by itself."""
         return grouped((run.split_seed if self.split_drawn else position, run.run_id) for position, run in enumerate(self.ok_runs))

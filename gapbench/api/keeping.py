@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
 from html import escape
@@ -112,13 +112,24 @@ def open_refreshed(path: Path) -> ResultsDirectory:
     directory = ResultsDirectory.open_existing(path)
     try:
         if not directory.is_bundle:
-            store.build_tables(directory)
+            for words in damage_words(directory, store.build_tables(directory)):
+                say(words)
         elif not os.access(path, os.W_OK):
             raise UnwritableError(f"{path}: cannot be written to")
     except UnwritableError:
         directory = store.copy_to_read(directory, Path(tempfile.mkdtemp(prefix="gapbench-")))
         say(f"{path} cannot be written to: what is made of it goes to {directory.path}")
+        for words in damage_words(directory, {} if directory.is_bundle else directory.damaged(directory.plan().run_ids)):
+            say(words)
     return directory
+
+
+def damage_words(directory: ResultsDirectory, damaged: Mapping[str, str]) -> list[str]:
+    """Returns a sentence for each damaged run: it counts as interrupted, and what trains it again."""
+    return [
+        f"{directory.run(run_id).path}: {words}: the run counts as interrupted; `gapbench run` trains it again"
+        for run_id, words in damaged.items()
+    ]
 
 
 def to_frame(things: Iterable[Any]) -> pd.DataFrame:

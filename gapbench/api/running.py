@@ -10,7 +10,7 @@ import itertools
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,7 +20,7 @@ from gapbench import catalog, cost
 from gapbench.analysis import ArmsTable
 from gapbench.analysis.environment import prices
 from gapbench.analysis.formats import counted
-from gapbench.api.keeping import load_results
+from gapbench.api.keeping import damage_words, load_results
 from gapbench.api.place import HERE, Place, Where
 from gapbench.api.planning import Selection, Work, check_hours, select, titles
 from gapbench.api.reporting import figures
@@ -145,11 +145,14 @@ def run(
     work = selection.at(place, fail_fast=fail_fast, command=command)
     path = work.directory.path
     again = frozenset(Outcome) if force else RETRIED if retry else frozenset()
-    _check(work, selection, place, again, max_device_hours, observe)
+    damaged = work.directory.damaged(selected)
+    for note in damage_words(work.directory, damaged):
+        observe(Said(note))
+    _check(work, selection, place, again, max_device_hours, observe, damaged)
     for note in () if force else changed_plugins(work.directory, work.specs):
         observe(Said(note))
     with ResultsDirectory.create(path, whole.name) as directory:
-        retire(directory, selected, again)
+        retire(directory, selected, again, damaged)
         work = dataclasses.replace(work, directory=directory)
         priced = work.price(selected)
         commands = tuple(dict.fromkeys([*_stored(directory).commands, command or _command(suite, place, settings, only)]))
@@ -159,7 +162,8 @@ def run(
         began = time.monotonic()
         done = execute(directory, work.specs, selected, work.how, titles=_titles(whole), observe=observe)
         seconds = time.monotonic() - began
-        build_tables(directory)
+        for note in damage_words(directory, build_tables(directory)):
+            observe(Said(note))
         outcomes = {run_id: directory.run(run_id).state() for run_id in selected}
         failed = failed_runs(directory, whole.runs, set(selected))
         if done.interrupted:
@@ -232,7 +236,13 @@ def _titles(suite: Suite) -> Callable[[Job], str]:
 
 
 def _check(
-    work: Work, selection: Selection, place: Place, again: frozenset[Outcome], max_device_hours: float | None, observe: Observer
+    work: Work,
+    selection: Selection,
+    place: Place,
+    again: frozenset[Outcome],
+    max_device_hours: float | None,
+    observe: Observer,
+    damaged: Collection[str],
 ) -> None:
     """Raises what can be known to be wrong before anything trains. Writes nothing but what data sets keep in the cache."""
     suite, selected = selection.whole, selection.run_ids
@@ -242,7 +252,7 @@ def _check(
         cells = {planned.run_id: planned.labels.cell for planned in suite.runs}
         for note in check_hours(work.price(selected, again).jobs, max_device_hours, cells):
             observe(Said(note))
-    check_data([work.specs[run_id] for run_id in work.left(selected, again)], place, suite)
+    check_data([work.specs[run_id] for run_id in {*work.left(selected, again), *damaged}], place, suite)
 
 
 def check_data(specs: Iterable[RunSpec], place: Place, suite: Suite) -> None:
@@ -254,12 +264,12 @@ def check_data(specs: Iterable[RunSpec], place: Place, suite: Suite) -> None:
         datasets.check_available(component, context)
 
 
-def retire(directory: ResultsDirectory, selected: Iterable[str], again: frozenset[Outcome]) -> None:
-    """Moves attempts that are to be repeated out of the way. Runs that never ended go on from where they are."""
+def retire(directory: ResultsDirectory, selected: Iterable[str], again: frozenset[Outcome], damaged: Collection[str] = ()) -> None:
+    """Moves attempts that are to be repeated, and damaged ones, out of the way. Runs that never ended go on from where they are."""
     for one in selected:
         run = directory.run(one)
         outcome = run.outcome()
-        if outcome is not None and outcome.outcome in again:
+        if one in damaged or (outcome is not None and outcome.outcome in again):
             with run.locked(timeout=60.0):
                 pass  # the worker of an earlier start may still be writing its last files
             directory.retire(one)

@@ -135,12 +135,13 @@ def plan(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="First measure this machine for some minutes; later plans know, too.")
     ] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all cells, also where there are more than 60.")] = False,
 ) -> None:
     """Say what a suite would train, drop and take, and what to be careful about. Writes no results."""
     changed = parse_settings(settings)
     if calibrate:
         api.calibrate(suite, place, settings=changed, only=only, say=lambda text: console.tell(console.err(), text))
-    console.print_plan(console.out(), api.plan(suite, place, settings=changed, only=only))
+    console.print_plan(console.out(), api.plan(suite, place, settings=changed, only=only), every=every)
 
 
 @app.command()

@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from gapbench.suite import RunSpec
 
 
-def print_plan(console: Console, plan: Plan) -> None:
-    """Prints what a suite would train, what it drops, what it would take, and what to be careful about."""
+MOST_CELLS = 60
+"""That a plan lists, unless all are asked for. Ours."""
+
+
+def print_plan(console: Console, plan: Plan, *, every: bool = False) -> None:
+    """Prints what a suite would train, what it drops, what it would take, and what to be careful about.
+
+    Args:
+        console: to print on.
+        plan: of a suite.
+        every: lists all cells, however many.
+    """
+    listed = plan.cells if every else plan.cells[:MOST_CELLS]
     numbers = ("runs", "batch", "N/B", "ghost", "rate", "updates", "examples", "memory", "time")
     columns = [
         Column("cell", overflow="fold"),
@@ -27,7 +38,9 @@ def print_plan(console: Console, plan: Plan) -> None:
         Column("known", style="dim"),
     ]
     title = f"{plan.suite.name}: {count(plan.runs, 'run')} in {count(len(plan.cells), 'cell')}"
-    print_table(console, columns, map(_row, plan.cells), title=title)
+    print_table(console, columns, map(_row, listed), title=title)
+    if more := plan.cells[len(listed) :]:
+        fold(console, f"and {count(len(more), 'cell')} more with {count(sum(cell.runs for cell in more), 'run')}; --all lists them")
     console.print()
     slots, left = slots_text(plan.devices, plan.slots, plan.threads), plan.runs - plan.done
     fold(console, f"{count(left, 'run')} to train in {count(plan.jobs, 'job')} on {', '.join(plan.devices)}, {slots}")
@@ -36,10 +49,10 @@ def print_plan(console: Console, plan: Plan) -> None:
         fold(
             console, f"predicted: {device} of device time ({hours(plan.device_seconds)} device hours), {clock} by the clock{_without(plan)}"
         )
-    for cell in plan.cells:
+    for cell in listed:
         if cell.spec.adaptive_batch is not None:
             fold(console, f"{cell.cell}: {_about(cell.spec)}", style="dim")
-    if again := [cell.cell for cell in plan.cells if cell.recomputed]:
+    if again := [cell.cell for cell in listed if cell.recomputed]:
         why = "a batch with plain batch norm is not cut, and their blocks pass forward again instead of keeping their activations"
         fold(console, f"recomputed, in less memory and about a quarter slower: {', '.join(again)} ({why})", style="dim")
     for sentence in _explained({cell.basis for cell in plan.cells}):

@@ -57,6 +57,10 @@ class UnwritableError(StoreError):
     """A results directory that may be read and not written to."""
 
 
+class LockedError(StoreError):
+    """A run that another process is still training."""
+
+
 class OutputError(GapbenchError):
     """What was to be printed could not be."""
 

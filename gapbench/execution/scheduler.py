@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,12 @@ from gapbench.execution.jobs import Demand, Job, Pending, Predictions, Slot, in_
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Observer, Said, Stopping
 from gapbench.execution.rules import Room, at_a_time, expected_jobs, next_job
 from gapbench.store import FAILED, ResultsDirectory, RunOutcome, commit, read_failure, recover
+
+STARTS_AGAIN = 3
+"""How often in a row a worker that ends before it is ready is started again, before that is an error. Ours."""
+
+TRIES_FOR_LOCK = 3
+"""How often a job waits for the lock of a run that another process holds, before that is an error. Ours."""
 
 POLL_SECONDS = 0.5
 """How often memory is looked at again while something waits for it; signals are noticed at once or in this time."""
@@ -85,6 +91,8 @@ class Scheduler:
         self._predictions = Predictions(place_of(self.slots))
         self._workers: dict[int, _Worker] = {}
         self._waiting: deque[Pending] = deque()
+        self._failed_starts = 0
+        self._locked_out: Counter[tuple[str, ...]] = Counter()
         self._more: Iterator[Sequence[Pending]] | None = None
         self._stopping = False
         self._killing = False
@@ -204,10 +212,13 @@ class Scheduler:
         match message:
             case {"kind": "ready"}:
                 worker.ready = True
+                self._failed_starts = 0
             case {"kind": "taken"}:
                 worker.taken = True
             case {"kind": "refused", "error": str(text)}:
                 self._fail(GapbenchError(text), worker)
+            case {"kind": "locked", "error": str(text)}:
+                self._put_back(worker, text)
             case {"kind": "progress", "update": int(update), "updates": int(updates), "examples_per_second": rate, "headline": list(seen)}:
                 headline = tuple(None if value is None else float(value) for value in seen)
                 self.observe(JobProgressed(worker.slot.number, update, updates, float(rate), headline))
@@ -235,8 +246,7 @@ class Scheduler:
             if worker.ready:
                 self._crashed(worker.slot, job, gone)
             else:
-                lines = gone.printed.splitlines() or [gone.reason]
-                self._fail(GapbenchError(f"a worker process could not start: {lines[-1]}; `gapbench doctor` looks for the cause"), worker)
+                self._start_failed(worker, gone)
         elif worker.item is not None and not worker.taken and not self._stopping:
             self._waiting.appendleft(worker.item)  # it was told to end just when it was given the job: another one takes it
         elif job is not None:
@@ -244,6 +254,30 @@ class Scheduler:
             recover(self.results.runs_path)
             stored = {run_id: self.results.run(run_id).outcome() for run_id in job.run_ids}
             self._report_end(worker.slot, job, {run_id: done.outcome if done else Outcome.INTERRUPTED for run_id, done in stored.items()})
+
+    def _start_failed(self, worker: _Worker, gone: Gone) -> None:
+        """A worker ended before it was ready: its job has lost nothing, and another worker takes it, some times in a row."""
+        lines = gone.printed.splitlines() or [gone.reason]
+        words = f"a worker process could not start: {lines[-1]}"
+        if self._failed_starts == STARTS_AGAIN:
+            self._fail(GapbenchError(f"{words}; `gapbench doctor` looks for the cause"), worker)
+        elif worker.item is not None and not self._stopping:
+            self._failed_starts += 1
+            self.observe(Said(f"{words}; it starts again"))
+            self._waiting.appendleft(worker.item)
+
+    def _put_back(self, worker: _Worker, reason: str) -> None:
+        """Another process still trains a run of the job: the others come first, and once all have ended that is an error."""
+        item, worker.item = worker.item, None
+        if item is None or self._stopping:
+            return
+        self._locked_out[item.job.run_ids] += 1
+        self.observe(JobEnded(worker.slot.number, self.titles(item.job), {}))
+        if self._locked_out[item.job.run_ids] == TRIES_FOR_LOCK:
+            self._error = self._error or GapbenchError(reason)
+        else:
+            self.observe(Said(f"{reason}; it is tried again after the others"))
+            self._waiting.append(item)
 
     def _crashed(self, slot: Slot, job: Job, gone: Gone) -> None:
         recover(self.results.runs_path)  # it may have died while it was writing outcomes

@@ -17,13 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gapbench.catalog.plugins import plugin_files
-from gapbench.core.errors import GapbenchError, StoreError, TrainingError, place_of
+from gapbench.core.errors import GapbenchError, LockedError, StoreError, TrainingError, place_of
 from gapbench.core.events import FINAL, Event, Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
 from gapbench.execution.backend import Backend, TorchBackend
 from gapbench.execution.executor import STOP_SIGNALS, JobOrder, Message, Setup, keep_stdout, read_messages
@@ -40,6 +40,7 @@ from gapbench.store import (
     start_line,
     write_checkpoint,
 )
+from gapbench.store.files import DISK_FULL, refusing, unwritten
 from gapbench.suite.runspec import RunSpec, used_components
 
 
@@ -121,6 +122,9 @@ class _Worker:
                 fit = fit and not self._stop.is_set()
                 self._say_ended({**ended, **outcomes}, fit=fit)
                 return fit
+        except LockedError as error:
+            self._say({"kind": "locked", "error": str(error)})
+            return True
         except StoreError as error:
             self._say({"kind": "refused", "error": str(error)})
             return False
@@ -146,6 +150,8 @@ class _Worker:
             except StoreError:
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in DISK_FULL:  # of the log, which takes what is printed, or of a cache
+                    raise unwritten(runs[0].path, error) from error
                 return self._failed(runs, error), False
 
     def _reason_to_stop(self, specs: list[RunSpec], recorder: Recorder) -> Outcome | None:
@@ -332,14 +338,16 @@ def _output_into(path: Path) -> Iterator[None]:
     """Sends everything that this process prints, Python or not, to the end of a file."""
     _flush()
     before = os.dup(1), os.dup(2)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    with refusing(path):
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     try:
         yield
     finally:
-        _flush()
+        with suppress(OSError):  # prints for which the disk has no room; whatever else it has none for is refused where it is written
+            _flush()
         os.dup2(before[0], 1)
         os.dup2(before[1], 2)
         os.close(before[0])

@@ -72,7 +72,7 @@ class Counted:
 
     def key(self) -> str:
         """Returns all of it as one text."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(vars(self), sort_keys=True)
 
 
 Answer = Mapping[str, Any]

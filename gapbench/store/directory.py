@@ -139,6 +139,10 @@ class ResultsDirectory:
             ) from error
         return target
 
+    def damaged(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """Returns those of these runs that have ended and whose files are not what was written, with which file that is."""
+        return {run_id: words for run_id in run_ids if (words := self.run(run_id).damage())}
+
     def attempts(self) -> list[Path]:
         """Returns the folders of old attempts."""
         return sorted(path for path in self.runs_path.glob(f"*{ATTEMPT_MARK}*") if path.is_dir())

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from gapbench.core.errors import StoreError, UnwritableError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -36,17 +37,37 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in READ_ONLY:
-            raise UnwritableError(f"{path}: cannot be written ({error.strerror}); choose another place with --results") from error
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results"
-        ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        refused = _refusal(error)
+        if refused is None or refused.errno not in READ_ONLY:
+            temporary.unlink(missing_ok=True)
+        if refused is None:
+            raise
+        raise unwritten(path, refused) from error
     sync_folder(path.parent)
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """Returns what the system said; torch.save makes a RuntimeError of it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def unwritten(path: Path, error: OSError) -> StoreError:
+    """Returns in words that a file or folder cannot be written, and what helps."""
+    if error.errno in READ_ONLY:
+        return UnwritableError(f"{path}: cannot be written ({error.strerror}); choose another place with --results")
+    return StoreError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place with --results")
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turns what the system says against writing `path` into StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritten(path, error) from error
 
 
 @contextmanager

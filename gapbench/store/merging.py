@@ -256,7 +256,7 @@ class _Choice:
         return choice
 
     def _choose(self, run_id: str, having: Sequence[ResultsDirectory]) -> None:
-        outcomes = {directory.path: directory.run(run_id).outcome() for directory in having}
+        outcomes = {directory.path: None if directory.run(run_id).damage() else directory.run(run_id).outcome() for directory in having}
         self.kept[run_id] = best = min(having, key=lambda directory: _rank(directory.run(run_id), outcomes[directory.path]))
         ended = {path: outcome for path, outcome in outcomes.items() if outcome is not None}
         if len(ended) < 2:

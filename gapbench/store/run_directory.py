@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -10,18 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 import gapbench
-from gapbench.core.errors import StoreError
+from gapbench.core.errors import LockedError, StoreError
 from gapbench.core.events import FINAL, Measured, Outcome
-from gapbench.store.files import read_json, read_json_or_none, temporary_files, to_json, write_atomically, write_json
+from gapbench.store.files import read_json, read_json_or_none, refusing, temporary_files, to_json, unwritten, write_atomically, write_json
 from gapbench.store.schema import utc_now
-from gapbench.suite.runspec import RunSpec, identity
+from gapbench.suite.runspec import RunSpec, canonical_json, identity
 
 # events.jsonl: what was measured in a run, one JSON object a line, only ever appended to (and cut back to a checkpoint).
 
@@ -35,11 +36,17 @@ class EventLog:
         Args:
             path: of events.jsonl; made where it is missing.
             keep_bytes: size at the checkpoint; 0 begins anew.
+
+        Raises:
+            StoreError: the file cannot be written, here as in the other methods.
         """
-        self._file = path.open("ab")
-        if self._file.tell() != keep_bytes:
-            self._file.truncate(keep_bytes)
-            self._file.seek(keep_bytes)
+        self._path = path
+        with refusing(path):
+            # Unbuffered: what a full disk has refused must not come back when the file is closed.
+            self._file = path.open("ab", buffering=0)
+            if self._file.tell() != keep_bytes:
+                self._file.truncate(keep_bytes)
+                self._file.seek(keep_bytes)
 
     def append(self, event: Measured) -> None:
         """Writes one event; others can read it at once, though a loss of power may lose it before `sync`."""
@@ -48,14 +55,16 @@ class EventLog:
             allow_nan=False,
             separators=(",", ":"),
         )
-        self._file.write(line.encode("utf-8") + b"\n")
-        self._file.flush()
+        content = line.encode("utf-8") + b"\n"
+        with refusing(self._path):
+            while content:
+                content = content[self._file.write(content) :]
 
     def sync(self) -> int:
         """Flushes everything to the disk and returns the size in bytes: what a checkpoint has to remember."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with refusing(self._path):
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def close(self) -> None:
         """Closes the file."""
@@ -153,13 +162,15 @@ def _printable(line: str) -> str:
     return "".join(character for character in (states[-1] if states else "").expandtabs(4) if character.isprintable()).rstrip()
 
 
-# checkpoint.pt: the state that a run, or a stack of runs, goes on from. One line of JSON, then what the worker serialized.
+# checkpoint.pt: the state that a run, or a stack of runs, goes on from. One line of JSON, then what the worker serialized, then the
+# BLAKE2b digest of both: torch reads flipped bits of tensors without a word.
 #
 # A stack's slices stand in one file, in the folder of its first run, because they are only any use together: a kill between
 # two slices would otherwise leave replicas at different updates.
 
 _MAGIC = "gapbench-checkpoint"
 _MAXIMUM_HEADER_BYTES = 1 << 20
+_DIGEST_BYTES = 32
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(defer_build=True))
@@ -183,10 +194,27 @@ def write_checkpoint(path: Path, header: CheckpointHeader, write_payload: Callab
         line = json.dumps(
             {"format": _MAGIC, "gapbench_version": gapbench.__version__, **asdict(header)}, allow_nan=False, separators=(",", ":")
         )
-        file.write(line.encode("utf-8") + b"\n")
-        write_payload(file)
+        hashing = _Hashing(file)
+        hashing.write(line.encode("utf-8") + b"\n")
+        write_payload(cast("BinaryIO", hashing))
+        file.write(hashing.digest.digest())
 
     write_atomically(path, write)
+
+
+class _Hashing:
+    """What serializers need of a file, and the digest of what they wrote."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def read_header(path: Path) -> CheckpointHeader | None:
@@ -199,10 +227,19 @@ def read_header(path: Path) -> CheckpointHeader | None:
 
 
 def read_payload(path: Path) -> bytes:
-    """Returns what `write_payload` wrote."""
+    """Returns what `write_payload` wrote.
+
+    Raises:
+        ValueError: the file is not what was written.
+    """
     with path.open("rb") as file:
-        file.readline(_MAXIMUM_HEADER_BYTES)
-        return file.read()
+        header = file.readline(_MAXIMUM_HEADER_BYTES)
+        payload = file.read(max(0, path.stat().st_size - len(header) - _DIGEST_BYTES))
+        digest = hashlib.blake2b(header, digest_size=_DIGEST_BYTES)
+        digest.update(payload)
+        if file.read() != digest.digest():
+            raise ValueError("its checksum does not fit its content")
+    return payload
 
 
 def _checkpoint_parse(line: bytes) -> CheckpointHeader | None:
@@ -240,13 +277,32 @@ class RunOutcome:
 
     @classmethod
     def from_json(cls, content: Any) -> RunOutcome | None:
-        """Returns the outcome, or None where the content is none: a damaged file is not taken for a result."""
+        """Returns the outcome, or None where the content is none: a damaged file is not taken for a result. Older ones have no hash."""
+        names = {one.name for one in fields(cls)}
         try:
-            values = {one.name: content[one.name] for one in fields(cls)}
+            if content.keys() - names and _sealed(content) != content:
+                return None
+            values = {name: content[name] for name in names}
             outcome = cls(**values | {"test_correct": base64.b64decode(values["test_correct"], validate=True)})
-        except (TypeError, KeyError, ValueError):
+        except (AttributeError, TypeError, KeyError, ValueError):
             return None
         return outcome if outcome.outcome in FINAL else None
+
+
+def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an outcome's file holds with the hash of all of it but that hash."""
+    rest = {name: value for name, value in content.items() if name != "blake2b"}
+    return rest | {"blake2b": hashlib.blake2b(canonical_json(to_json(rest)).encode(), digest_size=_DIGEST_BYTES).hexdigest()}
+
+
+def _seal_of_file(path: Path) -> dict[str, Any] | None:
+    """Returns size and hash of a file, or None where there is none."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)).hexdigest()
+            return {"bytes": file.tell(), "blake2b": digest}
+    except FileNotFoundError:
+        return None
 
 
 class RunDirectory:
@@ -266,13 +322,16 @@ class RunDirectory:
         """Holds the lock of whoever trains this run; the operating system frees it when its holder dies.
 
         Raises:
-            StoreError: another process still holds it after `timeout` seconds.
+            LockedError: another process still holds it after `timeout` seconds.
+            StoreError: the folder cannot be written to.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.path / ".lock").acquire(timeout=timeout)
         except Timeout:
-            raise StoreError(f"{self.path}: another process is still training this run; wait until it ends or end it") from None
+            raise LockedError(f"{self.path}: another process is still training this run; wait until it ends or end it") from None
+        except OSError as error:
+            raise unwritten(self.path, error) from error
         with held:
             yield
 
@@ -282,9 +341,10 @@ class RunDirectory:
         Raises:
             StoreError: the folder holds another run than its name says.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in temporary_files(self.path):
-            leftover.unlink(missing_ok=True)
+        with refusing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            for leftover in temporary_files(self.path):
+                leftover.unlink(missing_ok=True)
         self.check_spec(spec)
         write_json(self.path / "spec.json", spec.model_dump(mode="json"))
 
@@ -322,10 +382,26 @@ class RunDirectory:
         content = read_json_or_none(self._outcome_path)
         return None if content is None else RunOutcome.from_json(content)
 
+    def damage(self) -> str:
+        """Returns which file of a finished run is not what was written, in words; empty where it is whole, or has not ended.
+
+        Reads all events. Of results that were written without hashes, only what cannot be read at all is known to be damaged.
+        """
+        if not self._outcome_path.exists():
+            return ""
+        content = read_json_or_none(self._outcome_path)
+        if content is None or RunOutcome.from_json(content) is None:
+            return f"{self._outcome_path.name} is damaged"
+        if "events" in content and content["events"] != _seal_of_file(self.events_path):
+            return f"{self.events_path.name} is damaged"
+        return ""
+
     def write_outcome(self, outcome: RunOutcome) -> None:
-        """Makes the run exist."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self._outcome_path, outcome.as_json())
+        """Makes the run exist. The file carries a hash of itself, and size and hash of the events, which must be whole by now."""
+        with refusing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            events = _seal_of_file(self.events_path)
+        write_json(self._outcome_path, _sealed({**outcome.as_json(), "events": events}))
 
     def state(self) -> Outcome:
         """Returns the outcome; `interrupted` where training began and has none, `skipped` where it never began."""
@@ -361,10 +437,11 @@ class RunDirectory:
         return path
 
     def append_log(self, text: str) -> None:
-        """Adds text to log.txt."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(text if text.endswith("\n") else text + "\n")
+        """Adds text to log.txt. Raises StoreError where it cannot be written."""
+        with refusing(self.log_path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("a", encoding="utf-8") as file:
+                file.write(text if text.endswith("\n") else text + "\n")
 
 
 # Outcomes of a stack, written all or none.
@@ -381,7 +458,7 @@ def commit(outcomes: Mapping[RunDirectory, RunOutcome]) -> None:
     runs = list(outcomes)
     leader = runs[0]
     if len(runs) > 1:
-        write_json(leader.journal_path, {run.run_id: outcome.as_json() for run, outcome in outcomes.items()})
+        write_json(leader.journal_path, {run.run_id: _sealed(outcome.as_json()) for run, outcome in outcomes.items()})
     for run, outcome in outcomes.items():
         run.write_outcome(outcome)
     if all(outcome.outcome in _CHECKPOINT_USELESS for outcome in outcomes.values()):

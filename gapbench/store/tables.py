@@ -155,8 +155,10 @@ class Tables:
         return f"Tables({self.suite!r}: runs {self.runs.shape}, curves {self.curves.shape})"
 
 
-def build_tables(results: ResultsDirectory) -> None:
+def build_tables(results: ResultsDirectory) -> Mapping[str, str]:
     """Writes runs.parquet and curves.parquet from plan.parquet and `runs/`. Runs that are no longer planned stay out.
+
+    Returns the runs that count as interrupted because a file of theirs is damaged, with which one.
 
     Raises:
         StoreError: there is no plan, a run folder holds another run than its name says, or a table cannot be written.
@@ -167,7 +169,8 @@ def build_tables(results: ResultsDirectory) -> None:
     shown = shared_plan(plan)
     metadata = {METADATA_KEY: shown.metadata()}
     specs = {run.run_id: run.spec for run in plan.runs}
-    read = {run_id: _read(results.run(run_id), spec) for run_id, spec in specs.items()}
+    damaged = results.damaged(specs)
+    read = {run_id: _read(results.run(run_id), spec, damaged.get(run_id)) for run_id, spec in specs.items()}
     rows = [_row(run, read[run.run_id], plan.predictions.get(run.run_id)) for run in shown.runs]
     untested = bool(plan.runs) and not any(run.spec.test_evaluation for run in plan.runs)
     columns = {name: column.kind for name, column in RUN_COLUMNS.items() if not (untested and name in TEST_COLUMNS)}
@@ -176,6 +179,7 @@ def build_tables(results: ResultsDirectory) -> None:
     curves = _curves(results, [run_id for run_id in plan.run_ids if read[run_id]["outcome"] in FINAL], metadata)
     write_table(results.curves_table_path, curves)
     write_table(results.runs_table_path, runs.replace_schema_metadata({**metadata, **pandas_metadata(runs)}))
+    return damaged
 
 
 def copy_to_read(results: ResultsDirectory, parent: Path) -> ResultsDirectory:
@@ -252,13 +256,13 @@ def pandas_metadata(table: pa.Table) -> dict[bytes, bytes]:
     return {b"pandas": pa.Table.from_pandas(to_pandas(table), preserve_index=False).schema.metadata[b"pandas"]}
 
 
-def _read(run: RunDirectory, spec: RunSpec) -> dict[str, Any]:
+def _read(run: RunDirectory, spec: RunSpec, damage: str | None) -> dict[str, Any]:
     """Returns what a run's folder says, by column, apart from what the plan says."""
-    outcome, sessions = run.outcome(), run.sessions()
+    outcome, sessions = None if damage else run.outcome(), run.sessions()
     first, last = (sessions[0], sessions[-1]) if sessions else ({}, {})
     columns = {name: last.get(name) for name in columns_from("session")} | {"started_at": first.get("started_at"), "updates": None}
     if outcome is None:
-        return columns | {"outcome": run.state()}
+        return columns | ({"outcome": Outcome.INTERRUPTED, "reason": damage} if damage else {"outcome": run.state()})
     run.check_spec(spec)
     columns |= {name: outcome.summary.get(name) for name in ("examples", *columns_from("cost"))}
     if outcome.outcome is Outcome.OK:

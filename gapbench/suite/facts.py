@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ class DatasetFacts:
     @property
     def counted(self) -> dict[str, Any]:
         """All but the shape, as JSON gives it back: what there is of an image folder at any size."""
-        return {name: value for name, value in asdict(self).items() if name != "shape"}
+        return {name: value for name, value in vars(self).items() if name != "shape"}
 
     @property
     def sides(self) -> str:

@@ -151,15 +151,16 @@ def _is_reference(draft: Draft, settings: Settings, sections: Sections, change: 
 
 def _one_reference_each(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Returns the runs with one reference cell among cells of the same runs: "ghost off" and "ghost = batch" are one."""
-    ids: dict[str, tuple[str, ...]] = {}
+    ids: dict[str, list[str]] = {}
     for run in runs:
         if run.labels.reference_cell:
-            ids[run.labels.cell] = (*ids.get(run.labels.cell, ()), run.run_id)
-    first = {members: cell for cell, members in reversed(ids.items())}
+            ids.setdefault(run.labels.cell, []).append(run.run_id)
+    first = {tuple(members): cell for cell, members in reversed(ids.items())}
+    kept = {*first.values()}
     plain = {"reference_cell": False}
     return [
         run.model_copy(update={"labels": run.labels.model_copy(update=plain)})
-        if run.labels.reference_cell and first[ids[run.labels.cell]] != run.labels.cell
+        if run.labels.reference_cell and run.labels.cell not in kept
         else run
         for run in runs
     ]
@@ -227,8 +228,9 @@ def expand(sections: Sections) -> list[Draft]:
         axes, seeds = ({axis: values for axis, values in left_open.items() if (axis in SEEDS) == wanted} for wanted in (False, True))
         for values in _product(axes):
             labels = _cell_labels(sections, arm, values, axes, order)
-            for chosen in _product(seeds):
-                layers = (sections.run, *_axis_layers({**values, **chosen}, sections), *_unknown_axes(sections))
+            of_cell = tuple(_axis_layers(values, sections))
+            for of_seeds in itertools.product(*([*_axis_layers_of(axis, sections)] for axis in seeds)):
+                layers = (sections.run, *of_cell, *of_seeds, *_unknown_axes(sections))
                 drafts.append(Draft(Settings((*layers, arm.layer) if arm else layers), labels, base))
             order += 1
     return drafts
@@ -250,6 +252,12 @@ def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 def _axis_layers(values: Mapping[str, Any], sections: Sections) -> Iterator[Layer]:
     for axis, value in values.items():
         yield Layer("grid", ("grid", axis, sections.grid[axis].index(value)), {axis: value})
+
+
+def _axis_layers_of(axis: str, sections: Sections) -> Iterator[Layer]:
+    """Yields the layers of all values of an axis."""
+    for index, value in enumerate(sections.grid[axis]):
+        yield Layer("grid", ("grid", axis, index), {axis: value})
 
 
 def _unknown_axes(sections: Sections) -> tuple[Layer, ...]:

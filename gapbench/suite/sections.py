@@ -353,13 +353,17 @@ def _values_of(axis: str, values: Any, path: KeyPath, sections: Sections, docume
     if not values and len(document.problems) == before:
         document.mistake(path, f"the axis {axis} is empty; give at least one value or remove it")
     checked: list[Any] = []
+    seen: set[int] = set()  # of seeds, of which there may be very many
     for index, value in enumerate(values):
         here = (*path, index)
         found = validate_value(axis, value, document, here)
-        if found is not None and found in checked:
+        if found is not None and found in (seen if axis in SEEDS else checked):
             document.mistake(here, f"{show(value)} stands twice in the axis {axis}")
         elif found is not None:
-            _check_names({axis: found}, path, sections, document, at=here)
+            if axis in SEEDS:
+                seen.add(found)
+            else:
+                _check_names({axis: found}, path, sections, document, at=here)
             checked.append(found)
     return checked
 

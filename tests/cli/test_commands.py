@@ -68,6 +68,19 @@ def test_plan_says_what_would_train_and_writes_nothing(call, suite, tmp_path):
         assert words in text
 
 
+def test_a_plan_of_many_cells_lists_sixty_and_counts_the_rest(call, tmp_path):
+    path = tmp_path / "many.toml"
+    rates = ", ".join(f"{rate / 1000}" for rate in range(1, 71))
+    path.write_text(
+        f'schema = 1\nname = "many"\n[run]\nrecipe = "digits"\nbatch_size = 32\n[grid]\nlearning_rate = [{rates}]\nseed = "0..1"\n'
+    )
+    short, whole = call("plan", path).stdout, call("plan", path, "--all").stdout
+    assert "many: 140 runs in 70 cells" in short
+    assert "and 10 cells more with 20 runs; --all lists them" in short
+    assert "more with" not in whole
+    assert (short.count("rough"), whole.count("rough")) == (60 + 1, 70 + 1)  # one explains the word
+
+
 def test_plan_counts_what_is_done(call, suite):
     call("run", suite, "--only", "arm=LB")
     text = call("plan", suite).stdout

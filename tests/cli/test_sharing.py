@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from gapbench.core.events import Outcome
+from gapbench.store import RunDirectory
 
 
 @pytest.fixture
@@ -17,10 +20,9 @@ def twice(call, suite):
 
 
 def change(run: Path, **summary: object) -> None:
-    path = run / "outcome.json"
-    content = json.loads(path.read_text())
-    content["summary"] |= summary
-    path.write_text(json.dumps(content))
+    folder = RunDirectory(run, run.name)
+    outcome = folder.outcome()
+    folder.write_outcome(replace(outcome, summary={**outcome.summary, **summary}))
 
 
 def test_equal_results_compare_without_regression(call, twice):
@@ -32,8 +34,8 @@ def test_equal_results_compare_without_regression(call, twice):
 
 def test_a_regression_fails_and_says_where_only_when_it_is_asked_for(call, twice):
     for run in sorted(Path("other/small/runs").glob("*b512*")):
-        content = json.loads((run / "outcome.json").read_text())
-        (run / "outcome.json").write_text(json.dumps({**content, "outcome": "diverged", "reason": "the loss was not finite"}))
+        folder = RunDirectory(run, run.name)
+        folder.write_outcome(replace(folder.outcome(), outcome=Outcome.DIVERGED, reason="the loss was not finite"))
     assert "2 runs are ok in A, diverged in B (the loss was not finite)" in call("compare", "small", "other/small").stdout
     result = call("compare", "small", "other/small", "--fail-on", "regression", code=1)
     assert "regression: LB: 2 runs are ok in A, diverged in B" in result.stderr

@@ -1,6 +1,7 @@
 """A worker whose engine is arithmetic: no torch, but the same events, checkpoints and ways to fail as the real one.
 
-What it does is set by environment variables: FAKE_UPDATE_SECONDS, and FAKE_BEHAVIOR, a JSON object of behaviors by seed.
+What it does is set by environment variables, such as FAKE_UPDATE_SECONDS, FAKE_HOLD (a file: while it exists training comes to no
+end), and FAKE_BEHAVIOR, a JSON object of behaviors by seed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pickle
 import signal
 import sys
 import time
+from pathlib import Path
 
 from gapbench.core.errors import DataError, TrainingError
 from gapbench.core.events import Finished, Measured, Outcome, Progressed, Snapshotted, Started, WeightsKept
@@ -23,6 +25,8 @@ class FakeBackend:
         self.setup = setup
         if os.environ.get("FAKE_REFUSES"):
             raise DataError(os.environ["FAKE_REFUSES"])
+        if os.environ.get("FAKE_DIES_BEFORE_READY"):
+            die_before_ready(Path(os.environ["FAKE_DIES_BEFORE_READY"]))
         if os.environ.get("FAKE_CANNOT_START"):
             raise RuntimeError(os.environ["FAKE_CANNOT_START"])
 
@@ -46,6 +50,9 @@ class FakeBackend:
                 for replica in range(len(specs)):
                     emit(Finished(replica, reason, f"stopped after {update}", update, {}))
                 return
+            if update >= 5 and "FAKE_HOLD" in os.environ and Path(os.environ["FAKE_HOLD"]).exists():
+                time.sleep(0.02)
+                continue
             time.sleep(seconds)
             update += 1
             states = [mix32((state + update) & MASK32) for state in states]
@@ -77,6 +84,14 @@ class FakeBackend:
 
     def lacks_memory(self, error):
         return isinstance(error, MemoryError)
+
+
+def die_before_ready(deaths):
+    """Dies as long as a file counts down to 0, one start a death."""
+    left = int(deaths.read_text())
+    if left > 0:
+        deaths.write_text(str(left - 1))
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def initial(spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -9,8 +10,12 @@ import pytest
 import torch
 
 from gapbench import engine, sizing
+from gapbench.core.errors import StoreError
 from gapbench.execution.backend import TorchBackend
 from gapbench.execution.executor import Setup
+from gapbench.execution.worker import find_resumed
+from gapbench.store import CheckpointHeader, RunDirectory, write_checkpoint
+from gapbench.store.files import write_atomically
 from gapbench.suite import load_suite
 
 
@@ -50,3 +55,34 @@ def test_torch_gives_back_what_it_keeps_of_a_gpu(monkeypatch: pytest.MonkeyPatch
 def test_the_parent_imports_no_torch() -> None:
     code = "import sys, gapbench.execution.worker; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_a_disk_that_is_full_in_the_midst_of_a_checkpoint_is_refused_in_words(tmp_path):
+    class Full:
+        written = 0
+
+        def write(self, content):
+            if self.written > 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.written += len(content)
+            return len(content)
+
+        def flush(self):
+            pass
+
+    with pytest.raises(StoreError, match=r"checkpoint\.pt: cannot be written .No space"):
+        write_atomically(tmp_path / "checkpoint.pt", lambda _file: TorchBackend().dump({"weights": torch.zeros(1000)}, Full()))
+
+
+def test_a_flipped_bit_of_a_weight_makes_a_checkpoint_none(tmp_path):
+    run = RunDirectory(tmp_path, "a")
+    backend = TorchBackend()
+    run.events_path.write_bytes(b"")
+    header = CheckpointHeader(("a",), 7, (0,), 1.5)
+    write_checkpoint(run.checkpoint_path, header, lambda file: backend.dump([{"weights": torch.ones(1000)}], file))
+    assert find_resumed([run], [run], backend).update == 7
+    content = bytearray(run.checkpoint_path.read_bytes())
+    content[content.index(b"\x00\x00\x80\x3f" * 100) + 2] ^= 1
+    run.checkpoint_path.write_bytes(content)
+    assert find_resumed([run], [run], backend) is None
+    assert "checksum" in run.log_path.read_text()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
+from gapbench.api.keeping import load_results
 from gapbench.store import read_tables
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -28,6 +31,12 @@ def numbers(results: Path):
     tables = read_tables(results / "small")
     columns = ["run_id", "outcome", "test_accuracy", "train_loss", "updates", "examples", "replicas", "test_correct"]
     return tables.runs[columns].to_csv(), tables.curves.to_csv()
+
+
+def without_replicas(texts):
+    """A run that trains again trains alone, not in its stack."""
+    runs, curves = texts
+    return pd.read_csv(io.StringIO(runs)).drop(columns="replicas").to_csv(), curves
 
 
 @pytest.fixture
@@ -150,6 +159,23 @@ def test_force_makes_new_attempts_with_the_same_numbers(undisturbed, finished, s
     finish(start(path, finished, slots=2, force=True, only="arm=LB"))
     assert len(list(finished.glob("*/runs/*~1"))) == 2
     assert numbers(finished) == expected
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "events.jsonl"])
+def test_a_damaged_file_of_a_finished_run_is_named_and_the_run_trains_again(undisturbed, finished, start, name, capsys):
+    """A digit that flips leaves both files readable, and would change a table."""
+    path, expected = undisturbed
+    run = sorted((finished / "small" / "runs").iterdir())[0]
+    text = (run / name).read_text()
+    place = text.index("0.9") + 2
+    (run / name).write_text(text[:place] + "7" + text[place + 1 :])
+    load_results(finished / "small")
+    assert f"{run}: {name} is damaged" in capsys.readouterr().err
+    row = read_tables(finished / "small").runs.set_index("run_id").loc[run.name]
+    assert (row.outcome, row.reason) == ("interrupted", f"{name} is damaged")
+    finish(start(path, finished, slots=2))
+    assert (run.parent / f"{run.name}~1").is_dir()
+    assert without_replicas(numbers(finished)) == without_replicas(expected)
 
 
 def test_damaged_leftovers_are_never_taken_for_results(undisturbed, finished, start):

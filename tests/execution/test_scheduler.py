@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,10 @@ from gapbench import cost
 from gapbench.core.errors import GapbenchError
 from gapbench.core.events import Outcome
 from gapbench.execution.devices import Device
-from gapbench.execution.executor import LocalProcesses
+from gapbench.execution.executor import LocalProcesses, Setup
 from gapbench.execution.notices import Begun, Ended, JobEnded, JobProgressed, JobStarted, Notice, Said
 from gapbench.execution.rules import MEMORY_HEADROOM_MIB
+from gapbench.execution.scheduler import STARTS_AGAIN
 from gapbench.store import commit
 from gapbench.suite import load_suite
 
@@ -217,6 +220,49 @@ def test_a_worker_that_cannot_start_or_refuses_is_an_error_in_its_words_and_no_o
     monkeypatch.setenv(variable, words)
     with pytest.raises(GapbenchError, match=re.escape(words)):
         train(suite_file())
+
+
+def test_a_worker_killed_before_it_is_ready_costs_a_restart_and_not_the_suite(train, suite_file, monkeypatch, tmp_path):
+    deaths = tmp_path / "deaths"
+    monkeypatch.setenv("FAKE_DIES_BEFORE_READY", str(deaths))
+    deaths.write_text(str(STARTS_AGAIN))
+    done = train(suite_file(last_seed=0))
+    assert Counter(done.outcomes.values()) == {"ok": 2}
+    assert sum(isinstance(notice, Said) and "starts again" in notice.text for notice in done.notices) == STARTS_AGAIN
+    deaths.write_text(str(STARTS_AGAIN + 1))
+    with pytest.raises(GapbenchError, match="could not start: the worker process was killed by signal 9"):
+        train(suite_file(last_seed=1))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers wait a moment for the lock of a run."""
+    monkeypatch.setattr("gapbench.execution.Setup", functools.partial(Setup, lock_seconds=0.05))
+
+
+def test_a_run_that_another_process_still_trains_comes_after_the_others(train, suite_file, impatient):
+    path = suite_file(last_seed=1)
+    done = train(path)
+    runs = [done.run_of("LB", seed) for seed in (0, 1)]
+    for run in runs:
+        (run.path / "outcome.json").unlink()
+    with ExitStack() as held:
+        held.enter_context(runs[0].locked())
+        done = train(path, observe=lambda notice: held.close() if isinstance(notice, Said) else None)
+    assert Counter(done.outcomes.values()) == {"ok": 2}
+    assert any(isinstance(notice, Said) and "after the others" in notice.text for notice in done.notices)
+
+
+def test_a_lock_that_stays_taken_is_an_error_once_all_others_have_trained(train, suite_file, impatient):
+    path = suite_file(last_seed=1)
+    done = train(path)
+    held, other = done.run_of("LB", 0), done.run_of("LB", 1)
+    for run in (held, other):
+        (run.path / "outcome.json").unlink()
+    with held.locked(), pytest.raises(GapbenchError, match=f"{held.run_id}: another process is still training this run"):
+        train(path)
+    assert held.outcome() is None
+    assert other.state() is Outcome.OK
 
 
 def test_a_folder_that_holds_another_run_is_an_error(train, suite_file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 
@@ -88,3 +89,15 @@ def test_a_folder_is_whole_or_absent(tmp_path):
     with pytest.raises(StoreError, match="cannot be written"), whole_folder(tmp_path / "deep" / "other") as folder:
         (folder / "no" / "such" / "folder").write_text("x")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]
+
+
+def test_a_full_disk_is_refused_in_words_also_where_a_serializer_hides_it(tmp_path):
+    def write(_file):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")  # as torch.save does
+
+    with pytest.raises(StoreError, match=r"kept: cannot be written .No space"):
+        write_atomically(tmp_path / "kept", write)
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from gapbench.store import (
     start_line,
     write_checkpoint,
 )
+from gapbench.store.files import to_json
 from gapbench.store.run_directory import MAXIMUM_LINE, TAIL_BYTES, last_lines, last_update, read_events, read_header
 
 
@@ -60,6 +62,42 @@ def test_a_damaged_outcome_and_one_that_is_no_end_are_none(one, build, text):
     assert run.outcome() is None
     (run.path / "outcome.json").write_text(text)
     assert run.outcome() is None
+
+
+def test_no_flipped_bit_of_an_outcome_changes_a_number(one, build):
+    run, planned = one
+    build.finish(run, planned, build.outcome())
+    path = run.path / "outcome.json"
+    whole, expected = path.read_bytes(), run.outcome()
+    for place in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        read = run.outcome()
+        assert read in (None, expected)  # white space may be another
+        assert (read is None) == (run.damage() == "outcome.json is damaged")
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b + b"\n", lambda b: b.replace(b"0.5", b"0.7")])
+def test_events_of_a_finished_run_that_are_not_what_was_written_are_damage(one, build, damage):
+    run, planned = one
+    build.finish(run, planned)
+    assert run.damage() == ""
+    run.write_outcome(build.outcome())
+    assert run.damage() == ""
+    run.events_path.write_bytes(damage(run.events_path.read_bytes()))
+    assert run.damage() == "events.jsonl is damaged"
+    run.events_path.unlink()
+    assert run.damage() == "events.jsonl is damaged"
+
+
+def test_outcomes_from_before_there_were_hashes_are_read_as_they_were(one, build):
+    run, planned = one
+    build.finish(run, planned)
+    (run.path / "outcome.json").write_text(json.dumps(to_json(build.outcome().as_json())))
+    assert run.outcome().summary["test_accuracy"] == 0.9
+    run.events_path.write_bytes(b"")
+    assert run.damage() == ""
 
 
 def test_a_folder_with_another_runs_spec_is_an_error(one, build):
@@ -107,6 +145,27 @@ def test_a_checkpoint_is_one_line_that_needs_no_torch_and_a_payload(tmp_path):
     write_checkpoint(path, header, lambda file: file.write(b"\x00\nbinary\n"))
     assert read_header(path) == header
     assert read_payload(path) == b"\x00\nbinary\n"
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b"", lambda b: b[:-40] + bytes(40)])
+def test_a_checkpoint_of_another_length_or_with_a_zeroed_end_is_refused(tmp_path, damage):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, CheckpointHeader(("a",), 7, (10,), 1.5), lambda file: file.write(bytes(range(1, 100))))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="checksum"):
+        read_payload(path)
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_read(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, CheckpointHeader(("a",), 7, (10,), 1.5), lambda file: file.write(b"\x00\nbinary\n"))
+    whole = path.read_bytes()
+    for place in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checksum"):
+            read_payload(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02", b"{}\n", b'{"format": "gapbench-checkpoint", "stack": [], "event_bytes": []}\n'])
@@ -191,6 +250,21 @@ def test_beginning_anew_cuts_everything_and_resuming_what_lies_behind_the_checkp
     write(path, event(3, 0.5), keep_bytes=size)
     assert [one.update for one in read_events(path)] == [1, 2, 3]
     assert list(read_events(path))[-1] == event(3, 0.5)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_disk_is_refused_in_words_by_events_and_log(tmp_path, results, build):
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+    with (
+        closing(EventLog(tmp_path / "events.jsonl", 0)) as log,
+        pytest.raises(StoreError, match=r"events\.jsonl: cannot be written .*space"),
+    ):
+        log.append(event(1, 0.1))
+    run = results.run(build.run().run_id)
+    run.begin(build.spec())
+    run.log_path.symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"log\.txt: cannot be written"):
+        run.append_log("words")
 
 
 def test_a_torn_last_line_ends_the_log(tmp_path):

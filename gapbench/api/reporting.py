@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gapbench import store
 from gapbench.analysis import arms_table
 from gapbench.api.keeping import find, load_results, open_refreshed
-from gapbench.core.errors import GapbenchError, StoreError
+from gapbench.core.errors import ExportError, StoreError
 from gapbench.report import ReportFiles, write_report
 from gapbench.report.figures import Figures, drawings
-from gapbench.report.latex import arms_latex
+from gapbench.report.latex import arms_latex, check_columns
 from gapbench.report.tables import csv_text, curves_csv, runs_csv
 from gapbench.report.tensorboard import write_tensorboard, writer_class
 from gapbench.report.tuning import TuningFiles, is_tuning, write_tuning_report
@@ -45,10 +47,6 @@ def figures(results: str | Path | None = None) -> Figures:
 CSV_FILES = ("runs.csv", "curves.csv", "arms.csv")
 
 
-class ExportError(GapbenchError):
-    """Nothing was asked for, or two things under one name."""
-
-
 @dataclass(frozen=True)
 class Exported:
     """One thing that was written."""
@@ -64,6 +62,7 @@ def export(
     *,
     csv: str | Path | None = None,
     latex: str | Path | None = None,
+    columns: Sequence[str] = (),
     tensorboard: str | Path | None = None,
 ) -> list[Exported]:
     """Writes results in every form that is asked for, at least one; everything is checked before anything is written.
@@ -73,10 +72,11 @@ def export(
         bundle: an archive (.tar.gz or .zip) that `report` reads elsewhere.
         csv: a folder for runs.csv, curves.csv and arms.csv: the tidy tables.
         latex: a file for the arms table, as LaTeX with booktabs.
+        columns: of that table, such as ("arm", "accuracy", "gap"); default: those that a page has room for.
         tensorboard: a folder for event files, one folder in it for each run; needs the extra `tensorboard` and imports torch.
 
     Raises:
-        ExportError: no form is given.
+        ExportError: no form is given, or columns that are none, or of no table.
         StoreError: there is no such directory, or something exists already.
         TensorboardError: the package tensorboard is missing.
     """
@@ -84,10 +84,14 @@ def export(
     targets = {name: Path(path) for name, path in named.items() if path}
     if not targets:
         raise ExportError("export needs at least one of --bundle FILE, --csv DIR, --latex FILE, --tensorboard DIR")
+    if columns and "latex" not in targets:
+        raise ExportError("--columns are those of the table that --latex FILE writes; give that, too")
+    check_columns(columns)
     _check(targets)
+    writers: dict[str, _Writer] = {**_WRITERS, "latex": partial(_write_latex, columns=columns)}
     directory = open_refreshed(find(results))
     tables = read_tables(directory.path)
-    return [Exported(path, _WRITERS[name](directory, tables, path)) for name, path in targets.items()]
+    return [Exported(path, writers[name](directory, tables, path)) for name, path in targets.items()]
 
 
 def _check(targets: dict[str, Path]) -> None:
@@ -116,10 +120,11 @@ def _write_csv(_: ResultsDirectory, tables: Tables, folder: Path) -> str:
     return f"{', '.join(CSV_FILES[:-1])} and {CSV_FILES[-1]}"
 
 
-def _write_latex(_: ResultsDirectory, tables: Tables, path: Path) -> str:
+def _write_latex(_: ResultsDirectory, tables: Tables, path: Path, columns: Sequence[str] = ()) -> str:
     arms = arms_table(tables.runs, tables.curves)
+    text = arms_latex(tables.suite, arms, columns)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, arms_latex(tables.suite, arms))
+    write_text(path, text)
     return f"a table of {len(arms.rows)} {'cell' if len(arms.rows) == 1 else 'cells'}"
 
 
@@ -129,5 +134,6 @@ def _write_tensorboard(_: ResultsDirectory, tables: Tables, folder: Path) -> str
     return f"{runs} {'run' if runs == 1 else 'runs'}; `tensorboard --logdir {folder}` shows them"
 
 
-_WRITERS = {"bundle": _write_bundle, "csv": _write_csv, "latex": _write_latex, "tensorboard": _write_tensorboard}
+_Writer = Callable[[ResultsDirectory, Tables, Path], str]
+_WRITERS: dict[str, _Writer] = {"bundle": _write_bundle, "csv": _write_csv, "latex": _write_latex, "tensorboard": _write_tensorboard}
 """Each writes one form of a directory and its tables to a path, and returns what that is."""

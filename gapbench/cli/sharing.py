@@ -74,12 +74,21 @@ def export(
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="DIR", help="Tidy tables: runs.csv, curves.csv, arms.csv.")] = None,
     latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="The arms table for a paper (booktabs, graphicx).")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAME,...",
+            help="Of the LaTeX table: arm, batch, ghost, rate, n, accuracy, loss, train-loss, gap, matched-loss, verdict, paper.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Event files, a folder a run; needs gapbench[tensorboard].")
     ] = None,
 ) -> None:
     """Take results elsewhere, in one or more forms. Never writes over anything."""
-    for written in api.export(api.find(results, parent), bundle, csv=csv, latex=latex, tensorboard=tensorboard):
+    chosen = [name.strip() for name in columns.split(",")] if columns else ()
+    for written in api.export(api.find(results, parent), bundle, csv=csv, latex=latex, columns=chosen, tensorboard=tensorboard):
         console.tell(console.out(), f"{written.path}: {written.what}")
 
 

@@ -88,3 +88,7 @@ def place_of(error: BaseException) -> str:
 def _is_library(file: str) -> bool:
     path = Path(file).resolve()
     return file.startswith("<") or _PACKAGE in path.parents or not _LIBRARIES.isdisjoint(path.parents) or "site-packages" in path.parts
+
+
+class ExportError(GapbenchError):
+    """Nothing was asked for, or two things under one name."""

@@ -13,6 +13,8 @@ from gapbench.analysis.formats import counted, gap_text
 from gapbench.analysis.rows import ABOVE, BELOW, LOSS_ABOVE, LOSS_BELOW, REFERENCE
 from gapbench.analysis.stats import NOT_SEPARATED
 from gapbench.catalog import Metric
+from gapbench.core.errors import ExportError
+from gapbench.core.registry import unknown_name
 from gapbench.report.scales import number_text, words
 
 SPECIAL = str.maketrans(
@@ -53,6 +55,14 @@ VERDICTS = {
 NO_VERDICT = "--"
 HEADINGS = {"accuracy": r"Test acc. (\%)", "loss": "Test loss"}
 """Of the columns of metrics, by their names."""
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "arm": ("Arm",), "batch": ("Batch",), "ghost": ("Ghost",), "rate": ("Rate",), "n": ("$n$",), "accuracy": (HEADINGS["accuracy"],),
+    "loss": (HEADINGS["loss"],), "train-loss": ("Train loss",), "gap": ("Batch gap (pp)", "Batch gap (nats)"),
+    "matched-loss": ("Matched-loss gap (pp)",), "verdict": ("",), "paper": (r"Paper (\%)",),
+}  # fmt: skip
+"""What may be chosen, and the headings that it stands for."""
+LEFT_OUT = ("train-loss", "matched-loss")
+"""Of all columns, unless they are chosen: with them a table is shrunk until nobody reads it."""
 NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 """Shrinks what is wider than the text and leaves alone what is not."""
 
@@ -66,39 +76,54 @@ def escape(text: str) -> str:
     return re.sub("(?<=-)-", "{}-", text.translate(SPECIAL))  # two hyphens would be a dash
 
 
-def arms_latex(suite: str, table: ArmsTable) -> str:
+def arms_latex(suite: str, table: ArmsTable, columns: Sequence[str] = ()) -> str:
     """Returns a `table` environment for a document that loads booktabs and graphicx: a row per cell, panels apart.
 
-    Columns that say nothing are left out.
+    Args:
+        suite: its name.
+        table: of its arms.
+        columns: of COLUMNS, in the order wanted; default: all but the losses that arms are not compared by, and matched-loss gaps. Those
+            that say nothing are left out.
+
+    Raises:
+        ExportError: there is no such column.
     """
+    check_columns(columns)
     budgets = _budgets(table.rows)
     texts = {row: _texts(row, budgets) for row in table.rows}
-    columns = _columns(table.rows, [*texts.values()])
-    alignment = "".join({"Arm": "l", "": "c"}.get(column, "r") for column in columns)
+    headings = _columns(table.rows, [*texts.values()], columns)
+    alignment = "".join({"Arm": "l", "": "c"}.get(heading, "r") for heading in headings)
     lines = [
         "% Needs \\usepackage{booktabs,graphicx}; written by `gapbench export --latex`.",
         r"\begin{table}",
         r"\centering",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{_caption(suite, table, budgets)}}}",
+        rf"\caption{{{_caption(suite, table, budgets, headings)}}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', suite.lower()).strip('-')}}}",
         r"\vspace{1ex}",  # LaTeX leaves room below a figure's caption, not below a table's
         rf"{NO_WIDER}{{\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
-        _line(columns),
+        _line(headings),
     ]
     for panel in table.panels:
         lines.append(r"\midrule")
         if len(table.panels) > 1:
-            lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(panel.title)}}}}} \\")
-        lines.extend(_line([texts[row][column] for column in columns]) for row in table.rows_of(panel))
+            lines.append(rf"\multicolumn{{{len(headings)}}}{{l}}{{\emph{{{escape(panel.title)}}}}} \\")
+        lines.extend(_line([texts[row][heading] for heading in headings]) for row in table.rows_of(panel))
     text = "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
     return (
         text
         if max(map(ord, text)) <= LAST_OF_PDFLATEX
         else f"% Compile with lualatex or xelatex, and a font that has these letters.\n{text}"
     )
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Raises ExportError where one of these is no column."""
+    for name in columns:
+        if name not in COLUMNS:
+            raise ExportError(f"--columns: {unknown_name('column', name, COLUMNS)}")
 
 
 def _texts(row: ArmRow, budgets: dict[str, str]) -> dict[str, str]:
@@ -122,14 +147,17 @@ def _texts(row: ArmRow, budgets: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _columns(rows: Sequence[ArmRow], texts: Sequence[dict[str, str]]) -> list[str]:
-    """Returns the headings of columns that say something, or stand there always."""
-    headlines = [HEADINGS[row.metric.name] for row in rows]
-    always = ["Arm", "Batch", "$n$", HEADINGS["accuracy"] if HEADINGS["accuracy"] in headlines or not rows else headlines[0]]
-    return [heading for heading in texts[0] if heading in always or any(own[heading] for own in texts)] if texts else always
+def _columns(rows: Sequence[ArmRow], texts: Sequence[dict[str, str]], chosen: Sequence[str]) -> list[str]:
+    """Returns the headings of the columns that are wanted and say something, or stand there always."""
+    headlines = list(dict.fromkeys(HEADINGS[row.metric.name] for row in rows)) or [HEADINGS["accuracy"]]
+    other = [name for name in ("accuracy", "loss") if HEADINGS[name] not in headlines]
+    names = chosen or [name for name in COLUMNS if name not in (*LEFT_OUT, *other)]
+    headings = [heading for name in names for heading in COLUMNS[name]]
+    always = ["Arm", "Batch", "$n$", headlines[0]]
+    return [heading for heading in headings if heading in always or any(own[heading] for own in texts)]
 
 
-def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
+def _caption(suite: str, table: ArmsTable, budgets: dict[str, str], headings: Sequence[str]) -> str:
     titles = "; ".join(escape(panel.title) for panel in table.panels) or "no run is planned"
     parts = [rf"{escape(suite)}: {titles}."]
     methods = {row.batch_gap.method for row in table.rows if row.batch_gap and row.batch_gap.low is not None}
@@ -147,7 +175,7 @@ def _caption(suite: str, table: ArmsTable, budgets: dict[str, str]) -> str:
         compared = [row.metric for row in table.rows if row.batch_gap]
         kinds = "; ".join(_gap_words(metric) for metric in catalog.metrics().values() if metric in compared)
         parts.append(f"Batch gap: {kinds}{how}, at {listed}.")
-    if any(row.matched_loss and row.matched_loss.gap_pp for row in table.rows):
+    if "Matched-loss gap (pp)" in headings and any(row.matched_loss and row.matched_loss.gap_pp for row in table.rows):
         parts.append("Matched-loss gap: the same where both first reach the same train loss.")
     parts += _legend(table)
     sources = dict.fromkeys(row.published.source for row in table.rows if row.published)

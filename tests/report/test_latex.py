@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gapbench.analysis import arms_table
-from gapbench.report.latex import arms_latex, escape
+from gapbench.core.errors import ExportError
+from gapbench.report.latex import COLUMNS, arms_latex, escape
 from tests.analysis import synthetic
 
 GOLDEN = Path(__file__).with_name("golden_arms.tex")
@@ -34,6 +35,19 @@ def tables():
 
 def test_the_table_is_the_golden_file():
     assert tables()["digits"] == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_columns_are_chosen_and_stand_in_that_order():
+    arms = arms_table(*synthetic.digits_suite(3))
+    head = next(line for line in arms_latex("q", arms, ["arm", "train-loss", "gap"]).splitlines() if line.startswith("Arm"))
+    assert head == r"Arm & Train loss & Batch gap (pp) \\"
+    assert r"\multicolumn{3}{l}" in arms_latex("q", arms, ["arm", "train-loss", "gap"])
+    whole = arms_latex("q", arms, [*COLUMNS])
+    assert "Matched-loss gap (pp)" in whole
+    assert "Matched-loss gap: the same" in whole
+    assert "atched-loss" not in tables()["digits"] + tables()["grid"]  # by default there is no room for it
+    with pytest.raises(ExportError, match=r'--columns: unknown column "acuracy" \(did you mean "accuracy"\?\)'):
+        arms_latex("q", arms, ["acuracy"])
 
 
 @pytest.mark.parametrize("name", ["digits", "one seed", "grid", "nasty", "nothing"])

@@ -12,7 +12,7 @@ import numpy as np
 from gapbench import catalog
 from gapbench.analysis.cells import Cell, Panel, Run, in_unit, is_paired, read_panels
 from gapbench.analysis.environment import EnvironmentLine, environment_lines
-from gapbench.analysis.formats import counted
+from gapbench.analysis.formats import counted, some
 from gapbench.analysis.frames import grouped
 from gapbench.analysis.paper import not_comparable, published_value
 from gapbench.analysis.stats import LEVEL, NOT_SEPARATED, difference, holm, is_separated, t_quantile, two_sided_p, verdict_on
@@ -604,10 +604,6 @@ def _record(cell: ComparedCell) -> dict[str, Any]:
     return row
 
 
-MANY = 6
-"""More labels than this are counted instead of listed."""
-
-
 def summary(comparison: Comparison) -> list[str]:
     """Returns the verdict on a comparison as sentences, then how to read its numbers."""
     cells = comparison.cells
@@ -628,14 +624,9 @@ def values_by_change(comparison: Comparison) -> list[str]:
     found = grouped(((key, *texts), cell.label) for cell in comparison.cells for key, texts in cell.values.items())
     lines = []
     for (key, before, after), labels in found.items():
-        where = "every cell" if len(labels) == len(comparison.cells) > 1 else listed(labels)
+        where = "every cell" if len(labels) == len(comparison.cells) > 1 else some(labels)
         lines.append(f"{key}: {before} -> {after} ({where})")
     return lines
-
-
-def listed(names: Sequence[str]) -> str:
-    """Returns names with commas; of many the first few and how many more."""
-    return ", ".join(names[:MANY]) + (f" and {len(names) - MANY} more" if len(names) > MANY else "")
 
 
 _KINDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,6 +108,19 @@ def counted(number: int, noun: str) -> str:
 def listed(parts: Sequence[str]) -> str:
     """Returns "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+MANY = 6
+"""Names that a sentence lists at most."""
+MANY_WORDS = 24
+"""That these names take at most, but for the first one."""
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns "a, b and 3 more": of many names the first few, and how many more, so that a sentence keeps a length that is read."""
+    words = itertools.accumulate(len(name.split()) for name in names)
+    few = max(1, sum(so_far <= MANY_WORDS for so_far in itertools.islice(words, MANY)))
+    return listed([*names[:few], *([f"{len(names) - few} more"] if len(names) > few else [])])
 
 
 def large(value: float) -> str:

@@ -8,7 +8,7 @@ from statistics import stdev
 from gapbench import catalog
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.curves import Curves
-from gapbench.analysis.formats import chances_text, counted, estimate_text, gap_digits
+from gapbench.analysis.formats import chances_text, counted, estimate_text, gap_digits, some
 from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ArmRow, comparisons
 from gapbench.analysis.stats import CHANCE, t_interval
@@ -58,11 +58,11 @@ def _intervals(rows: Sequence[ArmRow]) -> Iterator[str]:
         text += ", each of which draws its own split, so that differences are paired by split"
     elif methods:
         text += " on one fixed split, so that it says nothing about another split; differences are Welch's"
-    text += "; n is the number of runs that are ok."
+    text += ". n is the number of runs that are ok."
     if family := comparisons(rows):
         text += (
             f" Verdicts, unlike intervals, hold at 5 % together, by Holm's procedure over the {counted(family, 'comparison')} of this "
-            "table, so an interval may leave out zero and its cell not be separated."
+            "table. So an interval may leave out zero and its cell not be separated."
         )
         if any(row.gap_in("pp") for row in rows):
             text += " Matched-loss gaps and intervals over test examples stand outside that procedure."
@@ -92,7 +92,7 @@ def _inexact(rows: Sequence[ArmRow]) -> Iterator[str]:
     here = f" Here they have {min(ratios):.2g} to {max(ratios):.2g} times." if ratios else ""
     yield (
         f"At n = {n} Welch's test is inexact: where spreads are alike, a table without any gap gets a verdict with a probability of 2 to "
-        f"4 % and not 5 %; where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
+        f"4 % and not 5 %. Where every cell has 4 to 12 times the reference cell's spread, of 5 to 12 %, the more cells the higher.{here}"
     )
 
 
@@ -124,7 +124,7 @@ def _power(rows: Sequence[ArmRow]) -> Iterator[str]:
     low, high = spread_factors(n)
     together = "judged together as the verdicts are"
     chances = _chances([row for row, _ in judged])
-    told = f"{chances}, {together}; the smallest gap" if chances else f"{together}, the smallest gap"
+    told = f"{chances}, {together}. The smallest gap" if chances else f"{together}, the smallest gap"
     yield (
         f"Power: with this n and the measured spreads taken as the true ones, {told} seen with {100 * CHANCE:.0f} % is {each}. Smaller "
         f"gaps may well be there and not be separated. A true spread may be {low:.1f} to {high:.1f} times the one measured at n = {n}."
@@ -162,7 +162,7 @@ def _references(rows: Sequence[ArmRow]) -> Iterator[str]:
     """Names the cells that are held against another one than the reference cell."""
     others = _named((row.reference.name, row.cell.name) for row in rows if row.reference is not None and not row.reference.reference)
     if others:
-        yield f"Not against the reference cell are held: {'; '.join(f'{own} against {name}' for name, own in others.items())}."
+        yield f"Not against the reference cell are held {some([f'{own} (against {name})' for name, own in others.items()])}."
 
 
 def _matched(rows: Sequence[ArmRow]) -> Iterator[str]:
@@ -204,7 +204,7 @@ def _published(rows: Sequence[ArmRow]) -> Iterator[str]:
 
 def _named(cells: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Returns the names of cells by what is said of them; cells of which nothing is said are left out."""
-    return {said: ", ".join(names) for said, names in grouped(cells).items() if said}
+    return {said: some(names) for said, names in grouped(cells).items() if said}
 
 
 # What multiplicative noise came to: the measured covariance of noisy gradients over that of the reference batch size.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gapbench.analysis.cells import Cell, Panel
 from gapbench.analysis.factorial import effect_sentences
-from gapbench.analysis.formats import chances_text, gap_digits, interval_text, interval_words, lengths_of, listed
+from gapbench.analysis.formats import chances_text, gap_digits, interval_text, interval_words, lengths_of, listed, some
 from gapbench.analysis.frames import grouped
 from gapbench.analysis.rows import ArmRow, verdicts_of
 from gapbench.analysis.stats import NOT_SEPARATED, Difference
@@ -124,7 +124,7 @@ def _rest(main: ArmRow, judged: Sequence[ArmRow]) -> list[str]:
     if len(alike) > MANY or (len(alike) > 1 and any(len(row.cell.name) > LONG for row in alike)):
         counts = listed([f"{len(names)} {words}" for words, names in sides.items() if names])
         return [f"Of the {len(alike)} other cells of batch {main.cell.batch_size}, {counts}."]
-    text = "; ".join(f"{words}: {listed(names)}" for words, names in sides.items() if names)
+    text = "; ".join(f"{words}: {some(names)}" for words, names in sides.items() if names)
     return [f"{text[:1].upper()}{text[1:]}."]
 
 
@@ -240,7 +240,7 @@ def _estimate(row: ArmRow, gap: Difference) -> str:
 
 
 def _reasons(rows: Sequence[ArmRow]) -> str:
-    return _some([f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows])
+    return some([f"{row.cell.name} {row.verdict.removeprefix('no verdict ')}" for row in rows])
 
 
 def _without_verdict(rows: Sequence[ArmRow]) -> list[str]:
@@ -255,12 +255,7 @@ def _told_elsewhere(row: ArmRow) -> bool:
 
 def _same_runs(rows: Sequence[ArmRow]) -> list[str]:
     same = [f"{row.cell.name} (those of {row.same_runs_as})" for row in rows if row.same_runs_as]
-    return [f"The very same runs under another name: {_some(same)}."] if same else []
-
-
-def _some(names: Sequence[str]) -> str:
-    """Lists names; of many the first few and how many more."""
-    return listed([*names[:MANY], *([f"{len(names) - MANY} more"] if len(names) > MANY else [])])
+    return [f"The very same runs under another name: {some(same)}."] if same else []
 
 
 def _named(cell: Cell) -> str:

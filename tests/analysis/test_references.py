@@ -59,7 +59,7 @@ def test_tables_name_the_other_reference(table: ArmsTable) -> None:
     texts = table.cells(row_of(table, "LB no clip"), (AT, VERDICT))
     assert texts == ("equal examples; untouched; against SB no clip", "below SB no clip")
     assert table.cells(row_of(table, "LB"), (VERDICT,)) == ("below reference",)
-    assert "Not against the reference cell are held: LB no clip, LB+LR no clip against SB no clip." in table.notes
+    assert "Not against the reference cell are held LB no clip and LB+LR no clip (against SB no clip)." in table.notes
 
 
 def test_the_untouched_baseline_of_the_verdict_is_held_against_the_reference_cell(table: ArmsTable) -> None:

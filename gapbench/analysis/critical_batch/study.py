@@ -269,7 +269,7 @@ def _curve_sentences(curve: CurveStudy) -> Iterator[str]:
     read = f"{start}: read off the steps, without a curve, twice the least examples are taken at {_read(curve.doubled)}"
     if not fit.rejected:
         yield f"{start}: {fitted} (McCandlish et al. 2018); {zhang}."
-    yield f"{read}, 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."
+    yield f"{read}; 20 % more at {_read(curve.with_overhead)}{f' ({runs})' if fit.rejected else ''}."
     if fit.rejected:
         yield f"{start}: by the hyperbola, which is rejected, {fitted.removeprefix('critical batch size ')}; {zhang}."
     yield (

@@ -18,7 +18,7 @@ import numpy as np
 
 from gapbench.analysis.cells import Cell, Panel, Run
 from gapbench.analysis.curves import Curve, Curves, crossing, logarithms, smooth
-from gapbench.analysis.formats import large
+from gapbench.analysis.formats import large, some
 from gapbench.analysis.frames import Columns, grouped, named, records, with_bounds
 from gapbench.analysis.rows import SideTable, side_table
 from gapbench.analysis.stats import Estimate, t_interval
@@ -261,8 +261,6 @@ NUMBERS: Columns = {
     "below_at_first": "row.early", **with_bounds("steps", "row.steps", "mean"), "steps_examples": "row.examples",
     "not_reached_after": "row.stopped", **named("spacing", "statistics", of="row"),
 }  # fmt: skip
-NAMED = 6
-"""Cells that a sentence names; of a grid of rates most never reach a target."""
 NOTE = (
     "Updates: geometric mean over the seeds that reached the target, with the 95 % t interval of the logarithm. A passage is interpolated "
     "between two evaluations of the curve, smoothed over a fixed fraction of the updates. Seeds that did not reach it are left out of the "
@@ -366,8 +364,7 @@ def _sentences(start: str, own: Sequence[TargetRow]) -> Iterator[str]:
         yield f"{start}: no cell reached it with all of its seeds."
     missing = [f"{row.cell.name} ({len(row.censored)} of {row.runs} runs)" for row in own if row.censored]
     if missing:
-        more = f" and {len(missing) - NAMED} more cells, which the table names" if len(missing) > NAMED else ""
-        yield f"{start}: not reached by {', '.join(missing[:NAMED])}{more}."
+        yield f"{start}: not reached by {some(missing)}."
     if early := sum(row.early for row in own):
         yield f"{start}: {early} run{'s were' if early > 1 else ' was'} below it at the first evaluation, so that the passage was not seen."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from gapbench.analysis.cells import Cell
 from gapbench.analysis.diffusion.study import PanelStudy, local_exponents, run_exponents
 from gapbench.analysis.diffusion.walks import CLOCKS, Decomposition, Walks, decayed_walk_exponent
-from gapbench.report.drawing import Series, facets, panel_figure, update_axis
+from gapbench.report.drawing import MOST_ARMS, Series, facets, panel_figure, update_axis
 from gapbench.report.style import MUTED, PAPER, SHADE, literal
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ AXES = {
     CLOCKS[2]: r"$\Sigma\,\eta^2 / B$  (log scale)",
 }
 WINDOW = "Shaded: the window that all cells have."
+COLOURED = 5
+"""Cells in colour where they are many: those that stand first in the suite, such as the paper's arms."""
+OTHERS = "others: in the CSV files"
 GUIDE, FREE = "square root", "free walk: 0.5"
 ORDERS = "Bands: 95 % t intervals by jackknife over data orders, with the error of the sketch."
 
@@ -135,8 +139,7 @@ def _figure(
     *more_labels: str,
 ) -> Figure:
     def labels(panels: Sequence[PanelStudy]) -> list[str]:
-        own = [facet for panel in panels for facet in facets(panel.panel)]
-        return [_label(one.cell) for facet in own for one in facet.series] + [*more_labels]
+        return [one.label for panel in panels for _, one in _drawn(panel)] + [*more_labels]
 
     return panel_figure(found, width, lambda _: 3.5, measured, draw, remark, labels)
 
@@ -147,11 +150,18 @@ def _label(cell: Cell) -> str:
 
 
 def _drawn(panel: PanelStudy) -> Iterator[tuple[Walks, Series]]:
-    """Yields what is drawn, in the style of the report's figures; a twin's lines would lie on its original's."""
+    """Yields what is drawn, in the style of the report's figures; of many the first in colour, the others gray.
+
+    A twin's lines would lie on its original's.
+    """
     styles = {one.cell.name: one.style for facet in facets(panel.panel) for one in facet.series}
-    for own in panel.told:
+    told = panel.told
+    for position, own in enumerate(told):
         cell = own.walks.cell
-        yield own.walks, Series(cell, _label(cell), styles[cell.name])
+        if len(told) <= MOST_ARMS or position < COLOURED:
+            yield own.walks, Series(cell, _label(cell), styles[cell.name])
+        else:
+            yield own.walks, Series(cell, OTHERS, replace(styles[cell.name], color=PAPER))
 
 
 def _walked(panel: PanelStudy) -> bool:

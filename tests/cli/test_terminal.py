@@ -39,6 +39,7 @@ class Session:
         self.pid, self._master = pty.fork()
         if self.pid == 0:
             environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in the background with Ctrl-C ignored
             environment |= {"TERM": "xterm", "PYTHONPATH": str(HERE.parents[1]), **variables}
             os.execve(sys.executable, [sys.executable, str(HERE / "fake_cli.py"), *map(str, arguments)], environment)
         self.terminal = Terminal(width, height)

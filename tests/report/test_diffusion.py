@@ -12,13 +12,14 @@ import pytest
 from gapbench.analysis.diffusion.study import study
 from gapbench.analysis.frames import Study
 from gapbench.report import tensorboard
-from gapbench.report.diffusion import diffusion_drawings
+from gapbench.report.diffusion import COLOURED, FREE, GUIDE, OTHERS, diffusion_drawings
 from gapbench.report.figures import Figures
 from gapbench.report.pages import write_analysis
+from gapbench.report.style import PAPER
 from gapbench.report.tables import curves_csv
 from gapbench.store.tables import Tables
 from tests.analysis.diffusion.made import Suite, three_cells
-from tests.report.drawn import lines, texts
+from tests.report.drawn import entries, lines, texts
 
 FIGURES = ["drift_and_spread", "local_exponents", "collapse", "weight_cosine"]
 
@@ -99,3 +100,15 @@ def test_sketches_stay_out_of_event_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert tensorboard.write_tensorboard(Tables(*suite.tables(), "made", {}), tmp_path) == 1
     tags = {call.args[0] for call in writer.return_value.add_scalar.call_args_list}
     assert tags == {"weight_distance", "weight_norm", "clipped_share"}
+
+
+def test_of_many_cells_the_first_have_colours_and_the_others_are_gray() -> None:
+    suite = Suite().cell("SB")
+    for number in range(9):
+        suite = suite.cell(f"LB {number}", 512, 0.1 + 0.05 * number)
+    drawings = Figures(diffusion_drawings(analysed(suite).parts))
+    for name in ("drift_and_spread", "local_exponents", "collapse"):
+        (labels,) = [[text for text in one if text not in (GUIDE, FREE)] for one in entries(drawings[name])]
+        assert labels == ["SB (B 16, 0.1)", *(f"LB {number} (B 512, {0.1 + 0.05 * number:.3g})" for number in range(COLOURED - 1)), OTHERS]
+    colours = [line.get_color() for line in drawings["collapse"].axes[0].get_lines()]
+    assert colours.count(PAPER) == 10 - COLOURED

@@ -89,6 +89,11 @@ def test_suites_in_the_tables_are_shipped(page):
         assert shipped - named == set()
 
 
+def test_a_number_is_defined_in_three_lines():
+    rows = [line for line in PAGES["numbers.md"].splitlines() if line.startswith("|")]
+    assert [row for row in rows if len(row) > 3 * 150] == []
+
+
 def test_every_page_is_in_the_index():
     assert all(f"]({page})" in PAGES["README.md"] for page in PAGES if page != "README.md")
 
